@@ -1,0 +1,188 @@
+"""What a consumer asks of a broker, and what it is told: one interface for RabbitMQ and the embedded queue.
+
+Runs in the consumer process only. Calls never block and never raise for what a broker or network does; everything
+comes back as an event in `events`, which the consumer empties once per loop turn. All writes of a turn leave in
+`flush()`. Reconnecting (jittered, capped back-off, next host of the list each time) is the broker's own business.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+
+import msgspec
+
+from supervisor.message import Properties
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A message from the queue. `tag` may be settled only together with the `epoch` that delivered it."""
+
+    epoch: int
+    tag: int
+    exchange: str
+    routing_key: str
+    redelivered: bool
+    properties: Properties
+    body: bytes
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """A publication with the token under which its fate is told.
+
+    `exchange` "" and `routing_key` = queue name is the default exchange. With `delay_s` > 0 the message goes to the
+    delay queue of the pool's queue whose step is at least that long (`delay_ladder_s`), whatever `routing_key` says,
+    and comes back to the pool's queue. Copies are always persistent and mandatory.
+    """
+
+    token: int
+    exchange: str
+    routing_key: str
+    properties: Properties
+    body: bytes
+    delay_s: float = 0.0
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """Connections and channels are open, queues are there; `host` as shown to users (no secrets)."""
+
+    host: str
+
+
+class Subscribed(msgspec.Struct, frozen=True):
+    """The subscription of this epoch is up; deliveries follow."""
+
+    epoch: int
+
+
+class Disconnected(msgspec.Struct, frozen=True):
+    """The epoch is over: its tags are void, publishes without a fate will get none. Reconnecting after `retry_in_s`."""
+
+    reason: str
+    host: str
+    retry_in_s: float
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """The subscription ended: asked for by `cancel()` (`reason` "") or by the broker (queue deleted ...)."""
+
+    reason: str
+
+
+class Confirmed(msgspec.Struct, frozen=True):
+    """The broker has this publication (publisher confirm)."""
+
+    token: int
+
+
+class Unpublished(msgspec.Struct, frozen=True):
+    """The broker does not have it: returned as unroutable, nacked, timed out, refused."""
+
+    token: int
+    reason: str
+
+
+class Blocked(msgspec.Struct, frozen=True):
+    """The broker takes no publications (memory or disk alarm); Unblocked ends it."""
+
+    reason: str
+
+
+class Unblocked(msgspec.Struct, frozen=True):
+    """Publications are taken again."""
+
+
+class Fatal(msgspec.Struct, frozen=True):
+    """The broker refuses and waiting will not heal it (credentials, vhost, rights, stream queue, missing queue)."""
+
+    reason: str
+
+
+class Depth(msgspec.Struct, frozen=True):
+    """Answer to `probe()`: messages ready in the queue, and how many consumers it has."""
+
+    ready: int
+    consumers: int
+
+
+class Unresponsive(msgspec.Struct, frozen=True):
+    """`probe()` got no answer in time."""
+
+    waited_s: float
+
+
+BrokerEvent = (
+    Delivery
+    | Connected
+    | Subscribed
+    | Disconnected
+    | Cancelled
+    | Confirmed
+    | Unpublished
+    | Blocked
+    | Unblocked
+    | Fatal
+    | Depth
+    | Unresponsive
+)
+
+
+class Broker(ABC):
+    """One pool's way to its queue. Made with the pool's and broker's configuration and a Reactor."""
+
+    events: deque[BrokerEvent]
+
+    @abstractmethod
+    def start(self) -> None:
+        """Connect, look for (or declare) the queues, subscribe; keep reconnecting until `close()`."""
+
+    @abstractmethod
+    def subscribe(self) -> None:
+        """Subscribe (again) after `cancel()`, with a fresh consumer tag; answered with Subscribed."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """End the subscription; what was delivered stays ours. Answered with Cancelled, after its last delivery."""
+
+    @abstractmethod
+    def ack(self, epoch: int, tag: int) -> None:
+        """Settle a delivery for good. A tag of an epoch that is over is dropped silently."""
+
+    @abstractmethod
+    def give_back(self, epoch: int, tag: int) -> None:
+        """Return a delivery to its queue (nack with requeue). A tag of an epoch that is over is dropped silently."""
+
+    @abstractmethod
+    def publish(self, outgoing: Outgoing) -> None:
+        """Publish, persistent and mandatory; its fate comes as Confirmed or Unpublished, or never (Disconnected)."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Put on the wire (or on disk) what this turn asked for; called once per turn, last."""
+
+    @abstractmethod
+    def probe(self) -> None:
+        """Ask for the queue's depth without changing anything; answered with Depth or Unresponsive."""
+
+    @abstractmethod
+    def cut(self) -> None:
+        """Break the connection as a network fault would; for the drill."""
+
+    @abstractmethod
+    def close(self, timeout_s: float) -> None:
+        """Say goodbye within `timeout_s` (then abort), and stop reconnecting. Progress needs further reactor passes."""
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool:
+        """Whether `close()` has completed."""
+
+    @property
+    @abstractmethod
+    def silent_s(self) -> float:
+        """For how long the broker has sent nothing; 0 while that means nothing (embedded, not connected)."""
+
+    @property
+    @abstractmethod
+    def connections_opened(self) -> int:
+        """How many broker connections this object has opened since it was made (status, tests)."""

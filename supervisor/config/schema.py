@@ -1,0 +1,115 @@
+"""The configuration as the daemon uses it: frozen structs, durations in seconds (`_s`), sizes in bytes (`_bytes`).
+
+Reading TOML, units and messages about bad input live in `load.py`; this file is only the vocabulary that every
+process shares, so it imports nothing but msgspec and travels over channels as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class DaemonConfig(msgspec.Struct, frozen=True):
+    """[daemon]: where state lives and how the daemon ends."""
+
+    state_dir: str = "/var/lib/preforkd"
+    runtime_dir: str = "/run/preforkd"
+    stop_timeout_s: float = 60.0
+    user: str = ""
+    group: str = ""
+
+
+class LogConfig(msgspec.Struct, frozen=True):
+    """[log]."""
+
+    level: str = "info"
+    format: str = "auto"
+    file: str = "-"
+
+
+class TlsConfig(msgspec.Struct, frozen=True):
+    """[broker.tls]."""
+
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    verify: bool = True
+
+
+class BrokerConfig(msgspec.Struct, frozen=True):
+    """[broker]. `urls` holds secrets: it is never logged; use `supervisor.logs.redact` for what a user sees."""
+
+    urls: tuple[str, ...] = ("embedded:",)
+    heartbeat_s: float = 15.0
+    blocked_timeout_s: float = 300.0
+    ack_timeout_s: float = 1800.0
+    tls: TlsConfig = TlsConfig()
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the queue is the one inside the state directory."""
+        return self.urls == ("embedded:",)
+
+
+class LedgerConfig(msgspec.Struct, frozen=True):
+    """[ledger]."""
+
+    sync: str = "full"
+    keep_s: float = 7 * 86400.0
+    keep_max: int = 5_000_000
+    dedupe: str = "keep"
+
+
+class Binding(msgspec.Struct, frozen=True):
+    """One entry of `bindings`: bind the pool's queue to this exchange when it is declared."""
+
+    exchange: str
+    routing_key: str = ""
+
+
+class PoolConfig(msgspec.Struct, frozen=True):
+    """[pools.NAME]: one queue, one handler, N workers."""
+
+    name: str
+    queue: str
+    handler: str
+    init: str = ""
+    path: tuple[str, ...] = ()
+    workers: int = 4
+    prefetch: int = 64
+    timeout_s: float = 30.0
+    soft_timeout_s: float = 0.0  # 0: none
+    max_timeout_s: float = 300.0
+    timeout_header: str = ""
+    kill_grace_s: float = 2.0
+    max_attempts: int = 5
+    retry_delays_s: tuple[float, ...] = (1.0, 10.0, 60.0, 600.0)
+    on_crash: str = "retry"
+    max_messages: int = 0  # 0: no limit, here and below
+    max_age_s: float = 0.0
+    max_memory_bytes: int = 0
+    kill_memory_bytes: int = 0
+    restart_backoff_s: tuple[float, float] = (0.1, 30.0)
+    restart_intensity: tuple[int, float] = (10, 60.0)
+    hold_retry_s: float = 60.0
+    missing_id: str = "run"
+    id_header: str = ""
+    exclusive: bool = False
+    consumer_priority: int = 0
+    declare: bool = True
+    queue_arguments: dict[str, Any] = {}
+    bindings: tuple[Binding, ...] = ()
+    environment: dict[str, str] = {}
+
+
+class Config(msgspec.Struct, frozen=True):
+    """The whole configuration, and the file it came from ("" for none)."""
+
+    source: str
+    daemon: DaemonConfig
+    log: LogConfig
+    broker: BrokerConfig
+    ledger: LedgerConfig
+    pools: dict[str, PoolConfig]

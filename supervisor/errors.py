@@ -1,0 +1,66 @@
+"""Every error that preforkd reports to a user. Its text is the whole message: what was wrong, where, what to do.
+
+The command line prints `error: <text>` and leaves with `exit_code`; nothing here ever reaches a user as a traceback.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class PreforkdError(Exception):
+    """The base of all errors that are meant for users."""
+
+    exit_code = 1
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing wrong in the configuration: where (`pools.email.timeout`), the value found, why, and what to try."""
+
+    path: str
+    value: str
+    reason: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        value = f" = {self.value}" if self.value else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.path}{value}: {self.reason}{hint}"
+
+
+class ConfigError(PreforkdError):
+    """The configuration cannot be used; `problems` names all that is wrong with it at once."""
+
+    exit_code = 78
+
+    def __init__(self, source: str, problems: list[Problem]) -> None:
+        self.source = source
+        self.problems = problems
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        super().__init__(f"{source}: {len(problems)} problem(s)\n{lines}")
+
+
+class BootError(PreforkdError):
+    """A handler cannot be put to work: not importable, not callable, threads or sockets left open by its import."""
+
+    exit_code = 78
+
+
+class BrokerRefused(PreforkdError):
+    """The broker says no and waiting will not change it: wrong credentials, unknown vhost, stream queue, no such queue."""
+
+
+class BrokerUnavailable(PreforkdError):
+    """The broker cannot be reached now; waiting may heal it."""
+
+
+class LedgerError(PreforkdError):
+    """The ledger cannot be read or written: disk full, no permission, damaged, or in use by another consumer."""
+
+
+class StateError(PreforkdError):
+    """A state or runtime directory, a slot file, a lock, PID file or socket cannot be used."""
+
+
+class ControlError(PreforkdError):
+    """The daemon cannot be asked: not running, not ours, or it answered with an error."""

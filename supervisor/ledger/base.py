@@ -1,0 +1,95 @@
+"""What the consumer asks of its ledger. A row is the last known state of one message; it decides what a delivery means."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+
+import msgspec
+
+
+class RowState(StrEnum):
+    """Where a message is in its life. `*_pending`: decided, its copy not yet confirmed. RETURNED: given back unstarted."""
+
+    DISPATCHED = "dispatched"
+    RETURNED = "returned"
+    DONE = "done"
+    RETRY_PENDING = "retry_pending"
+    RETRY = "retry"
+    DEAD_PENDING = "dead_pending"
+    DEAD = "dead"
+    PARKED_PENDING = "parked_pending"
+    PARKED = "parked"
+
+    @property
+    def open(self) -> bool:
+        """Whether something is still to be done for the message: such rows are never evicted."""
+        return self in _OPEN
+
+
+_OPEN = frozenset(
+    {RowState.DISPATCHED, RowState.RETRY_PENDING, RowState.DEAD_PENDING, RowState.PARKED_PENDING}
+)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One message in the ledger.
+
+    `key`: 24 bytes, 16 of the scoped id and 8 of the content digest (`supervisor.identity`). `slot`/`generation`: who got it
+    (DISPATCHED). `note`: what the copy must say when it has to be published again (msgpack of a Failure), else empty.
+    `at_s`: wall clock of the last change.
+    """
+
+    key: bytes
+    round: int
+    attempt: int
+    state: RowState
+    slot: int
+    generation: int
+    at_s: float
+    id: str = ""
+    note: bytes = b""
+
+
+class Ledger(ABC):
+    """Durable, guarded by a lock against a second user. Every method may raise LedgerError; then it must be reopened."""
+
+    @property
+    @abstractmethod
+    def rebooted(self) -> bool:
+        """Whether the machine has booted since the ledger was last written: slot marks from before prove nothing."""
+
+    @abstractmethod
+    def look_up(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:
+        """For each key the rows with the same id part (first 16 bytes): the exact one and reuses of the id."""
+
+    @abstractmethod
+    def open_rows(self) -> Iterable[Row]:
+        """All rows whose state is open, oldest first."""
+
+    @abstractmethod
+    def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
+        """Insert or replace rows and add to the counters, in one durable transaction. Nothing at all on failure."""
+
+    @abstractmethod
+    def counters(self) -> dict[str, int]:
+        """The counters since the ledger was made."""
+
+    @abstractmethod
+    def evict(self, older_than_s: float, keep_max: int) -> tuple[int, int]:
+        """Forget a bounded batch of closed rows: those last changed before wall clock `older_than_s`, then the oldest
+        beyond `keep_max` rows. Returns (aged out, evicted early because of keep_max); call again while either is > 0."""
+
+    @abstractmethod
+    def find(self, message_id: str) -> list[Row]:
+        """Rows of a message id, newest first (for people; may be slow)."""
+
+    @property
+    @abstractmethod
+    def last_commit_s(self) -> float:
+        """How long the last commit took, in seconds."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up files and lock."""

@@ -1,0 +1,1 @@
+"""Frames and the channel between preforkd's own processes: master, forkserver, consumer, worker."""

@@ -1,0 +1,142 @@
+"""A non-blocking, length-prefixed channel of msgpack frames over a stream socket, used between all our processes.
+
+Wire format: u32 little-endian length, then the msgpack of one tagged frame (`frames.py`). Nothing is written before
+`flush()`, so that all frames of a loop turn leave in one system call.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from supervisor.link.frames import Frame
+
+F = TypeVar("F")
+
+_LENGTH = struct.Struct("<I")
+_READ_BYTES = 256 * 1024
+MAX_FRAME_BYTES = 256 * 1024 * 1024
+"""Above any message a broker lets through; a longer length means that the stream is not ours."""
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class ChannelClosed(Exception):
+    """The other side closed the channel, died, or spoke something that is not ours."""
+
+
+class Channel(Generic[F]):
+    """Both directions of one stream socket. `receives` is the union of frames that may arrive."""
+
+    def __init__(self, sock: socket.socket, receives: Any) -> None:
+        sock.setblocking(False)
+        self.socket = sock
+        self._decode = msgspec.msgpack.Decoder(receives).decode
+        self._incoming = bytearray()
+        self._outgoing = bytearray()
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for a reactor."""
+        return self.socket.fileno()
+
+    def receive(self) -> list[F]:
+        """All whole frames that have arrived, possibly none. Raises ChannelClosed at the end of the stream."""
+        frames: list[F] = []
+        closed = self._read()
+        buffer, start = self._incoming, 0
+        while len(buffer) - start >= 4:
+            (length,) = _LENGTH.unpack_from(buffer, start)
+            if length > MAX_FRAME_BYTES:
+                raise ChannelClosed(f"a frame of {length} bytes was announced: the other side is not preforkd")
+            if len(buffer) - start - 4 < length:
+                break
+            frames.append(self._one(memoryview(buffer)[start + 4 : start + 4 + length]))
+            start += 4 + length
+        if start:
+            self._incoming = buffer[start:]
+        if closed and not frames:
+            raise ChannelClosed("end of stream")
+        return frames
+
+    def send(self, *frames: Frame) -> None:
+        """Queue frames; they leave at the next `flush()`."""
+        for frame in frames:
+            data = _encoder.encode(frame)
+            self._outgoing += _LENGTH.pack(len(data))
+            self._outgoing += data
+
+    def flush(self) -> bool:
+        """Write what is queued as far as the socket takes it now; True when nothing is left.
+
+        Raises ChannelClosed when the other side is gone.
+        """
+        if not self._outgoing:
+            return True
+        try:
+            sent = self.socket.send(self._outgoing)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
+        del self._outgoing[:sent]
+        return not self._outgoing
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much waits to be written."""
+        return len(self._outgoing)
+
+    def close(self) -> None:
+        """Close the socket; what was not flushed is lost."""
+        with suppress(OSError):
+            self.socket.close()
+
+    def _read(self) -> bool:
+        while True:
+            try:
+                data = self.socket.recv(_READ_BYTES)
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
+            if not data:
+                return True
+            self._incoming += data
+            if len(data) < _READ_BYTES:
+                return False
+
+    def _one(self, data: memoryview) -> F:
+        try:
+            frame: F = self._decode(data)
+        except msgspec.MsgspecError as error:
+            raise ChannelClosed(f"a frame cannot be read: {error}") from error
+        return frame
+
+
+def send_with_descriptors(sock: socket.socket, frame: Frame, descriptors: Sequence[int]) -> None:
+    """Send a first frame together with descriptors (SCM_RIGHTS), blocking; for a child that was just started."""
+    data = _encoder.encode(frame)
+    payload = _LENGTH.pack(len(data)) + data
+    sent = socket.send_fds(sock, [payload], list(descriptors))
+    if sent < len(payload):
+        sock.sendall(payload[sent:])
+
+
+def receive_with_descriptors(sock: socket.socket, receives: type[F], count: int) -> tuple[F, list[int]]:
+    """The other end of `send_with_descriptors`, blocking. Raises ChannelClosed when the sender went away first."""
+    head, descriptors, _flags, _address = socket.recv_fds(sock, 4, count)
+    if len(head) < 4:
+        raise ChannelClosed("end of stream before the first frame")
+    (length,) = _LENGTH.unpack(head)
+    data = b""
+    while len(data) < length:
+        more = sock.recv(min(length - len(data), _READ_BYTES))
+        if not more:
+            raise ChannelClosed("end of stream within the first frame")
+        data += more
+    return msgspec.msgpack.decode(data, type=receives), descriptors

@@ -1,0 +1,271 @@
+"""The words spoken between preforkd's processes, as msgspec structs; three small languages, one table each.
+
+worker <-> consumer (`WorkerFrame`, `ConsumerFrame`), master <-> forkserver (`ForkOrder`, `ForkReport`) and
+master <-> consumer (`ConsumerOrder`, `ConsumerReport`). Data only: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from supervisor.config.schema import BrokerConfig, LedgerConfig, LogConfig, PoolConfig
+from supervisor.message import Properties, Publication
+
+VERSION = 1
+"""Spoken in every Hello and Start: processes of different builds refuse each other instead of guessing."""
+
+
+class RunId(msgspec.Struct, frozen=True, array_like=True):
+    """One intended run of one message: `key` names the message, (round, attempt) orders its runs."""
+
+    key: bytes
+    round: int
+    attempt: int
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The base of everything sent over a channel."""
+
+
+# ---- worker -> consumer -------------------------------------------------------------------------------------------
+
+
+class Hello(Frame):
+    """First frame of a worker, after every (re)connect: who it is and all it still holds (running one included)."""
+
+    version: int
+    slot: int
+    generation: int
+    pid: int
+    held: list[RunId]
+
+
+class Outcome(Frame):
+    """A run ended. The same is in the slot's ring at `cell`; `stack` here is whole, there it is capped."""
+
+    cell: int
+    run: RunId
+    kind: str  # an OutcomeKind value of supervisor.scoreboard.layout
+    delay_s: float | None
+    reason: str
+    stack: str
+    elapsed_s: float
+
+
+class Publish(Frame):
+    """The handler returned; these are its publishes. The run is done only once they are confirmed."""
+
+    run: RunId
+    publications: list[Publication]
+
+
+class Returned(Frame):
+    """Runs given back unstarted: the answer to Recall, or before Bye."""
+
+    runs: list[RunId]
+
+
+class Bye(Frame):
+    """The worker leaves (reason: a LeavingReason value) and holds nothing any more."""
+
+    reason: str
+
+
+# ---- consumer -> worker -------------------------------------------------------------------------------------------
+
+
+class Welcome(Frame):
+    """The Hello was accepted."""
+
+
+class Run(Frame):
+    """Run this message; it is the worker's until it says otherwise or is dead."""
+
+    run: RunId
+    id: str
+    properties: Properties
+    body: bytes
+    exchange: str
+    routing_key: str
+    redelivered: bool
+    maybe_duplicate: bool
+
+
+class Recall(Frame):
+    """Give back everything that was not started; answered with one Returned, even when empty."""
+
+
+class Published(Frame):
+    """The fate of a Publish: all confirmed, or not and why."""
+
+    run: RunId
+    ok: bool
+    reason: str
+
+
+# ---- master -> forkserver -----------------------------------------------------------------------------------------
+
+
+class StartForkserver(Frame):
+    """First frame a forkserver reads. Comes with one descriptor: the write end of the pool's bell pipe.
+
+    A worker writes `struct.pack("<II", slot, generation)` to the bell once it is ready for messages.
+    """
+
+    version: int
+    pool: PoolConfig
+    log: LogConfig
+    pool_dir: str
+    link_path: str
+    master_pid: int
+
+
+class Fork(Frame):
+    """Fork a worker into this slot."""
+
+    slot: int
+    generation: int
+
+
+class Quit(Frame):
+    """Leave with status 0 (forkserver and consumer)."""
+
+
+# ---- forkserver -> master -----------------------------------------------------------------------------------------
+
+
+class Imported(Frame):
+    """The handler is imported, frozen and checked; forks may be ordered."""
+
+    seconds: float
+
+
+class BootFailed(Frame):
+    """The forkserver cannot serve and leaves with 78; also sent by it on behalf of nobody else."""
+
+    reason: str
+    stack: str
+
+
+class Forked(Frame):
+    """The order was carried out; the pid is now the master's own child."""
+
+    slot: int
+    generation: int
+    pid: int
+
+
+class ForkFailed(Frame):
+    """The order could not be carried out (EAGAIN, slot locked ...)."""
+
+    slot: int
+    generation: int
+    reason: str
+
+
+# ---- master -> consumer -------------------------------------------------------------------------------------------
+
+
+class Incarnation(msgspec.Struct, frozen=True, array_like=True):
+    """One life of a worker: its slot and generation (unique in the life of the state directory)."""
+
+    slot: int
+    generation: int
+
+
+class StartConsumer(Frame):
+    """First frame a consumer reads. Comes with one descriptor: the pool's listening link socket.
+
+    `alive` names the incarnations that are not known to be dead; every other one is dead and recorded.
+    """
+
+    version: int
+    pool: PoolConfig
+    broker: BrokerConfig
+    ledger: LedgerConfig
+    log: LogConfig
+    state_dir: str
+    pool_dir: str
+    link_path: str
+    master_pid: int
+    alive: list[Incarnation]
+
+
+class Spawned(Frame):
+    """A worker was forked; sent before it can say Hello."""
+
+    worker: Incarnation
+
+
+class Verdict(Frame):
+    """This incarnation is dead and its exit recorded (the only proof of death). Repeated until VerdictTaken."""
+
+    worker: Incarnation
+    cause: str
+    status: int | None
+    signal: str | None
+    stack: str
+
+
+class Drain(Frame):
+    """Cancel the subscription, return what was not started, settle what runs; answer with Drained."""
+
+
+class Pause(Frame):
+    """Like Drain, but stay; Resume subscribes again."""
+
+
+class Resume(Frame):
+    """Subscribe again after Pause."""
+
+
+class CloseConnection(Frame):
+    """Cut the broker connection as a fault would (used by the drill through the control socket)."""
+
+
+# ---- consumer -> master -------------------------------------------------------------------------------------------
+
+
+class VerdictTaken(Frame):
+    """The Verdict is durable in the ledger; it need not be repeated."""
+
+    worker: Incarnation
+
+
+class Consuming(Frame):
+    """The subscription is up: the pool consumes."""
+
+
+class Refused(Frame):
+    """The broker refuses and waiting will not heal it; the consumer leaves with 78."""
+
+    reason: str
+
+
+class Drained(Frame):
+    """Nothing is in flight any more; what the drain did."""
+
+    finished: int
+    returned: int
+    cut_off: list[str]
+
+
+class Snapshot(Frame):
+    """What `status` shows of a consumer; pushed when it changed, at most every 250 ms."""
+
+    at: float
+    connection: dict[str, Any]
+    queue: dict[str, Any]
+    counters: dict[str, int]
+    in_flight: int
+    notes: list[str]
+
+
+WorkerFrame = Hello | Outcome | Publish | Returned | Bye
+ConsumerFrame = Welcome | Run | Recall | Published
+ForkOrder = StartForkserver | Fork | Quit
+ForkReport = Imported | BootFailed | Forked | ForkFailed
+ConsumerOrder = StartConsumer | Spawned | Verdict | Drain | Pause | Resume | CloseConnection | Quit
+ConsumerReport = VerdictTaken | Consuming | Refused | Drained | Snapshot

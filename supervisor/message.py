@@ -1,0 +1,42 @@
+"""What a message is, for every process: its AMQP properties, and a publication on its way out. Data only.
+
+`Properties` mirrors the basic class of AMQP 0-9-1 (section 1.8.3 of the specification's XML), field by field.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Properties(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """The basic properties of a message; None where the publisher did not set one.
+
+    `headers` values are what AMQP field tables hold: bool, int, float, Decimal, str, bytes, datetime, list, dict, None.
+    `timestamp` is in whole seconds since the epoch. `expiration` is AMQP's string of milliseconds.
+    """
+
+    content_type: str | None = None
+    content_encoding: str | None = None
+    headers: dict[str, Any] | None = None
+    delivery_mode: int | None = None
+    priority: int | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    expiration: str | None = None
+    message_id: str | None = None
+    timestamp: int | None = None
+    type: str | None = None
+    user_id: str | None = None
+    app_id: str | None = None
+    cluster_id: str | None = None
+
+
+class Publication(msgspec.Struct, frozen=True, array_like=True):
+    """A message on its way out. `exchange` "" is the default exchange: `routing_key` is then the queue's name."""
+
+    exchange: str
+    routing_key: str
+    properties: Properties
+    body: bytes

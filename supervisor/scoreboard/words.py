@@ -1,0 +1,87 @@
+"""The words that slots carry between processes: outcomes, reasons for leaving, the master's intents, limit sources."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+from supervisor.link.frames import RunId
+
+
+class OutcomeKind(StrEnum):
+    """How a run ended, as its worker marked it; `in_doubt` is marked for a dead worker by its slot's next owner."""
+
+    DONE = "done"
+    FAILED = "failed"  # the handler raised
+    RETRY = "retry"  # Retry(delay)
+    REJECT = "reject"  # Reject(reason)
+    SOFT_TIMEOUT = "soft_timeout"
+    PUBLISH_FAILED = "publish_failed"  # returned, but its publishes were not confirmed
+    IN_DOUBT = "in_doubt"
+
+
+class LeavingReason(StrEnum):
+    """Why a worker leaves by itself; without such a mark its status proves nothing."""
+
+    STOP = "stop"  # asked to (SIGTERM, master gone)
+    MESSAGES = "messages"
+    AGE = "age"
+    MEMORY = "memory"
+    TIMEOUT = "timeout"
+    BOOT_FAILED = "boot_failed"
+    FAILED = "failed"  # the worker itself failed (70)
+
+
+class Intent(IntEnum):
+    """What the master is about to do to a worker, written before it sends any signal."""
+
+    NONE = 0
+    STOP = 1  # SIGTERM: finish and leave
+    STOP_KILL = 2
+    TIMEOUT_KILL = 3
+    MEMORY_KILL = 4
+
+
+class LimitSource(IntEnum):
+    """Where the time limit in force came from."""
+
+    POOL = 0
+    MESSAGE = 1
+    EXTENDED = 2
+
+
+class Running(msgspec.Struct, frozen=True):
+    """What a worker runs. Times: `started_at_s` wall clock, the others CLOCK_MONOTONIC; `deadline_s` 0 means none."""
+
+    number: int  # counts the runs of this slot file, from 1
+    run: RunId
+    message_id: str
+    started_at_s: float
+    started_s: float
+    deadline_s: float
+    source: LimitSource
+    publishing: bool
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who owns (or last owned) a slot. `start_ticks`: field 22 of /proc/PID/stat; `boot_id`: the kernel's."""
+
+    pid: int
+    start_ticks: int
+    generation: int
+    boot_id: str
+    ready: bool
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """One outcome in the ring; `index` counts from 0 over the life of the slot file. `number`: the run's."""
+
+    index: int
+    number: int
+    run: RunId
+    generation: int
+    kind: OutcomeKind
+    delay_s: float | None
+    elapsed_s: float
+    text: str  # reason and the end of the stack, capped
