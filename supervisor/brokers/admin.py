@@ -1,0 +1,81 @@
+"""What the command line asks of a broker: publish, look into queues, take messages out. Blocking; never in the daemon."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from types import TracebackType
+
+import msgspec
+
+from supervisor.brokers.base import Delivery, Depth
+from supervisor.message import Publication
+
+
+class PublishReport(msgspec.Struct, frozen=True):
+    """How a publish run ended: `sent` counts only confirmed messages; `failed` pairs a message's index with the reason."""
+
+    sent: int
+    failed: list[tuple[int, str]]
+
+
+class BrokerFacts(msgspec.Struct, frozen=True):
+    """What `check` learns: the server, and remarks an operator should read (each says what to do)."""
+
+    server: str
+    remarks: list[str]
+
+
+class BrokerAdmin(ABC):
+    """One connection, opened by the constructor (raises BrokerRefused or BrokerUnavailable), closed by `close()`."""
+
+    @abstractmethod
+    def publish(
+        self, messages: Iterable[Publication], window: int, on_confirmed: Callable[[int], None]
+    ) -> PublishReport:
+        """Publish over one channel, at most `window` unconfirmed; `on_confirmed(total)` as confirms arrive.
+
+        Persistent and mandatory. A lost connection ends the run: the unconfirmed are in `failed`.
+        """
+
+    @abstractmethod
+    def depth(self, queue: str) -> Depth | None:
+        """How deep a queue is; None when there is no such queue."""
+
+    @abstractmethod
+    def take(self, queue: str, limit: int) -> list[Delivery]:
+        """Take up to `limit` messages without settling them; they stay ours until settled, or `give_back_all`."""
+
+    @abstractmethod
+    def drop(self, delivery: Delivery) -> None:
+        """Delete a taken message."""
+
+    @abstractmethod
+    def move(self, delivery: Delivery, publication: Publication) -> None:
+        """Publish, wait for the confirm, then delete the taken message. Raises BrokerUnavailable with both still there."""
+
+    @abstractmethod
+    def give_back_all(self) -> None:
+        """Return every taken message that was not settled, once, in order."""
+
+    @abstractmethod
+    def ensure_queue(self, queue: str) -> None:
+        """Make a durable queue where there is none (quorum on RabbitMQ)."""
+
+    @abstractmethod
+    def delete_queue(self, queue: str) -> None:
+        """Delete a queue with all that is in it; silent when there is none."""
+
+    @abstractmethod
+    def facts(self, queue: str) -> BrokerFacts:
+        """Facts and remarks about the server and this queue, without changing anything."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection; unsettled messages return to their queues."""
+
+    def __enter__(self) -> BrokerAdmin:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,83 @@
+"""Linux calls that Python's standard library does not offer, and facts from /proc. No state, no policy."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def die_with_parent(signum: int, parent_pid: int) -> bool:
+    """Ask the kernel for `signum` when our parent dies (prctl(2) PR_SET_PDEATHSIG); False when it is gone already.
+
+    A change of user clears the request, so call it again after one.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signum)
+    return os.getppid() == parent_pid
+
+
+def become_subreaper() -> None:
+    """Make this process the parent of orphaned descendants (prctl(2) PR_SET_CHILD_SUBREAPER)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def forbid_core_and_ptrace() -> None:
+    """Keep secrets in memory from core dumps and from ptrace by the same user (PR_SET_DUMPABLE 0)."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def start_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot (field 22 of /proc/PID/stat): with its pid, its identity."""
+    with suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return int(stat[stat.rindex(b")") + 2 :].split()[19])
+    return None
+
+
+def boot_id() -> str:
+    """The kernel's random name for this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def own_children() -> list[int]:
+    """The pids of our children, zombies included (/proc/self/task/TID/children; we are single-threaded)."""
+    pid = os.getpid()
+    with suppress(OSError):
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_bytes().split()]
+    return []
+
+
+def signal_process(pid: int, ticks: int, signum: int) -> bool:
+    """Signal exactly the process that started at `ticks`, through a pidfd; False when it is gone or another one has its pid."""
+    with suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            if start_ticks(pid) != ticks:
+                return False
+            signal.pidfd_send_signal(descriptor, signum)
+            return True
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def signal_name(signum: int) -> str:
+    """`SIGSEGV` for 11; `SIG40` for a signal without a name."""
+    try:
+        return signal.Signals(signum).name
+    except ValueError:
+        return f"SIG{signum}"
