@@ -76,10 +76,14 @@ class Confirmed(msgspec.Struct, frozen=True):
 
 
 class Unpublished(msgspec.Struct, frozen=True):
-    """The broker does not have it: returned as unroutable, nacked, timed out, refused."""
+    """The broker does not have it: returned as unroutable, nacked, timed out, refused.
+
+    `lost`: the connection went away before its fate was known; it may be there, and is to be published again.
+    """
 
     token: int
     reason: str
+    lost: bool = False
 
 
 class Blocked(msgspec.Struct, frozen=True):
