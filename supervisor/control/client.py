@@ -1,0 +1,105 @@
+"""The command line's end of the control socket. Blocking, with a deadline on everything; never used in the
+daemon.
+
+Every way in which a daemon cannot be asked comes out as a ControlError that says what to do about it.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from supervisor.clock import monotonic_s
+from supervisor.control.protocol import SOCKET_NAME, Result, read_answer, request_line
+from supervisor.errors import ControlError
+
+TIMEOUT_S = 10.0
+_READ_BYTES = 64 * 1024
+
+
+class NotRunning(ControlError):
+    """No daemon listens in this runtime directory."""
+
+
+class ControlClient:
+    """One connection to the daemon of a runtime directory."""
+
+    def __init__(self, runtime_dir: Path, timeout_s: float = TIMEOUT_S) -> None:
+        """Connect. Raises NotRunning, or ControlError when the socket is not ours to use or nobody takes us."""
+        self._path = Path(runtime_dir) / SOCKET_NAME
+        self._timeout_s = timeout_s
+        self._incoming = b""
+        self._socket = self._connect()
+
+    def ask(self, verb: str, **arguments: Any) -> Result:
+        """Send one request and wait for its (first) answer. Raises ControlError: refused, no answer, gone."""
+        try:
+            self._socket.sendall(request_line(verb, arguments))
+        except TimeoutError as error:
+            raise self._silent(self._timeout_s) from error
+        except OSError:
+            pass  # it hung up on us: its reason is there to be read
+        return self.next_answer()
+
+    def next_answer(self, timeout_s: float | None = None) -> Result:
+        """The next answer, within `timeout_s` seconds (None: the client's own limit). Raises like `ask`."""
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        deadline_s = monotonic_s() + limit_s
+        while b"\n" not in self._incoming:
+            self._socket.settimeout(max(deadline_s - monotonic_s(), 0.001))
+            try:
+                data = self._socket.recv(_READ_BYTES)
+            except TimeoutError as error:
+                raise self._silent(limit_s) from error
+            except OSError as error:
+                raise self._gone() from error
+            if not data:
+                raise self._gone()
+            self._incoming += data
+        line, _newline, self._incoming = self._incoming.partition(b"\n")
+        return read_answer(line)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+    def __enter__(self) -> ControlClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _connect(self) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        client.settimeout(self._timeout_s)
+        try:
+            client.connect(str(self._path))
+        except OSError as error:
+            client.close()
+            raise self._cannot_connect(error) from error
+        return client
+
+    def _cannot_connect(self, error: OSError) -> ControlError:
+        if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
+            return NotRunning(
+                f"preforkd is not running: nothing listens at {self._path}; `preforkd start` starts it "
+                f"(or is another --config meant?)"
+            )
+        if isinstance(error, PermissionError):
+            return ControlError(f"{self._path}: no permission; use the daemon's user, or root (sudo)")
+        if isinstance(error, TimeoutError | BlockingIOError):
+            return self._silent(self._timeout_s)
+        return ControlError(f"{self._path}: cannot connect: {error}; check [daemon] runtime_dir")
+
+    def _silent(self, waited_s: float) -> ControlError:
+        return ControlError(
+            f"{self._path}: the daemon did not answer within {waited_s:g} s; is it stopped (SIGSTOP), or is the "
+            f"machine overloaded? Its log and `ps` tell"
+        )
+
+    def _gone(self) -> ControlError:
+        return ControlError(f"{self._path}: the daemon hung up before it had answered; its log tells why")

@@ -1,0 +1,193 @@
+"""One client of the control socket: its bytes in and out. Runs in the master, as callbacks of its reactor.
+
+A request is read only once the answer to the one before it has left, so that memory per client is bounded: a
+request's 64 KiB in, one answer out. Nothing here blocks or raises for what a client does.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from supervisor.clock import monotonic_s
+from supervisor.control.protocol import (
+    MAX_REQUEST_BYTES,
+    Pending,
+    Request,
+    Result,
+    answer_line,
+    error_line,
+    read_request,
+)
+from supervisor.errors import ControlError, PreforkdError
+from supervisor.reactor import Reactor
+
+Answer = Callable[[Request], Result | Pending | PreforkdError]
+
+_READ_BYTES = 16 * 1024
+
+
+class Connection:
+    """An accepted client. `on_close()` is called once, when it has gone or was dropped."""
+
+    def __init__(
+        self,
+        peer: socket.socket,
+        reactor: Reactor,
+        answer: Answer,
+        on_close: Callable[[], object],
+        idle_s: float,
+    ) -> None:
+        peer.setblocking(False)
+        self._socket = peer
+        self._reactor = reactor
+        self._answer = answer
+        self._on_close = on_close
+        self._idle_s = idle_s
+        self._incoming = b""
+        self._outgoing = b""
+        self._ended = False  # the client has sent its last byte; it may still be reading
+        self._waiting = False  # for a Pending to be completed
+        self._watched = 0
+        self._closed = False
+        self.since_s = monotonic_s()
+        """When something last went in or out, in monotonic seconds."""
+        self._drop_timer = reactor.call_later(idle_s, self._drop_if_idle)
+        self._watch()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being answered."""
+        return not self._waiting and not self._outgoing
+
+    def close(self) -> None:
+        """Forget the client; an answer that has not left is lost. Calling it again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._reactor.remove_timeout(self._drop_timer)
+        self._reactor.remove_handler(self._socket)
+        self._socket.close()
+        self._on_close()
+
+    # ---- callbacks -----------------------------------------------------------------------------------------
+
+    def _ready(self, fd: int, events: int) -> None:
+        if events & self._reactor.ERROR and self._outgoing:  # nobody is left to take the answer
+            self.close()
+        elif events & self._reactor.WRITE:
+            self._write()
+        else:
+            self._read()
+        self._go_on()
+
+    def _drop_if_idle(self) -> None:
+        quiet_s = monotonic_s() - self.since_s
+        if quiet_s >= self._idle_s and (self.idle or self._outgoing):
+            self.close()
+        else:
+            left_s = max(self._idle_s - quiet_s, self._idle_s / 4)
+            self._drop_timer = self._reactor.call_later(left_s, self._drop_if_idle)
+
+    def _deliver(self, line: bytes) -> None:
+        """A Pending was completed: send it now, because the master may be about to end."""
+        if not self._closed:
+            self._waiting = False
+            self._outgoing += line
+            self._write()
+            self._reactor.add_callback(self._go_on)
+
+    # ---- inside --------------------------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        """Obey at most one request per pass of the loop: a client with many must not keep the master from its
+        own work.
+        """
+        if self._line_waits and self.idle and not self._closed:
+            line, _newline, self._incoming = self._incoming.partition(b"\n")
+            self._obey(line)
+        if self._closed:
+            return
+        if len(self._incoming) > MAX_REQUEST_BYTES and not self._line_waits:
+            self._refuse(f"a request is at most {MAX_REQUEST_BYTES} bytes")
+        elif self._ended and self.idle and not self._line_waits:
+            self.close()
+        else:
+            self._watch()
+
+    @property
+    def _line_waits(self) -> bool:
+        return self._incoming.find(b"\n", 0, MAX_REQUEST_BYTES + 1) >= 0
+
+    def _obey(self, line: bytes) -> None:
+        self.since_s = monotonic_s()
+        outcome: Result | Pending | PreforkdError
+        try:
+            outcome = self._answer(read_request(line))
+        except ControlError as error:
+            outcome = error
+        if isinstance(outcome, Pending):
+            self._waiting = True
+            self._outgoing += answer_line(outcome.first) if outcome.first is not None else b""
+            outcome.attach(self._deliver)
+        elif isinstance(outcome, PreforkdError):
+            self._outgoing += error_line(outcome)
+        else:
+            self._outgoing += answer_line(outcome)
+        self._write()
+
+    def _refuse(self, reason: str) -> None:
+        """Say why, as far as the socket takes it, and hang up: what follows in the stream cannot be trusted."""
+        self._outgoing += error_line(ControlError(reason))
+        self._write()
+        self.close()
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        self._incoming += data
+        if not data:
+            self._ended = True
+            self._incoming += b"\n" if self._incoming else b""  # a last line may lack its end
+
+    def _write(self) -> None:
+        if not self._outgoing or self._closed:
+            return
+        try:
+            sent = self._socket.send(self._outgoing)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        self._outgoing = self._outgoing[sent:]
+        self.since_s = monotonic_s()
+
+    def _watch(self) -> None:
+        """Wait for what is wanted next; for nothing (a hang-up would spin) while requests or a Pending are
+        unfinished.
+        """
+        wanted = self._reactor.READ
+        if self._outgoing:
+            wanted = self._reactor.WRITE
+        elif self._ended or self._line_waits:
+            wanted = 0
+            if self.idle:
+                self._reactor.add_callback(self._go_on)
+        self._watch_for(wanted)
+
+    def _watch_for(self, wanted: int) -> None:
+        if wanted == self._watched:
+            return
+        if not wanted:
+            self._reactor.remove_handler(self._socket)
+        elif not self._watched:
+            self._reactor.add_handler(self._socket, self._ready, wanted)
+        else:
+            self._reactor.update_handler(self._socket, wanted)
+        self._watched = wanted

@@ -1,0 +1,142 @@
+"""The language of the control socket (docs/control-protocol.md): one JSON object a line, a table of verbs.
+Pure.
+
+Spoken by the master (`server.py`) and the command line (`client.py`). Whatever arrives is checked here
+against the table before anybody acts on it, so that a verb's code only ever sees arguments of the right names
+and types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from supervisor.errors import ControlError, PreforkdError
+
+Request = dict[str, Any]
+Result = dict[str, Any]
+
+SOCKET_NAME = "control.sock"
+MAX_REQUEST_BYTES = 64 * 1024
+
+_TEXT = (str,)
+_FLAG = (bool,)
+_SECONDS_OR_NULL = (int, float, type(None))
+
+VERBS: dict[str, dict[str, tuple[type, ...]]] = {
+    "status": {},
+    "stop": {"now": _FLAG, "timeout_s": _SECONDS_OR_NULL, "wait": _FLAG},
+    "ping": {},
+    "cut_connection": {"pool": _TEXT},
+}
+"""Every verb with the arguments it takes and their types. Which of them it needs, the verb itself says."""
+
+
+class Pending:
+    """An answer that is completed later, by whoever carries the request out (the drain report of `stop`).
+
+    `first`: a line that is sent at once, ahead of the answer; None for none. `complete` and `fail` send the
+    answer the moment they are called; when the client has gone meanwhile they do nothing. Only the first of
+    them counts.
+    """
+
+    def __init__(self, first: Result | None = None) -> None:
+        self.first = first
+        self._line: bytes | None = None
+        self._deliver: Callable[[bytes], None] | None = None
+
+    def complete(self, result: Result) -> None:
+        """Answer with a result."""
+        self._settle(answer_line(result))
+
+    def fail(self, error: PreforkdError) -> None:
+        """Answer with an error."""
+        self._settle(error_line(error))
+
+    def attach(self, deliver: Callable[[bytes], None]) -> None:
+        """Send the answer's line through `deliver`, now or once it is there. For the server."""
+        self._deliver = deliver
+        if self._line is not None:
+            deliver(self._line)
+
+    def _settle(self, line: bytes) -> None:
+        if self._line is not None:
+            return
+        self._line = line
+        if self._deliver is not None:
+            self._deliver(line)
+
+
+def read_request(line: bytes) -> Request:
+    """A request from its line. Raises ControlError that says what is wrong with it."""
+    try:
+        request = msgspec.json.decode(line)
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # msgspec's errors are ValueErrors; deep nesting is the other
+        raise ControlError(f"this is not a line of JSON: {error}; send one object a line") from error
+    if not isinstance(request, dict):
+        raise ControlError(f'a request is an object like {{"verb": "status"}}, not {type(request).__name__}')
+    _check(request)
+    return request
+
+
+def request_line(verb: str, arguments: dict[str, Any]) -> bytes:
+    """The line that asks for `verb`."""
+    return msgspec.json.encode({"verb": verb, **arguments}) + b"\n"
+
+
+def answer_line(result: Result) -> bytes:
+    """The line of a good answer; of an error where the result cannot be written as JSON."""
+    try:
+        return msgspec.json.encode({"ok": True, "result": result}) + b"\n"
+    except (TypeError, ValueError) as error:
+        return error_line(ControlError(f"the answer cannot be written as JSON: {error}; please report this"))
+
+
+def error_line(error: PreforkdError) -> bytes:
+    """The line of an error answer, with the status that the command line leaves with."""
+    text = str(error).encode(errors="backslashreplace").decode()
+    return msgspec.json.encode({"ok": False, "error": text, "status": error.exit_code}) + b"\n"
+
+
+def read_answer(line: bytes) -> Result:
+    """The result from an answer's line. Raises ControlError with the daemon's words and status."""
+    try:
+        answer = msgspec.json.decode(line, type=_Answer)
+    except ValueError as error:
+        raise ControlError(
+            f"the answer on the control socket is not preforkd's ({error}); does another program listen there?"
+        ) from error
+    if answer.ok:
+        return answer.result
+    refusal = ControlError(answer.error)
+    refusal.exit_code = answer.status
+    raise refusal
+
+
+class _Answer(msgspec.Struct):
+    ok: bool
+    result: Result = msgspec.field(default_factory=dict)
+    error: str = "the daemon gave no reason"
+    status: int = 1
+
+
+def _check(request: Request) -> None:
+    verb = request.get("verb")
+    arguments = VERBS.get(verb) if isinstance(verb, str) else None
+    if arguments is None:
+        raise ControlError(f"there is no verb {verb!r}; there are {', '.join(VERBS)}")
+    for name, value in request.items():
+        if name == "verb":
+            continue
+        if name not in arguments:
+            raise ControlError(
+                f"{verb} takes no argument {name!r}; it takes {', '.join(arguments) or 'none'}"
+            )
+        if type(value) not in arguments[name]:  # not isinstance: a bool is no number here
+            wanted = " or ".join(kind.__name__ for kind in arguments[name])
+            raise ControlError(f"{verb}: {name} must be {wanted}, not {value!r}")

@@ -1,0 +1,177 @@
+"""The master's end of the control socket. Runs in the master only, as callbacks of its reactor.
+
+It must never block or outgrow the master: sockets are non-blocking, a connection holds at most one request
+and the answer to it, connections are few, and who is idle or slow is dropped. Only the daemon's own user and
+root are heard.
+
+`handle(request)` carries a request out: it gives back the result, or a Pending that is completed later, or
+raises PreforkdError, whose text and exit code the client gets. Requests are checked against `protocol.VERBS`
+before.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from supervisor.control.connection import Connection
+from supervisor.control.protocol import Pending, Request, Result, error_line
+from supervisor.errors import ControlError, PreforkdError, StateError
+from supervisor.reactor import Reactor, Timer
+
+Handle = Callable[[Request], Result | Pending]
+
+MAX_CONNECTIONS = 64
+IDLE_S = 30.0
+"""A connection is dropped after this long without a whole request, or without taking anything of its answer.
+"""
+
+_PAUSE_S = 1.0
+_MAX_PATH_BYTES = 107  # sun_path of unix(7) is 108 bytes with the final zero
+_PEER = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
+
+
+class ControlServer:
+    """Listens from the moment it is made until `close()`."""
+
+    def __init__(self, path: Path, reactor: Reactor, handle: Handle, *, idle_s: float = IDLE_S) -> None:
+        """Listen at `path`, mode 0600, in place of a stale socket.
+
+        Raises StateError: a daemon answers there already, the path is somebody else's or no socket, is too
+        long for a socket, or cannot be written.
+        """
+        self._path = path
+        self._reactor = reactor
+        self._handle = handle
+        self._idle_s = idle_s
+        self._again: Timer | None = None
+        self._connections: dict[int, Connection] = {}
+        self._listener = _listen(path)
+        self._inode = path.stat().st_ino
+        reactor.add_handler(self._listener, self._accept, reactor.READ)
+
+    def close(self) -> None:
+        """Drop all connections, stop listening, remove the socket if it is still ours."""
+        for connection in list(self._connections.values()):
+            connection.close()
+        if self._again is not None:
+            self._reactor.remove_timeout(self._again)
+        self._reactor.remove_handler(self._listener)
+        self._listener.close()
+        with suppress(FileNotFoundError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+    def _accept(self, fd: int, events: int) -> None:
+        try:
+            peer, _address = self._listener.accept()
+        except BlockingIOError:  # it has gone again
+            return
+        except OSError:  # out of descriptors or memory: epoll would spin on what we cannot take
+            self._reactor.remove_handler(self._listener)
+            self._again = self._reactor.call_later(_PAUSE_S, self._listen_again)
+            return
+        refusal = _refusal(peer) or self._make_room()
+        if refusal is not None:
+            peer.setblocking(False)
+            with suppress(OSError):
+                peer.send(error_line(refusal))
+            peer.close()
+            return
+        number = peer.fileno()
+        self._connections[number] = Connection(
+            peer, self._reactor, self._answer, lambda: self._connections.pop(number), self._idle_s
+        )
+
+    def _listen_again(self) -> None:
+        self._again = None
+        self._reactor.add_handler(self._listener, self._accept, self._reactor.READ)
+
+    def _make_room(self) -> ControlError | None:
+        """Drop the connection that has been idle longest if there are too many, so that an operator gets in."""
+        if len(self._connections) < MAX_CONNECTIONS:
+            return None
+        idle = [connection for connection in self._connections.values() if connection.idle]
+        if not idle:
+            return ControlError(f"{MAX_CONNECTIONS} clients are being served already: try again in a moment")
+        min(idle, key=lambda connection: connection.since_s).close()
+        return None
+
+    def _answer(self, request: Request) -> Result | Pending | PreforkdError:
+        try:
+            return self._handle(request)
+        except PreforkdError as error:
+            return error
+        except (
+            Exception
+        ) as error:  # a bug in answering one client must not end the supervision of all workers
+            logging.getLogger(__name__).exception("the control request %r failed", request.get("verb"))
+            return ControlError(f"the daemon failed to answer ({error!r}); its log has more")
+
+
+def _refusal(peer: socket.socket) -> ControlError | None:
+    _pid, uid, _gid = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    if uid in (0, os.geteuid()):
+        return None
+    return ControlError(
+        f"this daemon belongs to uid {os.geteuid()} and does not take orders from uid {uid}: "
+        f"use that user, or root (sudo)"
+    )
+
+
+def _listen(path: Path) -> socket.socket:
+    if len(os.fsencode(path)) > _MAX_PATH_BYTES:
+        raise StateError(
+            f"{path}: longer than the {_MAX_PATH_BYTES} bytes of a socket's path; shorten runtime_dir"
+        )
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        _remove_stale(path)
+        os.fchmod(
+            listener.fileno(), 0o600
+        )  # on Linux bind(2) gives the path this mode: it is never wider, not even briefly
+        listener.bind(os.fspath(path))
+        listener.listen(MAX_CONNECTIONS)
+    except OSError as error:
+        listener.close()
+        raise StateError(
+            f"{path}: cannot listen there: {error.strerror}; check runtime_dir and its owner"
+        ) from error
+    except StateError:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise StateError(f"{path}: this is not a socket; remove it, or choose another runtime_dir")
+    if found.st_uid != os.geteuid():
+        raise StateError(
+            f"{path}: this socket belongs to uid {found.st_uid}, we are uid {os.geteuid()}; "
+            f"stop the daemon that made it, remove it, or choose another runtime_dir"
+        )
+    if _answers(path):
+        raise StateError(f"{path}: a daemon is listening there already; `preforkd status` shows it")
+    path.unlink()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except BlockingIOError:  # its backlog is full: it is alive
+            return True
+        except OSError:
+            return False
+    return True
