@@ -32,7 +32,7 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, tag=True):
 # ---- worker -> consumer -------------------------------------------------------------------------------------------
 
 
-class Hello(Frame):
+class Hello(Frame, frozen=True):
     """First frame of a worker, after every (re)connect: who it is and all it still holds (running one included)."""
 
     version: int
@@ -42,7 +42,7 @@ class Hello(Frame):
     held: list[RunId]
 
 
-class Outcome(Frame):
+class Outcome(Frame, frozen=True):
     """A run ended. The same is in the slot's ring at `cell`; `stack` here is whole, there it is capped."""
 
     cell: int
@@ -54,20 +54,20 @@ class Outcome(Frame):
     elapsed_s: float
 
 
-class Publish(Frame):
+class Publish(Frame, frozen=True):
     """The handler returned; these are its publishes. The run is done only once they are confirmed."""
 
     run: RunId
     publications: list[Publication]
 
 
-class Returned(Frame):
+class Returned(Frame, frozen=True):
     """Runs given back unstarted: the answer to Recall, or before Bye."""
 
     runs: list[RunId]
 
 
-class Bye(Frame):
+class Bye(Frame, frozen=True):
     """The worker leaves (reason: a LeavingReason value) and holds nothing any more."""
 
     reason: str
@@ -76,11 +76,11 @@ class Bye(Frame):
 # ---- consumer -> worker -------------------------------------------------------------------------------------------
 
 
-class Welcome(Frame):
+class Welcome(Frame, frozen=True):
     """The Hello was accepted."""
 
 
-class Run(Frame):
+class Run(Frame, frozen=True):
     """Run this message; it is the worker's until it says otherwise or is dead."""
 
     run: RunId
@@ -93,11 +93,11 @@ class Run(Frame):
     maybe_duplicate: bool
 
 
-class Recall(Frame):
+class Recall(Frame, frozen=True):
     """Give back everything that was not started; answered with one Returned, even when empty."""
 
 
-class Published(Frame):
+class Published(Frame, frozen=True):
     """The fate of a Publish: all confirmed, or not and why."""
 
     run: RunId
@@ -108,7 +108,7 @@ class Published(Frame):
 # ---- master -> forkserver -----------------------------------------------------------------------------------------
 
 
-class StartForkserver(Frame):
+class StartForkserver(Frame, frozen=True):
     """First frame a forkserver reads. Comes with one descriptor: the write end of the pool's bell pipe.
 
     A worker writes `struct.pack("<II", slot, generation)` to the bell once it is ready for messages.
@@ -122,34 +122,34 @@ class StartForkserver(Frame):
     master_pid: int
 
 
-class Fork(Frame):
+class Fork(Frame, frozen=True):
     """Fork a worker into this slot."""
 
     slot: int
     generation: int
 
 
-class Quit(Frame):
+class Quit(Frame, frozen=True):
     """Leave with status 0 (forkserver and consumer)."""
 
 
 # ---- forkserver -> master -----------------------------------------------------------------------------------------
 
 
-class Imported(Frame):
+class Imported(Frame, frozen=True):
     """The handler is imported, frozen and checked; forks may be ordered."""
 
     seconds: float
 
 
-class BootFailed(Frame):
+class BootFailed(Frame, frozen=True):
     """The forkserver cannot serve and leaves with 78; also sent by it on behalf of nobody else."""
 
     reason: str
     stack: str
 
 
-class Forked(Frame):
+class Forked(Frame, frozen=True):
     """The order was carried out; the pid is now the master's own child."""
 
     slot: int
@@ -157,7 +157,7 @@ class Forked(Frame):
     pid: int
 
 
-class ForkFailed(Frame):
+class ForkFailed(Frame, frozen=True):
     """The order could not be carried out (EAGAIN, slot locked ...)."""
 
     slot: int
@@ -175,7 +175,7 @@ class Incarnation(msgspec.Struct, frozen=True, array_like=True):
     generation: int
 
 
-class StartConsumer(Frame):
+class StartConsumer(Frame, frozen=True):
     """First frame a consumer reads. Comes with one descriptor: the pool's listening link socket.
 
     `alive` names the incarnations that are not known to be dead; every other one is dead and recorded.
@@ -193,13 +193,13 @@ class StartConsumer(Frame):
     alive: list[Incarnation]
 
 
-class Spawned(Frame):
+class Spawned(Frame, frozen=True):
     """A worker was forked; sent before it can say Hello."""
 
     worker: Incarnation
 
 
-class Verdict(Frame):
+class Verdict(Frame, frozen=True):
     """This incarnation is dead and its exit recorded (the only proof of death). Repeated until VerdictTaken."""
 
     worker: Incarnation
@@ -209,42 +209,42 @@ class Verdict(Frame):
     stack: str
 
 
-class Drain(Frame):
+class Drain(Frame, frozen=True):
     """Cancel the subscription, return what was not started, settle what runs; answer with Drained."""
 
 
-class Pause(Frame):
+class Pause(Frame, frozen=True):
     """Like Drain, but stay; Resume subscribes again."""
 
 
-class Resume(Frame):
+class Resume(Frame, frozen=True):
     """Subscribe again after Pause."""
 
 
-class CloseConnection(Frame):
+class CloseConnection(Frame, frozen=True):
     """Cut the broker connection as a fault would (used by the drill through the control socket)."""
 
 
 # ---- consumer -> master -------------------------------------------------------------------------------------------
 
 
-class VerdictTaken(Frame):
+class VerdictTaken(Frame, frozen=True):
     """The Verdict is durable in the ledger; it need not be repeated."""
 
     worker: Incarnation
 
 
-class Consuming(Frame):
+class Consuming(Frame, frozen=True):
     """The subscription is up: the pool consumes."""
 
 
-class Refused(Frame):
+class Refused(Frame, frozen=True):
     """The broker refuses and waiting will not heal it; the consumer leaves with 78."""
 
     reason: str
 
 
-class Drained(Frame):
+class Drained(Frame, frozen=True):
     """Nothing is in flight any more; what the drain did."""
 
     finished: int
@@ -252,7 +252,7 @@ class Drained(Frame):
     cut_off: list[str]
 
 
-class Snapshot(Frame):
+class Snapshot(Frame, frozen=True):
     """What `status` shows of a consumer; pushed when it changed, at most every 250 ms."""
 
     at: float

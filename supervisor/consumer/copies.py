@@ -1,0 +1,130 @@
+"""Copies of a message: for another attempt, for the dead-letter queue, for the parked queue. Pure.
+
+A copy looks like the original to its handler: headers, type, priority and timestamp are carried, exchange and routing
+key as headers of ours; it is persistent. Left out, because a broker would refuse them or act on them again: `user_id`
+(406 when it is another user), `expiration`, `cluster_id`, `CC`/`BCC` (routed again), `x-death` and its kin.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from supervisor.brokers.base import Delivery, Outgoing
+from supervisor.brokers.names import dead_queue, parked_queue
+from supervisor.clock import rfc3339
+from supervisor.consumer.entries import Entry, Failure
+from supervisor.ledger.base import RowState
+from supervisor.message import Properties
+
+PREFIX = "x-preforkd-"
+QUEUE = "x-preforkd-queue"
+ROUND = "x-preforkd-round"
+ATTEMPT = "x-preforkd-attempt"
+EXCHANGE = "x-preforkd-exchange"
+ROUTING_KEY = "x-preforkd-routing-key"
+
+_NOT_CARRIED = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", PREFIX)
+STACK_CHARACTERS = 8000
+"""Headers must fit into one AMQP frame (128 KiB as negotiated by default) together with the user's own."""
+
+
+def stamp(delivery: Delivery, queue: str) -> tuple[int, int] | None:
+    """The (round, attempt) a copy of ours carries; None where it is no copy, or one of another queue."""
+    headers = delivery.properties.headers
+    if not headers or headers.get(QUEUE) != queue:
+        return None
+    round_, attempt = headers.get(ROUND), headers.get(ATTEMPT)
+    if type(round_) is int and type(attempt) is int and round_ >= 1 and attempt >= 1:
+        return round_, attempt
+    return None
+
+
+def origin(delivery: Delivery, queue: str) -> tuple[str, str]:
+    """The exchange and routing key of the first publication, seen through our own copies."""
+    headers = delivery.properties.headers or {}
+    if headers.get(QUEUE) != queue:
+        return delivery.exchange, delivery.routing_key
+    return (
+        str(headers.get(EXCHANGE, delivery.exchange)),
+        str(headers.get(ROUTING_KEY, delivery.routing_key)),
+    )
+
+
+def as_handled(delivery: Delivery, queue: str) -> Properties:
+    """The properties that a handler sees: those of the original, without what copies and brokers added."""
+    headers = delivery.properties.headers
+    if not headers or headers.get(QUEUE) != queue:
+        return delivery.properties
+    return msgspec.structs.replace(delivery.properties, headers=_carried(headers))
+
+
+def copy_of(entry: Entry, queue: str, host: str, token: int) -> Outgoing:
+    """The copy that `entry.pending` asks for. The entry has its delivery and its failure."""
+    delivery, failure = entry.delivery, entry.failure
+    if delivery is None or failure is None:
+        raise ValueError("a copy needs the message and the reason")
+    retry = entry.pending is RowState.RETRY_PENDING
+    headers = _carried(delivery.properties.headers)
+    exchange, routing_key = origin(delivery, queue)
+    headers |= {
+        QUEUE: queue,
+        ROUND: entry.round if retry else entry.round + 1,
+        ATTEMPT: entry.attempt + 1 if retry else 1,
+        EXCHANGE: exchange,
+        ROUTING_KEY: routing_key,
+    }
+    if not retry:
+        headers |= _diagnosis(entry, failure, host)
+    properties = msgspec.structs.replace(
+        delivery.properties,
+        headers=headers,
+        delivery_mode=2,
+        message_id=delivery.properties.message_id or entry.id,
+        expiration=None,
+        user_id=None,
+        cluster_id=None,
+    )
+    target = {
+        RowState.RETRY_PENDING: queue,
+        RowState.DEAD_PENDING: dead_queue(queue),
+        RowState.PARKED_PENDING: parked_queue(queue),
+    }[entry.pending or RowState.DEAD_PENDING]
+    return Outgoing(token, "", target, properties, delivery.body, failure.delay_s if retry else 0.0)
+
+
+def without_diagnosis(properties: Properties) -> Properties:
+    """Properties of a dead or parked message on its way back to work: only what orders its runs is kept of ours."""
+    kept = {QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY}
+    headers = {
+        name: value
+        for name, value in (properties.headers or {}).items()
+        if not name.startswith(_NOT_CARRIED) or name in kept
+    }
+    return msgspec.structs.replace(properties, headers=headers, expiration=None, user_id=None, cluster_id=None)
+
+
+def _carried(headers: dict[str, Any] | None) -> dict[str, Any]:
+    if not headers:
+        return {}
+    return {
+        name: value
+        for name, value in headers.items()
+        if not name.startswith(_NOT_CARRIED) and name not in ("CC", "BCC")
+    }
+
+
+def _diagnosis(entry: Entry, failure: Failure, host: str) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "cause": failure.cause,
+        "reason": failure.reason[:STACK_CHARACTERS],
+        "attempts": entry.attempt,
+        "status": failure.status,
+        "signal": failure.signal,
+        "worker": failure.worker,
+        "host": host,
+        "at": rfc3339(failure.at_s),
+        "stack": failure.stack[-STACK_CHARACTERS:],
+    }
+    return {PREFIX + name: value for name, value in facts.items() if value not in (None, "")}

@@ -1,0 +1,113 @@
+"""Collects what a turn decided: rows and counters for one commit, effects in order. Pure; the settlement fills it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+from supervisor.brokers.base import Outgoing
+from supervisor.consumer.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, Say, Send, Turn
+from supervisor.consumer.entries import Entry, Failure
+from supervisor.events import Event
+from supervisor.ledger.base import Row, RowState
+from supervisor.link.frames import ConsumerFrame, Incarnation
+
+_NOBODY = Incarnation(-1, 0)
+
+
+class Decisions:
+    """What has been decided since the last `take()`, and the publications without a fate yet."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, Row] = {}
+        self._counters: dict[str, int] = {}
+        self._effects: list[Effect] = []
+        self._outgoing: dict[int, tuple[Entry, Outgoing]] = {}
+        self._tokens = itertools.count(1)
+
+    def take(self) -> Turn:
+        """All of it, once."""
+        turn = Turn(self._rows, self._counters, self._effects)
+        self._rows, self._counters, self._effects = {}, {}, []
+        return turn
+
+    def row(self, key: bytes) -> Row | None:
+        """The row this turn has already decided for a message: newer than what the ledger says."""
+        return self._rows.get(key)
+
+    def record(self, entry: Entry, state: RowState, now_s: float, note: bytes = b"") -> None:
+        """Make a state durable; a later one of the same turn replaces it."""
+        slot, generation = (owner := entry.owner or _NOBODY).slot, owner.generation
+        self._rows[entry.key] = Row(
+            entry.key, entry.round, entry.attempt, state, slot, generation, now_s, entry.id, note
+        )
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a counter, in the same commit."""
+        if by:
+            self._counters[name] = self._counters.get(name, 0) + by
+
+    def ack(self, tags: Iterable[tuple[int, int]]) -> None:
+        """Settle deliveries, after the commit."""
+        self._effects.extend(Ack(epoch, tag) for epoch, tag in tags)
+
+    def give_back(self, tags: Iterable[tuple[int, int]]) -> None:
+        """Return deliveries, after the commit."""
+        self._effects.extend(GiveBack(epoch, tag) for epoch, tag in tags)
+
+    def send(self, worker: Incarnation, frame: ConsumerFrame) -> None:
+        """Send a frame to a worker, after the commit."""
+        self._effects.append(Send(worker, frame))
+
+    def say(self, event: Event, text: str, *, warning: bool = False, **fields: Any) -> None:
+        """Log an event, after the commit."""
+        self._effects.append(Say(event, text, fields, warning))
+
+    def say_failure(self, event: Event, text: str, entry: Entry, failure: Failure, *, warning: bool = False) -> None:
+        """Log what became of a failed run, with its whole diagnosis."""
+        self.say(
+            event,
+            text,
+            warning=warning,
+            message_id=entry.id,
+            round=entry.round,
+            attempt=entry.attempt,
+            cause=failure.cause,
+            reason=failure.reason,
+            status=failure.status,
+            signal=failure.signal,
+            worker=failure.worker,
+            delay_s=failure.delay_s or None,
+            stack=failure.stack,
+        )
+
+    # ---- publications ---------------------------------------------------------------------------------------------
+
+    def token(self) -> int:
+        """A token that no publication has had yet."""
+        return next(self._tokens)
+
+    def publish(self, entry: Entry, outgoing: Outgoing) -> None:
+        """Publish after the commit; kept until its fate is known."""
+        self._outgoing[outgoing.token] = (entry, outgoing)
+        self._effects.append(PublishOut(outgoing))
+
+    def publish_later(self, token: int) -> None:
+        """Publish the same again after a while."""
+        self._effects.append(PublishLater(token))
+
+    def publish_again(self, token: int) -> None:
+        """The while is over; forgotten ones are left alone."""
+        if token in self._outgoing:
+            self._effects.append(PublishOut(self._outgoing[token][1]))
+
+    def publisher(self, token: int) -> Entry | None:
+        """Whose publication this is."""
+        found = self._outgoing.get(token)
+        return found[0] if found else None
+
+    def forget(self, tokens: Iterable[int]) -> None:
+        """Their fate no longer matters."""
+        for token in tokens:
+            self._outgoing.pop(token, None)

@@ -1,0 +1,95 @@
+"""What the consumer holds in memory about a message in flight, and the diagnosis of a run that failed. Data only."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+import msgspec
+
+from supervisor.brokers.base import Delivery
+from supervisor.ledger.base import RowState
+from supervisor.link.frames import Incarnation, RunId
+
+
+class Phase(Enum):
+    """Where a message in flight is."""
+
+    WAITING = auto()  # delivered, nobody's yet; no row says DISPATCHED
+    OWNED = auto()  # DISPATCHED: its worker has it, or is unheard of since we (re)started
+    PUBLISHING = auto()  # its handler returned; what it published is under way
+    COPYING = auto()  # *_pending: its copy is under way, or waits for the body to come back
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a run failed, as copies, logs and ledger notes tell it. `cause`: an OutcomeKind or an exit's Cause."""
+
+    cause: str
+    reason: str
+    worker: str = ""
+    stack: str = ""
+    status: int | None = None
+    signal: str | None = None
+    delay_s: float = 0.0  # of the retry copy
+    at_s: float = 0.0
+
+
+class Entry:
+    """One message in flight. `delivery` is None after a restart, until the broker brings the message back."""
+
+    __slots__ = (
+        "attempt",
+        "delivery",
+        "failure",
+        "has_id",
+        "id",
+        "key",
+        "later",
+        "maybe_duplicate",
+        "owner",
+        "pending",
+        "phase",
+        "round",
+        "tags",
+        "token",
+        "twin",
+        "unconfirmed",
+    )
+
+    def __init__(self, key: bytes, id: str, round: int, attempt: int) -> None:
+        self.key = key
+        self.id = id
+        self.round = round
+        self.attempt = attempt
+        self.phase = Phase.WAITING
+        self.delivery: Delivery | None = None
+        self.tags: list[tuple[int, int]] = []  # (epoch, tag): the same message may be out more than once
+        self.later: list[Arrival] = []  # newer runs of the same message: they wait until this one is over
+        self.owner: Incarnation | None = None
+        self.has_id = True
+        self.maybe_duplicate = False
+        self.pending: RowState | None = None
+        self.failure: Failure | None = None
+        self.token: int | None = None  # of the copy under way
+        self.unconfirmed: set[int] | None = None  # tokens of what its handler published; None: nothing yet
+        self.twin = b""
+
+    @property
+    def run(self) -> RunId:
+        """The run that this entry stands for."""
+        return RunId(self.key, self.round, self.attempt)
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """A delivery as the settlement sees it: identified and placed in the order of runs.
+
+    `twin`: what makes a message without an id recognisable after a connection loss (b"" where it has an id).
+    """
+
+    delivery: Delivery
+    key: bytes
+    id: str
+    has_id: bool
+    round: int
+    attempt: int
+    stamped: bool  # carries our own, trusted headers
+    twin: bytes = b""

@@ -1,0 +1,411 @@
+"""The settlement: what every delivery, outcome, confirm and death means for a message. Pure: events in, actions out.
+
+Runs in the consumer process, which feeds it, commits the rows of a turn and only then carries out its effects. It
+does no I/O and has no clock of its own (`now_s` is set each turn), so that it can be model-checked. Two rules carry
+the rest: nothing is acked before the row that says why is durable (effects follow the commit); and an OWNED message
+is its worker's until that worker says otherwise or is declared dead by the master.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from supervisor.brokers.base import Outgoing
+from supervisor.config.schema import PoolConfig
+from supervisor.consumer import copies
+from supervisor.consumer.actions import Turn
+from supervisor.consumer.decisions import Decisions
+from supervisor.consumer.entries import Arrival, Entry, Failure, Phase
+from supervisor.consumer.twins import Twins
+from supervisor.events import Event
+from supervisor.ledger.base import Row, RowState
+from supervisor.link.frames import Incarnation, Published, Run, RunId
+from supervisor.message import Publication
+from supervisor.scoreboard.words import OutcomeKind
+
+_COPIED = {
+    RowState.RETRY_PENDING: (RowState.RETRY, "retried", Event.MESSAGE_RETRIED),
+    RowState.DEAD_PENDING: (RowState.DEAD, "dead", Event.MESSAGE_DEAD),
+    RowState.PARKED_PENDING: (RowState.PARKED, "parked", Event.MESSAGE_PARKED),
+}
+"""What a confirmed copy turns a pending row into: the state, the counter and the event."""
+
+_SETTLED = frozenset({RowState.DONE, RowState.RETRY, RowState.DEAD, RowState.PARKED})
+
+
+class Settlement:
+    """All messages in flight of one pool."""
+
+    def __init__(self, pool: PoolConfig, host: str, dedupe: str = "keep") -> None:
+        self.now_s = 0.0
+        self.accepting = True
+        self.entries: dict[bytes, Entry] = {}
+        self.waiting: dict[bytes, Entry] = {}  # a view of `entries`: those in Phase.WAITING, in order of arrival
+        self.twins = Twins()
+        self._pool = pool
+        self._host = host
+        self._dedupe = dedupe
+        self._decisions = Decisions()
+
+    def take_turn(self) -> Turn:
+        """What has been decided since the last call."""
+        return self._decisions.take()
+
+    # ---- deliveries -----------------------------------------------------------------------------------------------
+
+    def delivered(self, arrival: Arrival, known: Iterable[Row]) -> None:
+        """A message came from the queue; `known` are the ledger's rows with the same id."""
+        self._decisions.count("delivered")
+        self._arrived(arrival, known)
+
+    def _arrived(self, arrival: Arrival, known: Iterable[Row]) -> None:
+        if not self.accepting:
+            self._decisions.count("returned")
+            self._decisions.give_back([_tag(arrival)])
+            return
+        twin = self.twins.match(arrival, self.now_s)
+        if twin is not None:
+            self._meet_twin(arrival, twin)
+        elif (entry := self.entries.get(arrival.key)) is not None:
+            self._meet_entry(entry, arrival)
+        else:
+            self._meet_ledger(arrival, list(known))
+
+    def _meet_twin(self, arrival: Arrival, key: bytes) -> None:
+        entry = self.entries.get(key)
+        if entry is None:
+            self._duplicate(arrival, "its run had ended when the connection was lost")
+        else:
+            self._attach(entry, arrival)
+
+    def _meet_entry(self, entry: Entry, arrival: Arrival) -> None:
+        there, here = (entry.round, entry.attempt), (arrival.round, arrival.attempt)
+        if self._sent_on_purpose(arrival) or here > there:
+            entry.later.append(arrival)
+            if entry.pending is RowState.RETRY_PENDING and here == (entry.round, entry.attempt + 1):
+                self._copied(entry)  # the retry copy itself is here: proof that the broker has it
+        elif here == there:
+            self._attach(entry, arrival)
+        else:
+            self._duplicate(arrival, "a later run of it is under way")
+
+    def _meet_ledger(self, arrival: Arrival, known: list[Row]) -> None:
+        row = self._decisions.row(arrival.key)
+        row = row or next((row for row in known if row.key == arrival.key), None)
+        if row is not None:
+            self._meet_row(row, arrival)
+            return
+        if known and not arrival.stamped:
+            self._decisions.say(
+                Event.MESSAGE_ID_REUSED,
+                f"message id {arrival.id!r} came again with other content: it is run as another message",
+                warning=True,
+                message_id=arrival.id,
+            )
+        self._admit(arrival)
+
+    def _meet_row(self, row: Row, arrival: Arrival) -> None:
+        there, here = (row.round, row.attempt), (arrival.round, arrival.attempt)
+        if row.state in _SETTLED and self._sent_on_purpose(arrival):
+            self._admit(arrival)
+        elif here < there:
+            self._duplicate(arrival, "a later run of it is on record")
+        elif row.state in _SETTLED and here == there:
+            self._duplicate(arrival, f"it is settled ({row.state})")
+        elif row.state is RowState.DONE and here[0] == there[0]:
+            self._duplicate(arrival, "an earlier attempt of the same round is done")
+        elif row.state.open and here == there:
+            # Every open row has an entry. One without cannot be proven unstarted, so it is not run blindly.
+            self._in_doubt(self._admit(arrival), Failure("lost", "its run is on record, its worker unknown"))
+        else:
+            self._admit(arrival)
+
+    def _admit(self, arrival: Arrival) -> Entry:
+        entry = Entry(arrival.key, arrival.id, arrival.round, arrival.attempt)
+        entry.has_id, entry.twin = arrival.has_id, arrival.twin
+        entry.maybe_duplicate = not arrival.has_id and arrival.delivery.redelivered
+        self.entries[entry.key] = self.waiting[entry.key] = entry
+        self._attach(entry, arrival)
+        if not arrival.has_id and self._pool.missing_id == "dead_letter":
+            self._decide(entry, RowState.DEAD_PENDING, Failure("missing_id", "the message has no id"))
+        return entry
+
+    def _attach(self, entry: Entry, arrival: Arrival) -> None:
+        entry.tags.append(_tag(arrival))
+        if entry.delivery is None:
+            entry.delivery = arrival.delivery
+        if entry.phase is Phase.COPYING and entry.token is None:
+            self._publish_copy(entry)
+
+    def _duplicate(self, arrival: Arrival, why: str) -> None:
+        self._decisions.ack([_tag(arrival)])
+        self._decisions.count("duplicate")
+        self._decisions.say(
+            Event.MESSAGE_DUPLICATE,
+            f"message {arrival.id!r} came again and is acked without a run: {why}",
+            message_id=arrival.id,
+            round=arrival.round,
+            attempt=arrival.attempt,
+        )
+
+    def _sent_on_purpose(self, arrival: Arrival) -> bool:
+        """With `dedupe = "redelivery"` a first delivery of a known id is a new order, not a repetition."""
+        return self._dedupe == "redelivery" and not arrival.stamped and not arrival.delivery.redelivered
+
+    # ---- workers --------------------------------------------------------------------------------------------------
+
+    def assign(self, entry: Entry, worker: Incarnation) -> None:
+        """Give a WAITING message to a worker: durable first, sent after."""
+        delivery = entry.delivery
+        if delivery is None:
+            raise ValueError("a waiting message has its delivery")
+        del self.waiting[entry.key]
+        entry.phase, entry.owner = Phase.OWNED, worker
+        self._record(entry, RowState.DISPATCHED)
+        properties = copies.as_handled(delivery, self._pool.queue)
+        origin = copies.origin(delivery, self._pool.queue)
+        self._decisions.send(
+            worker,
+            Run(
+                entry.run,
+                entry.id,
+                properties,
+                delivery.body,
+                *origin,
+                delivery.redelivered,
+                entry.maybe_duplicate,
+            ),
+        )
+
+    def greeted(self, worker: Incarnation, held: Iterable[RunId]) -> None:
+        """A worker said hello. What is on record as its own but not held never reached it: it was not begun.
+
+        The outcomes in its ring have been handed in before (`outcome`).
+        """
+        holding = set(held)
+        for entry in self._owned_by(worker):
+            if entry.run not in holding:
+                self._unbegun(entry)
+
+    def returned(self, worker: Incarnation, runs: Iterable[RunId]) -> None:
+        """A worker gave these back unstarted."""
+        for run in runs:
+            entry = self._owned(worker, run)
+            if entry is not None and entry.phase is Phase.OWNED:
+                self._unbegun(entry)
+
+    def publishing(self, worker: Incarnation, run: RunId, publications: Iterable[Publication]) -> None:
+        """A handler returned with these publishes: the run is done once the broker has them all."""
+        entry = self._owned(worker, run)
+        if entry is None:
+            return
+        if entry.unconfirmed is None:
+            entry.phase, entry.unconfirmed = Phase.PUBLISHING, set()
+            for out in publications:
+                token = self._decisions.token()
+                entry.unconfirmed.add(token)
+                self._decisions.publish(entry, Outgoing(token, out.exchange, out.routing_key, out.properties, out.body))
+        self._tell_published(entry)
+
+    def outcome(self, worker: Incarnation, run: RunId, kind: OutcomeKind, failure: Failure) -> None:
+        """A run ended, as marked in its slot. Heard twice, or of a run that is not this worker's: no effect."""
+        entry = self._owned(worker, run)
+        if entry is None:
+            return
+        self._forget_publications(entry)
+        if kind is OutcomeKind.DONE:
+            self._record(entry, RowState.DONE)
+            self._decisions.count("done")
+            self._settle(entry)
+        elif kind is OutcomeKind.IN_DOUBT:
+            self._in_doubt(entry, failure)
+        elif kind is OutcomeKind.REJECT:
+            self._failed(entry, failure)
+            self._decide(entry, RowState.DEAD_PENDING, failure)
+        else:
+            self._again_or_dead(entry, failure)
+
+    def died(self, worker: Incarnation, running: RunId | None, failure: Failure, proof: bool = True) -> None:
+        """The master's verdict. `running`: what the slot says it was at; its ring has been handed in before.
+
+        Without `proof` (another boot, a damaged slot file) the absence of a mark says nothing: all it had is in doubt.
+        """
+        for entry in self._owned_by(worker):
+            self._forget_publications(entry)
+            if entry.run == running or not proof:
+                self._in_doubt(entry, failure)
+            else:
+                self._unbegun(entry)
+
+    # ---- the broker -----------------------------------------------------------------------------------------------
+
+    def confirmed(self, token: int) -> None:
+        """The broker has this publication."""
+        entry = self._decisions.publisher(token)
+        if entry is None:
+            return
+        self._decisions.forget([token])
+        self._decisions.count("published")
+        if token == entry.token:
+            self._copied(entry)
+        elif entry.unconfirmed is not None:
+            entry.unconfirmed.discard(token)
+            self._tell_published(entry)
+
+    def unpublished(self, token: int, reason: str, lost: bool) -> None:
+        """The broker does not have it. A copy, and what was `lost` with its connection, is published again later.
+
+        A handler's own publish that the broker refused fails its run.
+        """
+        entry = self._decisions.publisher(token)
+        if entry is None:
+            return
+        if lost or token == entry.token:
+            self._decisions.publish_later(token)
+        elif entry.owner is not None:
+            self._forget_publications(entry)
+            self._decisions.send(entry.owner, Published(entry.run, False, reason))
+        if token == entry.token and not lost:
+            text = f"the broker did not take the {entry.pending} copy of message {entry.id!r}: {reason}"
+            failure = entry.failure or Failure("unpublished", reason)
+            self._decisions.say_failure(Event.MESSAGE_FAILED, text, entry, failure, warning=True)
+
+    def publish_again(self, token: int) -> None:
+        """The time to try this publication again has come."""
+        self._decisions.publish_again(token)
+
+    def disconnected(self) -> None:
+        """The epoch is over: all tags are void; the broker brings back what was not settled."""
+        for entry in list(self.entries.values()):
+            self._decisions.count("dropped", len(entry.tags) + len(entry.later))
+            if entry.tags and not entry.has_id:
+                self.twins.expect(entry.twin, entry.key, self.now_s)
+            entry.tags.clear()
+            entry.later.clear()
+            if entry.phase is Phase.WAITING:
+                self._give_up(entry)
+
+    # ---- the operator ---------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Accept nothing more and return what nobody has begun; `accepting = True` ends it."""
+        self.accepting = False
+        for entry in list(self.waiting.values()):
+            self._give_up(entry)
+
+    # ---- recovery -------------------------------------------------------------------------------------------------
+
+    def recall_row(self, row: Row) -> None:
+        """Take an open row of the ledger into memory, at start; hello, verdict or delivery decide its fate."""
+        entry = Entry(row.key, row.id, row.round, row.attempt)
+        self.entries[entry.key] = entry
+        if row.state is RowState.DISPATCHED:
+            entry.phase, entry.owner = Phase.OWNED, Incarnation(row.slot, row.generation)
+        else:
+            entry.phase, entry.pending = Phase.COPYING, row.state
+            entry.failure = msgspec.msgpack.decode(row.note, type=Failure)
+
+    def owners(self) -> set[Incarnation]:
+        """All workers that have a message on record."""
+        return {entry.owner for entry in self.entries.values() if entry.owner is not None}
+
+    # ---- decisions ------------------------------------------------------------------------------------------------
+
+    def _again_or_dead(self, entry: Entry, failure: Failure) -> None:
+        self._failed(entry, failure)
+        if entry.attempt >= self._pool.max_attempts:
+            self._decide(entry, RowState.DEAD_PENDING, failure)
+            return
+        delays = self._pool.retry_delays_s
+        delay_s = failure.delay_s or delays[min(entry.attempt, len(delays)) - 1]
+        self._decide(entry, RowState.RETRY_PENDING, msgspec.structs.replace(failure, delay_s=delay_s))
+
+    def _in_doubt(self, entry: Entry, failure: Failure) -> None:
+        if self._pool.on_crash == "park":
+            self._failed(entry, failure)
+            self._decide(entry, RowState.PARKED_PENDING, failure)
+        else:
+            self._again_or_dead(entry, failure)
+
+    def _failed(self, entry: Entry, failure: Failure) -> None:
+        self._decisions.count("failed")
+        attempt = f"attempt {entry.attempt} of {self._pool.max_attempts}"
+        text = f"message {entry.id!r}, {attempt}: {failure.cause}: {failure.reason}"
+        self._decisions.say_failure(Event.MESSAGE_FAILED, text, entry, failure, warning=True)
+
+    def _decide(self, entry: Entry, pending: RowState, failure: Failure) -> None:
+        """Record the outcome; the copy follows the commit, the ack follows the copy's confirm."""
+        self.waiting.pop(entry.key, None)
+        entry.phase, entry.pending, entry.owner = Phase.COPYING, pending, None
+        entry.failure = msgspec.structs.replace(failure, at_s=failure.at_s or self.now_s)
+        self._record(entry, pending, msgspec.msgpack.encode(entry.failure))
+        if entry.delivery is not None:
+            self._publish_copy(entry)
+
+    def _publish_copy(self, entry: Entry) -> None:
+        entry.token = self._decisions.token()
+        self._decisions.publish(entry, copies.copy_of(entry, self._pool.queue, self._host, entry.token))
+
+    def _copied(self, entry: Entry) -> None:
+        """The broker has the copy: final, and the original may go."""
+        if entry.pending is None or entry.failure is None:
+            raise ValueError("only a decided message has a copy")
+        state, counter, event = _COPIED[entry.pending]
+        self._record(entry, state)
+        self._decisions.count(counter)
+        text = f"message {entry.id!r}: {counter} after attempt {entry.attempt}"
+        self._decisions.say_failure(event, text, entry, entry.failure)
+        self._settle(entry)
+
+    def _tell_published(self, entry: Entry) -> None:
+        if not entry.unconfirmed and entry.owner is not None:
+            self._decisions.send(entry.owner, Published(entry.run, True, ""))
+
+    def _unbegun(self, entry: Entry) -> None:
+        """Nobody began it: no attempt is charged; run it here, or let the broker bring it back."""
+        entry.owner = None
+        self._record(entry, RowState.RETURNED)
+        if entry.tags and self.accepting:
+            entry.phase = Phase.WAITING
+            self.waiting[entry.key] = entry
+        else:
+            self._give_up(entry)
+
+    def _give_up(self, entry: Entry) -> None:
+        self._decisions.count("returned", len(entry.tags))
+        self._decisions.give_back(entry.tags)
+        self.twins.forget(entry.key, entry.twin)
+        self._forget(entry)
+
+    def _settle(self, entry: Entry) -> None:
+        self._decisions.ack(entry.tags)
+        self._forget(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        del self.entries[entry.key]
+        self.waiting.pop(entry.key, None)
+        self._forget_publications(entry)
+        if entry.token is not None:
+            self._decisions.forget([entry.token])
+        for arrival in entry.later:
+            self._arrived(arrival, [])
+
+    def _forget_publications(self, entry: Entry) -> None:
+        self._decisions.forget(entry.unconfirmed or ())
+        entry.unconfirmed = None
+
+    def _record(self, entry: Entry, state: RowState, note: bytes = b"") -> None:
+        self._decisions.record(entry, state, self.now_s, note)
+
+    def _owned(self, worker: Incarnation, run: RunId) -> Entry | None:
+        entry = self.entries.get(run.key)
+        return entry if entry is not None and entry.owner == worker and entry.run == run else None
+
+    def _owned_by(self, worker: Incarnation) -> list[Entry]:
+        return [entry for entry in self.entries.values() if entry.owner == worker]
+
+
+def _tag(arrival: Arrival) -> tuple[int, int]:
+    return arrival.delivery.epoch, arrival.delivery.tag
