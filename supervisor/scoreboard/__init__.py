@@ -1,1 +1,1 @@
-"""The scoreboard: one small mapped file per worker slot, readable after any crash; a shared record, not a message queue."""
+"""The scoreboard: one small mapped file per worker slot, readable after any crash; a shared record, not a queue."""

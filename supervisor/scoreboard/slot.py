@@ -1,67 +1,303 @@
 """A worker's slot file, mapped: the kernel lock on it is the worker's life; the marks in it outlive every process.
 
-CONTRACT (to be implemented; the layout of bytes is drawn in layout.py).
+Opened by the worker (which alone takes the lock), its consumer and the master; `layout.py` draws the bytes. Every field
+has one writer. Marks are plain stores into shared memory: they cost no system call and survive the death of any
+process, but not the power, so marks of another boot prove nothing (`vouches_for`). All slots are the scoreboard.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
+from supervisor import posix
 from supervisor.link.frames import RunId
+from supervisor.scoreboard import layout
+from supervisor.scoreboard.layout import GROUP, HEAD, INTENT, LEAVING, TAIL, Owner
+from supervisor.scoreboard.mapping import MappedFile, lock, lock_owner, set_aside
 from supervisor.scoreboard.words import Cell, Identity, Intent, LeavingReason, LimitSource, OutcomeKind, Running
+
+_Copies = tuple[slice, slice]
+_TRIES = 1000
+"""Reads of a field before it counts as broken. A live writer spoils a few in a row at most."""
 
 
 class Slot:
-    """One slot file, open and mapped for good (closing any descriptor of it would drop a worker's lock).
+    """One slot file, open and mapped for good; keep the object as long as the process lives.
 
-    Each field has one writer: the worker (identity, running, leaving, ring head, group), the consumer (ring tail), the master (intent).
+    Made anew where it is missing or unreadable, unless `make` is false: then that is an error. Under a running master
+    only the master makes files, as two files of one name would be two locks for one slot. Raises StateError (missing,
+    full disk, no permission, in use by another version).
+
+    `damage`: "", or what was found wrong at this opening, for the log. Whether the absence of a mark proves anything
+    about a generation is what `vouches_for` says; it holds across openings.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open (create and posix_fallocate where missing) and map. Raises StateError (full disk, no permission, not a slot file)."""
-        raise NotImplementedError
-
-    damaged: bool  # found missing, from another boot, or with broken records at opening: absence of a mark proves nothing
-
-    # ---- the worker's side ----
-    def take(self, pid: int, start_ticks: int, generation: int) -> bool:
-        """Take the kernel lock (POSIX), turn a left-over running mark into an in_doubt cell, write identity. False: somebody has it."""
-        raise NotImplementedError
-
-    def mark_ready(self) -> None: ...
-    def free_cell(self) -> bool: ...
-    def mark_running(self, run: RunId, message_id: str, started_at_s: float, started_s: float, deadline_s: float, source: LimitSource) -> None: ...
-    def mark_extended(self, deadline_s: float) -> None: ...
-    def mark_publishing(self) -> None: ...
-    def mark_outcome(self, kind: OutcomeKind, delay_s: float | None, elapsed_s: float, text: str) -> int: ...
-    def mark_leaving(self, reason: LeavingReason) -> None: ...
-    def record_group(self, pgid: int, start_ticks: int) -> None: ...
-
-    # ---- the consumer's side ----
-    def cells(self, start: int) -> list[Cell]:
-        """Outcomes from ring index `start` to the head."""
-        raise NotImplementedError
+    def __init__(self, path: Path, *, make: bool = True) -> None:
+        self.path = path
+        self._map_file(make)
+        fault = self._ring_fault()
+        if fault:
+            aside = set_aside(path)
+            self._map_file(make)
+            self.damage = f"{path}: {fault}; set aside as {aside.name} and made anew"
+        elif not self.damage:
+            self.damage = self._record_fault()
+        self._owner: Owner | None = None
+        self._run: Running | None = None
+        self._identity_sequence = self._running_sequence = 0
 
     @property
-    def tail(self) -> int: ...
-    def advance_tail(self, tail: int) -> None: ...
+    def damaged(self) -> bool:
+        """Whether the file was missing, unreadable or had lost a record when it was opened here."""
+        return bool(self.damage)
 
-    # ---- the master's side ----
-    def write_intent(self, intent: Intent, generation: int) -> None: ...
+    # ---- the worker's side ----------------------------------------------------------------------------------------
+
+    def take(self, pid: int, start_ticks: int, generation: int) -> bool:
+        """Take the kernel lock, turn a left-over running mark into an `in_doubt` cell, write the identity.
+
+        False when a live process has the slot. Written in this order, because readers may look in between: the cell,
+        the head (the run is over), the new owner. Only then is what was damaged wiped: until a new owner stands
+        for the marks since its own generation, the damage must stay visible.
+        """
+        if not lock(self._file.descriptor):
+            return False
+        former, boot = self._read_owner(), posix.boot_id()
+        lost = self._record_fault()
+        leftover = self.running()
+        if leftover is not None:
+            owner = former.identity.generation if former else 0
+            self._append(leftover.run, owner, OutcomeKind.IN_DOUBT, None, 0.0, "")
+        continues = former is not None and former.identity.boot_id == boot and not lost
+        self._resume_sequences()
+        self._words[GROUP] = 0
+        self._write_owner(
+            Owner(
+                identity=Identity(pid, start_ticks, generation, boot, ready=False),
+                since=former.since if former is not None and continues else generation,
+                base=self._words[HEAD],
+            )
+        )
+        if lost:
+            self._wipe_running()
+        return True
+
+    def mark_ready(self) -> None:
+        """The worker has booted and takes messages."""
+        owner = self._taken()
+        identity = msgspec.structs.replace(owner.identity, ready=True)
+        self._write_owner(msgspec.structs.replace(owner, identity=identity))
+
+    def free_cell(self) -> bool:
+        """Whether the ring has room for one more outcome; nothing may be started unless it has."""
+        return self._words[HEAD] - self._words[TAIL] < layout.CELLS
+
+    def mark_running(
+        self,
+        run: RunId,
+        message_id: str,
+        started_at_s: float,
+        started_s: float,
+        deadline_s: float,
+        source: LimitSource,
+    ) -> None:
+        """A run begins; from here on its message is in doubt until its outcome is marked.
+
+        `started_at_s`: wall clock; `started_s`, `deadline_s`: CLOCK_MONOTONIC, `deadline_s` 0 for no limit.
+        """
+        number = self._words[HEAD] + 1
+        self._write_run(Running(number, run, message_id, started_at_s, started_s, deadline_s, source, publishing=False))
+
+    def mark_extended(self, deadline_s: float) -> None:
+        """The handler asked for more time: a new deadline (CLOCK_MONOTONIC) for the present run."""
+        self._write_run(msgspec.structs.replace(self._begun(), deadline_s=deadline_s, source=LimitSource.EXTENDED))
+
+    def mark_publishing(self) -> None:
+        """The handler has returned and its publishes wait for confirms: no time limit is in force any more."""
+        self._write_run(msgspec.structs.replace(self._begun(), deadline_s=0.0, publishing=True))
+
+    def mark_outcome(self, kind: OutcomeKind, delay_s: float | None, elapsed_s: float, text: str) -> int:
+        """The present run is over: I2 and I4 rest on this cell. Returns its index in the ring.
+
+        `text`: reason and stack; of a long one the beginning and the end are kept.
+        """
+        run = self._begun().run
+        return self._append(run, self._taken().identity.generation, kind, delay_s, elapsed_s, text)
+
+    def mark_leaving(self, reason: LeavingReason) -> None:
+        """Why this worker is about to leave by itself."""
+        self._words[LEAVING] = layout.leaving_word(reason, self._taken().identity.generation)
+
+    def record_group(self, pgid: int, start_ticks: int) -> None:
+        """A process group that must end with this worker, by its leader's pid and start time; `pgid` 0 forgets it."""
+        self._words[GROUP] = layout.group_word(pgid, start_ticks)
+
+    # ---- the consumer's side --------------------------------------------------------------------------------------
+
+    def cells(self, start: int) -> list[Cell]:
+        """Outcomes from ring index `start` to the head, oldest first.
+
+        Cells that are not there any more, or cannot be read after a power loss, are left out.
+        """
+        head: int = self._words[HEAD]
+        indices = range(max(start, head - layout.CELLS), head)
+        return [cell for index in indices if (cell := self._read_cell(index)) is not None]
+
+    @property
+    def tail(self) -> int:
+        """How many outcomes of this file are durable in the ledger."""
+        tail: int = self._words[TAIL]
+        return tail
+
+    def advance_tail(self, tail: int) -> None:
+        """Outcomes below `tail` are durable: their cells may be used again.
+
+        Raises ValueError for a step back or past the head.
+        """
+        if not self._words[TAIL] <= tail <= self._words[HEAD]:
+            raise ValueError(f"{self.path}: tail {tail} is not in {self._words[TAIL]} to {self._words[HEAD]}")
+        self._words[TAIL] = tail
+
+    # ---- the master's side ----------------------------------------------------------------------------------------
+
+    def write_intent(self, intent: Intent, generation: int) -> None:
+        """Say what is about to be done to this generation; always before the signal that does it."""
+        self._words[INTENT] = layout.intent_word(intent, generation)
+
     def owner(self) -> int | None:
-        """Pid that holds the kernel lock now, or None (F_GETLK)."""
-        raise NotImplementedError
+        """The pid of the other process that holds the kernel lock now, or None (a worker does not see its own)."""
+        return lock_owner(self._file.descriptor)
 
-    # ---- everybody's reads ----
-    def identity(self) -> Identity | None: ...
+    # ---- everybody's reads ----------------------------------------------------------------------------------------
+
+    def identity(self) -> Identity | None:
+        """Who has, or last had, the slot; None when nobody ever took it."""
+        owner = self._read_owner()
+        return owner.identity if owner else None
+
+    def vouches_for(self, generation: int) -> bool:
+        """Whether a run of this generation that left no mark here has certainly never begun.
+
+        Not so when the file was made anew, was damaged, or the machine has booted since.
+        """
+        owner = self._read_owner()
+        return (
+            owner is not None
+            and owner.since <= generation <= owner.identity.generation
+            and owner.identity.boot_id == posix.boot_id()
+            and not self._record_fault()
+        )
+
     def running(self) -> Running | None:
         """The run that has begun and has no outcome yet, or None."""
-        raise NotImplementedError
+        record = self._read_record(layout.RUNNING)
+        if record is None:
+            return None
+        running = layout.decode_running(record[1])
+        return running if running.number > self._words[HEAD] else None  # the head comes last: a marked outcome wins
 
-    def leaving(self, generation: int) -> LeavingReason | None: ...
-    def intent(self, generation: int) -> Intent: ...
-    def group(self) -> tuple[int, int] | None: ...
+    def leaving(self, generation: int) -> LeavingReason | None:
+        """Why this generation leaves; None when it has not said so."""
+        return layout.leaving_of(self._words[LEAVING], generation)
+
+    def intent(self, generation: int) -> Intent:
+        """What the master was about to do to this generation."""
+        return layout.intent_of(self._words[INTENT], generation)
+
+    def group(self) -> tuple[int, int] | None:
+        """The process group on record as (pgid, start ticks of its leader), or None."""
+        return layout.group_of(self._words[GROUP])
+
     @property
     def handled(self) -> int:
-        """Outcomes marked by the present owner since it took the slot."""
-        raise NotImplementedError
+        """Outcomes marked by the present (or last) owner since it took the slot."""
+        owner = self._read_owner()
+        return self._words[HEAD] - owner.base if owner else 0
+
+    # ---- writing --------------------------------------------------------------------------------------------------
+
+    def _write_owner(self, owner: Owner) -> None:
+        self._owner = owner
+        self._identity_sequence += 1
+        self._write_record(layout.IDENTITY, self._identity_sequence, layout.encode_owner(owner))
+
+    def _write_run(self, running: Running) -> None:
+        self._run = running
+        self._running_sequence += 1
+        self._write_record(layout.RUNNING, self._running_sequence, layout.encode_running(running))
+
+    def _write_record(self, copies: _Copies, sequence: int, payload: bytes) -> None:
+        data = layout.seal(sequence, payload)
+        start = copies[sequence & 1].start
+        self._bytes[start : start + len(data)] = data
+
+    def _append(
+        self, run: RunId, generation: int, kind: OutcomeKind, delay_s: float | None, elapsed_s: float, text: str
+    ) -> int:
+        index: int = self._words[HEAD]
+        data = layout.encode_cell(Cell(index, index + 1, run, generation, kind, delay_s, elapsed_s, text))
+        start = layout.cell_at(index)
+        self._bytes[start : start + len(data)] = data
+        self._words[HEAD] = index + 1
+        self._run = None
+        return index
+
+    def _resume_sequences(self) -> None:
+        self._identity_sequence, self._running_sequence = (
+            record[0] if (record := self._read_record(copies)) else 0 for copies in (layout.IDENTITY, layout.RUNNING)
+        )
+
+    def _wipe_running(self) -> None:
+        for copy in layout.RUNNING:
+            self._bytes[copy] = bytes(copy.stop - copy.start)
+
+    def _taken(self) -> Owner:
+        if self._owner is None:
+            raise RuntimeError(f"{self.path}: only the worker that took the slot may mark it")
+        return self._owner
+
+    def _begun(self) -> Running:
+        if self._run is None:
+            raise RuntimeError(f"{self.path}: no run has begun")
+        return self._run
+
+    # ---- reading --------------------------------------------------------------------------------------------------
+
+    def _map_file(self, make: bool) -> None:
+        self._file = MappedFile(self.path, layout.HEADER, layout.FILE_BYTES, make=make)
+        self._bytes, self._words, self.damage = self._file.bytes, self._file.words, self._file.damage
+
+    def _copies(self, copies: _Copies) -> tuple[bytes, bytes]:
+        return self._bytes[copies[0]], self._bytes[copies[1]]
+
+    def _read_record(self, copies: _Copies) -> layout.Record | None:
+        """The newest copy; a writer at work may spoil both under a slow reader, so look again before giving up."""
+        for _ in range(_TRIES):
+            found = self._copies(copies)
+            record = layout.newest(found)
+            if record is not None or not layout.broken(found):
+                return record
+        return None
+
+    def _read_owner(self) -> Owner | None:
+        record = self._read_record(layout.IDENTITY)
+        return layout.decode_owner(record[1]) if record else None
+
+    def _read_cell(self, index: int) -> Cell | None:
+        start = layout.cell_at(index)
+        return layout.decode_cell(self._bytes[start : start + layout.CELL_BYTES], index)
+
+    def _record_fault(self) -> str:
+        for name, copies in (("identity", layout.IDENTITY), ("running mark", layout.RUNNING)):
+            if self._read_record(copies) is None and layout.broken(self._copies(copies)):
+                return f"{self.path}: both copies of the {name} are broken"
+        return ""
+
+    def _ring_fault(self) -> str:
+        """Head and tail fit together, unless the disk lost one of them. The tail is read first: it follows the head."""
+        tail, head = self._words[TAIL], self._words[HEAD]
+        if tail <= head <= tail + layout.CELLS or self.owner() is not None:
+            return ""
+        return f"the ring's head {head} and tail {tail} contradict each other"

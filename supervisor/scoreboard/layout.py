@@ -1,0 +1,284 @@
+"""The bytes of a slot file, and how its fields are written and read. Pure: no files, no clock, no process.
+
+Native byte order; u64 words are aligned, so that one store or load of them is never seen torn. The writer is named
+behind each field. What is longer than a word is either written twice or published by a word behind it:
+
+    offset  bytes
+         0     16  header       magic "prefslot", u32 version, u32 size of the file
+        64      8  head         worker    outcomes ever marked: the ring holds cells [tail, head)
+       128      8  tail         consumer  outcomes that are durable in the ledger
+       192      8  intent       master    generation << 8 | Intent
+       256      8  leaving      worker    generation << 8 | code of the LeavingReason
+       264      8  group        worker    pgid << 40 | start ticks of its leader (a pid has 22 bits)
+       512    128  identity A   worker    records, see below
+       640    128  identity B
+      1024    512  running  A   worker
+      1536    512  running  B
+      4096  32768  ring         worker    64 cells of 512 bytes; cell i lies at 4096 + (i mod 64) * 512
+
+    record   = u32 crc32 of the rest | u32 payload length | u64 sequence | payload
+    identity = u32 pid | u32 generation | u64 start ticks | u32 since | u64 base | u8 ready | 36 bytes boot id
+    running  = u64 number, round, attempt | f64 started (wall), started, deadline | u8 source, publishing, key length,
+               id length | 32 bytes key | message id
+    cell     = u32 crc32 of the rest | u16 text length | u8 kind, key length | u64 index | u32 generation
+               | u64 round, attempt | f64 delay (nan: none), elapsed | 32 bytes key | text
+
+A record with an even sequence goes to A, with an odd one to B: whoever dies while writing leaves the other one whole.
+A cell is written while no one may read it: before the head that publishes it, and never while the tail is behind it.
+
+Every run ends in exactly one cell, so the run with number n owns cell n - 1, and it is over as soon as head >= n:
+ending a run costs one cell and one word, and the running record needs no erasing.
+"""
+
+from __future__ import annotations
+
+import struct
+from math import nan
+from zlib import crc32
+
+import msgspec
+
+from supervisor.link.frames import RunId
+from supervisor.scoreboard.words import Cell, Identity, Intent, LeavingReason, LimitSource, OutcomeKind, Running
+
+CELLS = 64
+CELL_BYTES = 512
+RING = 4096
+FILE_BYTES = RING + CELLS * CELL_BYTES
+HEADER = b"prefslot" + struct.pack("=II", 1, FILE_BYTES)
+
+HEAD, TAIL, INTENT, LEAVING, GROUP = (offset // 8 for offset in (64, 128, 192, 256, 264))
+"""Indices of the words, for `memoryview.cast("Q")`."""
+
+IDENTITY = (slice(512, 640), slice(640, 768))
+RUNNING = (slice(1024, 1536), slice(1536, 2048))
+Record = tuple[int, bytes]
+"""Sequence and payload."""
+
+KEY_BYTES = 32
+ID_BYTES = 255
+
+_CRC = struct.Struct("=I")
+_SEALED = struct.Struct("=IQ")
+_RECORD = struct.Struct("=IIQ")
+_OWNER = struct.Struct("=IIQIQ?36s")
+_RUN = struct.Struct("=QQQdddB?BB32s")
+_CELL = struct.Struct("=HBBQIQQdd32s")
+
+TEXT_BYTES = CELL_BYTES - _CRC.size - _CELL.size
+_TEXT_HEAD, _TEXT_GAP = 128, b" ... "
+_TEXT_TAIL = TEXT_BYTES - _TEXT_HEAD - len(_TEXT_GAP)
+
+_KIND_CODES = {
+    OutcomeKind.DONE: 1,
+    OutcomeKind.FAILED: 2,
+    OutcomeKind.RETRY: 3,
+    OutcomeKind.REJECT: 4,
+    OutcomeKind.SOFT_TIMEOUT: 5,
+    OutcomeKind.PUBLISH_FAILED: 6,
+    OutcomeKind.IN_DOUBT: 7,
+}
+_LEAVING_CODES = {
+    LeavingReason.STOP: 1,
+    LeavingReason.MESSAGES: 2,
+    LeavingReason.AGE: 3,
+    LeavingReason.MEMORY: 4,
+    LeavingReason.TIMEOUT: 5,
+    LeavingReason.BOOT_FAILED: 6,
+    LeavingReason.FAILED: 7,
+}
+_KINDS = {code: kind for kind, code in _KIND_CODES.items()}
+_LEAVINGS = {code: reason for reason, code in _LEAVING_CODES.items()}
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """The identity record: who took the slot, how many outcomes there were then, and since when marks are complete.
+
+    `since`: from this generation on the file has seen every mark: nothing was lost to damage or to another boot.
+    """
+
+    identity: Identity
+    since: int
+    base: int
+
+
+# ---- records ------------------------------------------------------------------------------------------------------
+
+
+def seal(sequence: int, payload: bytes) -> bytes:
+    """A record, ready to be written over the copy that `sequence & 1` selects."""
+    body = _SEALED.pack(len(payload), sequence) + payload
+    return _CRC.pack(crc32(body)) + body
+
+
+def unseal(copy: bytes) -> Record | None:
+    """Sequence and payload of one copy; None when it is empty or not whole."""
+    crc, length, sequence = _RECORD.unpack_from(copy)
+    end = _RECORD.size + length
+    if end > len(copy) or crc32(memoryview(copy)[_CRC.size : end]) != crc:
+        return None
+    return sequence, copy[_RECORD.size : end]
+
+
+def newest(copies: tuple[bytes, bytes]) -> Record | None:
+    """The younger of the whole copies; None when neither is."""
+    return max((record for copy in copies if (record := unseal(copy))), default=None)
+
+
+def broken(copies: tuple[bytes, bytes]) -> bool:
+    """Whether both copies were once written and neither can be read; one death of a writer cannot do that."""
+    return newest(copies) is None and all(any(copy) for copy in copies)
+
+
+# ---- identity -----------------------------------------------------------------------------------------------------
+
+
+def encode_owner(owner: Owner) -> bytes:
+    """The payload of an identity record."""
+    who = owner.identity
+    boot = who.boot_id.encode()
+    return _OWNER.pack(who.pid, who.generation, who.start_ticks, owner.since, owner.base, who.ready, boot)
+
+
+def decode_owner(payload: bytes) -> Owner:
+    """The other way of `encode_owner`."""
+    pid, generation, start_ticks, since, base, ready, boot = _OWNER.unpack(payload)
+    return Owner(Identity(pid, start_ticks, generation, boot.rstrip(b"\0").decode(), ready), since, base)
+
+
+# ---- running ------------------------------------------------------------------------------------------------------
+
+
+def encode_running(running: Running) -> bytes:
+    """The payload of a running record; a message id is cut at 255 bytes. Raises ValueError for a key over 32."""
+    run, name = running.run, running.message_id.encode("utf-8", "replace")[:ID_BYTES]
+    return (
+        _RUN.pack(
+            running.number,
+            run.round,
+            run.attempt,
+            running.started_at_s,
+            running.started_s,
+            running.deadline_s,
+            running.source,
+            running.publishing,
+            _key_length(run.key),
+            len(name),
+            run.key,
+        )
+        + name
+    )
+
+
+def decode_running(payload: bytes) -> Running:
+    """The other way of `encode_running`."""
+    number, round_, attempt, started_at_s, started_s, deadline_s, source, publishing, key_length, length, key = (
+        _RUN.unpack_from(payload)
+    )
+    return Running(
+        number=number,
+        run=RunId(key[:key_length], round_, attempt),
+        message_id=payload[_RUN.size : _RUN.size + length].decode("utf-8", "ignore"),
+        started_at_s=started_at_s,
+        started_s=started_s,
+        deadline_s=deadline_s,
+        source=LimitSource(source),
+        publishing=publishing,
+    )
+
+
+# ---- cells --------------------------------------------------------------------------------------------------------
+
+
+def cell_at(index: int) -> int:
+    """The offset of a cell."""
+    return RING + index % CELLS * CELL_BYTES
+
+
+def encode_cell(cell: Cell) -> bytes:
+    """The bytes of a cell; its text keeps its beginning and its end. Raises ValueError for a key over 32 bytes."""
+    run, text = cell.run, _clip(cell.text)
+    body = (
+        _CELL.pack(
+            len(text),
+            _KIND_CODES[cell.kind],
+            _key_length(run.key),
+            cell.index,
+            cell.generation,
+            run.round,
+            run.attempt,
+            nan if cell.delay_s is None else cell.delay_s,
+            cell.elapsed_s,
+            run.key,
+        )
+        + text
+    )
+    return _CRC.pack(crc32(body)) + body
+
+
+def decode_cell(data: bytes, index: int) -> Cell | None:
+    """The cell with this index; None when the bytes are not whole or are another cell's."""
+    length, kind, key_length, own_index, generation, round_, attempt, delay_s, elapsed_s, key = _CELL.unpack_from(
+        data, _CRC.size
+    )
+    start = _CRC.size + _CELL.size
+    end = start + length
+    sound = end <= len(data) and crc32(memoryview(data)[_CRC.size : end]) == _CRC.unpack_from(data)[0]
+    if not sound or own_index != index:
+        return None
+    return Cell(
+        index=index,
+        number=index + 1,
+        run=RunId(key[:key_length], round_, attempt),
+        generation=generation,
+        kind=_KINDS[kind],
+        delay_s=None if delay_s != delay_s else delay_s,
+        elapsed_s=elapsed_s,
+        text=data[start:end].decode("utf-8", "ignore"),
+    )
+
+
+def _clip(text: str) -> bytes:
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) <= TEXT_BYTES:
+        return data
+    return data[:_TEXT_HEAD] + _TEXT_GAP + data[-_TEXT_TAIL:]
+
+
+def _key_length(key: bytes) -> int:
+    if len(key) > KEY_BYTES:
+        raise ValueError(f"a message key of {len(key)} bytes does not fit into a slot: at most {KEY_BYTES}")
+    return len(key)
+
+
+# ---- words --------------------------------------------------------------------------------------------------------
+
+
+def intent_word(intent: Intent, generation: int) -> int:
+    """The word that tells one generation, and no other, what the master is about to do."""
+    return generation << 8 | intent
+
+
+def intent_of(word: int, generation: int) -> Intent:
+    """The intent towards this generation."""
+    return Intent(word & 0xFF) if word >> 8 == generation else Intent.NONE
+
+
+def leaving_word(reason: LeavingReason, generation: int) -> int:
+    """The word by which one generation says why it leaves."""
+    return generation << 8 | _LEAVING_CODES[reason]
+
+
+def leaving_of(word: int, generation: int) -> LeavingReason | None:
+    """Why this generation leaves; None when it has not said so."""
+    return _LEAVINGS.get(word & 0xFF) if word >> 8 == generation else None
+
+
+def group_word(pgid: int, start_ticks: int) -> int:
+    """The word that names a process group by its leader; 0 for none."""
+    return pgid << 40 | start_ticks if pgid else 0
+
+
+def group_of(word: int) -> tuple[int, int] | None:
+    """The process group on record as (pgid, start ticks of its leader)."""
+    return (word >> 40, word & (1 << 40) - 1) if word else None

@@ -1,0 +1,132 @@
+"""Small files that several processes map at once; the only mmap in the project. Used by Slot and Board.
+
+A mapped file is complete from the moment it has its name, its blocks are allocated (a hole on a full disk would be a
+SIGBUS later), and it is never closed: closing any descriptor of a file drops the POSIX locks that this process holds
+on it, and Python's mmap has a descriptor of its own. So keep the object for the life of the process.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+from supervisor.errors import StateError
+
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid
+_HINTS = {
+    errno.ENOSPC: "make room on this file system",
+    errno.EDQUOT: "raise the quota of this user",
+    errno.EROFS: "it must be on a writable file system",
+    errno.EACCES: "it must belong to the user that preforkd runs as",
+    errno.EPERM: "it must belong to the user that preforkd runs as",
+    errno.ENOENT: "somebody has deleted it: restart preforkd, which makes it anew",
+}
+
+
+class MappedFile:
+    """An open, mapped file of exactly `size` bytes that begins with `header`.
+
+    With `make` it is made anew where it is missing, or is something else (that one is set aside as `.damaged`);
+    `damage` then says why. Raises StateError when that is not allowed or cannot be done (full disk, no permission),
+    or when a live process still uses the file.
+    """
+
+    def __init__(self, path: Path, header: bytes, size: int, *, make: bool) -> None:
+        self.path = path
+        try:
+            self.descriptor, self.damage = _open_sound(path, header, size, make)
+            os.posix_fallocate(self.descriptor, 0, size)
+            self.bytes = mmap.mmap(self.descriptor, size)
+        except OSError as error:
+            raise _state_error(path, error) from error
+        self.words = memoryview(self.bytes).cast("Q")
+
+
+def lock(descriptor: int) -> bool:
+    """Take the POSIX lock of an open file for this process; False when another one has it."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def lock_owner(descriptor: int) -> int | None:
+    """The pid of the other process that holds the POSIX lock of an open file, or None (fcntl(2), F_GETLK)."""
+    question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    answer: bytes = fcntl.fcntl(descriptor, fcntl.F_GETLK, question)
+    kind, _whence, _start, _length, pid = _FLOCK.unpack(answer)
+    return None if kind == fcntl.F_UNLCK else pid
+
+
+def set_aside(path: Path) -> Path:
+    """Move a damaged file out of the way, for people to look at; an older one set aside is replaced."""
+    aside = path.with_name(f"{path.name}.damaged")
+    path.replace(aside)
+    return aside
+
+
+def _open_sound(path: Path, header: bytes, size: int, make: bool) -> tuple[int, str]:
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        if not make:
+            raise
+        _create(path, header, size)
+        return os.open(path, flags), f"{path}: was missing and has been made anew"
+    fault = _fault(descriptor, header, size)
+    if not fault:
+        return descriptor, ""
+    _refuse(path, fault, lock_owner(descriptor), make)
+    os.close(descriptor)
+    aside = set_aside(path)
+    _create(path, header, size)
+    return os.open(path, flags), f"{path}: {fault}; set aside as {aside.name} and made anew"
+
+
+def _fault(descriptor: int, header: bytes, size: int) -> str:
+    found = os.fstat(descriptor).st_size
+    if found != size:
+        return f"has {found} bytes instead of {size}"
+    return "" if os.pread(descriptor, len(header), 0) == header else "is not a file of this version of preforkd"
+
+
+def _refuse(path: Path, fault: str, user_pid: int | None, make: bool) -> None:
+    if user_pid is not None:
+        raise StateError(
+            f"{path}: {fault}, but pid {user_pid} is using it; wait until that has ended, then start again"
+        )
+    if not make:
+        raise StateError(f"{path}: {fault}; restart preforkd, which makes it anew")
+
+
+def _create(path: Path, header: bytes, size: int) -> None:
+    """Give the name only to the finished file, and only once: two creators end up with the same one."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+        os.pwrite(descriptor, header, 0)
+        with suppress(FileExistsError):
+            os.link(unfinished, path)
+    finally:
+        os.close(descriptor)
+        unfinished.unlink()
+
+
+def _state_error(path: Path, error: OSError) -> StateError:
+    hint = _HINTS.get(error.errno or 0, "look at the state directory and start again")
+    return StateError(f"{path}: cannot be mapped: {error.strerror}{_free_space(path.parent)}; {hint}")
+
+
+def _free_space(folder: Path) -> str:
+    with suppress(OSError):
+        facts = os.statvfs(folder)
+        return f" ({facts.f_bavail * facts.f_frsize / 1024:.0f} KiB free)"
+    return ""
