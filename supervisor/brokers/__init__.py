@@ -1,1 +1,40 @@
-"""Brokers: one interface (`base.py`), two implementations (`embedded.py`, `amqp.py`), one conformance suite over both."""
+"""Brokers: one interface (`base.py`), two implementations (`embedded.py`, `amqp.py`), one conformance suite over both.
+
+The imports inside the functions are on purpose: a process that uses the embedded queue never loads pika, which costs
+about 15 MB of resident memory, and one that talks to RabbitMQ never loads SQLite for a queue.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from supervisor.brokers.admin import BrokerAdmin
+    from supervisor.brokers.base import Broker
+    from supervisor.config.schema import BrokerConfig, PoolConfig
+    from supervisor.reactor import Reactor
+
+
+def open_broker(pool: PoolConfig, broker: BrokerConfig, state_dir: str, reactor: Reactor) -> Broker:
+    """The broker that `[broker] url` names, for one pool's consumer; nothing is opened before its `start()`."""
+    if broker.embedded:
+        from supervisor.brokers.embedded import EmbeddedBroker
+
+        return EmbeddedBroker(pool, state_dir, reactor)
+    from supervisor.brokers.amqp import AmqpBroker
+
+    return AmqpBroker(pool, broker, reactor)
+
+
+def open_admin(broker: BrokerConfig, state_dir: str) -> BrokerAdmin:
+    """The broker that `[broker] url` names, for the command line.
+
+    Raises BrokerRefused or BrokerUnavailable when it cannot be opened.
+    """
+    if broker.embedded:
+        from supervisor.brokers.embedded_admin import EmbeddedAdmin
+
+        return EmbeddedAdmin(state_dir)
+    from supervisor.brokers.amqp_admin import AmqpAdmin
+
+    return AmqpAdmin(broker)
