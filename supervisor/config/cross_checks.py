@@ -1,0 +1,81 @@
+"""What holds between sections: pools sharing a queue, times against the broker's, names against path lengths. Pure."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from pathlib import Path
+
+from supervisor.config.report import Report
+from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, PoolConfig
+from supervisor.quantities import show_seconds
+
+_POOL_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_MAX_SOCKET_PATH_BYTES = 107  # sun_path of unix(7) is 108 bytes, its end included
+
+
+def apply_cross_checks(config: Config, report: Report) -> None:
+    """Report what is impossible between sections."""
+    _some_pools(config, report)
+    for pool in config.pools.values():
+        _pool_name(pool, report)
+        _before_ack_timeout(pool, config.broker, report)
+    _queues_not_shared(config, report)
+    _socket_paths(config.daemon, list(config.pools), report)
+
+
+def longest_wait_s(pool: PoolConfig) -> float:
+    """How long the last message of a full prefetch window may be ours before it is settled, at the time limit each."""
+    return math.ceil(pool.prefetch / pool.workers) * pool.timeout_s
+
+
+def _some_pools(config: Config, report: Report) -> None:
+    if not config.pools and not report.wrong(("pools",)):
+        hint = 'add [pools.NAME] with at least queue = "…" and handler = "module:function"'
+        report.add(("pools",), "there is no pool, so nothing to do", hint)
+
+
+def _pool_name(pool: PoolConfig, report: Report) -> None:
+    if not _POOL_NAME.fullmatch(pool.name):
+        report.add(("pools", pool.name), "a pool's name may hold letters, digits, _ and - only")
+
+
+def _before_ack_timeout(pool: PoolConfig, broker: BrokerConfig, report: Report) -> None:
+    here = ("pools", pool.name)
+    keys = ((*here, "prefetch"), (*here, "workers"), (*here, "timeout"), ("broker", "ack_timeout"))
+    if broker.embedded or any(report.wrong(key) for key in (*keys, ("broker", "url"))):
+        return
+    wait_s = longest_wait_s(pool)
+    if wait_s < broker.ack_timeout_s:
+        return
+    rounds = math.ceil(broker.ack_timeout_s / pool.timeout_s) - 1
+    lower = f"lower prefetch to {rounds * pool.workers} or less, or " if rounds else ""
+    reason = (
+        f"with {pool.workers} worker(s) at {show_seconds(pool.timeout_s)} each, the last message may take "
+        f"{show_seconds(wait_s)}, but the broker takes back what is not settled within ack_timeout = "
+        f"{show_seconds(broker.ack_timeout_s)}"
+    )
+    hint = f"{lower}lower timeout, or raise the broker's consumer_timeout and broker.ack_timeout"
+    report.add(keys[0], reason, hint, str(pool.prefetch))
+
+
+def _queues_not_shared(config: Config, report: Report) -> None:
+    owners: dict[str, str] = {}
+    for pool in config.pools.values():
+        owner = owners.setdefault(pool.queue, pool.name)
+        place = ("pools", pool.name, "queue")
+        if owner != pool.name and not report.wrong(place):
+            hint = "give each pool its own queue, or one pool more workers"
+            report.add(place, f"pools.{owner} has this queue already", hint)
+
+
+def _socket_paths(daemon: DaemonConfig, pools: list[str], report: Report) -> None:
+    place = ("daemon", "runtime_dir")
+    if report.wrong(place):
+        return
+    longest = max(("control", *pools), key=lambda name: len(os.fsencode(name)))
+    path = Path(daemon.runtime_dir, f"{longest}.sock")
+    if len(os.fsencode(path)) > _MAX_SOCKET_PATH_BYTES:
+        reason = f"the socket {path} has a longer path than the {_MAX_SOCKET_PATH_BYTES} bytes that Linux allows"
+        report.add(place, reason, "choose a shorter runtime_dir", daemon.runtime_dir)

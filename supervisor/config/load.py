@@ -1,0 +1,162 @@
+"""From a TOML file to a `Config`, or to a ConfigError that names everything wrong with the file at once.
+
+Read by the command line before the daemon starts, and by the master when it reloads. Reading changes nothing; what
+only the machine or the broker can tell (does the handler import, does the queue exist) is left to `preforkd check`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from supervisor.config.cross_checks import apply_cross_checks
+from supervisor.config.report import Report, did_you_mean
+from supervisor.config.rules import apply_rules
+from supervisor.config.schema import (
+    BrokerConfig,
+    Config,
+    DaemonConfig,
+    LedgerConfig,
+    LogConfig,
+    PoolConfig,
+    TlsConfig,
+)
+from supervisor.config.sections import Sections
+from supervisor.config.variables import filled_in
+from supervisor.errors import ConfigError, Problem
+
+VARIABLE = "PREFORKD_CONFIG"
+SEARCHED = (Path("preforkd.toml"), Path("/etc/preforkd/preforkd.toml"))
+
+_SECTIONS = ("daemon", "log", "broker", "ledger", "pools")
+_TOML_PLACE = re.compile(r"(.*) \(at (.*)\)")
+
+
+def load(path: str | None) -> Config:
+    """The configuration in `path`, or in the first file found where the design says to look (None).
+
+    Raises ConfigError: no such file, not readable, writable by everyone, not TOML, or wrong in what it says.
+    """
+    source = _find(path, os.environ)
+    return interpret(_parsed(source, _text(source)), source, os.environ)
+
+
+def interpret(tree: dict[str, Any], source: Path, environment: Mapping[str, str]) -> Config:
+    """The configuration in a parsed file; `source` is where it lies, `environment` fills in `${VAR}`.
+
+    Raises ConfigError with every problem.
+    """
+    report = Report(tree)
+    config = _read(filled_in(tree, environment, report), source, report)
+    _check(config, report)
+    if report.problems:
+        raise ConfigError(str(source), report.problems)
+    return config
+
+
+# ---- the file -----------------------------------------------------------------------------------------------------
+
+
+def _find(path: str | None, environment: Mapping[str, str]) -> Path:
+    named = path or environment.get(VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
+    for candidate in SEARCHED:
+        if os.access(candidate, os.F_OK):
+            return candidate.absolute()
+    looked = ", ".join(["--config", f"${VARIABLE}", *map(str, SEARCHED)])
+    raise _refused("configuration", "no file found", f"looked at {looked}", "`preforkd init` writes one")
+
+
+def _text(source: Path) -> str:
+    try:
+        with source.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
+                raise _refused(str(source), "rights", "everyone may write to it", f"chmod o-w {source}")
+            return file.read().decode()
+    except FileNotFoundError:
+        raise _refused(str(source), "file", "there is no such file", "`preforkd init` writes one") from None
+    except UnicodeDecodeError as error:
+        raise _refused(str(source), f"byte {error.start}", "not UTF-8, which TOML must be") from None
+    except OSError as error:
+        raise _refused(str(source), "file", f"cannot be read: {error.strerror}") from None
+
+
+def _parsed(source: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        match = _TOML_PLACE.fullmatch(str(error))
+        reason, place = match.groups() if match else (str(error), "syntax")
+        raise _refused(str(source), place, f"not TOML: {reason}") from None
+    except RecursionError:
+        raise _refused(str(source), "syntax", "nested too deeply") from None
+
+
+def _refused(source: str, place: str, reason: str, hint: str = "") -> ConfigError:
+    return ConfigError(source, [Problem(place, "", reason, hint)])
+
+
+# ---- what it says -------------------------------------------------------------------------------------------------
+
+
+def _read(tree: dict[str, Any], source: Path, report: Report) -> Config:
+    for name in tree:
+        if name not in _SECTIONS:
+            report.add((name,), "there is no such section", did_you_mean(name, _SECTIONS))
+    sections = Sections(source.parent, report)
+    pools = sections.table(("pools",), tree.get("pools", {})) or {}
+    return Config(
+        source=str(source),
+        daemon=sections.read(DaemonConfig, ("daemon",), tree.get("daemon", {})),
+        log=sections.read(LogConfig, ("log",), tree.get("log", {})),
+        broker=_read_broker(sections, tree.get("broker", {}), report),
+        ledger=sections.read(LedgerConfig, ("ledger",), tree.get("ledger", {})),
+        pools={name: sections.read(PoolConfig, ("pools", name), table, name=name) for name, table in pools.items()},
+    )
+
+
+def _read_broker(sections: Sections, table: Any, report: Report) -> BrokerConfig:
+    broker = dict(sections.table(("broker",), table) or {})
+    tls = sections.read(TlsConfig, ("broker", "tls"), broker.pop("tls", {}))
+    here = ("broker", "url_file")
+    url_file = broker.pop("url_file", "")
+    if not isinstance(url_file, str):
+        report.add(here, "expected a string: the path of a file that holds the URL")
+    elif url_file and "url" in broker:
+        report.add(here, "url is given, too", "keep one of them")
+    elif url_file:
+        broker["url"] = _urls_in(sections.located(here, url_file), report)
+    return sections.read(BrokerConfig, ("broker",), broker, tls=tls)
+
+
+def _urls_in(path: str, report: Report) -> list[str]:
+    here = ("broker", "url_file")
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        report.add(here, f"{path} cannot be read: {reason}")
+        return list(BrokerConfig().urls)
+    urls = [line.strip() for line in lines if line.strip()]
+    if not urls:
+        report.add(here, f"{path} holds no URL", "write one a line")
+    return urls or list(BrokerConfig().urls)
+
+
+def _check(config: Config, report: Report) -> None:
+    apply_rules(config.daemon, ("daemon",), report)
+    apply_rules(config.log, ("log",), report)
+    apply_rules(config.broker, ("broker",), report)
+    apply_rules(config.broker.tls, ("broker", "tls"), report)
+    apply_rules(config.ledger, ("ledger",), report)
+    for name, pool in config.pools.items():
+        apply_rules(pool, ("pools", name), report)
+        for at, binding in enumerate(pool.bindings):
+            apply_rules(binding, ("pools", name, "bindings", at), report)
+    apply_cross_checks(config, report)

@@ -1,0 +1,250 @@
+"""What the values of one section must satisfy, alone and against each other: one table a section. Pure.
+
+A rule is asked only when none of its keys is wrong already; its problem is shown at its first key. Rules across
+sections are in `cross_checks.py`; what needs the machine or the broker to answer belongs to `preforkd check`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from supervisor.config.keys import keys_of
+from supervisor.config.report import Place, Report, did_you_mean
+from supervisor.config.schema import (
+    Binding,
+    BrokerConfig,
+    DaemonConfig,
+    LedgerConfig,
+    LogConfig,
+    PoolConfig,
+    TlsConfig,
+)
+from supervisor.quantities import show_seconds
+
+Judge = Callable[[Any], str]
+"""Given the section, what is wrong with it, "" for nothing."""
+
+LONGEST_DELAY_S = 7 * 86400.0
+"""The last step of the delay ladder (supervisor/brokers/names.py): a longer delay cannot be kept."""
+
+_MAX_PREFETCH = 65_535  # a short in basic.qos, AMQP 0-9-1
+_MAX_QUEUE_BYTES = 255 - len(".retry.604800000")  # AMQP's short string, less the longest name we derive
+_MAX_WORKERS = 10_000
+_HEARTBEAT_S = (1.0, 300.0)
+_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_URL_SCHEMES = ("amqp", "amqps")
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """`keys`: what it looks at, the one to blame first. `hint`: what to do about it."""
+
+    keys: tuple[str, ...]
+    judge: Judge
+    hint: str | Judge = ""
+
+
+def apply_rules(section: msgspec.Struct, place: Place, report: Report) -> None:
+    """Report every rule of the section's table that it breaks."""
+    if report.wrong_itself(place):
+        return
+    keys = keys_of(type(section))
+    for rule in RULES.get(type(section), ()):
+        if any(report.wrong((*place, key)) for key in rule.keys):
+            continue
+        if reason := rule.judge(section):
+            key = keys[rule.keys[0]]
+            hint = rule.hint if isinstance(rule.hint, str) else rule.hint(section)
+            report.add((*place, key.name), reason, hint, key.show(getattr(section, key.field)))
+
+
+def _when(broken: Callable[[Any], object], reason: str) -> Judge:
+    return lambda section: reason if broken(section) else ""
+
+
+def _one_of(name: str, *words: str) -> Rule:
+    reason = f"must be one of {', '.join(words)}"
+    return Rule(
+        (name,),
+        lambda section: "" if getattr(section, name) in words else reason,
+        lambda section: did_you_mean(getattr(section, name), words),
+    )
+
+
+def _between(name: str, least: float, most: float) -> Rule:
+    return Rule(
+        (name,),
+        lambda section: "" if least <= getattr(section, name) <= most else f"must be from {least:,} to {most:,}",
+    )
+
+
+def _at_least(name: str, least: int) -> Rule:
+    return Rule((name,), _when(lambda section: getattr(section, name) < least, f"must be at least {least}"))
+
+
+def _above_zero(name: str) -> Rule:
+    return Rule((name,), _when(lambda section: getattr(section, f"{name}_s") <= 0, "must be more than 0"))
+
+
+def _given(name: str) -> Rule:
+    return Rule((name,), _when(lambda section: not getattr(section, name), "must not be empty"))
+
+
+# ---- broker -------------------------------------------------------------------------------------------------------
+
+
+def _bad_urls(broker: BrokerConfig) -> str:
+    if not broker.urls:
+        return "must not be empty"
+    if "embedded:" in broker.urls and not broker.embedded:
+        return '"embedded:" cannot be in a list with others'
+    return "" if broker.embedded else next(filter(None, map(_bad_url, broker.urls)), "")
+
+
+def _bad_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  (raises ValueError for a port that is none)
+    except ValueError as error:
+        return f"not a URL: {'the port is no number' if 'ort' in str(error) else 'brackets are for IPv6 hosts'}"
+    if parts.scheme not in _URL_SCHEMES:
+        return 'must be "embedded:", "amqp://…" or "amqps://…"'
+    if not parts.hostname:
+        return "names no host: write amqp://user:password@host:5672/vhost"
+    if "/" in parts.path[1:]:
+        return "a / in the vhost's name is written %2F"
+    return ""
+
+
+def _heartbeat(broker: BrokerConfig) -> str:
+    least, most = _HEARTBEAT_S
+    if least <= broker.heartbeat_s <= most and broker.heartbeat_s == int(broker.heartbeat_s):
+        return ""
+    return f"must be whole seconds from {show_seconds(least)} to {show_seconds(most)}"
+
+
+# ---- pools --------------------------------------------------------------------------------------------------------
+
+
+def _bad_function(text: str) -> str:
+    return "" if _FUNCTION.fullmatch(text) else 'must be "module:function", such as "myapp.email:send"'
+
+
+def _function_hint(text: str) -> str:
+    module, _, function = text.removesuffix("()").replace(":", ".").replace("/", ".").rpartition(".")
+    guess = f"{module.removesuffix('.py').strip('.')}:{function}"
+    return f'did you mean "{guess}"?' if _FUNCTION.fullmatch(guess) else ""
+
+
+def _bad_queue(pool: PoolConfig) -> str:
+    if not pool.queue:
+        return "must not be empty"
+    if pool.queue.startswith("amq."):
+        return "names that begin with amq. are the broker's own"
+    if len(pool.queue.encode()) > _MAX_QUEUE_BYTES:
+        return f"must not be longer than {_MAX_QUEUE_BYTES} bytes"
+    return ""
+
+
+def _bad_delays(pool: PoolConfig) -> str:
+    if not pool.retry_delays_s:
+        return "must name at least one delay"
+    if not all(0 < delay_s <= LONGEST_DELAY_S for delay_s in pool.retry_delays_s):
+        return f"each delay must be more than 0 and at most {show_seconds(LONGEST_DELAY_S)}"
+    return ""
+
+
+def _bad_backoff(pool: PoolConfig) -> str:
+    second_s, cap_s = pool.restart_backoff_s
+    return "" if 0 < second_s <= cap_s else "the first must be more than 0 and not above the second, the cap"
+
+
+def _bad_intensity(pool: PoolConfig) -> str:
+    deaths, within_s = pool.restart_intensity
+    return "" if deaths >= 1 and within_s > 0 else "both must be more than 0"
+
+
+def _stream(pool: PoolConfig) -> str:
+    if pool.queue_arguments.get("x-queue-type") != "stream":
+        return ""
+    return "a stream has no acknowledgements that delete a message"
+
+
+RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
+    DaemonConfig: (
+        _given("state_dir"),
+        _given("runtime_dir"),
+        Rule(("group", "user"), _when(lambda daemon: daemon.group and not daemon.user, "needs a user, too")),
+    ),
+    LogConfig: (
+        _one_of("level", "debug", "info", "warning", "error"),
+        _one_of("format", "auto", "json", "console"),
+        _given("file"),
+    ),
+    BrokerConfig: (
+        Rule(("url",), _bad_urls),
+        Rule(("heartbeat",), _heartbeat),
+        _above_zero("blocked_timeout"),
+        _above_zero("ack_timeout"),
+    ),
+    TlsConfig: (
+        Rule(
+            ("cert_file", "key_file"),
+            _when(lambda tls: bool(tls.cert_file) != bool(tls.key_file), "go together with key_file"),
+            "give both or none",
+        ),
+    ),
+    LedgerConfig: (
+        _one_of("sync", "full", "normal"),
+        _above_zero("keep"),
+        _at_least("keep_max", 1),
+        _one_of("dedupe", "keep", "redelivery"),
+    ),
+    Binding: (_given("exchange"),),
+    PoolConfig: (
+        Rule(("queue",), _bad_queue),
+        Rule(
+            ("handler",),
+            lambda pool: _bad_function(pool.handler),
+            lambda pool: _function_hint(pool.handler),
+        ),
+        Rule(
+            ("init",),
+            lambda pool: _bad_function(pool.init) if pool.init else "",
+            lambda pool: _function_hint(pool.init),
+        ),
+        _between("workers", 1, _MAX_WORKERS),
+        _between("prefetch", 1, _MAX_PREFETCH),
+        _above_zero("timeout"),
+        Rule(
+            ("soft_timeout", "timeout"),
+            _when(lambda pool: pool.soft_timeout_s >= pool.timeout_s > 0, "must be below timeout"),
+            '"" turns it off',
+        ),
+        Rule(
+            ("max_timeout", "timeout"),
+            _when(lambda pool: pool.max_timeout_s < pool.timeout_s, "must not be below timeout"),
+            lambda pool: f"set it to at least {show_seconds(pool.timeout_s)}",
+        ),
+        _above_zero("kill_grace"),
+        _at_least("max_attempts", 1),
+        Rule(("retry_delays",), _bad_delays),
+        _one_of("on_crash", "retry", "park"),
+        _at_least("max_messages", 0),
+        Rule(
+            ("max_memory", "kill_memory"),
+            _when(lambda pool: 0 < pool.kill_memory_bytes <= pool.max_memory_bytes, "must be below kill_memory"),
+            '"" turns either off',
+        ),
+        Rule(("restart_backoff",), _bad_backoff),
+        Rule(("restart_intensity",), _bad_intensity),
+        _above_zero("hold_retry"),
+        _one_of("missing_id", "run", "dead_letter"),
+        _between("consumer_priority", -(2**31), 2**31 - 1),
+        Rule(("queue_arguments",), _stream, "use a quorum or classic queue"),
+    ),
+}

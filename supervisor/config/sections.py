@@ -1,0 +1,120 @@
+"""One section of the file, read into its struct of the schema. Problems go to the report; reading always goes on.
+
+A key that is missing or wrong leaves its default in the struct (required ones ""), so that the rules can still be
+asked about the rest; the struct is thrown away when the report has problems.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from supervisor.config.keys import Key, keys_of
+from supervisor.config.report import Place, Report, did_you_mean
+from supervisor.config.schema import (
+    Binding,
+    BrokerConfig,
+    DaemonConfig,
+    LedgerConfig,
+    LogConfig,
+    PoolConfig,
+    TlsConfig,
+)
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+_NO_KEYS = {PoolConfig: ("name",), BrokerConfig: ("tls",)}
+"""Fields that are not read from a key of the same name."""
+
+_PATHS: dict[type[msgspec.Struct], tuple[str, ...]] = {
+    DaemonConfig: ("state_dir", "runtime_dir"),
+    LogConfig: ("file",),
+    TlsConfig: ("ca_file", "cert_file", "key_file"),
+    PoolConfig: ("path",),
+}
+
+_HOMES: dict[str, type[msgspec.Struct]] = {
+    "pools.NAME": PoolConfig,
+    "daemon": DaemonConfig,
+    "log": LogConfig,
+    "broker": BrokerConfig,
+    "broker.tls": TlsConfig,
+    "ledger": LedgerConfig,
+}
+
+
+class Sections:
+    """Reads sections of one file; `folder` is where it lies, which relative paths start from."""
+
+    def __init__(self, folder: Path, report: Report) -> None:
+        self._folder = folder
+        self._report = report
+
+    def read(self, kind: type[S], place: Place, table: Any, **given: Any) -> S:
+        """The struct of the section at `place`; `given` are fields that have no key in it."""
+        found = self.table(place, table)
+        keys = {name: key for name, key in keys_of(kind).items() if name not in _NO_KEYS.get(kind, ())}
+        for name in [name for name in found or () if name not in keys]:
+            hint = _home(name, kind) or did_you_mean(name, keys)
+            self._report.add((*place, name), "there is no such key", hint)
+        values = {key.field: self._value(key, place, found) for key in keys.values()}
+        for field in _PATHS.get(kind, ()):
+            values[field] = self.located((*place, field), values[field])
+        return kind(**values, **given)
+
+    def table(self, place: Place, table: Any) -> dict[str, Any] | None:
+        """`table` if it is one, else None and a problem."""
+        if isinstance(table, dict):
+            return table
+        self._report.add(place, f"expected a table of keys, got {type(table).__name__}")
+        return None
+
+    def _value(self, key: Key, place: Place, table: dict[str, Any] | None) -> Any:
+        here = (*place, key.name)
+        if table is None:
+            pass
+        elif key.name in table and not self._report.wrong(here):
+            try:
+                return self._read(key, here, table[key.name])
+            except ValueError as error:
+                self._report.add(here, str(error))
+        elif key.required and not self._report.wrong(here):
+            self._report.add(here, "this key is required")
+        return "" if key.required else key.default
+
+    def _read(self, key: Key, here: Place, value: Any) -> Any:
+        special = {"bindings": self._bindings, "environment": self._environment}.get(key.name)
+        return special(here, value) if special else key.read(value)
+
+    def _bindings(self, here: Place, value: Any) -> tuple[Binding, ...]:
+        if not isinstance(value, list):
+            raise ValueError('expected a list of tables, such as [{ exchange = "mail", routing_key = "mail.#" }]')
+        return tuple(self.read(Binding, (*here, at), item) for at, item in enumerate(value))
+
+    def _environment(self, here: Place, value: Any) -> dict[str, str]:
+        for name, text in (self.table(here, value) or {}).items():
+            if not isinstance(text, str):
+                self._report.add((*here, name), "expected a string", "put quotes around the value")
+            elif not name or "=" in name or "\0" in name + text:
+                self._report.add((*here, name), "neither name nor value may hold NUL, nor the name =")
+        return value if isinstance(value, dict) else {}
+
+    def located(self, here: Place, value: Any) -> Any:
+        """A path (or several), made whole: relative to the file's folder, `~` expanded; "" and "-" as they are."""
+        if isinstance(value, tuple):
+            return tuple(self.located((*here, at), item) for at, item in enumerate(value))
+        if value in ("", "-"):
+            return value
+        try:
+            return str(self._folder / Path(value).expanduser())
+        except RuntimeError:
+            self._report.add(here, "the home folder of ~ cannot be found", "write the whole path")
+            return value
+
+
+def _home(name: str, kind: type[msgspec.Struct]) -> str:
+    """Which section a key belongs in, if it is a known one in the wrong place."""
+    homes = [section for section, other in _HOMES.items() if other is not kind and name in keys_of(other)]
+    return f"it belongs in [{homes[0]}]" if homes else ""

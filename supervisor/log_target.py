@@ -1,0 +1,107 @@
+"""Where log lines go: stderr or a file, one `write` a line. Made by `supervisor.logs` in every process.
+
+It must never stop a process: a line that cannot be written (disk full, reader gone) is counted, and the loss
+is told once writing works again. A file is opened for appending, so that lines of several processes do not
+overwrite each other, and opened anew when logrotate has moved it; where that fails, the old one is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from supervisor.errors import StateError
+
+STDERR = "-"
+_STDERR_FD = 2
+_FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+_FILE_MODE = 0o640
+
+
+class Target:
+    """An open descriptor for lines. `file`: a path, or "-" for stderr. Raises StateError if it cannot be opened."""
+
+    def __init__(self, file: str) -> None:
+        self._path = "" if file == STDERR else file
+        self._torn = False
+        try:
+            self._fd = os.open(file, _FILE_FLAGS, _FILE_MODE) if self._path else _STDERR_FD
+        except OSError as error:
+            raise StateError(
+                f"the log file {file} cannot be opened: {error.strerror}; "
+                'correct its rights or `file` in [log] ("-" is stderr)'
+            ) from error
+
+    def is_terminal(self) -> bool:
+        """Whether a person reads it."""
+        return os.isatty(self._fd)
+
+    def write(self, line: str) -> None:
+        """Write one line whole. Raises OSError; a line cut off by it is ended before the next one begins."""
+        if self._path:
+            self._follow()
+        data = (b"\n" if self._torn else b"") + line.encode(errors="backslashreplace") + b"\n"
+        written = os.write(self._fd, data)
+        while written < len(data):
+            self._torn = True
+            written += os.write(self._fd, data[written:])
+        self._torn = False
+
+    def close(self) -> None:
+        """Close the file; stderr stays open."""
+        if self._path:
+            os.close(self._fd)
+
+    def _follow(self) -> None:
+        opened = os.fstat(self._fd)
+        with suppress(OSError):
+            if os.path.samestat(opened, Path(self._path).stat()):
+                return
+        with suppress(OSError):
+            fresh = os.open(self._path, _FILE_FLAGS, _FILE_MODE)
+            os.close(self._fd)
+            self._fd, self._torn = fresh, False
+
+
+class LineHandler(logging.Handler):
+    """Gives formatted records to a Target; nothing that goes wrong on the way leaves it."""
+
+    def __init__(self, target: Target, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._target = target
+        self._lost = 0
+        self._reason = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record's line, after telling of lines lost before it."""
+        line = self._line(record)
+        try:
+            if self._lost:
+                self._target.write(self.format(self._loss()))
+                self._lost = 0
+            self._target.write(line)
+        except OSError as error:
+            self._lost += 1
+            self._reason = error.strerror or str(error)
+
+    def close(self) -> None:
+        """Close the target, too."""
+        super().close()
+        self._target.close()
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record)
+        except Exception as error:  # noqa: BLE001  (what users log may raise anything from __str__)
+            kept = {"name": record.name, "levelno": record.levelno, "levelname": record.levelname}
+            text = f"a log line of {record.pathname}:{record.lineno} cannot be formatted: {type(error).__name__}"
+            return self.format(logging.makeLogRecord(kept | {"msg": text}))
+
+    def _loss(self) -> logging.LogRecord:
+        text = f"{self._lost} log line(s) before this one could not be written: {self._reason}"
+        return logging.makeLogRecord(
+            {"name": "preforkd", "levelno": logging.WARNING, "levelname": "WARNING", "msg": text}
+        )

@@ -1,0 +1,122 @@
+"""Log lines: one schema for all processes, as JSON (python-json-logger) or for a terminal.
+
+Every process calls `configure` once, a worker again after its fork; users' own `logging` calls take the same
+way, with an empty `event`. No broker password may reach a line: texts are cleaned field by field, exception
+texts included. A field cannot replace the head of a line, except `pid`: an exit record names the child's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
+
+from supervisor.clock import rfc3339
+from supervisor.config.schema import LogConfig
+from supervisor.events import Event
+from supervisor.log_target import LineHandler, Target
+from supervisor.redaction import Redactor, passwords, redact
+
+__all__ = ["add_secret", "configure", "hide_passwords", "log", "redact"]
+
+_OURS = "preforkd"
+_EXTRA = "preforkd_line"
+_HEAD = ("at", "level", "event", "message", "process", "pid")
+
+_redactor = Redactor()  # of the process, as the logging tree itself is
+
+
+def log(event: Event, message: str, /, *, level: int = logging.INFO, **fields: Any) -> None:
+    """Write one line of ours. `fields` are JSON values, added to it as they are."""
+    logging.getLogger(_OURS).log(level, "%s", message, extra={_EXTRA: (event, fields)})
+
+
+def configure(config: LogConfig, process: str) -> None:
+    """Send all logging of this process to where `config` says; `process`: its title, as in `worker email/0`.
+
+    Raises StateError when the log file cannot be opened; logging then stays as it was. May be called again.
+    """
+    target = Target(config.file)
+    formatter = _FORMATTERS[config.format, target.is_terminal()](process, _redactor)
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, LineHandler)]:
+        root.removeHandler(handler)
+        handler.close()
+    root.addHandler(LineHandler(target, formatter))
+    root.setLevel(config.level.upper())
+
+
+def add_secret(secret: str) -> None:
+    """Strike this text out of every line from now on."""
+    _redactor.add(secret)
+
+
+def hide_passwords(urls: Iterable[str]) -> None:
+    """Strike the passwords of these broker URLs out of every line from now on."""
+    for url in urls:
+        for password in passwords(url):
+            add_secret(password)
+
+
+class JsonLines(JsonFormatter):
+    """One JSON object a line: the head, then the event's fields, or a user's `extra` and exception."""
+
+    def __init__(self, process: str, redactor: Redactor) -> None:
+        super().__init__([], reserved_attrs=[*RESERVED_ATTRS, _EXTRA], json_ensure_ascii=False)
+        self._process = process
+        self._redactor = redactor
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        """Fill the line; called by python-json-logger, which has put exception texts into `message_dict`."""
+        event, fields = getattr(record, _EXTRA, ("", {"logger": record.name}))
+        more: dict[str, Any] = {}
+        super().add_fields(more, record, message_dict)
+        log_data.update(self._head(record, event))
+        for name, value in {**fields, **more}.items():
+            if name not in _HEAD or name == "pid":
+                log_data[name] = self._redactor.clean(value)
+
+    def _head(self, record: logging.LogRecord, event: str) -> dict[str, Any]:
+        text = self._redactor.clean(record.message)
+        level = record.levelname.lower()
+        values = (rfc3339(record.created), level, str(event), text, self._process, record.process)
+        return dict(zip(_HEAD, values, strict=True))
+
+
+class ConsoleLines(JsonLines):
+    """The same line for a person: `12:00:01.250 warning worker email/0[71] message.failed: text  key=value`."""
+
+    def serialize_log_record(self, log_data: dict[str, Any]) -> str:
+        """The line, then texts of several lines (stacks) indented below it."""
+        at, level, event, message, process, pid = (log_data.pop(name) for name in _HEAD)
+        clock = datetime.fromisoformat(at).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        shown = {name: value if isinstance(value, str) else str(value) for name, value in log_data.items()}
+        blocks = [text for text in shown.values() if "\n" in text]
+        words = [f"{name}={_printable(text)}" for name, text in shown.items() if text and "\n" not in text]
+        head = f"{clock} {level:7} {process}[{pid}] {event + ': ' if event else ''}{_printable(message)}"
+        return "\n    ".join(
+            [
+                "  ".join([head, *words]),
+                *(_printable(line) for block in blocks for line in block.splitlines()),
+            ]
+        )
+
+
+_FORMATTERS: dict[tuple[str, bool], type[JsonLines]] = {
+    ("json", False): JsonLines,
+    ("json", True): JsonLines,
+    ("console", False): ConsoleLines,
+    ("console", True): ConsoleLines,
+    ("auto", False): JsonLines,
+    ("auto", True): ConsoleLines,
+}
+"""By `format` of [log] and whether the target is a terminal."""
+
+
+def _printable(text: str) -> str:
+    """Escape what a terminal would obey: ids and errors come from outside."""
+    return text if text.isprintable() else repr(text)[1:-1]

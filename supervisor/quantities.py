@@ -1,0 +1,96 @@
+"""Durations and sizes as people write them: `"250ms"`, `"1h30m"`, `"256MiB"`. Pure.
+
+Inside the daemon only seconds (float, `_s`) and bytes (int, `_bytes`) travel; this is the one place that knows
+units. What the two `show_` functions write, the two readers understand.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+DURATION_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+SIZE_UNITS_BYTES = {
+    "b": 1,
+    "kb": 1000,
+    "mb": 1000**2,
+    "gb": 1000**3,
+    "tb": 1000**4,
+    "kib": 1024,
+    "mib": 1024**2,
+    "gib": 1024**3,
+    "tib": 1024**4,
+}
+
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_DURATION_PART = re.compile(_NUMBER + r"\s*([a-z]+)\s*", re.ASCII)
+_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+", re.ASCII)
+_SIZE = re.compile(_NUMBER + r"\s*([a-z]+)", re.ASCII)
+
+_DURATION_HELP = 'not a duration: write "250ms", "30s", "5m", "1h", "7d" or a number of seconds'
+_SIZE_HELP = 'not a size: write "256MiB", "1GiB", "500kB" or a number of bytes'
+
+
+def read_seconds(value: object) -> float:
+    """A duration in seconds from `"30s"`, `"1h30m"` or a number. Raises ValueError, which says what to write."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(float(value))
+    if not isinstance(value, str):
+        raise ValueError(_DURATION_HELP)
+    text = value.strip().lower()
+    if not _DURATION.fullmatch(text):
+        raise ValueError(_DURATION_HELP)
+    parts = _DURATION_PART.findall(text)
+    if unknown := [unit for _, unit in parts if unit not in DURATION_UNITS_S]:
+        raise ValueError(f"unknown unit {unknown[0]!r}: use one of {', '.join(DURATION_UNITS_S)}")
+    return _finite(math.fsum(float(number) * DURATION_UNITS_S[unit] for number, unit in parts))
+
+
+def read_bytes(value: object) -> int:
+    """A size in bytes from `"256MiB"` or a number of bytes. Raises ValueError, which says what to write."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(_finite(value))
+    match = _SIZE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(_SIZE_HELP)
+    number, unit = match.groups()
+    if unit not in SIZE_UNITS_BYTES:
+        raise ValueError(f"unknown unit {unit!r}: use one of B, kB, MB, GB, TB, KiB, MiB, GiB, TiB")
+    return round(_finite(float(number) * SIZE_UNITS_BYTES[unit]))
+
+
+def show_seconds(seconds: float) -> str:
+    """A duration for people, in its two largest units: `250ms`, `1.5s`, `1m30s`, `7d`."""
+    if seconds < 0:
+        return f"-{show_seconds(-seconds)}"
+    if seconds < 1:
+        return f"{seconds * 1000:.3g}ms" if seconds else "0s"
+    if seconds < 60:
+        return f"{math.floor(seconds * 1000) / 1000:g}s"
+    return _two_units(math.floor(seconds))
+
+
+def show_bytes(size: int) -> str:
+    """A size for people, in the largest binary unit that it fills: `512B`, `1.5GiB`."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        factor = SIZE_UNITS_BYTES[unit.lower()]
+        if abs(size) >= factor:
+            return f"{round(size / factor, 1):g}{unit}"
+    return f"{size}B"
+
+
+def _two_units(seconds: int) -> str:
+    shown: list[str] = []
+    for unit in ("d", "h", "m", "s"):
+        count, seconds = divmod(seconds, round(DURATION_UNITS_S[unit]))
+        if count or shown:
+            shown.append(f"{count}{unit}" if count else "")
+    return "".join(shown[:2])
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError("must be a finite number")
+    if number < 0:
+        raise ValueError("must not be negative")
+    return number

@@ -1,0 +1,56 @@
+"""Keeping passwords of broker URLs out of what people read: pure functions, and a set of secrets to strike out.
+
+Every process uses it through `supervisor.logs`; error texts about the configuration use `redact` directly. A URL
+that is not well-formed is redacted all the same, since those are the ones that end up in error messages.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+MASK = "***"
+
+# The password begins after the first colon and ends at the last @, so one with an unescaped @ or / is hidden, too.
+_CREDENTIALS = re.compile(r"^(\s*(?:[a-z][a-z0-9+.-]*:/*)?)([^:/\s]*):(.*)@", re.IGNORECASE | re.DOTALL)
+
+
+def redact(url: str) -> str:
+    """The URL with its password struck out: `amqp://user:***@host`."""
+    return _CREDENTIALS.sub(rf"\1\2:{MASK}@", url)
+
+
+def passwords(url: str) -> set[str]:
+    """The password in a URL as written and percent-decoded; empty when there is none."""
+    match = _CREDENTIALS.match(url)
+    if match is None or not match[3]:
+        return set()
+    return {match[3], unquote(match[3])}
+
+
+class Redactor:
+    """Strikes known secrets out of texts, as they are and as `repr` and JSON escape them."""
+
+    def __init__(self) -> None:
+        self._secrets: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+
+    def add(self, secret: str) -> None:
+        """Strike this out from now on; an empty one is ignored."""
+        if not secret:
+            return
+        self._secrets |= {secret, repr(secret)[1:-1], secret.replace("\\", "\\\\").replace('"', '\\"')}
+        longest_first = sorted(self._secrets, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+    def clean(self, value: object) -> object:
+        """The same value without secrets, deep inside lists and tables as well; other objects become text."""
+        if self._pattern is None or value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, str):
+            return self._pattern.sub(MASK, value)
+        if isinstance(value, dict):
+            return {self.clean(str(key)): self.clean(item) for key, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.clean(item) for item in value]
+        return self._pattern.sub(MASK, str(value))
