@@ -1,3 +1,1 @@
-"""The control socket: how the command line talks to a running daemon. JSON lines over a Unix socket, mode
-0600.
-"""
+"""The control socket: how the command line talks to a running daemon. JSON lines over a Unix socket."""

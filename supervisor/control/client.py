@@ -1,5 +1,4 @@
-"""The command line's end of the control socket. Blocking, with a deadline on everything; never used in the
-daemon.
+"""The command line's end of the control socket. Blocking, with a deadline; never used in the daemon.
 
 Every way in which a daemon cannot be asked comes out as a ControlError that says what to do about it.
 """
@@ -27,7 +26,7 @@ class ControlClient:
     """One connection to the daemon of a runtime directory."""
 
     def __init__(self, runtime_dir: Path, timeout_s: float = TIMEOUT_S) -> None:
-        """Connect. Raises NotRunning, or ControlError when the socket is not ours to use or nobody takes us."""
+        """Connect. Raises NotRunning, or ControlError when the socket is not ours to use."""
         self._path = Path(runtime_dir) / SOCKET_NAME
         self._timeout_s = timeout_s
         self._incoming = b""
@@ -97,8 +96,8 @@ class ControlClient:
 
     def _silent(self, waited_s: float) -> ControlError:
         return ControlError(
-            f"{self._path}: the daemon did not answer within {waited_s:g} s; is it stopped (SIGSTOP), or is the "
-            f"machine overloaded? Its log and `ps` tell"
+            f"{self._path}: the daemon did not answer within {waited_s:g} s; is it stopped (SIGSTOP), or "
+            f"the machine overloaded? Its log and `ps` tell"
         )
 
     def _gone(self) -> ControlError:

@@ -100,9 +100,7 @@ class Connection:
     # ---- inside --------------------------------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        """Obey at most one request per pass of the loop: a client with many must not keep the master from its
-        own work.
-        """
+        """Obey one request per pass of the loop: many must not keep the master from its own work."""
         if self._line_waits and self.idle and not self._closed:
             line, _newline, self._incoming = self._incoming.partition(b"\n")
             self._obey(line)
@@ -137,7 +135,7 @@ class Connection:
         self._write()
 
     def _refuse(self, reason: str) -> None:
-        """Say why, as far as the socket takes it, and hang up: what follows in the stream cannot be trusted."""
+        """Say why, as far as the socket takes it, and hang up: what follows cannot be trusted."""
         self._outgoing += error_line(ControlError(reason))
         self._write()
         self.close()

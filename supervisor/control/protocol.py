@@ -1,5 +1,4 @@
-"""The language of the control socket (docs/control-protocol.md): one JSON object a line, a table of verbs.
-Pure.
+"""The language of the control socket (docs/control-protocol.md): JSON lines, a table of verbs. Pure.
 
 Spoken by the master (`server.py`) and the command line (`client.py`). Whatever arrives is checked here
 against the table before anybody acts on it, so that a verb's code only ever sees arguments of the right names
@@ -109,7 +108,7 @@ def read_answer(line: bytes) -> Result:
         answer = msgspec.json.decode(line, type=_Answer)
     except ValueError as error:
         raise ControlError(
-            f"the answer on the control socket is not preforkd's ({error}); does another program listen there?"
+            f"the answer on the control socket is not preforkd's ({error}); who is listening there?"
         ) from error
     if answer.ok:
         return answer.result

@@ -94,7 +94,7 @@ class ControlServer:
         self._reactor.add_handler(self._listener, self._accept, self._reactor.READ)
 
     def _make_room(self) -> ControlError | None:
-        """Drop the connection that has been idle longest if there are too many, so that an operator gets in."""
+        """Drop who has been idle longest when there are too many, so that an operator gets in."""
         if len(self._connections) < MAX_CONNECTIONS:
             return None
         idle = [connection for connection in self._connections.values() if connection.idle]

@@ -1,0 +1,105 @@
+"""The command line: argv in, exit code out. The composition root: the only package that may import everything.
+
+Whatever goes wrong, a user reads one line that says what to do, never a traceback (PREFORKD_DEBUG=1 shows it).
+Exit codes: 0 ok, 1 failed, 2 wrong usage, 78 bad configuration (EX_CONFIG); `status` has its own (LSB).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+import click
+
+from supervisor import __version__
+from supervisor.cli.completion import completion_command
+from supervisor.cli.dead import dead_group
+from supervisor.cli.exits import exits_command
+from supervisor.cli.invocation import Invocation
+from supervisor.cli.publish import publish_command
+from supervisor.cli.start import run_command, start_command
+from supervisor.cli.status import status_command
+from supervisor.cli.stop import restart_command, stop_command
+from supervisor.errors import PreforkdError
+
+DEBUG_VARIABLE = "PREFORKD_DEBUG"
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--config",
+    metavar="FILE",
+    help="The configuration; else $PREFORKD_CONFIG, ./preforkd.toml, /etc/preforkd/preforkd.toml.",
+)
+@click.version_option(__version__, message="preforkd %(version)s")
+@click.pass_context
+def preforkd(context: click.Context, config: str | None) -> None:
+    """A pre-fork process supervisor for message workers.
+
+    Start with `preforkd init`, `preforkd check`, `preforkd start`.
+    """
+    context.obj = Invocation(config)
+
+
+COMMANDS: tuple[click.Command, ...] = (
+    run_command,
+    start_command,
+    stop_command,
+    restart_command,
+    status_command,
+    exits_command,
+    publish_command,
+    dead_group,
+    completion_command,
+)
+for command in COMMANDS:
+    preforkd.add_command(command)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give back its exit code. `argv`: without the program's name; None: the process's
+    own.
+    """
+    try:
+        _refuse_supervisord()
+        result = preforkd.main(args=argv, prog_name="preforkd", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except PreforkdError as error:
+        return _failed(error, error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return _INTERRUPTED
+    except BrokenPipeError:  # `preforkd exits | head`: whoever read us has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001  (a bug: users still get one line, and the way to the rest)
+        hint = f"this is a bug in preforkd ({type(error).__name__}: {error}); {DEBUG_VARIABLE}=1 shows where"
+        return _failed(PreforkdError(hint), 1)
+
+
+def _failed(error: PreforkdError, status: int) -> int:
+    if os.environ.get(DEBUG_VARIABLE):
+        raise error
+    click.echo(f"error: {error}", err=True)
+    return status
+
+
+def _refuse_supervisord() -> None:
+    """Raise PreforkdError where supervisord's distribution is installed: it has the same import name as ours."""
+    try:
+        version = metadata.version("supervisor")
+    except metadata.PackageNotFoundError:
+        return
+    raise PreforkdError(
+        f"the PyPI project `supervisor` {version} (supervisord) is installed in {sys.prefix} and has the same "
+        f"import name as preforkd; give preforkd an environment of its own (python3 -m venv), or run "
+        f"`pip uninstall supervisor`, then install preforkd again"
+    )

@@ -1,0 +1,60 @@
+"""What people see on a terminal: tables, and text that comes from outside made harmless. The only user of rich.
+
+rich is imported when something is drawn: it costs more time than most commands take.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_WIDE = 1000  # columns where the output is no terminal: nothing is ever folded or cut for a program that reads it
+
+
+def shown(value: object) -> str:
+    """Text from outside (message ids, reasons, headers) on one line, without what would command a terminal."""
+    return "".join(char if char.isprintable() else _escaped(char) for char in str(value))
+
+
+def block(text: str) -> str:
+    """Like `shown`, but line ends and tabs stay."""
+    return "".join(char if char.isprintable() or char in "\n\t" else _escaped(char) for char in text)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on stdout; a column whose title begins with `>` is aligned to the right."""
+    from rich.console import Console  # loaded late: see the head of this file
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in columns:
+        right = title.startswith(">")
+        table.add_column(title.removeprefix(">"), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(shown(cell) for cell in row))
+    width = None if sys.stdout.isatty() else _WIDE
+    Console(width=width, markup=False, highlight=False, emoji=False).print(table)
+
+
+def print_line(text: str = "") -> None:
+    """A line on stdout, made harmless."""
+    click.echo(shown(text))
+
+
+def progress_bar() -> Progress:
+    """A progress bar on stderr, which shows nothing unless that is a terminal."""
+    from rich.console import Console  # loaded late: see the head of this file
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape", errors="backslashreplace").decode()

@@ -1,0 +1,140 @@
+"""`preforkd dead`: look at what was given up (`<queue>.dead`) or parked (`<queue>.parked`), retry it, or drop it.
+
+Every command takes messages out unsettled and returns the rest once, at its end: each return of a message counts
+towards a broker's delivery limit, and beyond that a broker deletes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import click
+
+from supervisor.brokers.base import Delivery
+from supervisor.cli.console import block, print_line, print_table, shown
+from supervisor.cli.dead_letters import DeadLetters, open_dead_letters
+from supervisor.cli.dead_view import as_json_object, body_text, describe, summary
+from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.errors import PreforkdError
+
+_COLUMNS = ("ID", "CAUSE", ">ATTEMPTS", "AT", "REASON")
+
+C = TypeVar("C", bound=Callable[..., object])
+
+
+def _parked(command: C) -> C:
+    return click.option("--parked", is_flag=True, help="The parked messages, not the dead ones.")(command)
+
+
+def _selection(command: C) -> C:
+    command = click.argument("ids", nargs=-1, metavar="[ID]...")(command)
+    return click.option("--all", "everything", is_flag=True, help="All messages that are there now.")(command)
+
+
+@click.group("dead")
+def dead_group() -> None:
+    """Dead-lettered and parked messages of a pool's QUEUE."""
+
+
+@dead_group.command("list")
+@click.argument("queue")
+@_parked
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many at most.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@pass_invocation
+def list_command(invocation: Invocation, queue: str, parked: bool, limit: int, as_json: bool) -> int:
+    """List them, oldest first."""
+    with open_dead_letters(invocation, queue, parked) as letters:
+        found, total = letters.first(limit), letters.depth
+    if as_json:
+        for delivery in found:
+            click.echo(json.dumps(as_json_object(delivery)))
+        return 0
+    if found:
+        print_table(_COLUMNS, map(summary, found))
+    if total > len(found):
+        print_line(f"{len(found)} of {total} shown; --limit shows more")
+    elif not found:
+        print_line(f"there are none in {letters.name}")
+    return 0
+
+
+@dead_group.command("show")
+@click.argument("queue")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@_parked
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with the whole body.")
+@pass_invocation
+def show_command(invocation: Invocation, queue: str, ids: tuple[str, ...], parked: bool, as_json: bool) -> int:
+    """Show headers, stack and the beginning of the body."""
+    with open_dead_letters(invocation, queue, parked) as letters:
+        found = letters.with_ids(ids)
+    for delivery in found:
+        if as_json:
+            click.echo(json.dumps(as_json_object(delivery)))
+        else:
+            click.echo(block(f"{describe(delivery)}\n{body_text(delivery.body)}"))
+    return _report_missing(ids, found, letters.name)
+
+
+@dead_group.command("retry")
+@click.argument("queue")
+@_selection
+@_parked
+@pass_invocation
+def retry_command(invocation: Invocation, queue: str, ids: tuple[str, ...], everything: bool, parked: bool) -> int:
+    """Move messages back to QUEUE, as a new round that begins with attempt 1."""
+    with _acting(invocation, queue, parked, ids, everything) as (letters, found, done):
+        for delivery in found:
+            letters.retry(delivery)
+            done.append(delivery)
+    print_line(f"{len(done)} message(s) moved from {letters.name} back to {queue}")
+    return _report_missing(ids, done, letters.name)
+
+
+@dead_group.command("drop")
+@click.argument("queue")
+@_selection
+@_parked
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_invocation
+def drop_command(
+    invocation: Invocation, queue: str, ids: tuple[str, ...], everything: bool, parked: bool, yes: bool
+) -> int:
+    """Delete messages for good."""
+    if everything and not yes:
+        click.confirm(f"Delete all {'parked' if parked else 'dead'} messages of {queue}?", abort=True)
+    with _acting(invocation, queue, parked, ids, everything) as (letters, found, done):
+        for delivery in found:
+            letters.drop(delivery)
+            done.append(delivery)
+    print_line(f"{len(done)} message(s) deleted from {letters.name}")
+    return _report_missing(ids, done, letters.name)
+
+
+@contextmanager
+def _acting(
+    invocation: Invocation, queue: str, parked: bool, ids: tuple[str, ...], everything: bool
+) -> Iterator[tuple[DeadLetters, Iterator[Delivery] | list[Delivery], list[Delivery]]]:
+    """The letters that are meant, and a list for those that are done: a failure half-way says how many those
+    were.
+    """
+    if bool(ids) == everything:
+        raise click.UsageError("name the IDs of messages, or --all")
+    done: list[Delivery] = []
+    with open_dead_letters(invocation, queue, parked) as letters:
+        try:
+            yield letters, letters.all_now() if everything else letters.with_ids(ids), done
+        except PreforkdError as error:
+            error.args = (f"{error}\nuntil then: {len(done)} message(s) done; the others are where they were",)
+            raise
+
+
+def _report_missing(ids: Sequence[str], found: Sequence[Delivery], name: str) -> int:
+    missing = set(ids) - {delivery.properties.message_id for delivery in found}
+    for message_id in sorted(missing):
+        click.echo(f"error: there is no message {shown(message_id)} in {name}; it may be in other hands", err=True)
+    return 1 if missing else 0

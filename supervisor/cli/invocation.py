@@ -1,0 +1,42 @@
+"""What every command is given: which configuration is meant, and how to reach the daemon it belongs to."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import click
+
+from supervisor.config.load import load
+from supervisor.config.schema import Config
+from supervisor.control.client import ControlClient
+
+
+class Invocation:
+    """One run of the command line. Commands take it as their first argument (`@pass_invocation`)."""
+
+    def __init__(self, config_path: str | None) -> None:
+        self.config_path = config_path
+        """The value of --config, None where it was not given."""
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration, read when it is first needed. Raises ConfigError."""
+        return load(self.config_path)
+
+    @property
+    def state_dir(self) -> Path:
+        """The daemon's state directory."""
+        return Path(self.config.daemon.state_dir)
+
+    @property
+    def runtime_dir(self) -> Path:
+        """The daemon's runtime directory."""
+        return Path(self.config.daemon.runtime_dir)
+
+    def connect(self) -> ControlClient:
+        """A connection to the daemon. Raises NotRunning, ControlError."""
+        return ControlClient(self.runtime_dir)
+
+
+pass_invocation = click.make_pass_decorator(Invocation)

@@ -1,0 +1,118 @@
+"""`preforkd publish`: put messages into a queue. "published" is said only of messages that the broker has confirmed."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from supervisor.brokers import open_admin
+from supervisor.brokers.admin import PublishReport
+from supervisor.cli.console import print_line, progress_bar, shown
+from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.errors import PreforkdError
+from supervisor.message import Properties, Publication
+
+_WINDOW = 1000  # messages on their way without a confirm, at most
+_REASONS_SHOWN = 5
+
+
+class Header(click.ParamType[tuple[str, str]]):
+    """`name=value`."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Split at the first `=`."""
+        name, equals, text = str(value).partition("=")
+        if not name or not equals:
+            self.fail(f"{value!r}: write a header as name=value", param, ctx)
+        return name, text
+
+
+@click.command("publish")
+@click.argument("queue")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
+@click.option("--files", "whole", is_flag=True, help="Each FILE is one message; else each line of them is one.")
+@click.option("--id-prefix", help="Ids are PREFIX0, PREFIX1, …: publishing the same twice runs it once. Else: UUIDs.")
+@click.option("--header", "headers", multiple=True, type=Header(), help="A header for all; may be given again.")
+@click.option("--content-type", help="The content type of all messages.")
+@click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, help="Publish everything N times.")
+@pass_invocation
+def publish_command(
+    invocation: Invocation,
+    queue: str,
+    files: tuple[Path, ...],
+    whole: bool,
+    id_prefix: str | None,
+    headers: tuple[tuple[str, str], ...],
+    content_type: str | None,
+    count: int,
+) -> int:
+    """Publish to QUEUE: one message per line of FILE… (stdin without any), or one per FILE with --files."""
+    if whole and not files:
+        raise click.UsageError("--files needs at least one FILE")
+    template = Properties(content_type=content_type, headers=dict(headers) or None, delivery_mode=2)
+    bodies = repeated(_bodies(files, whole), count)
+    report = _publish(invocation, publications(queue, bodies, template, id_prefix))
+    return _say(report, queue)
+
+
+def publications(
+    queue: str, bodies: Iterable[bytes], template: Properties, id_prefix: str | None
+) -> Iterator[Publication]:
+    """A publication for each body, with an id of its own: numbered behind `id_prefix`, or a UUID where it is
+    None.
+    """
+    for number, body in enumerate(bodies):
+        message_id = uuid.uuid4().hex if id_prefix is None else f"{id_prefix}{number}"
+        yield Publication("", queue, _stamped(template, message_id), body)
+
+
+def repeated(bodies: Iterator[bytes], count: int) -> Iterator[bytes]:
+    """All bodies, `count` times over; they are kept in memory only where they are needed again."""
+    if count == 1:
+        return bodies
+    return itertools.chain.from_iterable(itertools.repeat(list(bodies), count))
+
+
+def _stamped(template: Properties, message_id: str) -> Properties:
+    return Properties(
+        content_type=template.content_type,
+        headers=template.headers,
+        delivery_mode=template.delivery_mode,
+        message_id=message_id,
+        timestamp=int(time.time()),
+    )
+
+
+def _bodies(files: tuple[Path, ...], whole: bool) -> Iterator[bytes]:
+    for file in files or (Path("-"),):
+        with click.open_file(str(file), "rb") as stream:
+            if whole:
+                yield stream.read()
+            else:
+                yield from (line.rstrip(b"\r\n") for line in stream)
+
+
+def _publish(invocation: Invocation, messages: Iterator[Publication]) -> PublishReport:
+    with open_admin(invocation.config.broker, str(invocation.state_dir)) as admin, progress_bar() as bar:
+        task = bar.add_task("published", total=None)
+        return admin.publish(messages, _WINDOW, lambda total: bar.update(task, completed=total))
+
+
+def _say(report: PublishReport, queue: str) -> int:
+    if not report.failed:
+        print_line(f"published {report.sent} message(s) to {queue}")
+        return 0
+    for index, reason in report.failed[:_REASONS_SHOWN]:
+        click.echo(f"  message {index}: {shown(reason)}", err=True)
+    raise PreforkdError(
+        f"published {report.sent} message(s) to {queue}, {len(report.failed)} not confirmed (the first ones above); "
+        f"they may or may not be there: with --id-prefix the whole run can be repeated without running any twice"
+    )

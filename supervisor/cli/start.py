@@ -1,0 +1,127 @@
+"""`preforkd run` (in the foreground, for systemd) and `preforkd start` (as a daemon; returns when it is ready)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import msgspec
+
+from supervisor import logs
+from supervisor.cli.console import print_line
+from supervisor.cli.daemonize import Announce, Startup, start_daemon
+from supervisor.cli.duration import SECONDS
+from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.config.schema import Config
+from supervisor.errors import PreforkdError, StateError
+from supervisor.log_target import STDERR
+from supervisor.master.pidfile import PID_FILE, read_holder
+from supervisor.master.privileges import account, prepare_directory
+from supervisor.master.run import run_daemon
+
+LOG_NAME = "preforkd.log"
+START_TIMEOUT_S = 60.0
+
+
+@click.command("run")
+@pass_invocation
+def run_command(invocation: Invocation) -> int:
+    """Run in the foreground until SIGTERM or Ctrl-C (this is what a systemd unit calls)."""
+    config = invocation.config
+    _prepare_log(config)
+    reasons: list[str] = []
+    status = _serve(config, lambda: None, reasons.append)
+    if reasons:
+        raise _failed_start(reasons[0], status)
+    return status
+
+
+@click.command("start")
+@click.option("--timeout", "timeout_s", type=SECONDS, default=START_TIMEOUT_S, help="Wait this long (60s).")
+@pass_invocation
+def start_command(invocation: Invocation, timeout_s: float) -> int:
+    """Start the daemon; return when it is ready, or with the reason why not."""
+    return start(invocation, timeout_s)
+
+
+def start(invocation: Invocation, timeout_s: float) -> int:
+    """Start a daemon and say how it went. Raises StateError when one runs already, PreforkdError when it fails."""
+    _refuse_second(invocation)
+    config = _with_log_file(invocation.config)
+    _prepare_log(config)
+    log_file = Path(config.log.file)
+    startup = start_daemon(lambda announce: _serve_announced(config, announce), log_file, timeout_s)
+    if startup is None:
+        raise PreforkdError(
+            f"preforkd is not ready after {timeout_s:g} s; it goes on starting in the background: "
+            f"`preforkd status` shows how far it is, its log is {log_file}"
+        )
+    if not startup.ready:
+        raise _failed_start(f"{startup.reason}\n  (log: {log_file})", startup.status)
+    print_line(f"preforkd is ready, pid {startup.pid}, log {log_file}")
+    return 0
+
+
+def _serve(config: Config, on_ready: Callable[[], None], on_failed: Callable[[str], None]) -> int:
+    logs.hide_passwords(config.broker.urls)
+    logs.configure(config.log, "master")
+    return run_daemon(config, on_ready, on_failed)
+
+
+def _serve_announced(config: Config, announce: Announce) -> int:
+    """Serve as a daemon and announce once: readiness as soon as it is there, else why it never came."""
+    announced: list[Startup] = []
+    reasons: list[str] = []
+
+    def tell(startup: Startup) -> None:
+        if not announced:
+            announced.append(startup)
+            announce(startup)
+
+    try:
+        status = _serve(config, lambda: tell(Startup(True, os.getpid())), reasons.append)
+    except PreforkdError as error:
+        status = error.exit_code
+        reasons.append(str(error))
+    reason = reasons[0] if reasons else "the daemon ended before it was ready"
+    tell(Startup(False, os.getpid(), reason, status))
+    return status
+
+
+def _refuse_second(invocation: Invocation) -> None:
+    """Say early that a daemon is there; the locks in the state and runtime directories are what prevents a second."""
+    holder = read_holder(invocation.runtime_dir / PID_FILE)
+    if holder is not None and holder.alive:
+        raise StateError(
+            f"preforkd is running already, pid {holder.pid}; `preforkd status` shows it, `preforkd restart` replaces it"
+        )
+
+
+def _with_log_file(config: Config) -> Config:
+    """A daemon has no stderr: its log goes to a file of the state directory where none is configured."""
+    if config.log.file != STDERR:
+        return config
+    file = str(Path(config.daemon.state_dir) / LOG_NAME)
+    return msgspec.structs.replace(config, log=msgspec.structs.replace(config.log, file=file))
+
+
+def _prepare_log(config: Config) -> None:
+    """Make the log file the daemon's own before anybody writes to it: root opens it, but will not stay root."""
+    owner = account(config.daemon)
+    prepare_directory(Path(config.daemon.state_dir), owner)
+    if owner is None or config.log.file == STDERR:
+        return
+    try:
+        Path(config.log.file).touch(mode=0o640)
+        os.chown(config.log.file, owner.uid, owner.gid)
+    except OSError as error:
+        raise StateError(f"{config.log.file}: the log cannot be made: {error.strerror}; check [log] file") from error
+
+
+def _failed_start(reason: str, status: int) -> PreforkdError:
+    """The error for a daemon that gave up at its start, with the exit code it left with."""
+    error = PreforkdError(reason)
+    error.exit_code = status or 1
+    return error

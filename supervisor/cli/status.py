@@ -1,0 +1,149 @@
+"""`preforkd status`: what the daemon says of itself, as tables or as its own JSON.
+
+Leaves with 0 running, 1 dead although its PID file is there, 3 not running (LSB 5.0, init script actions).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from supervisor.cli.console import print_line, print_table
+from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.control.client import NotRunning
+from supervisor.master.pidfile import PID_FILE, read_holder
+from supervisor.quantities import show_bytes, show_seconds
+
+DEAD_WITH_PID_FILE = 1
+NOT_RUNNING = 3
+
+Facts = Mapping[str, Any]
+
+
+@click.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print the daemon's own answer as JSON.")
+@pass_invocation
+def status_command(invocation: Invocation, as_json: bool) -> int:
+    """Show pools, workers, connections and exits. Exit code: 0 running, 1 dead, 3 not running."""
+    try:
+        with invocation.connect() as daemon:
+            status = daemon.ask("status")
+    except NotRunning as error:
+        return _report_absence(invocation, error, as_json)
+    if as_json:
+        click.echo(json.dumps(status, indent=2))
+    else:
+        print_status(status)
+    return 0
+
+
+def print_status(status: Facts) -> None:
+    """Print the status object of docs/control-protocol.md for people."""
+    print_line(
+        f"preforkd {status['version']}  pid {status['pid']}  {status['state']}  "
+        f"up {show_seconds(status['uptime_s'])}  {status['config'] or 'no configuration file'}"
+    )
+    for name, pool in status["pools"].items():
+        _print_pool(name, pool)
+    print_exits(status["exits"])
+
+
+def print_exits(tally: list[dict[str, Any]]) -> None:
+    """Print the tally of exits: cause by status, with counts."""
+    if not tally:
+        print_line("\nno exits on record")
+        return
+    click.echo()
+    columns = ("POOL", "KIND", "CAUSE", "STATUS", ">COUNT")
+    print_table(columns, ((e["pool"], e["kind"], e["cause"], ended_with(e), e["count"]) for e in tally))
+
+
+def ended_with(exit_: Facts) -> str:
+    """How a process ended, from an exit record or a line of the tally: its signal, or its status, or `-`."""
+    if exit_["signal"]:
+        return str(exit_["signal"])
+    return "-" if exit_["status"] is None else str(exit_["status"])
+
+
+def _report_absence(invocation: Invocation, error: NotRunning, as_json: bool) -> int:
+    """Tell the three ways apart in which nobody answers, by the PID file and the process it names."""
+    path = invocation.runtime_dir / PID_FILE
+    holder = read_holder(path)
+    if holder is not None and holder.alive:
+        state, text, code = "starting", f"pid {holder.pid} runs, its control socket is not there (yet)", 0
+    elif path.exists():
+        state, text, code = (
+            "dead",
+            f"preforkd is dead, but has left {path}; `preforkd start` heals it",
+            DEAD_WITH_PID_FILE,
+        )
+    else:
+        state, text, code = "not running", str(error), NOT_RUNNING
+    click.echo(json.dumps({"state": state})) if as_json else print_line(text)
+    return code
+
+
+def _print_pool(name: str, pool: Facts) -> None:
+    why = f" ({pool['why']})" if pool["why"] else ""
+    print_line()
+    print_line(f"pool {name}: {pool['state']}{why}  queue {pool['queue']}  {_depth(pool['depth'])}")
+    print_line(f"  forkserver  {_child(pool['forkserver'])}")
+    print_line(f"  consumer    {_child(pool['consumer'])}  {_connection(pool['consumer'])}")
+    for note in pool["consumer"].get("notes", ()):
+        print_line(f"  hold        {note}")
+    counted = "  ".join(f"{count} {what}" for what, count in pool["counters"].items() if count)
+    print_line(f"  messages    {counted or 'none yet'}")
+    print_table(
+        ("WORKER", ">PID", "STATE", ">ATTEMPT", ">ELAPSED", ">LIMIT", ">HANDLED", ">RSS", ">RESTARTS", "MESSAGE"),
+        (_worker_row(worker) for worker in pool["workers"]),
+    )
+
+
+def _worker_row(worker: Facts) -> tuple[object, ...]:
+    busy = bool(worker["attempt"])
+    state = worker["state"]
+    if worker["restart_in_s"] is not None:
+        state += f", again in {show_seconds(worker['restart_in_s'])}"
+    return (
+        worker["name"],
+        worker["pid"] or "-",
+        state,
+        worker["attempt"] if busy else "-",
+        show_seconds(worker["elapsed_s"]) if busy else "-",
+        _limit(worker) if busy else "-",
+        worker["handled"],
+        show_bytes(worker["rss_bytes"]) if worker["rss_bytes"] else "-",
+        worker["restarts"],
+        worker["message_id"] or "-",
+    )
+
+
+def _limit(worker: Facts) -> str:
+    if not worker["limit_s"]:
+        return "none"
+    source = worker["limit_source"]
+    return show_seconds(worker["limit_s"]) + ("" if source == "pool" else f" ({source})")
+
+
+def _depth(depth: Facts | None) -> str:
+    if not depth:
+        return "depth unknown"
+    return f"{depth['ready']} ready, {depth['consumers']} consumer(s)"
+
+
+def _child(child: Facts) -> str:
+    why = f" ({child['why']})" if child["why"] else ""
+    restarts = f", {child['restarts']} restart(s)" if child["restarts"] else ""
+    return f"pid {child['pid'] or '-'}  {child['state']}{why}{restarts}"
+
+
+def _connection(consumer: Facts) -> str:
+    connection = consumer.get("connection")
+    if not connection:
+        return "no connection yet"
+    why = f" ({connection['why']})" if connection.get("why") else ""
+    since = f" for {show_seconds(connection['since_s'])}" if "since_s" in connection else ""
+    return f"{connection['state']} {connection.get('host', '')}{since}{why}, {consumer['in_flight']} in flight"

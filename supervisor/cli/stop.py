@@ -1,0 +1,125 @@
+"""`preforkd stop` and `preforkd restart`: end the daemon, wait until it is gone, and show its drain report.
+
+Stopping what does not run succeeds, as LSB 5.0 asks of init scripts. A pid is signalled only when its start time shows
+that it is the daemon's, never because a file names it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import click
+
+from supervisor import posix
+from supervisor.cli.console import print_line
+from supervisor.cli.duration import SECONDS
+from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.start import START_TIMEOUT_S, start
+from supervisor.control.client import ControlClient, NotRunning
+from supervisor.errors import ControlError
+from supervisor.master.pidfile import PID_FILE, read_holder
+from supervisor.quantities import show_seconds
+
+_MARGIN_S = 30.0
+"""Beyond `stop_timeout` a daemon kills what is left; after this long on top of it something is wrong."""
+
+
+@click.command("stop")
+@click.option("--now", is_flag=True, help="Kill running handlers; their messages follow on_crash.")
+@click.option("--timeout", "timeout_s", type=SECONDS, help="Let handlers run this long, instead of stop_timeout.")
+@pass_invocation
+def stop_command(invocation: Invocation, now: bool, timeout_s: float | None) -> int:
+    """Stop the daemon and wait until it is gone; 0 also when none runs."""
+    if not stop(invocation, now, timeout_s):
+        print_line(f"preforkd is not running (nothing in {invocation.runtime_dir})")
+    return 0
+
+
+@click.command("restart")
+@click.option("--now", is_flag=True, help="Kill running handlers; their messages follow on_crash.")
+@pass_invocation
+def restart_command(invocation: Invocation, now: bool) -> int:
+    """Stop the daemon if one runs, then start one. A bad configuration stops nothing."""
+    stop(invocation, now, None)
+    return start(invocation, START_TIMEOUT_S)
+
+
+def stop(invocation: Invocation, now: bool, timeout_s: float | None) -> bool:
+    """Stop the daemon and print its drain report; False when none runs. Raises ControlError when it does not end."""
+    limit_s = (invocation.config.daemon.stop_timeout_s if timeout_s is None else timeout_s) + _MARGIN_S
+    try:
+        with invocation.connect() as daemon:
+            pid = daemon.ask("stop", now=now, timeout_s=timeout_s, wait=True)["pid"]
+            with ProcessEnd(pid) as end:
+                report = _drain_report(daemon, limit_s)
+                end.wait(_MARGIN_S)
+    except NotRunning:
+        return _stop_by_signal(invocation, limit_s)
+    _print_report(pid, report)
+    return True
+
+
+class ProcessEnd:
+    """The end of a process, watched through a pidfd: a later process with the same pid is never mistaken for it."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        try:
+            self._descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._descriptor = -1
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until it has ended. Raises ControlError when it still runs after `timeout_s` seconds."""
+        if self._descriptor >= 0 and not select.select([self._descriptor], [], [], timeout_s)[0]:
+            raise ControlError(
+                f"pid {self._pid} still runs; `preforkd status` and its log tell what it waits for, "
+                f"`preforkd stop --now` does not wait"
+            )
+
+    def __enter__(self) -> ProcessEnd:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
+def _drain_report(daemon: ControlClient, limit_s: float) -> Mapping[str, Any] | None:
+    """The drain report; None when the daemon ended without one (killed meanwhile)."""
+    with suppress(ControlError):
+        return daemon.next_answer(limit_s)
+    return None
+
+
+def _stop_by_signal(invocation: Invocation, limit_s: float) -> bool:
+    """Stop a daemon that has no control socket: one that is still starting, or whose socket was removed."""
+    holder = read_holder(invocation.runtime_dir / PID_FILE)
+    if holder is None:
+        return False
+    with ProcessEnd(holder.pid) as end:
+        if not posix.signal_process(holder.pid, holder.start_ticks, signal.SIGTERM):
+            return False
+        end.wait(limit_s)
+    print_line(f"stopped pid {holder.pid} (by SIGTERM: it had no control socket)")
+    return True
+
+
+def _print_report(pid: int, report: Mapping[str, Any] | None) -> None:
+    if report is None:
+        print_line(f"pid {pid} has ended, without a drain report; its log and `preforkd exits` tell more")
+        return
+    forced = ", by force" if report["forced"] else ""
+    print_line(f"stopped pid {pid} in {show_seconds(report['took_s'])}{forced}")
+    for name, pool in report["pools"].items():
+        cut_off = pool["cut_off"]
+        print_line(
+            f"  pool {name}: {pool['finished']} finished, {pool['returned']} returned unstarted, {len(cut_off)} cut off"
+        )
+        for message_id in cut_off:
+            print_line(f"    cut off: {message_id}")
