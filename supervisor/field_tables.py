@@ -1,0 +1,81 @@
+"""AMQP field tables (message headers) as msgpack: lossless, and in one canonical form. Pure; any process may use it.
+
+msgpack alone knows neither decimals nor moments without a zone: msgspec writes both as strings, which come back as
+strings. Keys are written in sorted order, so that equal tables are equal bytes and can be digested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from supervisor.message import Properties
+
+_DECIMAL = 1  # the code of our msgpack extension type
+
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+def packable(value: Any) -> Any:
+    """`value` in terms that msgspec writes without loss; most values are that already.
+
+    Decimals lose trailing zeros, as they do on their way through AMQP; a moment without a zone is UTC (AMQP 0-9-1,
+    4.2.5.4: timestamps are POSIX time).
+    """
+    convert = _CONVERSIONS.get(type(value))
+    return value if convert is None else convert(value)
+
+
+def _table(table: dict[str, Any]) -> dict[str, Any]:
+    return {name: packable(value) for name, value in table.items()}
+
+
+def _array(values: list[Any] | tuple[Any, ...]) -> list[Any]:
+    return [packable(value) for value in values]
+
+
+def _decimal(number: Decimal) -> msgspec.msgpack.Ext:
+    return msgspec.msgpack.Ext(_DECIMAL, str(number.normalize()).encode())
+
+
+def _moment(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+_CONVERSIONS: dict[type, Callable[[Any], Any]] = {
+    dict: _table,
+    list: _array,
+    tuple: _array,
+    Decimal: _decimal,
+    datetime: _moment,
+}
+
+
+def _extension(code: int, data: memoryview) -> Any:
+    if code != _DECIMAL:
+        raise ValueError(f"unknown msgpack extension type {code}")
+    return Decimal(bytes(data).decode())
+
+
+_decode_properties = msgspec.msgpack.Decoder(Properties, ext_hook=_extension).decode
+
+
+def pack_canonical(value: Any) -> bytes:
+    """Any header value, or a tuple of them, as canonical msgpack: the same bytes for the same value, always."""
+    return _encode(packable(value))
+
+
+def pack_properties(properties: Properties) -> bytes:
+    """Properties as bytes that `unpack_properties` reads back without loss."""
+    if properties.headers:
+        properties = msgspec.structs.replace(properties, headers=_table(properties.headers))
+    return _encode(properties)
+
+
+def unpack_properties(data: bytes) -> Properties:
+    """The other direction of `pack_properties`. Raises MsgspecError or ValueError for foreign bytes."""
+    return _decode_properties(data)

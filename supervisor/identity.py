@@ -1,0 +1,80 @@
+"""Which message is this? A key that names one intended message, and a digest of all that a handler sees of it. Pure.
+
+Used by the consumer for every delivery. A message and its retry copy must have the same digest, or the copy would be
+taken for another message and the ledger would forget that it ran: only what a copy keeps may be digested, and nothing
+that we or a broker add on the way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import Any
+
+from supervisor.field_tables import pack_canonical
+from supervisor.message import Properties
+
+ID_BYTES = 16
+"""The first bytes of a key: the id within its queue."""
+DIGEST_BYTES = 8
+"""The last bytes of a key: the content."""
+
+_ADDED_ON_THE_WAY = ("x-preforkd-", "x-first-death-", "x-last-death-")
+_ADDED_NAMES = frozenset(
+    {
+        "x-death",
+        "x-delivery-count",
+        "x-acquired-count",
+        "CC",
+        "BCC",
+        "x-received-from",  # federation
+        "x-shovelled",  # shovels, which are a way back into the queue
+        "x-shovelled-timestamp",
+    }
+)
+
+_lengths = struct.Struct("<II").pack
+
+
+def message_key(vhost: str, queue: str, id: str, digest: bytes) -> bytes:
+    """The ledger's key: 16 bytes for the id in the scope of its vhost and queue, then 8 of the content digest.
+
+    The lengths of vhost and queue are hashed with them, so that no two scopes run together ("a", "bc" and "ab", "c").
+    """
+    scope, name = vhost.encode(), queue.encode()
+    named = _lengths(len(scope), len(name)) + scope + name + id.encode()
+    return hashlib.blake2b(named, digest_size=ID_BYTES).digest() + digest[:DIGEST_BYTES]
+
+
+def content_digest(properties: Properties, body: bytes) -> bytes:
+    """16 bytes that differ when anything differs that a handler sees, and that survive a copy.
+
+    Not in it: delivery_mode, expiration, user_id and cluster_id (a copy loses or changes them), message_id (it is in
+    the key, and a first copy of a message without one is given one), and headers added on the way.
+    """
+    headers = properties.headers
+    head = pack_canonical(
+        (
+            properties.content_type,
+            properties.content_encoding,
+            properties.priority,
+            properties.correlation_id,
+            properties.reply_to,
+            properties.timestamp,
+            properties.type,
+            properties.app_id,
+            _own_headers(headers) if headers else None,
+        )
+    )
+    digest = hashlib.blake2b(head, digest_size=16)
+    digest.update(body)
+    return digest.digest()
+
+
+def _own_headers(headers: dict[str, Any]) -> dict[str, Any] | None:
+    """The headers the publisher set; None when there are none, as on a message without a header table."""
+    return {name: value for name, value in headers.items() if not _added(name)} or None
+
+
+def _added(name: str) -> bool:
+    return name in _ADDED_NAMES or name.startswith(_ADDED_ON_THE_WAY)
