@@ -34,6 +34,7 @@ class Event(StrEnum):
     POOL_RECOVERED = "pool.recovered"
     LEDGER_SLOW = "ledger.slow"
     LEDGER_FAILED = "ledger.failed"
+    LEDGER_EVICTED = "ledger.evicted"
     RELOAD_DONE = "reload.done"
     RELOAD_FAILED = "reload.failed"
     CONFIG_INVALID = "config.invalid"

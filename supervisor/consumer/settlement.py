@@ -18,6 +18,7 @@ from supervisor.consumer import copies
 from supervisor.consumer.actions import Turn
 from supervisor.consumer.decisions import Decisions
 from supervisor.consumer.entries import Arrival, Entry, Failure, Phase
+from supervisor.consumer.holdings import Holdings
 from supervisor.consumer.twins import Twins
 from supervisor.events import Event
 from supervisor.ledger.base import Row, RowState
@@ -44,6 +45,7 @@ class Settlement:
         self.entries: dict[bytes, Entry] = {}
         self.waiting: dict[bytes, Entry] = {}  # a view of `entries`: those in Phase.WAITING, in order of arrival
         self.twins = Twins()
+        self.holdings = Holdings()
         self._pool = pool
         self._host = host
         self._dedupe = dedupe
@@ -162,7 +164,7 @@ class Settlement:
         if delivery is None:
             raise ValueError("a waiting message has its delivery")
         del self.waiting[entry.key]
-        entry.phase, entry.owner = Phase.OWNED, worker
+        self.holdings.give(entry, worker)
         self._record(entry, RowState.DISPATCHED)
         properties = copies.as_handled(delivery, self._pool.queue)
         origin = copies.origin(delivery, self._pool.queue)
@@ -185,20 +187,20 @@ class Settlement:
         The outcomes in its ring have been handed in before (`outcome`).
         """
         holding = set(held)
-        for entry in self._owned_by(worker):
+        for entry in self.holdings.of(worker):
             if entry.run not in holding:
                 self._unbegun(entry)
 
     def returned(self, worker: Incarnation, runs: Iterable[RunId]) -> None:
         """A worker gave these back unstarted."""
         for run in runs:
-            entry = self._owned(worker, run)
+            entry = self.holdings.find(worker, run)
             if entry is not None and entry.phase is Phase.OWNED:
                 self._unbegun(entry)
 
     def publishing(self, worker: Incarnation, run: RunId, publications: Iterable[Publication]) -> None:
         """A handler returned with these publishes: the run is done once the broker has them all."""
-        entry = self._owned(worker, run)
+        entry = self.holdings.find(worker, run)
         if entry is None:
             return
         if entry.unconfirmed is None:
@@ -211,7 +213,7 @@ class Settlement:
 
     def outcome(self, worker: Incarnation, run: RunId, kind: OutcomeKind, failure: Failure) -> None:
         """A run ended, as marked in its slot. Heard twice, or of a run that is not this worker's: no effect."""
-        entry = self._owned(worker, run)
+        entry = self.holdings.find(worker, run)
         if entry is None:
             return
         self._forget_publications(entry)
@@ -232,7 +234,7 @@ class Settlement:
 
         Without `proof` (another boot, a damaged slot file) the absence of a mark says nothing: all it had is in doubt.
         """
-        for entry in self._owned_by(worker):
+        for entry in self.holdings.of(worker):
             self._forget_publications(entry)
             if entry.run == running or not proof:
                 self._in_doubt(entry, failure)
@@ -302,14 +304,10 @@ class Settlement:
         entry = Entry(row.key, row.id, row.round, row.attempt)
         self.entries[entry.key] = entry
         if row.state is RowState.DISPATCHED:
-            entry.phase, entry.owner = Phase.OWNED, Incarnation(row.slot, row.generation)
+            self.holdings.give(entry, Incarnation(row.slot, row.generation))
         else:
             entry.phase, entry.pending = Phase.COPYING, row.state
             entry.failure = msgspec.msgpack.decode(row.note, type=Failure)
-
-    def owners(self) -> set[Incarnation]:
-        """All workers that have a message on record."""
-        return {entry.owner for entry in self.entries.values() if entry.owner is not None}
 
     # ---- decisions ------------------------------------------------------------------------------------------------
 
@@ -338,7 +336,8 @@ class Settlement:
     def _decide(self, entry: Entry, pending: RowState, failure: Failure) -> None:
         """Record the outcome; the copy follows the commit, the ack follows the copy's confirm."""
         self.waiting.pop(entry.key, None)
-        entry.phase, entry.pending, entry.owner = Phase.COPYING, pending, None
+        self.holdings.take_away(entry)
+        entry.phase, entry.pending = Phase.COPYING, pending
         entry.failure = msgspec.structs.replace(failure, at_s=failure.at_s or self.now_s)
         self._record(entry, pending, msgspec.msgpack.encode(entry.failure))
         if entry.delivery is not None:
@@ -365,7 +364,7 @@ class Settlement:
 
     def _unbegun(self, entry: Entry) -> None:
         """Nobody began it: no attempt is charged; run it here, or let the broker bring it back."""
-        entry.owner = None
+        self.holdings.take_away(entry)
         self._record(entry, RowState.RETURNED)
         if entry.tags and self.accepting:
             entry.phase = Phase.WAITING
@@ -386,6 +385,7 @@ class Settlement:
     def _forget(self, entry: Entry) -> None:
         del self.entries[entry.key]
         self.waiting.pop(entry.key, None)
+        self.holdings.take_away(entry)
         self._forget_publications(entry)
         if entry.token is not None:
             self._decisions.forget([entry.token])
@@ -398,13 +398,6 @@ class Settlement:
 
     def _record(self, entry: Entry, state: RowState, note: bytes = b"") -> None:
         self._decisions.record(entry, state, self.now_s, note)
-
-    def _owned(self, worker: Incarnation, run: RunId) -> Entry | None:
-        entry = self.entries.get(run.key)
-        return entry if entry is not None and entry.owner == worker and entry.run == run else None
-
-    def _owned_by(self, worker: Incarnation) -> list[Entry]:
-        return [entry for entry in self.entries.values() if entry.owner == worker]
 
 
 def _tag(arrival: Arrival) -> tuple[int, int]:

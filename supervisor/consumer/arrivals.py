@@ -1,0 +1,61 @@
+"""From a delivery to an arrival: which message it is, and which of its runs. Pure, but for ids it gives."""
+
+from __future__ import annotations
+
+import uuid
+from hashlib import blake2b
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from supervisor.brokers.base import Delivery
+from supervisor.config.schema import BrokerConfig, PoolConfig
+from supervisor.consumer import copies
+from supervisor.consumer.entries import Arrival
+from supervisor.identity import content_digest, message_key
+
+FIRST = (1, 1)
+
+
+class Arrivals:
+    """Identifies the deliveries of one pool."""
+
+    def __init__(self, pool: PoolConfig, broker: BrokerConfig) -> None:
+        self._queue = pool.queue
+        self._id_header = pool.id_header
+        self._vhost = _vhost(broker)
+
+    def identify(self, delivery: Delivery) -> Arrival:
+        """The arrival that this delivery is."""
+        digest = content_digest(delivery.properties, delivery.body)
+        stamp = copies.stamp(delivery, self._queue)
+        found = self._id_of(delivery)
+        id = found or f"preforkd-{uuid.uuid4().hex}"
+        return Arrival(
+            delivery,
+            message_key(self._vhost, self._queue, id, digest),
+            id,
+            found is not None,
+            *(stamp or FIRST),
+            stamp is not None,
+            b"" if found else _twin(delivery, digest),
+        )
+
+    def _id_of(self, delivery: Delivery) -> str | None:
+        properties = delivery.properties
+        if self._id_header and properties.headers and self._id_header in properties.headers:
+            value = properties.headers[self._id_header]
+            return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+        return properties.message_id or None
+
+
+def _twin(delivery: Delivery, digest: bytes) -> bytes:
+    seen = msgspec.msgpack.encode((delivery.exchange, delivery.routing_key, delivery.properties.expiration))
+    return blake2b(seen + digest, digest_size=16).digest()
+
+
+def _vhost(broker: BrokerConfig) -> str:
+    if broker.embedded:
+        return ""
+    path = urlsplit(broker.urls[0]).path
+    return unquote(path[1:]) if len(path) > 1 else "/"

@@ -1,0 +1,106 @@
+"""What the consumer tells about its broker: connection and queue for `status`, and symptoms nobody else would notice.
+
+The symptoms (each logged once, until it heals): messages are ready and we are subscribed, yet nothing is delivered
+(`consumer.starved`); the broker does not answer a passive declare (`queue.unresponsive`); somebody else consumes too
+(`queue.shared`). Pure, but for the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from supervisor.brokers.base import Depth
+from supervisor.clock import monotonic_s
+from supervisor.events import Event
+from supervisor.logs import log
+
+PROBE_INTERVAL_S = 5.0
+STARVED_AFTER_S = 30.0
+
+
+class Health:
+    """The broker's state as last heard."""
+
+    def __init__(self, queue: str) -> None:
+        self._queue = queue
+        self._state, self._host, self._why = "connecting", "", ""
+        self._since_s = monotonic_s()
+        self._depth: Depth | None = None
+        self._fed_s = monotonic_s()
+        self._notes: dict[Event, str] = {}
+
+    def connection(self, state: str, host: str = "", why: str = "") -> None:
+        """The connection is now `connected`, `connecting`, `blocked`, `refused` or `closed`."""
+        self._state, self._why, self._since_s = state, why, monotonic_s()
+        self._host = host or self._host
+        self._fed_s = monotonic_s()
+
+    def fed(self) -> None:
+        """Messages were delivered, or there was no room for any."""
+        self._fed_s = monotonic_s()
+        self._heal(Event.CONSUMER_STARVED)
+
+    def depth(self, depth: Depth, subscribed: bool) -> None:
+        """The answer to a probe."""
+        self._depth = depth
+        self._heal(Event.QUEUE_UNRESPONSIVE)
+        hungry_s = monotonic_s() - self._fed_s
+        if depth.ready and subscribed and hungry_s > STARVED_AFTER_S:
+            self._notice(
+                Event.CONSUMER_STARVED,
+                f"{depth.ready} messages are ready in {self._queue!r} and we are subscribed, but nothing was delivered "
+                f"for {hungry_s:.0f} s: look at the broker (flow control, alarms, a stuck queue process)",
+            )
+        if depth.consumers > 1:
+            self._notice(
+                Event.QUEUE_SHARED,
+                f"queue {self._queue!r} has {depth.consumers} consumers: the guarantees hold only for what this "
+                "daemon consumes; stop the others or set `exclusive = true`",
+            )
+        else:
+            self._heal(Event.QUEUE_SHARED)
+
+    def unresponsive(self, waited_s: float) -> None:
+        """A probe got no answer."""
+        self._notice(
+            Event.QUEUE_UNRESPONSIVE,
+            f"the broker did not answer a passive declare of {self._queue!r} for {waited_s:.0f} s",
+        )
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is connected; blocked counts: it settles, it only takes no publications."""
+        return self._state in ("connected", "blocked")
+
+    @property
+    def queue_is_ours(self) -> bool:
+        """Whether we are known to be the queue's only consumer."""
+        return self._depth is not None and self._depth.consumers <= 1
+
+    def facts(self, opened: int) -> dict[str, Any]:
+        """`connection` of a Snapshot. `opened`: connections since the consumer started."""
+        return {
+            "state": self._state,
+            "host": self._host,
+            "since_s": round(monotonic_s() - self._since_s, 3),
+            "opened": opened,
+            "why": self._why,
+        }
+
+    def queue_facts(self) -> dict[str, Any]:
+        """`queue` of a Snapshot."""
+        depth = self._depth
+        return {"name": self._queue} | ({"ready": depth.ready, "consumers": depth.consumers} if depth else {})
+
+    def notes(self) -> list[str]:
+        """The symptoms there are now, for `status`."""
+        return list(self._notes.values())
+
+    def _notice(self, event: Event, text: str) -> None:
+        if event not in self._notes:
+            log(event, text, level=logging.WARNING, queue=self._queue)
+        self._notes[event] = text
+
+    def _heal(self, event: Event) -> None:
+        self._notes.pop(event, None)

@@ -1,0 +1,196 @@
+"""The consumer's loop: hears its workers, its master and its broker, decides, commits, acts; one turn after another.
+
+It must never block (the heartbeat hangs on it), never run user code and never fork. If the ledger cannot be written,
+the session ends: the connection is closed and nothing is consumed until the ledger can be opened again; workers go on
+with what they run and keep the outcome in their slots.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from supervisor.clock import monotonic_s
+from supervisor.consumer.links import WorkerLinks
+from supervisor.consumer.reports import Reports
+from supervisor.consumer.session import Session
+from supervisor.errors import BrokerRefused, LedgerError
+from supervisor.events import Event
+from supervisor.ledger.sqlite import SqliteLedger
+from supervisor.link.channel import Channel
+from supervisor.link.frames import (
+    CloseConnection,
+    ConsumerOrder,
+    Consuming,
+    Drain,
+    Drained,
+    Incarnation,
+    Pause,
+    Quit,
+    Refused,
+    Resume,
+    Spawned,
+    StartConsumer,
+    Verdict,
+    VerdictTaken,
+)
+from supervisor.logs import log
+from supervisor.reactor import Reactor
+from supervisor.scoreboard.board import Board
+
+LONGEST_SLEEP_S = 2.0
+EX_CONFIG = 78
+CLOSE_S = 5.0
+REOPEN_S = (0.5, 15.0)
+"""First and longest wait before a ledger that failed is tried again."""
+
+
+class Consumer:
+    """One pool's consumer."""
+
+    def __init__(self, start: StartConsumer, listener: socket.socket, master: Channel[ConsumerOrder]) -> None:
+        self._start = start
+        self._listener = listener
+        self._master = master
+        self._reactor = Reactor()
+        self._board = Board(Path(start.pool_dir) / "board")
+        self._reports = Reports(master)
+        self._alive = set(start.alive)
+        self._session: Session | None = None
+        self._ledger: SqliteLedger | None = None
+        self._consuming = False
+        self._draining: dict[str, int] | None = None  # the counters when the drain began
+        self._paused = False
+        self._quit = False
+        self._taken_verdicts: list[Incarnation] = []
+        self._obey: dict[type[Any], Callable[[Any], None]] = {
+            Spawned: lambda order: self._alive.add(order.worker),
+            Verdict: self._on_verdict,
+            Drain: self._on_drain,
+            Pause: self._on_pause,
+            Resume: self._on_resume,
+            CloseConnection: lambda order: self._session.broker.cut() if self._session else None,
+            Quit: self._on_quit,
+        }
+
+    def run(self) -> int:
+        """Turn until told to quit or the master is gone (ChannelClosed); the exit status."""
+        self._reactor.add_handler(self._master, lambda fd, events: None, self._reactor.READ)
+        try:
+            self._open(REOPEN_S[0])
+            while not self._quit:
+                self._guarded(self.turn)
+        except BrokerRefused as error:
+            self._reports.say(Refused(str(error)))
+            self._reports.flush()
+            return EX_CONFIG
+        finally:
+            self._close()
+        return 0
+
+    def turn(self) -> None:
+        """One pass: hear, decide, make it durable, act, report."""
+        self._reactor.poll(LONGEST_SLEEP_S)
+        self._board.beat_consumer()
+        heard = self._session.take_heard() if self._session else []
+        self._hear_master()  # after the workers' frames were read: a Verdict sent before a Hello is known before it
+        if self._session is not None:
+            self._session.hear_workers(heard)
+            self._session.hear_broker()
+            self._session.dispatch()
+            self._session.settle()
+            self._report(self._session)
+        self._reports.flush()
+
+    # ---- the master -----------------------------------------------------------------------------------------------
+
+    def _hear_master(self) -> None:
+        for order in self._master.receive():
+            self._obey[type(order)](order)
+
+    def _on_verdict(self, verdict: Verdict) -> None:
+        """Taken once it is durable; without a session it is repeated by the master until then."""
+        if self._session is not None:
+            self._session.hear_verdict(verdict)
+            self._taken_verdicts.append(verdict.worker)
+
+    def _on_drain(self, order: Drain) -> None:
+        if self._session is None:
+            self._reports.say(Drained(0, 0, []))
+        elif self._draining is None:
+            self._draining = dict(self._session.counters)
+            self._session.drain()
+
+    def _on_pause(self, order: Pause) -> None:
+        self._paused = True
+        if self._session is not None:
+            self._session.drain()
+
+    def _on_resume(self, order: Resume) -> None:
+        self._paused = False
+        if self._session is not None:
+            self._session.resume()
+
+    def _on_quit(self, order: Quit) -> None:
+        self._quit = True
+
+    def _report(self, session: Session) -> None:
+        self._reports.say(*(VerdictTaken(worker) for worker in self._taken_verdicts))
+        self._alive.difference_update(self._taken_verdicts)
+        self._taken_verdicts.clear()
+        if session.subscribed and not self._consuming:
+            self._consuming = True
+            self._reports.say(Consuming())
+            log(Event.CONSUMER_READY, f"consuming from {self._start.pool.queue!r}", queue=self._start.pool.queue)
+        if self._draining is not None and session.at_rest:
+            self._reports.say(session.drain_report(self._draining))
+            self._draining = None
+        self._reports.show(session)
+
+    # ---- the session ----------------------------------------------------------------------------------------------
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except LedgerError as error:
+            self._suspend(error, REOPEN_S[0])
+
+    def _open(self, retry_s: float) -> None:
+        """Open the ledger and consume; while that fails, say why and try again later, ever more rarely."""
+        try:
+            self._ledger = SqliteLedger(Path(self._start.pool_dir) / "ledger.db", self._start.ledger.sync)
+            links = WorkerLinks(self._listener, self._reactor)
+            self._session = Session(self._start, self._ledger, links, self._reactor)
+            self._session.open(self._alive)
+        except LedgerError as error:
+            self._suspend(error, retry_s)
+
+    def _suspend(self, error: LedgerError, retry_s: float) -> None:
+        """Give everything back to the broker and wait for the ledger to heal."""
+        log(
+            Event.LEDGER_FAILED,
+            f"{error}; nothing is consumed until it can be written; trying again in {retry_s:.1f} s",
+            level=logging.ERROR,
+            retry_in_s=round(retry_s, 3),
+        )
+        self._close()
+        self._taken_verdicts.clear()
+        self._reports.troubled(f"the ledger failed: {error}")
+        next_s = min(retry_s * 2, REOPEN_S[1]) * random.uniform(0.8, 1.0)
+        self._reactor.call_later(retry_s, lambda: self._open(next_s))
+
+    def _close(self) -> None:
+        session, ledger = self._session, self._ledger
+        self._session = self._ledger = None
+        until_s = monotonic_s() + CLOSE_S
+        if session is not None:
+            with suppress(LedgerError):
+                session.close(until_s - monotonic_s())
+        if ledger is not None:
+            with suppress(LedgerError):
+                ledger.close()

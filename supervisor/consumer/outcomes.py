@@ -1,0 +1,128 @@
+"""Takes outcomes into the settlement: from a worker's frames while it talks, from its slot's ring when it cannot.
+
+The ring is the truth; a frame is the same news sooner, with the whole stack. `taken` counts what was handed in, the
+slot's tail what is durable: the tail follows only after the ledger's commit, so a consumer that dies in between
+leaves the outcome in the ring for the next one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from supervisor.consumer.dispatch import Dispatcher
+from supervisor.consumer.entries import Failure
+from supervisor.consumer.settlement import Settlement
+from supervisor.errors import StateError
+from supervisor.link.frames import Incarnation, Outcome, RunId, Verdict
+from supervisor.scoreboard.slot import Slot
+from supervisor.scoreboard.words import Cell, OutcomeKind
+
+_UNKNOWN_DEATH = Failure("lost", "its worker died")
+
+
+class Outcomes:
+    """The slots of one pool, as the consumer reads them."""
+
+    def __init__(self, pool_name: str, slots_dir: Path, settlement: Settlement, dispatcher: Dispatcher) -> None:
+        self._pool_name = pool_name
+        self._slots_dir = slots_dir
+        self._settlement = settlement
+        self._dispatcher = dispatcher
+        self._slots: dict[int, Slot] = {}
+        self._taken: dict[int, int] = {}
+        self._deaths: dict[Incarnation, Failure] = {}
+        for path in slots_dir.glob("*.slot"):
+            self.slot(int(path.stem))
+
+    def slot(self, number: int) -> Slot:
+        """The slot file of this number, opened once."""
+        if number not in self._slots:
+            slot = self._slots[number] = Slot(self._slots_dir / f"{number}.slot", make=False)
+            self._taken[number] = slot.tail
+        return self._slots[number]
+
+    def hand_in_all(self) -> None:
+        """What all rings hold and no ledger has yet; at start."""
+        for number in self._slots:
+            self.hand_in(number)
+
+    def hand_in(self, number: int) -> None:
+        """What the ring of this slot holds beyond what was taken."""
+        for cell in self.slot(number).cells(self._taken[number]):
+            worker = Incarnation(number, cell.generation)
+            self._settlement.outcome(worker, cell.run, cell.kind, self._failure_of(worker, cell))
+            self._dispatcher.ended(worker, cell.elapsed_s)
+            self._taken[number] = cell.index + 1
+
+    def heard(self, worker: Incarnation, outcome: Outcome) -> None:
+        """A worker reports an outcome; one that does not follow the last is looked up in the ring."""
+        self.slot(worker.slot)
+        if outcome.cell != self._taken[worker.slot]:
+            self.hand_in(worker.slot)
+            return
+        kind = OutcomeKind(outcome.kind)
+        failure = Failure(
+            kind,
+            outcome.reason,
+            self.name(worker),
+            outcome.stack,
+            delay_s=_asked_delay_s(outcome.delay_s),
+        )
+        self._settlement.outcome(worker, outcome.run, kind, failure)
+        self._dispatcher.ended(worker, outcome.elapsed_s)
+        self._taken[worker.slot] = outcome.cell + 1
+
+    def died(self, verdict: Verdict) -> None:
+        """The master's verdict: take what the dead worker left, then what it was at is in doubt, the rest unbegun.
+
+        The running mark is read before the ring: the slot's next owner writes them in the other order.
+        """
+        worker = verdict.worker
+        how = verdict.signal or f"status {verdict.status}"
+        reason = f"{self.name(worker)} ended while running it: {verdict.cause} ({how})"
+        failure = Failure(verdict.cause, reason, self.name(worker), verdict.stack, verdict.status, verdict.signal)
+        self._bury(worker, failure)
+
+    def lost(self, worker: Incarnation, proof: bool) -> None:
+        """A worker of a former master is dead; without `proof` (another boot) its marks prove nothing."""
+        self._bury(worker, _UNKNOWN_DEATH, proof)
+
+    def advance_tails(self) -> None:
+        """What was taken is durable now: the workers may use the cells again."""
+        for number, taken in self._taken.items():
+            slot = self._slots[number]
+            if slot.tail < taken:
+                slot.advance_tail(taken)
+
+    def name(self, worker: Incarnation) -> str:
+        """The worker's one spelling: `email/3`."""
+        return f"{self._pool_name}/{worker.slot}"
+
+    def _bury(self, worker: Incarnation, failure: Failure, proof: bool = True) -> None:
+        try:
+            slot = self.slot(worker.slot)
+        except StateError:  # its slot file is gone, and every mark with it
+            self._settlement.died(worker, None, failure, proof=False)
+            return
+        self._deaths[worker] = failure
+        running = self._running_of(slot, worker)
+        self.hand_in(worker.slot)
+        self._settlement.died(worker, running, failure, proof and slot.vouches_for(worker.generation))
+        del self._deaths[worker]
+
+    def _running_of(self, slot: Slot, worker: Incarnation) -> RunId | None:
+        running, identity = slot.running(), slot.identity()
+        if running is None or identity is None or identity.generation != worker.generation:
+            return None
+        return running.run
+
+    def _failure_of(self, worker: Incarnation, cell: Cell) -> Failure:
+        if cell.kind is OutcomeKind.IN_DOUBT:
+            return self._deaths.get(worker, _UNKNOWN_DEATH)
+        reason, _, stack = cell.text.partition("\n")
+        return Failure(cell.kind, reason, self.name(worker), stack, delay_s=_asked_delay_s(cell.delay_s))
+
+
+def _asked_delay_s(delay_s: float | None) -> float:
+    """The delay of a Retry; 0 stands for the pool's own, so a Retry(0) becomes the shortest there is."""
+    return 0.0 if delay_s is None else max(delay_s, 0.001)

@@ -1,0 +1,55 @@
+"""What the consumer tells its master: frames at once, a snapshot for `status` when it changed, at most every 250 ms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from supervisor.clock import monotonic_s, wall_s
+from supervisor.consumer.session import Session
+from supervisor.link.channel import Channel
+from supervisor.link.frames import ConsumerOrder, ConsumerReport, Snapshot
+
+INTERVAL_S = 0.25
+
+
+class Reports:
+    """The way to the master."""
+
+    def __init__(self, master: Channel[ConsumerOrder]) -> None:
+        self._master = master
+        self._shown: Snapshot | None = None
+        self._shown_s = 0.0
+
+    def say(self, *reports: ConsumerReport) -> None:
+        """Send frames with the turn's flush."""
+        self._master.send(*reports)
+
+    def flush(self) -> None:
+        """Write what was said; the rest leaves in a later turn."""
+        self._master.flush()
+
+    def show(self, session: Session) -> None:
+        """Send a snapshot if there is something new in it."""
+        if monotonic_s() - self._shown_s >= INTERVAL_S:
+            self._show(session.snapshot())
+
+    def troubled(self, note: str) -> None:
+        """There is no session: say why."""
+        self._show(Snapshot(0.0, {"state": "closed", "why": note}, {}, self._counters(), 0, [note]))
+
+    def _show(self, snapshot: Snapshot) -> None:
+        self._shown_s = monotonic_s()
+        if self._shown is None or _content(snapshot) != _content(self._shown):
+            self._shown = msgspec.structs.replace(snapshot, at=wall_s())
+            self.say(self._shown)
+
+    def _counters(self) -> dict[str, int]:
+        return self._shown.counters if self._shown else {}
+
+
+def _content(snapshot: Snapshot) -> tuple[Any, ...]:
+    """All that is news: the age of the connection alone is not."""
+    connection = {name: value for name, value in snapshot.connection.items() if name != "since_s"}
+    return connection, snapshot.queue, snapshot.counters, snapshot.in_flight, snapshot.notes

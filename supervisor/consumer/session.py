@@ -1,0 +1,323 @@
+"""Everything that lives from one opening of the ledger to its closing: settlement, workers' links, broker.
+
+Runs in the consumer process. `hear` feeds the settlement, `settle` makes its decisions durable and then carries them
+out. Any LedgerError ends the session: the connection is closed, so that the broker has back what was not settled,
+and `loop.py` starts a new one, which knows what it must from the ledger and the slots.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from supervisor.brokers import base, open_broker
+from supervisor.clock import wall_s
+from supervisor.consumer import actions
+from supervisor.consumer.arrivals import Arrivals
+from supervisor.consumer.dispatch import Dispatcher
+from supervisor.consumer.entries import Phase
+from supervisor.consumer.health import PROBE_INTERVAL_S, Health
+from supervisor.consumer.links import WorkerLinks
+from supervisor.consumer.outcomes import Outcomes
+from supervisor.consumer.settlement import Settlement
+from supervisor.errors import BrokerRefused
+from supervisor.events import Event
+from supervisor.ledger.base import Ledger
+from supervisor.link.frames import (
+    Bye,
+    Drained,
+    Hello,
+    Incarnation,
+    Outcome,
+    Publish,
+    Recall,
+    Returned,
+    Snapshot,
+    StartConsumer,
+    Verdict,
+    Welcome,
+    WorkerFrame,
+)
+from supervisor.logs import log
+from supervisor.reactor import Reactor
+
+PUBLISH_AGAIN_S = 1.0
+EVICT_INTERVAL_S = 1.0
+RESUBSCRIBE_S = 1.0
+SLOW_COMMIT_S = 1.0
+
+
+class Session:
+    """One pool's messages in flight, with all that moves them."""
+
+    def __init__(self, start: StartConsumer, ledger: Ledger, links: WorkerLinks, reactor: Reactor) -> None:
+        pool = start.pool
+        self.settlement = Settlement(pool, socket.gethostname(), start.ledger.dedupe)
+        self.dispatcher = Dispatcher(pool)
+        self.outcomes = Outcomes(pool.name, Path(start.pool_dir) / "slots", self.settlement, self.dispatcher)
+        self.health = Health(pool.queue)
+        self.broker = open_broker(pool, start.broker, start.state_dir, reactor)
+        self.subscribed = False
+        self.counters = ledger.counters()
+        self._uncommitted: dict[str, int] = {}
+        self._start = start
+        self._ledger = ledger
+        self._links = links
+        self._reactor = reactor
+        self._arrivals = Arrivals(pool, start.broker)
+        self._ended = False
+        self._deaf = False  # the broker has been silent for too long: nothing is started
+        self._hear_worker: dict[type[WorkerFrame], Callable[[Incarnation, Any], None]] = {
+            Hello: self._on_hello,
+            Outcome: self.outcomes.heard,
+            Publish: lambda worker, frame: self.settlement.publishing(worker, frame.run, frame.publications),
+            Returned: lambda worker, frame: self.settlement.returned(worker, frame.runs),
+            Bye: lambda worker, frame: self.dispatcher.leave(worker),
+        }
+        self._hear_broker: dict[type[Any], Callable[[Any], None]] = {
+            base.Connected: self._on_connected,
+            base.Subscribed: self._on_subscribed,
+            base.Disconnected: self._on_disconnected,
+            base.Cancelled: self._on_cancelled,
+            base.Confirmed: lambda event: self.settlement.confirmed(event.token),
+            base.Unpublished: lambda event: self.settlement.unpublished(event.token, event.reason, event.lost),
+            base.Blocked: lambda event: self.health.connection("blocked", why=event.reason),
+            base.Unblocked: lambda event: self.health.connection("connected"),
+            base.Fatal: self._on_fatal,
+            base.Depth: self._on_depth,
+            base.Unresponsive: lambda event: self.health.unresponsive(event.waited_s),
+        }
+        self._carry_out: dict[type[actions.Effect], Callable[[Any], None]] = {
+            actions.Ack: lambda effect: self.broker.ack(effect.epoch, effect.tag),
+            actions.GiveBack: lambda effect: self.broker.give_back(effect.epoch, effect.tag),
+            actions.Send: lambda effect: self._links.send(effect.worker, effect.frame),
+            actions.PublishOut: lambda effect: self.broker.publish(effect.outgoing),
+            actions.PublishLater: self._publish_later,
+            actions.Say: _say,
+        }
+
+    # ---- life -----------------------------------------------------------------------------------------------------
+
+    def open(self, alive: set[Incarnation]) -> None:
+        """Recover from the ledger and the slots, then connect. `alive`: workers whose verdict is still to come."""
+        self.settlement.now_s = wall_s()
+        for row in self._ledger.open_rows():
+            self.settlement.recall_row(row)
+        self.outcomes.hand_in_all()
+        for worker in self.settlement.holdings.workers() - alive:
+            self.outcomes.lost(worker, proof=not self._ledger.rebooted)
+        self.settle()
+        self.broker.start()
+        self._timer(PROBE_INTERVAL_S, self._probe)
+        self._timer(EVICT_INTERVAL_S, self._evict)
+
+    def close(self, timeout_s: float) -> None:
+        """Close the workers' links and the broker's connection, so that it has back what was not settled."""
+        self._ended = True
+        self._links.close()
+        self.broker.close(timeout_s)
+        while not self.broker.closed:
+            self._reactor.poll(timeout_s)
+
+    # ---- one turn -------------------------------------------------------------------------------------------------
+
+    def take_heard(self) -> list[tuple[Incarnation, WorkerFrame]]:
+        """The frames that workers have sent since the last call."""
+        return self._links.take()
+
+    def hear_workers(self, heard: list[tuple[Incarnation, WorkerFrame]]) -> None:
+        """Take in what workers said."""
+        for worker, frame in heard:
+            self._hear_worker[type(frame)](worker, frame)
+
+    def hear_verdict(self, verdict: Verdict) -> None:
+        """The master declares a worker dead."""
+        self.dispatcher.leave(verdict.worker)
+        self._links.drop(verdict.worker)
+        self.outcomes.died(verdict)
+
+    def hear_broker(self) -> None:
+        """Take in what the broker said; all deliveries of the turn are looked up in the ledger at once."""
+        events = list(self.broker.events)
+        self.broker.events.clear()
+        arrivals = [self._arrivals.identify(event) for event in events if type(event) is base.Delivery]
+        known = self._ledger.look_up([arrival.key for arrival in arrivals]) if arrivals else {}
+        following = iter(arrivals)
+        for event in events:
+            if type(event) is base.Delivery:
+                arrival = next(following)
+                self.settlement.delivered(arrival, known.get(arrival.key, ()))
+                self.health.fed()
+            else:
+                self._hear_broker[type(event)](event)
+
+    def dispatch(self) -> None:
+        """Give waiting messages to workers with room, the oldest first."""
+        self._listen_for_silence()
+        if self._deaf or not self.settlement.waiting:
+            return
+        waiting = list(self.settlement.waiting.values())
+        for entry, worker in zip(waiting, self.dispatcher.places(self.settlement.holdings.load), strict=False):
+            self.settlement.assign(entry, worker)
+
+    def settle(self) -> None:
+        """Make the turn's decisions durable, then carry them out."""
+        turn = self.settlement.take_turn()
+        self._commit(turn)
+        for effect in turn.effects:
+            self._carry_out[type(effect)](effect)
+        self.broker.flush()
+        self._links.flush()
+
+    def drain(self) -> None:
+        """Cancel the subscription and call back what nobody has begun."""
+        self.settlement.drain()
+        self.broker.cancel()
+        self._recall()
+
+    def resume(self) -> None:
+        """Take messages again."""
+        self.settlement.accepting = True
+        self.broker.subscribe()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is in flight that can still move: no run, and no copy a connected broker could confirm."""
+        return not any(
+            entry.owner is not None or (entry.phase is Phase.COPYING and entry.delivery and self.connected)
+            for entry in self.settlement.entries.values()
+        )
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is connected."""
+        return self.health.connected
+
+    def snapshot(self) -> Snapshot:
+        """What `status` shows of us now."""
+        facts = self.health.facts(self.broker.connections_opened)
+        queue, notes = self.health.queue_facts(), self.health.notes()
+        return Snapshot(0.0, facts, queue, dict(self.counters), len(self.settlement.entries), notes)
+
+    def drain_report(self, before: dict[str, int]) -> Drained:
+        """What a drain did; `before`: the counters at its beginning."""
+
+        def since(name: str) -> int:
+            return self.counters.get(name, 0) - before.get(name, 0)
+
+        cut_off = [entry.id for entry in self.settlement.entries.values() if entry.owner is not None]
+        return Drained(since("done") + since("failed"), since("returned"), cut_off)
+
+    # ---- workers --------------------------------------------------------------------------------------------------
+
+    def _on_hello(self, worker: Incarnation, hello: Hello) -> None:
+        self.outcomes.hand_in(worker.slot)
+        self.settlement.greeted(worker, hello.held)
+        self.dispatcher.join(worker)
+        self._links.send(worker, Welcome())
+
+    def _recall(self) -> None:
+        for worker in self._links.greeted:
+            self._links.send(worker, Recall())
+
+    # ---- the broker -----------------------------------------------------------------------------------------------
+
+    def _on_connected(self, event: base.Connected) -> None:
+        self.health.connection("connected", event.host)
+        log(Event.CONSUMER_CONNECTED, f"connected to {event.host}", host=event.host)
+
+    def _on_subscribed(self, event: base.Subscribed) -> None:
+        self.subscribed = True
+        self.health.connection("connected")
+        self.broker.probe()
+
+    def _on_disconnected(self, event: base.Disconnected) -> None:
+        self.subscribed = False
+        self.settlement.twins.queue_is_ours = self.health.queue_is_ours
+        self.settlement.disconnected()
+        self._recall()
+        why = f"{event.reason}; trying again in {event.retry_in_s:.1f} s"
+        self.health.connection("connecting", event.host, why)
+        log(
+            Event.CONSUMER_DISCONNECTED,
+            f"no connection to {event.host}: {why}",
+            level=logging.WARNING,
+            host=event.host,
+            reason=event.reason,
+            retry_in_s=round(event.retry_in_s, 3),
+        )
+
+    def _on_cancelled(self, event: base.Cancelled) -> None:
+        self.subscribed = False
+        if event.reason and self.settlement.accepting:
+            text = f"the broker ended the subscription ({event.reason}): subscribing again"
+            log(Event.CONSUMER_DISCONNECTED, text, level=logging.WARNING, reason=event.reason)
+            self._timer(RESUBSCRIBE_S, self._subscribe_again)
+
+    def _subscribe_again(self) -> None:
+        if self.settlement.accepting and not self.subscribed:
+            self.broker.subscribe()
+
+    def _on_fatal(self, event: base.Fatal) -> None:
+        self.health.connection("refused", why=event.reason)
+        raise BrokerRefused(event.reason)
+
+    def _on_depth(self, event: base.Depth) -> None:
+        if len(self.settlement.entries) >= self._start.pool.prefetch:
+            self.health.fed()  # no room for more: nothing to be hungry for
+        self.health.depth(event, self.subscribed)
+        self.settlement.twins.queue_is_ours = self.health.queue_is_ours
+
+    def _probe(self) -> None:
+        self._timer(PROBE_INTERVAL_S, self._probe)
+        if self.connected:
+            self.broker.probe()
+
+    def _evict(self) -> None:
+        """Forget a batch of what the ledger need not know any more."""
+        self._timer(EVICT_INTERVAL_S, self._evict)
+        ledger = self._start.ledger
+        _aged, early = self._ledger.evict(wall_s() - ledger.keep_s, ledger.keep_max)
+        if early:
+            text = f"the ledger is full ({ledger.keep_max} rows): {early} forgotten before their time; raise keep_max"
+            log(Event.LEDGER_EVICTED, text, level=logging.WARNING, rows=early)
+
+    def _publish_later(self, effect: actions.PublishLater) -> None:
+        again_s = PUBLISH_AGAIN_S * random.uniform(1, 2)
+        self._timer(again_s, lambda: self.settlement.publish_again(effect.token))
+
+    def _listen_for_silence(self) -> None:
+        """A broker silent for longer than a heartbeat may have given up on us: start nothing that it may send again."""
+        deaf = self.broker.silent_s > self._start.broker.heartbeat_s
+        if deaf and not self._deaf:
+            self._recall()
+        self._deaf = deaf
+
+    def _timer(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """Call later, unless the session has ended by then."""
+        self._reactor.call_later(delay_s, lambda: None if self._ended else callback())
+
+    # ---- durability -----------------------------------------------------------------------------------------------
+
+    def _commit(self, turn: actions.Turn) -> None:
+        """One commit for all rows of the turn; counters alone wait for the next one."""
+        for name, by in turn.counters.items():
+            self.counters[name] = self.counters.get(name, 0) + by
+            self._uncommitted[name] = self._uncommitted.get(name, 0) + by
+        if not turn.rows:
+            return
+        self._ledger.commit(turn.rows.values(), self._uncommitted)
+        self._uncommitted = {}
+        self.outcomes.advance_tails()
+        if self._ledger.last_commit_s > SLOW_COMMIT_S:
+            text = f"a ledger commit took {self._ledger.last_commit_s:.1f} s: the disk is slow, and so is every message"
+            log(Event.LEDGER_SLOW, text, level=logging.WARNING, seconds=round(self._ledger.last_commit_s, 3))
+
+
+def _say(effect: actions.Say) -> None:
+    level = logging.WARNING if effect.warning else logging.INFO
+    log(effect.event, effect.text, level=level, **effect.fields)
