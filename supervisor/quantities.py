@@ -64,7 +64,7 @@ def show_seconds(seconds: float) -> str:
     if seconds < 0:
         return f"-{show_seconds(-seconds)}"
     if seconds < 1:
-        return f"{seconds * 1000:.3g}ms" if seconds else "0s"
+        return f"{round(seconds * 1000, 1):g}ms" if seconds else "0s"
     if seconds < 60:
         return f"{math.floor(seconds * 1000) / 1000:g}s"
     return _two_units(math.floor(seconds))

@@ -6,13 +6,14 @@ that is not well-formed is redacted all the same, since those are the ones that 
 
 from __future__ import annotations
 
+import json
 import re
 from urllib.parse import unquote
 
 MASK = "***"
 
 # The password begins after the first colon and ends at the last @, so one with an unescaped @ or / is hidden, too.
-_CREDENTIALS = re.compile(r"^(\s*(?:[a-z][a-z0-9+.-]*:/*)?)([^:/\s]*):(.*)@", re.IGNORECASE | re.DOTALL)
+_CREDENTIALS = re.compile(r"^(\s*(?>(?:[a-z][a-z0-9+.-]*:/+)?))([^:/\s]*):(.*)@", re.IGNORECASE | re.DOTALL)
 
 
 def redact(url: str) -> str:
@@ -39,7 +40,8 @@ class Redactor:
         """Strike this out from now on; an empty one is ignored."""
         if not secret:
             return
-        self._secrets |= {secret, repr(secret)[1:-1], secret.replace("\\", "\\\\").replace('"', '\\"')}
+        self._secrets |= {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1]}
+        self._secrets.add(json.dumps(secret, ensure_ascii=False)[1:-1])
         longest_first = sorted(self._secrets, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 

@@ -19,6 +19,7 @@ from supervisor.redaction import MASK, redact
 Place = tuple[str | int, ...]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_SECRET_KEY = re.compile("environment|pass|secret|token", re.IGNORECASE)
 _SHOWN_CHARACTERS = 80
 
 
@@ -82,9 +83,9 @@ def _shown(place: Place, tree: Any) -> str:
             return ""
     if isinstance(value, dict):
         return ""
-    if "environment" in place:
+    if any(_SECRET_KEY.search(str(step)) for step in place):
         return MASK
-    text = json.dumps(_redacted(value) if place[:1] == ("broker",) else value, ensure_ascii=False, default=str)
+    text = json.dumps(_redacted(value), ensure_ascii=False, default=str)
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
 
 

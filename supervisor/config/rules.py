@@ -58,8 +58,10 @@ def apply_rules(section: msgspec.Struct, place: Place, report: Report) -> None:
             continue
         if reason := rule.judge(section):
             key = keys[rule.keys[0]]
+            value = getattr(section, key.field)
             hint = rule.hint if isinstance(rule.hint, str) else rule.hint(section)
-            report.add((*place, key.name), reason, hint, key.show(getattr(section, key.field)))
+            default = key.show(value) if value == key.default else ""
+            report.add((*place, key.name), reason, hint, default)
 
 
 def _when(broken: Callable[[Any], object], reason: str) -> Judge:
