@@ -112,7 +112,7 @@ class Store:
                     self._database.execute("ROLLBACK")
                 raise
 
-@contextmanager
+    @contextmanager
     def guarded(self) -> Iterator[None]:
         """Around everything: what SQLite and the disk do wrong comes out as StoreError."""
         try:
