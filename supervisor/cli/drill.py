@@ -1,0 +1,78 @@
+"""`preforkd drill`: faults on purpose, in a private instance, then the exits table and the audit line."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from supervisor.cli.console import print_line, print_table, progress_bar
+from supervisor.cli.status import ended_with
+from supervisor.drill.audit import Evidence, Verdict, audit
+from supervisor.drill.drill import Drill
+from supervisor.drill.instance import Instance
+from supervisor.drill.plan import Plan, draw
+
+
+@click.command("drill")
+@click.option("--messages", default=2000, show_default=True, help="How many messages to send.")
+@click.option("--broker", default="embedded:", show_default=True, help="The scratch queue's broker.")
+@click.option("--seed", default=None, type=int, help="Repeats a drill: the same faults in the same messages.")
+@click.option("--on-crash", default="retry", show_default=True, type=click.Choice(["retry", "park"]))
+@click.option("--keep", is_flag=True, help="Keep the drill's folder (logs, exit history, effects).")
+def drill_command(messages: int, broker: str, seed: int | None, on_crash: str, keep: bool) -> int:
+    """Run a fault drill on a scratch queue: crashes, hangs, kills, lost connections; then audit every message.
+
+    Exit code 0 only if nothing was lost, nothing ran twice undeclared, and every fault is on record.
+    """
+    seed = secrets.randbelow(10**6) if seed is None else seed
+    plan = draw(messages, seed)
+    folder = Path(tempfile.mkdtemp(prefix="preforkd-drill-"))
+    print_line(f"drill: {messages} messages, seed {seed}, folder {folder}")
+    instance = Instance(folder, broker, f"preforkd-drill-{secrets.token_hex(4)}", on_crash)
+    passed = False
+    try:
+        verdict = _run(instance, plan)
+        passed = verdict.passed
+    finally:
+        instance.stop()
+        instance.delete_queues()
+        if passed and not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            print_line(f"logs, exit history and effects are kept in {folder}")
+    print_line(verdict.line)
+    return 0 if passed else 1
+
+
+def _run(instance: Instance, plan: Plan) -> Verdict:
+    with progress_bar() as bar:
+        task = bar.add_task("effects", total=len(plan.orders))
+
+        def show(effects: int, news: str) -> None:
+            bar.update(task, completed=effects)
+            if news:
+                bar.console.print(f"  {news}", markup=False, highlight=False)
+                if bar.disable:
+                    print_line(f"  {news}")
+
+        evidence = Drill(instance, plan, show).run()
+    _print_exits(evidence)
+    verdict = audit(evidence)
+    for title, findings in (
+        ("lost", verdict.lost),
+        ("run twice, undeclared", verdict.duplicated),
+        ("fault without its record", verdict.unexplained),
+    ):
+        for finding in findings[:20]:
+            print_line(f"{title}: {finding}")
+    return verdict
+
+
+def _print_exits(evidence: Evidence) -> None:
+    counts = Counter((record["kind"], record["cause"], ended_with(dict(record))) for record in evidence.exits)
+    print_table(("child", "cause", "ended with", ">count"), [(*key, count) for key, count in sorted(counts.items())])

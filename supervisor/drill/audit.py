@@ -1,0 +1,150 @@
+"""The audit of a drill: joins what was sent, the effects, the exit records and the failure records. Pure.
+
+`duplicated` counts second effects that no exit or failure record declares (invariant I5), `declared` those that one
+does. Every fault that took place must be found in the records under its right cause.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from supervisor.drill.plan import InnerFault, OuterFault
+from supervisor.events import Cause
+
+Record = Mapping[str, Any]
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What a drill left behind. `struck`: (fault from outside, pid that it hit or 0); `log`: JSON log lines."""
+
+    sent: list[str]
+    effects: list[Record]
+    announced: list[Record]
+    struck: list[tuple[OuterFault, int]]
+    exits: list[Record]
+    log: list[Record]
+    dead: list[str]
+    parked: list[str]
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What the audit found; `unexplained`: faults without the record they should have."""
+
+    sent: int
+    effects: int
+    lost: list[str]
+    duplicated: list[str]
+    declared: int
+    parked: int
+    dead: int
+    unexplained: list[str]
+
+    @property
+    def passed(self) -> bool:
+        """Nothing lost, nothing duplicated, every fault on record."""
+        return not (self.lost or self.duplicated or self.unexplained)
+
+    @property
+    def line(self) -> str:
+        """The one line that a drill ends with."""
+        return (
+            f"audit: sent={self.sent} effects={self.effects} lost={len(self.lost)} "
+            f"duplicated={len(self.duplicated)} declared={self.declared} parked={self.parked} dead={self.dead}"
+        )
+
+
+_EXPECTED: dict[InnerFault, Record] = {
+    InnerFault.SEGFAULT: {"cause": Cause.CRASH, "signal": "SIGSEGV"},
+    InnerFault.ABORT: {"cause": Cause.CRASH, "signal": "SIGABRT"},
+    InnerFault.EXIT_ZERO: {"cause": Cause.UNEXPECTED_EXIT, "status": 0},
+    InnerFault.EXIT_THREE: {"cause": Cause.CRASH, "status": 3},
+    InnerFault.HANG: {"cause": Cause.TIMEOUT},
+    InnerFault.MEMORY: {"cause": Cause.MEMORY_LIMIT, "signal": "SIGKILL"},
+}
+"""The exit record that each fault must leave; a Python exception kills nobody and leaves a failure record."""
+
+_KILLED = {OuterFault.KILL_WORKER, OuterFault.KILL_CONSUMER, OuterFault.KILL_FORKSERVER}
+
+
+def audit(evidence: Evidence) -> Verdict:
+    """The verdict on a drill."""
+    effects = defaultdict(list)
+    for effect in evidence.effects:
+        effects[effect["id"]].append((effect["round"], effect["attempt"]))
+    declarations = _declarations(evidence)
+    duplicated, declared = [], 0
+    for id, runs in effects.items():
+        runs.sort()
+        for earlier, later in pairwise(runs):
+            if _is_declared(declarations[id], earlier, later):
+                declared += 1
+            else:
+                duplicated.append(id)
+    elsewhere = {*evidence.dead, *evidence.parked}
+    lost = [id for id in evidence.sent if id not in effects and id not in elsewhere]
+    return Verdict(
+        len(evidence.sent),
+        len(evidence.effects),
+        lost,
+        duplicated,
+        declared,
+        len(evidence.parked),
+        len(evidence.dead),
+        [*_unexplained_inner(evidence), *_unexplained_outer(evidence)],
+    )
+
+
+def _declarations(evidence: Evidence) -> dict[str, set[int]]:
+    """For each message the attempts that a record says have ended badly."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for record in evidence.exits:
+        if record.get("message_id") and record.get("run") == "in_doubt":
+            found[record["message_id"]].add(record["attempt"])
+    for line in evidence.log:
+        if line.get("event") == "message.failed":
+            found[line["message_id"]].add(line["attempt"])
+    return found
+
+
+def _is_declared(declared: set[int], earlier: tuple[int, int], later: tuple[int, int]) -> bool:
+    if earlier[0] != later[0]:
+        return later[0] > earlier[0]  # a new round: somebody ordered it
+    return later[1] > earlier[1] and all(attempt in declared for attempt in range(earlier[1], later[1]))
+
+
+def _unexplained_inner(evidence: Evidence) -> Iterable[str]:
+    failed = {line["message_id"] for line in evidence.log if line.get("event") == "message.failed"}
+    for fault in evidence.announced:
+        kind, id = InnerFault(fault["fault"]), fault["id"]
+        if kind is InnerFault.EXCEPTION:
+            if id not in failed:
+                yield f"{kind} in message {id}: no failure record names it"
+        elif not any(_fits(record, {"message_id": id, **_EXPECTED[kind]}) for record in evidence.exits):
+            yield f"{kind} in message {id}: no exit record with {_words(_EXPECTED[kind])} names it"
+
+
+def _unexplained_outer(evidence: Evidence) -> Iterable[str]:
+    killed = {record["pid"] for record in evidence.exits if record["cause"] == Cause.KILLED}
+    for fault, pid in evidence.struck:
+        if fault in _KILLED and pid not in killed:
+            yield f"{fault} of pid {pid}: no exit record with cause killed"
+    losses = sum(record["cause"] == Cause.LOST for record in evidence.exits)
+    if not losses and any(fault is OuterFault.KILL_MASTER for fault, _pid in evidence.struck):
+        yield "kill_master: no exit record with cause lost for what it left behind"
+    cuts = sum(fault is OuterFault.CUT_CONNECTION for fault, _pid in evidence.struck)
+    seen = sum(line.get("event") == "consumer.disconnected" for line in evidence.log)
+    if seen < cuts:
+        yield f"cut_connection: {cuts} cuts, but only {seen} consumer.disconnected events"
+
+
+def _fits(record: Record, expected: Record) -> bool:
+    return all(record.get(name) == value for name, value in expected.items())
+
+
+def _words(expected: Record) -> str:
+    return ", ".join(f"{name} {value}" for name, value in expected.items())

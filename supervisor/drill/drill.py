@@ -1,0 +1,172 @@
+"""One drill from beginning to end: publish, strike when it is due, wait until every message is settled, take evidence.
+
+Runs in the command line's process. The strikes follow the number of effects, not the clock, so that a seed means the
+same on any machine; after each one the record that it must leave is waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from supervisor.brokers import open_admin
+from supervisor.brokers.names import dead_queue, parked_queue
+from supervisor.clock import monotonic_s
+from supervisor.drill.audit import Evidence
+from supervisor.drill.instance import Instance, kill, wait_a_little
+from supervisor.drill.plan import OuterFault, Plan, Strike
+from supervisor.errors import PreforkdError
+from supervisor.message import Properties, Publication
+
+STALLED_S = 60.0
+_WINDOW = 500
+
+Progress = Callable[[int, str], None]
+"""Called with the number of effects so far, and what was just done ("" for nothing new)."""
+
+
+class Drill:
+    """The run of one plan against one instance."""
+
+    def __init__(self, instance: Instance, plan: Plan, progress: Progress) -> None:
+        self._instance = instance
+        self._plan = plan
+        self._progress = progress
+        self._faulty = {order.id for order in plan.orders if order.fault is not None}
+        self._struck: list[tuple[OuterFault, int]] = []
+        self._effects = 0
+        self._moved_s = monotonic_s()
+        self._act: dict[OuterFault, Callable[[], int]] = {
+            OuterFault.KILL_WORKER: self._kill_worker,
+            OuterFault.KILL_CONSUMER: lambda: self._kill_child("consumer"),
+            OuterFault.KILL_FORKSERVER: lambda: self._kill_child("forkserver"),
+            OuterFault.KILL_MASTER: self._kill_master,
+            OuterFault.CUT_CONNECTION: self._cut_connection,
+        }
+
+    def run(self) -> Evidence:
+        """Everything; the daemon is stopped when it returns. Raises PreforkdError when the work stalls."""
+        self._instance.start()
+        self._publish()
+        for strike in self._plan.strikes:
+            self._wait(lambda strike=strike: self._seen() >= strike.due, f"effect {strike.due}")  # type: ignore[misc]
+            self._strike(strike)
+        self._wait(self._all_settled, "every message to be settled")
+        self._instance.stop()
+        return self._evidence()
+
+    # ---- the work -------------------------------------------------------------------------------------------------
+
+    def _publish(self) -> None:
+        queue = self._instance.queue
+        messages = (
+            Publication("", queue, Properties(message_id=order.id, delivery_mode=2), msgspec.json.encode(order))
+            for order in self._plan.orders
+        )
+        config = self._instance.config
+        with open_admin(config.broker, config.daemon.state_dir) as admin:
+            report = admin.publish(messages, _WINDOW, lambda total: self._progress(0, ""))
+        if report.failed:
+            raise PreforkdError(f"publishing failed: {report.failed[0][1]}")
+        self._progress(0, f"published {report.sent} messages to {queue}")
+
+    def _seen(self) -> int:
+        """How many effects there are; remembers when that last changed."""
+        effects = self._instance.count_effects()
+        if effects != self._effects:
+            self._effects, self._moved_s = effects, monotonic_s()
+            self._progress(effects, "")
+        return effects
+
+    def _all_settled(self) -> bool:
+        self._seen()
+        counters = self._instance.status().get("counters", {})
+        settled = sum(counters.get(name, 0) for name in ("done", "dead", "parked"))
+        return settled >= len(self._plan.orders)
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        self._moved_s = monotonic_s()
+        while not condition():
+            if monotonic_s() - self._moved_s > STALLED_S:
+                folder = self._instance.folder
+                raise PreforkdError(
+                    f"no effect for {STALLED_S:.0f} s while waiting for {what}; logs and state are in {folder}"
+                )
+            wait_a_little()
+
+    # ---- strikes --------------------------------------------------------------------------------------------------
+
+    def _strike(self, strike: Strike) -> None:
+        pid = self._act[strike.fault]()
+        self._struck.append((strike.fault, pid))
+        self._progress(self._effects, f"{strike.fault} at effect {self._effects}" + (f" (pid {pid})" if pid else ""))
+
+    def _kill_worker(self) -> int:
+        """A worker with a message that orders no fault of its own: whose cause should the record name otherwise?"""
+        pid = self._kill_first(self._innocent_workers)
+        self._wait_for_record(pid)
+        return pid
+
+    def _kill_child(self, kind: str) -> int:
+        pid = self._kill_first(lambda: [self._instance.status().get(kind, {}).get("pid") or 0])
+        self._wait_for_record(pid)
+        return pid
+
+    def _kill_master(self) -> int:
+        pid = self._instance.pids[-1]
+        self._instance.kill_master()
+        return pid
+
+    def _cut_connection(self) -> int:
+        def connected() -> bool:
+            return self._connection() == "connected"
+
+        self._wait(connected, "the connection")
+        before = self._disconnections()
+        self._instance.cut_connection()
+        self._wait(lambda: self._disconnections() > before, "the cut to be noticed")
+        return 0
+
+    def _kill_first(self, candidates: Callable[[], Iterable[int]]) -> int:
+        killed: list[int] = []
+
+        def one() -> bool:
+            killed.extend([pid for pid in candidates() if pid and kill(pid)][:1])
+            return bool(killed)
+
+        self._wait(one, "a process to kill")
+        return killed[0]
+
+    def _innocent_workers(self) -> list[int]:
+        workers = self._instance.status().get("workers", [])
+        innocent = [worker for worker in workers if worker["pid"] and worker["message_id"] not in self._faulty]
+        return [worker["pid"] for worker in sorted(innocent, key=lambda worker: worker["state"] != "running")][:1]
+
+    def _wait_for_record(self, pid: int) -> None:
+        def recorded() -> bool:
+            return any(record["pid"] == pid for record in self._instance.exits())
+
+        self._wait(recorded, f"the exit record of pid {pid}")
+
+    def _connection(self) -> str:
+        consumer = self._instance.status().get("consumer", {})
+        return str(consumer.get("connection", {}).get("state", ""))
+
+    def _disconnections(self) -> int:
+        return sum(line.get("event") == "consumer.disconnected" for line in self._instance.log())
+
+    # ---- the end --------------------------------------------------------------------------------------------------
+
+    def _evidence(self) -> Evidence:
+        instance = self._instance
+        return Evidence(
+            sent=[order.id for order in self._plan.orders],
+            effects=list(instance.effects()),
+            announced=list(instance.announced()),
+            struck=self._struck,
+            exits=list(instance.exits()),
+            log=list(instance.log()),
+            dead=instance.ids_in(dead_queue(instance.queue)),
+            parked=instance.ids_in(parked_queue(instance.queue)),
+        )

@@ -1,0 +1,214 @@
+"""The drill's private daemon: folders and configuration of its own, started, asked, struck and stopped from outside.
+
+Runs in the command line's process, as the daemon's parent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from supervisor.brokers import open_admin
+from supervisor.brokers.names import dead_queue, parked_queue, retry_queue
+from supervisor.clock import monotonic_s
+from supervisor.config.load import load
+from supervisor.control.client import ControlClient, NotRunning
+from supervisor.drill.handler import ANNOUNCED, EFFECTS, FOLDER
+from supervisor.errors import ControlError, PreforkdError
+
+POOL = "drill"
+WORKERS = 4
+READY_S = 60.0
+_PATIENCE_S = 0.05
+
+_CONFIG = """\
+[daemon]
+state_dir = "state"
+runtime_dir = "run"
+stop_timeout = "20s"
+[log]
+format = "json"
+file = "daemon.log"
+[broker]
+url_file = "broker-url"
+[pools.{pool}]
+queue = "{queue}"
+handler = "supervisor.drill.handler:run"
+workers = {workers}
+timeout = "2s"
+max_timeout = "2s"
+kill_grace = "1s"
+on_crash = "{on_crash}"
+max_attempts = 10
+retry_delays = ["100ms", "250ms"]
+max_memory = 0
+kill_memory = "160MiB"
+restart_backoff = ["50ms", "1s"]
+restart_intensity = [1000, "60s"]
+[pools.{pool}.environment]
+{folder_variable} = "{folder}"
+"""
+
+
+class Instance:
+    """One private daemon in `folder`, on a scratch queue of the given broker."""
+
+    def __init__(self, folder: Path, broker_url: str, queue: str, on_crash: str) -> None:
+        self.folder = folder
+        self.queue = queue
+        self.pids: list[int] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._counted = self._counted_bytes = 0
+        url_file = folder / "broker-url"
+        url_file.touch(mode=0o600)
+        url_file.write_text(broker_url)
+        self._config_path = folder / "preforkd.toml"
+        self._config_path.write_text(
+            _CONFIG.format(
+                pool=POOL, queue=queue, workers=WORKERS, on_crash=on_crash, folder_variable=FOLDER, folder=folder
+            )
+        )
+        self.config = load(str(self._config_path))
+
+    # ---- the daemon -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the daemon and wait until it consumes. Raises PreforkdError with its last words."""
+        command = [sys.executable, "-P", "-m", "supervisor", "--config", str(self._config_path), "run"]
+        with (self.folder / "output").open("ab") as output:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        self.pids.append(self._process.pid)
+        deadline_s = monotonic_s() + READY_S
+        while not self._is_ready():
+            if self._process.poll() is not None or monotonic_s() > deadline_s:
+                raise PreforkdError(f"the drill's daemon did not become ready: {self._last_words()}")
+
+    def kill_master(self) -> None:
+        """Kill the master with SIGKILL and start another one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self.start()
+
+    def stop(self) -> None:
+        """Stop the daemon; whatever does not leave is killed."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(self.config.daemon.stop_timeout_s + 10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def status(self) -> dict[str, Any]:
+        """The pool's part of the status object; {} while the daemon cannot be asked."""
+        with suppress(ControlError), ControlClient(Path(self.config.daemon.runtime_dir), timeout_s=5.0) as daemon:
+            status = dict(daemon.ask("status"))
+            return {"state": status["state"], "exits": status["exits"], **status["pools"][POOL]}
+        return {}
+
+    def cut_connection(self) -> None:
+        """Break the consumer's broker connection."""
+        with ControlClient(Path(self.config.daemon.runtime_dir)) as daemon:
+            daemon.ask("cut_connection", pool=POOL)
+
+    def _is_ready(self) -> bool:
+        with suppress(NotRunning):
+            status = self.status()
+            if status.get("state") == "running":
+                return True
+        wait_a_little()
+        return False
+
+    def _last_words(self) -> str:
+        lines = (self.folder / "output").read_text(errors="replace").splitlines()
+        lines += [str(line.get("message")) for line in self.log() if line.get("level") in ("error", "critical")]
+        return " / ".join(lines[-3:]) or "it said nothing"
+
+    # ---- what it left ---------------------------------------------------------------------------------------------
+
+    def effects(self) -> Iterator[dict[str, Any]]:
+        """The effects so far."""
+        return _json_lines(self.folder / EFFECTS)
+
+    def count_effects(self) -> int:
+        """How many effects there are, without reading what was read before."""
+        path = self.folder / EFFECTS
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(self._counted_bytes)
+                data = file.read()
+            self._counted += data.count(b"\n")
+            self._counted_bytes += len(data)
+        return self._counted
+
+    def announced(self) -> Iterator[dict[str, Any]]:
+        """The faults that handlers were about to commit."""
+        return _json_lines(self.folder / ANNOUNCED)
+
+    def log(self) -> Iterator[dict[str, Any]]:
+        """The daemon's log."""
+        return _json_lines(self.folder / "daemon.log")
+
+    def exits(self) -> Iterator[dict[str, Any]]:
+        """The exit history."""
+        for name in ("exits.jsonl.1", "exits.jsonl"):
+            yield from _json_lines(Path(self.config.daemon.state_dir) / name)
+
+    def ids_in(self, queue: str) -> list[str]:
+        """The message ids in a queue, looked at without consuming them."""
+        with open_admin(self.config.broker, self.config.daemon.state_dir) as admin:
+            depth = admin.depth(queue)
+            taken = admin.take(queue, depth.ready) if depth and depth.ready else []
+            admin.give_back_all()
+        return [delivery.properties.message_id or "" for delivery in taken]
+
+    def delete_queues(self) -> None:
+        """Take the scratch queues off the broker."""
+        delays = self.config.pools[POOL].retry_delays_s
+        with open_admin(self.config.broker, self.config.daemon.state_dir) as admin:
+            for queue in (
+                self.queue,
+                dead_queue(self.queue),
+                parked_queue(self.queue),
+                *(retry_queue(self.queue, delay_s) for delay_s in delays),
+            ):
+                admin.delete_queue(queue)
+
+
+def wait_a_little() -> None:
+    """The pause between two looks at a condition that tells nobody when it changes."""
+    signal.sigtimedwait([], _PATIENCE_S)
+
+
+def kill(pid: int) -> bool:
+    """SIGKILL; False when the process is gone already."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            with suppress(json.JSONDecodeError):  # the last line may still be growing
+                record = msgspec.json.decode(line) if line.endswith(b"\n") else None
+                if isinstance(record, dict):
+                    yield record

@@ -1,0 +1,90 @@
+"""What a drill will inject, and when: drawn from the seed alone, so that a drill can be repeated. Pure.
+
+A fault in a message happens in its first attempt, before or after its effect. A fault from outside is due once so many
+messages have had their effect. Around the death of the master no message carries a fault: nobody could wait for that
+worker, and its exit would honestly be on record as `lost`.
+"""
+
+from __future__ import annotations
+
+import random
+from enum import StrEnum
+
+import msgspec
+
+from supervisor.errors import PreforkdError
+
+FEWEST_MESSAGES = 200
+EACH = 3
+"""How often every kind of fault is injected, the deaths of forkserver and master apart: once each."""
+
+
+class InnerFault(StrEnum):
+    """Done by the handler to its own worker."""
+
+    SEGFAULT = "segfault"
+    ABORT = "abort"
+    EXIT_ZERO = "exit_zero"
+    EXIT_THREE = "exit_three"
+    HANG = "hang"
+    EXCEPTION = "exception"
+    MEMORY = "memory"
+
+
+class OuterFault(StrEnum):
+    """Done to a process, or to the connection, from outside."""
+
+    KILL_WORKER = "kill_worker"
+    KILL_CONSUMER = "kill_consumer"
+    KILL_FORKSERVER = "kill_forkserver"
+    KILL_MASTER = "kill_master"
+    CUT_CONNECTION = "cut_connection"
+
+
+class Order(msgspec.Struct, frozen=True):
+    """A message's body. `fault` None: just the effect. `after_effect`: the fault follows the effect."""
+
+    id: str
+    fault: InnerFault | None = None
+    after_effect: bool = False
+
+
+class Strike(msgspec.Struct, frozen=True, order=True):
+    """A fault from outside, due when `due` messages have had their effect."""
+
+    due: int
+    fault: OuterFault
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """One drill."""
+
+    orders: list[Order]
+    strikes: list[Strike]
+
+
+def draw(messages: int, seed: int) -> Plan:
+    """The plan of this seed. Raises PreforkdError when there are too few messages for all faults."""
+    if messages < FEWEST_MESSAGES:
+        raise PreforkdError(f"--messages {messages}: a drill needs at least {FEWEST_MESSAGES} to place its faults")
+    dice = random.Random(seed)
+    return Plan(_orders(messages, dice), _strikes(messages, dice))
+
+
+def _orders(messages: int, dice: random.Random) -> list[Order]:
+    calm = range(int(messages * 0.45), int(messages * 0.75))  # the master dies at half time
+    places = [number for number in range(int(messages * 0.9)) if number not in calm]
+    faults = [fault for fault in InnerFault for _ in range(EACH)]
+    chosen = dict(zip(dice.sample(places, len(faults)), faults, strict=True))
+    return [
+        Order(f"drill-{number:06}", chosen.get(number), number in chosen and dice.random() < 0.5)
+        for number in range(messages)
+    ]
+
+
+def _strikes(messages: int, dice: random.Random) -> list[Strike]:
+    often = [OuterFault.KILL_WORKER, OuterFault.KILL_CONSUMER, OuterFault.CUT_CONNECTION] * EACH
+    strikes = [Strike(int(messages * dice.uniform(0.05, 0.85)), fault) for fault in often]
+    strikes.append(Strike(int(messages * dice.uniform(0.1, 0.4)), OuterFault.KILL_FORKSERVER))
+    strikes.append(Strike(messages // 2, OuterFault.KILL_MASTER))
+    return sorted(strikes)
