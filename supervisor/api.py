@@ -1,18 +1,35 @@
-"""What a handler sees: the message, and the three things it can raise. Runs in workers; imports nothing heavy."""
+"""What a handler sees: the message, what it may ask of it, and the three things it can raise. Runs in workers.
+
+Published: users import these names from `supervisor`, in handlers and in their own unit tests, where no worker is
+near; so everything here works without one and imports nothing heavy. It must never do I/O: a handler's publishes are
+only collected, since they may leave the machine only after the handler has returned.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import msgspec
 
 from supervisor.message import Properties, Publication
 
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Publication).decode
+
 
 class Retry(Exception):
-    """Raised by a handler: run this message again, `delay_s` seconds from now (None: the pool's `retry_delays`)."""
+    """Raised by a handler: run this message again, `delay_s` seconds from now (None: the pool's `retry_delays`).
+
+    Counts as an attempt. Raises ValueError for a delay that is negative or not finite.
+    """
 
     def __init__(self, delay_s: float | None = None, reason: str = "") -> None:
+        if delay_s is not None and not 0 <= delay_s < math.inf:
+            raise ValueError(f"Retry({delay_s!r}): the delay is in seconds, 0 or more")
         super().__init__(reason)
         self.delay_s = delay_s
         self.reason = reason
@@ -26,7 +43,7 @@ class Reject(Exception):
         self.reason = reason
 
 
-class SoftTimeout(Exception):  # noqa: N818  (the published name)
+class SoftTimeout(Exception):
     """Raised inside a handler when its `soft_timeout` is over, so that it can clean up; counts as a failed attempt."""
 
 
@@ -48,30 +65,37 @@ class _GroupRecorder:
 _recorder = _GroupRecorder()
 
 
-class Message:
-    """One message, as its handler gets it. Made by the worker; handlers' own tests may make one, too."""
+class RunLimit(Protocol):
+    """The time limit of one run, kept by its worker."""
 
-    def __init__(
-        self,
-        body: bytes,
-        *,
-        id: str = "",
-        properties: Properties | None = None,
-        queue: str = "",
-        round: int = 1,
-        attempt: int = 1,
-    ) -> None:
-        self.body = body
-        self.id = id
-        self.properties = properties or Properties()
-        self.queue = queue
-        self.exchange = ""
-        self.routing_key = queue
-        self.round = round
-        self.attempt = attempt
-        self.redelivered = False
-        self.maybe_duplicate = False
-        self.publications: list[Publication] = []
+    def remaining_s(self) -> float:
+        """Seconds until the hard limit ends the run."""
+
+    def extend(self, seconds: float) -> None:
+        """Move both limits. Raises ValueError when the run may not last that long, or is over."""
+
+
+class Message(msgspec.Struct, eq=False, weakref=True):
+    """One message, as its handler gets it. Made by the worker; a handler's own tests make one with `Message(b"…")`.
+
+    `id`: stable over all runs of this message. `round`, `attempt`: which run this is; both start at 1, a failed run
+    leads to the next attempt, a message put back from the dead-letter queue to the next round. `redelivered`: the
+    broker's flag. `maybe_duplicate`: the message has no id, and an earlier run of it cannot be ruled out.
+    `publications`: what `publish` has collected, for tests of handlers.
+    """
+
+    body: bytes
+    id: str = ""
+    properties: Properties = Properties()
+    queue: str = ""
+    exchange: str = ""
+    routing_key: str = ""
+    round: int = 1
+    attempt: int = 1
+    redelivered: bool = False
+    maybe_duplicate: bool = False
+    publications: list[Publication] = []
+    limit: RunLimit | None = None
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -85,3 +109,58 @@ class Message:
     def json(self) -> Any:
         """The body read as JSON. Raises ValueError (json.JSONDecodeError, UnicodeDecodeError)."""
         return json.loads(self.body)
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the time limit ends this run: an aware wall-clock time in UTC; None outside a worker.
+
+        It moves with `extend`, and with the wall clock when that is set; use `remaining_s` to plan with.
+        """
+        return None if self.limit is None else datetime.now(UTC) + timedelta(seconds=self.limit.remaining_s())
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the time limit ends this run, not below 0; infinite outside a worker."""
+        return math.inf if self.limit is None else max(0.0, self.limit.remaining_s())
+
+    def extend(self, seconds: float) -> None:
+        """Move the hard and the soft limit of this run `seconds` further away; outside a worker only checked.
+
+        Raises ValueError, and leaves the limits alone, when the run would then last longer than the pool's
+        `max_timeout`, when the run is over, or when `seconds` is not positive.
+        """
+        if not 0 < seconds < math.inf:
+            raise ValueError(f"extend({seconds!r}): say by how many seconds, more than 0")
+        if self.limit is not None:
+            self.limit.extend(seconds)
+
+    def publish(
+        self,
+        body: bytes | str,
+        *,
+        routing_key: str,
+        exchange: str = "",
+        properties: Properties | None = None,
+        **fields: Any,
+    ) -> None:
+        """Publish a message once the handler has returned; dropped if it raises. Confirmed before this one is acked.
+
+        `exchange` "" is the default exchange: `routing_key` is then the queue's name. `properties` may be replaced
+        field by field with keywords: `headers`, `content_type`, `message_id`, `type`, `priority` and so on, as
+        AMQP 0-9-1 names them. A str is sent as UTF-8. Messages are persistent, whatever `delivery_mode` says.
+        Raises TypeError for another body or an unknown keyword, ValueError for a value that cannot be sent.
+        """
+        if not isinstance(body, bytes | str):
+            raise TypeError(f"publish: the body must be bytes or str, not {type(body).__name__}")
+        data = body.encode() if isinstance(body, str) else body
+        given = msgspec.structs.replace(properties or Properties(), **fields)
+        envelope = _sendable(Publication(exchange, routing_key, given, b""))
+        self.publications.append(msgspec.structs.replace(envelope, body=data))
+
+
+def _sendable(envelope: Publication) -> Publication:
+    """The publication as the consumer will read it: checked here, where the handler's own line is to blame."""
+    try:
+        return _decode(_encode(envelope))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"publish: this cannot be sent: {error}") from error

@@ -8,6 +8,8 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
+import setproctitle
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _PR_SET_PDEATHSIG = 1
@@ -40,12 +42,35 @@ def forbid_core_and_ptrace() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
+def set_title(title: str) -> None:
+    """What `ps` and `top` show as this process: `preforkd: worker email/0`."""
+    setproctitle.setproctitle(title)
+
+
 def start_ticks(pid: int) -> int | None:
     """When a process started, in clock ticks since boot (field 22 of /proc/PID/stat): with its pid, its identity."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def executes(pid: int) -> bool:
+    """Whether a process can still run code of its own: it is there, and neither stopped nor a zombie."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] not in (b"T", b"t", b"Z", b"X")
+
+
+def is_child(pid: int) -> bool:
+    """Whether a process, a zombie perhaps, is our own child (and so can be waited for)."""
+    fields = _stat(pid)
+    return bool(fields) and int(fields[1]) == os.getpid()
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Fields 3 and on of /proc/PID/stat (proc(5)); [] when there is no such process."""
     with suppress(OSError):
         stat = Path(f"/proc/{pid}/stat").read_bytes()
-        return int(stat[stat.rindex(b")") + 2 :].split()[19])
-    return None
+        return stat[stat.rindex(b")") + 2 :].split()
+    return []
 
 
 def boot_id() -> str:
@@ -62,7 +87,7 @@ def own_children() -> list[int]:
 
 
 def signal_process(pid: int, ticks: int, signum: int) -> bool:
-    """Signal exactly the process that started at `ticks`, through a pidfd; False when it is gone or another one has its pid."""
+    """Signal exactly the process that started at `ticks`, through a pidfd; False when that one is gone."""
     with suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
         try:

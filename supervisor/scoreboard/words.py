@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum, StrEnum
 
 import msgspec
@@ -31,6 +32,18 @@ class LeavingReason(StrEnum):
     TIMEOUT = "timeout"
     BOOT_FAILED = "boot_failed"
     FAILED = "failed"  # the worker itself failed (70)
+
+
+EXIT_STATUS = {
+    LeavingReason.STOP: os.EX_OK,
+    LeavingReason.MESSAGES: os.EX_TEMPFAIL,
+    LeavingReason.AGE: os.EX_TEMPFAIL,
+    LeavingReason.MEMORY: os.EX_TEMPFAIL,
+    LeavingReason.TIMEOUT: 124,
+    LeavingReason.BOOT_FAILED: os.EX_CONFIG,
+    LeavingReason.FAILED: os.EX_SOFTWARE,
+}
+"""The status that a worker leaves with for each reason: a published contract (docs/exits.md)."""
 
 
 class Intent(IntEnum):

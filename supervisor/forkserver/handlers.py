@@ -1,0 +1,184 @@
+"""Imports a pool's handler and proves that workers can be forked from what the import left behind.
+
+Runs in the forkserver, once, before anything is forked (and in the child process of `preforkd check`). It must let no
+thread and no socket through: a thread does not survive a fork but the locks it held do, and a socket shared by all
+workers mixes up their conversations. Both belong into the pool's `init`, which runs in every worker.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from supervisor.api import Message
+from supervisor.clock import monotonic_s
+from supervisor.config.schema import PoolConfig
+from supervisor.errors import BootError
+from supervisor.stacks import reason_of
+
+_THREADS_MAY_END_S = 1.0
+_TASKS = Path("/proc/self/task")
+_DESCRIPTORS = Path("/proc/self/fd")
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What a worker calls: `run` for every message, `init` once after its fork (None: nothing)."""
+
+    run: Callable[[Message], object]
+    init: Callable[[], object] | None
+
+
+def import_handlers(pool: PoolConfig) -> Handlers:
+    """Import the pool's handler and init hook, in its environment and with its path in front of sys.path.
+
+    Changes this process for good. Raises BootError when a worker could not run them or may not be forked any more;
+    the error's `__cause__`, where it has one, is what the user's code raised.
+    """
+    os.environ.update(pool.environment)
+    sys.path[:0] = pool.path
+    threads, sockets = _threads(), _sockets()
+    handlers = Handlers(
+        run=_load(pool, "handler", pool.handler, Message(b"")),
+        init=_load(pool, "init", pool.init) if pool.init else None,
+    )
+    _refuse_threads(pool, threads)
+    _refuse_sockets(pool, sockets)
+    return handlers
+
+
+# ---- finding ------------------------------------------------------------------------------------------------------
+
+
+def _load(pool: PoolConfig, key: str, path: str, *arguments: object) -> Callable[..., Any]:
+    where = f"pools.{pool.name}.{key} = {path!r}"
+    module_name, _, name = path.partition(":")
+    module = _import(where, module_name, pool.path)
+    function: Callable[..., Any] = _find(where, module, name)
+    _check_callable(where, function, arguments)
+    return function
+
+
+def _import(where: str, name: str, path: tuple[str, ...]) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise _import_failed(where, error) from error
+        looked = ", ".join(path) or "no `path` is set for this pool"
+        raise BootError(
+            f"{where}: there is no module {error.name!r} (looked in: {looked}; and in this Python's own path); "
+            "correct the name or set the pool's `path`"
+        ) from error
+    except SystemExit as error:
+        raise BootError(
+            f'{where}: importing it called exit({error.code!r}); guard its command line with if __name__ == "__main__"'
+        ) from error
+    except BaseException as error:  # whatever user code raises while it is imported is a failed boot
+        raise _import_failed(where, error) from error
+
+
+def _import_failed(where: str, error: BaseException) -> BootError:
+    return BootError(f"{where}: importing it raised {reason_of(error)}")
+
+
+def _find(where: str, module: ModuleType, name: str) -> Any:
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            close = difflib.get_close_matches(part, dir(found), 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise BootError(f"{where}: module {module.__name__!r} has no {name!r}{hint}")
+        found = getattr(found, part)
+    return found
+
+
+def _check_callable(where: str, function: Any, arguments: tuple[object, ...]) -> None:
+    if not callable(function):
+        raise BootError(f"{where}: is a {type(function).__name__}, not a function")
+    lazy = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
+    if any(is_lazy(function) for is_lazy in lazy):
+        raise BootError(
+            f"{where}: is an async or generator function: calling it runs nothing, and every message would "
+            "count as done; name a plain function (which may call asyncio.run)"
+        )
+    with suppress(ValueError):  # builtins may not tell their signature
+        signature = inspect.signature(function)
+        try:
+            signature.bind(*arguments)
+        except TypeError as error:
+            given = "one argument, the message" if arguments else "no arguments"
+            raise BootError(f"{where}: cannot be called with {given}: it takes {signature}") from error
+
+
+# ---- what the import left behind ----------------------------------------------------------------------------------
+
+
+def _threads() -> dict[int, str]:
+    """Native id -> name of every thread of this process, those of C libraries included."""
+    names = {thread.native_id: thread.name for thread in threading.enumerate()}
+    found: dict[int, str] = {}
+    for task in _TASKS.iterdir():
+        with suppress(OSError):  # it has just ended
+            number = int(task.name)
+            found[number] = names.get(number) or f"{(task / 'comm').read_text().strip()} (not a Python thread)"
+    return found
+
+
+def _refuse_threads(pool: PoolConfig, before: dict[int, str]) -> None:
+    until_s = monotonic_s() + _THREADS_MAY_END_S
+    while (left := _threads().keys() - before.keys()) and monotonic_s() < until_s:
+        _let_others_run()
+    if not left:
+        return
+    names = ", ".join(sorted(name for number, name in _threads().items() if number in left))
+    raise BootError(
+        f"pools.{pool.name}: importing {pool.handler!r} left threads running: {names}; threads do not survive the "
+        "fork of a worker. Start them in the pool's `init` (for numeric libraries set OPENBLAS_NUM_THREADS, "
+        "OMP_NUM_THREADS or MKL_NUM_THREADS to 1 in the pool's `environment`)"
+    )
+
+
+def _let_others_run() -> None:
+    threading.Event().wait(0.01)
+
+
+def _sockets() -> set[tuple[int, str]]:
+    """Every open socket as (descriptor, `socket:[inode]`)."""
+    found: set[tuple[int, str]] = set()
+    for entry in _DESCRIPTORS.iterdir():
+        with suppress(OSError):  # the directory's own descriptor is closed again
+            target = str(entry.readlink())
+            if target.startswith("socket:"):
+                found.add((int(entry.name), target))
+    return found
+
+
+def _refuse_sockets(pool: PoolConfig, before: set[tuple[int, str]]) -> None:
+    left = sorted(_sockets() - before)
+    if not left:
+        return
+    names = ", ".join(_socket_name(number) for number, _ in left)
+    raise BootError(
+        f"pools.{pool.name}: importing {pool.handler!r} left sockets open: {names}; all workers would share them. "
+        "Open connections in the pool's `init`, which runs in every worker"
+    )
+
+
+def _socket_name(number: int) -> str:
+    with socket.socket(fileno=os.dup(number)) as sock:
+        family = sock.family.name if isinstance(sock.family, socket.AddressFamily) else str(sock.family)
+        with suppress(OSError):
+            return f"{family} to {sock.getpeername()}"
+        return f"{family} at {sock.getsockname() or 'no address'}"

@@ -1,0 +1,198 @@
+"""The time limit of a run: where it comes from, how long it lasts, and the one alarm of the worker that keeps it.
+
+Runs in workers. The soft limit raises SoftTimeout, and only ever inside the handler's own frames: an exception between
+two runs, or in the worker's own code, could lose an outcome. The hard limit ends the process from the signal handler,
+so it needs the interpreter to run; what is stuck in C code is left to the master.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable, Mapping
+from types import CodeType, FrameType
+from typing import Any, NoReturn
+
+import msgspec
+
+from supervisor.api import SoftTimeout
+from supervisor.clock import monotonic_s
+from supervisor.config.schema import PoolConfig
+from supervisor.quantities import read_seconds
+from supervisor.scoreboard.words import LimitSource
+
+_log = logging.getLogger("preforkd.worker")
+
+_AGAIN_S = 0.005
+_LEAST_S = 0.000_1  # a timer set to 0 would be switched off
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """How long a run may last, in seconds from its start; `soft_s` 0 means no soft limit."""
+
+    hard_s: float
+    soft_s: float
+    source: LimitSource
+
+
+class LimitPolicy:
+    """The limits of a pool, and those that its messages bring along."""
+
+    def __init__(self, pool: PoolConfig) -> None:
+        self._header = pool.timeout_header
+        self._most_s = pool.max_timeout_s
+        self._soft_share = pool.soft_timeout_s / pool.timeout_s
+        self._usual = Limit(pool.timeout_s, pool.soft_timeout_s, LimitSource.POOL)
+
+    def limit_for(self, headers: Mapping[str, Any]) -> Limit:
+        """The limit of a message with these headers; the pool's, with a warning, where its own cannot be read.
+
+        The soft limit of a message keeps the pool's proportion to the hard one.
+        """
+        asked = headers.get(self._header) if self._header else None
+        if asked is None:
+            return self._usual
+        try:
+            hard_s = min(_read_limit_s(asked), self._most_s)
+        except ValueError as error:
+            _log.warning("header %s = %r is ignored: %s", self._header, asked, error)
+            return self._usual
+        return Limit(hard_s, hard_s * self._soft_share, LimitSource.MESSAGE)
+
+
+def _read_limit_s(value: object) -> float:
+    bare = isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal()
+    seconds = read_seconds(float(str(value)) if bare else value)
+    if seconds <= 0:
+        raise ValueError("a time limit must be more than 0 seconds")
+    return seconds
+
+
+class RunTimer:
+    """The limit of one run while it lasts; what `message.extend` reaches. Times are CLOCK_MONOTONIC."""
+
+    def __init__(self, limit: Limit, started_s: float, most_s: float, moved: Callable[[RunTimer], None]) -> None:
+        self._started_s = started_s
+        self._most_s = most_s
+        self._hard_s = limit.hard_s
+        self._soft_s = limit.soft_s
+        self._soft_spent = not limit.soft_s
+        self._moved = moved
+        self._over = False
+
+    @property
+    def deadline_s(self) -> float:
+        """When the hard limit ends the run."""
+        return self._started_s + self._hard_s
+
+    @property
+    def next_due_s(self) -> float:
+        """When the next of the two limits is over."""
+        return self._started_s + (self._hard_s if self._soft_spent else min(self._soft_s, self._hard_s))
+
+    def soft_is_due(self, now_s: float) -> bool:
+        """Whether SoftTimeout is to be raised, which happens once for every time the limit is moved."""
+        return not self._soft_spent and now_s >= self._started_s + self._soft_s
+
+    def spend_soft(self) -> SoftTimeout:
+        """The exception to raise; it will not be due again."""
+        self._soft_spent = True
+        return SoftTimeout(f"the soft limit of {self._soft_s:g} s is over")
+
+    def remaining_s(self) -> float:
+        """Seconds until the hard limit ends the run."""
+        return self.deadline_s - monotonic_s()
+
+    def extend(self, seconds: float) -> None:
+        """Move both limits. Raises ValueError when the run may not last that long, or is over."""
+        if self._over:
+            raise ValueError("extend: the run of this message is over")
+        if self._hard_s + seconds > self._most_s:
+            left_s = max(0.0, self._most_s - self._hard_s)
+            raise ValueError(
+                f"extend({seconds:g}): a run may last {self._most_s:g} s at most (max_timeout), "
+                f"so this one may ask for {left_s:g} s more"
+            )
+        self._hard_s += seconds
+        if self._soft_s:
+            self._soft_s += seconds
+            self._soft_spent = monotonic_s() >= self._started_s + self._soft_s
+        self._moved(self)
+
+    def end(self) -> None:
+        """The run is over: nothing can extend it any more."""
+        self._over = True
+
+
+class Alarm:
+    """The worker's timer (setitimer(2) ITIMER_REAL) and its signal, SIGALRM: one run at a time, or none.
+
+    `handler_call`: the code whose callees are the handler's frames. `overdue`: ends the process.
+    `extended`: told the new deadline (CLOCK_MONOTONIC).
+    """
+
+    def __init__(
+        self,
+        handler_call: CodeType,
+        max_timeout_s: float,
+        overdue: Callable[[], NoReturn],
+        extended: Callable[[float], None],
+    ) -> None:
+        self._handler_call = handler_call
+        self._most_s = max_timeout_s
+        self._overdue = overdue
+        self._extended = extended
+        self._run: RunTimer | None = None
+
+    def begin(self, limit: Limit, started_s: float) -> RunTimer:
+        """A run began; `end` must follow."""
+        if signal.getsignal(signal.SIGALRM) != self._ring:  # the first run, or a handler took it for itself
+            signal.signal(signal.SIGALRM, self._ring)
+        self._run = run = RunTimer(limit, started_s, self._most_s, self._move)
+        self._arm(run, started_s)
+        return run
+
+    def end(self) -> None:
+        """The handler has ended, in whatever way."""
+        if self._run is not None:
+            self._run.end()
+        self._run = None
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _arm(self, run: RunTimer, now_s: float) -> None:
+        signal.setitimer(signal.ITIMER_REAL, max(_LEAST_S, run.next_due_s - now_s))
+
+    def _move(self, run: RunTimer) -> None:
+        self._extended(run.deadline_s)
+        self._arm(run, monotonic_s())
+
+    def _ring(self, signum: int, frame: FrameType | None) -> None:
+        run, now_s = self._run, monotonic_s()
+        if run is None:
+            return
+        if now_s >= run.deadline_s:
+            self._overdue()
+        if not run.soft_is_due(now_s):
+            self._arm(run, now_s)
+        elif interruptible(frame, self._handler_call):
+            timeout = run.spend_soft()
+            self._arm(run, now_s)
+            raise timeout
+        else:
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+
+
+def interruptible(frame: FrameType | None, handler_call: CodeType) -> bool:
+    """Whether an exception raised in `frame` is the handler's own affair.
+
+    Not in the worker's own code, the API's included, which a handler has called; not in a finalizer, where it
+    would be swallowed; not where the handler has not been entered yet, or has returned.
+    """
+    interrupted = frame
+    while frame is not None:
+        if frame.f_code is handler_call:
+            return frame is not interrupted
+        if frame.f_code.co_name == "__del__" or frame.f_globals.get("__name__", "").startswith("supervisor."):
+            return False
+        frame = frame.f_back
+    return False

@@ -1,0 +1,246 @@
+"""The worker's loop: takes messages from its consumer, runs the handler, marks and reports how each run ended.
+
+`run()` goes on until there is a reason to leave, `turn()` is one pass. One message at a time; the mark in the slot
+comes before the frame, always, so that whoever dies next, the outcome is known. Nothing is started unless a cell of the
+ring is free for its outcome, and nothing before the socket was looked at: a Recall is obeyed before the next start.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from supervisor.api import Message
+from supervisor.clock import monotonic_s, wall_s
+from supervisor.link.frames import (
+    VERSION,
+    Bye,
+    ConsumerFrame,
+    Hello,
+    Outcome,
+    Publish,
+    Published,
+    Recall,
+    Returned,
+    Run,
+    RunId,
+    Welcome,
+    WorkerFrame,
+)
+from supervisor.message import Publication
+from supervisor.scoreboard.slot import Slot
+from supervisor.scoreboard.words import LeavingReason, OutcomeKind
+from supervisor.worker.handlers import DONE, Ending, Handler, run_handler
+from supervisor.worker.limits import Alarm, LimitPolicy
+from supervisor.worker.recycling import Recycling
+from supervisor.worker.requests import Requests
+from supervisor.worker.uplink import Uplink
+
+_FULL_RING_POLL_S = 0.01
+_FAREWELL_S = 5.0
+_BATCH = 16
+_BATCH_S = 0.001
+
+
+class Place(NamedTuple):
+    """Where this worker works: its incarnation, the queue, and the link socket of its consumer."""
+
+    slot: int
+    generation: int
+    queue: str
+    link_path: str
+
+
+class Limits(NamedTuple):
+    """What bounds a run (policy and alarm), and what bounds the worker's own life."""
+
+    policy: LimitPolicy
+    alarm: Alarm
+    recycling: Recycling
+
+
+class _Publishing(NamedTuple):
+    """A run whose handler has returned and whose publishes are not confirmed yet."""
+
+    run: RunId
+    publications: list[Publication]
+    elapsed_s: float
+
+
+class Worker:
+    """One worker's life between its boot and its leave. `ready`: called once, when the first Hello has been sent."""
+
+    def __init__(
+        self,
+        place: Place,
+        slot: Slot,
+        handler: Handler,
+        limits: Limits,
+        requests: Requests,
+        ready: Callable[[], None],
+    ) -> None:
+        self._place = place
+        self._slot = slot
+        self._handler = handler
+        self._policy, self._alarm, self._recycling = limits
+        self._requests = requests
+        self._ready = ready
+        self._is_ready = False
+        self._pid = os.getpid()
+        self._link = Uplink(place.link_path, self._greeting)
+        self._runs: deque[Run] = deque()
+        self._publishing: _Publishing | None = None
+        self._unflushed = 0
+        self._flushed_s = 0.0
+        self._obey: dict[type, Callable[..., object]] = {
+            Run: self._runs.append,
+            Recall: self._give_back,
+            Published: self._published,
+            Welcome: self._link.welcomed,
+        }
+
+    def run(self) -> LeavingReason:
+        """Serve until there is a reason to leave; say goodbye, and return it."""
+        while (reason := self.turn()) is None:
+            pass
+        self._take_leave(reason)
+        return reason
+
+    def turn(self) -> LeavingReason | None:
+        """One pass: wait for something to do, hear the consumer, then leave or run the next message."""
+        self._wait()
+        self._listen()
+        if self._publishing is not None:
+            return None
+        reason = self._reason_to_leave()
+        if reason is None and self._may_start():
+            self._run(self._runs.popleft())
+        return reason
+
+    # ---- waiting and hearing --------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        if self._may_start():
+            return
+        self._flush()
+        self._requests.take_back()
+        patience_s = self._patience_s()
+        self._link.wait(self._requests, None if patience_s == math.inf else patience_s)
+        self._requests.drain()
+
+    def _patience_s(self) -> float:
+        if self._publishing is not None:
+            return math.inf
+        if self._requests.stop:
+            return 0.0
+        age_left_s = max(0.0, self._recycling.age_left_s(monotonic_s()))
+        return min(age_left_s, _FULL_RING_POLL_S) if self._runs else age_left_s  # no frame tells of a free cell
+
+    def _listen(self) -> None:
+        if self._link.connect_when_due() and not self._is_ready:
+            self._is_ready = True
+            self._ready()
+        for frame in self._link.receive():
+            self._obey[type(frame)](frame)
+
+    def _may_start(self) -> bool:
+        return bool(self._runs) and self._publishing is None and self._slot.free_cell()
+
+    # ---- running --------------------------------------------------------------------------------------------------
+
+    def _run(self, run: Run) -> None:
+        message = self._message(run)
+        limit = self._policy.limit_for(message.headers)
+        started_s = monotonic_s()
+        self._slot.mark_running(run.run, run.id, wall_s(), started_s, started_s + limit.hard_s, limit.source)
+        message.limit = self._alarm.begin(limit, started_s)
+        try:
+            ending = run_handler(self._handler, message)
+        finally:
+            self._alarm.end()
+        if os.getpid() != self._pid:
+            _leave_as_a_stray_child(ending)
+        self._recycling.handled += 1
+        elapsed_s = monotonic_s() - started_s
+        if ending is DONE and message.publications:
+            self._publish(_Publishing(run.run, message.publications, elapsed_s))
+        else:
+            self._settle(run.run, ending, elapsed_s)
+
+    def _message(self, run: Run) -> Message:
+        return Message(
+            run.body,
+            run.id,
+            run.properties,
+            self._place.queue,
+            run.exchange,
+            run.routing_key,
+            run.run.round,
+            run.run.attempt,
+            run.redelivered,
+            run.maybe_duplicate,
+        )
+
+    def _settle(self, run: RunId, ending: Ending, elapsed_s: float) -> None:
+        """Mark the outcome, then report it: from the mark on, the run will not happen again (I2)."""
+        text = f"{ending.reason}\n{ending.stack}" if ending.reason else ""
+        cell = self._slot.mark_outcome(ending.kind, ending.delay_s, elapsed_s, text)
+        self._link.send(Outcome(cell, run, ending.kind, ending.delay_s, ending.reason, ending.stack, elapsed_s))
+        self._unflushed += 1
+        if self._unflushed >= _BATCH or monotonic_s() - self._flushed_s >= _BATCH_S:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._link.flush()
+        self._unflushed = 0
+        self._flushed_s = monotonic_s()
+
+    # ---- publishing -----------------------------------------------------------------------------------------------
+
+    def _publish(self, publishing: _Publishing) -> None:
+        """Hand the publishes over; the run is done once they are confirmed, however long that takes."""
+        self._slot.mark_publishing()
+        self._publishing = publishing
+        self._link.send(Publish(publishing.run, publishing.publications))
+
+    def _published(self, fate: Published) -> None:
+        publishing = self._publishing
+        if publishing is None or fate.run != publishing.run:
+            return  # the answer to a Publish that was sent twice
+        self._publishing = None
+        failed = Ending(OutcomeKind.PUBLISH_FAILED, None, f"publish failed: {fate.reason}")
+        self._settle(publishing.run, DONE if fate.ok else failed, publishing.elapsed_s)
+
+    # ---- giving back and leaving ----------------------------------------------------------------------------------
+
+    def _greeting(self) -> list[WorkerFrame]:
+        """What opens a connection: all that is held, and the Publish whose answer was lost with the former one."""
+        place, publishing = self._place, self._publishing
+        held = [run.run for run in self._runs]
+        hello = Hello(VERSION, place.slot, place.generation, self._pid, held)
+        if publishing is None:
+            return [hello]
+        held.insert(0, publishing.run)
+        return [hello, Publish(publishing.run, publishing.publications)]
+
+    def _give_back(self, frame: ConsumerFrame | None = None) -> None:
+        self._link.send(Returned([run.run for run in self._runs]))
+        self._runs.clear()
+        self._flush()
+
+    def _reason_to_leave(self) -> LeavingReason | None:
+        return LeavingReason.STOP if self._requests.stop else self._recycling.due(monotonic_s())
+
+    def _take_leave(self, reason: LeavingReason) -> None:
+        self._slot.mark_leaving(reason)
+        self._give_back()
+        self._link.send(Bye(reason))
+        self._link.flush_within(_FAREWELL_S)
+
+
+def _leave_as_a_stray_child(ending: Ending) -> None:
+    """A handler forked, and its child came back out of it: it is no worker, and must touch neither slot nor link."""
+    raise SystemExit(os.EX_OK if ending is DONE else os.EX_SOFTWARE)

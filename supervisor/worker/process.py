@@ -1,0 +1,246 @@
+"""A worker's life from the fork to its exit status: takes its slot, settles in, runs the loop, leaves.
+
+Runs in a freshly forked process and never returns into the forkserver's frames: every way out is os._exit. On a clean
+leave, and when a handler calls sys.exit, exit callbacks run that were registered in this worker (an `init` that closes
+its database connections); those of the import belong to the forkserver, and with them the temporary files and the like
+that all workers share, so they are dropped right after the fork.
+"""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import logging
+import os
+import random
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from supervisor import api, logs, posix
+from supervisor.clock import monotonic_s
+from supervisor.config.schema import PoolConfig
+from supervisor.errors import PreforkdError
+from supervisor.link.frames import StartForkserver
+from supervisor.scoreboard.slot import Slot
+from supervisor.scoreboard.words import EXIT_STATUS, LeavingReason
+from supervisor.stacks import stack_of
+from supervisor.worker.handlers import Handler, call
+from supervisor.worker.limits import Alarm, LimitPolicy
+from supervisor.worker.loop import Limits, Place, Worker
+from supervisor.worker.recycling import MemoryProbe, Recycling
+from supervisor.worker.requests import Requests
+
+_log = logging.getLogger("preforkd.worker")
+
+_BELL = struct.Struct("<II")
+_OOM_MORE, _OOM_MOST = 500, 1000
+_ADOPTION_S = 10.0
+_ADOPTION_POLL_S = 0.0002
+_EXIT_CALLBACKS_S = 5.0
+
+
+class Cradle(Protocol):
+    """The forkserver's side of our birth. Both words can be said once, and raise OSError when nobody listens."""
+
+    @property
+    def parent_pid(self) -> int:
+        """Our parent until it has heard `settled`; then the master is."""
+
+    def settled(self) -> None:
+        """Say that the slot is ours and names us."""
+
+    def refused(self, reason: str) -> None:
+        """Say why there is no slot for us."""
+
+
+@dataclass(frozen=True)
+class Post:
+    """What this worker is for: its pool, its incarnation, and the functions to call."""
+
+    start: StartForkserver
+    slot: int
+    generation: int
+    run: Handler
+    init: Callable[[], object] | None
+
+    @property
+    def pool(self) -> PoolConfig:
+        """The pool's configuration."""
+        return self.start.pool
+
+    @property
+    def name(self) -> str:
+        """How this worker is called everywhere: `worker email/0`."""
+        return f"worker {self.pool.name}/{self.slot}"
+
+
+def run_worker(post: Post, bell: int, cradle: Cradle) -> NoReturn:
+    """Be this worker until the end. `bell`: where readiness is told."""
+    status = os.EX_SOFTWARE
+    try:
+        atexit._clear()  # CPython's own, as multiprocessing's use of its neighbour below: there is no public way
+        os.setpgid(0, 0)
+        requests = Requests()
+        requests.listen()
+        slot = _take_slot(post, cradle)
+        status = _Life(post, slot, requests, bell).live(cradle.parent_pid)
+        _run_exit_callbacks(status)
+    except BaseException as error:  # noqa: BLE001  (nothing may reach the forkserver's frames)
+        _log.error("%s failed", post.name, exc_info=error)
+    finally:
+        os._exit(status)
+
+
+def _take_slot(post: Post, cradle: Cradle) -> Slot:
+    """Take the slot before anybody may reap us: a child of the master is always named in one."""
+    path = Path(post.start.pool_dir) / "slots" / f"{post.slot}.slot"
+    pid = os.getpid()
+    try:
+        slot = Slot(path)
+        if not slot.take(pid, posix.start_ticks(pid) or 0, post.generation):
+            cradle.refused(f"{path} is locked by pid {slot.owner()}: its worker is still alive")
+            os._exit(os.EX_SOFTWARE)
+    except PreforkdError as error:
+        cradle.refused(str(error))
+        os._exit(os.EX_SOFTWARE)
+    cradle.settled()
+    return slot
+
+
+class _Life:
+    """Everything after the slot is ours; `live` gives the exit status."""
+
+    def __init__(self, post: Post, slot: Slot, requests: Requests, bell: int) -> None:
+        self._post = post
+        self._slot = slot
+        self._requests = requests
+        self._bell = bell
+        self._pid = os.getpid()
+        stacks = Path(post.start.pool_dir) / "stacks" / f"{post.slot}.txt"
+        self._stacks = os.open(stacks, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
+    def live(self, intermediate_pid: int) -> int:
+        """Settle in, boot, serve. User code may end us by SystemExit; nothing else gets past here."""
+        try:
+            self._settle_in(intermediate_pid)
+            if not self._init():
+                return self._leaving(LeavingReason.BOOT_FAILED)
+            return EXIT_STATUS[self._worker().run()]
+        except SystemExit as asked:
+            return _asked_status(asked)
+        except BaseException as error:  # noqa: BLE001  (ours, or a handler's KeyboardInterrupt: the worker failed)
+            self._report("the worker failed", error)
+            return self._leaving(LeavingReason.FAILED)
+
+    def _leaving(self, reason: LeavingReason) -> int:
+        if os.getpid() == self._pid:  # else a handler's fork: the slot is not its own
+            self._slot.mark_leaving(reason)
+        return EXIT_STATUS[reason]
+
+    # ---- boot -----------------------------------------------------------------------------------------------------
+
+    def _settle_in(self, intermediate_pid: int) -> None:
+        faulthandler.enable(file=self._stacks, all_threads=True)
+        faulthandler.register(signal.SIGQUIT, file=self._stacks, all_threads=True, chain=False)
+        posix.set_title(f"preforkd: {self._post.name}")
+        logs.configure(self._post.start.log, self._post.name)
+        _prefer_for_oom_killer()
+        _reseed()
+        api._recorder.call = self._record_group
+        _wait_for_adoption(intermediate_pid)
+        if not posix.die_with_parent(signal.SIGTERM, self._post.start.master_pid):
+            self._requests.stop = True  # the master is gone already
+
+    def _init(self) -> bool:
+        """Run the pool's init hook; whatever it raises, SystemExit included, is a failed boot."""
+        if self._post.init is not None and not self._requests.stop:
+            try:
+                self._post.init()
+            except BaseException as error:  # noqa: BLE001  (user code; nothing it raises may pass as a boot)
+                self._report(f"init {self._post.pool.init!r} failed", error)
+                return False
+        return True
+
+    def _worker(self) -> Worker:
+        post, pool = self._post, self._post.pool
+        alarm = Alarm(call.__code__, pool.max_timeout_s, self._time_is_over, self._slot.mark_extended)
+        recycling = Recycling(pool, monotonic_s(), MemoryProbe().private_bytes, random.SystemRandom().random)
+        return Worker(
+            Place(post.slot, post.generation, pool.queue, post.start.link_path),
+            self._slot,
+            post.run,
+            Limits(LimitPolicy(pool), alarm, recycling),
+            self._requests,
+            self._ready,
+        )
+
+    def _ready(self) -> None:
+        self._slot.mark_ready()
+        with suppress(OSError):  # the master is gone; its death is told in another way
+            os.write(self._bell, _BELL.pack(self._post.slot, self._post.generation))
+        os.close(self._bell)
+
+    # ---- while it serves ------------------------------------------------------------------------------------------
+
+    def _time_is_over(self) -> NoReturn:
+        """The hard limit, in the signal handler: the run stays marked, the master judges it. No locks, no logs here."""
+        faulthandler.dump_traceback(self._stacks, all_threads=True)
+        self._slot.mark_leaving(LeavingReason.TIMEOUT)
+        os._exit(EXIT_STATUS[LeavingReason.TIMEOUT])
+
+    def _record_group(self, pgid: int) -> None:
+        self._slot.record_group(pgid, (posix.start_ticks(pgid) or 0) if pgid else 0)
+
+    def _report(self, what: str, error: BaseException) -> None:
+        """Say why we leave, in the log and where the master looks for the stack of the exit record."""
+        _log.error("%s: %s", self._post.name, what, exc_info=error)
+        os.write(self._stacks, stack_of(error).encode())
+
+
+def _prefer_for_oom_killer() -> None:
+    """Let the kernel pick a worker before the master; raising the figure is always allowed."""
+    path = Path("/proc/self/oom_score_adj")
+    with suppress(OSError, ValueError):
+        path.write_text(str(min(_OOM_MOST, int(path.read_text()) + _OOM_MORE)))
+
+
+def _reseed() -> None:
+    """Workers must not draw the same numbers. Python's own `random` does this by itself after a fork."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def _wait_for_adoption(intermediate_pid: int) -> None:
+    """Until the intermediate is gone and the master our parent: only then does its death reach us as a signal."""
+    until_s = monotonic_s() + _ADOPTION_S
+    while os.getppid() == intermediate_pid:
+        if monotonic_s() > until_s:
+            raise RuntimeError(f"the intermediate process {intermediate_pid} does not end")
+        time.sleep(_ADOPTION_POLL_S)
+
+
+def _asked_status(asked: SystemExit) -> int:
+    """The status that sys.exit(…) asks for, as the interpreter itself reads it."""
+    if asked.code is None or isinstance(asked.code, int):
+        return (asked.code or 0) & 0xFF
+    sys.stderr.write(f"{asked.code}\n")
+    return 1
+
+
+def _run_exit_callbacks(status: int) -> None:
+    """The last thing a worker does; a callback that hangs ends with our patience, and the status stays."""
+    signal.signal(signal.SIGALRM, lambda signum, frame: os._exit(status))
+    signal.setitimer(signal.ITIMER_REAL, _EXIT_CALLBACKS_S)
+    if status not in (os.EX_SOFTWARE, os.EX_CONFIG):
+        atexit._run_exitfuncs()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()

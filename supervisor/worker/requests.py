@@ -1,0 +1,57 @@
+"""What the world asks of a worker by signal. The handler only stores; the loop acts, between two messages.
+
+Runs in workers. SIGTERM, the kernel's word that the master is gone included, means: finish the message and leave. It
+must wake an idle worker without a race, hence the pipe that CPython writes to from the signal itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from types import FrameType
+
+_IGNORED = frozenset({signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ})
+"""The terminal's (they are for the master), and those that Python turns into exceptions of system calls."""
+
+
+class Requests:
+    """Made once, in the worker. `stop`: it was asked to leave."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def fileno(self) -> int:
+        """Readable after any signal; for a poll object."""
+        return self._wake_read
+
+    def listen(self) -> None:
+        """Undo what the forkserver, and user code in it, did to signals; take those that are for us."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            wanted = signal.SIG_IGN if number in _IGNORED else signal.SIG_DFL
+            if signal.getsignal(number) != wanted:
+                signal.signal(number, wanted)
+        self.take_back()
+        os.register_at_fork(after_in_child=self._release)
+
+    def take_back(self) -> None:
+        """Take signal and pipe again where a handler (an event loop in it) has taken them for itself."""
+        if signal.getsignal(signal.SIGTERM) != self._asked:
+            signal.signal(signal.SIGTERM, self._asked)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+
+    def drain(self) -> None:
+        """Forget wake-ups; `stop` stays."""
+        with suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def _asked(self, signum: int, frame: FrameType | None) -> None:
+        self.stop = True
+
+    def _release(self) -> None:
+        """In a child that a handler forked: it must be possible to end it by SIGTERM and SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
