@@ -48,6 +48,7 @@ class Driver:
         self.broker: Broker = open_broker(pool, config, str(state_dir), self.reactor)
         self.seen: list[BrokerEvent] = []
         self._taken: set[int] = set()
+        self._closed = False
 
     def turn(self) -> None:
         """One pass, as the consumer does it."""
@@ -100,6 +101,9 @@ class Driver:
 
     def close(self) -> None:
         """Say goodbye and give everything back, also when the test has failed."""
+        if self._closed:
+            return
+        self._closed = True
         try:
             if not self.broker.closed:
                 self.broker.close(5.0)

@@ -1,4 +1,4 @@
-"""A private RabbitMQ node for tests: own ports, folder, cookie and epmd; it may be killed, stopped and restarted at will.
+"""A private RabbitMQ node for tests: own ports, folder, cookie and epmd; it may be killed, stopped, restarted at will.
 
 The node and its epmd are direct children of the test run (no shell, no daemon in between) with PDEATHSIG set, so that
 nothing survives, not even a kill -9 of the test run. Questions go through `erl_call`, which answers in milliseconds

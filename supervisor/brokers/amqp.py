@@ -1,0 +1,325 @@
+"""RabbitMQ as a Broker: one connection that consumes and acks, one that publishes, both on the consumer's Reactor.
+
+Runs in the consumer process only; the command line uses `amqp_admin.py`. An epoch is one consuming channel. It ends
+when that channel or its connection does; the publishing connection comes and goes without touching it. This file
+decides what follows what; the pieces are in amqp_connection, amqp_queues, amqp_subscription and amqp_publisher.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pika
+
+from supervisor.brokers.amqp_connection import Backoff, Dialer, targets
+from supervisor.brokers.amqp_errors import Trouble, explain
+from supervisor.brokers.amqp_publisher import Publisher
+from supervisor.brokers.amqp_questions import Probe, rule_out_stream
+from supervisor.brokers.amqp_queues import Declarer, delay_queue, pool_queues
+from supervisor.brokers.amqp_subscription import Subscription
+from supervisor.brokers.base import (
+    Blocked,
+    Broker,
+    BrokerEvent,
+    Cancelled,
+    Confirmed,
+    Connected,
+    Delivery,
+    Disconnected,
+    Fatal,
+    Outgoing,
+    Subscribed,
+    Unblocked,
+    Unpublished,
+)
+from supervisor.clock import monotonic_s
+from supervisor.config.schema import BrokerConfig, PoolConfig
+from supervisor.errors import BrokerRefused
+from supervisor.message import Publication
+from supervisor.reactor import Reactor, Timer
+
+_STREAM_HEADER = "x-stream-offset"
+"""RabbitMQ sets it on every delivery of a stream, and nowhere else; but publishers may set any header."""
+
+
+class AmqpBroker(Broker):
+    """One pool's two connections to RabbitMQ."""
+
+    def __init__(self, pool: PoolConfig, broker: BrokerConfig, reactor: Reactor) -> None:
+        self.events: deque[BrokerEvent] = deque()
+        self._pool = pool
+        self._config = broker
+        self._reactor = reactor
+        self._consuming: Dialer | None = None
+        self._publisher: Publisher | None = None
+        self._probe = Probe(reactor, pool.queue, self.events.append)
+        self._declarer: Declarer | None = None
+        self._queues_ready = False
+        self._subscription: Subscription | None = None
+        self._wanted = True
+        self._epoch = 0
+        self._up_since_s = 0.0
+        self._backoff = Backoff()
+        self._retry: Timer | None = None
+        self._delay_queues: set[str] = set()
+        self._stream_ruled_out = False
+        self._over = False  # closing, or refused for good
+
+    # ---- what the consumer asks -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        heartbeats_s = 2 * self._config.heartbeat_s
+        publish_timeout_s = max(heartbeats_s, self._config.blocked_timeout_s)
+        name = self._pool.name
+        try:
+            consuming = targets(self._config, f"preforkd consumer {name}", heartbeats_s)
+            publishing = targets(self._config, f"preforkd publisher {name}", publish_timeout_s)
+        except BrokerRefused as error:
+            self._refuse(str(error))
+            return
+        self._consuming = Dialer(self._reactor, consuming, self)
+        self._publisher = Publisher(self._reactor, publishing, self, self._config.blocked_timeout_s)
+        self._consuming.dial()
+        self._publisher.dialer.dial()
+
+    def subscribe(self) -> None:
+        self._wanted = True
+        if self._subscription is None:
+            return
+        if self._queues_ready or self._declarer is None:
+            self._subscription.want(True)
+        else:
+            self._set_up()
+
+    def cancel(self) -> None:
+        self._wanted = False
+        if self._subscription is None or self._subscription.idle:
+            self.events.append(Cancelled(""))
+        if self._subscription is not None:
+            self._subscription.want(False)
+
+    def ack(self, epoch: int, tag: int) -> None:
+        if self._subscription is not None and self._subscription.epoch == epoch:
+            self._subscription.ack(tag)
+
+    def give_back(self, epoch: int, tag: int) -> None:
+        if self._subscription is not None and self._subscription.epoch == epoch:
+            self._subscription.give_back(tag)
+
+    def publish(self, outgoing: Outgoing) -> None:
+        publisher, token = self._publisher, outgoing.token
+        if publisher is None:
+            self.unpublished(token, "the broker was not started")
+        elif outgoing.delay_s > 0:
+            self._publish_delayed(publisher, outgoing)
+        else:
+            publisher.publish(
+                token, Publication(outgoing.exchange, outgoing.routing_key, outgoing.properties, outgoing.body)
+            )
+
+    def flush(self) -> None:
+        if self._subscription is not None:
+            self._subscription.flush()
+
+    def probe(self) -> None:
+        self._probe.ask(self._consuming.connection if self._consuming else None)
+
+    def cut(self) -> None:
+        if self._consuming is not None and self._publisher is not None:
+            self._publisher.dialer.cut("cut on purpose")
+            self._consuming.cut("cut on purpose")
+
+    def close(self, timeout_s: float) -> None:
+        self._reactor.call_later(timeout_s, self.cut)
+        if self._over:
+            return
+        self._over = True
+        self._probe.close()
+        self._forget_retry()
+        if self._subscription is None or self._subscription.idle:
+            self._say_goodbye()
+        else:
+            self._subscription.want(False)
+
+    @property
+    def closed(self) -> bool:
+        if self._consuming is None or self._publisher is None:
+            return self._over
+        return self._consuming.closed and self._publisher.dialer.closed
+
+    @property
+    def silent_s(self) -> float:
+        return self._consuming.silent_s if self._consuming is not None else 0.0
+
+    @property
+    def connections_opened(self) -> int:
+        if self._consuming is None or self._publisher is None:
+            return 0
+        return self._consuming.opened + self._publisher.dialer.opened
+
+    # ---- the consuming connection (amqp_connection.Owner) ---------------------------------------------------------
+
+    def connection_up(self, connection: pika.SelectConnection) -> None:
+        """The consuming connection is open: see to the queues."""
+        self._declarer = Declarer(connection)
+        self._set_up()
+
+    def connection_down(self, trouble: Trouble, retry_in_s: float) -> None:
+        """The consuming connection was lost or did not come about."""
+        self._declarer = None
+        self._forget_retry()
+        self._end_epoch(trouble, retry_in_s)
+
+    def _set_up(self) -> None:
+        self._retry = None
+        if self._declarer is not None and not self._over:
+            self._declarer.ensure(pool_queues(self._pool), self._on_queues)
+
+    def _on_queues(self, trouble: Trouble | None) -> None:
+        if trouble is not None:
+            self._restart_epoch(trouble)
+            return
+        self._queues_ready = True
+        if self._subscription is None:
+            self._begin_epoch()
+        else:
+            self._subscription.want(self._wanted)
+
+    def _begin_epoch(self) -> None:
+        """Once both connections are up and the queues are there, whichever is last."""
+        ready = self._queues_ready and self._publisher is not None and self._publisher.connected
+        if not ready or self._over or self._subscription is not None or self._consuming is None:
+            return
+        self._epoch += 1
+        self._up_since_s = monotonic_s()
+        self._delay_queues.clear()
+        self.events.append(Connected(self._consuming.host))
+        self._subscription = Subscription(self._reactor, self._consuming.connection, self._pool, self._epoch, self)
+        self._subscription.wanted = self._wanted
+
+    def _end_epoch(self, trouble: Trouble, retry_in_s: float) -> None:
+        """All tags are void, and nobody is told any more about publications of that time."""
+        if self._subscription is not None:
+            self._backoff.healed(monotonic_s() - self._up_since_s)
+        self._subscription = None
+        self._queues_ready = False
+        if self._over or self._publisher is None or self._consuming is None:
+            return
+        self._publisher.forget()
+        if trouble.fatal:
+            self._refuse(trouble.reason)
+        else:
+            self.events.append(Disconnected(trouble.reason, self._consuming.host, retry_in_s))
+
+    def _restart_epoch(self, trouble: Trouble) -> None:
+        """The connection lives, the channel or a queue does not: try again on the same connection."""
+        retry_in_s = self._backoff.next_s()
+        self._end_epoch(trouble, retry_in_s)
+        if not self._over:
+            self._retry = self._reactor.call_later(retry_in_s, self._set_up)
+
+    # ---- the consuming channel (amqp_subscription.SubscriptionOwner) ----------------------------------------------
+
+    def delivered(self, delivery: Delivery) -> None:
+        """A message, unless it might be a stream's."""
+        headers = delivery.properties.headers
+        if headers and _STREAM_HEADER in headers and not self._stream_ruled_out:
+            self._suspect_stream(delivery)
+        else:
+            self.events.append(delivery)
+
+    def subscribed(self, epoch: int) -> None:
+        """The subscription is up."""
+        self.events.append(Subscribed(epoch))
+
+    def subscription_ended(self, reason: str) -> None:
+        """Cancelled, by us or by the broker: then the queues are looked at again before the next subscription."""
+        if reason:
+            self._wanted = self._queues_ready = False
+        self.events.append(Cancelled(reason))
+        if self._over:
+            self._say_goodbye()
+
+    def channel_closed(self, error: BaseException) -> None:
+        """The epoch is over; where its connection ended too, `connection_down` follows."""
+        connection = self._consuming.connection if self._consuming else None
+        if connection is not None and connection.is_open:
+            self._restart_epoch(explain(error))
+
+    def _suspect_stream(self, delivery: Delivery) -> None:
+        """A stream's messages cannot be settled, so nothing may run before it is known. The message comes again."""
+        self.give_back(delivery.epoch, delivery.tag)
+        if self._consuming is not None and self._consuming.connection is not None:
+            rule_out_stream(self._consuming.connection, self._pool.queue, self._rule_out_stream)
+
+    def _rule_out_stream(self) -> None:
+        self._stream_ruled_out = True
+
+    # ---- the publishing connection (amqp_publisher.PublisherOwner) ------------------------------------------------
+
+    def publisher_ready(self) -> None:
+        """It may be what the epoch waits for."""
+        self._begin_epoch()
+
+    def publisher_down(self, trouble: Trouble, retry_in_s: float) -> None:
+        """Told to users only where the consumer waits for it."""
+        if self._over or self._publisher is None:
+            return
+        if trouble.fatal:
+            self._refuse(trouble.reason)
+        elif self._queues_ready and self._subscription is None:
+            reason = f"the connection for publishing: {trouble.reason}"
+            self.events.append(Disconnected(reason, self._publisher.dialer.host, retry_in_s))
+
+    def publisher_blocked(self, reason: str | None) -> None:
+        """An alarm is up, or over."""
+        self.events.append(Unblocked() if reason is None else Blocked(reason))
+
+    def confirmed(self, token: int) -> None:
+        """The broker has it."""
+        self.events.append(Confirmed(token))
+
+    def unpublished(self, token: int, reason: str) -> None:
+        """The broker does not have it; a delay queue may have been deleted, so they are looked for again."""
+        self._delay_queues.clear()
+        self.events.append(Unpublished(token, reason))
+
+    def _publish_delayed(self, publisher: Publisher, outgoing: Outgoing) -> None:
+        plan = delay_queue(self._pool.queue, outgoing.delay_s)
+        epoch = self._epoch
+
+        def send(trouble: Trouble | None) -> None:
+            if self._epoch != epoch:
+                return
+            if trouble is not None:
+                self.unpublished(outgoing.token, trouble.reason)
+            else:
+                self._delay_queues.add(plan.name)
+                publisher.publish(outgoing.token, Publication("", plan.name, outgoing.properties, outgoing.body))
+
+        if plan.name in self._delay_queues:
+            send(None)
+        elif self._declarer is not None:
+            self._declarer.ensure([plan], send)
+        else:
+            self.unpublished(outgoing.token, "there is no connection to the broker")
+
+    # ---- the end --------------------------------------------------------------------------------------------------
+
+    def _refuse(self, reason: str) -> None:
+        if not self._over:
+            self._over = True
+            self.events.append(Fatal(reason))
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
+        if self._subscription is not None:
+            self._subscription.flush(everything=True)
+        if self._consuming is not None and self._publisher is not None:
+            self._publisher.close()
+            self._consuming.close()
+
+    def _forget_retry(self) -> None:
+        if self._retry is not None:
+            self._reactor.remove_timeout(self._retry)
+            self._retry = None

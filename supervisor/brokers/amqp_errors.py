@@ -1,0 +1,106 @@
+"""What went wrong with RabbitMQ, in words for users, and whether waiting can heal it.
+
+Pure; runs in the consumer and the command line. Reply codes: https://www.rabbitmq.com/amqp-0-9-1-reference#constants.
+No text here ever holds a password: pika's errors carry the broker's words, not the URL.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+
+import msgspec
+import pika.adapters.utils.connection_workflow as workflow
+import pika.exceptions
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """Why something ended or failed. `fatal`: the broker refuses, and waiting will not change its mind."""
+
+    reason: str
+    fatal: bool = False
+
+
+_CHECK_LOGIN = "check user and password in [broker] url"
+_CHECK_VHOST = "check the virtual host in [broker] url, and that the user may use it (rabbitmqctl set_permissions)"
+
+_REFUSALS = (
+    (r"limit \(\d+\) is reached|connection limit", "the broker's limit of connections is reached", False),
+    (r"in exclusive use|RESOURCE_LOCKED", "the queue is in use by an exclusive consumer or connection", False),
+    (
+        r"not supported by stream",
+        "the queue is a stream, which cannot be settled message by message: use a quorum queue",
+        True,
+    ),
+    (r"delivery acknowledgement", "a message was not settled within the broker's consumer_timeout", False),
+    (r"ACCESS_REFUSED - Login", f"the broker refuses the login: {_CHECK_LOGIN}", True),
+    (r"NOT_ALLOWED - (vhost|access to vhost)", f"no access to the virtual host: {_CHECK_VHOST}", True),
+    (r"ACCESS_REFUSED", "the user lacks a right (rabbitmqctl set_permissions)", True),
+    (r"no exchange '", "an exchange that is named in the configuration does not exist: declare it first", True),
+)
+"""(pattern in the broker's words, what it means, whether it is final); the first that matches counts."""
+
+_FINAL_CODES = frozenset({403, 530, 540})
+
+
+def explain(error: BaseException | None) -> Trouble:
+    """Why a connection or channel ended or did not come about."""
+    error = _root(error)
+    if isinstance(error, pika.exceptions.ConnectionClosed | pika.exceptions.ChannelClosed):
+        return _explain_words(f"{error.reply_code} {error.reply_text}", error.reply_code in _FINAL_CODES)
+    if isinstance(error, _WHILE_OPENING):
+        return _explain_words(_words(error), fatal=False)
+    for kinds, text in _KINDS:
+        if isinstance(error, kinds):
+            return Trouble(f"{text} ({_words(error)})")
+    return Trouble(_words(error))
+
+
+def _explain_words(text: str, fatal: bool) -> Trouble:
+    for pattern, meaning, final in _REFUSALS:
+        if re.search(pattern, text):
+            return Trouble(f"{meaning} (the broker says: {text})", final)
+    return Trouble(f"the broker says: {text}", fatal)
+
+
+def _root(error: BaseException | None) -> BaseException | None:
+    """The innermost error: pika wraps what happened in up to four layers."""
+    while True:
+        inner = _inner(error)
+        if inner is None:
+            return error
+        error = inner
+
+
+def _inner(error: BaseException | None) -> BaseException | None:
+    if isinstance(error, workflow.AMQPConnectionWorkflowFailed):
+        last: BaseException = error.exceptions[-1]
+        return last
+    if isinstance(error, workflow.AMQPConnectorException | pika.exceptions.AMQPConnectionError):
+        return next((argument for argument in error.args if isinstance(argument, BaseException)), None)
+    return None
+
+
+def _words(error: BaseException | None) -> str:
+    text = str(error) if error is not None else ""
+    return text or type(error).__name__
+
+
+_WHILE_OPENING = (
+    pika.exceptions.ProbableAuthenticationError,
+    pika.exceptions.AuthenticationError,
+    pika.exceptions.ProbableAccessDeniedError,
+)
+"""pika guesses these from when a connection ended, also where the broker was killed: only words prove a refusal."""
+
+_KINDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((pika.exceptions.IncompatibleProtocolError,), "this is not an AMQP 0-9-1 port, or it wants TLS"),
+    ((ssl.SSLCertVerificationError,), "the broker's certificate is not trusted: check [broker.tls] ca_file"),
+    ((ssl.SSLError,), "TLS failed: check that the port speaks TLS, and [broker.tls]"),
+    ((socket.gaierror,), "the host name cannot be resolved"),
+    ((ConnectionRefusedError,), "nothing listens there"),
+    ((pika.exceptions.AMQPHeartbeatTimeout,), "the broker was silent for too long"),
+    ((workflow.AMQPConnectorStackTimeout, TimeoutError), "the broker did not answer in time"),
+    ((pika.exceptions.StreamLostError,), "the connection was lost"),
+)

@@ -1,0 +1,98 @@
+"""Messages between pika's words and ours: basic properties both ways, and nothing that makes a copy impossible.
+
+Runs in the consumer and the command line. A copy of a message must always come about, since its original is acked
+only after it: what AMQP cannot say, or what does not fit into one frame, is left out and named in a header.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgspec
+import pika.exceptions
+import pika.spec
+
+from supervisor.message import Properties
+
+NOTE_HEADER = "x-preforkd-note"
+"""What a copy lacks of its original, for people."""
+
+HEADER_ROOM_BYTES = 120_000
+"""Most that the encoded properties may take: they must fit into one frame, of 128 KiB by RabbitMQ's default."""
+
+_PERSISTENT = 2
+_CANNOT = (
+    *(ValueError, TypeError, OverflowError, RecursionError),
+    *(AssertionError, AttributeError),  # how pika says that a property is not text
+    *(struct.error, pika.exceptions.AMQPError),
+)
+
+
+class EncodedProperties(pika.spec.BasicProperties):  # type: ignore[misc]  # pika has no types
+    """Properties that were encoded already, so that publishing cannot fail on them; compares as its bytes."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        super().__init__()
+        self.data = b"".join(pieces)
+
+    def encode(self) -> list[bytes]:
+        """What pika puts behind the header frame's own fields."""
+        return [self.data]
+
+
+def to_properties(properties: pika.spec.BasicProperties) -> Properties:
+    """A delivered message's properties."""
+    return Properties(*(getattr(properties, field) for field in Properties.__struct_fields__))
+
+
+def encode(properties: Properties) -> EncodedProperties:
+    """Ready to publish: always persistent, and without what AMQP cannot say (see NOTE_HEADER). Never fails."""
+    properties = msgspec.structs.replace(properties, delivery_mode=_PERSISTENT)
+    pieces = _pieces(properties)
+    if pieces is None or sum(map(len, pieces)) > HEADER_ROOM_BYTES:
+        pieces = _pieces(_reduced(properties))
+    if pieces is None:
+        raise AssertionError("properties reduced to what can be encoded must be encodable")
+    return EncodedProperties(pieces)
+
+
+def encoded(properties: pika.spec.BasicProperties) -> bytes:
+    """The bytes of received properties, to compare with those of `encode()`."""
+    return b"".join(properties.encode())
+
+
+def _pieces(properties: Properties) -> list[bytes] | None:
+    try:
+        pieces: list[bytes] = pika.spec.BasicProperties(**msgspec.structs.asdict(properties)).encode()
+    except _CANNOT:
+        return None
+    return pieces
+
+
+def _reduced(properties: Properties) -> Properties:
+    fields, headers, left_out = {}, {}, []
+    for field, value in msgspec.structs.asdict(properties).items():
+        if field == "headers" or _size({field: value}) is not None:
+            fields[field] = value
+        else:
+            left_out.append(field)
+    room = HEADER_ROOM_BYTES // 2
+    for name, value in sorted((fields.pop("headers") or {}).items(), key=_small_first):
+        size = _size({"headers": {name: value}})
+        if size is None or size > room:
+            left_out.append(f"header {str(name)[:80]!r}")
+        else:
+            headers[name] = value
+            room -= size
+    headers[NOTE_HEADER] = f"left out, AMQP cannot carry it: {', '.join(left_out)}"[:2000]
+    return Properties(**fields, headers=headers)
+
+
+def _small_first(item: tuple[str, Any]) -> int:
+    return _size({"headers": dict([item])}) or 0
+
+
+def _size(fields: dict[str, Any]) -> int | None:
+    pieces = _pieces(Properties(**fields))
+    return None if pieces is None else sum(map(len, pieces))

@@ -1,0 +1,94 @@
+"""Two questions to RabbitMQ on channels of their own: how deep is the queue, and is it a stream?
+
+Runs in the consumer. Never on the consuming channel: an answer may be the end of the channel that asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pika
+import pika.channel
+import pika.exceptions
+import pika.frame
+import pika.spec
+
+from supervisor.brokers.base import Depth, Unresponsive
+from supervisor.reactor import Reactor, Timer
+
+PATIENCE_S = 5.0
+"""A queue that does not tell its depth for so long is unresponsive, in seconds."""
+
+
+class Probe:
+    """Asks for the depth of one queue, one question at a time; every question is answered to `report`."""
+
+    def __init__(self, reactor: Reactor, queue: str, report: Callable[[Depth | Unresponsive], object]) -> None:
+        self._reactor = reactor
+        self._queue = queue
+        self._report = report
+        self._channel: pika.channel.Channel | None = None
+        self._patience: Timer | None = None
+
+    def ask(self, connection: pika.SelectConnection | None) -> None:
+        """Ask over `connection`; without one nobody answers."""
+        if self._patience is not None:
+            return
+        self._patience = self._reactor.call_later(PATIENCE_S, lambda: self._answer(Unresponsive(PATIENCE_S)))
+        if self._channel is not None and self._channel.is_open:
+            self._declare(self._channel)
+        elif connection is not None and connection.is_open:
+            connection.channel(on_open_callback=self._on_open)
+
+    def close(self) -> None:
+        """Drop a question that is open."""
+        if self._patience is not None:
+            self._reactor.remove_timeout(self._patience)
+            self._patience = None
+
+    def _on_open(self, channel: pika.channel.Channel) -> None:
+        self._channel = channel
+        channel.add_on_close_callback(self._on_closed)
+        self._declare(channel)
+
+    def _declare(self, channel: pika.channel.Channel) -> None:
+        channel.queue_declare(self._queue, passive=True, callback=self._on_declared)
+
+    def _on_declared(self, frame: pika.frame.Method) -> None:
+        self._answer(Depth(frame.method.message_count, frame.method.consumer_count))
+
+    def _on_closed(self, _channel: pika.channel.Channel, error: BaseException) -> None:
+        self._channel = None
+        if isinstance(error, pika.exceptions.ChannelClosedByBroker) and error.reply_code == 404:
+            self._answer(Depth(0, 0))  # a queue that is gone holds nothing; its subscription is told of the deletion
+
+    def _answer(self, answer: Depth | Unresponsive) -> None:
+        if self._patience is None:  # it came after all, but too late
+            return
+        self.close()
+        self._report(answer)
+
+
+def rule_out_stream(connection: pika.SelectConnection, queue: str, ruled_out: Callable[[], object]) -> None:
+    """Make sure that `queue` is no stream, for which no method of AMQP 0-9-1 asks directly.
+
+    basic.get is the one that streams refuse: with 540, which ends the connection. Any other queue may hand out a
+    message, which is returned at once; so this is asked only where a delivery looked like one of a stream.
+    """
+
+    def on_open(channel: pika.channel.Channel) -> None:
+        channel.add_on_close_callback(lambda _channel, error: on_closed(error))
+        channel.add_callback(lambda _frame: channel.close(), [pika.spec.Basic.GetEmpty])
+        channel.basic_get(queue, callback=on_message)
+
+    def on_message(
+        channel: pika.channel.Channel, method: pika.spec.Basic.GetOk, _properties: object, _body: bytes
+    ) -> None:
+        channel.basic_nack(method.delivery_tag, requeue=True)
+        channel.close()
+
+    def on_closed(error: BaseException) -> None:
+        if isinstance(error, pika.exceptions.ChannelClosed):  # by us, or refused for other reasons than a stream's
+            ruled_out()
+
+    connection.channel(on_open_callback=on_open)
