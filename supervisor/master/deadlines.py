@@ -1,0 +1,48 @@
+"""Time limits as the master sees them: it is the backstop for workers whose own timer cannot fire. Pure; master only.
+
+A worker ends itself at its deadline; only one that is stuck in C code or ignores its timer is still running
+`kill_grace` later. A look at all marks is due when the earliest known limit is, or the earliest one that could have
+begun since. When the look itself comes late (suspend, frozen cgroup), nobody could have been on time: one more grace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from supervisor.config.schema import PoolConfig
+from supervisor.scoreboard.words import Running
+
+LATE_S = 1.0
+"""A look that is later than this means that the master, and perhaps everybody, was not running."""
+
+_SHORTEST_LOOK_S = 0.1
+
+
+def horizon_s(config: PoolConfig) -> float:
+    """How soon a run that begins now can be overdue at the earliest, in seconds."""
+    shortest_s = 0.0 if config.timeout_header else config.timeout_s
+    return max(_SHORTEST_LOOK_S, shortest_s + config.kill_grace_s)
+
+
+class Deadlines:
+    """When the next look is due, and since when lateness is forgiven. Times are CLOCK_MONOTONIC."""
+
+    def __init__(self, now_s: float) -> None:
+        self.due_s = now_s
+        self._forgiven_s = float("-inf")
+
+    def arrive(self, now_s: float, pools: Iterable[PoolConfig]) -> None:
+        """A look begins: notice whether it comes late, and plan the next one for what may begin meanwhile."""
+        if now_s - self.due_s > LATE_S:
+            self._forgiven_s = now_s
+        self.due_s = now_s + min((horizon_s(pool) for pool in pools), default=3600.0)
+
+    def overdue(self, running: Running, config: PoolConfig, now_s: float) -> bool:
+        """Whether this run must be ended now; if not, the next look is not later than it can be due."""
+        if not running.deadline_s:
+            return False
+        limit_s = max(running.deadline_s, self._forgiven_s) + config.kill_grace_s
+        if now_s >= limit_s:
+            return True
+        self.due_s = min(self.due_s, limit_s)
+        return False

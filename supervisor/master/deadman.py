@@ -1,0 +1,66 @@
+"""The dead-man: ends forkservers and consumers that are there but make no progress (stopped, wedged). Master only.
+
+Pid, socket and lock of such a process look healthy; only its word on the pool's board stands still. Killing it is safe:
+workers go on, and whoever comes next finds everything in slots and ledger. SIGQUIT first, for the stacks.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+
+from supervisor import posix
+from supervisor.master.children import Child, Kind, Seat
+from supervisor.master.deadlines import LATE_S
+from supervisor.master.pool import Pool
+from supervisor.scoreboard.words import Intent
+
+STALE_S = 30.0
+_LOOKS = 6  # per STALE_S
+_DUMP_S = 1.0
+
+
+class Deadman:
+    """Looks at every board now and then. `due_s`: when next (CLOCK_MONOTONIC)."""
+
+    def __init__(self, now_s: float, stale_s: float = STALE_S) -> None:
+        self._stale_s = stale_s
+        self.due_s = now_s + stale_s / _LOOKS
+        self._forgiven_s = float("-inf")
+        self._condemned: dict[int, tuple[Child, float]] = {}
+
+    def judge(self, pools: Iterable[Pool], now_s: float) -> None:
+        """Ask the stale for their stacks, kill those that were asked."""
+        if now_s < self.due_s:
+            return
+        if now_s - self.due_s > LATE_S:  # we were not running ourselves: nobody could have made progress
+            self._forgiven_s = now_s
+        self.due_s = now_s + self._stale_s / _LOOKS
+        for pool in pools:
+            for seat in (pool.forkserver, pool.consumer):
+                self._look(pool, seat, now_s)
+        self._kill_condemned(now_s)
+
+    def _look(self, pool: Pool, seat: Seat, now_s: float) -> None:
+        child = seat.child
+        if child is None or child.pid in self._condemned or not _must_beat(child):
+            return
+        beat_s = pool.board.consumer_beat_s if seat.kind is Kind.CONSUMER else pool.board.forkserver_beat_s
+        if now_s - max(beat_s, child.ready_s or child.started_s, self._forgiven_s) < self._stale_s:
+            return
+        child.intent, child.requested_by = Intent.TIMEOUT_KILL, f"no progress for {self._stale_s:.0f} s"
+        posix.signal_process(child.pid, child.ticks, signal.SIGQUIT)
+        self._condemned[child.pid] = (child, now_s + _DUMP_S)
+
+    def _kill_condemned(self, now_s: float) -> None:
+        for pid, (child, due_s) in list(self._condemned.items()):
+            if now_s >= due_s:
+                posix.signal_process(child.pid, child.ticks, signal.SIGKILL)
+                del self._condemned[pid]
+            else:
+                self.due_s = min(self.due_s, due_s)
+
+
+def _must_beat(child: Child) -> bool:
+    """A forkserver that still imports is in user code and cannot beat."""
+    return child.kind is Kind.CONSUMER or child.ready_s is not None

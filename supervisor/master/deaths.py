@@ -1,0 +1,187 @@
+"""From a buried child to its exit record, its replacement and its verdict, in this order. Master only.
+
+The verdict is the only proof of death that a consumer accepts, and it lets the message run again: so it leaves only
+when the record was written (or waits in memory because the disk is full, which the log has said).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from supervisor import posix
+from supervisor.clock import rfc3339, wall_s
+from supervisor.events import Cause
+from supervisor.link.frames import Incarnation, Verdict
+from supervisor.logs import log
+from supervisor.master.burial import Corpse
+from supervisor.master.children import Child, Kind
+from supervisor.master.exits import Death, cause_of, run_of
+from supervisor.master.history import History
+from supervisor.master.oom import OomWatch
+from supervisor.master.pool import Pool
+from supervisor.master.records import EXITED, ExitRecord
+from supervisor.master.restarts import decide
+from supervisor.scoreboard.words import Intent, LeavingReason, Running
+
+_OUR_KILLS = frozenset({Intent.STOP_KILL, Intent.TIMEOUT_KILL, Intent.MEMORY_KILL})
+_EXPECTED = frozenset({Cause.CLEAN_STOP, Cause.RECYCLED})
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What a dead worker's slot says about it; nothing for the other kinds."""
+
+    intent: Intent
+    leaving: LeavingReason | None = None
+    running: Running | None = None
+    handled: int = 0
+    untaken: bool = False
+
+
+class Registrar:
+    """Registers deaths. `stopping`: nobody is replaced any more."""
+
+    def __init__(self, pools: dict[str, Pool], history: History, oom: OomWatch) -> None:
+        self._pools = pools
+        self._history = history
+        self._oom = oom
+        self._random = random.Random()
+        self.stopping = False
+
+    def register(self, corpses: Sequence[Corpse]) -> None:
+        """Record these deaths, decide what follows, and only then tell the consumers."""
+        if not corpses:
+            return
+        marked = [(corpse, self._read_marks(corpse.child)) for corpse in corpses]
+        evidence = self._oom_evidence(marked)
+        records = [self._record(corpse, marks, evidence) for corpse, marks in marked]
+        self.publish(records)
+
+    def publish(self, records: Sequence[ExitRecord]) -> None:
+        """Write and log records, then give the verdicts on workers."""
+        for record in records:
+            self._history.add(record)
+        self._history.flush()
+        for record in records:
+            level = logging.INFO if record.cause in _EXPECTED else logging.WARNING
+            log(record.event, f"{record.seat} left: {record.cause} ({record.ending})", level=level, **record.fields())
+            if record.kind is Kind.WORKER and record.pool in self._pools and record.slot is not None:
+                self._tell(self._pools[record.pool], record.slot, record)
+
+    def _tell(self, pool: Pool, slot: int, record: ExitRecord) -> None:
+        worker = Incarnation(slot, record.generation)
+        pool.verdicts[worker] = Verdict(worker, record.cause, record.status, record.signal, record.stack)
+        pool.send(Kind.CONSUMER, pool.verdicts[worker])
+
+    def _read_marks(self, child: Child) -> Marks:
+        if child.slot is None:
+            return Marks(child.intent)
+        slot = self._pools[child.pool].slots[child.slot]
+        identity = slot.identity()
+        if identity is None or identity.generation != child.generation:
+            return Marks(child.intent)
+        untaken = any(cell.generation == child.generation for cell in slot.cells(slot.tail))
+        return Marks(
+            slot.intent(child.generation), slot.leaving(child.generation), slot.running(), slot.handled, untaken
+        )
+
+    def _oom_evidence(self, marked: Sequence[tuple[Corpse, Marks]]) -> str:
+        """What explains the SIGKILLs among these that are not ours; "" when there are none."""
+        kills = sum(
+            os.WIFSIGNALED(corpse.wait_status)
+            and os.WTERMSIG(corpse.wait_status) == signal.SIGKILL
+            and marks.intent not in _OUR_KILLS
+            for corpse, marks in marked
+        )
+        if kills:
+            return self._oom.evidence(kills)
+        self._oom.look()
+        return ""
+
+    def _record(self, corpse: Corpse, marks: Marks, evidence: str) -> ExitRecord:
+        child, pool = corpse.child, self._pools[corpse.child.pool]
+        self._hear_last_words(pool, child, corpse.died_s)
+        status, signum = Death.status_and_signal(corpse.wait_status)
+        death = Death(child.kind, status, signum, marks.intent, marks.leaving, marks.running is not None, evidence)
+        cause = cause_of(death)
+        running = marks.running
+        record = ExitRecord(
+            at=rfc3339(wall_s()),
+            event=EXITED[child.kind],
+            kind=child.kind,
+            pool=child.pool,
+            slot=child.slot,
+            pid=child.pid,
+            generation=child.generation,
+            cause=cause,
+            status=status,
+            signal=None if signum is None else posix.signal_name(signum),
+            core_dumped=os.WCOREDUMP(corpse.wait_status),
+            requested_by=child.requested_by or ("outside" if cause is Cause.CLEAN_STOP else ""),
+            uptime_s=round(corpse.died_s - child.started_s, 3),
+            messages=marks.handled,
+            message_id=running.message_id if running else "",
+            attempt=running.run.attempt if running else None,
+            elapsed_s=round(corpse.died_s - running.started_s, 3) if running else None,
+            run=run_of(running is not None, marks.untaken),
+            max_rss_bytes=corpse.usage.ru_maxrss * 1024,
+            cpu_user_s=round(corpse.usage.ru_utime, 4),
+            cpu_system_s=round(corpse.usage.ru_stime, 4),
+            oom_evidence=evidence if cause is Cause.OUT_OF_MEMORY else "",
+            stack=self._stack(pool, child, cause),
+        )
+        return msgspec.structs.replace(record, restart_in_s=self._follow(pool, corpse, marks, record))
+
+    def _hear_last_words(self, pool: Pool, child: Child, now_s: float) -> None:
+        if child.kind in pool.wires:
+            pool.wires.pop(child.kind).close()
+        if child.kind is Kind.FORKSERVER:
+            pool.void_orders(now_s)
+        if child.kind is Kind.CONSUMER:
+            pool.snapshot = None
+
+    def _follow(self, pool: Pool, corpse: Corpse, marks: Marks, record: ExitRecord) -> float | None:
+        """Clear the seat and say when it is due again, in seconds; None for never."""
+        child, seat = corpse.child, pool.seat_of(corpse.child)
+        seat.child = None
+        if record.cause is Cause.STOP_KILLED and marks.running is not None:
+            pool.cut_off.append(marks.running.message_id)
+        if self.stopping:
+            return None
+        progressed = marks.handled > 0 or (child.kind is not Kind.WORKER and child.ready_s is not None)
+        decision = decide(
+            record.cause, progressed, seat, pool.intensity, pool.config, corpse.died_s, self._random.random()
+        )
+        seat.restarts += 1
+        seat.held = decision.hold
+        if record.cause not in _EXPECTED:
+            seat.why = _why(record, seat.why)
+        if record.cause is Cause.BOOT_FAILED or decision.hold:
+            pool.failure = pool.failure or (f"pools.{pool.name}: {seat.why}", _FAILURES.get(record.cause, 1))
+        seat.due_s = None if decision.delay_s is None else corpse.died_s + decision.delay_s
+        return None if decision.delay_s is None else round(decision.delay_s, 3)
+
+    def _stack(self, pool: Pool, child: Child, cause: Cause) -> str:
+        if cause in _EXPECTED:
+            return ""
+        if child.slot is not None:
+            return pool.stack_text(child.slot)
+        return pool.boot_stack if cause is Cause.BOOT_FAILED else ""
+
+
+_FAILURES = {Cause.BOOT_FAILED: 78}
+
+
+def _why(record: ExitRecord, reported: str) -> str:
+    """What a user reads about the seat: the child's own words for a failed boot, else how it ended."""
+    if record.cause is Cause.BOOT_FAILED:
+        last_line = record.stack.strip().rpartition("\n")[2]
+        return reported or f"{record.seat} cannot boot: {last_line or record.ending}"
+    return f"{record.seat} left: {record.cause} ({record.ending})"

@@ -1,0 +1,25 @@
+"""Small durable files of the master: replaced in one step, so that a reader sees the old or the new, never half."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Put `data` in the place of `path`, durably. Raises OSError with the old file untouched."""
+    fresh = path.with_name(path.name + ".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    try:
+        write_all(descriptor, data)
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+    fresh.replace(path)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte. Raises OSError, perhaps after a part of them."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

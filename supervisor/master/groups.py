@@ -1,0 +1,28 @@
+"""Ends process groups that must not outlive their worker. Master only.
+
+A group id is the pid of its leader; it is trusted only while that very process is there, a zombie at least, because
+afterwards the number may be given to somebody else's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+
+from supervisor import posix
+from supervisor.scoreboard.slot import Slot
+
+
+def end_group(leader: int, ticks: int) -> None:
+    """Kill the group led by the process that started at `ticks`; nothing when that one is gone."""
+    if posix.start_ticks(leader) == ticks:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signal.SIGKILL)
+
+
+def end_recorded_group(slot: Slot) -> None:
+    """Kill the group that a handler put on record in its worker's slot."""
+    group = slot.group()
+    if group is not None:
+        end_group(*group)

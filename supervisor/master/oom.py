@@ -1,0 +1,70 @@
+"""What the kernel says about its out-of-memory killer: counters of our cgroup and the machine -> evidence. Master only.
+
+SIGKILL alone proves nothing. The counter of our own cgroup having grown by at least as many kills as we have to explain
+is `confirmed`; having grown by less, or only the whole machine's counter, is `suspected`. cgroup v2: `oom_kill` in
+memory.events; v1: `oom_kill` in memory.oom_control; machine: `oom_kill` in /proc/vmstat.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+_MACHINE = Path("/proc/vmstat")
+
+
+class OomWatch:
+    """Remembers the counters; `evidence` says what they tell about kills since the last look."""
+
+    def __init__(self, group: Path | None, machine: Path = _MACHINE) -> None:
+        """`group`: the file with our cgroup's counter, see `group_counter`; None where there is none."""
+        self._group, self._machine = group, machine
+        self._seen = self._read()
+
+    def look(self) -> None:
+        """Forget what has happened up to now: it killed something else than our children."""
+        self._seen = self._read()
+
+    def evidence(self, kills: int) -> str:
+        """What explains `kills` SIGKILLs that were not ours: "confirmed", "suspected" or ""."""
+        before, self._seen = self._seen, self._read()
+        in_group, in_machine = (now - then for now, then in zip(self._seen, before, strict=True))
+        if in_group >= kills > 0:
+            return "confirmed"
+        return "suspected" if max(in_group, in_machine) > 0 else ""
+
+    def _read(self) -> tuple[int, int]:
+        return _count(self._group), _count(self._machine)
+
+
+def group_counter(membership: str, root: Path = _ROOT) -> Path | None:
+    """The file that counts our cgroup's kills. `membership`: the text of /proc/self/cgroup (cgroups(7)).
+
+    Inside a container the path may be seen from outside only; the mount's root is then our own group.
+    """
+    for line in membership.splitlines():
+        _number, _colon, rest = line.partition(":")
+        controllers, _colon, path = rest.partition(":")
+        base, name = _place(controllers, root)
+        candidates = (base / path.strip("/") / name, base / name)
+        found = next((file for file in candidates if name and file.exists()), None)
+        if found is not None:
+            return found
+    return None
+
+
+def _place(controllers: str, root: Path) -> tuple[Path, str]:
+    if "memory" in controllers.split(","):
+        return root / "memory", "memory.oom_control"
+    return root, "memory.events" if not controllers else ""
+
+
+def _count(file: Path | None) -> int:
+    if file is not None:
+        with suppress(OSError, ValueError):
+            for line in file.read_text().splitlines():
+                name, _space, value = line.partition(" ")
+                if name == "oom_kill":
+                    return int(value)
+    return 0

@@ -1,0 +1,208 @@
+"""One pool as the master has it: its slots, the seats for its children, its bell, its link socket, its channels.
+
+The listening link socket and the bell live as long as the master: workers and consumers come and go around them. What
+the children say is in `reports.py`, how they are started in `starts.py`; what a death means is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from supervisor import posix
+from supervisor.config.schema import Config, PoolConfig
+from supervisor.errors import StateError
+from supervisor.link.frames import Drained, Frame, Incarnation, Snapshot, Spawned, Verdict
+from supervisor.master.children import Child, Children, Kind, Seat
+from supervisor.master.generations import Generations
+from supervisor.master.restarts import Intensity
+from supervisor.master.wire import Wire
+from supervisor.scoreboard.board import Board
+from supervisor.scoreboard.slot import Slot
+
+VERDICT_AGAIN_S = 1.0
+_BACKLOG = 1024
+_STACK_BYTES = 16 * 1024
+
+
+class Pool:
+    """Made once at the start; raises StateError when a directory, slot or socket of it cannot be used.
+
+    `floor`: the youngest generation that the exit history knows. `slots` are all slot files there are, also those
+    beyond the wanted number of workers. `foreign`: slots that are still held by a worker of a former daemon. `verdicts`
+    wait for the consumer's word that they are durable. `cut_off`: ids of messages whose worker was killed by a stop.
+    `failure`: why the pool cannot boot, with the exit status that says so.
+    """
+
+    def __init__(self, config: Config, pool: PoolConfig, children: Children, floor: int) -> None:
+        self.whole_config = config
+        self.config = pool
+        self.children = children
+        self.dir = Path(config.daemon.state_dir) / "pools" / pool.name
+        for path in (self.dir / "slots", self.dir / "stacks"):
+            _make_directory(path)
+        self.slots = _open_slots(self.dir / "slots", pool.workers)
+        self.board = Board(self.dir / "board")
+        self.generations = Generations(self.dir, max(floor, self._youngest()))
+        self.link_path = Path(config.daemon.runtime_dir) / f"{pool.name}.sock"
+        self.link = _listen(self.link_path)
+        self.bell_read, self.bell_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.workers = [Seat(pool.name, Kind.WORKER, slot, due_s=0.0) for slot in range(pool.workers)]
+        self.forkserver = Seat(pool.name, Kind.FORKSERVER, due_s=0.0)
+        self.consumer = Seat(pool.name, Kind.CONSUMER, due_s=0.0)
+        self.foreign: dict[int, Incarnation] = {}
+        self.intensity = Intensity()
+        self.wires: dict[Kind, Wire] = {}
+        self.verdicts: dict[Incarnation, Verdict] = {}
+        self.verdicts_due_s = float("inf")
+        self.snapshot: Snapshot | None = None
+        self.drained: Drained | None = None
+        self.cut_off: list[str] = []
+        self.boot_stack = ""
+        self.failure: tuple[str, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """As in `[pools.NAME]`."""
+        return self.config.name
+
+    @property
+    def seats(self) -> list[Seat]:
+        """All places where a child is wanted."""
+        return [self.forkserver, self.consumer, *self.workers]
+
+    @property
+    def ready(self) -> bool:
+        """Whether everybody is there and the pool consumes; seats that a former daemon's workers still have aside."""
+        workers = all(seat.ready for seat in self.workers if seat.slot not in self.foreign)
+        return workers and self.forkserver.ready and self.consumer.ready
+
+    @property
+    def busy(self) -> bool:
+        """Whether a worker may be running a message; certainly not when the consumer has just said so."""
+        return self.snapshot is None or self.snapshot.in_flight > 0 or not self.consumer.ready
+
+    def seat_of(self, child: Child) -> Seat:
+        """The place that a child has."""
+        if child.slot is not None:
+            return self.workers[child.slot]
+        return self.forkserver if child.kind is Kind.FORKSERVER else self.consumer
+
+    def stacks(self, slot: int) -> Path:
+        """Where a worker's stacks are dumped."""
+        return self.dir / "stacks" / f"{slot}.txt"
+
+    def stack_text(self, slot: int) -> str:
+        """The dump of the worker that last had this slot, the beginning of a long one; "" for none."""
+        with suppress(OSError), self.stacks(slot).open("rb") as dump:
+            return dump.read(_STACK_BYTES).decode(errors="replace")
+        return ""
+
+    def seated(self, seat: Seat, pid: int, generation: int, now_s: float) -> Child:
+        """Take a new child into the books."""
+        child = Child(self.name, seat.kind, seat.slot, pid, posix.start_ticks(pid) or 0, generation, now_s)
+        seat.child, seat.ordered, seat.due_s = child, None, None
+        self.children.add(child)
+        return child
+
+    def adopt(self, number: int, now_s: float) -> Child | None:
+        """Take the worker that stands in this slot into the books; None when it is there already or not our child.
+
+        The slot is the only proof needed: a worker writes its identity before its birth is reported by anybody.
+        """
+        if number >= len(self.workers):
+            return None
+        identity = self.slots[number].identity()
+        if identity is None or identity.pid in self.children:
+            return None
+        if posix.start_ticks(identity.pid) != identity.start_ticks or not posix.is_child(identity.pid):
+            return None
+        if self.workers[number].ordered != identity.generation:  # a late child of an order that was void
+            self.send(Kind.CONSUMER, Spawned(Incarnation(number, identity.generation)))
+        return self.seated(self.workers[number], identity.pid, identity.generation, now_s)
+
+    def find_slot(self, pid: int) -> int | None:
+        """The slot whose identity names this process; None for a stranger."""
+        for number, slot in self.slots.items():
+            identity = slot.identity()
+            if identity is not None and identity.pid == pid:
+                return number
+        return None
+
+    def alive(self) -> list[Incarnation]:
+        """Everybody who is not known to be dead: our workers, the ordered ones, a former daemon's."""
+        generations = {seat.slot: seat.child.generation if seat.child else seat.ordered for seat in self.workers}
+        ours = [
+            Incarnation(slot, generation)
+            for slot, generation in generations.items()
+            if slot is not None and generation is not None
+        ]
+        return [*ours, *self.foreign.values()]
+
+    def void_orders(self, now_s: float) -> None:
+        """The forkserver is dead: whom it had not forked, it never will; whom it had is in its slot."""
+        for seat in self.workers:
+            if seat.ordered is not None and seat.slot is not None and self.adopt(seat.slot, now_s) is None:
+                seat.ordered, seat.due_s = None, now_s
+
+    def send(self, kind: Kind, *frames: Frame) -> None:
+        """Queue frames for the forkserver or consumer; nothing happens while there is none."""
+        if kind in self.wires:
+            self.wires[kind].send(*frames)
+
+    def flush(self, now_s: float) -> None:
+        """Let what was queued leave; verdicts that were not taken in time are repeated."""
+        if not self.verdicts:
+            self.verdicts_due_s = float("inf")
+        elif self.verdicts_due_s == float("inf"):
+            self.verdicts_due_s = now_s + VERDICT_AGAIN_S
+        elif now_s >= self.verdicts_due_s:
+            self.send(Kind.CONSUMER, *self.verdicts.values())
+            self.verdicts_due_s = now_s + VERDICT_AGAIN_S
+        for wire in self.wires.values():
+            wire.flush()
+
+    def close(self) -> None:
+        """Give back descriptors and the link socket's path."""
+        for wire in self.wires.values():
+            wire.close()
+        self.link.close()
+        self.link_path.unlink(missing_ok=True)
+        for descriptor in (self.bell_read, self.bell_write):
+            os.close(descriptor)
+
+    def _youngest(self) -> int:
+        identities = [slot.identity() for slot in self.slots.values()]
+        return max((identity.generation for identity in identities if identity), default=0)
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"{path}: this directory cannot be made: {error.strerror}; check the owner of state_dir"
+        ) from error
+
+
+def _open_slots(directory: Path, wanted: int) -> dict[int, Slot]:
+    present = {int(path.stem) for path in directory.glob("*.slot") if path.stem.isdecimal()}
+    return {number: Slot(directory / f"{number}.slot") for number in sorted(present | set(range(wanted)))}
+
+
+def _listen(path: Path) -> socket.socket:
+    """The pool's link socket, mode 0600. The daemon's locks are held: whatever is at `path` is stale."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        os.fchmod(listener.fileno(), 0o600)  # on Linux bind(2) gives the path this mode: never wider, not even briefly
+        listener.bind(str(path))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise StateError(
+            f"{path}: the link socket cannot be made there: {error.strerror or error}; check runtime_dir"
+        ) from error
+    return listener

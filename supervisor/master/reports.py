@@ -1,0 +1,134 @@
+"""What a pool's children say to the master, as two tables of frames, and the bell that workers ring. Master only.
+
+Nothing is decided here: a report changes the books (who is there, who is ready, what the consumer knows), and the loop
+acts on them in its turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from supervisor.clock import monotonic_s
+from supervisor.events import Event
+from supervisor.link import frames
+from supervisor.logs import log
+from supervisor.master.children import Child, Kind, Seat
+from supervisor.master.pool import Pool
+from supervisor.master.restarts import back_off_s
+
+_BELL = struct.Struct("<II")
+_BELL_READ_BYTES = 8192 * _BELL.size
+
+_READY = {Kind.WORKER: Event.WORKER_READY, Kind.FORKSERVER: Event.FORKSERVER_READY}
+"""A consumer announces itself: it knows what it consumes from."""
+
+Reports = dict[type, Callable[[Pool, Any], None]]
+
+
+def hear_bell(pool: Pool) -> None:
+    """Take the rings of workers that are ready: writes of `<II` (slot, generation), each whole (below PIPE_BUF)."""
+    with suppress(BlockingIOError):
+        data = os.read(pool.bell_read, _BELL_READ_BYTES)
+        for number, generation in _BELL.iter_unpack(data[: len(data) // _BELL.size * _BELL.size]):
+            _worker_ready(pool, number, generation)
+
+
+def _worker_ready(pool: Pool, number: int, generation: int) -> None:
+    if number >= len(pool.workers):
+        return
+    seat = pool.workers[number]
+    child = seat.child or pool.adopt(number, monotonic_s())
+    if child is not None and child.generation == generation:
+        _ready(seat, child)
+
+
+def _ready(seat: Seat, child: Child) -> None:
+    if child.ready_s is not None:
+        return
+    child.ready_s = monotonic_s()
+    seat.held, seat.why = False, ""
+    if child.kind not in _READY:
+        return
+    log(
+        _READY[child.kind],
+        f"{child.name} is ready",
+        pool=child.pool,
+        slot=child.slot,
+        pid=child.pid,
+        generation=child.generation,
+        boot_s=round(child.ready_s - child.started_s, 4),
+    )
+
+
+# ---- the forkserver -----------------------------------------------------------------------------------------------
+
+
+def _imported(pool: Pool, frame: frames.Imported) -> None:
+    if pool.forkserver.child is not None:
+        _ready(pool.forkserver, pool.forkserver.child)
+
+
+def _boot_failed(pool: Pool, frame: frames.BootFailed) -> None:
+    pool.forkserver.why, pool.boot_stack = frame.reason, frame.stack
+    pool.failure = (f"pools.{pool.name}: {frame.reason}", 78)
+
+
+def _forked(pool: Pool, frame: frames.Forked) -> None:
+    pool.adopt(frame.slot, monotonic_s())
+
+
+def _fork_failed(pool: Pool, frame: frames.ForkFailed) -> None:
+    seat = pool.workers[frame.slot]
+    if seat.ordered != frame.generation:
+        return
+    seat.ordered, seat.why = None, frame.reason
+    seat.deaths += 1
+    seat.due_s = monotonic_s() + back_off_s(seat.deaths + 1, pool.config.restart_backoff_s, 0.0)
+    logging.getLogger(__name__).error("%s could not be forked: %s", seat.name, frame.reason)
+
+
+FORK_REPORTS: Reports = {
+    frames.Imported: _imported,
+    frames.BootFailed: _boot_failed,
+    frames.Forked: _forked,
+    frames.ForkFailed: _fork_failed,
+}
+
+
+# ---- the consumer -------------------------------------------------------------------------------------------------
+
+
+def _verdict_taken(pool: Pool, frame: frames.VerdictTaken) -> None:
+    pool.verdicts.pop(frame.worker, None)
+
+
+def _consuming(pool: Pool, frame: frames.Consuming) -> None:
+    if pool.consumer.child is not None:
+        _ready(pool.consumer, pool.consumer.child)
+
+
+def _refused(pool: Pool, frame: frames.Refused) -> None:
+    pool.consumer.why = frame.reason
+    pool.failure = (f"pools.{pool.name}: {frame.reason}", 1)
+
+
+def _drained(pool: Pool, frame: frames.Drained) -> None:
+    pool.drained = frame
+
+
+def _snapshot(pool: Pool, frame: frames.Snapshot) -> None:
+    pool.snapshot = frame
+
+
+CONSUMER_REPORTS: Reports = {
+    frames.VerdictTaken: _verdict_taken,
+    frames.Consuming: _consuming,
+    frames.Refused: _refused,
+    frames.Drained: _drained,
+    frames.Snapshot: _snapshot,
+}

@@ -1,0 +1,59 @@
+"""From a configuration to a running master, and to its exit status: directories, root given up, locks, loop.
+
+Called by the command line in the process that becomes the master; it must have no thread and no child by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from setproctitle import setproctitle
+
+from supervisor import posix
+from supervisor.config.schema import Config
+from supervisor.errors import PreforkdError
+from supervisor.master.loop import Master
+from supervisor.master.pidfile import PID_FILE, STATE_LOCK, LockFile
+from supervisor.master.privileges import account, become, prepare_directory
+
+
+def run_daemon(config: Config, on_ready: Callable[[], None] | None, on_failed: Callable[[str], None]) -> int:
+    """Be the daemon until it is stopped; the exit status (78: a handler cannot boot, 1: other failures).
+
+    `on_ready()` is called once every pool has its workers and consumes; `on_failed(reason)` when that never came, after
+    everything has been taken down again. Logging is configured by the caller.
+    """
+    try:
+        failure, status = _serve(config, on_ready)
+    except PreforkdError as error:
+        failure, status = str(error), error.exit_code
+    if failure:
+        on_failed(failure)
+    return status
+
+
+def _serve(config: Config, on_ready: Callable[[], None] | None) -> tuple[str, int]:
+    setproctitle("preforkd: master")
+    state_dir, runtime_dir = Path(config.daemon.state_dir), Path(config.daemon.runtime_dir)
+    target = account(config.daemon)
+    for directory in (state_dir, runtime_dir):
+        prepare_directory(directory, target)
+    if target is not None:
+        become(target)
+    state_lock = LockFile(state_dir / STATE_LOCK, f"the state directory {state_dir}")
+    try:
+        pid_file = LockFile(runtime_dir / PID_FILE, f"the runtime directory {runtime_dir}")
+        try:
+            return _supervise(config, on_ready)
+        finally:
+            pid_file.release(remove=True)
+    finally:
+        state_lock.release(remove=False)
+
+
+def _supervise(config: Config, on_ready: Callable[[], None] | None) -> tuple[str, int]:
+    posix.become_subreaper()
+    master = Master(config, on_ready)
+    status = master.run()
+    return (master.failure[0] if master.failure else "", status)

@@ -1,0 +1,85 @@
+"""How the daemon stops: phases, and what moves it from one to the next. Pure; the master carries out what it says.
+
+DRAINING: consumers return what was not started, handlers run on. LEAVING: workers are asked to leave. KILLING: who is
+still there is killed, consumers settle what that leaves. QUITTING: forkservers and consumers are told to leave.
+ENDING: they are killed. GONE. A second request, or `now`, goes to KILLING at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+LEAVE_S = 5.0
+"""How long workers have to leave once nothing is in flight any more (or the stop timeout is over)."""
+
+SETTLE_S = 10.0
+"""How long consumers have to settle what killed workers left behind."""
+
+QUIT_S = 10.0
+"""How long consumers have to say goodbye to the broker."""
+
+
+class Phase(IntEnum):
+    """In order: a stop only ever goes forward."""
+
+    DRAINING = 1
+    LEAVING = 2
+    KILLING = 3
+    QUITTING = 4
+    ENDING = 5
+    GONE = 6
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the decision looks at. `drained`: every living consumer said so; `settled`: and took every verdict."""
+
+    drained: bool
+    settled: bool
+    workers: int
+    others: int
+
+
+@dataclass
+class Stop:
+    """One stop under way. Times are CLOCK_MONOTONIC."""
+
+    requested_by: str
+    started_s: float
+    timeout_s: float
+    now: bool = False
+    phase: Phase = Phase.DRAINING
+    due_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.due_s = self.started_s if self.now else self.started_s + self.timeout_s
+
+    def hurry(self, now_s: float) -> None:
+        """A second request: kill what is still running."""
+        self.now = True
+        if self.phase < Phase.KILLING:
+            self.due_s = now_s
+
+    def advance(self, facts: Facts, now_s: float) -> bool:
+        """Go to the next phase if it is time; True when the phase has changed (call it again after acting on it)."""
+        if not self._over(facts, now_s):
+            return False
+        following = Phase.KILLING if self.now and self.phase < Phase.KILLING else Phase(self.phase + 1)
+        self.phase, self.due_s = following, now_s + _LIMITS_S.get(following, 0.0)
+        return True
+
+    def _over(self, facts: Facts, now_s: float) -> bool:
+        late = now_s >= self.due_s
+        alive = facts.workers + facts.others
+        return {
+            Phase.DRAINING: late or facts.drained,
+            Phase.LEAVING: late or not facts.workers,
+            Phase.KILLING: not facts.workers and (late or facts.settled),
+            Phase.QUITTING: late or not alive,
+            Phase.ENDING: not alive,
+            Phase.GONE: False,
+        }[self.phase]
+
+
+_LIMITS_S = {Phase.LEAVING: LEAVE_S, Phase.KILLING: SETTLE_S, Phase.QUITTING: QUIT_S}

@@ -1,0 +1,69 @@
+"""Starts forkservers and consumers: posix_spawn of a module of ours with one end of a socket pair. Master only.
+
+A fresh program instead of a bare fork: the child has nothing of the master's but its socket and what the first frame
+brings, so no descriptor and no secret can leak by being forgotten. The first frame leaves with the descriptors the
+child is to have (SCM_RIGHTS).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import sysconfig
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from supervisor.errors import StateError
+from supervisor.link.channel import send_with_descriptors
+from supervisor.link.frames import Frame
+from supervisor.master.children import Kind
+from supervisor.master.signals import TOUCHED
+
+MODULES = {Kind.FORKSERVER: "supervisor.forkserver", Kind.CONSUMER: "supervisor.consumer"}
+_CHILD_FD = 3
+
+
+def spawn(kind: Kind, first: Frame, descriptors: Sequence[int]) -> tuple[int, socket.socket]:
+    """Start a child and hand it its first frame; gives back its pid and our end of its channel.
+
+    The child leads a process group of its own: a Ctrl-C at the terminal reaches the master only. Raises StateError
+    when the machine has no process or descriptor left.
+    """
+    ours: socket.socket | None = None
+    try:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            pid = _execute([sys.executable, "-P", "-m", MODULES[kind], str(_CHILD_FD)], theirs.fileno())
+            with suppress(BrokenPipeError, ConnectionResetError):  # it died at once: it will be buried like others
+                send_with_descriptors(ours, first, descriptors)
+    except OSError as error:
+        if ours is not None:
+            ours.close()
+        raise StateError(f"a {kind} cannot be started: {error.strerror}; look at the limits of this user") from error
+    return pid, ours
+
+
+def _execute(command: list[str], descriptor: int) -> int:
+    return os.posix_spawn(
+        command[0],
+        command,
+        _environment(),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, descriptor, _CHILD_FD),
+        ],
+        setpgroup=0,
+        setsigmask=(),
+        setsigdef=TOUCHED,
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Ours, and the way to our own code when it is not installed but run from a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if str(root) == sysconfig.get_path("purelib"):
+        return dict(os.environ)
+    former = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{former}{os.pathsep}{root}" if former else str(root)}

@@ -1,0 +1,92 @@
+"""How the children of a pool are started: first frames, descriptors, orders. Master only; when it is due, others say.
+
+Forkserver and consumer are programs of their own (`spawn.py`); workers are ordered from the forkserver, and their
+consumer is told of each before it can say hello.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from supervisor.clock import monotonic_s
+from supervisor.link import frames
+from supervisor.master.children import Kind, Seat
+from supervisor.master.pool import Pool
+from supervisor.master.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports
+from supervisor.master.spawn import spawn
+from supervisor.master.wire import Wire
+from supervisor.reactor import Reactor
+
+
+def start(pool: Pool, seat: Seat, reactor: Reactor) -> None:
+    """Start the child that this seat wants. Raises StateError (no process, no descriptor, full disk)."""
+    _STARTS[seat.kind](pool, seat, reactor)
+
+
+def can_start(pool: Pool, seat: Seat) -> bool:
+    """Workers wait for the forkserver's import; nobody waits for anything else."""
+    return seat.kind is not Kind.WORKER or pool.forkserver.ready
+
+
+def _start_forkserver(pool: Pool, seat: Seat, reactor: Reactor) -> None:
+    first = frames.StartForkserver(
+        version=frames.VERSION,
+        pool=pool.config,
+        log=pool.whole_config.log,
+        pool_dir=str(pool.dir),
+        link_path=str(pool.link_path),
+        master_pid=os.getpid(),
+    )
+    _start_service(pool, seat, reactor, first, pool.bell_write, frames.ForkReport, FORK_REPORTS)
+
+
+def _start_consumer(pool: Pool, seat: Seat, reactor: Reactor) -> None:
+    first = frames.StartConsumer(
+        version=frames.VERSION,
+        pool=pool.config,
+        broker=pool.whole_config.broker,
+        ledger=pool.whole_config.ledger,
+        log=pool.whole_config.log,
+        state_dir=pool.whole_config.daemon.state_dir,
+        pool_dir=str(pool.dir),
+        link_path=str(pool.link_path),
+        master_pid=os.getpid(),
+        alive=pool.alive(),
+    )
+    pool.snapshot = None
+    _start_service(pool, seat, reactor, first, pool.link.fileno(), frames.ConsumerReport, CONSUMER_REPORTS)
+    pool.send(Kind.CONSUMER, *pool.verdicts.values())
+
+
+def _start_service(
+    pool: Pool,
+    seat: Seat,
+    reactor: Reactor,
+    first: frames.Frame,
+    descriptor: int,
+    receives: Any,
+    reports: Reports,
+) -> None:
+    generation = pool.generations.next()
+    pid, sock = spawn(seat.kind, first, [descriptor])
+    pool.wires[seat.kind] = Wire(sock, receives, reactor, lambda frame: reports[type(frame)](pool, frame))
+    pool.seated(seat, pid, generation, monotonic_s())
+
+
+def _order_worker(pool: Pool, seat: Seat, reactor: Reactor) -> None:
+    assert seat.slot is not None  # workers' seats have one
+    seat.ordered = pool.generations.next()
+    seat.due_s = None
+    pool.send(Kind.CONSUMER, frames.Spawned(frames.Incarnation(seat.slot, seat.ordered)))
+    if Kind.CONSUMER in pool.wires:
+        pool.wires[Kind.CONSUMER].flush()
+    pool.send(Kind.FORKSERVER, frames.Fork(seat.slot, seat.ordered))
+
+
+_STARTS: dict[Kind, Callable[[Pool, Seat, Reactor], None]] = {
+    Kind.WORKER: _order_worker,
+    Kind.FORKSERVER: _start_forkserver,
+    Kind.CONSUMER: _start_consumer,
+}

@@ -1,0 +1,106 @@
+"""What `status` shows of the daemon (docs/control-protocol.md): read from the books and the slots, changing nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervisor.clock import rfc3339
+from supervisor.master import memory
+from supervisor.master.children import Seat
+from supervisor.master.pool import Pool
+from supervisor.scoreboard.words import Intent
+
+_CONNECTION = {"state": "connecting", "host": "", "since_s": 0.0, "opened": 0, "why": ""}
+_DEPTH = {"ready": 0, "consumers": 0}
+_COUNTERS = (
+    *("delivered", "done", "failed", "retried", "dead", "parked"),
+    *("duplicate", "returned", "dropped", "published"),
+)
+
+
+def pool_state(pool: Pool, stopping: bool, was_ready: bool) -> str:
+    """The one word for a pool: held when nothing can be done any more, degraded when a part is held."""
+    if stopping:
+        return "stopping"
+    held = [seat for seat in pool.seats if seat.held]
+    no_workers = all(seat.held or (pool.forkserver.held and seat.child is None) for seat in pool.workers)
+    if pool.consumer.held or (held and no_workers):
+        return "held"
+    if held:
+        return "degraded"
+    return "ok" if was_ready or pool.ready else "starting"
+
+
+def pool_why(pool: Pool) -> str:
+    """Why a pool is not well; "" when it is."""
+    return next((seat.why for seat in pool.seats if seat.held and seat.why), "")
+
+
+def pool_status(pool: Pool, state: str, now_s: float) -> dict[str, Any]:
+    """One entry of `pools`."""
+    snapshot = pool.snapshot
+    return {
+        "state": state,
+        "why": pool_why(pool),
+        "queue": pool.config.queue,
+        "wanted": pool.config.workers,
+        "workers": [_worker(pool, seat, now_s) for seat in pool.workers],
+        "forkserver": _service(pool.forkserver, "importing", "ready"),
+        "consumer": {
+            **_service(pool.consumer, "starting", "draining" if state == "stopping" else "consuming"),
+            "connection": {**_CONNECTION, **(snapshot.connection if snapshot else {})},
+            "in_flight": snapshot.in_flight if snapshot else 0,
+            "notes": snapshot.notes if snapshot else [],
+            "at": rfc3339(snapshot.at) if snapshot else "",
+        },
+        "depth": {**_DEPTH, **(snapshot.queue if snapshot else {})},
+        "counters": {**dict.fromkeys(_COUNTERS, 0), **(snapshot.counters if snapshot else {})},
+    }
+
+
+def _service(seat: Seat, starting: str, ready: str) -> dict[str, Any]:
+    state = (ready if seat.ready else starting) if seat.child else _absent(seat)
+    pid = seat.child.pid if seat.child else None
+    return {"pid": pid, "state": state, "restarts": seat.restarts, "why": seat.why}
+
+
+def _absent(seat: Seat) -> str:
+    if seat.held:
+        return "held"
+    return "stopped" if seat.due_s is None else "backoff"
+
+
+def _worker(pool: Pool, seat: Seat, now_s: float) -> dict[str, Any]:
+    assert seat.slot is not None  # workers' seats have one
+    child, slot = seat.child, pool.slots[seat.slot]
+    running = slot.running() if child else None
+    limit_s = max(0.0, running.deadline_s - running.started_s) if running else 0.0
+    return {
+        "name": seat.name,
+        "slot": seat.slot,
+        "pid": child.pid if child else None,
+        "generation": child.generation if child else seat.ordered,
+        "state": _worker_state(pool, seat),
+        "message_id": running.message_id if running else "",
+        "attempt": running.run.attempt if running else 0,
+        "elapsed_s": round(now_s - running.started_s, 3) if running else 0.0,
+        "limit_s": round(limit_s, 3),
+        "limit_source": running.source.name.lower() if running else "pool",
+        "handled": slot.handled if child else 0,
+        "rss_bytes": memory.resident_bytes(child.pid) if child else 0,
+        "restarts": seat.restarts,
+        "restart_in_s": max(0.0, round(seat.due_s - now_s, 3)) if not child and seat.due_s else None,
+    }
+
+
+def _worker_state(pool: Pool, seat: Seat) -> str:
+    assert seat.slot is not None  # workers' seats have one
+    child, slot = seat.child, pool.slots[seat.slot]
+    if child is None:
+        return "booting" if seat.ordered is not None or seat.slot in pool.foreign else _absent(seat)
+    running = slot.running()
+    if child.intent is not Intent.NONE or slot.leaving(child.generation) is not None:
+        return "leaving"
+    if running is not None:
+        return "publishing" if running.publishing else "running"
+    return "idle" if seat.ready else "booting"

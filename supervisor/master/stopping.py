@@ -1,0 +1,88 @@
+"""Carries out a stop: what the master does in each phase of `shutdown.py`, and the drain report. Master only."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from supervisor import posix
+from supervisor.link.frames import Drain, Quit
+from supervisor.master.children import Child, Children, Kind
+from supervisor.master.pool import Pool
+from supervisor.master.shutdown import Facts, Phase, Stop
+from supervisor.scoreboard.words import Intent
+
+_SERVICES = (Kind.FORKSERVER, Kind.CONSUMER)
+
+
+class Stopping:
+    """A stop under way. `proceed` in every turn; over when `stop.phase` is GONE."""
+
+    def __init__(self, stop: Stop, pools: list[Pool], children: Children) -> None:
+        self.stop = stop
+        self._pools = pools
+        self._children = children
+        self._forced = False
+        for pool in pools:
+            pool.send(Kind.CONSUMER, Drain())
+
+    def proceed(self, now_s: float) -> None:
+        """Go on as far as possible now."""
+        while self.stop.advance(self._facts(), now_s):
+            if self.stop.phase is Phase.QUITTING:
+                self._quit(Kind.CONSUMER)
+            if self.stop.phase is Phase.LEAVING:
+                self._quit(Kind.FORKSERVER)
+        self._act()
+
+    def report(self, now_s: float) -> dict[str, Any]:
+        """The drain report (docs/control-protocol.md)."""
+        pools = {pool.name: _pool_report(pool) for pool in self._pools}
+        return {"pools": pools, "forced": self._forced, "took_s": round(now_s - self.stop.started_s, 3)}
+
+    def _facts(self) -> Facts:
+        workers = len(self._children.of_kind(Kind.WORKER)) + sum(
+            seat.ordered is not None for pool in self._pools for seat in pool.workers
+        )
+        living = [pool for pool in self._pools if pool.consumer.child is not None]
+        drained = all(pool.drained is not None for pool in living)
+        settled = drained and not any(pool.verdicts for pool in living)
+        services = sum(len(self._children.of_kind(kind)) for kind in _SERVICES)
+        return Facts(drained=drained, settled=settled, workers=workers, others=services)
+
+    def _act(self) -> None:
+        """Again in every turn: a worker may be born of an order that was under way."""
+        if self.stop.phase >= Phase.LEAVING:
+            self._signal(Kind.WORKER, *self._means(self.stop.phase >= Phase.KILLING))
+        if self.stop.phase >= Phase.ENDING:
+            for kind in _SERVICES:
+                self._signal(kind, Intent.STOP_KILL, signal.SIGKILL)
+
+    def _means(self, by_force: bool) -> tuple[Intent, signal.Signals]:
+        return (Intent.STOP_KILL, signal.SIGKILL) if by_force else (Intent.STOP, signal.SIGTERM)
+
+    def _signal(self, kind: Kind, intent: Intent, signum: signal.Signals) -> None:
+        for child in self._children.of_kind(kind):
+            if child.intent < intent:
+                self._forced = self._forced or signum is signal.SIGKILL
+                self._mark(child, intent)
+                posix.signal_process(child.pid, child.ticks, signum)
+
+    def _quit(self, kind: Kind) -> None:
+        for pool in self._pools:
+            pool.send(kind, Quit())
+        for child in self._children.of_kind(kind):
+            self._mark(child, Intent.STOP)
+
+    def _mark(self, child: Child, intent: Intent) -> None:
+        child.intent, child.requested_by = intent, self.stop.requested_by
+        if child.slot is not None:
+            pool = next(pool for pool in self._pools if pool.name == child.pool)
+            pool.slots[child.slot].write_intent(intent, child.generation)
+
+
+def _pool_report(pool: Pool) -> dict[str, Any]:
+    finished, returned, cut_off = 0, 0, list[str]()
+    if pool.drained is not None:
+        finished, returned, cut_off = pool.drained.finished, pool.drained.returned, pool.drained.cut_off
+    return {"finished": finished, "returned": returned, "cut_off": list(dict.fromkeys([*cut_off, *pool.cut_off]))}
