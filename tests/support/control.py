@@ -40,8 +40,12 @@ class Served:
     def call(self, callback: Callable[[], object]) -> None:
         """Run something in the loop's thread, and wait for it."""
         done = threading.Event()
-        self.reactor.add_callback(callback)
-        self.reactor.add_callback(done.set)
+
+        def call_and_tell() -> None:
+            callback()
+            done.set()
+
+        self.reactor.add_callback(call_and_tell)
         assert done.wait(20.0), "the loop did not come round"
 
     def handle(self, request: Request) -> Result | Pending:
