@@ -111,9 +111,9 @@ class History:
         return max((last for seat, last in self._recorded.items() if seat.startswith(places)), default=0)
 
     @property
-    def due_s(self) -> float:
-        """When `flush` or `save` has something to do (CLOCK_MONOTONIC)."""
-        return self._saved_s + SAVE_S if self._waiting or self._behind else float("inf")
+    def unsaved(self) -> bool:
+        """Whether `flush` or `save` still have something to do."""
+        return bool(self._waiting) or self._behind
 
     def close(self) -> None:
         """Write what can be written, and give up the journal."""

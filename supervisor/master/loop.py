@@ -1,7 +1,7 @@
 """The master's loop. PROCESS: owns all other processes; nothing else does.
 
 `run()` is for ever, `turn()` is one pass: wait, obey, bury the dead, judge, start what is due, tell. It must never
-block, and never touch broker, ledger or user code: whatever goes wrong there must find somebody who is still able to act.
+block, and never touch broker, ledger or user code: whatever goes wrong there must find somebody still able to act.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from supervisor.master.children import Children, Kind, Seat
 from supervisor.master.deadlines import Deadlines
 from supervisor.master.deadman import STALE_S, Deadman
 from supervisor.master.deaths import Registrar
-from supervisor.master.history import History
+from supervisor.master.history import SAVE_S, History
 from supervisor.master.limits import Limits
 from supervisor.master.oom import OomWatch, group_counter
 from supervisor.master.pool import Pool
@@ -109,7 +109,8 @@ class Master:
         yield now_s + _FAR_S
         yield self._limits.due_s
         yield self._deadman.due_s
-        yield max(now_s, self._history.due_s)
+        if self._history.unsaved:
+            yield now_s + SAVE_S
         if self._foreigners:
             yield now_s + POLL_S
         if self._stopping is not None:

@@ -57,7 +57,7 @@ class Services:
         return []
 
     def remember(self, children: Iterable[Child]) -> None:
-        """Write down which ones are there, when that has changed. A full disk is no reason to stop: the next turn tries again."""
+        """Write down which ones are there, when that has changed; on a full disk, the next turn tries again."""
         now = [self._service(child) for child in children]
         if now == self._written:
             return

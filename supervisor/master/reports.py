@@ -61,7 +61,6 @@ def _ready(seat: Seat, child: Child) -> None:
         slot=child.slot,
         pid=child.pid,
         generation=child.generation,
-        boot_s=round(child.ready_s - child.started_s, 4),
     )
 
 
@@ -75,7 +74,7 @@ def _imported(pool: Pool, frame: frames.Imported) -> None:
 
 def _boot_failed(pool: Pool, frame: frames.BootFailed) -> None:
     pool.forkserver.why, pool.boot_stack = frame.reason, frame.stack
-    pool.failure = (f"pools.{pool.name}: {frame.reason}", 78)
+    pool.failure = (frame.reason, 78)
 
 
 def _forked(pool: Pool, frame: frames.Forked) -> None:
