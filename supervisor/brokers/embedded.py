@@ -76,6 +76,7 @@ class EmbeddedBroker(Broker):
         self._opened = 0
         self._closed = False
         self._wanted = True  # to be subscribed
+        self._subscribed = False
         self._epoch = 0
         self._next_tag = itertools.count(1)
         self._held: dict[int, int] = {}  # tag -> id in the file, of this epoch
@@ -95,7 +96,7 @@ class EmbeddedBroker(Broker):
             self._reactor.add_callback(self._declare_and_subscribe)
 
     def cancel(self) -> None:
-        self._wanted = False
+        self._wanted = self._subscribed = False
         self._tell(Cancelled(""))
 
     def ack(self, epoch: int, tag: int) -> None:
@@ -171,8 +172,8 @@ class EmbeddedBroker(Broker):
         self._look_again_later()
 
     def _declare_and_subscribe(self) -> None:
-        if self._guarded(self._declare) and self._wanted:
-            self._look = True
+        if self._guarded(self._declare) and self._wanted and not self._subscribed:
+            self._subscribed = self._look = True
             self._tell(Subscribed(self._epoch))
 
     def _declare(self, line: _Line) -> None:
@@ -205,6 +206,7 @@ class EmbeddedBroker(Broker):
 
     def _hang_up(self) -> None:
         self._give_up_publishing("the embedded queue was closed before this was written")
+        self._subscribed = False
         self._held.clear()
         self._acked.clear()
         if self._line is not None:
@@ -222,7 +224,7 @@ class EmbeddedBroker(Broker):
 
     @property
     def _hungry(self) -> bool:
-        return self._look and self._wanted and len(self._held) < self._pool.prefetch
+        return self._look and self._subscribed and len(self._held) < self._pool.prefetch
 
     def _write(self, line: _Line) -> None:
         """One transaction for all that the turn asked for; only then tell what came of it."""
@@ -240,7 +242,7 @@ class EmbeddedBroker(Broker):
         for stored in fresh:
             self._deliver(stored)
         if gone:
-            self._wanted = False
+            self._wanted = self._subscribed = False
             self._tell(Cancelled(f"queue {self._pool.queue!r} was deleted"))
         self._look_again_later()
 
@@ -279,7 +281,7 @@ class EmbeddedBroker(Broker):
     def _probe(self, line: _Line) -> None:
         with line.store.guarded():
             ready = line.store.ready(self._pool.queue) - len(self._held) - len(self._acked)
-        self._tell(Depth(max(0, ready), int(self._wanted)))
+        self._tell(Depth(max(0, ready), int(self._subscribed)))
 
     # ---- when to look ---------------------------------------------------------------------------------------------
 
