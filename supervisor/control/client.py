@@ -6,6 +6,7 @@ Every way in which a daemon cannot be asked comes out as a ControlError that say
 from __future__ import annotations
 
 import socket
+import struct
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +16,7 @@ from supervisor.control.protocol import SOCKET_NAME, Result, read_answer, reques
 from supervisor.errors import ControlError
 
 TIMEOUT_S = 10.0
+_TIMEVAL = struct.Struct("ll")  # struct timeval of socket(7)
 _READ_BYTES = 64 * 1024
 
 
@@ -74,8 +76,11 @@ class ControlClient:
 
     def _connect(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        client.settimeout(self._timeout_s)
+        seconds, fraction = divmod(self._timeout_s, 1)
         try:
+            # Not settimeout: a non-blocking connect fails at once where the backlog is full for a moment.
+            limit = _TIMEVAL.pack(int(seconds), int(fraction * 1_000_000))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             client.connect(str(self._path))
         except OSError as error:
             client.close()

@@ -133,9 +133,7 @@ def _check(request: Request) -> None:
         if name == "verb":
             continue
         if name not in arguments:
-            raise ControlError(
-                f"{verb} takes no argument {name!r}; it takes {', '.join(arguments) or 'none'}"
-            )
+            raise ControlError(f"{verb} takes no argument {name!r}; it takes {', '.join(arguments) or 'none'}")
         if type(value) not in arguments[name]:  # not isinstance: a bool is no number here
             wanted = " or ".join(kind.__name__ for kind in arguments[name])
             raise ControlError(f"{verb}: {name} must be {wanted}, not {value!r}")

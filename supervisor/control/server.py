@@ -108,9 +108,7 @@ class ControlServer:
             return self._handle(request)
         except PreforkdError as error:
             return error
-        except (
-            Exception
-        ) as error:  # a bug in answering one client must not end the supervision of all workers
+        except Exception as error:  # noqa: BLE001  (a bug in answering must not end the supervision of all workers)
             logging.getLogger(__name__).exception("the control request %r failed", request.get("verb"))
             return ControlError(f"the daemon failed to answer ({error!r}); its log has more")
 
@@ -127,9 +125,7 @@ def _refusal(peer: socket.socket) -> ControlError | None:
 
 def _listen(path: Path) -> socket.socket:
     if len(os.fsencode(path)) > _MAX_PATH_BYTES:
-        raise StateError(
-            f"{path}: longer than the {_MAX_PATH_BYTES} bytes of a socket's path; shorten runtime_dir"
-        )
+        raise StateError(f"{path}: longer than the {_MAX_PATH_BYTES} bytes of a socket's path; shorten runtime_dir")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         _remove_stale(path)
@@ -140,9 +136,7 @@ def _listen(path: Path) -> socket.socket:
         listener.listen(MAX_CONNECTIONS)
     except OSError as error:
         listener.close()
-        raise StateError(
-            f"{path}: cannot listen there: {error.strerror}; check runtime_dir and its owner"
-        ) from error
+        raise StateError(f"{path}: cannot listen there: {error.strerror}; check runtime_dir and its owner") from error
     except StateError:
         listener.close()
         raise

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -63,6 +63,16 @@ def test_a_silent_daemon_is_given_up_after_the_timeout(tmp_path: Path) -> None:
         pytest.raises(ControlError, match=r"did not answer within 0\.05 s"),
     ):
         client.ask("ping")
+
+
+def test_a_daemon_too_busy_to_accept_is_given_up_after_the_timeout(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as stack:
+        listener.bind(str(tmp_path / SOCKET_NAME))
+        listener.listen(0)
+        stack.enter_context(ControlClient(tmp_path))  # all that fits into the backlog
+
+        with pytest.raises(ControlError, match=r"did not answer within 0\.05 s"):
+            ControlClient(tmp_path, timeout_s=0.05)
 
 
 @pytest.mark.parametrize("says", [b"", b'{"ok": tr'])

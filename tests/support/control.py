@@ -33,8 +33,8 @@ class Served:
     def raw(self) -> socket.socket:
         """A bare connection, with a generous timeout on everything."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.connect(str(self.path))  # blocking: a non-blocking one fails at once where the backlog is full
         sock.settimeout(20.0)
-        sock.connect(str(self.path))
         return sock
 
     def call(self, callback: Callable[[], object]) -> None:

@@ -1,0 +1,163 @@
+"""The architecture as tables: who may import whom, who must not and why, and where each outside library lives."""
+
+from __future__ import annotations
+
+import ast
+from collections import deque
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from tests.support.source_tree import CODE, imported, module_name, sources, tree
+
+PATHS = {module_name(path): path for path in sources(*CODE)}
+
+LAYERS: list[tuple[str, ...]] = [
+    ("cli", "__main__"),
+    ("drill",),
+    ("master", "forkserver", "consumer", "worker"),  # processes: never each other
+    ("brokers", "ledger", "scoreboard", "link", "control"),
+    ("config", "vocabulary"),
+]
+"""From top to bottom; everything may import what is below it. `vocabulary` is every loose file of `supervisor/`."""
+
+PROCESSES = LAYERS[2]
+
+BECOMES = {"supervisor.forkserver.__main__": ("worker", "a fork of the forkserver goes on as a worker")}
+"""The one place where a process may import another, and why."""
+
+MUST_NOT: list[tuple[str, str, str]] = [
+    ("master", "brokers", "the master must live when a broker misbehaves; consumers talk to brokers"),
+    ("master", "ledger", "a full disk or a damaged database must not stop supervision"),
+    ("worker", "brokers", "a worker's death must never touch a broker connection (I7)"),
+    ("worker", "ledger", "a crashing handler must not be able to damage the record of messages"),
+    ("forkserver", "brokers", "forks would share the connection"),
+    ("forkserver", "ledger", "SQLite's locks do not survive a fork"),
+    ("link", "brokers", "frames are read by processes that must not load a broker's client"),
+]
+"""(package, what it must not reach even through others, why). Layers alone do not catch `master -> ledger`."""
+
+LIBRARIES: dict[str, tuple[tuple[str, ...], str]] = {
+    "pika": (("supervisor/brokers/amqp*.py",), "14 MB, a thread for name lookups: only the consumer may pay for it"),
+    "sqlite3": (("supervisor/ledger/sqlite*.py", "supervisor/brokers/embedded*.py"), "one file per database"),
+    "mmap": (("supervisor/scoreboard/*.py",), "layout and write order of shared memory are proven there only"),
+    "click": (("supervisor/cli/*.py",), "the daemon has no command line"),
+    "rich": (("supervisor/cli/*.py",), "the daemon draws nothing; slow to import"),
+    "pythonjsonlogger": (("supervisor/logs.py",), "one schema of log lines"),
+    "tomllib": (("supervisor/config/*.py", "supervisor/cli/init.py"), "one reader of configuration"),
+    "ctypes": (
+        ("supervisor/posix.py", "supervisor/drill/handler.py"),
+        "system calls that Python lacks are declared in one place; the drill's handler crashes with it",
+    ),
+}
+"""Each outside library, the files that may import it, and why only those."""
+
+FORKS = ("supervisor/forkserver/*.py", "supervisor/cli/daemonize.py")
+"""Files that may call os.fork: everything else starts programs, so that no descriptor or secret is inherited."""
+
+
+def package_of(module: str) -> str:
+    """The part of the architecture a module belongs to: `supervisor.link.frames` -> `link`."""
+    parts = module.split(".")
+    if parts[0] != "supervisor":
+        return parts[0]
+    path = PATHS.get(module)
+    loose = path is not None and path.parent == Path("supervisor")
+    return "__main__" if module == "supervisor.__main__" else "vocabulary" if loose else parts[1]
+
+
+def known_imports(module: str) -> set[str]:
+    """The modules of the project that this one imports."""
+    return {name for name in imported(PATHS[module]) if name in PATHS}
+
+
+def with_parents(modules: set[str]) -> set[str]:
+    """These modules and the packages whose `__init__` runs before them."""
+    parents = {".".join(parts[:end]) for m in modules for parts in [m.split(".")] for end in range(1, len(parts))}
+    return modules | (parents & PATHS.keys())
+
+
+def path_to(start: str, package: str) -> list[str]:
+    """A chain of imports from a module into a package, [] where there is none."""
+    queue, seen = deque([[start]]), {start}
+    while queue:
+        chain = queue.popleft()
+        if package_of(chain[-1]) == package:
+            return chain
+        for name in sorted(with_parents(known_imports(chain[-1])) - seen):
+            seen.add(name)
+            queue.append([*chain, name])
+    return []
+
+
+@pytest.mark.parametrize("module", sorted(m for m in PATHS if m.startswith("supervisor")))
+def test_imports_go_downwards_only(module: str) -> None:
+    levels = {package: level for level, packages in enumerate(LAYERS) for package in packages}
+    mine = package_of(module)
+
+    assert mine in levels, f"{mine} has no place in LAYERS"
+    for name in known_imports(module):
+        theirs = package_of(name)
+        assert levels[theirs] >= levels[mine], f"{module} imports {name}, which is above it"
+        if mine in PROCESSES and theirs in PROCESSES and theirs not in BECOMES.get(module, ()):
+            assert mine == theirs, f"{module} imports {name}: processes never import each other"
+
+
+@pytest.mark.parametrize(("package", "forbidden", "why"), MUST_NOT)
+def test_what_must_not_be_reached_is_not_reached(package: str, forbidden: str, why: str) -> None:
+    for module in PATHS:
+        if package_of(module) == package:
+            chain = path_to(module, forbidden)
+            assert not chain, f"{' -> '.join(chain)}: {why}"
+
+
+def test_nothing_in_the_daemon_imports_the_ready_made_handlers() -> None:
+    guilty = [
+        m for m in PATHS if m.startswith("supervisor") for name in imported(PATHS[m]) if name.startswith("workers")
+    ]
+
+    assert guilty == [], "a user's own folder `workers` may stand beside ours: handlers are found by name only"
+
+
+def test_there_are_no_import_cycles() -> None:
+    left = {module: known_imports(module) - {module} for module in PATHS}
+    while free := [module for module, names in left.items() if not names]:
+        left = {module: names - set(free) for module, names in left.items() if module not in free}
+
+    assert left == {}, "these import each other, or what does"
+
+
+@pytest.mark.parametrize("library", sorted(LIBRARIES))
+def test_each_library_lives_in_its_place(library: str) -> None:
+    allowed, why = LIBRARIES[library]
+    users = [str(path) for path in sources(*CODE) if any(name.split(".")[0] == library for name in imported(path))]
+
+    assert [user for user in users if not any(fnmatch(user, pattern) for pattern in allowed)] == [], why
+    assert users, f"nobody uses {library} any more: remove its row"
+
+
+def test_only_the_forkserver_and_the_daemonizer_fork() -> None:
+    forks = {
+        str(path)
+        for path in sources(*CODE)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute) and node.attr in ("fork", "forkpty") and ast.unparse(node.value) == "os"
+    }
+
+    assert [path for path in sorted(forks) if not any(fnmatch(path, pattern) for pattern in FORKS)] == []
+
+
+def test_the_handler_api_imports_nothing_heavy() -> None:
+    reached = {name for module in _closure("supervisor") for name in imported(PATHS[module])}
+
+    assert reached & {"pika", "sqlite3", "click", "rich", "psutil", "mmap"} == set()
+
+
+def _closure(module: str) -> set[str]:
+    reached, queue = {module}, deque([module])
+    while queue:
+        fresh = with_parents(known_imports(queue.popleft())) - reached
+        reached |= fresh
+        queue.extend(fresh)
+    return reached
