@@ -108,7 +108,7 @@ class ControlServer:
             return self._handle(request)
         except PreforkdError as error:
             return error
-        except Exception as error:  # noqa: BLE001  (a bug in answering must not end the supervision of all workers)
+        except Exception as error:  # a bug in answering must not end the supervision of all workers
             logging.getLogger(__name__).exception("the control request %r failed", request.get("verb"))
             return ControlError(f"the daemon failed to answer ({error!r}); its log has more")
 
