@@ -68,9 +68,9 @@ class History:
             ) from error
 
     def add(self, record: ExitRecord) -> None:
-        """Count a record; it is written by the next `flush`."""
-        self._count(record)
+        """Take a record; it is written by the next `flush`."""
         if len(self._waiting) == self._waiting.maxlen:
+            self._count(self._waiting.popleft())
             self._dropped += 1
         self._waiting.append(record)
 
@@ -83,6 +83,8 @@ class History:
         except OSError as error:
             self._note_failure(error)
             return False
+        for record in self._waiting:
+            self._count(record)
         self._waiting.clear()
         self._behind = True
         self._note_success()
@@ -101,8 +103,9 @@ class History:
         return self._recorded.get(seat, 0)
 
     def counts(self) -> list[dict[str, Any]]:
-        """The tally as `status` shows it."""
-        rows = sorted(self._counts.items(), key=lambda row: msgspec.json.encode(row[0]))
+        """The tally as `status` shows it, with what waits."""
+        total = self._counts + Counter(Tally.of(record) for record in self._waiting)
+        rows = sorted(total.items(), key=lambda row: msgspec.json.encode(row[0]))
         return [msgspec.to_builtins(tally) | {"count": count} for tally, count in rows]
 
     def youngest(self, pool: str) -> int:
@@ -139,6 +142,7 @@ class History:
         self._size += len(lines)
 
     def _rotate(self) -> None:
+        self._write_tally()  # it must know all of a journal that a second rotation would remove
         self._path.replace(self._old_path)
         os.close(self._descriptor)
         self._descriptor, self._size = _open(self._path)

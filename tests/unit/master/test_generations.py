@@ -1,0 +1,48 @@
+"""Generations: no number comes twice, whatever happened to the daemon between two of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from supervisor.errors import StateError
+from supervisor.master import files
+from supervisor.master.generations import STEP, Generations
+
+
+def test_numbers_rise_from_one(tmp_path: Path) -> None:
+    generations = Generations(tmp_path, 0)
+    assert [generations.next() for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_killed_daemon_brings_no_number_back(tmp_path: Path) -> None:
+    used: list[int] = []
+    for uses in (1, STEP - 1, STEP, STEP + 1, 3):
+        generations = Generations(tmp_path, 0)
+        used += [generations.next() for _ in range(uses)]
+    assert len(set(used)) == len(used)
+    assert used == sorted(used)
+
+
+def test_numbers_start_above_what_slots_and_history_know(tmp_path: Path) -> None:
+    assert Generations(tmp_path, 4711).next() == 4712
+
+
+def test_a_full_disk_gives_out_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generations = Generations(tmp_path, 0)
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "replace", full)
+        with pytest.raises(StateError, match="free some space"):
+            generations.next()
+    assert generations.next() == 1
+
+
+def test_a_damaged_counter_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "generation").write_text("many")
+    with pytest.raises(StateError, match="write a number into it"):
+        Generations(tmp_path, 0)
