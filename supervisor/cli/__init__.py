@@ -14,9 +14,12 @@ from importlib import metadata
 import click
 
 from supervisor import __version__
+from supervisor.cli.check import check_command
 from supervisor.cli.completion import completion_command
 from supervisor.cli.dead import dead_group
+from supervisor.cli.drill import drill_command
 from supervisor.cli.exits import exits_command
+from supervisor.cli.init import init_command
 from supervisor.cli.invocation import Invocation
 from supervisor.cli.publish import publish_command
 from supervisor.cli.start import run_command, start_command
@@ -46,6 +49,8 @@ def preforkd(context: click.Context, config: str | None) -> None:
 
 
 COMMANDS: tuple[click.Command, ...] = (
+    init_command,
+    check_command,
     run_command,
     start_command,
     stop_command,
@@ -54,6 +59,7 @@ COMMANDS: tuple[click.Command, ...] = (
     exits_command,
     publish_command,
     dead_group,
+    drill_command,
     completion_command,
 )
 for command in COMMANDS:

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from supervisor.drill.audit import Evidence, Verdict, audit
 from supervisor.drill.drill import Drill
 from supervisor.drill.instance import Instance
 from supervisor.drill.plan import Plan, draw
+from supervisor.errors import PreforkdError
 
 
 @click.command("drill")
@@ -40,7 +42,8 @@ def drill_command(messages: int, broker: str, seed: int | None, on_crash: str, k
         passed = verdict.passed
     finally:
         instance.stop()
-        instance.delete_queues()
+        with suppress(PreforkdError):  # the drill's own error is the one to be told
+            instance.delete_queues()
         if passed and not keep:
             shutil.rmtree(folder, ignore_errors=True)
         else:
@@ -55,10 +58,10 @@ def _run(instance: Instance, plan: Plan) -> Verdict:
 
         def show(effects: int, news: str) -> None:
             bar.update(task, completed=effects)
-            if news:
+            if news and bar.disable:
+                print_line(f"  {news}")
+            elif news:
                 bar.console.print(f"  {news}", markup=False, highlight=False)
-                if bar.disable:
-                    print_line(f"  {news}")
 
         evidence = Drill(instance, plan, show).run()
     _print_exits(evidence)

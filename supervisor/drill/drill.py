@@ -35,7 +35,8 @@ class Drill:
         self._progress = progress
         self._faulty = {order.id for order in plan.orders if order.fault is not None}
         self._struck: list[tuple[OuterFault, int]] = []
-        self._effects = 0
+        self._effects = self._published = 0
+        self._ahead = max(100, len(plan.orders) // 20)
         self._moved_s = monotonic_s()
         self._act: dict[OuterFault, Callable[[], int]] = {
             OuterFault.KILL_WORKER: self._kill_worker,
@@ -48,28 +49,30 @@ class Drill:
     def run(self) -> Evidence:
         """Everything; the daemon is stopped when it returns. Raises PreforkdError when the work stalls."""
         self._instance.start()
-        self._publish()
         for strike in self._plan.strikes:
+            self._publish(strike.due + self._ahead)
             self._wait(lambda strike=strike: self._seen() >= strike.due, f"effect {strike.due}")  # type: ignore[misc]
             self._strike(strike)
+        self._publish(len(self._plan.orders))
         self._wait(self._all_settled, "every message to be settled")
         self._instance.stop()
         return self._evidence()
 
     # ---- the work -------------------------------------------------------------------------------------------------
 
-    def _publish(self) -> None:
-        queue = self._instance.queue
+    def _publish(self, up_to: int) -> None:
+        """Publish the plan's messages up to this number: a little ahead of the next strike, so that it meets work."""
+        orders = self._plan.orders[self._published : up_to]
+        queue, config = self._instance.queue, self._instance.config
         messages = (
             Publication("", queue, Properties(message_id=order.id, delivery_mode=2), msgspec.json.encode(order))
-            for order in self._plan.orders
+            for order in orders
         )
-        config = self._instance.config
         with open_admin(config.broker, config.daemon.state_dir) as admin:
-            report = admin.publish(messages, _WINDOW, lambda total: self._progress(0, ""))
+            report = admin.publish(messages, _WINDOW, lambda total: None)
         if report.failed:
             raise PreforkdError(f"publishing failed: {report.failed[0][1]}")
-        self._progress(0, f"published {report.sent} messages to {queue}")
+        self._published += report.sent
 
     def _seen(self) -> int:
         """How many effects there are; remembers when that last changed."""
@@ -114,18 +117,25 @@ class Drill:
         return pid
 
     def _kill_master(self) -> int:
+        """Once no worker commits an ordered fault: nobody could wait for it, and its cause would be `lost`."""
+
+        def calm() -> bool:
+            workers = self._instance.status().get("workers", [])
+            return bool(workers) and not any(worker["message_id"] in self._faulty for worker in workers)
+
+        self._wait(calm, "the ordered faults under way to be over")
         pid = self._instance.pids[-1]
         self._instance.kill_master()
         return pid
 
     def _cut_connection(self) -> int:
-        def connected() -> bool:
-            return self._connection() == "connected"
-
-        self._wait(connected, "the connection")
         before = self._disconnections()
-        self._instance.cut_connection()
-        self._wait(lambda: self._disconnections() > before, "the cut to be noticed")
+
+        def noticed() -> bool:
+            self._instance.cut_connection()  # in vain while it is not connected
+            return self._disconnections() > before
+
+        self._wait(noticed, "the cut to be noticed")
         return 0
 
     def _kill_first(self, candidates: Callable[[], Iterable[int]]) -> int:
@@ -148,10 +158,6 @@ class Drill:
             return any(record["pid"] == pid for record in self._instance.exits())
 
         self._wait(recorded, f"the exit record of pid {pid}")
-
-    def _connection(self) -> str:
-        consumer = self._instance.status().get("consumer", {})
-        return str(consumer.get("connection", {}).get("state", ""))
 
     def _disconnections(self) -> int:
         return sum(line.get("event") == "consumer.disconnected" for line in self._instance.log())

@@ -117,7 +117,7 @@ class Instance:
         """The pool's part of the status object; {} while the daemon cannot be asked."""
         with suppress(ControlError), ControlClient(Path(self.config.daemon.runtime_dir), timeout_s=5.0) as daemon:
             status = dict(daemon.ask("status"))
-            return {"state": status["state"], "exits": status["exits"], **status["pools"][POOL]}
+            return {"daemon": status["state"], **status["pools"][POOL]}
         return {}
 
     def cut_connection(self) -> None:
@@ -128,7 +128,7 @@ class Instance:
     def _is_ready(self) -> bool:
         with suppress(NotRunning):
             status = self.status()
-            if status.get("state") == "running":
+            if status.get("daemon") == "running":
                 return True
         wait_a_little()
         return False
