@@ -79,7 +79,7 @@ class EmbeddedBroker(Broker):
         self._subscribed = False
         self._epoch = 0
         self._next_tag = itertools.count(1)
-        self._held: dict[int, int] = {}  # tag -> id in the file, of this epoch
+        self._held: dict[int, int] = {}  # tag -> id in the file, of this epoch; no tag is used twice
         self._acked: list[int] = []
         self._outgoing: list[Outgoing] = []
         self._look = False  # there may be something ready that we do not hold
