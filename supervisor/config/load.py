@@ -31,7 +31,8 @@ from supervisor.config.variables import filled_in
 from supervisor.errors import ConfigError, Problem
 
 VARIABLE = "PREFORKD_CONFIG"
-SEARCHED = (Path("preforkd.toml"), Path("/etc/preforkd/preforkd.toml"))
+FILE_NAME = "preforkd.toml"
+SEARCHED = (Path(FILE_NAME), Path("/etc/preforkd") / FILE_NAME)
 
 _SECTIONS = ("daemon", "log", "broker", "ledger", "pools")
 _TOML_PLACE = re.compile(r"(.*) \(at (.*)\)")

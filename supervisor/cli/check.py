@@ -1,0 +1,211 @@
+"""`preforkd check`: would the daemon work? The configuration, the machine, the handlers, the broker, one line each.
+
+It becomes the daemon's user first where it can, so that it sees the rights that the daemon will have. It starts nothing
+that stays and changes no queue. Exit codes: 0 no errors (there may be warnings), 78 the configuration or a handler is
+at fault, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+
+import click
+import msgspec
+
+from supervisor.brokers import open_admin
+from supervisor.brokers.admin import BrokerAdmin
+from supervisor.cli.advice import advise
+from supervisor.cli.console import block
+from supervisor.cli.handler_probe import ImportFailed, probe_handler
+from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.config.schema import Config, PoolConfig
+from supervisor.errors import BrokerRefused, ConfigError, PreforkdError
+from supervisor.master.privileges import account, become
+from supervisor.quantities import show_seconds
+from supervisor.redaction import Redactor, passwords
+
+
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+_COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the result. `status`: the exit code that an error asks for. `detail`: lines below it (a stack)."""
+
+    level: Level
+    subject: str
+    text: str
+    status: int = 1
+    detail: str = ""
+
+
+@click.command("check")
+@pass_invocation
+def check_command(invocation: Invocation) -> int:
+    """Try out the configuration: the machine, the handlers, the broker."""
+    found: list[Finding] = []
+    redactor = Redactor()
+    try:
+        config = invocation.config
+        for password in set().union(*map(passwords, config.broker.urls)):
+            redactor.add(password)
+        for finding in findings(config):
+            found.append(finding)
+            _print(finding, redactor)
+    except ConfigError as error:
+        found = [Finding(Level.ERROR, error.source, str(problem), error.exit_code) for problem in error.problems]
+        for finding in found:
+            _print(finding, redactor)
+    errors = [finding for finding in found if finding.level is Level.ERROR]
+    warnings = [finding for finding in found if finding.level is Level.WARNING]
+    click.echo(f"{len(errors)} error(s), {len(warnings)} warning(s)")
+    return max((finding.status for finding in errors), default=0)
+
+
+def findings(config: Config) -> Iterator[Finding]:
+    """All that can be said about a configuration that loads, in the order in which it is found out."""
+    yield Finding(Level.OK, "configuration", config.source)
+    try:
+        target = account(config.daemon)
+    except PreforkdError as error:
+        yield Finding(Level.ERROR, "daemon.user", str(error), os.EX_CONFIG)
+        return
+    if target:
+        become(target)
+    yield from _about_rights(config)
+    if not os.access(sys.executable, os.X_OK):
+        yield Finding(Level.ERROR, "python", f"uid {os.geteuid()} may not run {sys.executable}; install it elsewhere")
+        return
+    for key, text in advise(config, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+        yield Finding(Level.WARNING, key, text)
+    for pool in config.pools.values():
+        yield _about_handler(pool)
+    yield from _about_broker(config)
+
+
+# ---- the machine --------------------------------------------------------------------------------------------------
+
+
+def _about_rights(config: Config) -> Iterator[Finding]:
+    if os.geteuid() == 0:
+        yield Finding(Level.WARNING, "daemon.user", "handlers will run as root; set a user of their own")
+    for key, directory in (("state_dir", config.daemon.state_dir), ("runtime_dir", config.daemon.runtime_dir)):
+        yield from _about_directory(f"daemon.{key}", Path(directory))
+    yield from _about_source(Path(config.source), config)
+    tls = config.broker.tls
+    for key in ("ca_file", "cert_file", "key_file"):
+        file = getattr(tls, key)
+        if file and not os.access(file, os.R_OK):
+            yield Finding(Level.ERROR, f"broker.tls.{key}", f"{file} is not there or not readable", os.EX_CONFIG)
+
+
+def _about_directory(key: str, directory: Path) -> Iterator[Finding]:
+    try:
+        nearest = _nearest(directory)
+    except OSError as error:
+        yield Finding(Level.ERROR, key, f"{directory} cannot be reached by uid {os.geteuid()}: {error.strerror}")
+        return
+    if os.access(nearest, os.W_OK | os.X_OK) and nearest.is_dir():
+        yield Finding(Level.OK, key, str(directory))
+    elif nearest == directory:
+        yield Finding(Level.ERROR, key, f"{directory} is not a directory that uid {os.geteuid()} may write to")
+    else:
+        yield Finding(
+            Level.WARNING, key, f"{directory} is not there and uid {os.geteuid()} cannot make it; only root's start can"
+        )
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself, or the innermost folder of it that is there. Raises OSError where we may not even look."""
+    with suppress(FileNotFoundError):
+        path.stat()
+        return path
+    return _nearest(path.parent)
+
+
+def _about_source(source: Path, config: Config) -> Iterator[Finding]:
+    if not os.access(source, os.R_OK):
+        yield Finding(
+            Level.WARNING, str(source), f"uid {os.geteuid()} cannot read it: the daemon starts, but cannot reload"
+        )
+        return
+    everyone = source.stat().st_mode & stat.S_IROTH
+    text = source.read_text(encoding="utf-8")
+    if everyone and any(word in text for url in config.broker.urls for word in passwords(url)):
+        yield Finding(
+            Level.WARNING, str(source), "everyone may read the password in it: chmod o-r, or use broker.url_file"
+        )
+
+
+def _about_handler(pool: PoolConfig) -> Finding:
+    key = f"pools.{pool.name}.handler"
+    try:
+        took_s = probe_handler(pool)
+    except ImportFailed as error:
+        return Finding(Level.ERROR, key, str(error).removeprefix(f"{key} = "), error.exit_code, error.stack)
+    except PreforkdError as error:
+        return Finding(Level.ERROR, key, str(error), error.exit_code)
+    return Finding(Level.OK, key, f"{pool.handler} imports in {show_seconds(took_s)}")
+
+
+# ---- the broker ---------------------------------------------------------------------------------------------------
+
+
+def _about_broker(config: Config) -> Iterator[Finding]:
+    if config.broker.embedded and not os.access(_embedded_queue(config), os.F_OK):
+        yield Finding(Level.OK, "broker.url", f"the embedded queue will be made in {config.daemon.state_dir}")
+        return
+    try:
+        with open_admin(config.broker, config.daemon.state_dir) as admin:
+            for pool in config.pools.values():
+                yield from _about_queue(pool, admin)
+    except PreforkdError as error:
+        yield Finding(Level.ERROR, "broker.url", str(error), error.exit_code)
+
+
+def _embedded_queue(config: Config) -> Path:
+    from supervisor.brokers.embedded_store import FILE_NAME  # loads SQLite, which only this queue needs
+
+    return Path(config.daemon.state_dir, FILE_NAME)
+
+
+def _about_queue(pool: PoolConfig, admin: BrokerAdmin) -> Iterator[Finding]:
+    key = f"pools.{pool.name}.queue"
+    try:
+        facts = admin.facts(pool.queue)
+        depth = admin.depth(pool.queue)
+    except BrokerRefused as error:
+        yield Finding(Level.ERROR, key, str(error))
+        return
+    for remark in facts.remarks:
+        yield Finding(Level.WARNING, key, remark)
+    if depth:
+        text = f"{pool.queue} on {facts.server}: {depth.ready} ready, {depth.consumers} consumer(s)"
+        yield Finding(Level.OK, key, text)
+    elif pool.declare:
+        yield Finding(Level.OK, key, f"{pool.queue} is not on {facts.server} yet; it will be declared")
+    else:
+        yield Finding(
+            Level.ERROR, key, f"{pool.queue} is not on {facts.server}; make it, or set declare = true", os.EX_CONFIG
+        )
+
+
+def _print(finding: Finding, redactor: Redactor) -> None:
+    text = str(redactor.clean(f"{finding.subject}: {finding.text}\n{finding.detail}"))
+    first, *below = block(text).rstrip().splitlines()
+    click.echo(f"{click.style(f'{finding.level:8}', fg=_COLOURS[finding.level])} {first}")
+    for line in below:
+        click.echo(f"         {line}")

@@ -1,0 +1,96 @@
+"""Does a pool's handler import? Asked of a real forkserver, so that `check` and the daemon cannot disagree.
+
+The forkserver runs as our child with a throw-away folder, gets no order to fork, and is killed with everything that the
+import has started. No user code runs in the command line's own process.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import tempfile
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from supervisor.clock import monotonic_s
+from supervisor.config.schema import LogConfig, PoolConfig
+from supervisor.errors import BootError
+from supervisor.link.channel import Channel, ChannelClosed
+from supervisor.link.frames import VERSION, BootFailed, ForkReport, Imported, StartForkserver
+from supervisor.master.children import Kind
+from supervisor.master.spawn import spawn
+from supervisor.posix import signal_name
+from supervisor.quantities import show_seconds
+
+PATIENCE_S = 60.0
+_LEAVES_WITHIN_S = 2.0
+
+
+class ImportFailed(BootError):
+    """The handler cannot be put to work; `stack` is where in the user's code, "" where that says nothing."""
+
+    def __init__(self, reason: str, stack: str = "") -> None:
+        super().__init__(reason)
+        self.stack = stack
+
+
+def probe_handler(pool: PoolConfig, patience_s: float = PATIENCE_S) -> float:
+    """Import a pool's handler in a forkserver of its own; how long it took, in seconds.
+
+    Raises ImportFailed, or StateError where no process can be started.
+    """
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="preforkd-check-"))
+        bell = os.pipe()
+        for descriptor in bell:
+            stack.callback(os.close, descriptor)
+        log = LogConfig(level="error", format="console")
+        start = StartForkserver(VERSION, pool, log, folder, str(Path(folder, "link.sock")), os.getpid())
+        pid, sock = spawn(Kind.FORKSERVER, start, [bell[1]])
+        channel: Channel[ForkReport] = Channel(sock, ForkReport)
+        stack.callback(channel.close)
+        try:
+            return _answer(channel, pool, patience_s)
+        except ChannelClosed:
+            _wait_for_end(pid)
+            raise ImportFailed(f"{_where(pool)}: importing it ended the process, {_end(pid)}") from None
+        finally:
+            _end(pid)
+
+
+def _answer(channel: Channel[ForkReport], pool: PoolConfig, patience_s: float) -> float:
+    deadline_s = monotonic_s() + patience_s
+    while (left_s := deadline_s - monotonic_s()) > 0:
+        if not select.select([channel], [], [], left_s)[0]:
+            break
+        for report in channel.receive():
+            match report:
+                case Imported(seconds):
+                    return seconds
+                case BootFailed(reason, stack):
+                    raise ImportFailed(reason, stack)
+    raise ImportFailed(f"{_where(pool)}: importing it takes longer than {show_seconds(patience_s)}")
+
+
+def _where(pool: PoolConfig) -> str:
+    return f"pools.{pool.name}.handler = {pool.handler!r}"
+
+
+def _wait_for_end(pid: int) -> None:
+    """Let a process that has closed its channel leave by itself, so that its own status is seen; not for ever."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        select.select([descriptor], [], [], _LEAVES_WITHIN_S)
+    finally:
+        os.close(descriptor)
+
+
+def _end(pid: int) -> str:
+    """End the forkserver and what it started, and reap it; how it ended. Harmless when it is reaped already."""
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return f"by {signal_name(-code)}" if code < 0 else f"with status {code}"
+    return ""

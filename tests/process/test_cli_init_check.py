@@ -1,0 +1,295 @@
+"""`preforkd init` and `preforkd check`, with real files, real forkservers, and the embedded queue."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from supervisor.brokers import open_admin
+from supervisor.cli import check, handler_probe, init, main
+from supervisor.cli.handler_probe import ImportFailed, probe_handler
+from supervisor.config.load import load
+from supervisor.config.schema import BrokerConfig, DaemonConfig, PoolConfig
+from supervisor.posix import own_children
+from supervisor.redaction import Redactor
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFORKD_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def handler(tmp_path: Path) -> Path:
+    """The module that the pool under test names; each test writes what it needs into it."""
+    return tmp_path / "myapp_under_check.py"
+
+
+def write_config(folder: Path, more: str = "", broker: str = 'url = "embedded:"') -> None:
+    text = f"""
+        [daemon]
+        state_dir = "state"
+        runtime_dir = "run"
+        [broker]
+        {broker}
+        [pools.email]
+        queue = "email"
+        handler = "myapp_under_check:send"
+        path = ["."]
+        max_memory = "1MiB"
+        {more}
+        """
+    (folder / "preforkd.toml").write_text(text)
+
+
+def pool(folder: Path, **fields: object) -> PoolConfig:
+    return PoolConfig("email", "email", "myapp_under_check:send", path=(str(folder),), **fields)  # type: ignore[arg-type]
+
+
+# ---- init ---------------------------------------------------------------------------------------------------------
+
+
+def test_init_writes_a_file_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init"]) == 0
+    assert "wrote preforkd.toml; next: preforkd check, then preforkd start" in capsys.readouterr().out
+    config = load(None)
+    assert config.source == str(tmp_path / "preforkd.toml")
+    assert config.broker.embedded
+    assert config.pools["default"].handler == "workers.log:run"
+    assert (tmp_path / "preforkd.toml").stat().st_mode & 0o777 == 0o640
+
+
+def test_init_keeps_state_beside_the_file_unless_root_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main(["init"]) == 0
+    config = load(None)
+    assert config.daemon.state_dir == str(tmp_path / "preforkd-state")
+    assert config.daemon.runtime_dir == str(tmp_path / "preforkd-state" / "run")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert main(["init", "--force"]) == 0
+    assert load(None).daemon == DaemonConfig()
+
+
+def test_init_replaces_nothing_unless_forced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "preforkd.toml"
+    file.write_text("mine")
+    assert main(["init"]) == 1
+    assert "error: preforkd.toml is there already; --force replaces it" in capsys.readouterr().err
+    assert file.read_text() == "mine"
+    assert main(["init", "--force"]) == 0
+    assert "[pools.default]" in file.read_text()
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_init_takes_a_folder_or_another_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "conf").mkdir()
+    assert main(["init", "conf"]) == 0
+    assert "next: preforkd --config conf/preforkd.toml check" in capsys.readouterr().out
+    assert main(["init", "conf/other.toml"]) == 0
+    assert {path.name for path in (tmp_path / "conf").iterdir()} == {"preforkd.toml", "other.toml"}
+
+
+def test_init_explains_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "no/such/preforkd.toml"]) == 1
+    assert "no/such/preforkd.toml cannot be written: No such file or directory" in capsys.readouterr().err
+
+
+def test_every_key_the_template_shows_in_comments_is_one_that_loads(tmp_path: Path) -> None:
+    lines = init.template(DaemonConfig("state", "run")).splitlines()
+    shown = [line.removeprefix("# ") if " = " in line.split("#", 2)[1] else line for line in lines if line[:2] == "# "]
+    kept = "\n".join(line.removeprefix("# ") if line in map("# {}".format, shown) else line for line in lines)
+    uncommented = "\n".join(
+        line for line in kept.splitlines() if not line.startswith(('url = "amqp', "url_file", "user ="))
+    ).replace("# [pools", "[pools")
+    (tmp_path / "preforkd.toml").write_text(uncommented)
+    config = load(None)
+    assert config.pools["default"].soft_timeout_s == 25.0
+    assert config.pools["default"].environment == {"DJANGO_SETTINGS_MODULE": "site.settings"}
+
+
+# ---- check --------------------------------------------------------------------------------------------------------
+
+
+def test_check_finds_nothing_wrong_with_a_handler_that_imports(
+    tmp_path: Path, handler: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    handler.write_text("def send(message): pass\n")
+    write_config(tmp_path)
+    assert main(["check"]) == 0
+    out = capfd.readouterr().out
+    assert "ok       pools.email.handler: myapp_under_check:send imports in " in out
+    assert f"ok       broker.url: the embedded queue will be made in {tmp_path}/state" in out
+    assert "0 error(s)" in out
+    assert not (tmp_path / "state").exists()
+
+
+def test_check_asks_an_embedded_queue_that_is_there(
+    tmp_path: Path, handler: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    handler.write_text("def send(message): pass\n")
+    write_config(tmp_path)
+    (tmp_path / "state").mkdir()
+    assert main(["check"]) == 0
+    assert list((tmp_path / "state").iterdir()) == []
+    with open_admin(BrokerConfig(), str(tmp_path / "state")) as admin:
+        assert main(["check"]) == 0
+        assert "it will be declared" in capfd.readouterr().out
+        admin.ensure_queue("email")
+    assert main(["check"]) == 0
+    assert "0 ready, 0 consumer(s)" in capfd.readouterr().out
+
+
+def test_check_misses_a_queue_that_it_may_not_declare(
+    tmp_path: Path, handler: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    handler.write_text("def send(message): pass\n")
+    write_config(tmp_path, "declare = false")
+    (tmp_path / "state").mkdir()
+    with open_admin(BrokerConfig(), str(tmp_path / "state")):
+        assert main(["check"]) == 78
+    assert "make it, or set declare = true" in capfd.readouterr().out
+
+
+def test_check_tells_all_mistakes_of_a_file_and_leaves_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_config(tmp_path, 'timout = "3s"\nworkers = 0')
+    assert main(["check"]) == 78
+    out = capsys.readouterr().out
+    assert 'pools.email.timout = "3s": there is no such key (did you mean "timeout"?)' in out
+    assert "pools.email.workers = 0: must be from 1" in out
+    assert "2 error(s), 0 warning(s)" in out
+
+
+def test_check_without_a_file_points_to_init(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supervisor.config.load.SEARCHED", (Path("preforkd.toml"),))
+    assert main(["check"]) == 78
+    assert "`preforkd init` writes one" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (None, "there is no module 'myapp_under_check'"),
+        ("import no_such_module_at_all", "no_such_module_at_all"),
+        ("def sent(message): pass", "did you mean 'sent'?"),
+        ("send = 3", "not a function"),
+        ("def send(): pass", "send"),
+        ("raise ValueError('at import')", "at import"),
+        ("import os; os._exit(3)", "importing it ended the process, with status 3"),
+        ("import os; os.kill(os.getpid(), 11)", "importing it ended the process, by SIGSEGV"),
+        ("def send(message: pass", "SyntaxError"),
+    ],
+)
+def test_check_says_why_a_handler_cannot_be_used_and_leaves_78(
+    tmp_path: Path, handler: Path, capfd: pytest.CaptureFixture[str], source: str | None, said: str
+) -> None:
+    if source is not None:
+        handler.write_text(source)
+    write_config(tmp_path)
+    assert main(["check"]) == 78
+    out = capfd.readouterr().out
+    assert said in out.split("error    pools.email.handler: ")[1].split("Traceback")[0]
+
+
+def test_check_reports_a_broker_that_cannot_be_reached_without_its_password(
+    tmp_path: Path, handler: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        handler.write_text("def send(message): pass\n")
+        write_config(tmp_path, broker=f'url = "amqp://user:geheim@127.0.0.1:{port}/v"')
+        (tmp_path / "preforkd.toml").chmod(0o644)
+        assert main(["check"]) == 1
+    out = capfd.readouterr().out
+    assert "error    broker.url: " in out
+    assert "everyone may read the password in it" in out
+    assert "geheim" not in out
+
+
+def test_check_warns_of_handlers_that_would_run_as_root(
+    tmp_path: Path, handler: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    handler.write_text("def send(message): pass\n")
+    write_config(tmp_path)
+    assert main(["check"]) == 0
+    assert "warning  daemon.user: handlers will run as root" in capfd.readouterr().out
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_check_sees_the_rights_of_the_daemons_user(tmp_path: Path) -> None:
+    write_config(tmp_path, broker='url = "amqp://127.0.0.1:1"')
+    file = tmp_path / "preforkd.toml"
+    file.write_text(file.read_text().replace('runtime_dir = "run"', 'runtime_dir = "/run/x"\nuser = "nobody"'))
+    (tmp_path / "state").mkdir(mode=0o700)
+    tmp_path.chmod(0o700)
+    command = [sys.executable, "-m", "supervisor", "--config", str(file), "check"]
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "HOME": "/"}
+    )
+    assert "handlers will run as root" not in result.stdout
+    assert result.returncode == 1, result
+    assert f"{tmp_path}/state cannot be reached by uid" in result.stdout
+    assert "/run/x is not there and uid" in result.stdout
+    assert "the daemon starts, but cannot reload" in result.stdout
+
+
+def test_check_names_a_tls_file_that_is_not_there(
+    tmp_path: Path, handler: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    handler.write_text("def send(message): pass\n")
+    write_config(tmp_path, broker='url = "embedded:"\ntls = { ca_file = "no-ca.pem" }')
+    assert main(["check"]) == 78
+    assert f"broker.tls.ca_file: {tmp_path}/no-ca.pem is not there or not readable" in capfd.readouterr().out
+
+
+def test_a_finding_from_outside_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    check._print(check.Finding(check.Level.ERROR, "x", "\x1b[2J", detail="a\n\x1b]0;b"), Redactor())
+    assert "\x1b" not in capsys.readouterr().out
+
+
+# ---- the probe ----------------------------------------------------------------------------------------------------
+
+
+def test_the_probe_leaves_no_process_and_no_descriptor(tmp_path: Path, handler: Path) -> None:
+    handler.write_text("import subprocess; subprocess.Popen(['sleep', '600'])\ndef send(message): pass\n")
+    before, descriptors = own_children(), len(list(Path("/proc/self/fd").iterdir()))
+    probe_handler(pool(tmp_path))
+    assert own_children() == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    eventually(lambda: not _running("sleep\x00600"), "the program started by the import is gone")
+
+
+def _running(command: str) -> bool:
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if command in entry.read_text():
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def test_an_import_that_never_ends_is_given_up(tmp_path: Path, handler: Path) -> None:
+    handler.write_text("import threading; threading.Event().wait()\n")
+    with pytest.raises(ImportFailed, match=r"pools.email.handler = .*: importing it takes longer than 1s"):
+        probe_handler(pool(tmp_path), patience_s=1.0)
+
+
+def test_the_probe_uses_the_pools_environment(tmp_path: Path, handler: Path) -> None:
+    handler.write_text("import os\nos.environ['FOR_THE_CHECK']\ndef send(message): pass\n")
+    with pytest.raises(ImportFailed, match="FOR_THE_CHECK"):
+        probe_handler(pool(tmp_path))
+    assert probe_handler(pool(tmp_path, environment={"FOR_THE_CHECK": "1"})) < handler_probe.PATIENCE_S

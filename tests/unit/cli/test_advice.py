@@ -1,0 +1,56 @@
+"""Numbers that are allowed but look wrong together are warned about, one row a doubt."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from supervisor.cli.advice import advise
+from supervisor.config.load import interpret
+
+POOL = '[pools.email]\nqueue = "email"\nhandler = "a:b"\nmax_memory = "1MiB"\n'
+AMQP = '[broker]\nurl = "amqp://h"\n'
+MACHINE_BYTES = 1024**3
+
+
+def advice(text: str, memory_bytes: int = MACHINE_BYTES) -> dict[str, str]:
+    return dict(advise(interpret(tomllib.loads(text), Path("/etc/preforkd.toml"), {}), memory_bytes))
+
+
+@pytest.mark.parametrize("broker", ["", AMQP, '[broker]\nurl = "amqps://h"\ntls = { ca_file = "ca" }\n'])
+def test_the_defaults_leave_no_doubt(broker: str) -> None:
+    assert advice(broker + POOL) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        (AMQP + "heartbeat = 4\n" + POOL, "broker.heartbeat", "4s: below 5s"),
+        (AMQP + "heartbeat = 61\n" + POOL, "broker.heartbeat", "above 60s"),
+        (AMQP + 'tls = { ca_file = "ca" }\n' + POOL, "broker.tls", "it is not used"),
+        ('[broker]\nurl = "amqps://h"\ntls = { verify = false }\n' + POOL, "broker.tls.verify", "any server may pose"),
+        (POOL + "prefetch = 2", "pools.email.prefetch", "2: of 4 workers"),
+        ('[daemon]\nstop_timeout = "20s"\n' + POOL, "pools.email.timeout", "daemon.stop_timeout = 20s"),
+        (AMQP + POOL + 'max_timeout = "30m"', "pools.email.max_timeout", "broker.ack_timeout = 30m"),
+        ('[ledger]\nkeep = "10m"\n' + POOL, "pools.email.retry_delays", "ledger.keep = 10m"),
+        (POOL + 'bindings = [{ exchange = "x" }]', "pools.email.bindings", "has no exchanges"),
+        (AMQP + POOL + 'bindings = [{ exchange = "x" }]\ndeclare = false', "pools.email.bindings", "nothing is bound"),
+    ],
+)
+def test_a_doubt_names_its_key_and_what_may_go_wrong(text: str, key: str, said: str) -> None:
+    (only,) = advice(text).items()
+    assert only[0] == key
+    assert said in only[1]
+
+
+def test_workers_that_do_not_fit_into_memory_are_doubted() -> None:
+    assert advice(POOL, memory_bytes=4 * 1024**2) == {}
+    assert advice(POOL, memory_bytes=4 * 1024**2 - 1)["pools"] == (
+        "all workers at max_memory need 4MiB, this machine has 4MiB"
+    )
+
+
+def test_the_embedded_queue_has_neither_heartbeat_nor_ack_timeout() -> None:
+    assert advice("[broker]\nheartbeat = 1\n" + POOL + 'max_timeout = "5h"') == {}
