@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from hashlib import blake2b
 from urllib.parse import unquote, urlsplit
 
@@ -12,6 +11,7 @@ from supervisor.brokers.base import Delivery
 from supervisor.config.schema import BrokerConfig, PoolConfig
 from supervisor.consumer import copies
 from supervisor.consumer.entries import Arrival
+from supervisor.consumer.ids import give_id
 from supervisor.identity import content_digest, message_key
 
 FIRST = (1, 1)
@@ -30,7 +30,7 @@ class Arrivals:
         digest = content_digest(delivery.properties, delivery.body)
         stamp = copies.stamp(delivery, self._queue)
         found = self._id_of(delivery)
-        id = found or f"preforkd-{uuid.uuid4().hex}"
+        id = found or give_id()
         return Arrival(
             delivery,
             message_key(self._vhost, self._queue, id, digest),

@@ -16,6 +16,7 @@ from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.clock import rfc3339
 from supervisor.consumer.entries import Entry, Failure
 from supervisor.ledger.base import RowState
+from supervisor.link.frames import Run
 from supervisor.message import Properties
 
 PREFIX = "x-preforkd-"
@@ -58,6 +59,17 @@ def as_handled(delivery: Delivery, queue: str) -> Properties:
     if not headers or headers.get(QUEUE) != queue:
         return delivery.properties
     return msgspec.structs.replace(delivery.properties, headers=_carried(headers))
+
+
+def order_of(entry: Entry, queue: str) -> Run:
+    """What a worker is sent to run this message. The entry has its delivery."""
+    delivery = entry.delivery
+    if delivery is None:
+        raise ValueError("a waiting message has its delivery")
+    properties, body = as_handled(delivery, queue), delivery.body
+    return Run(
+        entry.run, entry.id, properties, body, *origin(delivery, queue), delivery.redelivered, entry.maybe_duplicate
+    )
 
 
 def copy_of(entry: Entry, queue: str, host: str, token: int) -> Outgoing:

@@ -8,7 +8,7 @@ from typing import Any
 
 from supervisor.brokers.base import Outgoing
 from supervisor.consumer.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, Say, Send, Turn
-from supervisor.consumer.entries import Entry, Failure
+from supervisor.consumer.entries import Arrival, Entry, Failure
 from supervisor.events import Event
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import ConsumerFrame, Incarnation
@@ -24,6 +24,7 @@ class Decisions:
         self._counters: dict[str, int] = {}
         self._effects: list[Effect] = []
         self._outgoing: dict[int, tuple[Entry, Outgoing]] = {}
+        self._later: set[int] = set()  # tokens whose PublishLater is under way
         self._tokens = itertools.count(1)
 
     def take(self) -> Turn:
@@ -82,6 +83,21 @@ class Decisions:
             stack=failure.stack,
         )
 
+    def say_duplicate(self, arrival: Arrival, why: str) -> None:
+        """Log a delivery that is acked without a run."""
+        self.say(
+            Event.MESSAGE_DUPLICATE,
+            f"message {arrival.id!r} came again and is acked without a run: {why}",
+            message_id=arrival.id,
+            round=arrival.round,
+            attempt=arrival.attempt,
+        )
+
+    def say_id_reused(self, arrival: Arrival) -> None:
+        """Log that an id on record has come with other content."""
+        text = f"message id {arrival.id!r} came again with other content: it is run as another message"
+        self.say(Event.MESSAGE_ID_REUSED, text, warning=True, message_id=arrival.id)
+
     # ---- publications ---------------------------------------------------------------------------------------------
 
     def token(self) -> int:
@@ -94,11 +110,19 @@ class Decisions:
         self._effects.append(PublishOut(outgoing))
 
     def publish_later(self, token: int) -> None:
-        """Publish the same again after a while."""
-        self._effects.append(PublishLater(token))
+        """Publish the same again after a while; asked twice, once."""
+        if token not in self._later:
+            self._later.add(token)
+            self._effects.append(PublishLater(token))
+
+    def publish_all_later(self) -> None:
+        """Publish again after a while all that has no fate yet."""
+        for token in self._outgoing:
+            self.publish_later(token)
 
     def publish_again(self, token: int) -> None:
         """The while is over; forgotten ones are left alone."""
+        self._later.discard(token)
         if token in self._outgoing:
             self._effects.append(PublishOut(self._outgoing[token][1]))
 

@@ -97,7 +97,7 @@ class Consumer:
         """One pass: hear, decide, make it durable, act, report."""
         self._reactor.poll(LONGEST_SLEEP_S)
         self._board.beat_consumer()
-        heard = self._session.take_heard() if self._session else []
+        heard = self._session.begin_turn() if self._session else []
         self._hear_master()  # after the workers' frames were read: a Verdict sent before a Hello is known before it
         if self._session is not None:
             self._session.hear_workers(heard)
@@ -166,7 +166,7 @@ class Consumer:
             self._ledger = SqliteLedger(Path(self._start.pool_dir) / "ledger.db", self._start.ledger.sync)
             links = WorkerLinks(self._listener, self._reactor)
             self._session = Session(self._start, self._ledger, links, self._reactor)
-            self._session.open(self._alive)
+            self._session.open(self._alive, consume=not self._paused and self._draining is None)
         except LedgerError as error:
             self._suspend(error, retry_s)
 

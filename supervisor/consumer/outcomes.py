@@ -94,6 +94,12 @@ class Outcomes:
             if slot.tail < taken:
                 slot.advance_tail(taken)
 
+    def lives(self, worker: Incarnation) -> bool:
+        """Whether this incarnation has its slot's lock now: its Hello may be read after its death was dealt with."""
+        slot = self.slot(worker.slot)
+        identity = slot.identity()
+        return slot.owner() is not None and identity is not None and identity.generation == worker.generation
+
     def name(self, worker: Incarnation) -> str:
         """The worker's one spelling: `email/3`."""
         return f"{self._pool_name}/{worker.slot}"

@@ -62,7 +62,7 @@ class Session:
         self.health = Health(pool.queue)
         self.broker = open_broker(pool, start.broker, start.state_dir, reactor)
         self.subscribed = False
-        self.counters = ledger.counters()
+        self.counters: dict[str, int] = {}
         self._uncommitted: dict[str, int] = {}
         self._start = start
         self._ledger = ledger
@@ -102,14 +102,20 @@ class Session:
 
     # ---- life -----------------------------------------------------------------------------------------------------
 
-    def open(self, alive: set[Incarnation]) -> None:
-        """Recover from the ledger and the slots, then connect. `alive`: workers whose verdict is still to come."""
+    def open(self, alive: set[Incarnation], consume: bool) -> None:
+        """Recover from the ledger and the slots, then connect.
+
+        `alive`: workers whose verdict is still to come. `consume`: whether to subscribe, or to wait for `resume`.
+        """
+        self.counters = self._ledger.counters()
         self.settlement.now_s = wall_s()
         for row in self._ledger.open_rows():
             self.settlement.recall_row(row)
         self.outcomes.hand_in_all()
         for worker in self.settlement.holdings.workers() - alive:
             self.outcomes.lost(worker, proof=not self._ledger.rebooted)
+        if not consume:
+            self.drain()
         self.settle()
         self.broker.start()
         self._timer(PROBE_INTERVAL_S, self._probe)
@@ -125,8 +131,9 @@ class Session:
 
     # ---- one turn -------------------------------------------------------------------------------------------------
 
-    def take_heard(self) -> list[tuple[Incarnation, WorkerFrame]]:
-        """The frames that workers have sent since the last call."""
+    def begin_turn(self) -> list[tuple[Incarnation, WorkerFrame]]:
+        """Set the settlement's time; the frames that workers have sent since the last turn."""
+        self.settlement.now_s = wall_s()
         return self._links.take()
 
     def hear_workers(self, heard: list[tuple[Incarnation, WorkerFrame]]) -> None:
@@ -215,6 +222,9 @@ class Session:
     # ---- workers --------------------------------------------------------------------------------------------------
 
     def _on_hello(self, worker: Incarnation, hello: Hello) -> None:
+        if not self.outcomes.lives(worker):  # or it would be given messages after the only verdict on it
+            self._links.drop(worker)
+            return
         self.outcomes.hand_in(worker.slot)
         self.settlement.greeted(worker, hello.held)
         self.dispatcher.join(worker)

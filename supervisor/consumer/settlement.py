@@ -19,10 +19,11 @@ from supervisor.consumer.actions import Turn
 from supervisor.consumer.decisions import Decisions
 from supervisor.consumer.entries import Arrival, Entry, Failure, Phase
 from supervisor.consumer.holdings import Holdings
+from supervisor.consumer.ids import given
 from supervisor.consumer.twins import Twins
 from supervisor.events import Event
 from supervisor.ledger.base import Row, RowState
-from supervisor.link.frames import Incarnation, Published, Run, RunId
+from supervisor.link.frames import Incarnation, Published, RunId
 from supervisor.message import Publication
 from supervisor.scoreboard.words import OutcomeKind
 
@@ -64,23 +65,23 @@ class Settlement:
 
     def _arrived(self, arrival: Arrival, known: Iterable[Row]) -> None:
         if not self.accepting:
-            self._decisions.count("returned")
-            self._decisions.give_back([_tag(arrival)])
-            return
-        twin = self.twins.match(arrival, self.now_s)
-        if twin is not None:
+            self._turn_away(arrival)
+        elif (twin := self.twins.match(arrival, self.now_s)) is not None:
             self._meet_twin(arrival, twin)
         elif (entry := self.entries.get(arrival.key)) is not None:
             self._meet_entry(entry, arrival)
         else:
             self._meet_ledger(arrival, list(known))
 
+    def _turn_away(self, arrival: Arrival) -> None:
+        self._decisions.count("returned")
+        self._decisions.give_back([_tag(arrival)])
+
     def _meet_twin(self, arrival: Arrival, key: bytes) -> None:
-        entry = self.entries.get(key)
-        if entry is None:
-            self._duplicate(arrival, "its run had ended when the connection was lost")
+        if key in self.entries:
+            self._attach(self.entries[key], arrival)
         else:
-            self._attach(entry, arrival)
+            self._duplicate(arrival, "its run had ended when the connection was lost")
 
     def _meet_entry(self, entry: Entry, arrival: Arrival) -> None:
         there, here = (entry.round, entry.attempt), (arrival.round, arrival.attempt)
@@ -94,24 +95,18 @@ class Settlement:
             self._duplicate(arrival, "a later run of it is under way")
 
     def _meet_ledger(self, arrival: Arrival, known: list[Row]) -> None:
-        row = self._decisions.row(arrival.key)
-        row = row or next((row for row in known if row.key == arrival.key), None)
+        row = self._decisions.row(arrival.key) or next((row for row in known if row.key == arrival.key), None)
         if row is not None:
             self._meet_row(row, arrival)
             return
         if known and not arrival.stamped:
-            self._decisions.say(
-                Event.MESSAGE_ID_REUSED,
-                f"message id {arrival.id!r} came again with other content: it is run as another message",
-                warning=True,
-                message_id=arrival.id,
-            )
+            self._decisions.say_id_reused(arrival)
         self._admit(arrival)
 
     def _meet_row(self, row: Row, arrival: Arrival) -> None:
         there, here = (row.round, row.attempt), (arrival.round, arrival.attempt)
         if row.state in _SETTLED and self._sent_on_purpose(arrival):
-            self._admit(arrival)
+            self._record(self._admit(arrival), RowState.RETURNED)  # the next delivery of it may be a repetition
         elif here < there:
             self._duplicate(arrival, "a later run of it is on record")
         elif row.state in _SETTLED and here == there:
@@ -144,13 +139,7 @@ class Settlement:
     def _duplicate(self, arrival: Arrival, why: str) -> None:
         self._decisions.ack([_tag(arrival)])
         self._decisions.count("duplicate")
-        self._decisions.say(
-            Event.MESSAGE_DUPLICATE,
-            f"message {arrival.id!r} came again and is acked without a run: {why}",
-            message_id=arrival.id,
-            round=arrival.round,
-            attempt=arrival.attempt,
-        )
+        self._decisions.say_duplicate(arrival, why)
 
     def _sent_on_purpose(self, arrival: Arrival) -> bool:
         """With `dedupe = "redelivery"` a first delivery of a known id is a new order, not a repetition."""
@@ -160,26 +149,10 @@ class Settlement:
 
     def assign(self, entry: Entry, worker: Incarnation) -> None:
         """Give a WAITING message to a worker: durable first, sent after."""
-        delivery = entry.delivery
-        if delivery is None:
-            raise ValueError("a waiting message has its delivery")
         del self.waiting[entry.key]
         self.holdings.give(entry, worker)
         self._record(entry, RowState.DISPATCHED)
-        properties = copies.as_handled(delivery, self._pool.queue)
-        origin = copies.origin(delivery, self._pool.queue)
-        self._decisions.send(
-            worker,
-            Run(
-                entry.run,
-                entry.id,
-                properties,
-                delivery.body,
-                *origin,
-                delivery.redelivered,
-                entry.maybe_duplicate,
-            ),
-        )
+        self._decisions.send(worker, copies.order_of(entry, self._pool.queue))
 
     def greeted(self, worker: Incarnation, held: Iterable[RunId]) -> None:
         """A worker said hello. What is on record as its own but not held never reached it: it was not begun.
@@ -279,7 +252,12 @@ class Settlement:
         self._decisions.publish_again(token)
 
     def disconnected(self) -> None:
-        """The epoch is over: all tags are void; the broker brings back what was not settled."""
+        """The epoch is over: all tags are void; the broker brings back what was not settled.
+
+        Publications without a fate get none (`brokers.base.Disconnected`): they are published again.
+        """
+        self._decisions.publish_all_later()
+        self.twins.expire(self.now_s)
         for entry in list(self.entries.values()):
             self._decisions.count("dropped", len(entry.tags) + len(entry.later))
             if entry.tags and not entry.has_id:
@@ -294,17 +272,24 @@ class Settlement:
     def drain(self) -> None:
         """Accept nothing more and return what nobody has begun; `accepting = True` ends it."""
         self.accepting = False
-        for entry in list(self.waiting.values()):
-            self._give_up(entry)
+        for entry in list(self.entries.values()):
+            later, entry.later = entry.later, []
+            for arrival in later:
+                self._turn_away(arrival)
+            if entry.phase is Phase.WAITING:
+                self._give_up(entry)
 
     # ---- recovery -------------------------------------------------------------------------------------------------
 
     def recall_row(self, row: Row) -> None:
         """Take an open row of the ledger into memory, at start; hello, verdict or delivery decide its fate."""
         entry = Entry(row.key, row.id, row.round, row.attempt)
+        entry.has_id = (row.round, row.attempt) != (1, 1) or not given(row.id)
         self.entries[entry.key] = entry
         if row.state is RowState.DISPATCHED:
             self.holdings.give(entry, Incarnation(row.slot, row.generation))
+        elif not entry.has_id:
+            self._let_go(entry)
         else:
             entry.phase, entry.pending = Phase.COPYING, row.state
             entry.failure = msgspec.msgpack.decode(row.note, type=Failure)
@@ -335,6 +320,9 @@ class Settlement:
 
     def _decide(self, entry: Entry, pending: RowState, failure: Failure) -> None:
         """Record the outcome; the copy follows the commit, the ack follows the copy's confirm."""
+        if entry.delivery is None and not entry.has_id:
+            self._let_go(entry)
+            return
         self.waiting.pop(entry.key, None)
         self.holdings.take_away(entry)
         entry.phase, entry.pending = Phase.COPYING, pending
@@ -372,6 +360,12 @@ class Settlement:
         else:
             self._give_up(entry)
 
+    def _let_go(self, entry: Entry) -> None:
+        """It has no id and we have no body since a restart: it comes back as a message of its own, if it does."""
+        self.holdings.take_away(entry)
+        self._record(entry, RowState.RETURNED)
+        self._give_up(entry)
+
     def _give_up(self, entry: Entry) -> None:
         self._decisions.count("returned", len(entry.tags))
         self._decisions.give_back(entry.tags)
@@ -380,6 +374,7 @@ class Settlement:
 
     def _settle(self, entry: Entry) -> None:
         self._decisions.ack(entry.tags)
+        self._decisions.count("duplicate", max(0, len(entry.tags) - 1))
         self._forget(entry)
 
     def _forget(self, entry: Entry) -> None:

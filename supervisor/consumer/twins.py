@@ -30,6 +30,11 @@ class Twins:
         if waiting is not None:
             self._keep(twin, deque(item for item in waiting if item[1] != key))
 
+    def expire(self, now_s: float) -> None:
+        """Forget whose window is over."""
+        for twin, waiting in list(self._expected.items()):
+            self._keep(twin, deque(item for item in waiting if item[0] >= now_s))
+
     def match(self, arrival: Arrival, now_s: float) -> bytes | None:
         """The key of the message that this delivery is, or None where nothing proves it."""
         waiting = self._expected.get(arrival.twin)
