@@ -24,14 +24,28 @@ def stack_of(error: BaseException, since: TracebackType | None = None) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """The exception's type and text in one piece: `ValueError: no such user`; the beginning of a long one."""
-    text = "".join(traceback.format_exception_only(error)).strip()
-    return sendable(text).encode()[:REASON_BYTES].decode(errors="ignore")
+    """The exception's type and text: `ValueError: no such user`; the beginning of a long one."""
+    kind, text = type(error), text_of(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return _beginning_of(f"{name}: {text}" if text else name)
+
+
+def text_of(error: BaseException) -> str:
+    """The exception's own text, "" where it has none; the beginning of a long one."""
+    try:
+        text = str(error)
+    except Exception as failure:  # noqa: BLE001  (a user's __str__ may raise anything)
+        text = f"(its text cannot be had: {type(failure).__name__})"
+    return _beginning_of(text)
 
 
 def sendable(text: str) -> str:
     """The text without what UTF-8 cannot carry (lone surrogates are written as escapes)."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def _beginning_of(text: str) -> str:
+    return sendable(text).encode()[:REASON_BYTES].decode(errors="ignore")
 
 
 def _end_of(text: str, limit: int) -> str:

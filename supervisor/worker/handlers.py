@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from supervisor.api import Message, Reject, Retry, SoftTimeout
 from supervisor.scoreboard.words import OutcomeKind
-from supervisor.stacks import reason_of, sendable, stack_of
+from supervisor.stacks import reason_of, stack_of, text_of
 
 Handler = Callable[[Message], object]
 
@@ -37,6 +37,8 @@ _KINDS: tuple[tuple[type[Exception], OutcomeKind], ...] = (
 )
 """The first class that fits gives the kind."""
 
+_OURS = (Retry, Reject, SoftTimeout)
+
 
 def run_handler(handler: Handler, message: Message) -> Ending:
     """Call the handler with the message. What is no Exception (SystemExit, KeyboardInterrupt) passes through."""
@@ -57,10 +59,8 @@ def call(handler: Handler, message: Message) -> object:
 def _ending_of(error: Exception) -> Ending:
     kind = next(kind for raised, kind in _KINDS if isinstance(error, raised))
     delay_s = error.delay_s if isinstance(error, Retry) else None
-    if isinstance(error, Retry | Reject):
-        reason = sendable(str(error.reason)) or type(error).__name__
-    else:
-        reason = reason_of(error)
+    ours = isinstance(error, _OURS)  # the kind says it all: their text is the reason
+    reason = (text_of(error) or type(error).__name__) if ours else reason_of(error)
     return Ending(kind, delay_s, reason, stack_of(error, _handlers_frame(error)))
 
 
