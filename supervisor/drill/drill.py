@@ -48,6 +48,7 @@ class Drill:
 
     def run(self) -> Evidence:
         """Everything; the daemon is stopped when it returns. Raises PreforkdError when the work stalls."""
+        self._instance.check_broker()
         self._instance.start()
         for strike in self._plan.strikes:
             self._publish(strike.due + self._ahead)

@@ -79,6 +79,11 @@ class Instance:
         )
         self.config = load(str(self._config_path))
 
+    def check_broker(self) -> None:
+        """Raise BrokerRefused or BrokerUnavailable at once, where a daemon would wait for the broker to come."""
+        if not self.config.broker.embedded:
+            open_admin(self.config.broker, self.config.daemon.state_dir).close()
+
     # ---- the daemon -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:

@@ -1,0 +1,144 @@
+"""The audit finds every way in which a history can be wrong; each is forged here once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from supervisor.drill.audit import Evidence, audit
+from supervisor.drill.plan import InnerFault, OuterFault
+
+
+def effect(id: str, attempt: int = 1, round: int = 1) -> dict[str, Any]:
+    return {"id": id, "round": round, "attempt": attempt, "pid": 1}
+
+
+def exit_of(id: str, attempt: int = 1, **facts: Any) -> dict[str, Any]:
+    record = {"message_id": id, "attempt": attempt, "run": "in_doubt", "pid": 9, "cause": "crash"}
+    return record | {"status": None, "signal": None} | facts
+
+
+def failure_of(id: str, attempt: int = 1) -> dict[str, Any]:
+    return {"event": "message.failed", "message_id": id, "attempt": attempt}
+
+
+def evidence(**changes: Any) -> Evidence:
+    calm = Evidence(["a", "b"], [effect("a"), effect("b")], [], [], [], [], [], [])
+    return msgspec.structs.replace(calm, **changes)
+
+
+def test_a_calm_history_passes() -> None:
+    verdict = audit(evidence())
+
+    assert verdict.passed
+    assert verdict.line == "audit: sent=2 effects=2 lost=0 duplicated=0 declared=0 parked=0 dead=0"
+
+
+def test_a_message_without_effect_is_lost() -> None:
+    verdict = audit(evidence(effects=[effect("a")]))
+
+    assert (verdict.lost, verdict.passed) == (["b"], False)
+
+
+@pytest.mark.parametrize("place", ["dead", "parked"])
+def test_a_message_set_aside_is_not_lost(place: str) -> None:
+    verdict = audit(evidence(effects=[effect("a")], **{place: ["b"]}))
+
+    assert verdict.passed
+    assert f"{place}=1" in verdict.line
+
+
+def test_a_second_effect_that_nothing_declares_is_duplicated() -> None:
+    verdict = audit(evidence(effects=[effect("a"), effect("a", attempt=2), effect("b")]))
+
+    assert (verdict.duplicated, verdict.declared, verdict.passed) == (["a"], 0, False)
+
+
+def test_the_same_attempt_twice_is_duplicated_whatever_the_records_say() -> None:
+    verdict = audit(evidence(effects=[effect("a"), effect("a"), effect("b")], exits=[exit_of("a")]))
+
+    assert verdict.duplicated == ["a"]
+
+
+def test_a_second_effect_is_declared_by_the_exit_record_of_the_first_run() -> None:
+    verdict = audit(evidence(effects=[effect("a"), effect("a", attempt=2), effect("b")], exits=[exit_of("a")]))
+
+    assert (verdict.duplicated, verdict.declared, verdict.passed) == ([], 1, True)
+
+
+def test_a_second_effect_is_declared_by_a_failure_record() -> None:
+    verdict = audit(evidence(effects=[effect("a"), effect("a", attempt=2), effect("b")], log=[failure_of("a")]))
+
+    assert verdict.declared == 1
+
+
+def test_an_exit_between_messages_declares_nothing() -> None:
+    idle = exit_of("a", run="idle")
+
+    verdict = audit(evidence(effects=[effect("a"), effect("a", attempt=2), effect("b")], exits=[idle]))
+
+    assert verdict.duplicated == ["a"]
+
+
+def test_every_attempt_between_two_effects_must_be_declared() -> None:
+    effects = [effect("a"), effect("a", attempt=3), effect("b")]
+
+    assert audit(evidence(effects=effects, exits=[exit_of("a", 1)])).duplicated == ["a"]
+    assert audit(evidence(effects=effects, exits=[exit_of("a", 1), exit_of("a", 2)])).declared == 1
+
+
+def test_a_run_of_an_earlier_attempt_after_a_later_one_is_duplicated() -> None:
+    effects = [effect("a", attempt=2), effect("a", attempt=1), effect("a", attempt=1), effect("b")]
+
+    assert audit(evidence(effects=effects, exits=[exit_of("a", 1)])).duplicated == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "record"),
+    [
+        (InnerFault.SEGFAULT, exit_of("a", signal="SIGSEGV")),
+        (InnerFault.ABORT, exit_of("a", signal="SIGABRT")),
+        (InnerFault.EXIT_ZERO, exit_of("a", cause="unexpected_exit", status=0)),
+        (InnerFault.EXIT_THREE, exit_of("a", status=3)),
+        (InnerFault.HANG, exit_of("a", cause="timeout", status=124)),
+        (InnerFault.MEMORY, exit_of("a", cause="memory_limit", signal="SIGKILL")),
+    ],
+)
+def test_a_fault_must_be_found_under_its_own_cause(fault: InnerFault, record: dict[str, Any]) -> None:
+    announced = [{"id": "a", "fault": fault, "pid": 9}]
+
+    assert audit(evidence(announced=announced, exits=[record])).passed
+    assert audit(evidence(announced=announced, exits=[record | {"cause": "killed"}])).unexplained
+    assert audit(evidence(announced=announced, exits=[record | {"message_id": "b"}])).unexplained
+    assert audit(evidence(announced=announced)).unexplained
+
+
+def test_an_exception_must_be_found_as_a_failure() -> None:
+    announced = [{"id": "a", "fault": InnerFault.EXCEPTION, "pid": 9}]
+
+    assert audit(evidence(announced=announced, log=[failure_of("a")])).passed
+    assert audit(evidence(announced=announced, log=[failure_of("b")])).unexplained
+
+
+def test_a_process_killed_from_outside_must_be_on_record_as_killed() -> None:
+    struck = [(OuterFault.KILL_WORKER, 9)]
+
+    assert audit(evidence(struck=struck, exits=[exit_of("", cause="killed", run="idle")])).passed
+    assert audit(evidence(struck=struck, exits=[exit_of("", cause="crash", run="idle")])).unexplained
+
+
+def test_a_killed_master_leaves_children_that_are_recorded_as_lost() -> None:
+    struck = [(OuterFault.KILL_MASTER, 1)]
+
+    assert audit(evidence(struck=struck, exits=[exit_of("", cause="lost", run="idle")])).passed
+    assert audit(evidence(struck=struck)).unexplained
+
+
+def test_every_cut_must_have_been_noticed() -> None:
+    struck = [(OuterFault.CUT_CONNECTION, 0)] * 2
+    noticed = {"event": "consumer.disconnected"}
+
+    assert audit(evidence(struck=struck, log=[noticed, noticed])).passed
+    assert audit(evidence(struck=struck, log=[noticed])).unexplained
