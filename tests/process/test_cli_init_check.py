@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -264,22 +266,28 @@ def test_a_finding_from_outside_cannot_command_the_terminal(capsys: pytest.Captu
 
 
 def test_the_probe_leaves_no_process_and_no_descriptor(tmp_path: Path, handler: Path) -> None:
-    handler.write_text("import subprocess; subprocess.Popen(['sleep', '600'])\ndef send(message): pass\n")
+    handler.write_text(
+        "import pathlib, subprocess\n"
+        "pathlib.Path(__file__).with_name('pid').write_text(str(subprocess.Popen(['sleep', '60']).pid))\n"
+        "def send(message): pass\n"
+    )
     before, descriptors = own_children(), len(list(Path("/proc/self/fd").iterdir()))
     probe_handler(pool(tmp_path))
-    assert own_children() == before
-    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
-    eventually(lambda: not _running("sleep\x00600"), "the program started by the import is gone")
+    program = int((tmp_path / "pid").read_text())
+    try:
+        assert own_children() == before
+        assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+        eventually(lambda: not _running(program), "the program started by the import is gone", timeout_s=5)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(program, signal.SIGKILL)
 
 
-def _running(command: str) -> bool:
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if command in entry.read_text():
-                return True
-        except OSError:
-            continue
-    return False
+def _running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_an_import_that_never_ends_is_given_up(tmp_path: Path, handler: Path) -> None:
