@@ -1,0 +1,78 @@
+"""The text that a user gets for a handler that cannot be put to work; checked in this process, nothing is left."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.config.schema import PoolConfig
+from supervisor.errors import BootError
+from supervisor.forkserver.handlers import import_handlers
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file of a module `under_check`, forgotten afterwards with all that its import changes."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    yield tmp_path / "under_check.py"
+    for name in [name for name in sys.modules if name == "under_check"]:
+        del sys.modules[name]
+
+
+def pool(module: Path, handler: str = "under_check:run", **options: Any) -> PoolConfig:
+    return PoolConfig("email", "email", handler, path=(str(module.parent),), **options)
+
+
+def test_a_handler_and_its_init_are_found(module: Path) -> None:
+    module.write_text("def run(message): return 'ran'\ndef connect(): return 'connected'\n")
+    handlers = import_handlers(pool(module, init="under_check:connect"))
+    assert handlers.run is sys.modules["under_check"].run
+    assert handlers.init is sys.modules["under_check"].connect
+
+
+def test_without_an_init_there_is_none(module: Path) -> None:
+    module.write_text("def run(message): pass\n")
+    assert import_handlers(pool(module)).init is None
+
+
+def test_an_init_that_wants_arguments_is_refused(module: Path) -> None:
+    module.write_text("def run(message): pass\ndef connect(url): pass\n")
+    with pytest.raises(BootError, match=r"init = 'under_check:connect': cannot be called with no arguments: it takes"):
+        import_handlers(pool(module, init="under_check:connect"))
+
+
+def test_a_builtin_may_be_a_handler_though_its_signature_is_unknown(module: Path) -> None:
+    module.write_text("run = print\n")
+    assert import_handlers(pool(module)).run is print
+
+
+def test_a_missing_submodule_is_named_with_where_was_looked(module: Path) -> None:
+    module.write_text("")
+    with pytest.raises(BootError) as caught:
+        import_handlers(pool(module, handler="under_check.mail:run"))
+    text = str(caught.value)
+    assert text.startswith("pools.email.handler = 'under_check.mail:run': there is no module 'under_check.mail'")
+    assert str(module.parent) in text
+
+
+def test_native_threads_are_named_too_and_the_cure_is_told(module: Path) -> None:
+    hold = "threading.hold = threading.Event()"
+    module.write_text(
+        f"import _thread, threading\n{hold}\n_thread.start_new_thread(threading.hold.wait, ())\ndef run(m): pass\n"
+    )
+    try:
+        with pytest.raises(BootError) as caught:
+            import_handlers(pool(module))
+    finally:
+        threading.hold.set()  # type: ignore[attr-defined]
+        del threading.hold  # type: ignore[attr-defined]
+    assert "(not a Python thread)" in str(caught.value)
+    assert "OPENBLAS_NUM_THREADS" in str(caught.value)
+    assert "`init`" in str(caught.value)
