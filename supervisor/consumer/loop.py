@@ -95,7 +95,8 @@ class Consumer:
 
     def turn(self) -> None:
         """One pass: hear, decide, make it durable, act, report."""
-        self._reactor.poll(LONGEST_SLEEP_S)
+        due_in_s = self._reports.due_in_s
+        self._reactor.poll(LONGEST_SLEEP_S if due_in_s is None else due_in_s)
         self._board.beat_consumer()
         heard = self._session.begin_turn() if self._session else []
         self._hear_master()  # after the workers' frames were read: a Verdict sent before a Hello is known before it

@@ -21,6 +21,7 @@ class Reports:
         self._master = master
         self._shown: Snapshot | None = None
         self._shown_s = 0.0
+        self._owed = False  # something may have changed since, too soon after the last snapshot
 
     def say(self, *reports: ConsumerReport) -> None:
         """Send frames with the turn's flush."""
@@ -32,8 +33,14 @@ class Reports:
 
     def show(self, session: Session) -> None:
         """Send a snapshot if there is something new in it."""
-        if monotonic_s() - self._shown_s >= INTERVAL_S:
+        self._owed = monotonic_s() - self._shown_s < INTERVAL_S
+        if not self._owed:
             self._show(session.snapshot())
+
+    @property
+    def due_in_s(self) -> float | None:
+        """When `show` must be called again even if nothing happens; None: not before something does."""
+        return max(0.0, self._shown_s + INTERVAL_S - monotonic_s()) if self._owed else None
 
     def troubled(self, note: str) -> None:
         """There is no session: say why."""
