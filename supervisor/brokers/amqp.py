@@ -279,10 +279,10 @@ class AmqpBroker(Broker):
         """The broker has it."""
         self.events.append(Confirmed(token))
 
-    def unpublished(self, token: int, reason: str) -> None:
+    def unpublished(self, token: int, reason: str, lost: bool = False) -> None:
         """The broker does not have it; a delay queue may have been deleted, so they are looked for again."""
         self._delay_queues.clear()
-        self.events.append(Unpublished(token, reason))
+        self.events.append(Unpublished(token, reason, lost))
 
     def _publish_delayed(self, publisher: Publisher, outgoing: Outgoing) -> None:
         plan = delay_queue(self._pool.queue, outgoing.delay_s)
@@ -302,7 +302,7 @@ class AmqpBroker(Broker):
         elif self._declarer is not None:
             self._declarer.ensure([plan], send)
         else:
-            self.unpublished(outgoing.token, "there is no connection to the broker")
+            self.unpublished(outgoing.token, "there is no connection to the broker", lost=True)
 
     # ---- the end --------------------------------------------------------------------------------------------------
 

@@ -56,6 +56,8 @@ def targets(config: BrokerConfig, connection_name: str, user_timeout_s: float) -
 def _target(url: str, config: BrokerConfig, connection_name: str, user_timeout_s: float) -> Target:
     shown = _shown(url)
     try:
+        if urlsplit(url).scheme not in ("amqp", "amqps"):
+            raise ValueError("it must begin with amqp:// or amqps://")
         parameters = pika.URLParameters(url)
         if urlsplit(url).scheme == "amqps":
             parameters.ssl_options = pika.SSLOptions(_tls_context(config.tls), parameters.host)
@@ -89,12 +91,6 @@ def _tls_context(tls: TlsConfig) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def abort(connection: pika.SelectConnection, reason: str) -> None:
-    """Drop a connection without a goodbye; its close callback follows. pika offers no public way."""
-    if not connection.is_closed:
-        connection._terminate_stream(pika.exceptions.StreamLostError(reason))
 
 
 class Backoff:
@@ -144,10 +140,12 @@ class Dialer:
         self._received_bytes = 0
         self._heard_s = 0.0
         self._closing = False
+        self._cutting = False
 
     def dial(self) -> None:
         """Try the next host; the owner is told how it went."""
         self._retry = None
+        self._cutting = False
         target = self._targets[self._attempts % len(self._targets)]
         self._attempts += 1
         self.host = target.host
@@ -160,9 +158,13 @@ class Dialer:
         )
 
     def cut(self, reason: str) -> None:
-        """Drop the connection as a network fault would."""
-        if self.connection is not None:
-            abort(self.connection, reason)
+        """Drop the connection as a network fault would, also while it opens; the owner is told.
+
+        pika offers no public way, and its `close()` of a connection that is opening fails (1.4.4).
+        """
+        if self.connection is not None and not self._cutting:
+            self._cutting = True
+            self.connection._terminate_stream(pika.exceptions.StreamLostError(reason))
 
     def close(self) -> None:
         """Say goodbye and stop dialing. `closed` once the broker has agreed, or after `cut`."""
@@ -170,8 +172,10 @@ class Dialer:
         if self._retry is not None:
             self._reactor.remove_timeout(self._retry)
             self._retry = None
-        if self.connection is not None and not self.connection.is_closing:
+        if self.connection is not None and self.connection.is_open:
             self.connection.close()
+        elif self.connection is not None and not self.connection.is_closing:
+            self.cut("closed while it was opening")
 
     @property
     def closed(self) -> bool:

@@ -77,6 +77,9 @@ def _inner(error: BaseException | None) -> BaseException | None:
     if isinstance(error, workflow.AMQPConnectionWorkflowFailed):
         last: BaseException = error.exceptions[-1]
         return last
+    if isinstance(error, workflow.AMQPConnectorPhaseErrorBase):
+        inner: BaseException = error.exception
+        return inner
     if isinstance(error, workflow.AMQPConnectorException | pika.exceptions.AMQPConnectionError):
         return next((argument for argument in error.args if isinstance(argument, BaseException)), None)
     return None

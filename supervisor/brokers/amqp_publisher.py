@@ -13,6 +13,7 @@ from typing import Protocol
 
 import pika
 import pika.channel
+import pika.exceptions
 import pika.frame
 import pika.spec
 
@@ -39,8 +40,8 @@ class PublisherOwner(Protocol):
     def confirmed(self, token: int) -> None:
         """The broker has it."""
 
-    def unpublished(self, token: int, reason: str) -> None:
-        """The broker does not have it, or nobody knows."""
+    def unpublished(self, token: int, reason: str, lost: bool) -> None:
+        """The broker does not have it; `lost`: nobody knows, it is to be published again."""
 
 
 class _Entry:
@@ -120,7 +121,7 @@ class Publisher:
         self._channel = None
         if self._blocked:
             self._on_unblocked(None, None)
-        self._lose_sent(f"the publishing connection ended: {trouble.reason}")
+        self._lose_sent(f"the publishing connection ended: {trouble.reason}", "")
         self._owner.publisher_down(trouble, retry_in_s)
 
     def _on_channel_open(self, channel: pika.channel.Channel) -> None:
@@ -135,8 +136,10 @@ class Publisher:
         self._owner.publisher_ready()
 
     def _on_channel_closed(self, channel: pika.channel.Channel, error: BaseException) -> None:
+        """One publication was refused, which is known only where the broker names its exchange; the others are lost."""
         self._channel = None
-        self._lose_sent(f"the publishing channel was closed: {explain(error).reason}")
+        refusal = str(error) if isinstance(error, pika.exceptions.ChannelClosedByBroker) else ""
+        self._lose_sent(f"the publishing channel was closed: {explain(error).reason}", refusal)
         if channel.connection.is_open:
             channel.connection.channel(on_open_callback=self._on_channel_open)
 
@@ -170,9 +173,7 @@ class Publisher:
             if entry.settled:
                 continue
             if nacked:
-                self._owner.unpublished(
-                    entry.token, "the broker could not take it (nack): queue full, or its leader lost"
-                )
+                self._settle(entry, "the broker could not take it (nack): queue full, or its leader lost")
             else:
                 self._owner.confirmed(entry.token)
 
@@ -207,15 +208,18 @@ class Publisher:
                 )
                 return
 
-    def _settle(self, entry: _Entry, reason: str) -> None:
+    def _settle(self, entry: _Entry, reason: str, lost: bool = False) -> None:
         entry.settled = True
-        self._owner.unpublished(entry.token, reason)
+        self._owner.unpublished(entry.token, reason, lost)
 
-    def _lose_sent(self, reason: str) -> None:
-        lost = [entry for entry in self._sent.values() if not entry.settled]
+    def _lose_sent(self, reason: str, refusal: str) -> None:
+        """`refusal`: the broker's words when it closed the channel because of one of these, else empty."""
+        entries = [entry for entry in self._sent.values() if not entry.settled]
         self._sent.clear()
-        for entry in lost:
-            self._settle(entry, reason)
+        blamed = {entry.token for entry in entries if f"exchange '{entry.publication.exchange}'" in refusal}
+        suspects = blamed or ({entry.token for entry in entries} if refusal else set())
+        for entry in entries:
+            self._settle(entry, reason, lost=entry.token not in suspects)
 
     def _give_up_overdue(self) -> None:
         """Deadlines rise in the order of publishing: look at the heads only."""

@@ -27,12 +27,17 @@ QUORUM: dict[str, Any] = {"x-queue-type": "quorum", "x-delivery-limit": NO_DELIV
 
 
 class QueuePlan(msgspec.Struct, frozen=True):
-    """A queue that must be there, and how to make it. `declare` False: only look for it."""
+    """A queue that must be there, and how to make it.
+
+    `declare` False: only look for it. `alone`: nobody may consume from it yet; quorum queues let exclusive consumers
+    share (3.10), so the broker's own refusal is not enough.
+    """
 
     name: str
     arguments: dict[str, Any]
     bindings: tuple[Binding, ...] = ()
     declare: bool = True
+    alone: bool = False
 
 
 def work_queue(pool: PoolConfig) -> QueuePlan:
@@ -40,7 +45,7 @@ def work_queue(pool: PoolConfig) -> QueuePlan:
     arguments = dict(pool.queue_arguments) or dict(QUORUM)
     if arguments.get("x-queue-type") == "quorum":
         arguments.setdefault("x-delivery-limit", NO_DELIVERY_LIMIT)
-    return QueuePlan(pool.queue, arguments, pool.bindings, pool.declare)
+    return QueuePlan(pool.queue, arguments, pool.bindings, pool.declare, pool.exclusive)
 
 
 def delay_queue(queue: str, delay_s: float) -> QueuePlan:
@@ -109,7 +114,14 @@ class Declarer:
         if self._missing:
             channel.queue_declare(plan.name, durable=True, arguments=plan.arguments, callback=self._bind)
         else:
-            channel.queue_declare(plan.name, passive=True, callback=lambda _ok: self._finish(None))
+            channel.queue_declare(plan.name, passive=True, callback=self._on_found)
+
+    def _on_found(self, ok: pika.frame.Method) -> None:
+        plan, _done = self._jobs[0]
+        if plan.alone and ok.method.consumer_count:
+            self._finish(Trouble(f"queue {plan.name!r} has a consumer already, and exclusive = true"))
+        else:
+            self._finish(None)
 
     def _bind(self, _ok: pika.frame.Method | None, bound: int = 0) -> None:
         plan, _done = self._jobs[0]

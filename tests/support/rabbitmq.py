@@ -45,13 +45,14 @@ def free_port() -> int:
 
 
 class RabbitNode:
-    """One node. `settings` are further lines of rabbitmq.conf."""
+    """One node. `settings` are further lines of rabbitmq.conf, `rabbit` terms for it in advanced.config."""
 
-    def __init__(self, folder: Path, settings: str = "") -> None:
+    def __init__(self, folder: Path, settings: str = "", rabbit: str = "") -> None:
         self.folder = folder
         self.port = free_port()
         self._name = f"preforkd{self.port}@localhost"
         self._cookie = "PREFORKDTESTS"
+        (folder / "advanced.config").write_text(f"[{{rabbit, [{rabbit}]}}].\n")
         self._env = self._environment(settings)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -76,7 +77,9 @@ class RabbitNode:
 
     def stop_signal(self) -> None:
         """SIGSTOP: connections stay open and nothing answers, as with a hung host."""
-        self._processes["node"].send_signal(signal.SIGSTOP)
+        process = self._processes["node"]
+        process.send_signal(signal.SIGSTOP)
+        eventually(lambda: _all_threads_stopped(process.pid), "RabbitMQ is stopped")
 
     def cont(self) -> None:
         """SIGCONT after `stop_signal`."""
@@ -115,11 +118,12 @@ class RabbitNode:
 
     def connection_names(self) -> set[str]:
         """The `connection_name` that every client gave itself."""
-        listed = self.call(
-            '[element(3, lists:keyfind(<<"connection_name">>, 1, proplists:get_value(client_properties, I)))'
-            " || I <- rabbit_networking:connection_info_all([client_properties])]."
+        names = self.call(
+            'lists:flatten(lists:join("|", [binary_to_list(Name) ||'
+            " I <- rabbit_networking:connection_info_all([client_properties]),"
+            ' {_, _, Name} <- [lists:keyfind(<<"connection_name">>, 1, proplists:get_value(client_properties, I))]]))'
         )
-        return set(listed.replace('<<"', "").replace('">>', "").strip("[]").split(",")) - {""}
+        return set(names.strip('"').split("|")) - {"", "[]"}
 
     def channels(self) -> int:
         """How many channels are open."""
@@ -128,6 +132,15 @@ class RabbitNode:
     def close_all_connections(self) -> None:
         """What an operator does before an upgrade: the broker closes every connection."""
         self.call('[rabbit_networking:close_connection(C, "closed by a test") || C <- rabbit_networking:connections()]')
+
+    def close_connections_named(self, name: str) -> None:
+        """Close the connections of clients that call themselves so."""
+        self.call(
+            f'[rabbit_networking:close_connection(proplists:get_value(pid, I), "closed by a test")'
+            " || I <- rabbit_networking:connection_info_all([pid, client_properties]),"
+            f' lists:keyfind(<<"connection_name">>, 1, proplists:get_value(client_properties, I))'
+            f' =:= {{<<"connection_name">>, longstr, <<"{name}">>}}]'
+        )
 
     def set_memory_alarm(self) -> None:
         """Publishers are blocked from now on."""
@@ -231,11 +244,16 @@ class RabbitNode:
         process.wait(timeout=20)
 
 
+def _all_threads_stopped(pid: int) -> bool:
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat[stat.rindex(")") + 2] == "T" for stat in stats)
+
+
 @contextmanager
-def running_node(folder: Path, settings: str = "") -> Iterator[RabbitNode]:
+def running_node(folder: Path, settings: str = "", rabbit: str = "") -> Iterator[RabbitNode]:
     """A started node that is gone at the end, whatever happens in between."""
     require_rabbitmq()
-    node = RabbitNode(folder, settings)
+    node = RabbitNode(folder, settings, rabbit)
     try:
         node.start()
         yield node
