@@ -73,6 +73,17 @@ def _stat(pid: int) -> list[bytes]:
     return []
 
 
+def is_zombie(pid: int) -> bool:
+    """Whether a process has ended and only waits to be reaped (state Z or X, field 3 of /proc/PID/stat).
+
+    Where pid 1 reaps nothing (many containers) an ended daemon stays like that for good.
+    """
+    with suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return stat[stat.rindex(b")") + 2 : stat.rindex(b")") + 3] in (b"Z", b"X")
+    return False
+
+
 def boot_id() -> str:
     """The kernel's random name for this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -29,7 +29,7 @@ def describe(delivery: Delivery) -> str:
     properties = msgspec.structs.asdict(delivery.properties)
     lines = [f"{name}: {value}" for name, value in properties.items() if value is not None and name != "headers"]
     headers = delivery.properties.headers or {}
-    lines += [f"  {name}: {value}" for name, value in sorted(headers.items()) if name != _STACK]
+    lines += [f"  {name}: {_indented(value)}" for name, value in sorted(headers.items()) if name != _STACK]
     stack = headers.get(_STACK)
     return "\n".join([*lines, "stack:", str(stack).rstrip()] if stack else lines)
 
@@ -38,7 +38,7 @@ def body_text(body: bytes) -> str:
     """The beginning of the body: as text where it is UTF-8, else in hexadecimal."""
     beginning = body[:_PREVIEW_BYTES]
     more = f"\n… {len(body) - len(beginning)} more byte(s)" if len(body) > len(beginning) else ""
-    return f"body: {len(body)} byte(s)\n{_as_text(beginning)}{more}"
+    return f"body: {len(body)} byte(s)\n{_as_text(beginning, cut=bool(more))}{more}"
 
 
 def as_json_object(delivery: Delivery) -> dict[str, Any]:
@@ -61,6 +61,10 @@ def _diagnosis(delivery: Delivery) -> dict[str, Any]:
     return {name.removeprefix(PREFIX): value for name, value in headers.items() if name.startswith(PREFIX)}
 
 
+def _indented(value: Any) -> str:
+    return str(value).replace("\n", "\n    ")
+
+
 def _plain(value: Any) -> Any:
     """What AMQP tables hold, as JSON can hold it."""
     if isinstance(value, dict):
@@ -72,10 +76,10 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
-def _as_text(beginning: bytes) -> str:
+def _as_text(beginning: bytes, cut: bool) -> str:
     try:
         return beginning.decode()
     except UnicodeDecodeError as error:
-        if error.start > len(beginning) - 4:  # only its last character was cut in two
+        if cut and error.start > len(beginning) - 4:  # only its last character was cut in two
             return beginning[: error.start].decode()
         return beginning.hex(" ", 4)

@@ -42,19 +42,19 @@ def exits_command(
     invocation: Invocation, pool: str | None, cause: str | None, as_json: bool, follow: bool, count: int
 ) -> int:
     """Show the last exits of workers, forkservers and consumers, oldest first."""
-    tail = HistoryTail(invocation.state_dir)
-    records = wanted(chain(tail.rotated(), tail.new()), pool, cause)
-    last = list(deque(records, maxlen=count or None))
-    if as_json:
-        _print_json(last)
-    elif last:
-        print_table(_COLUMNS, map(_row, last))
-    else:
-        print_line(f"no such exits on record in {invocation.state_dir}")
-    while follow:
-        time.sleep(_FOLLOW_S)
-        fresh = list(wanted(tail.new(), pool, cause))
-        _print_json(fresh) if as_json else _print_lines(fresh)
+    with HistoryTail(invocation.state_dir) as tail:
+        records = wanted(chain(tail.rotated(), tail.new()), pool, cause)
+        last = list(deque(records, maxlen=count or None))
+        if as_json:
+            _print_json(last)
+        elif last:
+            print_table(_COLUMNS, map(_row, last))
+        else:
+            print_line(f"no such exits on record in {invocation.state_dir}")
+        while follow:
+            time.sleep(_FOLLOW_S)
+            fresh = list(wanted(tail.new(), pool, cause))
+            _print_json(fresh) if as_json else _print_lines(fresh)
     return 0
 
 
@@ -81,9 +81,20 @@ class HistoryTail:
         yield from _records(self._file)
         if self._renamed(self._file):
             yield from _records(self._file)  # what came between our reading and the rotation
+            self.close()
+            yield from self.new()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
             self._file.close()
             self._file = None
-            yield from self.new()
+
+    def __enter__(self) -> HistoryTail:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def _renamed(self, file: BufferedReader) -> bool:
         try:

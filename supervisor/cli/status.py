@@ -53,10 +53,10 @@ def print_status(status: Facts) -> None:
 
 def print_exits(tally: list[dict[str, Any]]) -> None:
     """Print the tally of exits: cause by status, with counts."""
+    print_line()
     if not tally:
-        print_line("\nno exits on record")
+        print_line("no exits on record")
         return
-    click.echo()
     columns = ("POOL", "KIND", "CAUSE", "STATUS", ">COUNT")
     print_table(columns, ((e["pool"], e["kind"], e["cause"], ended_with(e), e["count"]) for e in tally))
 

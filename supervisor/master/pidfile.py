@@ -27,8 +27,8 @@ class Holder(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Whether that very process is there."""
-        return posix.start_ticks(self.pid) == self.start_ticks
+        """Whether that very process is there, and not just waiting to be reaped."""
+        return posix.start_ticks(self.pid) == self.start_ticks and not posix.is_zombie(self.pid)
 
 
 class LockFile:

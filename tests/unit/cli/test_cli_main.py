@@ -1,0 +1,192 @@
+"""From argv to exit code: usage, errors for users, bugs, and the other project named supervisor."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from supervisor import __version__
+from supervisor.cli import DEBUG_VARIABLE, main, preforkd
+from supervisor.cli.duration import SECONDS
+from supervisor.cli.publish import Header, publications, repeated
+from supervisor.errors import ConfigError, PreforkdError, Problem
+from supervisor.message import Properties
+
+
+@pytest.fixture
+def raising(monkeypatch: pytest.MonkeyPatch) -> dict[str, BaseException]:
+    """A command `raise` that raises what the test puts into the dictionary."""
+    what: dict[str, BaseException] = {}
+
+    @click.command("raise")
+    def command() -> None:
+        raise what["error"]
+
+    monkeypatch.setitem(preforkd.commands, "raise", command)
+    monkeypatch.delenv(DEBUG_VARIABLE, raising=False)
+    return what
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+
+    listed = capsys.readouterr().out
+    for name in (
+        "run",
+        "start",
+        "stop",
+        "restart",
+        "status",
+        "exits",
+        "publish",
+        "dead",
+        "completion",
+        "init",
+        "check",
+    ):
+        assert f"\n  {name} " in listed
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"preforkd {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["no-such-command"],
+        ["status", "--no-such-option"],
+        ["publish"],
+        ["publish", "q", "--header", "novalue"],
+        ["publish", "q", "--files"],
+        ["stop", "--timeout", "soon"],
+        ["dead", "retry", "q"],
+        ["dead", "retry", "q", "id", "--all"],
+        ["exits", "--cause", "boredom"],
+        ["completion", "tcsh"],
+    ],
+)
+def test_wrong_usage_is_status_2_and_no_traceback(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+
+    errors = capsys.readouterr().err
+    assert "Usage: preforkd" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(PreforkdError("no way"), 1), (ConfigError("a.toml", [Problem("log.level", "loud", "no way")]), 78)],
+)
+def test_an_error_is_one_sentence_and_its_exit_code(
+    error: PreforkdError, status: int, raising: dict[str, BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising["error"] = error
+
+    assert main(["raise"]) == status
+
+    assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_a_bug_is_one_sentence_too(raising: dict[str, BaseException], capsys: pytest.CaptureFixture[str]) -> None:
+    raising["error"] = ZeroDivisionError("by zero")
+
+    assert main(["raise"]) == 1
+
+    assert "this is a bug in preforkd (ZeroDivisionError: by zero); PREFORKD_DEBUG=1" in capsys.readouterr().err
+
+
+def test_the_debug_variable_shows_where(raising: dict[str, BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    raising["error"] = ZeroDivisionError("by zero")
+    monkeypatch.setenv(DEBUG_VARIABLE, "1")
+
+    with pytest.raises(PreforkdError) as caught:
+        main(["raise"])
+
+    assert isinstance(caught.value.__context__, ZeroDivisionError)
+
+
+def test_an_interrupt_is_130(raising: dict[str, BaseException], capsys: pytest.CaptureFixture[str]) -> None:
+    raising["error"] = KeyboardInterrupt()
+
+    assert main(["raise"]) == 130
+    assert capsys.readouterr().err.strip() == "interrupted"
+
+
+def test_the_other_project_named_supervisor_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "supervisor-4.2.5.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: supervisor\nVersion: 4.2.5\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+
+    assert main(["--version"]) == 1
+
+    said = capsys.readouterr().err
+    assert "supervisor` 4.2.5 (supervisord) is installed" in said
+    assert "pip uninstall supervisor" in said
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_name_the_command(shell: str) -> None:
+    done = CliRunner().invoke(preforkd, ["completion", shell])
+
+    assert done.exit_code == 0
+    assert "_PREFORKD_COMPLETE" in done.output
+    assert "preforkd" in done.output
+
+
+# ---- arguments ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30.0), ("1m30s", 90.0), ("2.5", 2.5), ("0", 0.0), (5.0, 5.0)])
+def test_durations_are_read_as_in_the_configuration(text: object, seconds: float) -> None:
+    assert SECONDS.convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf", "3 parsecs", ""])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        SECONDS.convert(text, None, None)
+
+
+def test_a_header_is_split_at_its_first_equals_sign() -> None:
+    assert Header().convert("filter=a=b", None, None) == ("filter", "a=b")
+    assert Header().convert("empty=", None, None) == ("empty", "")
+
+
+@pytest.mark.parametrize("text", ["novalue", "=value", ""])
+def test_a_header_without_a_name_or_value_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        Header().convert(text, None, None)
+
+
+# ---- publications ---------------------------------------------------------------------------------------------------
+
+
+def test_ids_count_behind_their_prefix_over_all_repetitions() -> None:
+    made = list(publications("q", repeated(iter([b"a", b"b"]), 2), Properties(content_type="t"), "x-"))
+
+    assert [(p.properties.message_id, p.body) for p in made] == [
+        ("x-0", b"a"),
+        ("x-1", b"b"),
+        ("x-2", b"a"),
+        ("x-3", b"b"),
+    ]
+    assert {(p.exchange, p.routing_key, p.properties.content_type) for p in made} == {("", "q", "t")}
+
+
+def test_publications_are_made_one_at_a_time() -> None:
+    def endless() -> object:
+        while True:
+            yield b"x"
+
+    made = publications("q", repeated(iter(endless()), 1), Properties(), None)  # type: ignore[call-overload]
+
+    assert next(made).properties.message_id != next(made).properties.message_id
