@@ -1,7 +1,7 @@
 """The master's loop. PROCESS: owns all other processes; nothing else does.
 
-`run()` is for ever, `turn()` is one pass: wait, obey, bury the dead, judge, start what is due, tell. It must never
-block, and never touch broker, ledger or user code: whatever goes wrong there must find somebody still able to act.
+`run()` is for ever, `turn()` is one pass: wait, obey, bury the dead, judge, announce, start what is due, tell. It must
+never block, and never touch broker, ledger or user code: whatever goes wrong there must find somebody able to act.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from supervisor.master import status
 from supervisor.master.burial import Undertaker
 from supervisor.master.children import Children, Kind, Seat
 from supervisor.master.deadlines import Deadlines
-from supervisor.master.deadman import STALE_S, Deadman
+from supervisor.master.deadman import Deadman
 from supervisor.master.deaths import Registrar
 from supervisor.master.history import SAVE_S, History
 from supervisor.master.limits import Limits
@@ -47,7 +47,7 @@ _FAR_S = 3600.0
 class Master:
     """One daemon. Made once the locks are held; raises StateError when state cannot be used."""
 
-    def __init__(self, config: Config, on_ready: Callable[[], None] | None, stale_s: float = STALE_S) -> None:
+    def __init__(self, config: Config, on_ready: Callable[[], None] | None, stale_s: float) -> None:
         now_s = monotonic_s()
         self._config = config
         self._on_ready = on_ready
@@ -94,8 +94,8 @@ class Master:
         self._bury_the_dead()
         self._judge()
         self._follow_foreigners()
-        self._start_what_is_due()
         self._announce()
+        self._start_what_is_due()
         self._proceed_with_stop()
         self._tell()
 

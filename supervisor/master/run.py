@@ -13,19 +13,26 @@ from setproctitle import setproctitle
 from supervisor import posix
 from supervisor.config.schema import Config
 from supervisor.errors import PreforkdError
+from supervisor.master.deadman import STALE_S
 from supervisor.master.loop import Master
 from supervisor.master.pidfile import PID_FILE, STATE_LOCK, LockFile
 from supervisor.master.privileges import account, become, prepare_directory
 
 
-def run_daemon(config: Config, on_ready: Callable[[], None] | None, on_failed: Callable[[str], None]) -> int:
+def run_daemon(
+    config: Config,
+    on_ready: Callable[[], None] | None,
+    on_failed: Callable[[str], None],
+    stale_s: float = STALE_S,
+) -> int:
     """Be the daemon until it is stopped; the exit status (78: a handler cannot boot, 1: other failures).
 
     `on_ready()` is called once every pool has its workers and consumes; `on_failed(reason)` when that never came, after
-    everything has been taken down again. Logging is configured by the caller.
+    everything has been taken down again. Logging is configured by the caller. `stale_s`: how long a forkserver or
+    consumer may stand still, in seconds.
     """
     try:
-        failure, status = _serve(config, on_ready)
+        failure, status = _serve(config, on_ready, stale_s)
     except PreforkdError as error:
         failure, status = str(error), error.exit_code
     if failure:
@@ -33,7 +40,7 @@ def run_daemon(config: Config, on_ready: Callable[[], None] | None, on_failed: C
     return status
 
 
-def _serve(config: Config, on_ready: Callable[[], None] | None) -> tuple[str, int]:
+def _serve(config: Config, on_ready: Callable[[], None] | None, stale_s: float) -> tuple[str, int]:
     setproctitle("preforkd: master")
     state_dir, runtime_dir = Path(config.daemon.state_dir), Path(config.daemon.runtime_dir)
     target = account(config.daemon)
@@ -45,15 +52,15 @@ def _serve(config: Config, on_ready: Callable[[], None] | None) -> tuple[str, in
     try:
         pid_file = LockFile(runtime_dir / PID_FILE, f"the runtime directory {runtime_dir}")
         try:
-            return _supervise(config, on_ready)
+            return _supervise(config, on_ready, stale_s)
         finally:
             pid_file.release(remove=True)
     finally:
         state_lock.release(remove=False)
 
 
-def _supervise(config: Config, on_ready: Callable[[], None] | None) -> tuple[str, int]:
+def _supervise(config: Config, on_ready: Callable[[], None] | None, stale_s: float) -> tuple[str, int]:
     posix.become_subreaper()
-    master = Master(config, on_ready)
+    master = Master(config, on_ready, stale_s)
     status = master.run()
     return (master.failure[0] if master.failure else "", status)

@@ -14,6 +14,12 @@ from supervisor.scoreboard.words import Intent
 
 _SERVICES = (Kind.FORKSERVER, Kind.CONSUMER)
 
+_TOLD_TO_QUIT = {
+    Phase.LEAVING: (Kind.FORKSERVER,),
+    Phase.KILLING: (Kind.FORKSERVER,),  # again: a stop with `now` has left LEAVING out
+    Phase.QUITTING: (Kind.CONSUMER,),
+}
+
 
 class Stopping:
     """A stop under way. `proceed` in every turn; over when `stop.phase` is GONE."""
@@ -29,10 +35,8 @@ class Stopping:
     def proceed(self, now_s: float) -> None:
         """Go on as far as possible now."""
         while self.stop.advance(self._facts(), now_s):
-            if self.stop.phase is Phase.QUITTING:
-                self._quit(Kind.CONSUMER)
-            if self.stop.phase is Phase.LEAVING:
-                self._quit(Kind.FORKSERVER)
+            for kind in _TOLD_TO_QUIT.get(self.stop.phase, ()):
+                self._quit(kind)
         self._act()
 
     def report(self, now_s: float) -> dict[str, Any]:

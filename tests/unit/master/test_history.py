@@ -60,6 +60,7 @@ def test_the_tally_outlives_the_daemon(tmp_path: Path) -> None:
     first.close()
     second = History(tmp_path)
     second.add(record(3))
+    second.flush()
     assert second.counts() == [
         {"pool": "email", "kind": "worker", "cause": "crash", "status": 70, "signal": None, "count": 2},
         {"pool": "email", "kind": "worker", "cause": "timeout", "status": 70, "signal": None, "count": 1},

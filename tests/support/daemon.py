@@ -1,0 +1,201 @@
+"""A whole daemon as a test drives it: its own state, the embedded queue, real processes; it leaves nothing behind.
+
+Everything it started carries a mark in its environment, by which it is found and ended when the test is over, whatever
+the test did to the master. After a failure the log and the exits are printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from supervisor.brokers import open_admin
+from supervisor.config.schema import BrokerConfig
+from supervisor.control.client import ControlClient
+from supervisor.errors import ControlError
+from supervisor.message import Properties, Publication
+from supervisor.posix import executes
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+_MARK = "PREFORKD_TEST_MARK"
+
+Exit = dict[str, Any]
+
+
+class Daemon:
+    """One state directory and the daemons that run on it, one after another.
+
+    `settings` are lines of `[pools.email]`, `daemon` lines of `[daemon]`.
+    """
+
+    def __init__(self, directory: Path, settings: str, daemon: str = "") -> None:
+        self.directory = directory
+        self.state_dir, self.runtime_dir = directory / "state", directory / "run"
+        self.log_path = directory / "log"
+        self.config_path = directory / "preforkd.toml"
+        self.marks = directory / "marks"
+        self.marks.mkdir()
+        self.configure(settings, daemon)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def configure(self, settings: str, daemon: str = "") -> None:
+        """Write the configuration; it counts from the next start on."""
+        self.config_path.write_text(
+            f'[daemon]\nstate_dir = "{self.state_dir}"\nruntime_dir = "{self.runtime_dir}"\n{daemon}\n'
+            f'[log]\nlevel = "debug"\n'
+            f'[pools.email]\nqueue = "email"\nhandler = "daemon_handlers:run"\npath = ["{Path(__file__).parent}"]\n'
+            f'{settings}\n[pools.email.environment]\nMARKS = "{self.marks}"\n'
+        )
+
+    # ---- life -----------------------------------------------------------------------------------------------------
+
+    def start(self, ready: bool = True, stale_s: float | None = None, prefix: str = "") -> None:
+        """Start a daemon; wait until it is ready.
+
+        `stale_s`: with a dead-man of this patience, in seconds; `prefix`: shell code that ends in `exec `.
+        """
+        command = [sys.executable, "-m", "supervisor", "--config", str(self.config_path), "run"]
+        if stale_s is not None:
+            command = [sys.executable, "-m", "tests.support.impatient_daemon", str(self.config_path), str(stale_s)]
+        if prefix:
+            command = ["sh", "-c", prefix + shlex.join(command)]
+        environment = {**os.environ, _MARK: str(self.directory), "SPT_NOENV": "1"}
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        if ready:
+            eventually(self.is_ready, "the daemon is ready")
+
+    def is_ready(self) -> bool:
+        """Whether it runs, with everything up. Fails at once when it has ended."""
+        assert self.process is not None
+        assert self.process.poll() is None, f"the daemon ended with status {self.process.returncode}"
+        with suppress(ControlError):
+            return bool(self.status()["state"] == "running")
+        return False
+
+    def stop(self, signum: int = signal.SIGTERM) -> int:
+        """Stop it; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(signum)
+        return self.wait()
+
+    def kill(self) -> None:
+        """kill -9 of the master alone."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def wait(self, timeout_s: float = 30.0) -> int:
+        """Wait for its end; its exit status."""
+        assert self.process is not None
+        return self.process.wait(timeout_s)
+
+    def processes(self) -> list[int]:
+        """Everything that was started by a daemon here and still executes."""
+        mark = f"{_MARK}={self.directory}".encode()
+        return [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdecimal() and executes(int(entry.name)) and mark in _environment(entry)
+        ]
+
+    def clean_up(self) -> None:
+        """End everything that is left."""
+        for _ in range(100):
+            left = self.processes()
+            if not left:
+                break
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    # ---- work -----------------------------------------------------------------------------------------------------
+
+    def send(self, do: str, *arguments: Any, message_id: str = "") -> None:
+        """Send a message to daemon_handlers:run."""
+        body = json.dumps({"do": do, "arguments": arguments}).encode()
+        properties = Properties(message_id=message_id or do)
+        with open_admin(BrokerConfig(), str(self.state_dir)) as admin:
+            report = admin.publish([Publication("", "email", properties, body)], 10, lambda total: None)
+        assert report.sent == 1, report
+
+    def marked(self, name: str) -> list[str]:
+        """What handlers have written to a mark file, line by line."""
+        path = self.marks / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    # ---- what can be seen -----------------------------------------------------------------------------------------
+
+    def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        """The daemon's answer to a request."""
+        with ControlClient(self.runtime_dir) as client:
+            return client.ask(verb, **arguments)
+
+    def status(self) -> dict[str, Any]:
+        """The status object."""
+        return self.ask("status")
+
+    def pool(self) -> dict[str, Any]:
+        """The status of the only pool."""
+        pool: dict[str, Any] = self.status()["pools"]["email"]
+        return pool
+
+    def worker(self, slot: int = 0) -> dict[str, Any]:
+        """The status of one worker."""
+        worker: dict[str, Any] = self.pool()["workers"][slot]
+        return worker
+
+    def exits(self, **facts: Any) -> list[Exit]:
+        """The exit records in which these fields have these values."""
+        path = self.state_dir / "exits.jsonl"
+        records = [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+        return [record for record in records if facts.items() <= record.items()]
+
+    def exit(self, **facts: Any) -> Exit:
+        """The one exit record with these values, as soon as it is there."""
+        found = eventually(lambda: self.exits(**facts), f"an exit with {facts}")
+        assert len(found) == 1, found
+        return found[0]
+
+    def events(self, event: str, **facts: Any) -> list[dict[str, Any]]:
+        """The log lines of an event in which these fields have these values."""
+        lines = [json.loads(line) for line in self.log_path.read_bytes().splitlines() if line.startswith(b"{")]
+        return [line for line in lines if line["event"] == event and facts.items() <= line.items()]
+
+    def has(self, event: str, **facts: Any) -> Callable[[], bool]:
+        """Whether the log has such a line; for `eventually`."""
+        return lambda: bool(self.events(event, **facts))
+
+
+@contextmanager
+def daemon(directory: Path, settings: str = "workers = 1", daemon: str = "", start: bool = True) -> Iterator[Daemon]:
+    """A daemon for a test; evidence is printed when the test fails, and nothing is left."""
+    under_test = Daemon(directory, settings, daemon)
+    try:
+        if start:
+            under_test.start()
+        yield under_test
+    except BaseException:
+        print(under_test.log_path.read_text() if under_test.log_path.exists() else "no log")  # noqa: T201
+        raise
+    finally:
+        under_test.clean_up()
+
+
+def _environment(entry: Path) -> bytes:
+    try:
+        return (entry / "environ").read_bytes()
+    except OSError:
+        return b""

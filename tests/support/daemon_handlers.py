@@ -1,0 +1,115 @@
+"""The handler of daemons under test: does what the message says, and leaves marks by which the test sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import supervisor
+from supervisor import Message
+
+
+def mark(name: str, line: object) -> None:
+    """Write a line that the test can wait for."""
+    with (Path(os.environ["MARKS"]) / name).open("a") as marks:
+        marks.write(f"{line}\n")
+
+
+def run(message: Message) -> None:
+    """Do what `do` says."""
+    order = json.loads(message.body)
+    mark("begun", f"{message.id} {message.attempt} {os.getpid()}")
+    _DEEDS[order["do"]](*order["arguments"])
+    mark("done", message.id)
+
+
+def refuse_to_boot() -> None:
+    """An `init` that fails."""
+    raise RuntimeError("no database here")
+
+
+def _leave(status: int) -> None:
+    sys.exit(status)
+
+
+def _leave_hard(status: int) -> None:
+    os._exit(status)
+
+
+def _kill(signum: int) -> None:
+    os.kill(os.getpid(), signum)
+
+
+def _become(*command: str) -> None:
+    os.execvp(command[0], command)
+
+
+def _until(name: str) -> None:
+    while not (Path(os.environ["MARKS"]) / name).exists():
+        time.sleep(0.01)
+
+
+def _hang_in_c() -> None:
+    sum(range(10**12))  # one call into C that keeps the interpreter and looks at no signal
+
+
+def _ignore_the_timer() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    time.sleep(1000)
+
+
+def _until_untimed(name: str) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    _until(name)
+
+
+def _eat(mebibytes: int) -> None:
+    block = bytearray(mebibytes << 20)
+    for index in range(0, len(block), 4096):
+        block[index] = 1
+    time.sleep(1000)
+
+
+def _spawn_group_and_die() -> None:
+    child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    supervisor.record_group(child.pid)
+    mark("spawned", child.pid)
+    os._exit(9)
+
+
+def _daemonize() -> None:
+    """Leave a grandchild in a session of its own, whose parent is gone."""
+    subprocess.run(["sh", "-c", f"setsid sleep 1000 & echo $! >> {os.environ['MARKS']}/spawned"], check=True)
+
+
+def _daemonize_and_die() -> None:
+    _daemonize()
+    os._exit(9)
+
+
+def _nothing() -> None:
+    pass
+
+
+_DEEDS: dict[str, Any] = {
+    "nothing": _nothing,
+    "leave": _leave,
+    "leave_hard": _leave_hard,
+    "kill": _kill,
+    "become": _become,
+    "until": _until,
+    "until_untimed": _until_untimed,
+    "sleep": time.sleep,
+    "hang_in_c": _hang_in_c,
+    "ignore_the_timer": _ignore_the_timer,
+    "eat": _eat,
+    "daemonize": _daemonize,
+    "daemonize_and_die": _daemonize_and_die,
+    "spawn_group_and_die": _spawn_group_and_die,
+}

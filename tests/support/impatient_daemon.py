@@ -1,0 +1,14 @@
+"""`python -m tests.support.impatient_daemon CONFIG SECONDS`: a daemon whose dead-man waits only so long."""
+
+from __future__ import annotations
+
+import sys
+
+from supervisor import logs
+from supervisor.config.load import load
+from supervisor.master.run import run_daemon
+
+if __name__ == "__main__":
+    config = load(sys.argv[1])
+    logs.configure(config.log, "master")
+    sys.exit(run_daemon(config, None, print, float(sys.argv[2])))
