@@ -23,7 +23,7 @@ class Recycling:
     def __init__(
         self, pool: PoolConfig, born_s: float, memory_bytes: Callable[[int], int], dice: Callable[[], float]
     ) -> None:
-        self._messages = _blurred(pool.max_messages, dice)
+        self._messages = max(1, round(_blurred(pool.max_messages, dice))) if pool.max_messages else math.inf
         self._leave_at_s = born_s + _blurred(pool.max_age_s, dice)
         self._memory = pool.max_memory_bytes
         self._memory_bytes = memory_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+from supervisor.clock import monotonic_s
 from supervisor.link.frames import Outcome
 from supervisor.message import Properties
 from supervisor.scoreboard.words import LeavingReason, LimitSource, OutcomeKind
@@ -31,6 +32,15 @@ def test_a_handler_that_cleans_up_and_returns_after_the_soft_limit_is_done(make_
     _, link = boot(master)
     assert link.outcome_of(run_frame(1, "spin", swallow="return")).kind == OutcomeKind.DONE
     assert link.outcome_of(run_frame(2, "done")).kind == OutcomeKind.DONE, "no limit is left over"
+
+
+def test_a_limit_ends_with_its_run(make_master: MakeMaster) -> None:
+    master = make_master(timeout_s=0.3)
+    _, link = boot(master)
+    link.outcome_of(run_frame(1, "done"))
+    over_s = monotonic_s() + 0.4
+    eventually(lambda: monotonic_s() > over_s, "the first run's limit would be over")
+    assert link.outcome_of(run_frame(2, "done")).kind == OutcomeKind.DONE
 
 
 def test_the_hard_limit_ends_the_worker_with_124_and_leaves_the_stack(make_master: MakeMaster) -> None:

@@ -46,6 +46,14 @@ def test_it_leaves_after_its_messages() -> None:
     assert worker.due(BORN_S) == LeavingReason.MESSAGES
 
 
+@pytest.mark.parametrize("dice", [0.0, EVEN, 0.999_999])
+def test_one_message_means_one(dice: float) -> None:
+    worker = recycling(dice=dice, max_messages=1)
+    assert worker.due(BORN_S) is None
+    worker.handled = 1
+    assert worker.due(BORN_S) == LeavingReason.MESSAGES
+
+
 def test_it_leaves_when_it_is_too_old_idle_or_not() -> None:
     worker = recycling(max_age_s=100.0)
     assert worker.age_left_s(BORN_S + 40) == 60.0
