@@ -1,0 +1,71 @@
+"""All that can happen in a modelled world around the settlement: a table, and the ways to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from tests.support.settlement_parts import Copy, Event, SlotModel
+from tests.support.settlement_world import World
+
+
+def possible(world: World, faults: bool = True) -> Iterator[Event]:
+    """All that can happen now, with or without faults."""
+    for name, (things, fault, _action) in _EVENTS.items():
+        if not fault or (faults and world.faults):
+            yield from (Event(name, what) for what in things(world))
+
+
+def happen(world: World, event: Event) -> int:
+    """Let it happen; where the consumer hears of it, with its turn, whose number of steps is returned."""
+    _things, fault, action = _EVENTS[event.name]
+    world.faults -= fault
+    if not action(world, event.what):
+        return 0
+    world.heard += 1
+    return world.turn(event.crash_after) if world.heard >= world.laws.together else 0
+
+
+def _slots(test: Callable[[SlotModel], object]) -> Callable[[World], list[int]]:
+    return lambda world: [number for number, slot in enumerate(world.slots) if test(slot)]
+
+
+def _kinds(found: list[Copy]) -> list[int]:
+    """The first of each kind: equal copies have equal futures."""
+    return [found.index(one) for one in dict.fromkeys(found)]
+
+
+def _flights(accepted: bool) -> Callable[[World], list[int]]:
+    return lambda world: [number for number, flight in enumerate(world.flights) if flight.accepted is accepted]
+
+
+_EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World, int], bool]]] = {
+    "settle": (lambda world: range(world.heard > 0), False, World.settle),
+    "verdict": (_slots(lambda slot: slot.verdicts), False, World.verdict),
+    "respawn": (_slots(lambda slot: not slot.alive), False, World.respawn),
+    "hello": (_slots(lambda slot: slot.may_greet), False, World.hello),
+    "resume": (lambda world: range(world.paused), False, World.resume),
+    "deliver": (lambda world: [] if world.paused else _kinds(world.ready), False, World.deliver),
+    "start": (_slots(lambda slot: slot.held and not slot.running), False, World.start),
+    "finish": (_slots(lambda slot: slot.may_finish), False, World.finish),
+    "hear": (_slots(lambda slot: slot.linked and len(slot.ring) > slot.taken), False, World.hear),
+    "accept": (_flights(False), False, World.accept),
+    "confirm": (_flights(True), False, World.confirm),
+    "come_due": (lambda world: _kinds(world.delayed), False, World.come_due),
+    "time": (lambda world: range(len(world.timers)), False, World.time),
+    "fail": (_slots(lambda slot: slot.may_finish), True, World.fail),
+    "return": (_slots(lambda slot: slot.linked and slot.held), True, World.return_),
+    "unlink": (_slots(lambda slot: slot.linked), True, World.unlink),
+    "worker_death": (_slots(lambda slot: slot.alive), True, World.worker_death),
+    "refuse": (_flights(False), True, World.refuse),
+    "lose": (lambda world: range(len(world.flights)), True, World.lose),
+    "disconnect": (lambda world: [0], True, World.disconnect),
+    "pause": (lambda world: range(not world.paused), True, World.pause),
+    "retry_dead": (lambda world: _kinds(world.dead), True, World.retry_dead),
+    "consumer_death": (
+        lambda world: range(1 + any(slot.verdicts for slot in world.slots)),
+        True,
+        World.consumer_death,
+    ),
+}
+"""What can happen: to which things, whether it is a fault (their number is limited), and how. Rest comes by taking the
+first possible event without fault again and again."""

@@ -1,0 +1,130 @@
+"""What a modelled world around the settlement is made of. Data only."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import NamedTuple
+
+from supervisor.brokers.base import Delivery, Outgoing
+from supervisor.consumer import copies
+from supervisor.consumer.entries import Failure
+from supervisor.link.frames import RunId
+from supervisor.message import Properties, Publication
+from supervisor.scoreboard.words import OutcomeKind
+
+QUEUE = "q"
+AUDIT_QUEUE = "audit"
+DEATH = Failure("killed", "its worker was killed")
+LOST = Failure("lost", "its worker died")
+FAILED = Failure("failed", "the handler raised")
+
+
+def audit(run: RunId) -> Publication:
+    """What the handler of a run publishes."""
+    return Publication("", AUDIT_QUEUE, Properties(), repr(run).encode())
+
+
+class Broken(AssertionError):
+    """An invariant does not hold in this world."""
+
+
+class Laws(NamedTuple):
+    """What a world is like. `bodies`: one message each; `ids`: whether they have one."""
+
+    bodies: tuple[bytes, ...] = (b"a", b"b")
+    ids: bool = True
+    workers: int = 2
+    room: int = 2  # messages a worker may have at once
+    publishes: bool = False  # handlers publish before they are done
+    on_crash: str = "retry"
+    max_attempts: int = 2
+    faults: int = 2
+    together: int = 1  # events that one turn may hear of
+
+
+class Event(NamedTuple):
+    """One thing that can happen, with what it happens to. `crash_after`: steps of its turn before the consumer dies."""
+
+    name: str
+    what: int = 0
+    crash_after: int | None = None
+
+
+class Copy(NamedTuple):
+    """A message as the broker has it."""
+
+    body: bytes
+    id: str | None
+    headers: tuple[tuple[str, object], ...] = ()
+    redelivered: bool = False
+
+    @classmethod
+    def of(cls, outgoing: Outgoing) -> Copy:
+        """What the broker has once it has taken a publication."""
+        headers = (outgoing.properties.headers or {}).items()
+        kept = tuple((name, value) for name, value in headers if name in (copies.QUEUE, copies.ROUND, copies.ATTEMPT))
+        return cls(outgoing.body, outgoing.properties.message_id, kept)
+
+    def delivered(self, epoch: int, tag: int) -> Delivery:
+        """It comes from the queue."""
+        properties = Properties(headers=dict(self.headers) or None, message_id=self.id)
+        return Delivery(epoch, tag, "", QUEUE, self.redelivered, properties, self.body)
+
+
+class Flight(NamedTuple):
+    """A publication under way; `accepted`: the broker has it, its confirm is under way."""
+
+    outgoing: Outgoing
+    accepted: bool = False
+
+
+class SlotModel:
+    """A worker's slot, its marks, and what the worker that has it now holds."""
+
+    __slots__ = ("alive", "generation", "held", "linked", "publishing", "ring", "running", "tail", "taken", "verdicts")
+
+    def __init__(self) -> None:
+        self.generation = 1
+        self.alive = True
+        self.linked = False  # said hello to the present consumer
+        self.held: tuple[RunId, ...] = ()
+        self.running: RunId | None = None
+        self.publishing = False
+        self.ring: tuple[tuple[RunId, OutcomeKind, int], ...] = ()
+        self.tail = 0
+        self.taken = 0
+        self.verdicts: tuple[int, ...] = ()  # generations whose verdict the consumer has not taken
+
+    def clone(self) -> SlotModel:
+        """Another one, in the same state."""
+        return copy(self)
+
+    def mark(self, kind: OutcomeKind) -> RunId:
+        """The present run is over."""
+        assert self.running is not None
+        run = self.running
+        self.ring += ((run, kind, self.generation),)
+        self.running, self.publishing = None, False
+        return run
+
+    def respawn(self) -> None:
+        """A new worker takes the slot; what the dead one was at is in doubt."""
+        if self.running:
+            self.mark(OutcomeKind.IN_DOUBT)
+        self.generation += 1
+        self.alive = True
+
+    @property
+    def may_finish(self) -> bool:
+        """Whether its handler runs."""
+        return self.alive and self.running is not None and not self.publishing
+
+    @property
+    def may_greet(self) -> bool:
+        """Whether its worker can say hello: between two runs, and after the verdict on its predecessor."""
+        return self.alive and not self.linked and not self.verdicts and not self.may_finish
+
+    @property
+    def state(self) -> tuple[object, ...]:
+        """All that matters about it."""
+        return tuple(getattr(self, name) for name in self.__slots__)

@@ -1,0 +1,81 @@
+"""The settlement's memory as a value: copied, so that a search can go on from one state in many ways, and compared."""
+
+from __future__ import annotations
+
+from collections import deque
+from copy import copy
+
+from supervisor.consumer.decisions import Decisions
+from supervisor.consumer.entries import Entry
+from supervisor.consumer.holdings import Holdings
+from supervisor.consumer.settlement import Settlement
+from supervisor.consumer.twins import Twins
+
+
+def clone_settlement(original: Settlement) -> Settlement:
+    """Another settlement in the same state; they share only what never changes."""
+    clone = copy(original)
+    entries = {key: _clone_entry(entry) for key, entry in original.entries.items()}
+    clone.entries = entries
+    clone.waiting = {key: entries[key] for key in original.waiting}
+    clone.holdings = Holdings()
+    clone.holdings._by_worker = {
+        worker: {key: entries[key] for key in theirs} for worker, theirs in original.holdings._by_worker.items()
+    }
+    clone.twins = Twins()
+    clone.twins._expected = {twin: deque(waiting) for twin, waiting in original.twins._expected.items()}
+    clone._decisions = _clone_decisions(original._decisions, entries)
+    return clone
+
+
+def _clone_entry(original: Entry) -> Entry:
+    clone = Entry.__new__(Entry)
+    for name in Entry.__slots__:
+        setattr(clone, name, getattr(original, name))
+    clone.tags = original.tags.copy()
+    clone.later = original.later.copy()
+    clone.unconfirmed = None if original.unconfirmed is None else original.unconfirmed.copy()
+    return clone
+
+
+def _clone_decisions(original: Decisions, entries: dict[bytes, Entry]) -> Decisions:
+    clone = Decisions()
+    clone._rows = original._rows.copy()
+    clone._counters = original._counters.copy()
+    clone._effects = original._effects.copy()
+    clone._outgoing = {token: (entries[entry.key], out) for token, (entry, out) in original._outgoing.items()}
+    clone._later = original._later.copy()
+    clone._tokens = copy(original._tokens)
+    return clone
+
+
+def settlement_state(settlement: Settlement, tags: dict[int, int], tokens: dict[int, int]) -> tuple[object, ...]:
+    """All that decides the settlement's future, with tags and tokens renamed: how they are counted is no matter."""
+    decisions = settlement._decisions
+    return (
+        settlement.accepting,
+        tuple(_entry_state(entry, tags, tokens) for entry in settlement.entries.values()),
+        tuple(settlement.waiting),
+        tuple(tuple(theirs) for theirs in settlement.holdings._by_worker.values()),
+        frozenset(tokens.get(token) for token in decisions._later),
+        frozenset((twin, len(waiting)) for twin, waiting in settlement.twins._expected.items()),
+        frozenset((row.key, row.round, row.attempt, row.state) for row in decisions._rows.values()),
+        tuple(type(effect) for effect in decisions._effects),
+    )
+
+
+def _entry_state(entry: Entry, tags: dict[int, int], tokens: dict[int, int]) -> tuple[object, ...]:
+    return (
+        entry.key,
+        entry.round,
+        entry.attempt,
+        entry.phase,
+        entry.owner,
+        entry.pending,
+        entry.delivery is None,
+        entry.maybe_duplicate,
+        tokens.get(entry.token or 0),
+        None if entry.unconfirmed is None else frozenset(tokens.get(token) for token in entry.unconfirmed),
+        tuple(tags.get(tag) for _epoch, tag in entry.tags),
+        tuple((arrival.round, arrival.attempt, tags.get(arrival.delivery.tag)) for arrival in entry.later),
+    )

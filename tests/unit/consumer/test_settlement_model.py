@@ -1,0 +1,79 @@
+"""I1 to I5 in every world that can come of a few messages, workers and faults: by exhaustive search, and at random.
+
+`PREFORKD_MODEL_DEPTH=4` searches that many events deeper than by default (a soak run: each costs about 2.5 times more).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.settlement_events import happen, possible
+from tests.support.settlement_parts import Laws
+from tests.support.settlement_search import come_to_rest, explore
+from tests.support.settlement_world import World
+
+DEEPER = int(os.environ.get("PREFORKD_MODEL_DEPTH", "0"))
+
+ONE = (b"a",)
+TWO = (b"a", b"b")
+ALIKE = (b"a", b"a")
+
+SMALL_WORLDS = {
+    "two messages": (Laws(TWO, faults=2), 6),
+    "two alike without ids": (Laws(ALIKE, ids=False, faults=2), 7),
+    "one without an id": (Laws(ONE, ids=False, faults=3), 8),
+    "one message, many faults": (Laws(ONE, faults=4), 7),
+    "one message, long life": (Laws(ONE, faults=3, max_attempts=1), 11),
+    "crashes are parked": (Laws(ONE, faults=3, on_crash="park"), 8),
+    "handlers publish": (Laws(ONE, faults=2, publishes=True), 9),
+    "several events a turn": (Laws(ONE, faults=2, together=3), 9),
+}
+
+
+def greeted(laws: Laws) -> World:
+    """A world whose workers have said hello."""
+    world = World(laws)
+    for event in list(possible(world, faults=False)):
+        if event.name == "hello":
+            happen(world, event)
+            world.turn()
+    return world
+
+
+@pytest.mark.parametrize("name", SMALL_WORLDS)
+def test_i1_to_i5_hold_in_every_small_world(name: str, record_property: Callable[[str, object], None]) -> None:
+    laws, depth = SMALL_WORLDS[name]
+    found = explore(greeted(laws), depth + DEEPER)
+    record_property("states", found.states)
+    record_property("transitions", found.transitions)
+    sys.stdout.write(f"{name}: {found.states} states, {found.transitions} transitions, {depth + DEEPER} events deep\n")
+    assert found.states > 1000
+
+
+LARGE_WORLDS = [
+    Laws((b"a", b"b", b"b", b"c"), workers=3, room=3, faults=12, together=2, max_attempts=3),
+    Laws((b"a", b"a", b"b"), ids=False, workers=2, room=3, faults=10, together=1),
+    Laws((b"a", b"b", b"c"), workers=2, publishes=True, faults=12, together=3),
+    Laws((b"a", b"b", b"c"), workers=3, on_crash="park", faults=12, together=2),
+]
+
+
+@pytest.mark.parametrize("laws", LARGE_WORLDS)
+@settings(max_examples=150 * (1 + DEEPER), deadline=None, suppress_health_check=list(HealthCheck))
+@given(choices=st.lists(st.integers(0, 10_000), min_size=20, max_size=80))
+def test_i1_to_i5_hold_in_long_histories_of_larger_worlds(laws: Laws, choices: list[int]) -> None:
+    world = greeted(laws)
+    for choice in choices:
+        events = list(possible(world))
+        if not events:
+            break
+        event = events[choice % len(events)]
+        dying = choice % 7 == 0 and world.faults > 1
+        happen(world, event._replace(crash_after=choice % 5) if dying else event)
+    come_to_rest(world)

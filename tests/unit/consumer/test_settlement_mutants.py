@@ -1,0 +1,224 @@
+"""Faults put into the settlement on purpose: each must be found by the model check, or the check proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+import pytest
+
+from supervisor.brokers.base import Outgoing
+from supervisor.consumer import copies
+from supervisor.consumer.entries import Arrival, Entry, Failure, Phase
+from supervisor.consumer.settlement import Settlement
+from supervisor.consumer.twins import Twins
+from supervisor.ledger.base import Row, RowState
+from supervisor.link.frames import Incarnation, RunId
+from supervisor.scoreboard.words import OutcomeKind
+from tests.support.settlement_events import happen, possible
+from tests.support.settlement_parts import Broken, Laws
+from tests.support.settlement_search import explore
+from tests.support.settlement_world import World
+
+Patch = pytest.MonkeyPatch
+ONE = (b"a",)
+
+attach = Settlement._attach
+decide = Settlement._decide
+delivered = Settlement.delivered
+died = Settlement.died
+forget = Settlement._forget
+outcome = Settlement.outcome
+recall_row = Settlement.recall_row
+copy_of = copies.copy_of
+steps = World.steps
+
+
+def pending_counts_as_final(patch: Patch) -> None:
+    def mutant(self: Settlement, entry: Entry, arrival: Arrival) -> None:
+        if entry.phase is Phase.COPYING:
+            self._duplicate(arrival, "decided")
+        else:
+            attach(self, entry, arrival)
+
+    patch.setattr(Settlement, "_attach", mutant)
+
+
+def any_run_of_an_id_matches(patch: Patch) -> None:
+    def mutant(self: Settlement, arrival: Arrival, known: Iterable[Row]) -> None:
+        for row in known:
+            arrival = msgspec.structs.replace(arrival, round=row.round, attempt=row.attempt)
+        delivered(self, arrival, known)
+
+    patch.setattr(Settlement, "delivered", mutant)
+
+
+def dead_copies_stay_in_their_round(patch: Patch) -> None:
+    def mutant(entry: Entry, queue: str, host: str, token: int) -> Outgoing:
+        outgoing = copy_of(entry, queue, host, token)
+        headers = dict(outgoing.properties.headers or {})
+        headers[copies.ROUND] = entry.round
+        return msgspec.structs.replace(
+            outgoing, properties=msgspec.structs.replace(outgoing.properties, headers=headers)
+        )
+
+    patch.setattr(copies, "copy_of", mutant)
+
+
+def owned_is_sent_again_before_hello_or_verdict(patch: Patch) -> None:
+    def mutant(self: Settlement, row: Row) -> None:
+        recall_row(self, row)
+        if row.state is RowState.DISPATCHED:
+            self._unbegun(self.entries[row.key])
+
+    patch.setattr(Settlement, "recall_row", mutant)
+
+
+def the_tail_runs_ahead_of_the_outcomes_taken(patch: Patch) -> None:
+    commit = World._commit
+
+    def mutant(self: World, rows: dict[bytes, Row], taken: list[int]) -> None:
+        commit(self, rows, [len(slot.ring) for slot in self.slots])
+
+    patch.setattr(World, "_commit", mutant)
+
+
+def done_before_the_publishes_are_confirmed(patch: Patch) -> None:
+    def mutant(self: Settlement, entry: Entry) -> None:
+        if entry.unconfirmed:
+            entry.unconfirmed.clear()
+        tell_published(self, entry)
+
+    tell_published = Settlement._tell_published
+    patch.setattr(Settlement, "_tell_published", mutant)
+
+
+def a_tag_is_acked_in_another_epoch(patch: Patch) -> None:
+    def mutant(self: Settlement) -> None:
+        tags = {entry.key: list(entry.tags) for entry in self.entries.values()}
+        disconnected(self)
+        for key, entry in self.entries.items():
+            entry.tags = tags[key]
+
+    disconnected = Settlement.disconnected
+    patch.setattr(Settlement, "disconnected", mutant)
+
+
+def effects_come_before_the_commit(patch: Patch) -> None:
+    def mutant(self: World) -> list[Callable[[], None]]:
+        found = steps(self)
+        return found[1:] + found[:1]
+
+    patch.setattr(World, "steps", mutant)
+
+
+def acked_before_the_copy_is_confirmed(patch: Patch) -> None:
+    def mutant(self: Settlement, entry: Entry, pending: RowState, failure: Failure) -> None:
+        decide(self, entry, pending, failure)
+        self._decisions.ack(entry.tags)
+        entry.tags.clear()
+
+    patch.setattr(Settlement, "_decide", mutant)
+
+
+def the_unbegun_are_charged(patch: Patch) -> None:
+    def mutant(self: Settlement, worker: Incarnation, running: RunId | None, failure: Failure) -> None:
+        died(self, worker, running, failure, proof=False)
+
+    patch.setattr(Settlement, "died", mutant)
+
+
+def the_running_one_counts_as_unbegun(patch: Patch) -> None:
+    def mutant(self: Settlement, worker: Incarnation, running: RunId | None, failure: Failure) -> None:
+        died(self, worker, None, failure)
+
+    patch.setattr(Settlement, "died", mutant)
+
+
+def in_doubt_is_run_again_though_to_be_parked(patch: Patch) -> None:
+    patch.setattr(Settlement, "_in_doubt", Settlement._again_or_dead)
+
+
+def newer_runs_that_wait_are_forgotten(patch: Patch) -> None:
+    def mutant(self: Settlement, entry: Entry) -> None:
+        entry.later.clear()
+        forget(self, entry)
+
+    patch.setattr(Settlement, "_forget", mutant)
+
+
+def done_is_not_recorded(patch: Patch) -> None:
+    def mutant(self: Settlement, worker: Incarnation, run: RunId, kind: OutcomeKind, failure: Failure) -> None:
+        entry = self.holdings.find(worker, run)
+        if kind is OutcomeKind.DONE and entry is not None:
+            self._settle(entry)
+        else:
+            outcome(self, worker, run, kind, failure)
+
+    patch.setattr(Settlement, "outcome", mutant)
+
+
+def publications_lost_with_the_connection_stay_lost(patch: Patch) -> None:
+    from supervisor.consumer.decisions import Decisions
+
+    patch.setattr(Decisions, "publish_all_later", lambda self: None)
+
+
+def what_hello_does_not_name_stays_owned(patch: Patch) -> None:
+    patch.setattr(Settlement, "greeted", lambda self, worker, held: None)
+
+
+def a_given_up_message_without_id_is_still_expected(patch: Patch) -> None:
+    patch.setattr(Twins, "forget", lambda self, key, twin: None)
+
+
+def open_rows_without_an_id_are_kept_for_ever(patch: Patch) -> None:
+    def mutant(self: Settlement, row: Row) -> None:
+        recall_row(self, row)
+        if row.key in self.entries:
+            self.entries[row.key].has_id = True
+
+    patch.setattr(Settlement, "recall_row", mutant)
+
+
+def the_newest_run_goes_at_once(patch: Patch) -> None:
+    """A later run of a message is admitted while the earlier one is under way."""
+
+    def mutant(self: Settlement, entry: Entry, arrival: Arrival) -> None:
+        self._meet_ledger(arrival, [])
+
+    patch.setattr(Settlement, "_meet_entry", mutant)
+
+
+FOUND_IN: dict[Callable[[Patch], None], Laws] = {
+    pending_counts_as_final: Laws(ONE, faults=3),
+    any_run_of_an_id_matches: Laws(ONE, faults=3),
+    dead_copies_stay_in_their_round: Laws(ONE, faults=3, max_attempts=1),
+    owned_is_sent_again_before_hello_or_verdict: Laws(ONE, faults=2),
+    the_tail_runs_ahead_of_the_outcomes_taken: Laws((b"a", b"b"), faults=1),
+    done_before_the_publishes_are_confirmed: Laws(ONE, publishes=True, faults=1),
+    a_tag_is_acked_in_another_epoch: Laws(ONE, faults=1),
+    effects_come_before_the_commit: Laws(ONE, faults=2),
+    acked_before_the_copy_is_confirmed: Laws(ONE, faults=1),
+    the_unbegun_are_charged: Laws((b"a", b"b"), workers=1, faults=1),
+    the_running_one_counts_as_unbegun: Laws(ONE, faults=1),
+    in_doubt_is_run_again_though_to_be_parked: Laws(ONE, faults=1, on_crash="park"),
+    newer_runs_that_wait_are_forgotten: Laws(ONE, faults=2),
+    done_is_not_recorded: Laws(ONE, faults=1),
+    publications_lost_with_the_connection_stay_lost: Laws(ONE, faults=2),
+    what_hello_does_not_name_stays_owned: Laws(ONE, faults=2),
+    a_given_up_message_without_id_is_still_expected: Laws(ONE, ids=False, workers=1, faults=2),
+    open_rows_without_an_id_are_kept_for_ever: Laws(ONE, ids=False, faults=2),
+    the_newest_run_goes_at_once: Laws(ONE, faults=2),
+}
+DEPTH = 10
+
+
+@pytest.mark.parametrize("mutant", FOUND_IN, ids=lambda mutant: mutant.__name__)
+def test_the_model_check_finds(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    mutant(monkeypatch)
+    world = World(FOUND_IN[mutant])
+    for event in [event for event in possible(world, faults=False) if event.name == "hello"]:
+        happen(world, event)
+    with pytest.raises(Broken):
+        explore(world, DEPTH, rest_every=2)
