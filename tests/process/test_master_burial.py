@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from supervisor.posix import executes
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 
+_NOBODY = 2**22 + 1  # above the largest pid there can be
 ONE = 'workers = 1\ntimeout = "60s"\nmax_timeout = "60s"\nmax_attempts = 2\nretry_delays = ["100ms"]\n'
 
 
@@ -84,11 +86,9 @@ def test_a_worker_killed_in_its_boot_is_on_record_too(tmp_path: Path) -> None:
     with daemon(tmp_path, settings) as under_test:
         for _ in range(10):
             pool = under_test.pool()
-            for worker in pool["workers"]:
-                if worker["pid"]:
-                    os.kill(worker["pid"], signal.SIGKILL)
-            if pool["forkserver"]["pid"]:
-                os.kill(pool["forkserver"]["pid"], signal.SIGKILL)
+            for pid in (pool["forkserver"]["pid"], *(worker["pid"] for worker in pool["workers"])):
+                with suppress(ProcessLookupError):  # some are dying already
+                    os.kill(pid or _NOBODY, signal.SIGKILL)
             eventually(lambda: under_test.pool()["forkserver"]["state"] == "ready", "there is a new forkserver")
         eventually(lambda: all(w["state"] == "idle" for w in under_test.pool()["workers"]), "everybody is back")
         generations = [record["generation"] for record in under_test.exits()]
