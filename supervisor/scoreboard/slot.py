@@ -19,7 +19,7 @@ from supervisor.scoreboard.mapping import MappedFile, lock, lock_owner, set_asid
 from supervisor.scoreboard.words import Cell, Identity, Intent, LeavingReason, LimitSource, OutcomeKind, Running
 
 _Copies = tuple[slice, slice]
-_TRIES = 1000
+_TRIES = 100
 """Reads of a field before it counts as broken. A live writer spoils a few in a row at most."""
 
 

@@ -1,0 +1,44 @@
+"""The progress board: each process's own word, read by another opening of the same file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from supervisor.clock import monotonic_s
+from supervisor.errors import StateError
+from supervisor.scoreboard.board import Board
+
+
+def test_nobody_has_made_progress_on_a_new_board(tmp_path: Path) -> None:
+    board = Board(tmp_path / "board")
+    assert (board.consumer_beat_s, board.forkserver_beat_s) == (0.0, 0.0)
+
+
+def test_each_beat_moves_its_own_word(tmp_path: Path) -> None:
+    consumer, master = Board(tmp_path / "board"), Board(tmp_path / "board")
+    before_s = monotonic_s()
+    consumer.beat_consumer()
+    assert before_s <= master.consumer_beat_s <= monotonic_s()
+    assert master.forkserver_beat_s == 0.0
+    before_s = monotonic_s()
+    consumer.beat_forkserver()
+    assert before_s <= master.forkserver_beat_s <= monotonic_s()
+
+
+def test_a_beat_from_another_boot_is_no_beat(tmp_path: Path) -> None:
+    board = Board(tmp_path / "board")
+    board._words[64 // 8] = int((monotonic_s() + 1000) * 1e9)
+    assert board.consumer_beat_s == 0.0
+
+
+def test_something_else_in_its_place_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "board").write_bytes(b"something else")
+    assert Board(tmp_path / "board").consumer_beat_s == 0.0
+    assert (tmp_path / "board.damaged").read_bytes() == b"something else"
+
+
+def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"pools/email/board: cannot be mapped: No such file"):
+        Board(tmp_path / "pools" / "email" / "board")
