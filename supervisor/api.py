@@ -15,10 +15,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from supervisor.field_tables import extension, packable_properties
 from supervisor.message import Properties, Publication
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Publication).decode
+_decode = msgspec.msgpack.Decoder(Publication, ext_hook=extension).decode
 
 
 class Retry(Exception):
@@ -161,6 +162,7 @@ class Message(msgspec.Struct, eq=False, weakref=True):
 def _sendable(envelope: Publication) -> Publication:
     """The publication as the consumer will read it: checked here, where the handler's own line is to blame."""
     try:
-        return _decode(_encode(envelope))
-    except (TypeError, ValueError, OverflowError) as error:
+        properties = packable_properties(envelope.properties)
+        return _decode(_encode(msgspec.structs.replace(envelope, properties=properties)))
+    except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"publish: this cannot be sent: {error}") from error

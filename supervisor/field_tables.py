@@ -55,13 +55,17 @@ _CONVERSIONS: dict[type, Callable[[Any], Any]] = {
 }
 
 
-def _extension(code: int, data: memoryview) -> Any:
-    if code != _DECIMAL:
-        raise ValueError(f"unknown msgpack extension type {code}")
-    return Decimal(bytes(data).decode())
+def extension(code: int, data: memoryview) -> Any:
+    """The `ext_hook` of every decoder that meets what `packable` made. Raises ValidationError for foreign bytes."""
+    try:
+        return _EXTENSIONS[code](bytes(data).decode())
+    except (KeyError, ValueError, ArithmeticError) as error:
+        raise msgspec.ValidationError(f"an unknown or damaged msgpack extension, type {code}") from error
 
 
-_decode_properties = msgspec.msgpack.Decoder(Properties, ext_hook=_extension).decode
+_EXTENSIONS: dict[int, Callable[[str], Any]] = {_DECIMAL: Decimal}
+
+_decode_properties = msgspec.msgpack.Decoder(Properties, ext_hook=extension).decode
 
 
 def pack_canonical(value: Any) -> bytes:
@@ -69,13 +73,18 @@ def pack_canonical(value: Any) -> bytes:
     return _encode(packable(value))
 
 
+def packable_properties(properties: Properties) -> Properties:
+    """`properties` in terms that msgspec writes without loss; the same object where there are no headers."""
+    if not properties.headers:
+        return properties
+    return msgspec.structs.replace(properties, headers=packable(properties.headers))
+
+
 def pack_properties(properties: Properties) -> bytes:
     """Properties as bytes that `unpack_properties` reads back without loss."""
-    if properties.headers:
-        properties = msgspec.structs.replace(properties, headers=_table(properties.headers))
-    return _encode(properties)
+    return _encode(packable_properties(properties))
 
 
 def unpack_properties(data: bytes) -> Properties:
-    """The other direction of `pack_properties`. Raises MsgspecError or ValueError for foreign bytes."""
+    """The other direction of `pack_properties`. Raises MsgspecError for foreign bytes."""
     return _decode_properties(data)

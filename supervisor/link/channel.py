@@ -1,20 +1,22 @@
 """A non-blocking, length-prefixed channel of msgpack frames over a stream socket, used between all our processes.
 
-Wire format: u32 little-endian length, then the msgpack of one tagged frame (`frames.py`). Nothing is written before
-`flush()`, so that all frames of a loop turn leave in one system call.
+Wire format: u32 little-endian length, then the msgpack of one tagged frame (`frames.py`). Message headers keep their
+types on the way (`field_tables.py`). Nothing is written before `flush()`, so that all frames of a loop turn leave in
+one system call.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from supervisor.link.frames import Frame
+from supervisor.field_tables import extension, packable_properties
+from supervisor.link.frames import Frame, Publish, Run
 
 F = TypeVar("F")
 
@@ -24,6 +26,27 @@ MAX_FRAME_BYTES = 256 * 1024 * 1024
 """Above any message a broker lets through; a longer length means that the stream is not ours."""
 
 _encoder = msgspec.msgpack.Encoder()
+
+
+def _packable_run(frame: Run) -> Run:
+    properties = packable_properties(frame.properties)
+    return frame if properties is frame.properties else msgspec.structs.replace(frame, properties=properties)
+
+
+def _packable_publish(frame: Publish) -> Publish:
+    publications = [
+        msgspec.structs.replace(publication, properties=packable_properties(publication.properties))
+        for publication in frame.publications
+    ]
+    return msgspec.structs.replace(frame, publications=publications)
+
+
+_CARRYING_HEADERS: dict[type[Frame], Callable[[Any], Frame]] = {Run: _packable_run, Publish: _packable_publish}
+
+
+def _encode(frame: Frame) -> bytes:
+    packable = _CARRYING_HEADERS.get(type(frame))
+    return _encoder.encode(frame if packable is None else packable(frame))
 
 
 class ChannelClosed(Exception):
@@ -36,7 +59,7 @@ class Channel(Generic[F]):
     def __init__(self, sock: socket.socket, receives: Any) -> None:
         sock.setblocking(False)
         self.socket = sock
-        self._decode = msgspec.msgpack.Decoder(receives).decode
+        self._decode = msgspec.msgpack.Decoder(receives, ext_hook=extension).decode
         self._incoming = bytearray()
         self._outgoing = bytearray()
 
@@ -66,7 +89,7 @@ class Channel(Generic[F]):
     def send(self, *frames: Frame) -> None:
         """Queue frames; they leave at the next `flush()`."""
         for frame in frames:
-            data = _encoder.encode(frame)
+            data = _encode(frame)
             self._outgoing += _LENGTH.pack(len(data))
             self._outgoing += data
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -53,6 +54,12 @@ def test_publish_takes_properties_as_keywords() -> None:
     assert sent.properties == Properties(type="note", app_id="shop", headers={"a": [1]})
 
 
+def test_published_headers_keep_their_types() -> None:
+    message, headers = Message(b""), {"price": Decimal("1.50"), "at": datetime(2024, 1, 1, tzinfo=UTC), "raw": b"x"}
+    message.publish(b"", routing_key="audit", headers=headers)
+    assert message.publications[0].properties.headers == headers
+
+
 def test_what_was_published_is_not_changed_afterwards() -> None:
     message, headers = Message(b""), {"n": 1}
     message.publish(b"", routing_key="audit", headers=headers)
@@ -65,6 +72,8 @@ BAD_PUBLISHES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "an unknown keyword": ({"colour": "red"}, TypeError, "colour"),
     "a header that nothing can carry": ({"headers": {"a": object()}}, ValueError, "cannot be sent"),
     "a header that is no Unicode": ({"headers": {"a": "\udc80"}}, ValueError, "cannot be sent"),
+    "a header table that is none": ({"headers": "a=b"}, ValueError, "Expected `object"),
+    "a decimal that is no number": ({"headers": {"a": Decimal("sNaN")}}, ValueError, "cannot be sent"),
     "a number beyond 64 bits": ({"headers": {"a": 2**70}}, ValueError, "cannot be sent"),
     "a property of the wrong type": ({"priority": "high"}, ValueError, "Expected `int"),
     "a routing key of the wrong type": ({"routing_key": None}, ValueError, "Expected `str`, got"),

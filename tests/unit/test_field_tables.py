@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from supervisor.field_tables import pack_canonical, pack_properties, unpack_properties
+from supervisor.field_tables import pack_canonical, pack_properties, packable_properties, unpack_properties
 from supervisor.message import Properties
 
 ODD = {
@@ -55,9 +55,15 @@ def test_equal_tables_in_another_order_are_equal_bytes() -> None:
     assert pack_canonical({"a": {"x": 1, "y": 2}, "b": 3}) == pack_canonical({"b": 3, "a": {"y": 2, "x": 1}})
 
 
-def test_foreign_bytes_are_refused() -> None:
-    with pytest.raises((msgspec.MsgspecError, ValueError)):
-        unpack_properties(msgspec.msgpack.encode([None, None, {"a": msgspec.msgpack.Ext(9, b"")}]))
+@pytest.mark.parametrize(("code", "data"), [(9, b""), (1, b"no number"), (1, b"\xff")])
+def test_foreign_bytes_are_refused(code: int, data: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        unpack_properties(msgspec.msgpack.encode([None, None, {"a": msgspec.msgpack.Ext(code, data)}]))
+
+
+def test_properties_without_headers_are_not_even_copied() -> None:
+    properties = Properties(message_id="m")
+    assert packable_properties(properties) is properties
 
 
 def _types(value: Any) -> Any:
