@@ -134,7 +134,7 @@ class Worker:
     def _patience_s(self) -> float:
         if self._publishing is not None:
             return math.inf
-        if self._requests.stop:
+        if self._reason_to_leave() is not None:
             return 0.0
         age_left_s = max(0.0, self._recycling.age_left_s(monotonic_s()))
         return min(age_left_s, _FULL_RING_POLL_S) if self._runs else age_left_s  # no frame tells of a free cell
