@@ -1,0 +1,109 @@
+"""Properties both ways: nothing is lost that AMQP can say, and nothing keeps a copy from being made."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pika.spec
+import pytest
+
+from supervisor.brokers import amqp_tables
+from supervisor.brokers.amqp_messages import HEADER_ROOM_BYTES, NOTE_HEADER, encode, encoded, to_properties
+from supervisor.message import Properties
+
+FULL = Properties(
+    content_type="text/plain",
+    content_encoding="utf-8",
+    headers={"f": 0.5, "d": Decimal("1.50"), "b": b"\xff", "n": {"l": [1, None]}},
+    delivery_mode=2,
+    priority=9,
+    correlation_id="c",
+    reply_to="r",
+    expiration="1000",
+    message_id="m",
+    timestamp=1_700_000_000,
+    type="t",
+    user_id="u",
+    app_id="a",
+    cluster_id="k",
+)
+
+
+@pytest.fixture(autouse=True)
+def _installed() -> None:
+    amqp_tables.install()
+
+
+def _through(properties: Properties) -> Properties:
+    received = pika.spec.BasicProperties()
+    received.decode(encode(properties).data)
+    return to_properties(received)
+
+
+def test_every_field_survives() -> None:
+    assert _through(FULL) == FULL
+
+
+def test_a_copy_is_persistent_whatever_it_was() -> None:
+    assert _through(Properties(delivery_mode=1)).delivery_mode == 2
+
+
+def test_received_properties_compare_as_what_was_sent() -> None:
+    sent = encode(FULL)
+    received = pika.spec.BasicProperties()
+    received.decode(sent.data)
+
+    assert encoded(received) == sent.data
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [2**70, object(), Decimal("1e99"), [1, {"deep": {2**70}}], "\ud800"],
+    ids=["integer", "object", "decimal", "nested", "surrogate"],
+)
+def test_a_header_that_cannot_be_encoded_is_left_out_and_named(bad: object) -> None:
+    headers = _headers(Properties(headers={"good": 1.5, "bad": bad}, message_id="m"))
+
+    assert headers["good"] == 1.5
+    assert "bad" not in headers
+    assert "'bad'" in headers[NOTE_HEADER]
+
+
+def test_a_header_name_that_is_too_long_is_left_out() -> None:
+    headers = _headers(Properties(headers={"x" * 300: 1, "good": 2}))
+
+    assert set(headers) == {"good", NOTE_HEADER}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [{"timestamp": -1}, {"timestamp": 2**70}, {"priority": 256}, {"app_id": "x" * 256}, {"type": "\ud800"}],
+    ids=repr,
+)
+def test_a_property_that_cannot_be_encoded_is_left_out_and_named(field: dict[str, Any]) -> None:
+    (name,) = field
+    copy = _through(Properties(message_id="m", **field))
+
+    assert getattr(copy, name) is None
+    assert copy.message_id == "m"
+    assert copy.headers is not None
+    assert name in copy.headers[NOTE_HEADER]
+
+
+def test_headers_that_do_not_fit_into_a_frame_lose_the_largest() -> None:
+    properties = Properties(headers={"small": "s", "huge": "x" * 200_000, "large": "y" * 30_000})
+
+    assert len(encode(properties).data) < HEADER_ROOM_BYTES
+    headers = _headers(properties)
+    assert set(headers) == {"small", "large", NOTE_HEADER}
+
+
+def test_a_good_copy_carries_no_note() -> None:
+    assert _through(Properties(message_id="m")).headers is None
+
+
+def _headers(properties: Properties) -> dict[str, Any]:
+    headers = _through(properties).headers
+    assert headers is not None
+    return headers
