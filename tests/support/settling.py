@@ -1,0 +1,150 @@
+"""A bench for the settlement: deliveries in, the turn's decisions out, its rows kept as a ledger would."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from supervisor.brokers.base import Delivery, Outgoing
+from supervisor.config.schema import PoolConfig
+from supervisor.consumer import copies
+from supervisor.consumer.actions import Ack, GiveBack, PublishLater, PublishOut, Say, Send, Turn
+from supervisor.consumer.entries import Arrival, Entry, Failure
+from supervisor.consumer.settlement import Settlement
+from supervisor.events import Event
+from supervisor.ledger.base import Row, RowState
+from supervisor.link.frames import ConsumerFrame, Incarnation, Run, RunId
+from supervisor.message import Properties
+from supervisor.scoreboard.words import OutcomeKind
+
+QUEUE = "work"
+W0, W1 = Incarnation(0, 7), Incarnation(1, 8)
+RAISED = Failure("failed", "ValueError: no", "p/0", "Traceback ...")
+KILLED = Failure("killed", "p/0 ended while running it: killed (SIGKILL)", "p/0", "", None, "SIGKILL")
+
+
+def key_of(id: str, body: bytes = b"") -> bytes:
+    """A key of the right shape: the id, then the content."""
+    return id.encode().ljust(16, b"\0") + body.ljust(8, b"\0")[:8]
+
+
+class Bench:
+    """One settlement and the rows it has made durable."""
+
+    def __init__(self, dedupe: str = "keep", **pool: Any) -> None:
+        self.pool = PoolConfig("p", QUEUE, "h:h", **pool)
+        self._dedupe = dedupe
+        self.settlement = Settlement(self.pool, "host", dedupe)
+        self.settlement.now_s = 1000.0
+        self.rows: dict[bytes, Row] = {}
+        self.counters: dict[str, int] = {}
+        self.last = Turn({}, {}, [])
+        self.epoch = 1
+        self._tags = itertools.count(1)
+        self._given = itertools.count(1)
+
+    # ---- events ---------------------------------------------------------------------------------------------------
+
+    def deliver(
+        self, id: str | None = "m", run: tuple[int, int] | None = None, *, redelivered: bool = False, body: bytes = b""
+    ) -> int:
+        """A delivery; `run`: stamped as this (round, attempt). Returns its tag."""
+        tag = next(self._tags)
+        headers = {copies.QUEUE: QUEUE, copies.ROUND: run[0], copies.ATTEMPT: run[1]} if run else None
+        delivery = Delivery(self.epoch, tag, "", QUEUE, redelivered, Properties(headers=headers, message_id=id), body)
+        name = id or f"preforkd-{next(self._given):032x}"
+        twin = b"" if id else b"twin" + body
+        arrival = Arrival(delivery, key_of(name, body), name, bool(id), *(run or (1, 1)), run is not None, twin)
+        known = [row for row in self.rows.values() if row.key[:16] == arrival.key[:16]]
+        self.settlement.delivered(arrival, known)
+        return tag
+
+    def assign(self, worker: Incarnation = W0) -> RunId:
+        """The oldest waiting message goes to a worker."""
+        entry = next(iter(self.settlement.waiting.values()))
+        self.settlement.assign(entry, worker)
+        return entry.run
+
+    def begun(self, id: str | None = "m", run: tuple[int, int] | None = None, **delivery: Any) -> tuple[int, RunId]:
+        """A message delivered and sent to W0, and the turn over."""
+        tag = self.deliver(id, run, **delivery)
+        begun = self.assign()
+        self.turn()
+        return tag, begun
+
+    def ends(self, run: RunId, kind: OutcomeKind = OutcomeKind.DONE, failure: Failure = RAISED) -> None:
+        """W0 has marked this outcome."""
+        self.settlement.outcome(W0, run, kind, failure)
+
+    def lose_connection(self) -> None:
+        """The epoch is over."""
+        self.settlement.disconnected()
+        self.epoch += 1
+
+    def restart(self) -> None:
+        """Another consumer starts from the rows."""
+        self.settlement = Settlement(self.pool, "host", self._dedupe)
+        self.settlement.now_s = 2000.0
+        self.epoch += 1
+        for row in self.rows.values():
+            if row.state.open:
+                self.settlement.recall_row(row)
+
+    def has_row(self, state: RowState, round: int = 1, attempt: int = 1, id: str = "m", note: bytes = b"") -> None:
+        """The ledger knows this."""
+        row = Row(key_of(id), round, attempt, state, W0.slot, W0.generation, 1.0, id, note)
+        self.rows[row.key] = row
+
+    # ---- what came of it ------------------------------------------------------------------------------------------
+
+    def turn(self) -> Turn:
+        """End the turn: its rows are durable now."""
+        self.last = self.settlement.take_turn()
+        self.rows |= self.last.rows
+        for name, by in self.last.counters.items():
+            self.counters[name] = self.counters.get(name, 0) + by
+        return self.last
+
+    def acked(self) -> list[int]:
+        """The tags that this turn acks."""
+        return [effect.tag for effect in self.turn().effects if isinstance(effect, Ack)]
+
+    def returned(self) -> list[int]:
+        """The tags that the last turn gave back."""
+        return [effect.tag for effect in self.last.effects if isinstance(effect, GiveBack)]
+
+    def published(self) -> list[Outgoing]:
+        """What the last turn published."""
+        return [effect.outgoing for effect in self.last.effects if isinstance(effect, PublishOut)]
+
+    def later(self) -> list[int]:
+        """The tokens that the last turn wants to be reminded of."""
+        return [effect.token for effect in self.last.effects if isinstance(effect, PublishLater)]
+
+    def sent(self) -> list[ConsumerFrame]:
+        """The frames that the last turn sent to workers."""
+        return [effect.frame for effect in self.last.effects if isinstance(effect, Send)]
+
+    def runs(self) -> list[tuple[int, int]]:
+        """The (round, attempt) of what the last turn sent to be run."""
+        return [(frame.run.round, frame.run.attempt) for frame in self.sent() if isinstance(frame, Run)]
+
+    def said(self) -> list[Event]:
+        """The events that the last turn logged."""
+        return [effect.event for effect in self.last.effects if isinstance(effect, Say)]
+
+    def state(self, id: str = "m") -> RowState | None:
+        """What the ledger says about a message."""
+        row = self.rows.get(key_of(id))
+        return row.state if row else None
+
+    def entry(self, id: str = "m") -> Entry:
+        """A message in flight."""
+        return self.settlement.entries[key_of(id)]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing at all is remembered."""
+        settlement = self.settlement
+        memories = (settlement.entries, settlement.waiting, settlement.holdings.workers())
+        return not any(memories) and not settlement._decisions._outgoing
