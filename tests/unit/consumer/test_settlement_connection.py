@@ -1,0 +1,307 @@
+"""Connection loss in every phase, tags of several epochs, drain and pause, and messages without an id."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from supervisor.consumer.actions import Ack
+from supervisor.consumer.entries import Phase
+from supervisor.ledger.base import RowState
+from supervisor.link.frames import Published
+from supervisor.message import Properties, Publication
+from supervisor.scoreboard.words import OutcomeKind
+from tests.support.settling import KILLED, W0, Bench
+
+# ---- connection loss ------------------------------------------------------------------------------------------------
+
+
+def test_a_waiting_message_is_forgotten_with_its_connection() -> None:
+    bench = Bench()
+    bench.deliver()
+    bench.lose_connection()
+    bench.turn()
+    assert bench.empty
+    assert bench.returned() == []
+    assert bench.counters == {"delivered": 1, "dropped": 1}
+
+
+def test_a_tag_of_a_lost_epoch_is_dropped() -> None:
+    bench = Bench()
+    _, run = bench.begun()
+    bench.lose_connection()
+    bench.ends(run)
+    assert bench.acked() == []
+    assert bench.state() is RowState.DONE
+    again = bench.deliver(redelivered=True)
+    assert bench.acked() == [again]
+
+
+def test_a_running_message_is_settled_with_the_tag_of_the_new_epoch() -> None:
+    bench = Bench()
+    _, run = bench.begun()
+    bench.lose_connection()
+    tag = bench.deliver(redelivered=True)
+    bench.ends(run)
+    bench.turn()
+    assert [effect for effect in bench.last.effects if isinstance(effect, Ack)] == [Ack(2, tag)]
+
+
+def test_a_copy_under_way_when_the_connection_went_is_published_again() -> None:
+    """`brokers.base.Disconnected`: it gets no fate."""
+    bench = Bench()
+    _, run = bench.begun()
+    bench.ends(run, OutcomeKind.FAILED)
+    bench.turn()
+    (copy,) = bench.published()
+    bench.lose_connection()
+    bench.turn()
+    assert bench.later() == [copy.token]
+    tag = bench.deliver(redelivered=True)
+    bench.settlement.publish_again(copy.token)
+    bench.turn()
+    assert bench.published() == [copy]
+    bench.settlement.confirmed(copy.token)
+    assert bench.acked() == [tag]
+    assert bench.empty
+
+
+def test_a_handlers_publish_under_way_when_the_connection_went_is_published_again() -> None:
+    bench = Bench()
+    _, run = bench.begun()
+    bench.settlement.publishing(W0, run, [Publication("", "audit", Properties(), b"")])
+    bench.turn()
+    (out,) = bench.published()
+    bench.lose_connection()
+    bench.turn()
+    bench.settlement.publish_again(out.token)
+    bench.settlement.confirmed(out.token)
+    bench.turn()
+    assert bench.sent() == [Published(run, True, "")]
+
+
+def test_a_publication_is_scheduled_once_however_often_it_is_lost() -> None:
+    bench = Bench()
+    _, run = bench.begun()
+    bench.ends(run, OutcomeKind.FAILED)
+    bench.turn()
+    (copy,) = bench.published()
+    bench.settlement.unpublished(copy.token, "gone", lost=True)
+    bench.lose_connection()
+    bench.lose_connection()
+    bench.turn()
+    assert bench.later() == [copy.token]
+    bench.settlement.publish_again(copy.token)
+    bench.lose_connection()
+    bench.turn()
+    assert bench.later() == [copy.token]
+
+
+def test_a_newer_run_that_waits_is_dropped_with_its_connection() -> None:
+    bench = Bench()
+    _, run = bench.begun()
+    bench.deliver(run=(2, 1))
+    bench.lose_connection()
+    bench.ends(run)
+    bench.turn()
+    assert bench.empty
+    assert bench.counters["dropped"] == 2
+
+
+def test_i4_a_worker_death_after_a_connection_loss_leaves_the_rest_to_the_broker() -> None:
+    bench = Bench()
+    bench.begun()
+    bench.lose_connection()
+    bench.settlement.died(W0, None, KILLED)
+    bench.turn()
+    assert (bench.empty, bench.state()) == (True, RowState.RETURNED)
+
+
+# ---- drain and pause ------------------------------------------------------------------------------------------------
+
+
+def test_a_drain_returns_what_waits_and_what_still_comes_once() -> None:
+    bench = Bench()
+    waiting = bench.deliver("a")
+    bench.settlement.drain()
+    bench.turn()
+    assert bench.returned() == [waiting]
+    late = bench.deliver("b")
+    bench.turn()
+    assert bench.returned() == [late]
+    assert bench.counters == {"delivered": 2, "returned": 2}
+    assert bench.empty
+
+
+def test_a_drain_leaves_running_messages_to_their_end() -> None:
+    bench = Bench()
+    tag, run = bench.begun()
+    bench.settlement.drain()
+    bench.turn()
+    assert bench.returned() == []
+    bench.ends(run)
+    assert bench.acked() == [tag]
+
+
+def test_a_drain_does_not_sit_on_a_newer_run_that_waits() -> None:
+    bench = Bench()
+    bench.begun()
+    newer = bench.deliver(run=(2, 1))
+    bench.settlement.drain()
+    bench.turn()
+    assert bench.returned() == [newer]
+    assert bench.entry().later == []
+
+
+def test_what_workers_return_during_a_drain_goes_back_to_the_queue() -> None:
+    bench = Bench()
+    tag, run = bench.begun()
+    bench.settlement.drain()
+    bench.settlement.returned(W0, [run])
+    bench.turn()
+    assert bench.returned() == [tag]
+    assert (bench.empty, bench.state()) == (True, RowState.RETURNED)
+
+
+def test_after_a_pause_messages_are_taken_again() -> None:
+    bench = Bench()
+    bench.settlement.drain()
+    bench.settlement.accepting = True
+    bench.deliver()
+    assert len(bench.settlement.waiting) == 1
+
+
+# ---- messages without an id -----------------------------------------------------------------------------------------
+
+
+def test_after_a_loss_the_like_of_a_running_message_without_an_id_is_that_message() -> None:
+    bench = Bench()
+    _, run = bench.begun(None)
+    bench.lose_connection()
+    tag = bench.deliver(None, redelivered=True)
+    assert not bench.settlement.waiting
+    bench.ends(run)
+    assert bench.acked() == [tag]
+
+
+def test_after_a_loss_the_like_of_a_finished_message_without_an_id_is_acked() -> None:
+    bench = Bench()
+    _, run = bench.begun(None)
+    bench.lose_connection()
+    bench.ends(run)
+    tag = bench.deliver(None, redelivered=True)
+    assert bench.acked() == [tag]
+    assert bench.counters["duplicate"] == 1
+
+
+def test_each_lost_tag_is_met_once() -> None:
+    bench = Bench()
+    _, run = bench.begun(None)
+    bench.lose_connection()
+    bench.ends(run)
+    bench.deliver(None, redelivered=True)
+    bench.deliver(None, redelivered=True)
+    assert len(bench.settlement.waiting) == 1
+
+
+@pytest.mark.parametrize("why", ["not redelivered", "other content", "too late", "the queue is shared", "given up"])
+def test_what_nothing_proves_is_run(why: str) -> None:
+    bench = Bench()
+    _, run = bench.begun(None)
+    if why == "given up":
+        bench.lose_connection()
+        bench.settlement.died(W0, None, KILLED)
+    else:
+        bench.lose_connection()
+        bench.ends(run)
+    bench.settlement.now_s += 301 if why == "too late" else 0
+    bench.settlement.twins.queue_is_ours = why != "the queue is shared"
+    bench.deliver(None, redelivered=why != "not redelivered", body=b"other" if why == "other content" else b"")
+    (entry,) = bench.settlement.waiting.values()
+    assert entry.maybe_duplicate is (why != "not redelivered")
+
+
+def test_a_first_copy_of_a_message_without_an_id_gets_one_and_is_then_known() -> None:
+    bench = Bench()
+    _, run = bench.begun(None)
+    bench.ends(run, OutcomeKind.FAILED)
+    bench.turn()
+    (copy,) = bench.published()
+    id = copy.properties.message_id
+    assert id
+    tag = bench.deliver(id, run=(1, 2))
+    bench.assign()
+    assert bench.acked() == [1]
+    assert bench.settlement.entries[run.key].tags == [(1, tag)]
+    assert not bench.settlement.entries[run.key].maybe_duplicate
+
+
+def test_with_missing_id_dead_letter_it_is_never_run() -> None:
+    bench = Bench(missing_id="dead_letter")
+    tag = bench.deliver(None)
+    bench.turn()
+    (copy,) = bench.published()
+    assert copy.routing_key.endswith(".dead")
+    assert not bench.settlement.waiting
+    bench.settlement.confirmed(copy.token)
+    assert bench.acked() == [tag]
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.FAILED, OutcomeKind.IN_DOUBT, OutcomeKind.REJECT])
+def test_a_run_without_an_id_that_fails_after_a_restart_leaves_nothing_open(kind: OutcomeKind) -> None:
+    """Its original comes back under another name: a copy that waits for its body would wait for ever."""
+    bench = Bench()
+    _, run = bench.begun(None)
+    bench.restart()
+    assert bench.settlement.holdings.load(W0) == 1
+    bench.ends(run, kind)
+    bench.turn()
+    assert bench.empty
+    assert bench.rows[run.key].state is RowState.RETURNED
+    assert bench.counters["failed"] == 1
+
+
+def test_a_pending_row_without_an_id_is_closed_at_the_restart() -> None:
+    bench = Bench()
+    _, run = bench.begun(None)
+    bench.ends(run, OutcomeKind.FAILED)
+    bench.turn()
+    (copy,) = bench.published()
+    bench.restart()
+    bench.turn()
+    assert bench.empty
+    assert not bench.rows[run.key].state.open
+    bench.deliver(copy.properties.message_id, run=(1, 2))  # had the broker taken it after all
+    bench.assign()
+    bench.turn()
+    assert bench.runs() == [(1, 2)]
+
+
+def test_a_copy_of_a_message_without_an_id_is_recovered_like_any_other() -> None:
+    bench = Bench()
+    given = f"preforkd-{7:032x}"
+    _, run = bench.begun(given, run=(1, 2))
+    bench.restart()
+    bench.ends(run, OutcomeKind.FAILED)
+    bench.turn()
+    entry = bench.settlement.entries[run.key]
+    assert (entry.phase, entry.pending) == (Phase.COPYING, RowState.RETRY_PENDING)
+
+
+def test_expectations_end_with_their_window() -> None:
+    bench = Bench()
+    bench.begun(None)
+    bench.lose_connection()
+    bench.settlement.now_s += 301
+    bench.lose_connection()
+    assert bench.settlement.twins._expected == {}
+
+
+def test_the_delivery_of_a_turn_that_loses_its_connection_is_not_given_back_twice() -> None:
+    bench = Bench()
+    bench.deliver()
+    bench.lose_connection()
+    bench.settlement.drain()
+    turn = bench.turn()
+    assert turn.effects == []
+    assert msgspec.to_builtins(turn.counters) == {"delivered": 1, "dropped": 1}
