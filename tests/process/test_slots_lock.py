@@ -17,6 +17,7 @@ from supervisor.errors import StateError
 from supervisor.scoreboard import layout
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import OutcomeKind
+from tests.support.disks import small_disk
 from tests.support.forked import forked, kill_and_reap
 from tests.support.slots import OpenSlot, assert_seeded_cell, mark_seeded, opened_slots
 from tests.support.waiting import eventually
@@ -170,17 +171,10 @@ def test_two_processes_that_make_a_slot_at_once_share_one_file(tmp_path: Path) -
 
 @pytest.mark.root
 def test_a_full_disk_is_an_error_with_path_and_free_space(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a tiny tmpfs needs root")
-    folder = tmp_path / "full"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", folder], check=True)
-    try:
+    with small_disk(tmp_path / "full", "16k") as disk:
         with pytest.raises(StateError, match=r"full/0\.slot: .*No space left on device \(16 KiB free\); make room"):
-            Slot(folder / "0.slot")
-        assert list(folder.iterdir()) == []
-    finally:
-        subprocess.run(["umount", folder], check=True)
+            Slot(disk.path / "0.slot")
+        assert list(disk.path.iterdir()) == []
 
 
 def test_the_lock_is_a_posix_lock_on_the_whole_file(open_slot: OpenSlot, tmp_path: Path) -> None:

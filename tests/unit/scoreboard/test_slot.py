@@ -9,7 +9,7 @@ import pytest
 
 from supervisor import posix
 from supervisor.errors import StateError
-from supervisor.scoreboard import layout
+from supervisor.scoreboard import layout, mapping
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import Intent, LeavingReason, LimitSource, OutcomeKind, Running
 from tests.support.slots import (
@@ -452,3 +452,21 @@ def test_a_running_mark_says_what_was_asked(open_slot: OpenSlot, path: Path) -> 
     assert isinstance(running, Running)
     assert running.source is LimitSource.POOL
     assert not running.publishing
+
+
+def test_a_slot_restored_with_holes_gets_its_blocks_back(open_slot: OpenSlot, path: Path) -> None:
+    open_slot(path)
+    header = path.read_bytes()[:16]
+    path.write_bytes(header)
+    with path.open("r+b") as file:
+        file.truncate(layout.FILE_BYTES)
+    assert path.stat().st_blocks * 512 < layout.FILE_BYTES
+    assert not open_slot(path).damaged
+    assert path.stat().st_blocks * 512 >= layout.FILE_BYTES
+
+
+def test_a_slot_that_somebody_else_has_made_meanwhile_is_kept(open_slot: OpenSlot, path: Path) -> None:
+    open_slot(path)
+    theirs = path.stat().st_ino
+    mapping._create(path, layout.HEADER, layout.FILE_BYTES)
+    assert path.stat().st_ino == theirs
