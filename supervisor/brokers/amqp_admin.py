@@ -21,11 +21,11 @@ from supervisor.brokers.amqp_publisher import Publisher
 from supervisor.brokers.amqp_queues import QUORUM
 from supervisor.brokers.base import Delivery, Depth
 from supervisor.config.schema import BrokerConfig
-from supervisor.errors import BrokerRefused, BrokerUnavailable
+from supervisor.errors import BrokerRefused, BrokerUnavailable, PreforkdError
 from supervisor.message import Publication
 from supervisor.reactor import Reactor
 
-_NAME = "preforkd command line"
+_NAME, _PUBLISHING = "preforkd command line", "preforkd publish"
 _HEARTBEAT_S = 60
 """Long, because nobody answers heartbeats while a person reads what was printed."""
 
@@ -49,7 +49,10 @@ class AmqpAdmin(BrokerAdmin):
     def publish(
         self, messages: Iterable[Publication], window: int, on_confirmed: Callable[[int], None]
     ) -> PublishReport:
-        return _PublishRun(self._target, self._config.blocked_timeout_s, on_confirmed).run(messages, window)
+        timeout_s = self._config.blocked_timeout_s
+        candidates = targets(self._config, _PUBLISHING, max(_HEARTBEAT_S * 2.0, timeout_s))
+        same = next(target for target in candidates if target.host == self._target.host)
+        return _PublishRun(same, timeout_s, on_confirmed).run(messages, window)
 
     def depth(self, queue: str) -> Depth | None:
         with _translated(self._target.host), self._connection.channel() as channel:
@@ -77,7 +80,7 @@ class AmqpAdmin(BrokerAdmin):
             self._holding.basic_ack(delivery.tag)
 
     def move(self, delivery: Delivery, publication: Publication) -> None:
-        with _translated(self._target.host):
+        with _translated(self._target.host, final=BrokerUnavailable):
             self._confirm_channel().basic_publish(
                 publication.exchange,
                 publication.routing_key,
@@ -159,8 +162,8 @@ def _connect(candidates: list[Target]) -> tuple[Target, pika.BlockingConnection]
 
 
 @contextmanager
-def _translated(host: str) -> Iterator[None]:
-    """Errors of pika as errors for users."""
+def _translated(host: str, final: type[PreforkdError] = BrokerRefused) -> Iterator[None]:
+    """Errors of pika as errors for users; what waiting will not heal is raised as `final`."""
     try:
         yield
     except pika.exceptions.UnroutableError as error:
@@ -169,7 +172,7 @@ def _translated(host: str) -> Iterator[None]:
         raise BrokerUnavailable(f"{host}: the broker could not take the message; it was not moved") from error
     except pika.exceptions.AMQPError as error:
         trouble = explain(error)
-        kind = BrokerRefused if trouble.fatal else BrokerUnavailable
+        kind = final if trouble.fatal else BrokerUnavailable
         raise kind(f"{host}: {trouble.reason}") from error
 
 
@@ -193,6 +196,7 @@ class _PublishRun:
             for index, publication in enumerate(messages):
                 self._turn_while(lambda: len(self._outstanding) >= window)
                 if self._lost:
+                    self._failed.append((index, f"not sent: {self._lost.reason}"))
                     break
                 self._outstanding.add(index)
                 self._publisher.publish(index, publication)
