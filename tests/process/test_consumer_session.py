@@ -1,0 +1,209 @@
+"""The consumer's session on a real ledger, real sockets and the embedded queue: order of effects, and who may join."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from supervisor import posix
+from supervisor.brokers import open_admin
+from supervisor.clock import wall_s
+from supervisor.config.schema import BrokerConfig, LedgerConfig, LogConfig, PoolConfig
+from supervisor.consumer.links import WorkerLinks
+from supervisor.consumer.session import Session
+from supervisor.errors import LedgerError
+from supervisor.ledger.base import Row
+from supervisor.ledger.sqlite import SqliteLedger
+from supervisor.link.channel import Channel, ChannelClosed
+from supervisor.link.frames import VERSION, ConsumerFrame, Hello, Incarnation, StartConsumer, Welcome
+from supervisor.message import Properties, Publication
+from supervisor.reactor import Reactor
+from supervisor.scoreboard.slot import Slot
+from supervisor.scoreboard.words import OutcomeKind
+from tests.support.forked import forked
+from tests.support.settling import RAISED
+from tests.support.waiting import eventually
+
+W = Incarnation(0, 7)
+
+
+class WatchedLedger(SqliteLedger):
+    """Tells when it commits; fails when asked to."""
+
+    def __init__(self, path: Path, order: list[str]) -> None:
+        super().__init__(path, "normal")
+        self.order = order
+        self.fails = False
+
+    def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
+        if self.fails:
+            raise LedgerError("the disk is full")
+        super().commit(rows, counters)
+        self.order.append("commit")
+
+
+class Bench:
+    """A session with one message in its queue and no workers."""
+
+    def __init__(self, directory: Path) -> None:
+        pool_dir = directory / "pools" / "p"
+        (pool_dir / "slots").mkdir(parents=True)
+        self.link_path = str(directory / "p.sock")
+        self.slot = Slot(pool_dir / "slots" / "0.slot")
+        self.order: list[str] = []
+        self.reactor = Reactor()
+        self.ledger = WatchedLedger(pool_dir / "ledger.db", self.order)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.link_path)
+        self.listener.listen()
+        pool, broker = PoolConfig("p", "work", "h:h"), BrokerConfig()
+        places = (str(directory), str(pool_dir), self.link_path)
+        start = StartConsumer(VERSION, pool, broker, LedgerConfig(), LogConfig(), *places, os.getpid(), [])
+        with open_admin(broker, str(directory)) as admin:
+            admin.ensure_queue("work")
+            admin.publish([Publication("", "work", Properties(message_id="m"), b"")], 1, lambda total: None)
+        links = WorkerLinks(self.listener, self.reactor)
+        self.session = Session(start, self.ledger, links, self.reactor)
+        acknowledge = self.session.broker.ack
+
+        def ack(epoch: int, tag: int) -> None:
+            self.order.append("ack")
+            acknowledge(epoch, tag)
+
+        self.session.broker.ack = ack  # type: ignore[method-assign]
+
+    def turn(self) -> None:
+        """One turn without dispatch."""
+        self.reactor.poll(0.01)
+        self.session.hear_workers(self.session.begin_turn())
+        self.session.hear_broker()
+        self.session.settle()
+
+    def until_waiting(self) -> None:
+        """Turn until the message is here."""
+
+        def turned() -> bool:
+            self.turn()
+            return bool(self.session.settlement.waiting)
+
+        eventually(turned, "the message is delivered")
+
+    def end_a_run(self) -> None:
+        """The message is sent to a worker, which ends it."""
+        (entry,) = self.session.settlement.waiting.values()
+        self.session.settlement.assign(entry, W)
+        self.session.settle()
+        self.order.clear()
+        self.session.settlement.outcome(W, entry.run, OutcomeKind.DONE, RAISED)
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.session.close(1.0)
+        self.ledger.close()
+        self.listener.close()
+        self.reactor.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.close()
+
+
+def test_i1_the_commit_comes_before_the_ack(bench: Bench) -> None:
+    bench.session.open(set(), consume=True)
+    bench.until_waiting()
+    bench.end_a_run()
+    bench.session.settle()
+    assert bench.order == ["commit", "ack"]
+
+
+def test_i1_a_failed_commit_acks_nothing(bench: Bench) -> None:
+    bench.session.open(set(), consume=True)
+    bench.until_waiting()
+    bench.end_a_run()
+    bench.ledger.fails = True
+    with pytest.raises(LedgerError):
+        bench.session.settle()
+    assert bench.order == []
+
+
+def test_rows_carry_the_time_of_their_turn(bench: Bench) -> None:
+    """Eviction goes by it: with the time of the start, ids would be forgotten before their time (I2)."""
+    bench.session.open(set(), consume=True)
+    bench.until_waiting()
+    bench.session.settlement.now_s = 0.0
+    bench.turn()
+    bench.end_a_run()
+    bench.session.settle()
+    (row,) = bench.ledger.find("m")
+    assert abs(wall_s() - row.at_s) < 60
+
+
+def test_a_session_opened_during_a_pause_takes_nothing_until_it_is_resumed(bench: Bench) -> None:
+    bench.session.open(set(), consume=False)
+
+    def connected() -> bool:
+        bench.turn()
+        return bench.session.connected
+
+    eventually(connected, "the queue is open")
+    for _ in range(20):
+        bench.turn()
+    assert bench.session.counters.get("delivered", 0) == 0
+    bench.session.resume()
+    bench.until_waiting()
+
+
+def test_the_hello_of_a_dead_worker_puts_nobody_to_work(bench: Bench) -> None:
+    """It may be read after the only verdict on that worker: what it were given would never come back."""
+    bench.session.open(set(), consume=True)
+    assert answer_to_hello(bench) == "closed"
+    assert W not in bench.session.dispatcher
+
+
+def test_the_hello_of_a_living_worker_is_welcomed(bench: Bench) -> None:
+    bench.session.open({W}, consume=True)
+    taken_read, taken_write = os.pipe()
+
+    def live() -> None:
+        slot = Slot(bench.slot.path)  # kept: its lock goes with it
+        slot.take(os.getpid(), posix.start_ticks(os.getpid()) or 0, W.generation)
+        os.write(taken_write, b"1")
+        signal.pause()
+
+    try:
+        with forked(live):
+            os.read(taken_read, 1)
+            assert answer_to_hello(bench) == "welcome"
+    finally:
+        os.close(taken_read)
+        os.close(taken_write)
+    assert W in bench.session.dispatcher
+
+
+def answer_to_hello(bench: Bench) -> str:
+    """Say hello as W over a real socket: "welcome" or "closed"."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(bench.link_path)
+    channel: Channel[ConsumerFrame] = Channel(sock, ConsumerFrame)
+    channel.send(Hello(VERSION, W.slot, W.generation, os.getpid(), []))
+    channel.flush()
+
+    def answer() -> str:
+        bench.turn()
+        try:
+            return "welcome" if Welcome() in channel.receive() else ""
+        except ChannelClosed:
+            return "closed"
+
+    try:
+        return eventually(answer, "an answer to the hello")
+    finally:
+        channel.close()
