@@ -130,6 +130,8 @@ class Registrar:
             message_id=running.message_id if running else "",
             attempt=running.run.attempt if running else None,
             elapsed_s=round(corpse.died_s - running.started_s, 3) if running else None,
+            limit_s=round(running.limit_s, 3) if running else None,
+            limit_source=running.source.name.lower() if running else "",
             run=run_of(running is not None, marks.untaken),
             max_rss_bytes=corpse.usage.ru_maxrss * 1024,
             cpu_user_s=round(corpse.usage.ru_utime, 4),

@@ -39,6 +39,8 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str = ""
     attempt: int | None = None
     elapsed_s: float | None = None
+    limit_s: float | None = None
+    limit_source: str = ""
     run: str = "idle"
     max_rss_bytes: int | None = None
     cpu_user_s: float | None = None

@@ -74,7 +74,6 @@ def _worker(pool: Pool, seat: Seat, now_s: float) -> dict[str, Any]:
     assert seat.slot is not None  # workers' seats have one
     child, slot = seat.child, pool.slots[seat.slot]
     running = slot.running() if child else None
-    limit_s = max(0.0, running.deadline_s - running.started_s) if running else 0.0
     return {
         "name": seat.name,
         "slot": seat.slot,
@@ -84,7 +83,7 @@ def _worker(pool: Pool, seat: Seat, now_s: float) -> dict[str, Any]:
         "message_id": running.message_id if running else "",
         "attempt": running.run.attempt if running else 0,
         "elapsed_s": round(now_s - running.started_s, 3) if running else 0.0,
-        "limit_s": round(limit_s, 3),
+        "limit_s": round(running.limit_s, 3) if running else 0.0,
         "limit_source": running.source.name.lower() if running else "pool",
         "handled": slot.handled if child else 0,
         "rss_bytes": memory.resident_bytes(child.pid) if child else 0,

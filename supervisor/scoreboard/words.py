@@ -76,6 +76,11 @@ class Running(msgspec.Struct, frozen=True):
     source: LimitSource
     publishing: bool
 
+    @property
+    def limit_s(self) -> float:
+        """How long this run may last, extensions included; 0 while no limit is in force."""
+        return max(0.0, self.deadline_s - self.started_s)
+
 
 class Identity(msgspec.Struct, frozen=True):
     """Who owns (or last owned) a slot. `start_ticks`: field 22 of /proc/PID/stat; `boot_id`: the kernel's."""

@@ -24,6 +24,7 @@ FIELDS = {
     *("event", "pool", "slot", "pid", "generation", "cause", "status", "signal", "core_dumped", "requested_by"),
     *("uptime_s", "messages", "message_id", "attempt", "elapsed_s", "run", "max_rss_bytes", "cpu_user_s"),
     *("cpu_system_s", "oom_evidence", "stack", "restart_in_s", "at", "kind"),
+    *("limit_s", "limit_source"),
 }
 
 IN_MID_MESSAGE = [
@@ -92,6 +93,7 @@ def test_the_workers_own_timer_ends_it_with_124_and_its_stack(tmp_path: Path) ->
         assert (record["cause"], record["status"], record["run"]) == ("timeout", 124, "in_doubt")
         assert "daemon_handlers.py" in record["stack"]
         assert record["elapsed_s"] >= 1.0
+        assert (record["limit_s"], record["limit_source"]) == (1.0, "pool")
 
 
 @pytest.mark.parametrize("deed", ["hang_in_c", "ignore_the_timer"])
