@@ -270,8 +270,8 @@ class World:
         if outgoing.routing_key == AUDIT_QUEUE:
             self.audited |= {outgoing.body}
             return
-        place = self.delayed if outgoing.delay_s else _PLACES[outgoing.routing_key](self)
-        place.append(Copy.of(outgoing))
+        places = {QUEUE: self.delayed, f"{QUEUE}.dead": self.dead, f"{QUEUE}.parked": self.parked}
+        places[outgoing.routing_key].append(Copy.of(outgoing))
 
     def confirm(self, index: int) -> bool:
         flight = self.flights.pop(index)
@@ -316,8 +316,6 @@ class World:
     def retry_dead(self, index: int) -> bool:
         self.ready.append(self.dead.pop(index))
         return False
-
-    # ---- the consumer's death -------------------------------------------------------------------------------------
 
     def consumer_death(self, what: int) -> bool:
         self._die_and_restart(what)
@@ -391,11 +389,6 @@ class World:
         if stuck:
             raise Broken(f"at rest, but not over: {stuck}")
 
-
-_PLACES: dict[str, Callable[[World], list[Copy]]] = {
-    f"{QUEUE}.dead": lambda world: world.dead,
-    f"{QUEUE}.parked": lambda world: world.parked,
-}
 
 _CARRY_OUT: dict[type[Effect], Callable[[World, Any], None]] = {
     Ack: World._ack,
