@@ -47,7 +47,7 @@ class BootError(PreforkdError):
 
 
 class BrokerRefused(PreforkdError):
-    """The broker says no and waiting will not change it: wrong credentials, unknown vhost, stream queue, no such queue."""
+    """The broker says no and waiting will not change it: wrong credentials, unknown vhost, stream, no such queue."""
 
 
 class BrokerUnavailable(PreforkdError):
@@ -56,6 +56,10 @@ class BrokerUnavailable(PreforkdError):
 
 class LedgerError(PreforkdError):
     """The ledger cannot be read or written: disk full, no permission, damaged, or in use by another consumer."""
+
+
+class LedgerUnusable(LedgerError):
+    """The ledger cannot be used and waiting will not change it: damaged, or written by another version."""
 
 
 class StateError(PreforkdError):

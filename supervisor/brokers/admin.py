@@ -1,4 +1,4 @@
-"""What the command line asks of a broker: publish, look into queues, take messages out. Blocking; never in the daemon."""
+"""What the command line asks of a broker: publish, look into queues, take messages out. Blocking, not for daemons."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from supervisor.message import Publication
 
 
 class PublishReport(msgspec.Struct, frozen=True):
-    """How a publish run ended: `sent` counts only confirmed messages; `failed` pairs a message's index with the reason."""
+    """How a publish run ended: `sent` counts confirmed messages only; `failed` pairs an index with the reason."""
 
     sent: int
     failed: list[tuple[int, str]]
@@ -52,7 +52,7 @@ class BrokerAdmin(ABC):
 
     @abstractmethod
     def move(self, delivery: Delivery, publication: Publication) -> None:
-        """Publish, wait for the confirm, then delete the taken message. Raises BrokerUnavailable with both still there."""
+        """Publish, wait for the confirm, then delete the taken message. Raises BrokerUnavailable: both are still there."""
 
     @abstractmethod
     def give_back_all(self) -> None:
@@ -77,5 +77,7 @@ class BrokerAdmin(ABC):
     def __enter__(self) -> BrokerAdmin:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

@@ -14,7 +14,7 @@ DELAY_LADDER_S = (
     *(hours * _HOUR_S for hours in (1, 2, 3, 6, 12)),
     *(days * _DAY_S for days in (1, 2, 3, 7)),
 )
-"""Every delay a message can be given, in seconds. One delay queue per step: a queue with mixed TTLs blocks at its head."""
+"""Every delay a message can be given, in seconds. One delay queue per step: mixed TTLs block at the queue's head."""
 
 
 def delay_step_s(delay_s: float) -> float:

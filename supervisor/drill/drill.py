@@ -86,7 +86,7 @@ class Drill:
     def _all_settled(self) -> bool:
         self._seen()
         counters = self._instance.status().get("counters", {})
-        settled = sum(counters.get(name, 0) for name in ("done", "dead", "parked"))
+        settled: int = sum(counters.get(name, 0) for name in ("done", "dead", "parked"))
         return settled >= len(self._plan.orders)
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:

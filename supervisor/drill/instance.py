@@ -5,7 +5,6 @@ Runs in the command line's process, as the daemon's parent.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -209,11 +208,18 @@ def kill(pid: int) -> bool:
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects in a file of JSON lines; its last line may still be growing."""
     if not path.exists():
         return
     with path.open("rb") as file:
         for line in file:
-            with suppress(json.JSONDecodeError):  # the last line may still be growing
-                record = msgspec.json.decode(line) if line.endswith(b"\n") else None
-                if isinstance(record, dict):
-                    yield record
+            record = _json_object(line)
+            if record is not None:
+                yield record
+
+
+def _json_object(line: bytes) -> dict[str, Any] | None:
+    with suppress(msgspec.DecodeError):
+        record = msgspec.json.decode(line)
+        return record if isinstance(record, dict) else None
+    return None

@@ -28,9 +28,7 @@ class RowState(StrEnum):
         return self in _OPEN
 
 
-_OPEN = frozenset(
-    {RowState.DISPATCHED, RowState.RETRY_PENDING, RowState.DEAD_PENDING, RowState.PARKED_PENDING}
-)
+_OPEN = frozenset({RowState.DISPATCHED, RowState.RETRY_PENDING, RowState.DEAD_PENDING, RowState.PARKED_PENDING})
 
 
 class Row(msgspec.Struct, frozen=True):
