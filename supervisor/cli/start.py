@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 
 from supervisor import logs
-from supervisor.cli.console import print_line
+from supervisor.cli.console import print_line, shown
 from supervisor.cli.daemonize import Announce, Startup, start_daemon
 from supervisor.cli.duration import SECONDS
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.config.schema import Config
-from supervisor.errors import PreforkdError, StateError
+from supervisor.errors import ControlError, PreforkdError, StateError
 from supervisor.log_target import STDERR
 from supervisor.master.pidfile import PID_FILE, read_holder
 from supervisor.master.privileges import account, prepare_directory
@@ -56,7 +57,7 @@ def start(invocation: Invocation, timeout_s: float) -> int:
     if startup is None:
         raise PreforkdError(
             f"preforkd is not ready after {timeout_s:g} s; it goes on starting in the background: "
-            f"`preforkd status` shows how far it is, its log is {log_file}"
+            f"`preforkd status` shows how far it is, its log is {log_file}{_obstacles(invocation)}"
         )
     if not startup.ready:
         raise _failed_start(f"{startup.reason}\n  (log: {log_file})", startup.status)
@@ -85,9 +86,29 @@ def _serve_announced(config: Config, announce: Announce) -> int:
     except PreforkdError as error:
         status = error.exit_code
         reasons.append(str(error))
+    except Exception as error:  # a bug: its stack goes to the daemon's log, whoever started it gets a line
+        tell(Startup(False, os.getpid(), f"this is a bug in preforkd ({type(error).__name__}: {error})", 1))
+        raise
     reason = reasons[0] if reasons else "the daemon ended before it was ready"
     tell(Startup(False, os.getpid(), reason, status))
     return status
+
+
+def _obstacles(invocation: Invocation) -> str:
+    """What each pool of a daemon that is still starting waits for, a line each; "" where nobody can tell."""
+    try:
+        with invocation.connect() as daemon:
+            pools = daemon.ask("status")["pools"]
+    except ControlError:
+        return ""
+    return "".join(f"\n  pool {name}: {shown(why)}" for name, pool in pools.items() if (why := _obstacle(pool)))
+
+
+def _obstacle(pool: dict[str, Any]) -> str:
+    connection = pool["consumer"]["connection"]
+    unconnected = f"{connection['state']} {connection['host']} ({connection['why']})" if connection["why"] else ""
+    reasons: list[str] = [pool["why"], pool["forkserver"]["why"], pool["consumer"]["why"], unconnected]
+    return next(filter(None, reasons), "")
 
 
 def _refuse_second(invocation: Invocation) -> None:

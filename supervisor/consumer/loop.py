@@ -19,7 +19,7 @@ from supervisor.clock import monotonic_s
 from supervisor.consumer.links import WorkerLinks
 from supervisor.consumer.reports import Reports
 from supervisor.consumer.session import Session
-from supervisor.errors import BrokerRefused, LedgerError
+from supervisor.errors import BrokerRefused, LedgerError, LedgerUnusable
 from supervisor.events import Event
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.link.channel import Channel
@@ -85,7 +85,7 @@ class Consumer:
             self._open(REOPEN_S[0])
             while not self._quit:
                 self._guarded(self.turn)
-        except BrokerRefused as error:
+        except (BrokerRefused, LedgerUnusable) as error:
             self._reports.say(Refused(str(error)))
             self._reports.flush()
             return EX_CONFIG
@@ -172,7 +172,9 @@ class Consumer:
             self._suspend(error, retry_s)
 
     def _suspend(self, error: LedgerError, retry_s: float) -> None:
-        """Give everything back to the broker and wait for the ledger to heal."""
+        """Give everything back to the broker and wait for the ledger to heal. Raises LedgerUnusable if it cannot."""
+        if isinstance(error, LedgerUnusable):
+            raise error
         log(
             Event.LEDGER_FAILED,
             f"{error}; nothing is consumed until it can be written; trying again in {retry_s:.1f} s",

@@ -106,7 +106,7 @@ def _find(where: str, module: ModuleType, name: str) -> Any:
 
 def _check_callable(where: str, function: Any, arguments: tuple[object, ...]) -> None:
     if not callable(function):
-        raise BootError(f"{where}: is a {type(function).__name__}, not a function")
+        raise BootError(f"{where}: is not a function but of type {type(function).__name__}")
     lazy = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
     if any(is_lazy(function) for is_lazy in lazy):
         raise BootError(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.clock import monotonic_s
-from supervisor.errors import LedgerError
+from supervisor.errors import LedgerError, LedgerUnusable
 from supervisor.identity import DIGEST_BYTES, ID_BYTES
 from supervisor.ledger import schema
 from supervisor.ledger.base import Ledger, Row
@@ -51,12 +51,13 @@ _ADVICE = {
     sqlite3.SQLITE_IOERR: _DISK_FAILS,
 }
 """What SQLite's primary result codes (low byte, https://sqlite.org/rescode.html) mean to an operator; what to do."""
+_LASTING = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class SqliteLedger(Ledger):
     """The ledger in `path`, made when missing; `sync` is "full" (survives power loss) or "normal" (process death).
 
-    Raises LedgerError: in use by another consumer, damaged, of another version, no permission, disk full.
+    Raises LedgerError: in use by another consumer, no permission, disk full; LedgerUnusable: damaged, other version.
     """
 
     def __init__(self, path: Path, sync: str) -> None:
@@ -186,7 +187,7 @@ def _make_or_check_tables(database: sqlite3.Connection, path: Path) -> None:
         return
     version = _meta(database, "schema") if "meta" in tables else None
     if version != schema.VERSION:
-        raise LedgerError(
+        raise LedgerUnusable(
             f"{path}: written by another version of preforkd (schema {version}, this one knows {schema.VERSION}): "
             "run that version, or move the file and its -wal file away"
         )
@@ -213,4 +214,5 @@ def _errors_explained(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
         reason, advice = _ADVICE.get(code, ("it cannot be used", "it has to be opened again"))
-        raise LedgerError(f"{path}: {reason} ({error}): {advice}") from error
+        kind = LedgerUnusable if code in _LASTING else LedgerError
+        raise kind(f"{path}: {reason} ({error}): {advice}") from error

@@ -211,7 +211,7 @@ class Master:
         self._remember_services()
 
     def _may_start(self, pool: Pool, seat: Seat) -> bool:
-        return seat.empty and can_start(pool, seat) and seat.slot not in pool.foreign
+        return seat.empty and can_start(pool, seat)
 
     def _remember_services(self) -> None:
         seats = [seat for pool in self._pools.values() for seat in (pool.forkserver, pool.consumer)]
@@ -237,6 +237,7 @@ class Master:
             self._announce_state(pool)
             if pool.failure is not None and not self._ready:
                 self.failure = pool.failure
+                log(Event.POOL_HELD, pool.failure[0], level=logging.ERROR, pool=pool.name, why=pool.failure[0])
                 self._stop("failed start", None, now=True)
                 return
             pool.failure = None

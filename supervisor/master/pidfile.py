@@ -40,10 +40,13 @@ class LockFile:
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as error:
-            raise StateError(f"{path}: cannot be opened: {error.strerror}; check the owner of its directory") from error
+            raise StateError(f"{path}: cannot be opened: {error.strerror}; remove it, or correct its owner") from error
         try:
             self._lock(what)
-        except BaseException:
+        except OSError as error:
+            os.close(self._descriptor)
+            raise StateError(f"{path}: cannot be written: {error.strerror}; free some space") from error
+        except StateError:
             os.close(self._descriptor)
             raise
 

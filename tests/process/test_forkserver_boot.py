@@ -28,7 +28,7 @@ REFUSED = {
     "an exception": ("broken:run", "raise OSError('no config')", "importing it raised OSError: no config"),
     "an interrupt": ("broken:run", "raise KeyboardInterrupt", "importing it raised KeyboardInterrupt"),
     "exit": ("broken:run", "import sys; sys.exit(3)", "importing it called exit(3)"),
-    "no function": ("broken:run", "run = 7", "is a int, not a function"),
+    "no function": ("broken:run", "run = 7", "is not a function but of type int"),
     "async": ("broken:run", "async def run(message): pass", "is an async or generator function"),
     "generator": ("broken:run", "def run(message): yield", "is an async or generator function"),
     "no parameter": ("broken:run", "def run(): pass", "cannot be called with one argument, the message: it takes ()"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.errors import LedgerError
+from supervisor.errors import LedgerError, LedgerUnusable
 from supervisor.ledger import schema, sqlite
 from supervisor.ledger.base import Row, RowState
 from supervisor.ledger.sqlite import SqliteLedger
@@ -234,9 +234,11 @@ def test_a_reboot_is_not_forgotten_before_every_row_open_then_was_written_again(
 # ---- refusals -----------------------------------------------------------------------------------------------------
 
 
-def refusal(path: Path) -> str:
+def refusal(path: Path, lasting: bool) -> str:
+    """The text of the error; `lasting`: whether it is one that waiting does not heal."""
     with pytest.raises(LedgerError) as raised:
         SqliteLedger(path, "full")
+    assert isinstance(raised.value, LedgerUnusable) == lasting
     assert str(path.parent) in str(raised.value)
     return str(raised.value)
 
@@ -244,18 +246,18 @@ def refusal(path: Path) -> str:
 def test_an_unknown_schema_version_is_refused(ledger: SqliteLedger, path: Path) -> None:
     ledger.close()
     change(path, "UPDATE meta SET value = 99 WHERE name = 'schema'")
-    assert "schema 99, this one knows 1" in refusal(path)
+    assert "schema 99, this one knows 1" in refusal(path, lasting=True)
 
 
 def test_somebody_elses_database_is_refused_and_left_alone(path: Path) -> None:
     change(path, "CREATE TABLE theirs (a)")
-    assert "another version" in refusal(path)
+    assert "another version" in refusal(path, lasting=True)
     change(path, "INSERT INTO theirs VALUES (1)")
 
 
 def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
     path.write_bytes(b"not a database at all" * 100)
-    assert "damaged" in refusal(path)
+    assert "damaged" in refusal(path, lasting=True)
 
 
 def test_a_damaged_page_is_told_when_it_is_met(ledger: SqliteLedger, path: Path) -> None:
@@ -265,7 +267,7 @@ def test_a_damaged_page_is_told_when_it_is_met(ledger: SqliteLedger, path: Path)
     with path.open("r+b") as file:
         file.seek(8 * 4096)
         file.write(b"\xa5" * (size - 8 * 4096))
-    with pytest.raises(LedgerError, match=r"damaged.*move it"):
+    with pytest.raises(LedgerUnusable, match=r"damaged.*move it"):
         damaged = SqliteLedger(path, "full")
         try:
             damaged.look_up([key_of(f"r{n}") for n in range(2000)])
@@ -275,17 +277,17 @@ def test_a_damaged_page_is_told_when_it_is_met(ledger: SqliteLedger, path: Path)
 
 def test_a_refusal_gives_the_lock_up(path: Path) -> None:
     path.write_bytes(b"not a database at all" * 100)
-    refusal(path)
+    refusal(path, lasting=True)
     path.unlink()
     SqliteLedger(path, "full").close()
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
-    assert "folder" in refusal(tmp_path / "nowhere" / "ledger.db")
+    assert "folder" in refusal(tmp_path / "nowhere" / "ledger.db", lasting=False)
 
 
 def test_a_second_user_is_refused_with_the_pid_of_the_first(ledger: SqliteLedger, path: Path) -> None:
-    assert f"in use by another consumer (pid {os.getpid()})" in refusal(path)
+    assert f"in use by another consumer (pid {os.getpid()})" in refusal(path, lasting=False)
 
 
 def test_after_an_error_it_has_to_be_opened_again(ledger: SqliteLedger, path: Path) -> None:
