@@ -76,8 +76,8 @@ class Pool:
     @property
     def ready(self) -> bool:
         """Whether everybody is there and the pool consumes; seats that a former daemon's workers still have aside."""
-        workers = all(seat.ready for seat in self.workers if seat.slot not in self.foreign)
-        return workers and self.forkserver.ready and self.consumer.ready
+        services = self.forkserver.ready and self.consumer.ready
+        return services and all(seat.ready for seat in self.workers if seat.slot not in self.foreign)
 
     @property
     def busy(self) -> bool:

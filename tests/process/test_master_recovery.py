@@ -65,6 +65,7 @@ def test_a_slot_is_left_to_a_former_worker_until_it_has_finished(tmp_path: Path)
         eventually(lambda: under_test.worker()["state"] == "idle", "the slot has a new worker")
         assert under_test.marked("done") == ["long"]
         assert len(under_test.marked("begun")) == 1
+        assert "could not be forked" not in under_test.log_path.read_text(), "nobody was even ordered for it"
 
 
 def test_a_former_worker_that_does_not_finish_in_time_is_ended(tmp_path: Path) -> None:
@@ -95,3 +96,16 @@ def test_a_worker_and_its_master_killed_together_leave_a_message_in_doubt(tmp_pa
         assert (record["message_id"], record["attempt"], record["run"]) == ("doubt", 1, "in_doubt")
         eventually(lambda: under_test.marked("done"), "its message runs again")
         assert [line.split()[1] for line in under_test.marked("begun")] == ["1", "2"]
+
+
+def test_a_group_left_by_a_worker_that_died_with_its_master_ends_before_anything_starts(tmp_path: Path) -> None:
+    with daemon(tmp_path, ONE) as under_test:
+        under_test.send("spawn_group_and_wait")
+        group = int(eventually(lambda: under_test.marked("spawned"), "the handler has started a group")[0])
+        worker = under_test.worker()["pid"]
+        under_test.kill()
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: not executes(worker), "the worker is dead")
+        assert executes(group)
+        under_test.start()
+        assert not executes(group)

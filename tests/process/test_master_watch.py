@@ -86,6 +86,9 @@ def test_a_master_that_was_suspended_gives_everybody_a_grace_first(tmp_path: Pat
         assert under_test.worker()["state"] == "running"
         (under_test.marks / "go").touch()
         eventually(lambda: under_test.marked("done") == ["late"], "the run was forgiven")
+        assert under_test.worker()["pid"] is not None
+        dump = under_test.state_dir / "pools" / "email" / "stacks" / "0.txt"
+        assert dump.stat().st_size == 0, "nobody was even asked for its stacks"
         assert under_test.exits() == []
 
 

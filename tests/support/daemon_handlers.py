@@ -76,11 +76,20 @@ def _eat(mebibytes: int) -> None:
     time.sleep(1000)
 
 
-def _spawn_group_and_die() -> None:
+def _spawn_group() -> None:
     child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     supervisor.record_group(child.pid)
     mark("spawned", child.pid)
+
+
+def _spawn_group_and_die() -> None:
+    _spawn_group()
     os._exit(9)
+
+
+def _spawn_group_and_wait() -> None:
+    _spawn_group()
+    time.sleep(1000)
 
 
 def _daemonize() -> None:
@@ -112,4 +121,5 @@ _DEEDS: dict[str, Any] = {
     "daemonize": _daemonize,
     "daemonize_and_die": _daemonize_and_die,
     "spawn_group_and_die": _spawn_group_and_die,
+    "spawn_group_and_wait": _spawn_group_and_wait,
 }

@@ -1,0 +1,94 @@
+"""Ending a worker in mid-message: only the condemned run is killed; a worker that has moved on goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor import posix
+from supervisor.clock import monotonic_s
+from supervisor.link.frames import RunId
+from supervisor.master.children import Child, Kind
+from supervisor.master.executions import Execution
+from supervisor.scoreboard.slot import Slot
+from supervisor.scoreboard.words import Intent, LimitSource, OutcomeKind
+from tests.support.waiting import eventually
+
+GENERATION = 7
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """Something that can be stopped, continued and killed; its marks are the test's."""
+    process = subprocess.Popen(["sleep", "1000"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def slot(tmp_path: Path) -> Slot:
+    slot = Slot(tmp_path / "0.slot")
+    assert slot.take(os.getpid(), posix.start_ticks(os.getpid()) or 0, GENERATION)
+    return slot
+
+
+def begin(slot: Slot, number: int) -> None:
+    slot.mark_running(RunId(bytes([number]) * 24, 1, 1), f"m{number}", 0.0, monotonic_s(), 1.0, LimitSource.POOL)
+
+
+def finish(slot: Slot) -> None:
+    slot.mark_outcome(OutcomeKind.DONE, None, 0.1, "")
+
+
+def condemn(process: subprocess.Popen[bytes], slot: Slot, guilty: bool = True) -> Callable[[], bool]:
+    """Step through an execution until it is over; for `eventually`."""
+    child = Child("email", Kind.WORKER, 0, process.pid, posix.start_ticks(process.pid) or 0, GENERATION, 0.0)
+    execution = Execution(child, slot, Intent.TIMEOUT_KILL, lambda running, now_s: guilty, None)
+    execution.step(monotonic_s())
+    return lambda: execution.step(monotonic_s()) is None
+
+
+def test_a_guilty_run_is_killed_under_its_intent(process: subprocess.Popen[bytes], slot: Slot) -> None:
+    begin(slot, 1)
+    eventually(condemn(process, slot), "the execution is over")
+    assert process.wait() == -signal.SIGKILL
+    assert slot.intent(GENERATION) is Intent.TIMEOUT_KILL
+
+
+def nothing_more(slot: Slot) -> None:
+    finish(slot)
+
+
+def the_next_message(slot: Slot) -> None:
+    finish(slot)
+    begin(slot, 2)
+
+
+@pytest.mark.parametrize("moved_on", [nothing_more, the_next_message])
+def test_a_worker_that_has_moved_on_is_continued(
+    process: subprocess.Popen[bytes], slot: Slot, moved_on: Callable[[Slot], None]
+) -> None:
+    begin(slot, 1)
+    over = condemn(process, slot)
+    moved_on(slot)
+    eventually(over, "the execution is over")
+    eventually(lambda: posix.executes(process.pid), "the worker goes on")
+    assert slot.intent(GENERATION) is Intent.NONE
+
+
+def test_a_run_that_was_given_more_time_is_continued(process: subprocess.Popen[bytes], slot: Slot) -> None:
+    begin(slot, 1)
+    eventually(condemn(process, slot, guilty=False), "the execution is over")
+    eventually(lambda: posix.executes(process.pid), "the worker goes on")
+
+
+def test_while_it_is_judged_the_worker_cannot_run(process: subprocess.Popen[bytes], slot: Slot) -> None:
+    begin(slot, 1)
+    condemn(process, slot)
+    eventually(lambda: not posix.executes(process.pid), "the worker is stopped")

@@ -1,0 +1,98 @@
+"""A verdict lets a message run again: it leaves only after the record, and is repeated until it was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
+from supervisor.events import Cause, Event
+from supervisor.link.frames import Frame, Incarnation, Verdict, VerdictTaken
+from supervisor.master.children import Children, Kind
+from supervisor.master.deaths import Registrar
+from supervisor.master.history import History
+from supervisor.master.oom import OomWatch
+from supervisor.master.pool import VERDICT_AGAIN_S, Pool
+from supervisor.master.records import ExitRecord
+from supervisor.master.reports import CONSUMER_REPORTS
+
+WORKER = Incarnation(0, 7)
+RECORD = ExitRecord(
+    at="2026-01-01T00:00:00.000Z",
+    event=Event.WORKER_EXITED,
+    kind=Kind.WORKER,
+    pool="email",
+    slot=0,
+    pid=4711,
+    generation=7,
+    cause=Cause.CRASH,
+    signal="SIGSEGV",
+)
+
+
+class EavesdroppedPool(Pool):
+    """A real pool; what it sends to its consumer is kept, with the size of the exit history at that moment."""
+
+    heard: list[tuple[Frame, int]]
+
+    def send(self, kind: Kind, *frames: Frame) -> None:
+        journal = Path(self.whole_config.daemon.state_dir) / "exits.jsonl"
+        self.heard += [(frame, journal.stat().st_size) for frame in frames]
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[EavesdroppedPool]:
+    settings = PoolConfig(name="email", queue="email", handler="m:f", workers=1)
+    daemon = DaemonConfig(state_dir=str(tmp_path), runtime_dir=str(tmp_path))
+    config = Config("", daemon, LogConfig(), BrokerConfig(), LedgerConfig(), {"email": settings})
+    pool = EavesdroppedPool(config, settings, Children(), 0)
+    pool.heard = []
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def registrar(tmp_path: Path, pool: Pool) -> Iterator[Registrar]:
+    history = History(tmp_path)
+    yield Registrar({"email": pool}, history, OomWatch(None))
+    history.close()
+
+
+def test_the_record_is_written_before_the_verdict_leaves(registrar: Registrar, pool: EavesdroppedPool) -> None:
+    registrar.publish([RECORD])
+    ((verdict, journal_bytes),) = pool.heard
+    assert verdict == Verdict(WORKER, "crash", None, "SIGSEGV", "")
+    assert journal_bytes > 0
+
+
+def test_a_verdict_is_repeated_until_it_was_taken(registrar: Registrar, pool: EavesdroppedPool) -> None:
+    registrar.publish([RECORD])
+    pool.flush(100.0)
+    pool.flush(100.0 + VERDICT_AGAIN_S / 2)
+    assert len(pool.heard) == 1, "not before it is time"
+    pool.flush(100.0 + VERDICT_AGAIN_S)
+    pool.flush(100.0 + 2 * VERDICT_AGAIN_S)
+    assert len(pool.heard) == 3
+    CONSUMER_REPORTS[VerdictTaken](pool, VerdictTaken(WORKER))
+    pool.flush(100.0 + 5 * VERDICT_AGAIN_S)
+    assert len(pool.heard) == 3
+
+
+def test_a_death_that_is_no_workers_has_no_verdict(registrar: Registrar, pool: EavesdroppedPool) -> None:
+    registrar.publish(
+        [
+            ExitRecord(
+                at=RECORD.at,
+                event=Event.CONSUMER_EXITED,
+                kind=Kind.CONSUMER,
+                pool="email",
+                slot=None,
+                pid=4712,
+                generation=8,
+                cause=Cause.KILLED,
+            )
+        ]
+    )
+    assert pool.heard == []
