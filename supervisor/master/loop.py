@@ -211,7 +211,7 @@ class Master:
         self._remember_services()
 
     def _may_start(self, pool: Pool, seat: Seat) -> bool:
-        return seat.empty and can_start(pool, seat)
+        return seat.empty and can_start(pool, seat) and seat.slot not in pool.foreign
 
     def _remember_services(self) -> None:
         seats = [seat for pool in self._pools.values() for seat in (pool.forkserver, pool.consumer)]
