@@ -6,6 +6,7 @@ the children say is in `reports.py`, how they are started in `starts.py`; what a
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from contextlib import suppress
@@ -25,6 +26,8 @@ from supervisor.scoreboard.slot import Slot
 VERDICT_AGAIN_S = 1.0
 _BACKLOG = 1024
 _STACK_BYTES = 16 * 1024
+
+_logger = logging.getLogger("preforkd.pool")
 
 
 class Pool:
@@ -189,7 +192,11 @@ def _make_directory(path: Path) -> None:
 
 def _open_slots(directory: Path, wanted: int) -> dict[int, Slot]:
     present = {int(path.stem) for path in directory.glob("*.slot") if path.stem.isdecimal()}
-    return {number: Slot(directory / f"{number}.slot") for number in sorted(present | set(range(wanted)))}
+    slots = {number: Slot(directory / f"{number}.slot") for number in sorted(present | set(range(wanted)))}
+    for number in present:
+        if slots[number].damage:
+            _logger.error("%s; what its worker was running is in doubt (on_crash)", slots[number].damage)
+    return slots
 
 
 def _listen(path: Path) -> socket.socket:

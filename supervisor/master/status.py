@@ -11,6 +11,7 @@ from supervisor.master.pool import Pool
 from supervisor.scoreboard.words import Intent
 
 _CONNECTION = {"state": "connecting", "host": "", "since_s": 0.0, "opened": 0, "why": ""}
+_CONNECTED = frozenset({"connected", "blocked"})
 _DEPTH = {"ready": 0, "consumers": 0}
 _COUNTERS = (
     *("delivered", "done", "failed", "retried", "dead", "parked"),
@@ -19,21 +20,27 @@ _COUNTERS = (
 
 
 def pool_state(pool: Pool, stopping: bool, was_ready: bool) -> str:
-    """The one word for a pool: held when nothing can be done any more, degraded when a part is held."""
+    """The one word for a pool: held when nothing can be done any more, degraded when a part is, or nothing comes."""
     if stopping:
         return "stopping"
     held = [seat for seat in pool.seats if seat.held]
     no_workers = all(seat.held or (pool.forkserver.held and seat.child is None) for seat in pool.workers)
     if pool.consumer.held or (held and no_workers):
         return "held"
-    if held:
+    if held or (was_ready and _cut_off(pool)):
         return "degraded"
     return "ok" if was_ready or pool.ready else "starting"
 
 
 def pool_why(pool: Pool) -> str:
     """Why a pool is not well; "" when it is."""
-    return next((seat.why for seat in pool.seats if seat.held and seat.why), "")
+    return next((seat.why for seat in pool.seats if seat.held and seat.why), _cut_off(pool))
+
+
+def _cut_off(pool: Pool) -> str:
+    """Why nothing can be consumed just now: no connection to the broker, a ledger that cannot be written; or ""."""
+    connection: dict[str, Any] = _CONNECTION | (pool.snapshot.connection if pool.snapshot else {})
+    return "" if connection["state"] in _CONNECTED else str(connection["why"])
 
 
 def pool_status(pool: Pool, state: str, now_s: float) -> dict[str, Any]:
