@@ -65,7 +65,7 @@ LARGE_WORLDS = [
 
 
 @pytest.mark.parametrize("laws", LARGE_WORLDS)
-@settings(max_examples=500 * (1 + DEEPER), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300 * (1 + DEEPER), deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(choices=st.lists(st.integers(0, 10_000), min_size=20, max_size=80))
 def test_i1_to_i5_hold_in_long_histories_of_larger_worlds(laws: Laws, choices: list[int]) -> None:
     world = greeted(laws)
