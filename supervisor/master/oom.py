@@ -61,10 +61,8 @@ def _place(controllers: str, root: Path) -> tuple[Path, str]:
 
 
 def _count(file: Path | None) -> int:
+    lines = []
     if file is not None:
-        with suppress(OSError, ValueError):
-            for line in file.read_text().splitlines():
-                name, _space, value = line.partition(" ")
-                if name == "oom_kill":
-                    return int(value)
-    return 0
+        with suppress(OSError):
+            lines = file.read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

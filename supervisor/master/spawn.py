@@ -8,9 +8,9 @@ child is to have (SCM_RIGHTS).
 from __future__ import annotations
 
 import os
+import site
 import socket
 import sys
-import sysconfig
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -63,7 +63,7 @@ def _execute(command: list[str], descriptor: int) -> int:
 def _environment() -> dict[str, str]:
     """Ours, and the way to our own code when it is not installed but run from a checkout."""
     root = Path(__file__).resolve().parents[2]
-    if str(root) == sysconfig.get_path("purelib"):
+    if str(root) in site.getsitepackages():
         return dict(os.environ)
     former = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": f"{former}{os.pathsep}{root}" if former else str(root)}
