@@ -36,6 +36,7 @@ def test_start_returns_when_the_daemon_is_ready(site: Site) -> None:
     status = site.status()
     assert said.startswith(f"preforkd is ready, pid {status['pid']}, log ")
     assert status["state"] == "running"
+    assert len(site.processes()) == 4, "master, forkserver, consumer, worker: what the other tests look for is found"
     assert [worker["state"] for worker in status["pools"]["mail"]["workers"]] == ["idle"]
 
 

@@ -1,7 +1,7 @@
 """An installation in a folder of its own: configuration, handler, daemon; driven through the real command line.
 
-Its processes carry the folder's name in their environment, so that whatever a failed test leaves behind is found and
-ended, and nothing else is.
+Its processes are known by the files they hold open below the folder (setting a process title overwrites what /proc
+shows of the environment), so that whatever a failed test leaves behind is found and ended, and nothing else is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Any
 from tests.support.source_tree import ROOT
 from tests.support.waiting import eventually
 
-_MARK = "PREFORKD_TEST_SITE"
 _TIMEOUT_S = 60.0
 
 _HANDLER = """
@@ -67,7 +66,6 @@ class Site:
         (folder / "site_handler.py").write_text(_HANDLER)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFORKD")},
-            _MARK: str(folder),
             "PYTHONPATH": str(ROOT),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
@@ -126,8 +124,8 @@ class Site:
 
     def processes(self) -> list[int]:
         """The pids of everything that was started here and still runs."""
-        mark = f"{_MARK}={self.folder}\0".encode()
-        return [int(entry.name) for entry in Path("/proc").iterdir() if mark in _environ(entry)]
+        entries = (entry for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+        return [int(entry.name) for entry in entries if any(self.folder in file.parents for file in _open_files(entry))]
 
     def end(self) -> None:
         """End whatever is left, and wait until it is gone."""
@@ -157,8 +155,9 @@ def make_site(folder: Path) -> Iterator[Site]:
             sys.stderr.write(log.read_text())
 
 
-def _environ(process: Path) -> bytes:
-    try:
-        return (process / "environ").read_bytes()
-    except OSError:
-        return b""
+def _open_files(process: Path) -> Iterator[Path]:
+    """What a process has open; nothing for one that has ended meanwhile."""
+    with suppress(OSError):
+        for descriptor in (process / "fd").iterdir():
+            with suppress(OSError):
+                yield descriptor.readlink()
