@@ -1,0 +1,251 @@
+"""The ready-made handler `workers.command:run`: a program per message, in any language, its body on standard input.
+
+Runs in workers. The pool's environment names the program: `PREFORKD_COMMAND`, split into words like a shell does it
+(shlex), but never given to a shell. Everything about the contract with the program is in docs/handlers.md.
+Whatever ends a run, nothing of the program may outlive it: it has a process group of its own, which is on record in
+the worker's slot while it lives, and the group is killed before the run counts as over.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from inspect import currentframe
+from io import FileIO
+from types import FrameType
+from typing import NamedTuple, NoReturn
+
+import msgspec
+
+from supervisor import Message, Reject, Retry, record_group
+from supervisor.errors import BootError
+from supervisor.posix import signal_name
+
+TAIL_BYTES = 4096
+"""How much of a program's output is kept: its end."""
+
+_CHUNK = 64 * 1024
+_LAST_READS = 64
+_IGNORED_HERE = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
+"""Signals that the worker or Python ignores; a program starts with their defaults."""
+
+
+class ProgramFailed(Exception):
+    """The program could not be started, was killed, or left with a status that means neither done, retry nor reject."""
+
+
+class Ending(NamedTuple):
+    """How a program ended: its exit status, or minus the number of the signal that killed it; the end of its output."""
+
+    program: str
+    status: int
+    tail: str
+
+    def __str__(self) -> str:
+        how = f"left with status {self.status}" if self.status >= 0 else f"was killed by {signal_name(-self.status)}"
+        said = f"its output ended with:\n{self.tail}" if self.tail else "it wrote nothing"
+        return f"{self.program} {how}; {said}"
+
+
+def command_from(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The words of PREFORKD_COMMAND. Raises BootError where there are none, or the program is not there."""
+    try:
+        words = tuple(shlex.split(environment.get("PREFORKD_COMMAND", "")))
+    except ValueError as error:
+        raise BootError(f"PREFORKD_COMMAND cannot be split into words: {error}; check its quotes") from error
+    if not words:
+        raise BootError(
+            "PREFORKD_COMMAND is not set: name the program for workers.command:run in the pool's environment, "
+            'like PREFORKD_COMMAND = "/usr/local/bin/resize --width 100"'
+        )
+    if shutil.which(words[0], path=environment.get("PATH")) is None:
+        raise BootError(
+            f"PREFORKD_COMMAND: there is no program {words[0]!r}; give its path, or correct PATH or its mode"
+        )
+    return words
+
+
+def run(message: Message) -> None:
+    """Run the program for one message. Status 0: done; 75: Retry; 65: Reject; raises ProgramFailed for all else."""
+    ending = run_program(_COMMAND, os.environ | facts_of(message), message.body)
+    _CONSEQUENCES.get(ending.status, _fail)(ending)
+
+
+def facts_of(message: Message) -> dict[str, str]:
+    """What the program is told about its message, as environment variables."""
+    facts = {
+        "PREFORKD_MESSAGE_ID": message.id,
+        "PREFORKD_QUEUE": message.queue,
+        "PREFORKD_ROUTING_KEY": message.routing_key,
+        "PREFORKD_ROUND": str(message.round),
+        "PREFORKD_ATTEMPT": str(message.attempt),
+        "PREFORKD_REDELIVERED": "1" if message.redelivered else "0",
+        "PREFORKD_HEADERS": msgspec.json.encode(message.headers).decode(),
+    }
+    return {name: value.replace("\0", "") for name, value in facts.items()}
+
+
+def run_program(command: tuple[str, ...], environment: Mapping[str, str], body: bytes) -> Ending:
+    """Run one program to its end. Raises ProgramFailed when it cannot be started.
+
+    SoftTimeout, which may come between any two instructions, is let in only where the program is talked to: a program
+    that has been started is always ended, reaped and forgotten.
+    """
+    with _AlarmsHeld() as alarms:
+        program = _Program(command, environment)
+        try:
+            record_group(program.pid)
+            with alarms.let_in():
+                program.talk(body)
+        finally:
+            status = program.end()
+            record_group(0)
+    return Ending(command[0], status, program.tail.decode("utf-8", "replace").strip())
+
+
+class _Program:
+    """A running program: the leader of its own session and process group."""
+
+    def __init__(self, command: tuple[str, ...], environment: Mapping[str, str]) -> None:
+        self.tail = b""
+        self._poll = select.poll()
+        with ExitStack() as files:
+            stdin, self._stdin = _pipe(files)
+            self._output, output = _pipe(files)
+            os.set_blocking(self._stdin.fileno(), False)
+            os.set_blocking(self._output.fileno(), False)
+            try:
+                self.pid = _spawn(command, environment, stdin.fileno(), output.fileno())
+            except OSError as error:
+                raise ProgramFailed(f"{command[0]} cannot be started: {error.strerror}") from error
+            stdin.close()
+            output.close()
+            self._files = files.pop_all()
+
+    def talk(self, body: bytes) -> None:
+        """Write the body and read the output until the program has ended; nobody waits for what it left behind."""
+        ended = os.pidfd_open(self.pid)
+        self._files.callback(os.close, ended)
+        self._rest = memoryview(body)
+        doings: dict[int, Callable[[], None]] = {self._stdin.fileno(): self._write, self._output.fileno(): self._read}
+        self._poll.register(self._stdin, select.POLLOUT)
+        self._poll.register(self._output, select.POLLIN)
+        self._poll.register(ended, select.POLLIN)
+        while True:
+            for descriptor, _events in self._poll.poll():
+                if descriptor == ended:
+                    return
+                doings[descriptor]()
+
+    def end(self) -> int:
+        """Kill what is left of the group, reap the leader, close everything; the leader's exit code.
+
+        The leader is reaped last: as long as it is a zombie, nobody else can have its group's number.
+        """
+        with suppress(PermissionError):  # the whole group has become another user: only its own end is left to wait for
+            os.killpg(self.pid, signal.SIGKILL)
+        for _ in range(_LAST_READS):  # bounded: somebody who has left the group may write for ever
+            if not self._take_output():
+                break
+        _pid, status = os.waitpid(self.pid, 0)
+        self._files.close()
+        return os.waitstatus_to_exitcode(status)
+
+    def _write(self) -> None:
+        try:
+            self._rest = self._rest[self._stdin.write(self._rest[:_CHUNK]) or 0 :]
+        except BrokenPipeError:  # it does not want (all of) the body
+            self._rest = self._rest[:0]
+        if not self._rest:
+            self._poll.unregister(self._stdin)
+            self._stdin.close()
+
+    def _read(self) -> None:
+        if not self._take_output():
+            self._poll.unregister(self._output)
+
+    def _take_output(self) -> bool:
+        data = self._output.read(_CHUNK)
+        self.tail = (self.tail + (data or b""))[-TAIL_BYTES:]
+        return bool(data)
+
+
+def _pipe(files: ExitStack) -> tuple[FileIO, FileIO]:
+    read, write = os.pipe()
+    return files.enter_context(FileIO(read, "rb")), files.enter_context(FileIO(write, "wb"))
+
+
+def _spawn(command: tuple[str, ...], environment: Mapping[str, str], stdin: int, output: int) -> int:
+    """Start a program with these ends of pipes, and no other descriptor but what it would inherit anyway."""
+    return os.posix_spawnp(
+        command[0],
+        command,
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, stdin, 0),
+            (os.POSIX_SPAWN_DUP2, output, 1),
+            (os.POSIX_SPAWN_DUP2, output, 2),
+        ],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_IGNORED_HERE,
+    )
+
+
+class _AlarmsHeld:
+    """Makes the handler of SIGALRM, by which a worker raises SoftTimeout, wait; what rang meanwhile is not lost.
+
+    Blocking the signal would not do: where there are threads another one takes it, and Python still calls the handler.
+    """
+
+    def __enter__(self) -> _AlarmsHeld:
+        self._rang = False
+        self._handler = signal.signal(signal.SIGALRM, self._note)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        signal.signal(signal.SIGALRM, self._handler)
+        self._make_up()
+
+    @contextmanager
+    def let_in(self) -> Iterator[None]:
+        """Where a program can be left at any moment."""
+        signal.signal(signal.SIGALRM, self._handler)
+        self._make_up()
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGALRM, self._note)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self._rang = True
+
+    def _make_up(self) -> None:
+        rang, self._rang = self._rang, False
+        if rang and callable(self._handler):
+            self._handler(signal.SIGALRM, currentframe())
+
+
+def _done(ending: Ending) -> None:
+    """Status 0: the output of a program that succeeded is not kept."""
+
+
+def _retry(ending: Ending) -> NoReturn:
+    raise Retry(reason=str(ending))
+
+
+def _reject(ending: Ending) -> NoReturn:
+    raise Reject(str(ending))
+
+
+def _fail(ending: Ending) -> NoReturn:
+    raise ProgramFailed(str(ending))
+
+
+_CONSEQUENCES: Mapping[int, Callable[[Ending], None]] = {0: _done, os.EX_TEMPFAIL: _retry, os.EX_DATAERR: _reject}
+_COMMAND = command_from(os.environ)

@@ -1,0 +1,33 @@
+"""The ready-made handler `workers.log:run`: writes each message to the log. The first thing to point a new pool at.
+
+Runs in workers; `preforkd init` writes it into a new configuration. It needs nothing, keeps nothing and never fails.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from supervisor import Message
+
+PREVIEW_BYTES = 80
+
+_logger = logging.getLogger("preforkd.workers.log")
+
+
+def run(message: Message) -> None:
+    """Log a message's id, its size and how it begins."""
+    _logger.info(
+        "message %s: %d bytes, attempt %d: %s",
+        message.id or "(without an id)",
+        len(message.body),
+        message.attempt,
+        preview(message.body),
+    )
+
+
+def preview(body: bytes) -> str:
+    """The first bytes of a body on one line; what is no text is escaped."""
+    shown = body[:PREVIEW_BYTES].decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown) + (
+        "..." if len(body) > PREVIEW_BYTES else ""
+    )
