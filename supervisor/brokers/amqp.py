@@ -277,6 +277,7 @@ class AmqpBroker(Broker):
 
     def confirmed(self, token: int) -> None:
         """The broker has it."""
+        # fail-point: consumer.amqp-confirmed: the broker has a publication, no row says so
         self.events.append(Confirmed(token))
 
     def unpublished(self, token: int, reason: str, lost: bool = False) -> None:

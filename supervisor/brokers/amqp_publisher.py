@@ -161,6 +161,7 @@ class Publisher:
         )
         self._sent[self._next_tag] = entry
         self._next_tag += 1
+        # fail-point: consumer.amqp-published: a publication is on its way, no confirm has come
 
     def _send_waiting(self) -> None:
         while self._waiting and self._channel is not None and not self._blocked:

@@ -95,7 +95,9 @@ class Subscription:
         if self._state is _State.CLOSED or not self._channel.is_open:
             return
         for frame in self._acks.take(monotonic_s(), everything):
+            # fail-point: consumer.amqp-settling: why is durable, the broker does not know
             _SEND[frame.how](self._channel, frame.tag)
+            # fail-point: consumer.amqp-settled: an ack or a return is on its way
         if self._acks.waiting and self._later is None:
             self._later = self._reactor.call_later(STRAGGLER_S, self._flush_later)
 

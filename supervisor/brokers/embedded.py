@@ -230,6 +230,7 @@ class EmbeddedBroker(Broker):
         """One transaction for all that the turn asked for; only then tell what came of it."""
         store, fresh, gone = line.store, list[Stored](), False
         with store.transaction(durable=bool(self._outgoing)):  # a lost ack only means a duplicate, known to the ledger
+            # fail-point: consumer.embedded-writing: the broker's transaction is open
             store.delete(self._acked)
             refusals = [self._put(store, outgoing) for outgoing in self._outgoing]
             if self._hungry:
@@ -238,6 +239,7 @@ class EmbeddedBroker(Broker):
         if self._acked or self._outgoing or fresh:
             self._reopen_s = _REOPEN_S[0]
         self._acked.clear()
+        # fail-point: consumer.embedded-written: acks and publishes are in the queue, fates untold
         self._tell_fates(refusals)
         for stored in fresh:
             self._deliver(stored)

@@ -141,7 +141,9 @@ class Consumer:
         self._quit = True
 
     def _report(self, session: Session) -> None:
-        self._reports.say(*(VerdictTaken(worker) for worker in self._taken_verdicts))
+        for worker in self._taken_verdicts:
+            # fail-point: consumer.verdict-durable: a verdict is durable, the master does not know
+            self._reports.say(VerdictTaken(worker))
         self._alive.difference_update(self._taken_verdicts)
         self._taken_verdicts.clear()
         if session.subscribed and not self._consuming:
@@ -149,6 +151,7 @@ class Consumer:
             self._reports.say(Consuming())
             log(Event.CONSUMER_READY, f"consuming from {self._start.pool.queue!r}", queue=self._start.pool.queue)
         if self._draining is not None and session.at_rest:
+            # fail-point: consumer.stop-drained: the drain is over, the master does not know
             self._reports.say(session.drain_report(self._draining))
             self._draining = None
         self._reports.show(session)

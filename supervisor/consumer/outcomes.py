@@ -60,6 +60,7 @@ class Outcomes:
         if outcome.cell != self._taken[worker.slot]:
             self.hand_in(worker.slot)
             return
+        # fail-point: consumer.outcome-heard: a worker's outcome is read, nothing is decided
         kind = OutcomeKind(outcome.kind)
         failure = Failure(
             kind,

@@ -107,6 +107,7 @@ class Session:
 
         `alive`: workers whose verdict is still to come. `consume`: whether to subscribe, or to wait for `resume`.
         """
+        # fail-point: consumer.start-ledger-open: the ledger is ours, nothing is recovered
         self.counters = self._ledger.counters()
         self.settlement.now_s = wall_s()
         for row in self._ledger.open_rows():
@@ -117,12 +118,14 @@ class Session:
         if not consume:
             self.drain()
         self.settle()
+        # fail-point: consumer.start-recovered: what was left is decided and durable, no broker yet
         self.broker.start()
         self._timer(PROBE_INTERVAL_S, self._probe)
         self._timer(EVICT_INTERVAL_S, self._evict)
 
     def close(self, timeout_s: float) -> None:
         """Close the workers' links and the broker's connection, so that it has back what was not settled."""
+        # fail-point: consumer.stop-session-open: everything is settled, connection and links are up
         self._ended = True
         self._links.close()
         self.broker.close(timeout_s)
@@ -134,6 +137,7 @@ class Session:
     def begin_turn(self) -> list[tuple[Incarnation, WorkerFrame]]:
         """Set the settlement's time; the frames that workers have sent since the last turn."""
         self.settlement.now_s = wall_s()
+        # fail-point: consumer.woken: frames of workers are read, none has had an effect
         return self._links.take()
 
     def hear_workers(self, heard: list[tuple[Incarnation, WorkerFrame]]) -> None:
@@ -145,6 +149,7 @@ class Session:
         """The master declares a worker dead."""
         self.dispatcher.leave(verdict.worker)
         self._links.drop(verdict.worker)
+        # fail-point: consumer.verdict-heard: a death is known, not decided upon
         self.outcomes.died(verdict)
 
     def hear_broker(self) -> None:
@@ -153,6 +158,7 @@ class Session:
         self.broker.events.clear()
         arrivals = [self._arrivals.identify(event) for event in events if type(event) is base.Delivery]
         known = self._ledger.look_up([arrival.key for arrival in arrivals]) if arrivals else {}
+        # fail-point: consumer.delivered: deliveries are looked up, nothing is decided
         following = iter(arrivals)
         for event in events:
             if type(event) is base.Delivery:
@@ -177,11 +183,15 @@ class Session:
         self._commit(turn)
         for effect in turn.effects:
             self._carry_out[type(effect)](effect)
+        # fail-point: consumer.effects-queued: effects are handed to broker and links, unsent
         self.broker.flush()
+        # fail-point: consumer.broker-flushed: the broker has the turn's effects, the workers have not
         self._links.flush()
+        # fail-point: consumer.links-flushed: all effects of the turn are out
 
     def drain(self) -> None:
         """Cancel the subscription and call back what nobody has begun."""
+        # fail-point: consumer.stop-drain-ordered: a drain is ordered, the subscription is up
         self.settlement.drain()
         self.broker.cancel()
         self._recall()
@@ -225,6 +235,7 @@ class Session:
         if not self.outcomes.lives(worker):  # or it would be given messages after the only verdict on it
             self._links.drop(worker)
             return
+        # fail-point: consumer.hello-heard: a worker's hello is read, not answered
         self.outcomes.hand_in(worker.slot)
         self.settlement.greeted(worker, hello.held)
         self.dispatcher.join(worker)
@@ -320,9 +331,12 @@ class Session:
             self._uncommitted[name] = self._uncommitted.get(name, 0) + by
         if not turn.rows:
             return
+        # fail-point: consumer.decided: decided, not durable
         self._ledger.commit(turn.rows.values(), self._uncommitted)
         self._uncommitted = {}
+        # fail-point: consumer.committed: durable; tails, broker and workers are as before
         self.outcomes.advance_tails()
+        # fail-point: consumer.tails-advanced: durable, the rings are free, no effect has left
         if self._ledger.last_commit_s > SLOW_COMMIT_S:
             text = f"a ledger commit took {self._ledger.last_commit_s:.1f} s: the disk is slow, and so is every message"
             log(Event.LEDGER_SLOW, text, level=logging.WARNING, seconds=round(self._ledger.last_commit_s, 3))

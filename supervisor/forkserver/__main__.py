@@ -59,6 +59,7 @@ def _boot(start: StartForkserver, channel: Channel[ForkOrder]) -> Handlers:
     sys.stdout.flush()  # what stays in a buffer would be written again by every worker
     gc.collect()
     gc.freeze()
+    # fail-point: forkserver.start-imported: the handler is imported, the master does not know
     channel.send(Imported(monotonic_s() - started_s))
     channel.flush()
     return handlers

@@ -85,11 +85,13 @@ def _be_intermediate(worker: Worker, report: int, forkserver_pid: int) -> NoRetu
     try:
         posix.die_with_parent(signal.SIGKILL, forkserver_pid)
         os.write(report, _bring_up(worker, report))
+        # fail-point: intermediate.reported: the forkserver is told, the worker is still ours
     finally:
         os._exit(0)
 
 
 def _bring_up(worker: Worker, report: int) -> bytes:
+    # fail-point: intermediate.born: between the first and the second fork
     word_read, word_write = os.pipe()
     cradle = Cradle(os.getpid(), word_write)
     try:
@@ -101,8 +103,10 @@ def _bring_up(worker: Worker, report: int) -> bytes:
         os.close(report)
         worker(cradle)
     os.close(word_write)
+    # fail-point: intermediate.forked: the worker is born and has not spoken
     word = _read_within(word_read, _WORD_S)
     if word == b"\0":
+        # fail-point: intermediate.settled: the worker has its slot, the forkserver does not know
         return _PID.pack(pid)
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)

@@ -57,9 +57,11 @@ class Forkserver:
     def _fork(self, order: Fork) -> Forked | ForkFailed:
         self._board.beat_forkserver()
         try:
+            # fail-point: forkserver.ordered: a fork is ordered and not begun
             pid = give_birth(lambda cradle: self._become(order, cradle))
         except NotBorn as error:
             return ForkFailed(order.slot, order.generation, str(error))
+        # fail-point: forkserver.forked: the worker lives, the master is not told
         return Forked(order.slot, order.generation, pid)
 
     def _become(self, order: Fork, cradle: Cradle) -> NoReturn:
@@ -70,6 +72,7 @@ class Forkserver:
         self._channel.send(report)
         while not self._channel.flush():
             _wait_writable(self._channel)
+        # fail-point: forkserver.answered: the master is told of a birth
 
 
 def _wait_writable(channel: Channel[ForkOrder]) -> None:

@@ -106,6 +106,7 @@ class SqliteLedger(Ledger):
         with self._transaction() as database:
             database.executemany(schema.SET_ROW, written)
             database.executemany(schema.ADD_TO_COUNTER, counters.items())
+            # fail-point: consumer.rows-written: in the transaction, which is not committed
             self._prove_boot(database, written)
         self._last_commit_s = monotonic_s() - started_s
 

@@ -70,12 +70,15 @@ class Undertaker:
         return found
 
     def _wait_for(self, pid: int) -> None:
+        # fail-point: master.dead-found: a child is dead and a zombie
         child = self._child(pid)
         self._inherited.discard(pid)
         end_group(pid, posix.start_ticks(pid) or 0)
         if child is not None and child.slot is not None:
             end_recorded_group(self._pool(child).slots[child.slot])
+        # fail-point: master.group-ended: the dead child's groups are killed, it is a zombie
         _pid, wait_status, usage = os.wait4(pid, 0)
+        # fail-point: master.waited: its status is known to us alone
         if child is not None:
             self._children.remove(pid)
             self._waiting.append(Corpse(child, wait_status, usage, monotonic_s()))

@@ -59,6 +59,7 @@ class Registrar:
         """Record these deaths, decide what follows, and only then tell the consumers."""
         if not corpses:
             return
+        # fail-point: master.buried: the dead are waited for, nothing is decided
         marked = [(corpse, self._read_marks(corpse.child)) for corpse in corpses]
         evidence = self._oom_evidence(marked)
         records = [self._record(corpse, marks, evidence) for corpse, marks in marked]
@@ -68,8 +69,10 @@ class Registrar:
         """Write and log records, then give the verdicts on workers."""
         for record in records:
             self._history.add(record)
+            # fail-point: master.record-unwritten: the death is classified, its record in memory
         self._history.flush()
         for record in records:
+            # fail-point: master.record-written: the record is written, neither log nor consumer has it
             level = logging.INFO if record.cause in _EXPECTED else logging.WARNING
             log(record.event, f"{record.seat} left: {record.cause} ({record.ending})", level=level, **record.fields())
             if record.kind is Kind.WORKER and record.pool in self._pools and record.slot is not None:
@@ -79,6 +82,7 @@ class Registrar:
         worker = Incarnation(slot, record.generation)
         pool.verdicts[worker] = Verdict(worker, record.cause, record.status, record.signal, record.stack)
         pool.send(Kind.CONSUMER, pool.verdicts[worker])
+        # fail-point: master.verdict-queued: a verdict is queued, not sent
 
     def _read_marks(self, child: Child) -> Marks:
         if child.slot is None:

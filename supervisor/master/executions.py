@@ -55,7 +55,9 @@ class Execution:
         return self._next(now_s)
 
     def _begin(self, now_s: float) -> float | None:
+        # fail-point: master.timeout-condemned: a worker is to be killed, no mark says so
         self._slot.write_intent(self._intent, self.child.generation)
+        # fail-point: master.timeout-intended: the slot tells what comes, no signal is sent
         if self._stacks is None or not self._signal(signal.SIGQUIT):
             return self._stop(now_s)
         return self._then(self._await_dump, now_s, _DUMP_S)
@@ -68,6 +70,7 @@ class Execution:
 
     def _stop(self, now_s: float) -> float | None:
         self._signal(signal.SIGSTOP)
+        # fail-point: master.timeout-stopped: the worker is stopped, not judged
         return self._then(self._judge, now_s, _STOP_S)
 
     def _judge(self, now_s: float) -> float | None:
@@ -77,6 +80,7 @@ class Execution:
         if running is not None and running.number == self._number and self._still_guilty(running, now_s):
             self.child.requested_by = _ASKED_BY[self._intent]
             self._signal(signal.SIGKILL)
+            # fail-point: master.timeout-killed: the worker is killed, not waited for
             return None
         self._slot.write_intent(self.child.intent, self.child.generation)
         self._signal(signal.SIGCONT)

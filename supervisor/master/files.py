@@ -15,6 +15,7 @@ def replace(path: Path, data: bytes) -> None:
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
+    # fail-point: master.file-fresh: the new file is durable and not in its place
     fresh.replace(path)
 
 

@@ -34,6 +34,7 @@ class Generations:
             files.replace(self._path, b"%d\n" % bound)
         except OSError as error:
             raise StateError(f"{self._path}: cannot be written: {error.strerror}; free some space") from error
+        # fail-point: master.start-bound-moved: numbers are reserved, none is given out
         self._bound = bound
 
     def _read(self) -> int:

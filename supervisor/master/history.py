@@ -136,6 +136,7 @@ class History:
             self._rotate()
         try:
             files.write_all(self._descriptor, lines)
+            # fail-point: master.journal-appended: the journal has records that no tally knows
         except OSError:
             os.ftruncate(self._descriptor, self._size)  # no half line: the whole batch is tried again
             raise

@@ -180,12 +180,15 @@ class Master:
     def _take_over(self) -> None:
         """Put in order what a former daemon left, before anybody is started."""
         until_s = monotonic_s() + self._config.daemon.stop_timeout_s
+        # fail-point: master.start-unaware: what a former daemon left is not looked at
         lost = lost_services(self._services.former(), self._history)
         for pool in self._pools.values():
             dead, living = take_stock(pool, self._history, until_s)
             lost += dead
             self._foreigners += living
+        # fail-point: master.start-stock-taken: the lost are found, no record is written
         self._registrar.publish(lost)
+        # fail-point: master.start-recorded: the lost are on record, nobody is started
         for pool in self._pools.values():
             pool.verdicts.clear()  # a consumer takes everybody for dead who is not named alive in its first frame
 
@@ -264,6 +267,7 @@ class Master:
         now_s = monotonic_s()
         for pool in self._pools.values():
             pool.flush(now_s)
+        # fail-point: master.told: the turn's frames are sent
         self._history.flush()
         self._history.save(now_s)
 
@@ -271,6 +275,7 @@ class Master:
 
     def _finish(self, stopping: Stopping) -> None:
         """Everybody is gone: report, and leave nothing behind but state."""
+        # fail-point: master.stop-alone: everybody is gone, the locks are held
         report = stopping.report(monotonic_s())
         self._remember_services()
         log(Event.DAEMON_STOPPED, "stopped", requested_by=stopping.stop.requested_by, **report)

@@ -78,6 +78,7 @@ def _boot_failed(pool: Pool, frame: frames.BootFailed) -> None:
 
 
 def _forked(pool: Pool, frame: frames.Forked) -> None:
+    # fail-point: master.birth-told: a worker is born, the books do not have it
     pool.adopt(frame.slot, monotonic_s())
 
 
@@ -103,6 +104,7 @@ FORK_REPORTS: Reports = {
 
 
 def _verdict_taken(pool: Pool, frame: frames.VerdictTaken) -> None:
+    # fail-point: master.verdict-taken: the consumer has the verdict, we still owe it
     pool.verdicts.pop(frame.worker, None)
 
 

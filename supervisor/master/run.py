@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from setproctitle import setproctitle
-
 from supervisor import posix
 from supervisor.config.schema import Config
 from supervisor.errors import PreforkdError
@@ -41,7 +39,7 @@ def run_daemon(
 
 
 def _serve(config: Config, on_ready: Callable[[], None] | None, stale_s: float) -> tuple[str, int]:
-    setproctitle("preforkd: master")
+    set_title("preforkd: master")
     state_dir, runtime_dir = Path(config.daemon.state_dir), Path(config.daemon.runtime_dir)
     target = account(config.daemon)
     for directory in (state_dir, runtime_dir):
@@ -52,6 +50,7 @@ def _serve(config: Config, on_ready: Callable[[], None] | None, stale_s: float) 
     try:
         pid_file = LockFile(runtime_dir / PID_FILE, f"the runtime directory {runtime_dir}")
         try:
+            # fail-point: master.start-locked: both locks are held, nothing is read
             return _supervise(config, on_ready, stale_s)
         finally:
             pid_file.release(remove=True)

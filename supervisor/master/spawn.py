@@ -36,12 +36,14 @@ def spawn(kind: Kind, first: Frame, descriptors: Sequence[int]) -> tuple[int, so
         ours, theirs = socket.socketpair()
         with theirs:
             pid = _execute([sys.executable, "-P", "-m", MODULES[kind], str(_CHILD_FD)], theirs.fileno())
+            # fail-point: master.start-spawned: a service lives and has no first frame
             with suppress(BrokenPipeError, ConnectionResetError):  # it died at once: it will be buried like others
                 send_with_descriptors(ours, first, descriptors)
     except OSError as error:
         if ours is not None:
             ours.close()
         raise StateError(f"a {kind} cannot be started: {error.strerror}; look at the limits of this user") from error
+    # fail-point: master.start-first-frame-sent: a service can begin, the books do not have it
     return pid, ours
 
 

@@ -77,11 +77,13 @@ def _start_service(
 
 def _order_worker(pool: Pool, seat: Seat, reactor: Reactor) -> None:
     assert seat.slot is not None  # workers' seats have one
+    # fail-point: master.unordered: a worker is about to be ordered
     seat.ordered = pool.generations.next()
     seat.due_s = None
     pool.send(Kind.CONSUMER, frames.Spawned(frames.Incarnation(seat.slot, seat.ordered)))
     if Kind.CONSUMER in pool.wires:
         pool.wires[Kind.CONSUMER].flush()
+    # fail-point: master.consumer-told: the consumer awaits a worker that nobody was told to fork
     pool.send(Kind.FORKSERVER, frames.Fork(seat.slot, seat.ordered))
 
 

@@ -30,6 +30,7 @@ class Stopping:
         self._children = children
         self._forced = False
         for pool in pools:
+            # fail-point: master.stop-wanted: a stop is wanted, nobody was told
             pool.send(Kind.CONSUMER, Drain())
 
     def proceed(self, now_s: float) -> None:
@@ -70,7 +71,9 @@ class Stopping:
             if child.intent < intent:
                 self._forced = self._forced or signum is signal.SIGKILL
                 self._mark(child, intent)
+                # fail-point: master.stop-intended: the slot tells what comes, no signal is sent
                 posix.signal_process(child.pid, child.ticks, signum)
+                # fail-point: master.stop-signalled: a child is told to leave
 
     def _quit(self, kind: Kind) -> None:
         for pool in self._pools:

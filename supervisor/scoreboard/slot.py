@@ -64,12 +64,14 @@ class Slot:
         """
         if not lock(self._file.descriptor):
             return False
+        # fail-point: worker.slot-locked: its lock is taken, the identity is the former owner's
         former, boot = self._read_owner(), posix.boot_id()
         lost = self._record_fault()
         leftover = self.running()
         if leftover is not None:
             owner = former.identity.generation if former else 0
             self._append(leftover.run, owner, OutcomeKind.IN_DOUBT, None, 0.0, "")
+        # fail-point: worker.leftover-handed-in: what the former owner left is in the ring
         continues = former is not None and former.identity.boot_id == boot and not lost
         self._resume_sequences()
         self._words[GROUP] = 0
@@ -240,6 +242,7 @@ class Slot:
         data = layout.encode_cell(Cell(index, index + 1, run, generation, kind, delay_s, elapsed_s, text))
         start = layout.cell_at(index)
         self._bytes[start : start + len(data)] = data
+        # fail-point: worker.cell-written: the outcome's cell is whole, the head is still before it
         self._words[HEAD] = index + 1
         self._run = None
         return index

@@ -155,7 +155,9 @@ class Worker:
         message = self._message(run)
         limit = self._policy.limit_for(message.headers)
         started_s = monotonic_s()
+        # fail-point: worker.unbegun: a message is about to begin, no mark says so
         self._slot.mark_running(run.run, run.id, wall_s(), started_s, started_s + limit.hard_s, limit.source)
+        # fail-point: worker.running-marked: the run has begun, its handler was not called
         message.limit = self._alarm.begin(limit, started_s)
         try:
             ending = run_handler(self._handler, message)
@@ -163,6 +165,7 @@ class Worker:
             self._alarm.end()
         if os.getpid() != self._pid:
             _leave_as_a_stray_child(ending)
+        # fail-point: worker.handler-over: the handler has ended, no mark says how
         self._recycling.handled += 1
         elapsed_s = monotonic_s() - started_s
         if ending is DONE and message.publications:
@@ -188,6 +191,7 @@ class Worker:
         """Mark the outcome, then report it: from the mark on, the run will not happen again (I2)."""
         text = f"{ending.reason}\n{ending.stack}" if ending.reason else ""
         cell = self._slot.mark_outcome(ending.kind, ending.delay_s, elapsed_s, text)
+        # fail-point: worker.outcome-marked: the run is over, nobody was told
         self._link.send(Outcome(cell, run, ending.kind, ending.delay_s, ending.reason, ending.stack, elapsed_s))
         self._unflushed += 1
         if self._unflushed >= _BATCH or monotonic_s() - self._flushed_s >= _BATCH_S:
@@ -195,6 +199,7 @@ class Worker:
 
     def _flush(self) -> None:
         self._link.flush()
+        # fail-point: worker.flushed: what was queued is with the consumer
         self._unflushed = 0
         self._flushed_s = monotonic_s()
 
@@ -204,6 +209,7 @@ class Worker:
         """Hand the publishes over; the run is done once they are confirmed, however long that takes."""
         self._slot.mark_publishing()
         self._publishing = publishing
+        # fail-point: worker.publishing-marked: the handler has returned, nobody has its publishes
         self._link.send(Publish(publishing.run, publishing.publications))
 
     def _published(self, fate: Published) -> None:
@@ -211,6 +217,7 @@ class Worker:
         if publishing is None or fate.run != publishing.run:
             return  # the answer to a Publish that was sent twice
         self._publishing = None
+        # fail-point: worker.published: the broker has the publishes, the run is still open
         failed = Ending(OutcomeKind.PUBLISH_FAILED, None, f"publish failed: {fate.reason}")
         self._settle(publishing.run, DONE if fate.ok else failed, publishing.elapsed_s)
 
@@ -235,10 +242,13 @@ class Worker:
         return LeavingReason.STOP if self._requests.stop else self._recycling.due(monotonic_s())
 
     def _take_leave(self, reason: LeavingReason) -> None:
+        # fail-point: worker.reason-found: about to leave, no mark says so
         self._slot.mark_leaving(reason)
+        # fail-point: worker.leaving-marked: why we leave is marked, what we hold is not given back
         self._give_back()
         self._link.send(Bye(reason))
         self._link.flush_within(_FAREWELL_S)
+        # fail-point: worker.bye-sent: everything is given back, the process has not ended
 
 
 def _leave_as_a_stray_child(ending: Ending) -> None:

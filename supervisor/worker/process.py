@@ -110,7 +110,9 @@ def _take_slot(post: Post, cradle: Cradle) -> Slot:
     except PreforkdError as error:
         cradle.refused(str(error))
         os._exit(os.EX_SOFTWARE)
+    # fail-point: worker.slot-taken: the slot names us, our parent does not know
     cradle.settled()
+    # fail-point: worker.settled: our parent may leave
     return slot
 
 
@@ -155,6 +157,7 @@ class _Life:
         _reseed()
         api._recorder.call = self._record_group
         _wait_for_adoption(intermediate_pid)
+        # fail-point: worker.adopted: the master is our parent, its death would not reach us yet
         if not posix.die_with_parent(signal.SIGTERM, self._post.start.master_pid):
             self._requests.stop = True  # the master is gone already
 
@@ -169,6 +172,7 @@ class _Life:
         return True
 
     def _worker(self) -> Worker:
+        # fail-point: worker.booted: the init hook has run, nobody knows that we are here
         post, pool = self._post, self._post.pool
         alarm = Alarm(call.__code__, pool.max_timeout_s, self._time_is_over, self._slot.mark_extended)
         recycling = Recycling(pool, monotonic_s(), MemoryProbe().private_bytes, random.SystemRandom().random)
@@ -182,9 +186,12 @@ class _Life:
         )
 
     def _ready(self) -> None:
+        # fail-point: worker.greeted: the consumer can have our hello
         self._slot.mark_ready()
+        # fail-point: worker.ready-marked: ready, the bell has not rung
         with suppress(OSError):  # the master is gone; its death is told in another way
             os.write(self._bell, _BELL.pack(self._post.slot, self._post.generation))
+        # fail-point: worker.bell-rung: the master is told that we are ready
         os.close(self._bell)
 
     # ---- while it serves ------------------------------------------------------------------------------------------
@@ -192,7 +199,9 @@ class _Life:
     def _time_is_over(self) -> NoReturn:
         """The hard limit, in the signal handler: the run stays marked, the master judges it. No locks, no logs here."""
         faulthandler.dump_traceback(self._stacks, all_threads=True)
+        # fail-point: worker.timeout-dumped: the time limit has struck, the slot does not say so
         self._slot.mark_leaving(LeavingReason.TIMEOUT)
+        # fail-point: worker.timeout-marked: leaving is marked, the run still open
         os._exit(EXIT_STATUS[LeavingReason.TIMEOUT])
 
     def _record_group(self, pgid: int) -> None:

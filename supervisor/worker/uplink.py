@@ -43,6 +43,7 @@ class Uplink:
             sock.close()
             return False
         self._channel = Channel(sock, ConsumerFrame)
+        # fail-point: worker.connected: the consumer's socket is open, the hello is not sent
         self._channel.send(*self._greet())
         return self.flush()
 
