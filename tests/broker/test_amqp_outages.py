@@ -152,6 +152,23 @@ def test_during_an_alarm_consuming_and_acking_go_on(backend: Backend, driver: Dr
     driver.until(lambda: {event.token for event in driver.of(Confirmed)} == {1, 2}, "both are confirmed")
 
 
+def test_a_publication_of_a_lost_epoch_has_no_fate(driver: Driver, rabbitmq: RabbitNode) -> None:
+    rabbitmq.set_memory_alarm()
+    try:
+        driver.broker.publish(an_outgoing(1, dead_queue(driver.pool.queue)))
+        driver.next(Blocked)
+        driver.broker.publish(an_outgoing(2, dead_queue(driver.pool.queue)))
+        rabbitmq.close_connections_named("preforkd consumer p")
+        driver.next(Disconnected)
+        driver.next(Subscribed)
+        driver.broker.publish(an_outgoing(3, dead_queue(driver.pool.queue)))
+    finally:
+        rabbitmq.clear_memory_alarm()
+
+    driver.until(lambda: 3 in {event.token for event in driver.of(Confirmed)}, "the next one is confirmed")
+    assert 2 not in {event.token for event in (*driver.of(Confirmed), *driver.of(Unpublished))}
+
+
 def test_a_publication_that_is_blocked_for_too_long_is_unpublished(
     backend: Backend, pool: PoolConfig, rabbitmq: RabbitNode
 ) -> None:

@@ -156,6 +156,16 @@ def test_equal_publications_of_which_some_return_have_as_many_fates_of_each_kind
     assert fates == {token: "refused" if token % 2 else "confirmed" for token in range(1, 41)}
 
 
+def test_a_return_is_matched_by_headers_where_headers_route(desk: Desk) -> None:
+    with desk.node.channel() as channel:
+        channel.queue_bind(desk.queue, "amq.headers", arguments={"x-match": "all", "wanted": 0.5})
+    for token in range(1, 21):
+        desk.publish(token, exchange="amq.headers", headers={"wanted": 0.5 if token % 2 else 1.5})
+
+    fates = desk.settled(*range(1, 21))
+    assert fates == {token: "confirmed" if token % 2 else "refused" for token in range(1, 21)}
+
+
 def test_what_was_forgotten_has_no_fate(desk: Desk) -> None:
     desk.publish(1)
     desk.publisher.forget()
