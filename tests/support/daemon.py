@@ -183,10 +183,17 @@ class Daemon:
 def daemon(directory: Path, settings: str = "workers = 1", daemon: str = "", start: bool = True) -> Iterator[Daemon]:
     """A daemon for a test; evidence is printed when the test fails, and nothing is left."""
     under_test = Daemon(directory, settings, daemon)
+    with cleaned_up(under_test, start):
+        yield under_test
+
+
+@contextmanager
+def cleaned_up(under_test: Daemon, start: bool) -> Iterator[None]:
+    """Started at the beginning if `start`, gone at the end."""
     try:
         if start:
             under_test.start()
-        yield under_test
+        yield
     except BaseException:
         print(under_test.log_path.read_text() if under_test.log_path.exists() else "no log")  # noqa: T201
         raise
