@@ -39,7 +39,7 @@ def run_daemon(
 
 
 def _serve(config: Config, on_ready: Callable[[], None] | None, stale_s: float) -> tuple[str, int]:
-    set_title("preforkd: master")
+    posix.set_title("preforkd: master")
     state_dir, runtime_dir = Path(config.daemon.state_dir), Path(config.daemon.runtime_dir)
     target = account(config.daemon)
     for directory in (state_dir, runtime_dir):
