@@ -1,4 +1,7 @@
-"""preforkd: a pre-fork process supervisor for message workers. This module is the API for handlers; it imports nothing heavy."""
+"""preforkd: a pre-fork process supervisor for message workers. This module is the API for handlers.
+
+It imports nothing heavy, as every process and every handler's test imports it.
+"""
 
 from supervisor.api import Message, Reject, Retry, SoftTimeout, record_group
 from supervisor.message import Properties

@@ -64,7 +64,7 @@ class Reactor:
         self._epoll.register(number, events)
 
     def update_handler(self, fd: int | HasFileno, events: int) -> None:
-        """Wait for other events on a known descriptor. 0 is refused: epoll would spin on a hang-up; remove it instead."""
+        """Wait for other events on a known descriptor. 0 is refused: epoll spins on a hang-up; remove it."""
         if events == 0:
             raise ValueError("no events to wait for: use remove_handler")
         self._epoll.modify(_number(fd), events)

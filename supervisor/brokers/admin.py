@@ -52,7 +52,7 @@ class BrokerAdmin(ABC):
 
     @abstractmethod
     def move(self, delivery: Delivery, publication: Publication) -> None:
-        """Publish, wait for the confirm, then delete the taken message. Raises BrokerUnavailable: both are still there."""
+        """Publish, wait for the confirm, then delete the taken message. Raises BrokerUnavailable: both remain."""
 
     @abstractmethod
     def give_back_all(self) -> None:

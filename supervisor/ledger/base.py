@@ -1,4 +1,4 @@
-"""What the consumer asks of its ledger. A row is the last known state of one message; it decides what a delivery means."""
+"""What the consumer asks of its ledger. A row is a message's last known state; it decides what a delivery means."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 class RowState(StrEnum):
-    """Where a message is in its life. `*_pending`: decided, its copy not yet confirmed. RETURNED: given back unstarted."""
+    """Where a message is. `*_pending`: decided, its copy not yet confirmed. RETURNED: given back unstarted."""
 
     DISPATCHED = "dispatched"
     RETURNED = "returned"
@@ -34,8 +34,8 @@ _OPEN = frozenset({RowState.DISPATCHED, RowState.RETRY_PENDING, RowState.DEAD_PE
 class Row(msgspec.Struct, frozen=True):
     """One message in the ledger.
 
-    `key`: 24 bytes, 16 of the scoped id and 8 of the content digest (`supervisor.identity`). `slot`/`generation`: who got it
-    (DISPATCHED). `note`: what the copy must say when it has to be published again (msgpack of a Failure), else empty.
+    `key`: 24 bytes, 16 of the scoped id and 8 of the content digest (`supervisor.identity`). `slot`, `generation`: who
+    got it (DISPATCHED). `note`: what the copy must say when it has to be published again (msgpack of a Failure), else empty.
     `at_s`: wall clock of the last change.
     """
 
@@ -51,7 +51,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Ledger(ABC):
-    """Durable, guarded by a lock against a second user. Every method may raise LedgerError; then it must be reopened."""
+    """Durable, guarded by a lock against a second user. Any method may raise LedgerError: reopen it then."""
 
     @property
     @abstractmethod
@@ -77,7 +77,7 @@ class Ledger(ABC):
     @abstractmethod
     def evict(self, older_than_s: float, keep_max: int) -> tuple[int, int]:
         """Forget a bounded batch of closed rows: those last changed before wall clock `older_than_s`, then the oldest
-        beyond `keep_max` rows. Returns (aged out, evicted early because of keep_max); call again while either is > 0."""
+        beyond `keep_max` rows. Returns (aged out, evicted early because of keep_max); again while either is > 0."""
 
     @abstractmethod
     def find(self, message_id: str) -> list[Row]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from supervisor import memory
 from supervisor.config.schema import PoolConfig
-from supervisor.master import memory
 from supervisor.master.children import Child
 from supervisor.master.deadlines import Deadlines
 from supervisor.master.executions import Execution
 from supervisor.master.pool import Pool
 from supervisor.scoreboard.words import Intent, Running
+
+MEMORY_LOOK_S = 1.0
+"""How often busy workers' memory is looked at."""
 
 
 @dataclass
@@ -81,7 +84,7 @@ class Limits:
         return [pool for pool in self.pools if pool.config.kill_memory_bytes and pool.busy]
 
     def _memory_due_s(self) -> float:
-        return self.memory_looked_s + memory.LOOK_S if self._with_memory_limit() else float("inf")
+        return self.memory_looked_s + MEMORY_LOOK_S if self._with_memory_limit() else float("inf")
 
 
 def _same_run(running: Running, now_s: float) -> bool:

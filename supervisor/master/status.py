@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from supervisor import memory
 from supervisor.clock import rfc3339
-from supervisor.master import memory
 from supervisor.master.children import Seat
 from supervisor.master.pool import Pool
 from supervisor.scoreboard.words import Intent

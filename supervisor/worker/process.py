@@ -20,10 +20,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from supervisor import api, logs, posix
+from supervisor import api, logs, memory, posix
 from supervisor.clock import monotonic_s
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import PreforkdError
@@ -34,7 +35,7 @@ from supervisor.stacks import stack_of
 from supervisor.worker.handlers import Handler, call
 from supervisor.worker.limits import Alarm, LimitPolicy
 from supervisor.worker.loop import Limits, Place, Worker
-from supervisor.worker.recycling import MemoryProbe, Recycling
+from supervisor.worker.recycling import Recycling
 from supervisor.worker.requests import Requests
 
 _log = logging.getLogger("preforkd.worker")
@@ -175,7 +176,7 @@ class _Life:
         # fail-point: worker.booted: the init hook has run, nobody knows that we are here
         post, pool = self._post, self._post.pool
         alarm = Alarm(call.__code__, pool.max_timeout_s, self._time_is_over, self._slot.mark_extended)
-        recycling = Recycling(pool, monotonic_s(), MemoryProbe().private_bytes, random.SystemRandom().random)
+        recycling = Recycling(pool, monotonic_s(), partial(memory.exceeds, os.getpid()), random.SystemRandom().random)
         return Worker(
             Place(post.slot, post.generation, pool.queue, post.start.link_path),
             self._slot,

@@ -6,9 +6,7 @@ Runs in workers. Each limit is blurred by ten per cent, so that workers started 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 from supervisor.config.schema import PoolConfig
 from supervisor.scoreboard.words import LeavingReason
@@ -18,15 +16,15 @@ _MEMORY_CHECK_S = 0.1
 
 
 class Recycling:
-    """`born_s`: CLOCK_MONOTONIC. `memory_bytes`: the process's private memory. `dice`: numbers in [0, 1)."""
+    """`born_s`: CLOCK_MONOTONIC. `exceeds(limit)`: has this process more private bytes? `dice`: numbers in [0, 1)."""
 
     def __init__(
-        self, pool: PoolConfig, born_s: float, memory_bytes: Callable[[int], int], dice: Callable[[], float]
+        self, pool: PoolConfig, born_s: float, exceeds: Callable[[int], bool], dice: Callable[[], float]
     ) -> None:
         self._messages = max(1, round(_blurred(pool.max_messages, dice))) if pool.max_messages else math.inf
         self._leave_at_s = born_s + _blurred(pool.max_age_s, dice)
         self._memory = pool.max_memory_bytes
-        self._memory_bytes = memory_bytes
+        self._exceeds = exceeds
         self._memory_due_s = born_s
         self.handled = 0
 
@@ -46,27 +44,8 @@ class Recycling:
         if not self._memory or not self.handled or now_s < self._memory_due_s:
             return False
         self._memory_due_s = now_s + _MEMORY_CHECK_S
-        return self._memory_bytes(self._memory) > self._memory
+        return self._exceeds(self._memory)
 
 
 def _blurred(limit: float, dice: Callable[[], float]) -> float:
     return limit * (1 + _BLUR * (2 * dice() - 1)) if limit else math.inf
-
-
-class MemoryProbe:
-    """This process's private memory, from /proc. The exact figure costs a walk over all pages: the resident size is
-    looked at first, which is never smaller and cheap."""
-
-    def __init__(self) -> None:
-        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-        self._page_bytes = os.sysconf("SC_PAGE_SIZE")
-
-    def private_bytes(self, floor: int) -> int:
-        """Private memory in bytes; where the resident size is not above `floor`, that one."""
-        resident = int(os.pread(self._statm, 256, 0).split()[1]) * self._page_bytes
-        return resident if resident <= floor else _private_bytes()
-
-
-def _private_bytes() -> int:
-    lines = (line.split() for line in Path("/proc/self/smaps_rollup").read_bytes().splitlines())
-    return sum(int(words[1]) * 1024 for words in lines if words[0].startswith(b"Private_"))

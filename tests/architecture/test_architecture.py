@@ -42,6 +42,7 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], str]] = {
     "pika": (("supervisor/brokers/amqp*.py",), "14 MB, a thread for name lookups: only the consumer may pay for it"),
     "sqlite3": (("supervisor/ledger/sqlite*.py", "supervisor/brokers/embedded*.py"), "one file per database"),
     "mmap": (("supervisor/scoreboard/*.py",), "layout and write order of shared memory are proven there only"),
+    "psutil": (("supervisor/memory.py",), "one definition of private memory"),
     "click": (("supervisor/cli/*.py",), "the daemon has no command line"),
     "rich": (("supervisor/cli/*.py",), "the daemon draws nothing; slow to import"),
     "pythonjsonlogger": (("supervisor/logs.py",), "one schema of log lines"),

@@ -1,0 +1,34 @@
+"""How much memory a process has, asked by the master about busy workers, and by workers about themselves.
+
+Private memory is what counts for limits (psutil's USS): a worker is not to blame for pages it shares with the
+forkserver. Its exact figure walks all page tables, so the resident size is asked first: it is never smaller, and cheap.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def resident_bytes(pid: int) -> int:
+    """The resident size of a process (statm, proc(5)); 0 when it is gone. For `status`, a thousand times at once."""
+    with suppress(OSError, IndexError):
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES
+    return 0
+
+
+def private_bytes(pid: int) -> int:
+    """What a process has for itself; 0 when it is gone."""
+    with suppress(psutil.Error):
+        return int(psutil.Process(pid).memory_full_info().uss)
+    return 0
+
+
+def exceeds(pid: int, limit_bytes: int) -> bool:
+    """Whether a process has more private memory than `limit_bytes` (0: no limit)."""
+    return limit_bytes > 0 and resident_bytes(pid) > limit_bytes and private_bytes(pid) > limit_bytes
