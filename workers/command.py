@@ -13,8 +13,8 @@ import select
 import shlex
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from inspect import currentframe
 from io import FileIO
 from types import FrameType
@@ -100,9 +100,11 @@ def run_program(command: tuple[str, ...], environment: Mapping[str, str], body: 
         program = _Program(command, environment)
         try:
             record_group(program.pid)
-            with alarms.let_in():
-                program.talk(body)
-        finally:
+            program.watch()
+            alarms.let_in()
+            program.talk(body)
+            alarms.hold()
+        finally:  # SoftTimeout comes once: where it brought us here, nothing has to be held again
             status = program.end()
             record_group(0)
     return Ending(command[0], status, program.tail.decode("utf-8", "replace").strip())
@@ -127,18 +129,21 @@ class _Program:
             output.close()
             self._files = files.pop_all()
 
+    def watch(self) -> None:
+        """From here on `talk` will notice its end."""
+        self._ended = os.pidfd_open(self.pid)
+        self._files.callback(os.close, self._ended)
+
     def talk(self, body: bytes) -> None:
         """Write the body and read the output until the program has ended; nobody waits for what it left behind."""
-        ended = os.pidfd_open(self.pid)
-        self._files.callback(os.close, ended)
         self._rest = memoryview(body)
         doings: dict[int, Callable[[], None]] = {self._stdin.fileno(): self._write, self._output.fileno(): self._read}
         self._poll.register(self._stdin, select.POLLOUT)
         self._poll.register(self._output, select.POLLIN)
-        self._poll.register(ended, select.POLLIN)
+        self._poll.register(self._ended, select.POLLIN)
         while True:
             for descriptor, _events in self._poll.poll():
-                if descriptor == ended:
+                if descriptor == self._ended:
                     return
                 doings[descriptor]()
 
@@ -205,30 +210,26 @@ class _AlarmsHeld:
 
     def __enter__(self) -> _AlarmsHeld:
         self._rang = False
-        self._handler = signal.signal(signal.SIGALRM, self._note)
+        self._handler = signal.getsignal(signal.SIGALRM)
+        self.hold()
         return self
 
     def __exit__(self, *failure: object) -> None:
+        self.let_in()
+
+    def hold(self) -> None:
+        """From here on an alarm waits."""
+        signal.signal(signal.SIGALRM, self._note)
+
+    def let_in(self) -> None:
+        """From here on an alarm comes at any moment; one that has waited comes now."""
         signal.signal(signal.SIGALRM, self._handler)
-        self._make_up()
-
-    @contextmanager
-    def let_in(self) -> Iterator[None]:
-        """Where a program can be left at any moment."""
-        signal.signal(signal.SIGALRM, self._handler)
-        self._make_up()
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGALRM, self._note)
-
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        self._rang = True
-
-    def _make_up(self) -> None:
         rang, self._rang = self._rang, False
         if rang and callable(self._handler):
             self._handler(signal.SIGALRM, currentframe())
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self._rang = True
 
 
 def _done(ending: Ending) -> None:
