@@ -35,7 +35,7 @@ class Row(msgspec.Struct, frozen=True):
     """One message in the ledger.
 
     `key`: 24 bytes, 16 of the scoped id and 8 of the content digest (`supervisor.identity`). `slot`, `generation`: who
-    got it (DISPATCHED). `note`: what the copy must say when it has to be published again (msgpack of a Failure), else empty.
+    got it (DISPATCHED). `note`: what the copy must say when it is published again (msgpack of a Failure), else empty.
     `at_s`: wall clock of the last change.
     """
 

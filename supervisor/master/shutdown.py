@@ -50,6 +50,7 @@ class Stop:
     timeout_s: float
     now: bool = False
     phase: Phase = Phase.DRAINING
+    overran: bool = False  # the time for draining ended before the drain: who still runs a message has had it
     due_s: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +66,7 @@ class Stop:
         """Go to the next phase if it is time; True when the phase has changed (call it again after acting on it)."""
         if not self._over(facts, now_s):
             return False
+        self.overran = self.overran or (self.phase is Phase.DRAINING and not facts.drained)
         following = Phase.KILLING if self.now and self.phase < Phase.KILLING else Phase(self.phase + 1)
         self.phase, self.due_s = following, now_s + _LIMITS_S.get(following, 0.0)
         return True

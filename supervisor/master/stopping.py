@@ -58,22 +58,26 @@ class Stopping:
     def _act(self) -> None:
         """Again in every turn: a worker may be born of an order that was under way."""
         if self.stop.phase >= Phase.LEAVING:
-            self._signal(Kind.WORKER, *self._means(self.stop.phase >= Phase.KILLING))
+            for child in self._children.of_kind(Kind.WORKER):
+                by_force = self.stop.phase >= Phase.KILLING or (self.stop.overran and self._runs(child))
+                self._signal(child, by_force)
         if self.stop.phase >= Phase.ENDING:
             for kind in _SERVICES:
-                self._signal(kind, Intent.STOP_KILL, signal.SIGKILL)
+                for child in self._children.of_kind(kind):
+                    self._signal(child, by_force=True)
 
-    def _means(self, by_force: bool) -> tuple[Intent, signal.Signals]:
-        return (Intent.STOP_KILL, signal.SIGKILL) if by_force else (Intent.STOP, signal.SIGTERM)
+    def _signal(self, child: Child, by_force: bool) -> None:
+        intent, signum = (Intent.STOP_KILL, signal.SIGKILL) if by_force else (Intent.STOP, signal.SIGTERM)
+        if child.intent >= intent:
+            return
+        self._forced = self._forced or by_force
+        self._mark(child, intent)
+        # fail-point: master.stop-intended: the slot tells what comes, no signal is sent
+        posix.signal_process(child.pid, child.ticks, signum)
+        # fail-point: master.stop-signalled: a child is told to leave
 
-    def _signal(self, kind: Kind, intent: Intent, signum: signal.Signals) -> None:
-        for child in self._children.of_kind(kind):
-            if child.intent < intent:
-                self._forced = self._forced or signum is signal.SIGKILL
-                self._mark(child, intent)
-                # fail-point: master.stop-intended: the slot tells what comes, no signal is sent
-                posix.signal_process(child.pid, child.ticks, signum)
-                # fail-point: master.stop-signalled: a child is told to leave
+    def _runs(self, child: Child) -> bool:
+        return child.slot is not None and self._pool_of(child).slots[child.slot].running() is not None
 
     def _quit(self, kind: Kind) -> None:
         for pool in self._pools:
@@ -84,8 +88,10 @@ class Stopping:
     def _mark(self, child: Child, intent: Intent) -> None:
         child.intent, child.requested_by = intent, self.stop.requested_by
         if child.slot is not None:
-            pool = next(pool for pool in self._pools if pool.name == child.pool)
-            pool.slots[child.slot].write_intent(intent, child.generation)
+            self._pool_of(child).slots[child.slot].write_intent(intent, child.generation)
+
+    def _pool_of(self, child: Child) -> Pool:
+        return next(pool for pool in self._pools if pool.name == child.pool)
 
 
 def _pool_report(pool: Pool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig
 from supervisor.control.client import ControlClient
+from supervisor.master.shutdown import LEAVE_S
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 
@@ -74,6 +75,20 @@ def test_stop_through_the_control_socket_answers_with_the_drain_report(tmp_path:
         assert report["took_s"] > 0
         assert under_test.wait() == 0
         assert under_test.exit(kind="worker")["requested_by"] == "preforkd stop"
+
+
+def test_a_handler_that_has_had_the_stop_timeout_gets_no_more_time(tmp_path: Path) -> None:
+    with daemon(tmp_path, ONE) as under_test:
+        under_test.send("until", "go", message_id="slow")
+        eventually(lambda: under_test.marked("begun"), "the message runs")
+        with ControlClient(under_test.runtime_dir, timeout_s=30.0) as client:
+            client.ask("stop", timeout_s=0.2, wait=True)
+            report = client.next_answer()
+        assert (report["forced"], report["pools"]["email"]["cut_off"]) == (True, ["slow"])
+        assert under_test.wait() == 0
+        record = under_test.exit(kind="worker")
+        assert (record["cause"], record["run"], record["message_id"]) == ("stop_killed", "in_doubt", "slow")
+        assert report["took_s"] < LEAVE_S, "it was given the time that idle workers have to leave"
 
 
 def test_a_stop_during_the_start_leaves_nothing_behind(tmp_path: Path) -> None:
