@@ -9,6 +9,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -68,7 +69,8 @@ def _serve(serve: Callable[[Announce], int], writer: int) -> None:
     status = 1
 
     def announce(startup: Startup) -> None:
-        os.write(writer, msgspec.json.encode(startup))
+        with suppress(BrokenPipeError):  # whoever started us has given up waiting
+            os.write(writer, msgspec.json.encode(startup))
         os.close(writer)
 
     try:

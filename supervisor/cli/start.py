@@ -107,7 +107,7 @@ def _obstacles(invocation: Invocation) -> str:
 def _obstacle(pool: dict[str, Any]) -> str:
     connection = pool["consumer"]["connection"]
     unconnected = f"{connection['state']} {connection['host']} ({connection['why']})" if connection["why"] else ""
-    reasons: list[str] = [pool["why"], pool["forkserver"]["why"], pool["consumer"]["why"], unconnected]
+    reasons: list[str] = [pool["forkserver"]["why"], pool["consumer"]["why"], unconnected, pool["why"]]
     return next(filter(None, reasons), "")
 
 

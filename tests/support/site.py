@@ -105,6 +105,10 @@ class Site:
         """Wait until the pool has counted so far."""
         eventually(lambda: self.counters()[name] == value, f"{value} {name}")
 
+    def wait_for_state(self, state: str) -> None:
+        """Wait until the daemon calls itself so."""
+        eventually(lambda: self.status()["state"] == state, f"the daemon is {state}")
+
     def wait_until_running(self, message_id: str) -> None:
         """Wait until a worker shows this message in the status."""
         eventually(
