@@ -74,6 +74,11 @@ class Health:
         return self._state in ("connected", "blocked")
 
     @property
+    def publishing(self) -> bool:
+        """Whether the broker takes publications."""
+        return self._state == "connected"
+
+    @property
     def queue_is_ours(self) -> bool:
         """Whether we are known to be the queue's only consumer."""
         return self._depth is not None and self._depth.consumers <= 1

@@ -203,9 +203,12 @@ class Session:
 
     @property
     def at_rest(self) -> bool:
-        """Whether nothing is in flight that can still move: no run, and no copy a connected broker could confirm."""
+        """Whether nothing is in flight that can still move: no run, and no copy that the broker could confirm now.
+
+        A copy that cannot leave (no connection, or an alarm that may last for hours) is on record and follows later.
+        """
         return not any(
-            entry.owner is not None or (entry.phase is Phase.COPYING and entry.delivery and self.connected)
+            entry.owner is not None or (entry.phase is Phase.COPYING and entry.delivery and self.health.publishing)
             for entry in self.settlement.entries.values()
         )
 
