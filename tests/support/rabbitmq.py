@@ -44,11 +44,25 @@ def free_port() -> int:
         return port
 
 
-class RabbitNode:
-    """One node. `settings` are further lines of rabbitmq.conf, `rabbit` terms for it in advanced.config."""
+_IN_ROOT = """
+mkdir -p "$1$2"
+mount --bind "$2" "$1$2"
+mount -t proc proc "$1/proc"
+mount --rbind /dev "$1/dev"
+exec chroot "$1" "$3"
+"""
+"""Run in a mount namespace of its own, so that the mounts end with the node. $1: the root, $2: the node's folder."""
 
-    def __init__(self, folder: Path, settings: str = "", rabbit: str = "") -> None:
+
+class RabbitNode:
+    """One node. `settings` are further lines of rabbitmq.conf, `rabbit` terms for it in advanced.config.
+
+    `root`: run the server that is installed below this directory instead of the machine's own (needs root).
+    """
+
+    def __init__(self, folder: Path, settings: str = "", rabbit: str = "", root: Path | None = None) -> None:
         self.folder = folder
+        self._root = root
         self.port = free_port()
         self._name = f"preforkd{self.port}@localhost"
         self._cookie = "PREFORKDTESTS"
@@ -63,7 +77,7 @@ class RabbitNode:
         if "epmd" not in self._processes:
             port = self._env["ERL_EPMD_PORT"]
             self._processes["epmd"] = self._spawn(["epmd", "-port", port, "-address", "127.0.0.1"])
-        self._processes["node"] = self._spawn([str(_SERVER)])
+        self._processes["node"] = self._spawn(self._server())
         eventually(self._answers, f"RabbitMQ answers on port {self.port}\n{self.log()}", _START_TIMEOUT_S)
 
     def kill(self) -> None:
@@ -213,6 +227,11 @@ class RabbitNode:
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none",
         }
 
+    def _server(self) -> list[str]:
+        if self._root is None:
+            return [str(_SERVER)]
+        return ["unshare", "--mount", "sh", "-ec", _IN_ROOT, "sh", str(self._root), str(self.folder), str(_SERVER)]
+
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         with (self.folder / f"{Path(command[0]).name}.out").open("ab") as output:
             return subprocess.Popen(
@@ -250,10 +269,10 @@ def _all_threads_stopped(pid: int) -> bool:
 
 
 @contextmanager
-def running_node(folder: Path, settings: str = "", rabbit: str = "") -> Iterator[RabbitNode]:
+def running_node(folder: Path, settings: str = "", rabbit: str = "", root: Path | None = None) -> Iterator[RabbitNode]:
     """A started node that is gone at the end, whatever happens in between."""
     require_rabbitmq()
-    node = RabbitNode(folder, settings, rabbit)
+    node = RabbitNode(folder, settings, rabbit, root)
     try:
         node.start()
         yield node
