@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,13 +133,23 @@ def test_a_queue_that_does_not_answer_is_unresponsive(own_rabbitmq: RabbitNode, 
 # ---- alarms -------------------------------------------------------------------------------------------------------
 
 
+def _raise_alarm(driver: Driver, node: RabbitNode) -> None:
+    """A memory alarm that the publishing connection knows of, which it does only after a publication."""
+    node.set_memory_alarm()
+    tokens = itertools.count(1000)
+
+    def blocked() -> bool:
+        driver.broker.publish(an_outgoing(next(tokens), dead_queue(driver.pool.queue)))
+        return bool(driver.of(Blocked))
+
+    driver.until(blocked, "an event Blocked")
+
+
 def test_during_an_alarm_consuming_and_acking_go_on(backend: Backend, driver: Driver, rabbitmq: RabbitNode) -> None:
     backend.put(driver.pool.queue, b"1", b"2")
     first, second = driver.many(Delivery, 2)
-    rabbitmq.set_memory_alarm()
     try:
-        driver.broker.publish(an_outgoing(1, dead_queue(driver.pool.queue)))
-        assert driver.next(Blocked).reason
+        _raise_alarm(driver, rabbitmq)
         driver.broker.publish(an_outgoing(2, dead_queue(driver.pool.queue)))
         driver.ack(first)
         driver.broker.give_back(second.epoch, second.tag)
@@ -149,14 +160,12 @@ def test_during_an_alarm_consuming_and_acking_go_on(backend: Backend, driver: Dr
         rabbitmq.clear_memory_alarm()
 
     driver.next(Unblocked)
-    driver.until(lambda: {event.token for event in driver.of(Confirmed)} == {1, 2}, "both are confirmed")
+    driver.until(lambda: 2 in {event.token for event in driver.of(Confirmed)}, "it is confirmed")
 
 
 def test_a_publication_of_a_lost_epoch_has_no_fate(driver: Driver, rabbitmq: RabbitNode) -> None:
-    rabbitmq.set_memory_alarm()
     try:
-        driver.broker.publish(an_outgoing(1, dead_queue(driver.pool.queue)))
-        driver.next(Blocked)
+        _raise_alarm(driver, rabbitmq)
         driver.broker.publish(an_outgoing(2, dead_queue(driver.pool.queue)))
         rabbitmq.close_connections_named("preforkd consumer p")
         driver.next(Disconnected)
@@ -166,7 +175,8 @@ def test_a_publication_of_a_lost_epoch_has_no_fate(driver: Driver, rabbitmq: Rab
         rabbitmq.clear_memory_alarm()
 
     driver.until(lambda: 3 in {event.token for event in driver.of(Confirmed)}, "the next one is confirmed")
-    assert 2 not in {event.token for event in (*driver.of(Confirmed), *driver.of(Unpublished))}
+    assert 2 not in {event.token for event in driver.of(Confirmed)}
+    assert 2 not in {event.token for event in driver.of(Unpublished)}
 
 
 def test_a_publication_that_is_blocked_for_too_long_is_unpublished(
@@ -175,26 +185,23 @@ def test_a_publication_that_is_blocked_for_too_long_is_unpublished(
     impatient = BrokerConfig(urls=backend.config.urls, blocked_timeout_s=1.0)
     with backend.driver(pool, impatient) as driver:
         driver.start()
-        rabbitmq.set_memory_alarm()
         try:
-            driver.broker.publish(an_outgoing(1, dead_queue(pool.queue)))
-            driver.next(Blocked)
+            _raise_alarm(driver, rabbitmq)
             driver.broker.publish(an_outgoing(2, dead_queue(pool.queue)))
-            assert driver.next(Unpublished).token == 2
+            driver.until(lambda: 2 in {event.token for event in driver.of(Unpublished)}, "it is given up")
         finally:
             rabbitmq.clear_memory_alarm()
         driver.next(Unblocked)
         driver.broker.publish(an_outgoing(3, dead_queue(pool.queue)))
-        driver.until(lambda: {event.token for event in driver.of(Confirmed)} == {1, 3}, "the others are confirmed")
+        driver.until(lambda: 3 in {event.token for event in driver.of(Confirmed)}, "the next one is confirmed")
+        assert 2 not in {event.token for event in driver.of(Confirmed)}
 
 
 def test_a_close_during_an_alarm_completes(backend: Backend, pool: PoolConfig, rabbitmq: RabbitNode) -> None:
     with backend.driver(pool) as driver:
         driver.start()
-        rabbitmq.set_memory_alarm()
         try:
-            driver.broker.publish(an_outgoing(1, dead_queue(pool.queue)))
-            driver.next(Blocked)
+            _raise_alarm(driver, rabbitmq)
             driver.broker.close(1.0)
             driver.until(lambda: driver.broker.closed, "closed")
         finally:
