@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -100,8 +101,10 @@ def test_a_program_that_ignores_its_input_is_not_waited_for(command: ModuleType)
     assert shell(command, "exec 0<&-; echo closed; exit 3", BODY)[1:] == (3, "closed")
 
 
-def test_a_program_that_closes_its_output_is_waited_for(command: ModuleType) -> None:
-    assert shell(command, "exec 1>&- 2>&-; cat > /dev/null; exit 4", BODY).status == 4
+def test_a_program_that_closes_its_output_is_waited_for_without_spinning(command: ModuleType) -> None:
+    before_s = time.process_time()
+    assert shell(command, "exec 1>&- 2>&-; cat > /dev/null; sleep 0.5; exit 4", BODY).status == 4
+    assert time.process_time() - before_s < 0.25
 
 
 def test_output_and_errors_come_in_the_order_they_were_written(command: ModuleType) -> None:
