@@ -1,0 +1,315 @@
+"""A daemon to be struck at its fail-points: arms a point, provokes it, waits until all is settled, shows the history.
+
+The points are found in the sources, and their names say what leads there: `worker.start-…`, `master.stop-…` and
+`master.timeout-…` take a start, a stop and a stuck handler, all others ordinary work.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from supervisor.brokers import open_admin
+from supervisor.brokers.admin import BrokerAdmin
+from supervisor.brokers.names import dead_queue
+from supervisor.config.schema import BrokerConfig
+from supervisor.errors import ControlError
+from supervisor.ledger.sqlite import SqliteLedger
+from supervisor.message import Properties, Publication
+from tests.support.daemon import ROOT, Daemon, cleaned_up
+from tests.support.failpoints.failpoints_runtime import ARMED, FIRED, FOLDER, MARKER, WHOLE_GROUP
+from tests.support.history import NOTES, History, Note, faults
+from tests.support.source_tree import sources
+from tests.support.waiting import eventually
+
+WORKERS = 2
+BATCH = [*["done"] * 14, *["fail"] * 4, *["publish"] * 4, *["crash"] * 3, *["reject"] * 2, *["done"] * 3]
+_BATCHES = 4
+_SETTLED = ("done", "dead", "parked")
+
+_POOL = f"""
+workers = {WORKERS}
+prefetch = 8
+max_attempts = 20
+retry_delays = ["100ms"]
+max_messages = 12
+restart_backoff = ["20ms", "200ms"]
+restart_intensity = [1000, "60s"]
+"""
+_PATIENT = 'timeout = "20s"\nmax_timeout = "20s"\n'
+_IMPATIENT = 'timeout = "600ms"\nmax_timeout = "600ms"\nkill_grace = "100ms"\n'
+
+
+class Point(NamedTuple):
+    """A fail-point: its name, what it says about itself, and the file that it is in."""
+
+    name: str
+    says: str
+    path: Path
+
+    @property
+    def process(self) -> str:
+        """`worker`, `intermediate`, `forkserver`, `consumer` or `master`."""
+        return self.name.partition(".")[0]
+
+    @property
+    def situation(self) -> str:
+        """What leads there: `start`, `stop`, `timeout`, or `work`."""
+        word = self.name.partition(".")[2].partition("-")[0]
+        return word if word in ("start", "stop", "timeout") else "work"
+
+
+def all_points() -> list[Point]:
+    """Every fail-point there is."""
+    return [
+        Point(name, says, path)
+        for path in sources("supervisor")
+        for _indentation, name, says in MARKER.findall((ROOT / path).read_text())
+    ]
+
+
+class CrashSite(Daemon):
+    """One state directory, and the daemons on it. `broker_url`: None for the embedded queue.
+
+    `impatient`: with a time limit that stuck handlers soon reach.
+    """
+
+    def __init__(self, directory: Path, queue: str, broker_url: str | None = None, impatient: bool = False) -> None:
+        self.queue = queue
+        self.audit_queue = f"{queue}.audit"
+        self.sent: dict[str, str] = {}
+        self._broker = BrokerConfig(urls=(broker_url,)) if broker_url else BrokerConfig()
+        self._deeds = [*BATCH[:6], "hang", "stick"] if impatient else BATCH
+        self._names = itertools.count(1)
+        self._failpoints = directory / "failpoints"
+        self._notes = directory / "notes"
+        self._failpoints.mkdir()
+        self.failed = False
+        super().__init__(directory, _POOL + (_IMPATIENT if impatient else _PATIENT))
+
+    def configure(self, settings: str, daemon: str = "") -> None:
+        """Write the configuration."""
+        url = self._broker.urls[0] if self._broker.urls else "embedded:"
+        self.config_path.write_text(
+            f'[daemon]\nstate_dir = "{self.state_dir}"\nruntime_dir = "{self.runtime_dir}"\nstop_timeout = "3s"\n'
+            f'[broker]\nurl = "{url}"\n'
+            f'[pools.email]\nqueue = "{self.queue}"\nhandler = "tests.support.history_handlers:run"\n'
+            f'path = ["{ROOT}"]\n{settings}\n'
+            f'[pools.email.environment]\n{NOTES} = "{self._notes}"\nAUDIT_QUEUE = "{self.audit_queue}"\n'
+        )
+
+    def start(self, ready: bool = True, stale_s: float | None = None, prefix: str = "") -> None:
+        """Start a daemon whose processes have fail-points."""
+        path = f"{ROOT / 'tests/support/failpoints'}{os.pathsep}{ROOT}"
+        super().start(ready, stale_s, f"export {FOLDER}='{self._failpoints}' PYTHONPATH='{path}'; exec ")
+        if ready:
+            self._with_admin(lambda admin: admin.ensure_queue(self.audit_queue))
+
+    # ---- fail-points ----------------------------------------------------------------------------------------------
+
+    def strike(self, point: Point, whole_group: bool, skip: int = 0) -> list[str]:
+        """Have this point fire once amidst work, and wait until everything is settled; the ids of the messages.
+
+        `whole_group`: kill everybody. `skip`: how many times the point is passed before.
+        """
+        before = set(self.sent)
+        self._disarm()
+        (self._failpoints / WHOLE_GROUP).unlink(missing_ok=True)
+        if whole_group:
+            (self._failpoints / WHOLE_GROUP).touch()
+        self._provoke[point.situation](self, point, skip)
+        assert point.name in self.fired(), f"{point.name} was never hit"
+        self.settle()
+        return [id for id in self.sent if id not in before]
+
+    def fired(self) -> list[str]:
+        """The points that have fired since the last strike began."""
+        path = self._failpoints / FIRED
+        return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+    def _disarm(self) -> None:
+        (self._failpoints / FIRED).unlink(missing_ok=True)
+        for tokens in (self._failpoints / ARMED).glob("*"):
+            for token in tokens.iterdir():
+                token.unlink()
+
+    def _arm(self, point: Point, skip: int) -> None:
+        fresh, tokens = self._failpoints / "fresh", self._failpoints / ARMED / point.name
+        fresh.mkdir()
+        for number in range(skip + 1):
+            (fresh / str(number)).touch()
+        tokens.parent.mkdir(exist_ok=True)
+        if tokens.exists():
+            tokens.rmdir()
+        fresh.rename(tokens)
+
+    def _by_work(self, point: Point, skip: int) -> None:
+        self._arm(point, skip)
+        for _ in range(_BATCHES):
+            self.send_batch()
+            eventually(lambda: self.fired() or self.settled, f"{point.name} has fired, or all is settled")
+            if self.fired():
+                return
+
+    def _by_start(self, point: Point, skip: int) -> None:
+        """After a crash in the midst of work, so that there is something to recover."""
+        self.send_batch()
+        eventually(lambda: len(self.notes()) > len(BATCH) // 2, "work has begun")
+        self.kill()
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._arm(point, 0)
+        self.start(ready=False)
+        eventually(self.fired, f"{point.name} has fired")
+
+    def _by_stop(self, point: Point, skip: int) -> None:
+        self._arm(point, 0)
+        self.send_batch()
+        self._terminate()
+        eventually(lambda: not self.running, "the master has ended")
+
+    _provoke: dict[str, Callable[[CrashSite, Point, int], None]] = {
+        "work": _by_work,
+        "timeout": _by_work,
+        "start": _by_start,
+        "stop": _by_stop,
+    }
+
+    # ---- work -----------------------------------------------------------------------------------------------------
+
+    def send_batch(self) -> None:
+        """Publish one message for each deed."""
+        orders = {f"{deed}-{next(self._names)}": deed for deed in self._deeds}
+        self.sent |= orders
+        messages = [Publication("", self.queue, Properties(message_id=id), do.encode()) for id, do in orders.items()]
+        report = self._with_admin(lambda admin: admin.publish(messages, len(messages), lambda total: None))
+        assert (report.sent, report.failed) == (len(messages), [])
+
+    def settle(self) -> None:
+        """Wait until every message has met its fate; start a new daemon where the master has died."""
+        self._wait_for_what_is_dying()
+        if not self.running:
+            self.start()
+        eventually(lambda: self.settled, "every message is settled", 40.0)
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a master."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def settled(self) -> bool:
+        """Whether every message is done or dead, and nothing is in flight."""
+        with suppress(ControlError):
+            pool = self.pool()
+            counted = [pool["counters"].get(name, 0) for name in _SETTLED]
+            assert sum(counted) <= len(self.sent), f"more is settled than was sent: {pool['counters']}"
+            return sum(counted) == len(self.sent) and not pool["consumer"]["in_flight"] and _all_ready(pool)
+        return False
+
+    # ---- history --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def evidence(self) -> Iterator[None]:
+        """Around a test: when it fails, what the last daemons have said is printed, and this site is used no more."""
+        offset = self.log_path.stat().st_size
+        try:
+            yield
+        except BaseException:
+            self.failed = True
+            print(self.log_path.read_bytes()[offset:].decode())  # noqa: T201
+            raise
+
+    def faults(self, ids: Iterable[str] | None = None) -> list[str]:
+        """What is wrong with the history of these messages, or of all; waits a moment for the last exit records."""
+        found: list[str] = []
+
+        def none_left() -> bool:
+            found[:] = faults(self.history(ids))
+            return not found
+
+        with suppress(AssertionError):
+            eventually(none_left, "a history without faults", 3.0)
+        return found
+
+    def history(self, ids: Iterable[str] | None = None) -> History:
+        """The history of these messages, or of all; with all rows of the ledger where no daemon runs."""
+        sent = {id: self.sent[id] for id in (self.sent if ids is None else ids)}
+        return History(
+            sent=sent,
+            notes=[note for note in self.notes() if note.id in sent],
+            exits=self.exits(),
+            log=_json_lines(self.log_path),
+            dead=self._ids_in(dead_queue(self.queue)),
+            published=self._ids_in(self.audit_queue),
+            rows=None if self.running else self._rows(),
+            living=self.processes(),
+        )
+
+    def notes(self) -> list[Note]:
+        """What handlers have noted."""
+        lines = self._notes.read_bytes().splitlines() if self._notes.exists() else []
+        return [msgspec.json.decode(line, type=Note) for line in lines]
+
+    def _rows(self) -> dict[str, list[str]]:
+        ledger = SqliteLedger(self.state_dir / "pools/email/ledger.db", "normal")
+        try:
+            return {id: [row.state for row in ledger.find(id)] for id in self.sent}
+        finally:
+            ledger.close()
+
+    def _ids_in(self, queue: str) -> set[str]:
+        def look(admin: BrokerAdmin) -> set[str]:
+            depth = admin.depth(queue)
+            taken = admin.take(queue, depth.ready) if depth and depth.ready else []
+            admin.give_back_all()
+            return {delivery.properties.message_id or "" for delivery in taken}
+
+        return self._with_admin(look)
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _with_admin(self, use: Callable[[BrokerAdmin], Any]) -> Any:
+        with open_admin(self._broker, str(self.state_dir)) as admin:
+            return use(admin)
+
+    def _terminate(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+
+    def _wait_for_what_is_dying(self) -> None:
+        """A master that was struck may still be ending; one that was not answers."""
+        eventually(lambda: not self.running or self._answers(), "the master answers, or is dead")
+
+    def _answers(self) -> bool:
+        with suppress(ControlError):
+            return bool(self.ask("ping"))
+        return False
+
+
+@contextmanager
+def crash_site(
+    directory: Path, queue: str, broker_url: str | None = None, impatient: bool = False
+) -> Iterator[CrashSite]:
+    """A site with a running daemon; nothing of it runs afterwards."""
+    site = CrashSite(directory, queue, broker_url, impatient)
+    with cleaned_up(site, start=True):
+        yield site
+
+
+def _all_ready(pool: dict[str, Any]) -> bool:
+    services = (pool["forkserver"]["state"], pool["consumer"]["state"])
+    return services == ("ready", "consuming") and all(worker["state"] == "idle" for worker in pool["workers"])
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines() if line.startswith(b"{")]

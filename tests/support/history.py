@@ -1,0 +1,185 @@
+"""The history of messages through any number of crashes, and what is wrong with it. Pure.
+
+Joins what was sent with the notes of the handler (`history_handlers.py`), the exit records, the log, the ledger and the
+queues. What effects and exits mean for a message is the drill's audit; what only a test can know is added here: when
+runs began and ended, and which processes there ever were.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from supervisor.drill.audit import Evidence, audit
+
+NOTES = "HISTORY_NOTES"
+"""The environment variable with the path of the notes."""
+
+Record = Mapping[str, Any]
+
+
+class Step(StrEnum):
+    """What a handler notes. END is missing where its process ended first."""
+
+    START = "start"
+    EFFECT = "effect"
+    END = "end"
+
+
+class Note(msgspec.Struct, frozen=True, array_like=True):
+    """One step of one run. `monotonic_s` and `wall_s`: when, on both clocks."""
+
+    step: Step
+    id: str
+    round: int
+    attempt: int
+    pid: int
+    monotonic_s: float
+    wall_s: float
+
+
+class History(msgspec.Struct, frozen=True):
+    """`sent`: the deed that each message orders. `living`: the daemon's processes now, without the master.
+
+    `rows`: the final state of each message in the ledger, None while nobody may read it; `published`: the ids that
+    came out of the handlers' own publishes.
+    """
+
+    sent: dict[str, str]
+    notes: Sequence[Note]
+    exits: Sequence[Record]
+    log: Sequence[Record]
+    dead: Collection[str] = ()
+    parked: Collection[str] = ()
+    published: Collection[str] = ()
+    rows: Mapping[str, Sequence[str]] | None = None
+    living: Collection[int] = ()
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One run of one message; `ended` None: it was cut off."""
+
+    started: Note
+    ended: Note | None
+    effects: int
+
+
+RUNS_ORDERED = {"fail": 2, "crash": 2, "hang": 2, "stick": 2}
+"""How often a message runs where nobody interferes; once, if it is not named here."""
+
+_ROWS = {"reject": "dead"}
+_READY = ("worker.ready", "forkserver.ready", "consumer.ready")
+
+
+def faults(history: History) -> list[str]:
+    """Everything that is wrong, in words; [] for a good history."""
+    return [
+        *_audited(history),
+        *_overlaps(history),
+        *_unpublished(history),
+        *_unsettled(history),
+        *_without_record(history),
+        *_without_exit(history),
+    ]
+
+
+def runs(history: History) -> dict[str, list[Run]]:
+    """The runs of each message, in the order in which they began."""
+    by_run: dict[tuple[str, int, int, int], list[Note]] = defaultdict(list)
+    for note in history.notes:
+        by_run[note.id, note.round, note.attempt, note.pid].append(note)
+    found: dict[str, list[Run]] = defaultdict(list)
+    for notes in by_run.values():
+        for started in (note for note in notes if note.step is Step.START):
+            later = [note for note in notes if note.monotonic_s >= started.monotonic_s]
+            ended = next((note for note in later if note.step is Step.END), None)
+            found[started.id].append(Run(started, ended, sum(note.step is Step.EFFECT for note in later)))
+    for of_one in found.values():
+        of_one.sort(key=lambda run: run.started.monotonic_s)
+    return found
+
+
+def extra_runs(history: History) -> dict[str, int]:
+    """For each message how often it ran beyond what it orders."""
+    counted = {id: len(of_one) - RUNS_ORDERED.get(history.sent[id], 1) for id, of_one in runs(history).items()}
+    return {id: extra for id, extra in counted.items() if extra > 0}
+
+
+def _audited(history: History) -> Iterator[str]:
+    """The drill's audit twice: of the effects, and of the starts, which are never undeclared re-runs either."""
+    for step, what in ((Step.EFFECT, "has a second effect"), (Step.START, "was run again")):
+        noted = [{"id": n.id, "round": n.round, "attempt": n.attempt} for n in history.notes if n.step is step]
+        evidence = Evidence(
+            sent=list(history.sent),
+            effects=noted,
+            announced=[],
+            struck=[],
+            exits=list(history.exits),
+            log=list(history.log),
+            dead=list(history.dead),
+            parked=list(history.parked),
+        )
+        verdict = audit(evidence)
+        for id in dict.fromkeys(verdict.duplicated):
+            yield f"{id} {what}, and no record declares it"
+        if step is Step.EFFECT:
+            yield from (f"{id} is lost" for id in verdict.lost)
+
+
+def _overlaps(history: History) -> Iterator[str]:
+    """No run begins before the one before it has ended, or its process is on record as dead."""
+    died_s = {record["pid"]: _wall_s(record["at"]) for record in history.exits}
+    for id, of_one in runs(history).items():
+        for earlier, later in pairwise(of_one):
+            began = f"{id}: attempt {later.started.attempt} began while attempt {earlier.started.attempt}"
+            if earlier.ended is not None:
+                if later.started.monotonic_s < earlier.ended.monotonic_s:
+                    yield f"{began} was running"
+            elif died_s.get(earlier.started.pid, float("inf")) > later.started.wall_s:
+                yield f"{began} of pid {earlier.started.pid} was not known to be over"
+
+
+def _unpublished(history: History) -> Iterator[str]:
+    for id, deed in history.sent.items():
+        if deed == "publish" and id not in history.published:
+            yield f"{id} is done, and what it published is nowhere"
+
+
+def _unsettled(history: History) -> Iterator[str]:
+    if history.rows is None:
+        return
+    for id, deed in history.sent.items():
+        expected, states = _ROWS.get(deed, "done"), list(history.rows.get(id, ()))
+        if states != [expected]:
+            yield f"{id}: the ledger says {states or 'nothing'} where {expected} is due"
+
+
+def _without_record(history: History) -> Iterator[str]:
+    """Every process that ever was ready or ran a message has one exit record, or lives."""
+    records = Counter(record["pid"] for record in history.exits)
+    known = {line["pid"] for line in history.log if line["event"] in _READY} | {note.pid for note in history.notes}
+    for pid in sorted(known):
+        if pid in history.living:
+            continue
+        if records[pid] != 1:
+            yield f"pid {pid} is gone and has {records[pid]} exit records"
+
+
+def _without_exit(history: History) -> Iterator[str]:
+    for record in history.exits:
+        if record["pid"] in history.living:
+            yield f"pid {record['pid']} has an exit record and lives"
+    seats = Counter((record["pool"], record["generation"]) for record in history.exits)
+    for (pool, generation), count in seats.items():
+        if count > 1:
+            yield f"generation {generation} of {pool} has {count} exit records"
+
+
+def _wall_s(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp()

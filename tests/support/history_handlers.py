@@ -1,0 +1,84 @@
+"""The handler of the crash tests: notes every step of every run, whole and in order, and does what its message says.
+
+The body is the name of a deed. A faulty deed is done in the first attempt only, so that every message ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import msgspec
+
+from supervisor import Message, Reject
+from tests.support.history import NOTES, Note, Step
+
+_RUN_S = 0.002
+
+
+def run(message: Message) -> None:
+    """One run of one message."""
+    _note(message, Step.START)
+    try:
+        threading.Event().wait(_RUN_S)
+        DEEDS[message.text()](message)
+    finally:
+        _note(message, Step.END)
+
+
+def _note(message: Message, step: Step) -> None:
+    note = Note(step, message.id, message.round, message.attempt, os.getpid(), time.monotonic(), time.time())
+    file = os.open(os.environ[NOTES], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.write(file, msgspec.json.encode(note) + b"\n")
+    os.close(file)
+
+
+def _done(message: Message) -> None:
+    _note(message, Step.EFFECT)
+
+
+def _publish(message: Message) -> None:
+    _note(message, Step.EFFECT)
+    message.publish(message.id, routing_key=os.environ["AUDIT_QUEUE"], message_id=message.id)
+
+
+def _fail(message: Message) -> None:
+    if message.attempt == 1:
+        raise ValueError("ordered")
+    _note(message, Step.EFFECT)
+
+
+def _crash(message: Message) -> None:
+    if message.attempt == 1:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    _note(message, Step.EFFECT)
+
+
+def _reject(message: Message) -> None:
+    raise Reject("ordered")
+
+
+def _hang(message: Message) -> None:
+    while message.attempt == 1:
+        signal.pause()
+    _note(message, Step.EFFECT)
+
+
+def _stick(message: Message) -> None:
+    """Until the master acts: the worker's own timer cannot strike."""
+    if message.attempt == 1:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    _hang(message)
+
+
+DEEDS = {
+    "done": _done,
+    "publish": _publish,
+    "fail": _fail,
+    "crash": _crash,
+    "reject": _reject,
+    "hang": _hang,
+    "stick": _stick,
+}
