@@ -104,7 +104,7 @@ def _take_slot(post: Post, cradle: Cradle) -> Slot:
     path = Path(post.start.pool_dir) / "slots" / f"{post.slot}.slot"
     pid = os.getpid()
     try:
-        slot = Slot(path)
+        slot = Slot(path, make=False)  # the master makes them: two files of one name would be two locks for one slot
         if not slot.take(pid, posix.start_ticks(pid) or 0, post.generation):
             cradle.refused(f"{path} is locked by pid {slot.owner()}: its worker is still alive")
             os._exit(os.EX_SOFTWARE)

@@ -47,6 +47,8 @@ def test_the_intermediate_parents_are_not_left_behind(make_master: MakeMaster) -
 def test_orders_may_be_sent_ahead(make_master: MakeMaster) -> None:
     master = make_master()
     master.boot()
+    for slot in range(6):
+        master.slot(slot)
     master.inbox.send(*(Fork(slot, 1) for slot in range(6)))
     answers = [master.inbox.expect(Forked) for _ in range(6)]
     master.workers |= {answer.pid for answer in answers}
@@ -73,6 +75,15 @@ def test_a_slot_that_cannot_be_opened_is_a_failed_order_not_a_dead_forkserver(ma
     master.inbox.send(Fork(0, 1))
     assert "0.slot" in master.inbox.expect(ForkFailed).reason
     master.fork(1)
+
+
+def test_a_worker_makes_no_slot_of_its_own(make_master: MakeMaster) -> None:
+    """Two files of one name would be two locks for one slot."""
+    master = make_master()
+    master.boot()
+    master.inbox.send(Fork(5, 1))
+    assert "5.slot" in master.inbox.expect(ForkFailed).reason
+    assert not (master.pool_dir / "slots" / "5.slot").exists()
 
 
 def test_workers_live_on_when_their_forkserver_dies(make_master: MakeMaster) -> None:

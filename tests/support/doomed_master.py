@@ -14,6 +14,7 @@ import msgspec
 
 from supervisor import posix
 from supervisor.link.frames import Fork, Forked, Imported, StartForkserver
+from supervisor.scoreboard.slot import Slot
 from tests.support.pools import spawn_forkserver
 
 
@@ -23,6 +24,7 @@ def main(start_json: str, bell: str, errors: str) -> None:
     posix.become_subreaper()
     forkserver, inbox = spawn_forkserver(start, int(bell), Path(errors))
     inbox.expect(Imported)
+    Slot(Path(start.pool_dir) / "slots" / "0.slot")  # made by the master, always
     inbox.send(Fork(0, 1))
     sys.stdout.write(f"{forkserver.pid} {inbox.expect(Forked).pid}\n")
     sys.stdout.flush()

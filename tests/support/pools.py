@@ -200,6 +200,7 @@ class Master:
 
     def fork(self, slot: int = 0, generation: int = 1) -> int:
         """Order a worker; its pid."""
+        self.slot(slot)  # made by the master, always
         self.inbox.send(Fork(slot, generation))
         forked = self.inbox.expect(Forked)
         assert (forked.slot, forked.generation) == (slot, generation)
