@@ -7,6 +7,7 @@ texts included. A field cannot replace the head of a line, except `pid`: an exit
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable
 from datetime import datetime
@@ -80,6 +81,11 @@ class JsonLines(JsonFormatter):
             if name not in _HEAD or name == "pid":
                 log_data[name] = self._redactor.clean(value)
 
+    def serialize_log_record(self, log_data: dict[str, Any]) -> str:
+        """The line; what a terminal would obey (C1 controls, changes of direction) is escaped as JSON has it."""
+        line = super().serialize_log_record(log_data)
+        return line if line.isprintable() else "".join(map(_json_printable, line))
+
     def _head(self, record: logging.LogRecord, event: str) -> dict[str, Any]:
         text = self._redactor.clean(record.message)
         level = record.levelname.lower()
@@ -115,6 +121,10 @@ _FORMATTERS: dict[tuple[str, bool], type[JsonLines]] = {
     ("auto", True): ConsoleLines,
 }
 """By `format` of [log] and whether the target is a terminal."""
+
+
+def _json_printable(char: str) -> str:
+    return char if char.isprintable() else json.dumps(char)[1:-1]
 
 
 def _printable(text: str) -> str:

@@ -42,10 +42,11 @@ class Arrivals:
         )
 
     def _id_of(self, delivery: Delivery) -> str | None:
+        """The id that the publisher gave. A header with nothing in it names nothing: else all such were one message."""
         properties = delivery.properties
-        if self._id_header and properties.headers and self._id_header in properties.headers:
-            value = properties.headers[self._id_header]
-            return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+        named = properties.headers.get(self._id_header) if self._id_header and properties.headers else None
+        if named not in (None, "", b""):
+            return named.decode("utf-8", "backslashreplace") if isinstance(named, bytes) else str(named)
         return properties.message_id or None
 
 

@@ -116,6 +116,17 @@ def test_text_that_is_no_unicode_still_makes_a_json_line(file: Path) -> None:
     assert (line["message"], line["message_id"]) == ("bad \udcff text", "ü\n")
 
 
+def test_a_json_line_has_nothing_in_it_that_a_terminal_obeys(file: Path) -> None:
+    configure(file)
+    odd = "\x1b[31m \x9b31m \u202e \U000e0001 \x7f ü\n"
+    logs.log(Event.MESSAGE_FAILED, odd, message_id=odd)
+    written = file.read_text()
+    assert written.removesuffix("\n").isprintable()
+    assert "ü" in written
+    (line,) = lines(file)
+    assert (line["message"], line["message_id"]) == (odd, odd)
+
+
 def test_a_level_below_the_configured_one_is_not_written(file: Path) -> None:
     configure(file, level="warning")
     logs.log(Event.WORKER_READY, "ready")
