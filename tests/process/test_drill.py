@@ -27,9 +27,9 @@ def test_nothing_is_lost_or_run_twice_undeclared_whatever_the_drill_does(tmp_pat
 
     assert done.returncode == 0, done.stdout + done.stderr
     audit = done.stdout.splitlines()[-1]
-    assert re.fullmatch(
-        r"audit: sent=600 effects=\d+ lost=0 duplicated=0 declared=\d+ parked=\d+ dead=\d+", audit
-    ), audit
+    assert re.fullmatch(r"audit: sent=600 effects=\d+ lost=0 duplicated=0 declared=\d+ parked=\d+ dead=\d+", audit), (
+        audit
+    )
 
 
 def test_with_park_a_crashed_message_is_set_aside_and_has_no_second_effect_by_a_crash(tmp_path: Path) -> None:
