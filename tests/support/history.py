@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from supervisor.drill.audit import Evidence, audit
+from supervisor.drill.audit import Evidence, Verdict, audit
 
 NOTES = "HISTORY_NOTES"
 """The environment variable with the path of the notes."""
@@ -33,7 +33,7 @@ class Step(StrEnum):
 
 
 class Note(msgspec.Struct, frozen=True, array_like=True):
-    """One step of one run. `monotonic_s` and `wall_s`: when, on both clocks."""
+    """One step of one run. `monotonic_s` and `wall_s`: when, on both clocks. `maybe_duplicate`: as its handler saw it."""
 
     step: Step
     id: str
@@ -42,6 +42,7 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
     pid: int
     monotonic_s: float
     wall_s: float
+    maybe_duplicate: bool = False
 
 
 class History(msgspec.Struct, frozen=True):
@@ -81,7 +82,7 @@ def faults(history: History) -> list[str]:
     """Everything that is wrong, in words; [] for a good history."""
     return [
         *_audited(history),
-        *_overlaps(history),
+        *overlaps(history),
         *_unpublished(history),
         *_unsettled(history),
         *_without_record(history),
@@ -105,17 +106,11 @@ def runs(history: History) -> dict[str, list[Run]]:
     return found
 
 
-def extra_runs(history: History) -> dict[str, int]:
-    """For each message how often it ran beyond what it orders."""
-    counted = {id: len(of_one) - RUNS_ORDERED.get(history.sent[id], 1) for id, of_one in runs(history).items()}
-    return {id: extra for id, extra in counted.items() if extra > 0}
-
-
-def _audited(history: History) -> Iterator[str]:
-    """The drill's audit twice: of the effects, and of the starts, which are never undeclared re-runs either."""
-    for step, what in ((Step.EFFECT, "has a second effect"), (Step.START, "was run again")):
-        noted = [{"id": n.id, "round": n.round, "attempt": n.attempt} for n in history.notes if n.step is step]
-        evidence = Evidence(
+def audited(history: History, step: Step) -> Verdict:
+    """The drill's verdict, with each note of this step taken for an effect."""
+    noted = [{"id": n.id, "round": n.round, "attempt": n.attempt} for n in history.notes if n.step is step]
+    return audit(
+        Evidence(
             sent=list(history.sent),
             effects=noted,
             announced=[],
@@ -125,15 +120,27 @@ def _audited(history: History) -> Iterator[str]:
             dead=list(history.dead),
             parked=list(history.parked),
         )
-        verdict = audit(evidence)
+    )
+
+
+def extra_runs(history: History) -> dict[str, int]:
+    """For each message how often it ran beyond what it orders."""
+    counted = {id: len(of_one) - RUNS_ORDERED.get(history.sent[id], 1) for id, of_one in runs(history).items()}
+    return {id: extra for id, extra in counted.items() if extra > 0}
+
+
+def _audited(history: History) -> Iterator[str]:
+    """The drill's audit twice: of the effects, and of the starts, which are never undeclared re-runs either."""
+    for step, what in ((Step.EFFECT, "has a second effect"), (Step.START, "was run again")):
+        verdict = audited(history, step)
         for id in dict.fromkeys(verdict.duplicated):
             yield f"{id} {what}, and no record declares it"
         if step is Step.EFFECT:
             yield from (f"{id} is lost" for id in verdict.lost)
 
 
-def _overlaps(history: History) -> Iterator[str]:
-    """No run begins before the one before it has ended, or its process is on record as dead."""
+def overlaps(history: History) -> Iterator[str]:
+    """Where it is not so: no run begins before the one before it has ended, or its process is on record as dead."""
     died_s = {record["pid"]: _wall_s(record["at"]) for record in history.exits}
     for id, of_one in runs(history).items():
         for earlier, later in pairwise(of_one):

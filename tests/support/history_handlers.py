@@ -20,40 +20,50 @@ _RUN_S = 0.002
 
 def run(message: Message) -> None:
     """One run of one message."""
-    _note(message, Step.START)
+    note(message, Step.START)
     try:
         threading.Event().wait(_RUN_S)
         DEEDS[message.text()](message)
     finally:
-        _note(message, Step.END)
+        note(message, Step.END)
 
 
-def _note(message: Message, step: Step) -> None:
-    note = Note(step, message.id, message.round, message.attempt, os.getpid(), time.monotonic(), time.time())
+def note(message: Message, step: Step, name: str = "") -> None:
+    """Write one step down; `name`: what the message is called, where that is not its id."""
+    written = Note(
+        step,
+        name or message.id,
+        message.round,
+        message.attempt,
+        os.getpid(),
+        time.monotonic(),
+        time.time(),
+        message.maybe_duplicate,
+    )
     file = os.open(os.environ[NOTES], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.write(file, msgspec.json.encode(note) + b"\n")
+    os.write(file, msgspec.json.encode(written) + b"\n")
     os.close(file)
 
 
 def _done(message: Message) -> None:
-    _note(message, Step.EFFECT)
+    note(message, Step.EFFECT)
 
 
 def _publish(message: Message) -> None:
-    _note(message, Step.EFFECT)
+    note(message, Step.EFFECT)
     message.publish(message.id, routing_key=os.environ["AUDIT_QUEUE"], message_id=message.id)
 
 
 def _fail(message: Message) -> None:
     if message.attempt == 1:
         raise ValueError("ordered")
-    _note(message, Step.EFFECT)
+    note(message, Step.EFFECT)
 
 
 def _crash(message: Message) -> None:
     if message.attempt == 1:
         os.kill(os.getpid(), signal.SIGSEGV)
-    _note(message, Step.EFFECT)
+    note(message, Step.EFFECT)
 
 
 def _reject(message: Message) -> None:
@@ -63,7 +73,7 @@ def _reject(message: Message) -> None:
 def _hang(message: Message) -> None:
     while message.attempt == 1:
         signal.pause()
-    _note(message, Step.EFFECT)
+    note(message, Step.EFFECT)
 
 
 def _stick(message: Message) -> None:
