@@ -46,7 +46,7 @@ class RabbitDaemon(Daemon):
     """A daemon whose pool `email` consumes a queue of its own on `node`.
 
     `pool`: lines of `[pools.email]`; `port`: where the daemon finds the broker, if not at the node's own port.
-    `broker`: lines of `[broker]`; `environment`: of the pool; `more`: further tables.
+    `module`, `handler`: what its workers run; `log`: its level; `broker`: lines of `[broker]`; `environment`: of the pool; `more`: further tables.
     """
 
     def __init__(self, directory: Path, node: RabbitNode, pool: str, **options: Any) -> None:
@@ -57,14 +57,20 @@ class RabbitDaemon(Daemon):
 
     def configure(self, settings: str, daemon: str = "") -> None:
         """Write the configuration; it counts from the next start on."""
-        options: dict[str, Any] = {"broker": f'heartbeat = "{HEARTBEAT_S}s"', "handler": "run", "port": self.node.port}
+        options: dict[str, Any] = {
+            "broker": f'heartbeat = "{HEARTBEAT_S}s"',
+            "module": "tests.support.job_handlers",
+            "handler": "run",
+            "port": self.node.port,
+            "log": "debug",
+        }
         options |= self._options
         environment = {"MARKS": str(self.marks), **options.get("environment", {})}
         self.config_path.write_text(
             f'[daemon]\nstate_dir = "{self.state_dir}"\nruntime_dir = "{self.runtime_dir}"\n'
-            f'{options.get("daemon", daemon)}\n[log]\nlevel = "debug"\n'
+            f'{options.get("daemon", daemon)}\n[log]\nlevel = "{options["log"]}"\n'
             f'[broker]\nurl = "{url(options["port"])}"\n{options["broker"]}\n'
-            f'[pools.email]\nqueue = "{self.queue}"\nhandler = "tests.support.job_handlers:{options["handler"]}"\n'
+            f'[pools.email]\nqueue = "{self.queue}"\nhandler = "{options["module"]}:{options["handler"]}"\n'
             f'path = ["{ROOT}"]\n{settings}\n'
             + ("" if "prefetch" in settings else "prefetch = 50\n")
             + "[pools.email.environment]\n"

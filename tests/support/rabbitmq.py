@@ -158,11 +158,19 @@ class RabbitNode:
 
     def set_memory_alarm(self) -> None:
         """Publishers are blocked from now on."""
-        self.call("rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []})")
+        self.set_alarm("memory")
 
     def clear_memory_alarm(self) -> None:
         """Publishers may go on."""
-        self.call("rabbit_alarm:clear_alarm({resource_limit, memory, node()})")
+        self.clear_alarm("memory")
+
+    def set_alarm(self, resource: str) -> None:
+        """`memory` or `disk` is said to be short: publishers are blocked from now on."""
+        self.call(f"rabbit_alarm:set_alarm({{{{resource_limit, {resource}, node()}}, []}})")
+
+    def clear_alarm(self, resource: str) -> None:
+        """The end of `set_alarm`."""
+        self.call(f"rabbit_alarm:clear_alarm({{resource_limit, {resource}, node()}})")
 
     def add_user(self, name: str, password: str, permissions: tuple[str, str, str] | None, vhost: str = "/") -> None:
         """A user; `permissions` are the patterns for configure, write and read in `vhost`, None for no access."""
