@@ -46,7 +46,8 @@ class RabbitDaemon(Daemon):
     """A daemon whose pool `email` consumes a queue of its own on `node`.
 
     `pool`: lines of `[pools.email]`; `port`: where the daemon finds the broker, if not at the node's own port.
-    `module`, `handler`: what its workers run; `log`: its level; `broker`: lines of `[broker]`; `environment`: of the pool; `more`: further tables.
+    `module`, `handler`: what its workers run; `log`: its level; `broker`: lines of `[broker]`; `environment`: of the
+    pool; `more`: further tables.
     """
 
     def __init__(self, directory: Path, node: RabbitNode, pool: str, **options: Any) -> None:
