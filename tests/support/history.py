@@ -33,7 +33,7 @@ class Step(StrEnum):
 
 
 class Note(msgspec.Struct, frozen=True, array_like=True):
-    """One step of one run. `monotonic_s` and `wall_s`: when, on both clocks. `maybe_duplicate`: as its handler saw it."""
+    """One step of one run. `monotonic_s` and `wall_s`: when, on both clocks. `maybe_duplicate`: as the run saw it."""
 
     step: Step
     id: str
@@ -108,7 +108,9 @@ def runs(history: History) -> dict[str, list[Run]]:
 
 def audited(history: History, step: Step) -> Verdict:
     """The drill's verdict, with each note of this step taken for an effect."""
-    noted = [{"id": n.id, "round": n.round, "attempt": n.attempt} for n in history.notes if n.step is step]
+    noted: list[Record] = [
+        {"id": n.id, "round": n.round, "attempt": n.attempt} for n in history.notes if n.step is step
+    ]
     return audit(
         Evidence(
             sent=list(history.sent),
