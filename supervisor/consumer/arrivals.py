@@ -12,7 +12,7 @@ from supervisor.config.schema import BrokerConfig, PoolConfig
 from supervisor.consumer import copies
 from supervisor.consumer.entries import Arrival
 from supervisor.consumer.ids import give_id
-from supervisor.identity import content_digest, message_key
+from supervisor.identity import DIGEST_BYTES, content_digest, message_key
 
 FIRST = (1, 1)
 
@@ -40,6 +40,10 @@ class Arrivals:
             stamp is not None,
             b"" if found else _twin(delivery, digest),
         )
+
+    def key_of(self, id: str) -> bytes:
+        """A key with the id part that all messages with this id have, whatever is in them."""
+        return message_key(self._vhost, self._queue, id, bytes(DIGEST_BYTES))
 
     def _id_of(self, delivery: Delivery) -> str | None:
         """The id that the publisher gave. A header with nothing in it names nothing: else all such were one message."""

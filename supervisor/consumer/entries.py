@@ -10,6 +10,8 @@ from supervisor.brokers.base import Delivery
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Incarnation, RunId
 
+_STACK_END_CHARACTERS = 1000
+
 
 class Phase(Enum):
     """Where a message in flight is."""
@@ -31,6 +33,14 @@ class Failure(msgspec.Struct, frozen=True):
     signal: str | None = None
     delay_s: float = 0.0  # of the retry copy
     at_s: float = 0.0
+
+    @property
+    def in_short(self) -> Failure:
+        """With only the two ends of a long stack: for rows that are kept long after their copy was made."""
+        if len(self.stack) <= 2 * _STACK_END_CHARACTERS:
+            return self
+        ends = self.stack[:_STACK_END_CHARACTERS], self.stack[-_STACK_END_CHARACTERS:]
+        return msgspec.structs.replace(self, stack="\n[… cut …]\n".join(ends))
 
 
 class Entry:

@@ -29,6 +29,8 @@ from supervisor.link.frames import (
     Consuming,
     Drain,
     Drained,
+    Find,
+    Found,
     Incarnation,
     Pause,
     Quit,
@@ -74,6 +76,7 @@ class Consumer:
             Drain: self._on_drain,
             Pause: self._on_pause,
             Resume: self._on_resume,
+            Find: self._on_find,
             CloseConnection: lambda order: self._session.broker.cut() if self._session else None,
             Quit: self._on_quit,
         }
@@ -136,6 +139,10 @@ class Consumer:
         self._paused = False
         if self._session is not None:
             self._session.resume()
+
+    def _on_find(self, order: Find) -> None:
+        traces = self._session.traces(order.message_id) if self._session else []
+        self._reports.say(Found(order.number, traces, "" if self._session else "the ledger cannot be read just now"))
 
     def _on_quit(self, order: Quit) -> None:
         self._quit = True

@@ -24,6 +24,7 @@ from supervisor.consumer.health import PROBE_INTERVAL_S, Health
 from supervisor.consumer.links import WorkerLinks
 from supervisor.consumer.outcomes import Outcomes
 from supervisor.consumer.settlement import Settlement
+from supervisor.consumer.traces import trace_of, trace_of_waiting
 from supervisor.errors import BrokerRefused
 from supervisor.events import Event
 from supervisor.ledger.base import Ledger
@@ -222,6 +223,13 @@ class Session:
         facts = self.health.facts(self.broker.connections_opened)
         queue, notes = self.health.queue_facts(), self.health.notes()
         return Snapshot(0.0, facts, queue, dict(self.counters), len(self.settlement.entries), notes)
+
+    def traces(self, message_id: str) -> list[dict[str, Any]]:
+        """What is known of the messages with this id. Raises LedgerError."""
+        waiting = [entry for entry in self.settlement.waiting.values() if entry.id == message_id]
+        key = self._arrivals.key_of(message_id)
+        rows = self._ledger.look_up([key])[key]
+        return [trace_of_waiting(entry) for entry in waiting] + [trace_of(self._start.pool.name, row) for row in rows]
 
     def drain_report(self, before: dict[str, int]) -> Drained:
         """What a drain did; `before`: the counters at its beginning."""

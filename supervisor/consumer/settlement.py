@@ -340,7 +340,7 @@ class Settlement:
         if entry.pending is None or entry.failure is None:
             raise ValueError("only a decided message has a copy")
         state, counter, event = _COPIED[entry.pending]
-        self._record(entry, state)
+        self._record(entry, state, msgspec.msgpack.encode(entry.failure.in_short))
         self._decisions.count(counter)
         text = f"message {entry.id!r}: {counter} after attempt {entry.attempt}"
         self._decisions.say_failure(event, text, entry, entry.failure)

@@ -28,6 +28,7 @@ VERBS: dict[str, dict[str, tuple[type, ...]]] = {
     "status": {},
     "stop": {"now": _FLAG, "timeout_s": _SECONDS_OR_NULL, "wait": _FLAG},
     "ping": {},
+    "find": {"message_id": _TEXT},
     "cut_connection": {"pool": _TEXT},
 }
 """Every verb with the arguments it takes and their types. Which of them it needs, the verb itself says."""

@@ -35,8 +35,8 @@ class Row(msgspec.Struct, frozen=True):
     """One message in the ledger.
 
     `key`: 24 bytes, 16 of the scoped id and 8 of the content digest (`supervisor.identity`). `slot`, `generation`: who
-    got it (DISPATCHED). `note`: what the copy must say when it is published again (msgpack of a Failure), else empty.
-    `at_s`: wall clock of the last change.
+    got it (DISPATCHED). `note`: why the last run failed (msgpack of a Failure), for its copy and for `preforkd why`;
+    empty where it did not. `at_s`: wall clock of the last change.
     """
 
     key: bytes

@@ -65,7 +65,7 @@ class SqliteLedger(Ledger):
         self._last_commit_s = 0.0
         self._lock = _take_lock(path)
         try:
-            with _errors_explained(path):
+            with errors_explained(path):
                 self._database = _open(path, sync)
                 last_boot = _meta(self._database, "boot_id")
         except LedgerError:
@@ -86,7 +86,7 @@ class SqliteLedger(Ledger):
 
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:
         with self._usable() as database:
-            return {key: _rows(database, schema.ROWS_OF_ID, _range_of_id(key)) for key in keys}
+            return {key: rows_of_id(database, key) for key in keys}
 
     def open_rows(self) -> list[Row]:
         with self._usable() as database:
@@ -135,7 +135,7 @@ class SqliteLedger(Ledger):
     def _usable(self) -> Iterator[sqlite3.Connection]:
         """The database; the first error closes it, and every later call fails."""
         try:
-            with _errors_explained(self._path):
+            with errors_explained(self._path):
                 yield self._database
         except LedgerError:
             with suppress(sqlite3.Error):
@@ -203,13 +203,14 @@ def _rows(database: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> 
     return [schema.row_of(found) for found in database.execute(query, values)]
 
 
-def _range_of_id(key: bytes) -> tuple[bytes, bytes]:
-    """The first and the last key that any content with this id can have."""
-    return key[:ID_BYTES], key[:ID_BYTES] + _LAST_DIGEST
+def rows_of_id(database: sqlite3.Connection, key: bytes) -> list[Row]:
+    """The rows from the first to the last key that any content with this id can have."""
+    return _rows(database, schema.ROWS_OF_ID, (key[:ID_BYTES], key[:ID_BYTES] + _LAST_DIGEST))
 
 
 @contextmanager
-def _errors_explained(path: Path) -> Iterator[None]:
+def errors_explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors about the ledger in `path` into LedgerErrors that say what to do."""
     try:
         yield
     except sqlite3.Error as error:

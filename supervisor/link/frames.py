@@ -221,6 +221,13 @@ class Resume(Frame, frozen=True):
     """Subscribe again after Pause."""
 
 
+class Find(Frame, frozen=True):
+    """What is known of the messages with this id? Answered with Found, which carries the same number."""
+
+    number: int
+    message_id: str
+
+
 class CloseConnection(Frame, frozen=True):
     """Cut the broker connection as a fault would (used by the drill through the control socket)."""
 
@@ -263,9 +270,17 @@ class Snapshot(Frame, frozen=True):
     notes: list[str]
 
 
+class Found(Frame, frozen=True):
+    """The answer to Find: a trace of each message (docs/control-protocol.md); `why`: why there can be none just now."""
+
+    number: int
+    traces: list[dict[str, Any]]
+    why: str
+
+
 WorkerFrame = Hello | Outcome | Publish | Returned | Bye
 ConsumerFrame = Welcome | Run | Recall | Published
 ForkOrder = StartForkserver | Fork | Quit
 ForkReport = Imported | BootFailed | Forked | ForkFailed
-ConsumerOrder = StartConsumer | Spawned | Verdict | Drain | Pause | Resume | CloseConnection | Quit
-ConsumerReport = VerdictTaken | Consuming | Refused | Drained | Snapshot
+ConsumerOrder = StartConsumer | Spawned | Verdict | Drain | Pause | Resume | Find | CloseConnection | Quit
+ConsumerReport = VerdictTaken | Consuming | Refused | Drained | Snapshot | Found

@@ -28,6 +28,7 @@ from supervisor.master.deadlines import Deadlines
 from supervisor.master.deadman import Deadman
 from supervisor.master.deaths import Registrar
 from supervisor.master.history import SAVE_S, History
+from supervisor.master.inquiries import Inquiry
 from supervisor.master.limits import Limits
 from supervisor.master.oom import OomWatch, group_counter
 from supervisor.master.pool import Pool
@@ -133,6 +134,7 @@ class Master:
             "status": lambda request: self.status(),
             "ping": lambda request: {"pid": os.getpid(), "version": supervisor.__version__},
             "stop": self._stop_requested,
+            "find": lambda request: Inquiry(self._pools.values(), str(request.get("message_id")), self._reactor).answer,
             "cut_connection": self._cut_connection,
         }
         return verbs[request["verb"]](request)

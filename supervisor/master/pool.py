@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from supervisor import posix
 from supervisor.config.schema import Config, PoolConfig
 from supervisor.errors import StateError
-from supervisor.link.frames import Drained, Frame, Incarnation, Snapshot, Spawned, Verdict
+from supervisor.link.frames import Drained, Found, Frame, Incarnation, Snapshot, Spawned, Verdict
 from supervisor.master.children import Child, Children, Kind, Seat
 from supervisor.master.generations import Generations
 from supervisor.master.restarts import Intensity
@@ -36,6 +37,7 @@ class Pool:
     `floor`: the youngest generation that the exit history knows. `slots` are all slot files there are, also those
     beyond the wanted number of workers. `foreign`: slots that are still held by a worker of a former daemon. `verdicts`
     wait for the consumer's word that they are durable. `cut_off`: ids of messages whose worker was killed by a stop.
+    `inquiries`: questions the consumer has not answered.
     `failure`: why the pool cannot boot, with the exit status that says so.
     """
 
@@ -63,6 +65,7 @@ class Pool:
         self.snapshot: Snapshot | None = None
         self.drained: Drained | None = None
         self.cut_off: list[str] = []
+        self.inquiries: dict[int, Callable[[Pool, Found], None]] = {}
         self.boot_stack = ""
         self.failure: tuple[str, int] | None = None
 
@@ -154,6 +157,12 @@ class Pool:
         """Queue frames for the forkserver or consumer; nothing happens while there is none."""
         if kind in self.wires:
             self.wires[kind].send(*frames)
+
+    def inquire(self, hear: Callable[[Pool, Found], None]) -> int:
+        """A number for a question to the consumer; `hear` gets the answer."""
+        number = max(self.inquiries, default=0) + 1
+        self.inquiries[number] = hear
+        return number
 
     def flush(self, now_s: float) -> None:
         """Let what was queued leave; verdicts that were not taken in time are repeated."""

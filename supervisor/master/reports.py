@@ -126,10 +126,17 @@ def _snapshot(pool: Pool, frame: frames.Snapshot) -> None:
     pool.snapshot = frame
 
 
+def _found(pool: Pool, frame: frames.Found) -> None:
+    hear = pool.inquiries.pop(frame.number, None)
+    if hear is not None:  # else it was no longer waited for
+        hear(pool, frame)
+
+
 CONSUMER_REPORTS: Reports = {
     frames.VerdictTaken: _verdict_taken,
     frames.Consuming: _consuming,
     frames.Refused: _refused,
     frames.Drained: _drained,
     frames.Snapshot: _snapshot,
+    frames.Found: _found,
 }

@@ -27,6 +27,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("stop", {"now": True, "timeout_s": 2.5, "wait": True}),
     ("stop", {"timeout_s": 2}),
     ("stop", {"timeout_s": None}),
+    ("find", {"message_id": "order-1"}),
     ("cut_connection", {"pool": "email"}),
 ]
 

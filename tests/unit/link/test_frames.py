@@ -54,6 +54,8 @@ SPOKEN: list[Frame] = [
     frames.Drain(),
     frames.Pause(),
     frames.Resume(),
+    frames.Find(7, "order-1"),
+    frames.Found(7, [{"state": "done", "failure": None}], ""),
     frames.CloseConnection(),
     frames.VerdictTaken(Incarnation(3, 7)),
     frames.Consuming(),
