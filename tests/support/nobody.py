@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.support.source_tree import ROOT
 
 NOBODY = 65534
 
@@ -45,3 +50,46 @@ def a_folder_for_everybody() -> Iterator[Path]:
         folder = Path(name)
         folder.chmod(0o755)
         yield folder
+
+
+def runs_as_nobody(python: str) -> bool:
+    """Whether somebody who is not root may run this interpreter; root's own home is often closed to others."""
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in Path(python).resolve().parents)
+
+
+@contextmanager
+def ordinary_home() -> Iterator[tuple[Path, list[str], dict[str, str]]]:
+    """A home folder of somebody who is not root: the folder, what to put before a command, the environment.
+
+    `preforkd` is in its PATH. Run by root, the test becomes nobody, with an interpreter that nobody may run: our own,
+    or the system's of the same version with our packages; it is skipped where there is neither.
+    """
+    with a_folder_for_everybody() as home:
+        python, prefix = sys.executable, list[str]()
+        if os.geteuid() == 0:
+            python = _public_python()
+            prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
+            os.chown(home, NOBODY, NOBODY)
+        packages = [ROOT, *(path for path in map(Path, sys.path) if path.name == "site-packages")]
+        command = home / "bin" / "preforkd"
+        command.parent.mkdir()
+        command.write_text(f'#!/bin/sh\nexec {python} -P -m supervisor "$@"\n')
+        command.chmod(0o755)
+        yield (
+            home,
+            prefix,
+            {
+                "HOME": str(home),
+                "PATH": f"{command.parent}:/usr/bin:/bin",
+                "PYTHONPATH": os.pathsep.join(map(str, packages)),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+        )
+
+
+def _public_python() -> str:
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for python in (sys.executable, shutil.which(version, path="/usr/bin:/usr/local/bin")):
+        if python is not None and runs_as_nobody(python) and shutil.which("setpriv"):
+            return python
+    pytest.skip(f"nobody may run {sys.executable}, and there is no {version} for everybody (or no setpriv)")
