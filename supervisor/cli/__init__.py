@@ -25,6 +25,7 @@ from supervisor.cli.publish import publish_command
 from supervisor.cli.start import run_command, start_command
 from supervisor.cli.status import status_command
 from supervisor.cli.stop import restart_command, stop_command
+from supervisor.cli.why import why_command
 from supervisor.errors import PreforkdError
 
 DEBUG_VARIABLE = "PREFORKD_DEBUG"
@@ -57,6 +58,7 @@ COMMANDS: tuple[click.Command, ...] = (
     restart_command,
     status_command,
     exits_command,
+    why_command,
     publish_command,
     dead_group,
     drill_command,

@@ -23,7 +23,8 @@ def trace_of(pool: str, row: Row) -> dict[str, Any]:
     trace = _trace(row.state.value, row.round, row.attempt)
     if row.note:
         failure = msgspec.to_builtins(msgspec.msgpack.decode(row.note, type=Failure))
-        trace["failure"] = failure | {"at": rfc3339(failure.pop("at_s"))}
+        failure["at"] = rfc3339(failure.pop("at_s"))
+        trace["failure"] = failure
     return trace | {"at": rfc3339(row.at_s), "worker": f"{pool}/{row.slot}" if row.slot >= 0 else ""}
 
 

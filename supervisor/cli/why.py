@@ -1,0 +1,221 @@
+"""`preforkd why`: what happened lately to a pool, a worker or a message, in words, and what to do next.
+
+It works with and without a running daemon, and changes nothing: see `why_sources.py` for where the facts come from and
+`explanations.py` for the advice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import click
+
+from supervisor.cli.console import block, print_line
+from supervisor.cli.explanations import CAUSES, EXPECTED, POOLS, STATES, explain
+from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.status import ended_with
+from supervisor.cli.why_sources import Facts, Sources
+from supervisor.errors import PreforkdError
+from supervisor.quantities import show_seconds
+
+Line = tuple[str, object]
+"""A label and what there is to say; several lines of text are shown below it."""
+
+_EXITS = 10
+_POOL_EXITS = 100
+_IN_DOUBT = "in_doubt"
+
+
+@click.command("why")
+@click.argument("target", metavar="POOL | POOL/SLOT | MESSAGE_ID")
+@click.option("--message", "as_message", is_flag=True, help="It is a message id, although a pool is called like that.")
+@pass_invocation
+def why_command(invocation: Invocation, target: str, as_message: bool) -> int:
+    """Say what happened lately, and what to do next: `why email`, `why email/3`, `why ORDER-17`."""
+    sources = Sources(invocation)
+    pool, _slash, slot = target.partition("/")
+    if as_message or pool not in sources.config.pools:
+        story = list(_about_message(sources, target))
+        if not story:
+            raise _unknown(sources, target)
+    elif slot.isdecimal():
+        story = list(_about_worker(sources, pool, int(slot)))
+    elif slot:
+        raise click.UsageError(f"{target!r}: after a pool's name and / comes the number of a worker (--message: an id)")
+    else:
+        story = list(_about_pool(sources, pool))
+    for line in [*story, *(("note", gap) for gap in sources.gaps)]:
+        _print(*line)
+    return 0
+
+
+# ---- a message ------------------------------------------------------------------------------------------------------
+
+
+def _about_message(sources: Sources, message_id: str) -> Iterator[Line]:
+    for worker in sources.workers_with(message_id):
+        yield "now", f"{worker['name']} {_running(worker)}"
+    for pool, traces in sources.traces(message_id).items():
+        for trace in traces:
+            yield from _about_trace(trace, sources.queue_of(pool), message_id)
+    for record in sources.exits(_EXITS, message_id=message_id):
+        yield "exit", f"{record.get('at')}  {_exit_line(record)}"
+
+
+def _about_trace(trace: Facts, queue: str, message_id: str) -> Iterator[Line]:
+    names = {"queue": queue, "id": message_id}
+    state = explain(STATES, trace["state"])
+    since = f" (since {trace['at']})" if trace["at"] else ""
+    yield "message", f"{message_id}, queue {queue}: {state.means.format(**names)}{since}"
+    at = f" at {trace['worker']}" if trace["worker"] else ""
+    yield "run", f"round {trace['round']}, attempt {trace['attempt']}{at}"
+    yield from _about_failure(trace["failure"] or {})
+    if state.next:
+        yield "next", state.next.format(**names)
+
+
+def _about_failure(failure: Facts) -> Iterator[Line]:
+    if not failure:
+        return
+    explanation = explain(CAUSES, failure["cause"])
+    yield "cause", f"{failure['cause']}: {explanation.means}"
+    yield "reason", failure["reason"]
+    if failure["worker"]:
+        yield "worker", f"{failure['worker']}, {failure['at']}"
+    if failure["stack"]:
+        yield "stack", failure["stack"]
+    if explanation.next:
+        yield "next", explanation.next
+
+
+def _unknown(sources: Sources, target: str) -> PreforkdError:
+    pools = ", ".join(sources.config.pools)
+    gaps = "".join(f"\n  {gap}" for gap in sources.gaps)
+    return PreforkdError(
+        f"{target!r} is no pool (there are {pools}), and no trace of a message with this id is left: it was never "
+        "delivered here and may wait in its queue, or ledger.keep is over; `preforkd dead show QUEUE ID` looks into "
+        f"the dead letters themselves{gaps}"
+    )
+
+
+# ---- a worker -------------------------------------------------------------------------------------------------------
+
+
+def _about_worker(sources: Sources, pool: str, slot: int) -> Iterator[Line]:
+    workers = sources.status["pools"].get(pool, {}).get("workers", []) if sources.status else []
+    records = sources.exits(_EXITS, pool=pool, slot=slot)
+    worker = next((worker for worker in workers if worker["slot"] == slot), None)
+    if worker is None and not records:
+        wanted = sources.config.pools[pool].workers
+        raise PreforkdError(
+            f"there is no worker {pool}/{slot}, nor a record of one: pool {pool} has {wanted} worker(s)"
+        )
+    if worker is not None:
+        yield "now", f"{worker['name']} {_running(worker)}"
+    yield from _about_last_exit(sources, records)
+    yield from _exit_list(records)
+
+
+def _running(worker: Facts) -> str:
+    if not worker["message_id"]:
+        again = worker["restart_in_s"]
+        return str(worker["state"]) + ("" if again is None else f", tried again in {show_seconds(again)}")
+    limit = f" of {show_seconds(worker['limit_s'])} ({worker['limit_source']})" if worker["limit_s"] else ""
+    return (
+        f"{worker['state']} {worker['message_id']}, attempt {worker['attempt']}, "
+        f"for {show_seconds(worker['elapsed_s'])}{limit}"
+    )
+
+
+# ---- a pool ---------------------------------------------------------------------------------------------------------
+
+
+def _about_pool(sources: Sources, name: str) -> Iterator[Line]:
+    records = sources.exits(_POOL_EXITS, pool=name)
+    pool = sources.status["pools"].get(name) if sources.status else None
+    if pool is not None:
+        state = explain(POOLS, pool["state"])
+        yield "now", f"pool {name} is {pool['state']}: {state.means}"
+        yield from (("reason", why) for why in dict.fromkeys([pool["why"], *pool["consumer"]["notes"]]) if why)
+        if state.next:
+            yield "next", state.next
+        yield "queue", f"{pool['depth']['ready']} ready, {pool['consumer']['in_flight']} in flight"
+    counts = Counter(f"{record.get('cause')} ({_ending(record)})" for record in records)
+    if counts:
+        listed = ", ".join(f"{count} x {what}" for what, count in counts.most_common())
+        yield "exits", f"{listed}, since {records[0].get('at')}"
+    yield from _about_last_exit(sources, records)
+    yield from _exit_list(records[-_EXITS:])
+
+
+# ---- exits ----------------------------------------------------------------------------------------------------------
+
+
+def _about_last_exit(sources: Sources, records: list[Facts]) -> Iterator[Line]:
+    """The last exit that is worth a look: its cause, its message, what was done, what to do."""
+    record = next((record for record in reversed(records) if record.get("cause") not in EXPECTED), None)
+    if record is None:
+        yield "exits", "nothing but daily life on record" if records else "none on record"
+        return
+    explanation = explain(CAUSES, str(record.get("cause")))
+    yield "exit", f"{record.get('at')}  {_exit_line(record)}"
+    yield "cause", f"{record.get('cause')}: {explanation.means}"
+    yield from _about_its_message(sources, record)
+    yield "done", _done(record)
+    if record.get("stack"):
+        yield "stack", record["stack"]
+    if explanation.next:
+        yield "next", explanation.next
+
+
+def _about_its_message(sources: Sources, record: Facts) -> Iterator[Line]:
+    message_id = record.get("message_id")
+    if not message_id:
+        return
+    yield (
+        "message",
+        f"{message_id}, attempt {record.get('attempt')}, after {show_seconds(record.get('elapsed_s') or 0)}",
+    )
+    pool = str(record.get("pool"))
+    queue = sources.queue_of(pool)
+    for trace in sources.traces(message_id).get(pool, ()):
+        means = explain(STATES, trace["state"]).means.format(queue=queue, id=message_id)
+        yield "message", f"now {means} (round {trace['round']}, attempt {trace['attempt']})"
+
+
+def _done(record: Facts) -> str:
+    doubt = "its message was in doubt, and followed on_crash; " if record.get("run") == _IN_DOUBT else ""
+    again = record.get("restart_in_s")
+    if again is None:
+        return f"{doubt}it was not replaced"
+    return f"{doubt}it was replaced {f'after {show_seconds(again)}' if again else 'at once'}"
+
+
+def _exit_list(records: Iterable[Facts]) -> Iterator[Line]:
+    lines = [f"{record.get('at')}  {_exit_line(record)}" for record in records]
+    if len(lines) > 1:
+        yield "lately", "\n".join(lines)
+
+
+def _exit_line(record: Facts) -> str:
+    slot = record.get("slot")
+    seat = f"{record.get('pool')}/{slot}" if slot is not None else f"{record.get('pool')} {record.get('kind')}"
+    by = f" by {record['requested_by']}" if record.get("requested_by") else ""
+    message = f", running {record['message_id']} (attempt {record.get('attempt')})" if record.get("message_id") else ""
+    evidence = f", evidence {record['oom_evidence']}" if record.get("oom_evidence") else ""
+    return f"{seat} pid {record.get('pid')} left: {record.get('cause')} ({_ending(record)}){by}{evidence}{message}"
+
+
+def _ending(record: Facts) -> str:
+    ended = ended_with({"status": None, "signal": None} | record)
+    return {"-": "status unknown"}.get(ended, ended if record.get("signal") else f"status {ended}")
+
+
+def _print(label: str, value: object) -> None:
+    text = str(value).rstrip()
+    if "\n" not in text:
+        print_line(f"{label:<9}{text}")
+        return
+    print_line(f"{label}:")
+    click.echo("\n".join(f"    {line}" for line in block(text).splitlines()))

@@ -1,0 +1,85 @@
+"""Where `preforkd why` has its facts from: the running daemon where there is one, else the files it has left.
+
+Nothing here changes anything, and no consumer is held up: the daemon answers from its memory and by one look-up in the
+ledger. What could not be asked is said in `gaps`, so that silence is never taken for an answer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from supervisor.cli.exits import HistoryTail
+from supervisor.cli.invocation import Invocation
+from supervisor.consumer.arrivals import Arrivals
+from supervisor.consumer.traces import trace_of
+from supervisor.control.client import NotRunning
+from supervisor.errors import ControlError, LedgerError
+from supervisor.ledger.sqlite_peek import peek
+
+Facts = dict[str, Any]
+
+
+class Sources:
+    """The facts of one call. `gaps`: what could not be asked, for people."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self.config = invocation.config
+        self._invocation = invocation
+        self.gaps: list[str] = []
+
+    @cached_property
+    def status(self) -> Facts | None:
+        """The daemon's status object; None when none answers."""
+        try:
+            with self._invocation.connect() as daemon:
+                return daemon.ask("status")
+        except NotRunning:
+            self.gaps.append("no daemon runs: this is what its files say")
+        except ControlError as error:
+            self.gaps.append(f"the daemon could not be asked ({error})")
+        return None
+
+    def queue_of(self, pool: str) -> str:
+        """The queue of a pool; "?" for one that only the daemon has, not the file as it is now."""
+        return self.config.pools[pool].queue if pool in self.config.pools else "?"
+
+    def exits(self, count: int, **facts: Any) -> list[Facts]:
+        """The last exit records in which these fields have these values, oldest first."""
+        with HistoryTail(self._invocation.state_dir) as tail:
+            found = (record for record in chain(tail.rotated(), tail.new()) if facts.items() <= record.items())
+            return list(deque(found, maxlen=count))
+
+    def workers_with(self, message_id: str) -> list[Facts]:
+        """The workers, as `status` shows them, that run this message now."""
+        pools = self.status["pools"].values() if self.status else ()
+        return [worker for pool in pools for worker in pool["workers"] if worker["message_id"] == message_id]
+
+    def traces(self, message_id: str) -> dict[str, list[Facts]]:
+        """What each pool knows of the messages with this id: traces as in docs/control-protocol.md."""
+        answers = self._asked(message_id) if self.status else self._read(message_id)
+        self.gaps += [f"pool {name}: {answer['why']}" for name, answer in answers.items() if answer["why"]]
+        return {name: answer["traces"] for name, answer in answers.items()}
+
+    def _asked(self, message_id: str) -> dict[str, Facts]:
+        try:
+            with self._invocation.connect() as daemon:
+                pools: dict[str, Facts] = daemon.ask("find", message_id=message_id)["pools"]
+                return pools
+        except ControlError as error:
+            self.gaps.append(f"the daemon could not be asked for the message ({error})")
+            return {}
+
+    def _read(self, message_id: str) -> dict[str, Facts]:
+        return {name: self._read_ledger(name, message_id) for name in self.config.pools}
+
+    def _read_ledger(self, name: str, message_id: str) -> Facts:
+        key = Arrivals(self.config.pools[name], self.config.broker).key_of(message_id)
+        path = Path(self.config.daemon.state_dir) / "pools" / name / "ledger.db"
+        try:
+            return {"traces": [trace_of(name, row) for row in peek(path, key)], "why": ""}
+        except LedgerError as error:
+            return {"traces": [], "why": str(error)}

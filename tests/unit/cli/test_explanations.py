@@ -1,0 +1,40 @@
+"""`preforkd why` has words for everything that is published: a new cause or state must be explained to be one."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor.cli.explanations import CAUSES, EXPECTED, POOLS, STATES, explain
+from supervisor.consumer.traces import WAITING
+from supervisor.events import Cause
+from supervisor.ledger.base import RowState
+from supervisor.scoreboard.words import OutcomeKind
+
+BAD_ENDINGS = {cause.value for cause in Cause} | {kind.value for kind in OutcomeKind if kind is not OutcomeKind.DONE}
+
+
+def test_every_cause_of_an_exit_and_of_a_failed_run_is_explained() -> None:
+    assert CAUSES.keys() >= BAD_ENDINGS
+
+
+def test_every_state_of_a_message_is_explained() -> None:
+    assert {WAITING, *(state.value for state in RowState)} == STATES.keys()
+
+
+def test_every_state_of_a_pool_is_explained() -> None:
+    assert {"starting", "ok", "degraded", "held", "paused", "stopping"} == POOLS.keys()
+
+
+@pytest.mark.parametrize("cause", [cause.value for cause in Cause if cause.value not in EXPECTED])
+def test_who_reads_of_trouble_is_told_what_to_do(cause: str) -> None:
+    assert CAUSES[cause].next
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_explanations_of_messages_name_nothing_but_queue_and_id(state: str) -> None:
+    for text in STATES[state]:
+        text.format(queue="q", id="m")
+
+
+def test_a_word_of_another_version_stands_for_itself() -> None:
+    assert explain(CAUSES, "sunspots").means == "sunspots"
