@@ -207,7 +207,7 @@ class AmqpBroker(Broker):
             return
         self._publisher.forget()
         if trouble.fatal:
-            self._refuse(trouble.reason)
+            self._refuse(f"{self._consuming.host}: {trouble.reason}")
         else:
             self.events.append(Disconnected(trouble.reason, self._consuming.host, retry_in_s))
 
@@ -266,7 +266,7 @@ class AmqpBroker(Broker):
         if self._over or self._publisher is None:
             return
         if trouble.fatal:
-            self._refuse(trouble.reason)
+            self._refuse(f"{self._publisher.dialer.host}: {trouble.reason}")
         elif self._queues_ready and self._subscription is None:
             reason = f"the connection for publishing: {trouble.reason}"
             self.events.append(Disconnected(reason, self._publisher.dialer.host, retry_in_s))

@@ -1,0 +1,115 @@
+"""A broker that refuses is named at the start, one that is away is waited for; no password shown, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pika
+import pytest
+
+from tests.support.rabbitmq import RabbitNode
+from tests.support.site import Site, make_site
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.rabbitmq
+
+FAILED = 1
+
+
+@pytest.fixture
+def site(tmp_path: Path, rabbitmq: RabbitNode) -> Iterator[Site]:
+    """A site on RabbitMQ, with a queue of its own."""
+    with make_site(tmp_path) as site:
+        text = site.config.read_text().replace("embedded:", rabbitmq.url)
+        text = text.replace('queue = "mail"', f'queue = "{queue(site)}"').replace(
+            "workers = 1", "workers = 1\nprefetch = 8"
+        )
+        site.config.write_text(text.replace("max_attempts = 1", 'max_attempts = 2\nretry_delays = ["50ms"]'))
+        yield site
+
+
+def queue(site: Site) -> str:
+    """The site's queue."""
+    return f"mail-{site.folder.name}"
+
+
+def configure(site: Site, old: str, new: str) -> None:
+    """Another text in the configuration."""
+    text = site.config.read_text()
+    assert old in text
+    site.config.write_text(text.replace(old, new))
+
+
+REFUSALS = {
+    "a wrong password": ("guest:guest@", "guest:sesame@", ("user", "password")),
+    "an unknown user": ("guest:guest@", "nobody:sesame@", ("user", "password")),
+    "an unknown virtual host": ("/%2F", "/nowhere", ("virtual host", "nowhere")),
+}
+
+
+@pytest.mark.parametrize("command", ["start", "run", "check", "publish"])
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_broker_that_refuses_is_named_with_the_reason(
+    site: Site, rabbitmq: RabbitNode, case: str, command: str
+) -> None:
+    old, new, told = REFUSALS[case]
+    configure(site, old, new)
+
+    refused = site.cli(command, *([queue(site)] if command == "publish" else []), stdin="hello\n")
+
+    assert refused.returncode == FAILED, refused.stderr
+    said = refused.stdout + refused.stderr
+    assert f"127.0.0.1:{rabbitmq.port}" in said
+    assert all(word in said for word in told), said
+    log = site.folder / "state" / "preforkd.log"
+    for text in (said, log.read_text() if log.exists() else ""):
+        assert "sesame" not in text
+        assert "Traceback" not in text
+    assert site.processes() == []
+
+
+def test_a_port_where_nobody_listens_is_waited_for_and_named_to_those_who_cannot_wait(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    site.config.write_text(re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", site.config.read_text()))
+
+    for command in (("check",), ("publish", queue(site)), ("dead", "list", queue(site))):
+        refused = site.cli(*command, stdin="hello\n")
+        assert refused.returncode == FAILED
+        assert f"127.0.0.1:{port}" in refused.stdout + refused.stderr
+        assert "nothing listens there" in refused.stdout + refused.stderr
+
+    late = site.cli("start", "--timeout", "2")
+    assert late.returncode == FAILED
+    assert re.search(rf"pool mail: connecting amqp://127\.0\.0\.1:{port}/%2F \(nothing listens there", late.stderr)
+    site.ok("stop")
+
+
+def test_ids_and_headers_that_no_copy_can_carry_lose_no_message(site: Site, rabbitmq: RabbitNode) -> None:
+    site.config.write_text(site.config.read_text() + 'id_header = "job"\n')
+    site.ok("start")
+    job = "j" * 1024
+
+    with rabbitmq.channel() as channel:
+        for _ in range(2):
+            for properties, body in (
+                (pika.BasicProperties(headers={"job": job}), b"fail"),
+                (pika.BasicProperties(message_id="\x1b[31m\nred" + "x" * 240), b"fail"),
+                (pika.BasicProperties(message_id="big", headers={"huge": "h" * 100_000}), b"fail"),
+            ):
+                channel.basic_publish("", queue(site), body, properties)
+
+    site.wait_for_counter("dead", 3)
+    site.wait_for_counter("duplicate", 3)
+    assert (
+        sorted(run.rsplit(" ", 2)[1:] for run in site.runs() if run.count(" ") >= 2)
+        == [["1", "1"]] * 3 + [["1", "2"]] * 3
+    )
+    dead = [json.loads(line) for line in site.ok("dead", "list", queue(site), "--json").splitlines()]
+    assert len(dead) == 3
+    assert job in [entry["properties"]["headers"].get("job") for entry in dead]
+    eventually(lambda: site.status()["pools"]["mail"]["consumer"]["in_flight"] == 0, "everything is settled")
