@@ -3,6 +3,7 @@
 It must never stop a process: a line that cannot be written (disk full, reader gone) is counted, and the loss
 is told once writing works again. A file is opened for appending, so that lines of several processes do not
 overwrite each other, and opened anew when logrotate has moved it; where that fails, the old one is kept.
+Where stderr is systemd's journal, lines become entries of it (`journal.py`).
 """
 
 from __future__ import annotations
@@ -12,12 +13,21 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from supervisor.config.schema import LogConfig
 from supervisor.errors import StateError
+from supervisor.journal import JournalTarget, is_journal
 
 STDERR = "-"
 _STDERR_FD = 2
 _FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _FILE_MODE = 0o640
+
+
+def open_target(config: LogConfig) -> Target | JournalTarget:
+    """Where the lines of `[log]` go. Raises StateError if the file cannot be opened."""
+    if config.file == STDERR and config.format == "auto" and is_journal(os.environ.get("JOURNAL_STREAM", "")):
+        return JournalTarget()
+    return Target(config.file)
 
 
 class Target:
@@ -66,9 +76,9 @@ class Target:
 
 
 class LineHandler(logging.Handler):
-    """Gives formatted records to a Target; nothing that goes wrong on the way leaves it."""
+    """Gives formatted records to a target; nothing that goes wrong on the way leaves it."""
 
-    def __init__(self, target: Target, formatter: logging.Formatter) -> None:
+    def __init__(self, target: Target | JournalTarget, formatter: logging.Formatter) -> None:
         super().__init__()
         self.setFormatter(formatter)
         self._target = target

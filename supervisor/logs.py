@@ -19,7 +19,7 @@ from pythonjsonlogger.json import JsonFormatter
 from supervisor.clock import rfc3339
 from supervisor.config.schema import LogConfig
 from supervisor.events import Event
-from supervisor.log_target import LineHandler, Target
+from supervisor.log_target import LineHandler, open_target
 from supervisor.redaction import Redactor, passwords, redact
 
 __all__ = ["add_secret", "configure", "hide_passwords", "log", "redact"]
@@ -41,7 +41,7 @@ def configure(config: LogConfig, process: str) -> None:
 
     Raises StateError when the log file cannot be opened; logging then stays as it was. May be called again.
     """
-    target = Target(config.file)
+    target = open_target(config)
     formatter = _FORMATTERS[config.format, target.is_terminal()](process, _redactor)
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, LineHandler)]:

@@ -27,9 +27,11 @@ from supervisor.master.children import Children, Kind, Seat
 from supervisor.master.deadlines import Deadlines
 from supervisor.master.deadman import Deadman
 from supervisor.master.deaths import Registrar
+from supervisor.master.herald import Herald, PoolFacts
 from supervisor.master.history import SAVE_S, History
 from supervisor.master.inquiries import Inquiry
 from supervisor.master.limits import Limits
+from supervisor.master.notify import Notifier
 from supervisor.master.oom import OomWatch, group_counter
 from supervisor.master.pool import Pool
 from supervisor.master.recovery import POLL_S, Foreigner, Services, lost_services, lost_worker, take_stock
@@ -48,7 +50,9 @@ _FAR_S = 3600.0
 class Master:
     """One daemon. Made once the locks are held; raises StateError when state cannot be used."""
 
-    def __init__(self, config: Config, on_ready: Callable[[], None] | None, stale_s: float) -> None:
+    def __init__(
+        self, config: Config, on_ready: Callable[[], None] | None, stale_s: float, notifier: Notifier | None
+    ) -> None:
         now_s = monotonic_s()
         self._config = config
         self._on_ready = on_ready
@@ -68,6 +72,7 @@ class Master:
         self._registrar = Registrar(self._pools, self._history, OomWatch(group_counter(membership)))
         self._limits = Limits(list(self._pools.values()), Deadlines(now_s))
         self._deadman = Deadman(now_s, stale_s)
+        self._herald = Herald(notifier, now_s, stale_s) if notifier else None
         self._foreigners: list[Foreigner] = []
         self._stopping: Stopping | None = None
         self._asked: list[Pending] = []
@@ -110,6 +115,8 @@ class Master:
         yield now_s + _FAR_S
         yield self._limits.due_s
         yield self._deadman.due_s
+        if self._herald is not None:
+            yield self._herald.due_s
         if self._history.unsaved:
             yield now_s + SAVE_S
         if self._foreigners:
@@ -272,6 +279,12 @@ class Master:
         # fail-point: master.told: the turn's frames are sent
         self._history.flush()
         self._history.save(now_s)
+        if self._herald is not None and self._herald.is_due(self._state, now_s):
+            self._herald.tell(self._state, self._facts(), self._stopping.stop if self._stopping else None, now_s)
+
+    def _facts(self) -> list[PoolFacts]:
+        exits = self._history.counts()
+        return [status.pool_facts(pool, self._state_of(pool), exits) for pool in self._pools.values()]
 
     # ---- end, status ----------------------------------------------------------------------------------------------
 
@@ -294,23 +307,28 @@ class Master:
 
     def status(self) -> dict[str, Any]:
         """The status object of docs/control-protocol.md."""
-        now_s, stopping = monotonic_s(), self._stopping is not None
-        pools = self._pools.values()
+        now_s = monotonic_s()
         return {
             "version": supervisor.__version__,
             "pid": os.getpid(),
-            "state": "stopping" if stopping else "running" if self._ready else "starting",
+            "state": self._state,
             "started_at": rfc3339(self._started_at_s),
             "uptime_s": round(now_s - self._started_s, 3),
             "config": self._config.source,
             "state_dir": self._config.daemon.state_dir,
             "runtime_dir": self._config.daemon.runtime_dir,
             "pools": {
-                pool.name: status.pool_status(pool, status.pool_state(pool, stopping, self._ready), now_s)
-                for pool in pools
+                pool.name: status.pool_status(pool, self._state_of(pool), now_s) for pool in self._pools.values()
             },
             "exits": self._history.counts(),
         }
+
+    @property
+    def _state(self) -> str:
+        return "stopping" if self._stopping is not None else "running" if self._ready else "starting"
+
+    def _state_of(self, pool: Pool) -> str:
+        return status.pool_state(pool, self._stopping is not None, self._ready)
 
     def _bell(self, pool: Pool) -> Callable[[int, int], None]:
         return lambda fd, events: hear_bell(pool)

@@ -82,8 +82,12 @@ class Pool:
     @property
     def ready(self) -> bool:
         """Whether everybody is there and the pool consumes; seats that a former daemon's workers still have aside."""
-        services = self.forkserver.ready and self.consumer.ready
-        return services and all(seat.ready for seat in self.workers if seat.slot not in self.foreign)
+        return self.manned and self.consumer.ready
+
+    @property
+    def manned(self) -> bool:
+        """Whether everybody is there who runs messages."""
+        return self.forkserver.ready and all(seat.ready for seat in self.workers if seat.slot not in self.foreign)
 
     @property
     def busy(self) -> bool:

@@ -5,6 +5,7 @@ Called by the command line in the process that becomes the master; it must have 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from supervisor.config.schema import Config
 from supervisor.errors import PreforkdError
 from supervisor.master.deadman import STALE_S
 from supervisor.master.loop import Master
+from supervisor.master.notify import take_notifier
 from supervisor.master.pidfile import PID_FILE, STATE_LOCK, LockFile
 from supervisor.master.privileges import account, become, prepare_directory
 
@@ -60,6 +62,6 @@ def _serve(config: Config, on_ready: Callable[[], None] | None, stale_s: float) 
 
 def _supervise(config: Config, on_ready: Callable[[], None] | None, stale_s: float) -> tuple[str, int]:
     posix.become_subreaper()
-    master = Master(config, on_ready, stale_s)
+    master = Master(config, on_ready, stale_s, take_notifier(os.environ))
     status = master.run()
     return (master.failure[0] if master.failure else "", status)

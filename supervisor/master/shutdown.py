@@ -56,6 +56,11 @@ class Stop:
     def __post_init__(self) -> None:
         self.due_s = self.started_s if self.now else self.started_s + self.timeout_s
 
+    @property
+    def deadline_s(self) -> float:
+        """When it is over at the latest, every phase taken to its end."""
+        return self.started_s + self.timeout_s + sum(_LIMITS_S.values())
+
     def hurry(self, now_s: float) -> None:
         """A second request: kill what is still running."""
         self.now = True

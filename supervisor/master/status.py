@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from supervisor import memory
 from supervisor.clock import rfc3339
-from supervisor.master.children import Seat
+from supervisor.events import Cause
+from supervisor.master.children import Kind, Seat
+from supervisor.master.herald import PoolFacts
 from supervisor.master.pool import Pool
 from supervisor.scoreboard.words import Intent
 
@@ -17,6 +20,8 @@ _COUNTERS = (
     *("delivered", "done", "failed", "retried", "dead", "parked"),
     *("duplicate", "returned", "dropped", "published"),
 )
+
+_CRASHES = frozenset({Cause.CRASH, Cause.KILLED, Cause.OUT_OF_MEMORY, Cause.MEMORY_LIMIT, Cause.UNEXPECTED_EXIT})
 
 
 def pool_state(pool: Pool, stopping: bool, was_ready: bool) -> str:
@@ -63,6 +68,27 @@ def pool_status(pool: Pool, state: str, now_s: float) -> dict[str, Any]:
         "depth": {**_DEPTH, **(snapshot.queue if snapshot else {})},
         "counters": {**dict.fromkeys(_COUNTERS, 0), **(snapshot.counters if snapshot else {})},
     }
+
+
+def pool_facts(pool: Pool, state: str, exits: Iterable[Mapping[str, Any]]) -> PoolFacts:
+    """What systemd is told of a pool. `exits`: as in `status`, counted over the life of the state directory."""
+    ends = [row for row in exits if (row["pool"], row["kind"]) == (pool.name, Kind.WORKER)]
+    staffed = [seat for seat in pool.workers if seat.ready]
+    return PoolFacts(
+        name=pool.name,
+        state=state,
+        why=pool_why(pool),
+        manned=pool.manned,
+        consuming=pool.consumer.ready,
+        ready_workers=len(staffed),
+        workers=pool.config.workers,
+        busy=sum(pool.slots[seat.slot].running() is not None for seat in staffed if seat.slot is not None),
+        done=pool.snapshot.counters.get("done", 0) if pool.snapshot else 0,
+        crashes=sum(row["count"] for row in ends if row["cause"] in _CRASHES),
+        timeouts=sum(row["count"] for row in ends if row["cause"] == Cause.TIMEOUT),
+        consumer_alive=pool.consumer.child is not None,
+        beat_s=pool.board.consumer_beat_s,
+    )
 
 
 def _service(seat: Seat, starting: str, ready: str) -> dict[str, Any]:
