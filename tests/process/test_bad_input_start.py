@@ -212,6 +212,22 @@ def test_damaged_files_that_can_be_made_anew_are_set_aside_and_named(site: Site)
     assert [record["cause"] for record in site.exits()] == ["clean_stop"]
 
 
+def test_a_message_whose_slot_file_is_garbage_is_in_doubt_and_its_re_run_is_declared(site: Site) -> None:
+    config("max_attempts = 1", "max_attempts = 3")(site)
+    os.mkfifo(site.folder / "gate")
+    site.ok("start")
+    site.ok("publish", "mail", "--id-prefix", "m", stdin="wait gate\n")
+    site.wait_until_running("m0")
+    site.end()
+    file("state/pools/mail/slots/0.slot")(site)
+
+    site.ok("start")
+
+    (site.folder / "gate").write_text("go")
+    site.wait_for_counter("done", 1)
+    assert site.runs() == ["m0 1 1", "m0 1 2"]
+
+
 # ---- two daemons ----------------------------------------------------------------------------------------------------
 
 
