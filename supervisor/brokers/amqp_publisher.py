@@ -107,6 +107,8 @@ class Publisher:
             self._reactor.remove_timeout(self._deadline)
             self._deadline = None
         self.dialer.close()
+        if self._blocked:  # during an alarm the broker reads nothing from us, not even a goodbye
+            self.dialer.cut("closed while blocked")
 
     # ---- connection -----------------------------------------------------------------------------------------------
 
