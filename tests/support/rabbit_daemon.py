@@ -200,7 +200,7 @@ def url(port: int) -> str:
 
 
 def wires(node: RabbitNode) -> list[Wire]:
-    """Every connection of a node, in the order of their names."""
+    """Every connection of a node that has said who it is, in the order of their names."""
     listed = _listed(
         node,
         '[[proplists:get_value(name, I), "|",'
@@ -208,7 +208,8 @@ def wires(node: RabbitNode) -> list[Wire]:
         ' false -> ""; Found -> element(3, Found) end, "|",'
         ' integer_to_list(proplists:get_value(channels, I)), "|",'
         ' integer_to_list(proplists:get_value(timeout, I)), ";"]'
-        " || I <- rabbit_networking:connection_info_all([name, client_properties, channels, timeout])]",
+        " || I <- rabbit_networking:connection_info_all([name, client_properties, channels, timeout]),"
+        " is_list(proplists:get_value(client_properties, I))]",
     )
     fields = [line.split("|") for line in listed]
     return sorted(Wire(name, client, int(channels), int(heartbeat)) for name, client, channels, heartbeat in fields)
