@@ -186,8 +186,12 @@ _FAILURES = {Cause.BOOT_FAILED: 78}
 
 
 def _why(record: ExitRecord, reported: str) -> str:
-    """What a user reads about the seat: the child's own words for a failed boot, else how it ended."""
+    """What a user reads about the seat: the child's own words for a failed boot, else how it ended.
+
+    `reported`: what a forkserver or consumer has said by itself; a worker says it in its stack.
+    """
     if record.cause is Cause.BOOT_FAILED:
-        last_line = record.stack.strip().rpartition("\n")[2]
-        return reported or f"{record.seat} cannot boot: {last_line or record.ending}"
+        last_line = record.stack.strip().rpartition("\n")[2] or record.ending
+        said = "" if record.kind is Kind.WORKER else reported
+        return said or f"{record.seat} cannot boot: {last_line}"
     return f"{record.seat} left: {record.cause} ({record.ending})"

@@ -29,6 +29,7 @@ from supervisor.clock import monotonic_s
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import PreforkdError
 from supervisor.link.frames import StartForkserver
+from supervisor.quantities import show_bytes
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import EXIT_STATUS, LeavingReason
 from supervisor.stacks import stack_of
@@ -45,6 +46,7 @@ _OOM_MORE, _OOM_MOST = 500, 1000
 _ADOPTION_S = 10.0
 _ADOPTION_POLL_S = 0.0002
 _EXIT_CALLBACKS_S = 5.0
+_ROOMY = 0.9  # recycling blurs its limit by a tenth
 
 
 class Cradle(Protocol):
@@ -133,7 +135,7 @@ class _Life:
         """Settle in, boot, serve. User code may end us by SystemExit; nothing else gets past here."""
         try:
             self._settle_in(intermediate_pid)
-            if not self._init():
+            if not self._init() or not self._fits():
                 return self._leaving(LeavingReason.BOOT_FAILED)
             return EXIT_STATUS[self._worker().run()]
         except SystemExit as asked:
@@ -171,6 +173,22 @@ class _Life:
                 self._report(f"init {self._post.pool.init!r} failed", error)
                 return False
         return True
+
+    def _fits(self) -> bool:
+        """Whether there is room below the memory limit: else each worker would be replaced after one message."""
+        pool = self._post.pool
+        limit = pool.max_memory_bytes or pool.kill_memory_bytes
+        if not memory.exceeds(os.getpid(), int(limit * _ROOMY)):
+            return True
+        name = "max_memory" if pool.max_memory_bytes else "kill_memory"
+        used = show_bytes(memory.private_bytes(os.getpid()))
+        text = (
+            f"pools.{pool.name}.{name} = {show_bytes(limit)} leaves no room for messages: the worker has {used} for "
+            "itself before its first one; raise it, or load less in `init`"
+        )
+        _log.error("%s: %s", self._post.name, text)
+        os.write(self._stacks, text.encode())
+        return False
 
     def _worker(self) -> Worker:
         # fail-point: worker.booted: the init hook has run, nobody knows that we are here

@@ -1,5 +1,7 @@
 """Every row of the exits table, made by a real process under a real daemon: record, log, tally and what follows.
 
+`out_of_memory` is in test_limits.py.
+
 Incident 1: an exit with status 0 that nobody asked for is a class of its own, logged like every other.
 Incident 4: every reason for an exit is told apart, and an exit in mid-message names the message.
 """
@@ -8,8 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -148,33 +148,3 @@ def test_a_killed_forkserver_or_consumer_is_on_record_and_replaced(tmp_path: Pat
         assert under_test.worker()["pid"] == worker_pid, "workers live on"
         under_test.send("nothing")
         eventually(lambda: under_test.marked("done"), "the pool works")
-
-
-@contextmanager
-def memory_group(limit_bytes: int) -> Iterator[Path]:
-    """A cgroup with a memory limit, of either version; skips where the machine offers none."""
-    root, limit = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"
-    if not root.is_dir():
-        root, limit = Path("/sys/fs/cgroup"), "memory.max"
-    group = root / f"preforkd-test-{os.getpid()}"
-    try:
-        group.mkdir()
-        (group / limit).write_text(str(limit_bytes))
-    except OSError as error:
-        pytest.skip(f"no memory cgroup can be made here: {error}")
-    try:
-        yield group
-    finally:
-        eventually(lambda: not (group / "cgroup.procs").read_text(), "the group is empty")
-        group.rmdir()
-
-
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
-def test_a_worker_taken_by_the_oom_killer_is_out_of_memory(tmp_path: Path) -> None:
-    with memory_group(64 << 20) as group, daemon(tmp_path, PATIENT + "max_memory = 0\nkill_memory = 0") as under_test:
-        (group / "cgroup.procs").write_text(str(under_test.worker()["pid"]))
-        under_test.send("eat", 200)
-        record = under_test.exit(kind="worker")
-        assert (record["cause"], record["signal"]) == ("out_of_memory", "SIGKILL")
-        assert record["oom_evidence"] in ("confirmed", "suspected")
