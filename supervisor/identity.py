@@ -47,10 +47,11 @@ def message_key(vhost: str, queue: str, id: str, digest: bytes) -> bytes:
 
 
 def content_digest(properties: Properties, body: bytes) -> bytes:
-    """16 bytes that differ when anything differs that a handler sees, and that survive a copy.
+    """16 bytes that differ when anything differs that makes it another message to its handler, and that survive a copy.
 
     Not in it: delivery_mode, expiration, user_id and cluster_id (a copy loses or changes them), message_id (it is in
-    the key, and a first copy of a message without one is given one), and headers added on the way.
+    the key, and a first copy of a message without one is given one), timestamp (a publisher that sends the same message
+    again, not knowing whether the first arrived, stamps it anew), and headers added on the way.
     """
     headers = properties.headers
     head = pack_canonical(
@@ -60,7 +61,6 @@ def content_digest(properties: Properties, body: bytes) -> bytes:
             properties.priority,
             properties.correlation_id,
             properties.reply_to,
-            properties.timestamp,
             properties.type,
             properties.app_id,
             _own_headers(headers) if headers else None,

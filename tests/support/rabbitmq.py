@@ -135,6 +135,7 @@ class RabbitNode:
         names = self.call(
             'lists:flatten(lists:join("|", [binary_to_list(Name) ||'
             " I <- rabbit_networking:connection_info_all([client_properties]),"
+            " is_list(proplists:get_value(client_properties, I)),"
             ' {_, _, Name} <- [lists:keyfind(<<"connection_name">>, 1, proplists:get_value(client_properties, I))]]))'
         )
         return set(names.strip('"').split("|")) - {"", "[]"}
@@ -152,6 +153,7 @@ class RabbitNode:
         self.call(
             f'[rabbit_networking:close_connection(proplists:get_value(pid, I), "closed by a test")'
             " || I <- rabbit_networking:connection_info_all([pid, client_properties]),"
+            " is_list(proplists:get_value(client_properties, I)),"
             f' lists:keyfind(<<"connection_name">>, 1, proplists:get_value(client_properties, I))'
             f' =:= {{<<"connection_name">>, longstr, <<"{name}">>}}]'
         )
