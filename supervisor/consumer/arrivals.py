@@ -55,7 +55,9 @@ class Arrivals:
 
 
 def _twin(delivery: Delivery, digest: bytes) -> bytes:
-    seen = msgspec.msgpack.encode((delivery.exchange, delivery.routing_key, delivery.properties.expiration))
+    properties = delivery.properties
+    way = (delivery.exchange, delivery.routing_key, properties.timestamp, properties.expiration)
+    seen = msgspec.msgpack.encode(way)
     return blake2b(seen + digest, digest_size=16).digest()
 
 
