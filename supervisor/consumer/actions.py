@@ -1,4 +1,4 @@
-"""What the settlement wants done, after its rows are durable. Data only; `loop.py` carries it out in this order."""
+"""What the settlement wants said, recorded and, once that is durable, done. Data only; `session.py` carries it out."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PublishLater(msgspec.Struct, frozen=True):
 
 
 class Say(msgspec.Struct, frozen=True):
-    """Write a log event."""
+    """Write a log event; before the commit, so that a crash may repeat a line but never swallow one (I5)."""
 
     event: Event
     text: str
@@ -54,12 +54,13 @@ class Say(msgspec.Struct, frozen=True):
     warning: bool = False
 
 
-Effect = Ack | GiveBack | Send | PublishOut | PublishLater | Say
+Effect = Ack | GiveBack | Send | PublishOut | PublishLater
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """All that one loop turn decided: rows and counters for one commit, then the effects in order."""
+    """All that one loop turn decided: what is said, rows and counters for one commit, then the effects in order."""
 
+    said: list[Say]
     rows: dict[bytes, Row]
     counters: dict[str, int]
     effects: list[Effect]

@@ -1,4 +1,4 @@
-"""Collects what a turn decided: rows and counters for one commit, effects in order. Pure; the settlement fills it."""
+"""Collects what a turn decided: log events, rows and counters for one commit, effects in order. Pure."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Decisions:
     """What has been decided since the last `take()`, and the publications without a fate yet."""
 
     def __init__(self) -> None:
+        self._said: list[Say] = []
         self._rows: dict[bytes, Row] = {}
         self._counters: dict[str, int] = {}
         self._effects: list[Effect] = []
@@ -29,8 +30,8 @@ class Decisions:
 
     def take(self) -> Turn:
         """All of it, once."""
-        turn = Turn(self._rows, self._counters, self._effects)
-        self._rows, self._counters, self._effects = {}, {}, []
+        turn = Turn(self._said, self._rows, self._counters, self._effects)
+        self._said, self._rows, self._counters, self._effects = [], {}, {}, []
         return turn
 
     def row(self, key: bytes) -> Row | None:
@@ -62,8 +63,8 @@ class Decisions:
         self._effects.append(Send(worker, frame))
 
     def say(self, event: Event, text: str, *, warning: bool = False, **fields: Any) -> None:
-        """Log an event, after the commit."""
-        self._effects.append(Say(event, text, fields, warning))
+        """Log an event, before the commit."""
+        self._said.append(Say(event, text, fields, warning))
 
     def say_failure(self, event: Event, text: str, entry: Entry, failure: Failure, *, warning: bool = False) -> None:
         """Log what became of a failed run, with its whole diagnosis."""

@@ -98,7 +98,6 @@ class Session:
             actions.Send: lambda effect: self._links.send(effect.worker, effect.frame),
             actions.PublishOut: lambda effect: self.broker.publish(effect.outgoing),
             actions.PublishLater: self._publish_later,
-            actions.Say: _say,
         }
 
     # ---- life -----------------------------------------------------------------------------------------------------
@@ -179,8 +178,10 @@ class Session:
             self.settlement.assign(entry, worker)
 
     def settle(self) -> None:
-        """Make the turn's decisions durable, then carry them out."""
+        """Say what the turn has decided, make it durable, then carry it out."""
         turn = self.settlement.take_turn()
+        for saying in turn.said:
+            _say(saying)
         self._commit(turn)
         for effect in turn.effects:
             self._carry_out[type(effect)](effect)
@@ -353,6 +354,6 @@ class Session:
             log(Event.LEDGER_SLOW, text, level=logging.WARNING, seconds=round(self._ledger.last_commit_s, 3))
 
 
-def _say(effect: actions.Say) -> None:
-    level = logging.WARNING if effect.warning else logging.INFO
-    log(effect.event, effect.text, level=level, **effect.fields)
+def _say(saying: actions.Say) -> None:
+    level = logging.WARNING if saying.warning else logging.INFO
+    log(saying.event, saying.text, level=level, **saying.fields)

@@ -8,7 +8,7 @@ from typing import Any
 from supervisor.brokers.base import Delivery, Outgoing
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer import copies
-from supervisor.consumer.actions import Ack, GiveBack, PublishLater, PublishOut, Say, Send, Turn
+from supervisor.consumer.actions import Ack, GiveBack, PublishLater, PublishOut, Send, Turn
 from supervisor.consumer.entries import Arrival, Entry, Failure
 from supervisor.consumer.settlement import Settlement
 from supervisor.events import Event
@@ -38,7 +38,7 @@ class Bench:
         self.settlement.now_s = 1000.0
         self.rows: dict[bytes, Row] = {}
         self.counters: dict[str, int] = {}
-        self.last = Turn({}, {}, [])
+        self.last = Turn([], {}, {}, [])
         self.epoch = 1
         self._tags = itertools.count(1)
         self._given = itertools.count(1)
@@ -131,7 +131,7 @@ class Bench:
 
     def said(self) -> list[Event]:
         """The events that the last turn logged."""
-        return [effect.event for effect in self.last.effects if isinstance(effect, Say)]
+        return [saying.event for saying in self.last.said]
 
     def state(self, id: str = "m") -> RowState | None:
         """What the ledger says about a message."""

@@ -174,8 +174,8 @@ def test_i5_the_record_of_a_failed_run_names_worker_and_cause() -> None:
     _, run = bench.begun()
     bench.settlement.died(W0, run, KILLED)
     bench.turn()
-    (failed,) = [effect for effect in bench.last.effects if getattr(effect, "event", None) is Event.MESSAGE_FAILED]
-    fields = failed.fields  # type: ignore[union-attr]
+    (failed,) = [saying for saying in bench.last.said if saying.event is Event.MESSAGE_FAILED]
+    fields = failed.fields
     assert (fields["attempt"], fields["cause"], fields["worker"], fields["signal"]) == (1, "killed", "p/0", "SIGKILL")
 
 
