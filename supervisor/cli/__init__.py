@@ -22,6 +22,7 @@ from supervisor.cli.exits import exits_command
 from supervisor.cli.init import init_command
 from supervisor.cli.invocation import Invocation
 from supervisor.cli.publish import publish_command
+from supervisor.cli.service import service_command
 from supervisor.cli.start import run_command, start_command
 from supervisor.cli.status import status_command
 from supervisor.cli.stop import restart_command, stop_command
@@ -62,6 +63,7 @@ COMMANDS: tuple[click.Command, ...] = (
     publish_command,
     dead_group,
     drill_command,
+    service_command,
     completion_command,
 )
 for command in COMMANDS:

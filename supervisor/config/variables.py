@@ -1,7 +1,8 @@
 """`${VAR}` in the strings of a configuration file, filled in from the environment. Pure.
 
 `$${VAR}` stands for the text `${VAR}` itself; a lone `$` is nothing special. Keys are never filled in. An unset
-variable is a problem, not an empty string: a daemon must not start with half a password.
+variable is a problem, not an empty string: a daemon must not start with half a password. `${VAR:-text}` names what
+stands for a variable that is unset or empty, as in a shell.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ def filled_in(value: Any, environment: Mapping[str, str], report: Report, place:
 
 def _filled_in_text(text: str, environment: Mapping[str, str], report: Report, place: Place) -> str:
     def replacement(match: re.Match[str]) -> str:
-        escaped, name = match.groups()
+        escaped, inner = match.groups()
         if escaped:
             return match[0][1:]
+        name, instead, default = inner.partition(":-")
         if not _NAME.fullmatch(name):
             report.add(place, f'"{name}" in ${{...}} is no variable name', "write $${ for a plain ${")
+        elif instead:
+            return environment.get(name) or default
         elif name not in environment:
             report.add(place, f"the environment variable {name} is not set", "write $${ for a plain ${")
         return environment.get(name, "")

@@ -34,6 +34,11 @@ def refuse_to_boot() -> None:
     raise RuntimeError("no database here")
 
 
+def wait_for_boot() -> None:
+    """An `init` that takes until the test says so."""
+    _until("boot")
+
+
 def _leave(status: int) -> None:
     sys.exit(status)
 
@@ -102,6 +107,10 @@ def _daemonize_and_die() -> None:
     os._exit(9)
 
 
+def _tell_environment() -> None:
+    mark("environment", " ".join(sorted(os.environ)))
+
+
 def _nothing() -> None:
     pass
 
@@ -122,4 +131,5 @@ _DEEDS: dict[str, Any] = {
     "daemonize_and_die": _daemonize_and_die,
     "spawn_group_and_die": _spawn_group_and_die,
     "spawn_group_and_wait": _spawn_group_and_wait,
+    "tell_environment": _tell_environment,
 }

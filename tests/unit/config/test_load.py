@@ -82,6 +82,15 @@ def test_a_file_that_everyone_may_write_to_is_refused(file: Path) -> None:
     load(None)
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
+def test_root_takes_no_orders_from_a_file_of_somebody_else(file: Path) -> None:
+    file.write_text(MINIMAL)
+    os.chown(file, 12345, 0)
+    with pytest.raises(ConfigError, match=r"owner: it belongs to uid 12345, who could have root run anything.*chown"):
+        load(None)
+
+
 def test_a_mistake_in_toml_is_shown_with_line_and_column(file: Path) -> None:
     file.write_text("[daemon]\nstate_dir = \n")
     with pytest.raises(ConfigError) as caught:
@@ -349,9 +358,17 @@ def test_an_unset_variable_is_a_problem_of_its_own_only() -> None:
     )
 
 
-def test_what_a_shell_would_understand_is_refused() -> None:
-    (only,) = problems(MINIMAL + 'timeout_header = "${A:-x}"')
-    assert '"A:-x" in ${...} is no variable name' in only
+@pytest.mark.parametrize(
+    ("environment", "value"), [({}, "else/where"), ({"DIR": ""}, "else/where"), ({"DIR": "here"}, "here/where")]
+)
+def test_a_default_stands_for_an_unset_or_empty_variable(environment: dict[str, str], value: str) -> None:
+    pool = read(MINIMAL + 'timeout_header = "${DIR:-else}/where"', **environment).pools["email"]
+    assert pool.timeout_header == value
+
+
+def test_what_else_a_shell_would_understand_is_refused() -> None:
+    (only,) = problems(MINIMAL + 'timeout_header = "${A:+x}"')
+    assert '"A:+x" in ${...} is no variable name' in only
 
 
 def test_problems_show_what_was_written_not_what_was_filled_in() -> None:
