@@ -1,8 +1,8 @@
 """kill -9 at every fail-point, of the process that is there and of the whole daemon: nothing is lost, nothing is run
 twice undeclared, and every exit is on record.
 
-One daemon (and its successors) on one state directory is struck at many points, one after another. Every point is struck
-in its own process; the whole daemon is killed at every third point, and at all of them with PREFORKD_SOAK=1.
+One daemon (and its successors) on one state directory is struck at many points, one after another. At every point its
+own process is killed; at every third the whole daemon, too, and at all of them with PREFORKD_SOAK=1.
 """
 
 from __future__ import annotations
@@ -61,6 +61,16 @@ def test_nothing_is_lost_or_run_twice_undeclared(point: Point, whole_group: bool
 
         assert site.faults(ids) == []
         assert sum(extra_runs(site.history(ids)).values()) <= most_extra_runs(point, whole_group)
+
+
+@pytest.mark.parametrize("skip", [1, 2, 3])
+def test_a_failure_is_declared_wherever_in_its_way_the_consumer_dies(skip: int, sites: Sites) -> None:
+    site = sites("work")
+    (point,) = [point for point in POINTS if point.name == "consumer.committed"]
+    with site.evidence():
+        ids = site.strike(point, False, skip, deeds=["fail"] * 3)
+
+        assert site.faults(ids) == []
 
 
 def test_the_whole_history_is_in_order_when_all_daemons_have_stopped(sites: Sites) -> None:

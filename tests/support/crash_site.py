@@ -9,37 +9,43 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from supervisor.brokers import open_admin
 from supervisor.brokers.admin import BrokerAdmin
-from supervisor.brokers.names import dead_queue
+from supervisor.brokers.names import dead_queue, parked_queue, retry_queue
 from supervisor.config.schema import BrokerConfig
 from supervisor.errors import ControlError
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.message import Properties, Publication
+from supervisor.posix import executes
 from tests.support.daemon import ROOT, Daemon, cleaned_up
 from tests.support.failpoints.failpoints_runtime import ARMED, FIRED, FOLDER, MARKER, WHOLE_GROUP
 from tests.support.history import NOTES, History, Note, faults
 from tests.support.source_tree import sources
 from tests.support.waiting import eventually
 
+T = TypeVar("T")
+
 WORKERS = 2
+RETRY_S = 0.1
 BATCH = [*["done"] * 14, *["fail"] * 4, *["publish"] * 4, *["crash"] * 3, *["reject"] * 2, *["done"] * 3]
-_BATCHES = 4
+STUCK = [*["done"] * 6, "hang", "stick"]
+_BATCHES = 8
 _SETTLED = ("done", "dead", "parked")
 
 _POOL = f"""
 workers = {WORKERS}
 prefetch = 8
 max_attempts = 20
-retry_delays = ["100ms"]
+retry_delays = [{RETRY_S}]
 max_messages = 12
 restart_backoff = ["20ms", "200ms"]
 restart_intensity = [1000, "60s"]
@@ -87,7 +93,7 @@ class CrashSite(Daemon):
         self.audit_queue = f"{queue}.audit"
         self.sent: dict[str, str] = {}
         self._broker = BrokerConfig(urls=(broker_url,)) if broker_url else BrokerConfig()
-        self._deeds = [*BATCH[:6], "hang", "stick"] if impatient else BATCH
+        self._deeds: Sequence[str] = BATCH
         self._names = itertools.count(1)
         self._failpoints = directory / "failpoints"
         self._notes = directory / "notes"
@@ -115,31 +121,37 @@ class CrashSite(Daemon):
 
     # ---- fail-points ----------------------------------------------------------------------------------------------
 
-    def strike(self, point: Point, whole_group: bool, skip: int = 0) -> list[str]:
+    def strike(self, point: Point, whole_group: bool, skip: int = 0, deeds: Sequence[str] = BATCH) -> list[str]:
         """Have this point fire once amidst work, and wait until everything is settled; the ids of the messages.
 
-        `whole_group`: kill everybody. `skip`: how many times the point is passed before.
+        `whole_group`: kill everybody. `skip`: how many times the point is passed before. `deeds`: those of a batch.
         """
+        self._deeds = STUCK if point.situation == "timeout" else deeds
         before = set(self.sent)
         self._disarm()
         (self._failpoints / WHOLE_GROUP).unlink(missing_ok=True)
         if whole_group:
             (self._failpoints / WHOLE_GROUP).touch()
         self._provoke[point.situation](self, point, skip)
-        assert point.name in self.fired(), f"{point.name} was never hit"
+        eventually(lambda: not self._is_striking(point, whole_group), f"{point.name} has struck")
         self.settle()
         return [id for id in self.sent if id not in before]
 
     def fired(self) -> list[str]:
-        """The points that have fired since the last strike began."""
+        """The pid of the process that was at the armed point, with its name; [] before."""
         path = self._failpoints / FIRED
-        return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+        return path.read_text().split() if path.exists() else []
+
+    def _is_striking(self, point: Point, whole_group: bool) -> bool:
+        """Whether anybody still lives whom the point is to kill."""
+        assert self.fired(), f"{point.name} was never hit"
+        name, pid = self.fired()
+        assert name == point.name
+        return executes(int(pid)) or (whole_group and self.running)
 
     def _disarm(self) -> None:
         (self._failpoints / FIRED).unlink(missing_ok=True)
-        for tokens in (self._failpoints / ARMED).glob("*"):
-            for token in tokens.iterdir():
-                token.unlink()
+        shutil.rmtree(self._failpoints / ARMED, ignore_errors=True)
 
     def _arm(self, point: Point, skip: int) -> None:
         fresh, tokens = self._failpoints / "fresh", self._failpoints / ARMED / point.name
@@ -147,8 +159,6 @@ class CrashSite(Daemon):
         for number in range(skip + 1):
             (fresh / str(number)).touch()
         tokens.parent.mkdir(exist_ok=True)
-        if tokens.exists():
-            tokens.rmdir()
         fresh.rename(tokens)
 
     def _by_work(self, point: Point, skip: int) -> None:
@@ -161,8 +171,9 @@ class CrashSite(Daemon):
 
     def _by_start(self, point: Point, skip: int) -> None:
         """After a crash in the midst of work, so that there is something to recover."""
+        before = len(self.notes())
         self.send_batch()
-        eventually(lambda: len(self.notes()) > len(BATCH) // 2, "work has begun")
+        eventually(lambda: len(self.notes()) > before + WORKERS, "work has begun")
         self.kill()
         for pid in self.processes():
             with suppress(ProcessLookupError):
@@ -196,7 +207,6 @@ class CrashSite(Daemon):
 
     def settle(self) -> None:
         """Wait until every message has met its fate; start a new daemon where the master has died."""
-        self._wait_for_what_is_dying()
         if not self.running:
             self.start()
         eventually(lambda: self.settled, "every message is settled", 40.0)
@@ -276,24 +286,25 @@ class CrashSite(Daemon):
 
         return self._with_admin(look)
 
+    def forget_queues(self) -> None:
+        """Take everything of ours off the broker."""
+        own = (self.queue, dead_queue(self.queue), parked_queue(self.queue), retry_queue(self.queue, RETRY_S))
+
+        def delete(admin: BrokerAdmin) -> None:
+            for queue in (*own, self.audit_queue):
+                admin.delete_queue(queue)
+
+        self._with_admin(delete)
+
     # ---- inside ---------------------------------------------------------------------------------------------------
 
-    def _with_admin(self, use: Callable[[BrokerAdmin], Any]) -> Any:
+    def _with_admin(self, use: Callable[[BrokerAdmin], T]) -> T:
         with open_admin(self._broker, str(self.state_dir)) as admin:
             return use(admin)
 
     def _terminate(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-
-    def _wait_for_what_is_dying(self) -> None:
-        """A master that was struck may still be ending; one that was not answers."""
-        eventually(lambda: not self.running or self._answers(), "the master answers, or is dead")
-
-    def _answers(self) -> bool:
-        with suppress(ControlError):
-            return bool(self.ask("ping"))
-        return False
 
 
 @contextmanager
@@ -302,8 +313,12 @@ def crash_site(
 ) -> Iterator[CrashSite]:
     """A site with a running daemon; nothing of it runs afterwards."""
     site = CrashSite(directory, queue, broker_url, impatient)
-    with cleaned_up(site, start=True):
-        yield site
+    try:
+        with cleaned_up(site, start=True):
+            yield site
+    finally:
+        if broker_url is not None:
+            site.forget_queues()
 
 
 def _all_ready(pool: dict[str, Any]) -> bool:

@@ -68,7 +68,6 @@ class Run(msgspec.Struct, frozen=True):
 
     started: Note
     ended: Note | None
-    effects: int
 
 
 RUNS_ORDERED = {"fail": 2, "crash": 2, "hang": 2, "stick": 2}
@@ -98,9 +97,8 @@ def runs(history: History) -> dict[str, list[Run]]:
     found: dict[str, list[Run]] = defaultdict(list)
     for notes in by_run.values():
         for started in (note for note in notes if note.step is Step.START):
-            later = [note for note in notes if note.monotonic_s >= started.monotonic_s]
-            ended = next((note for note in later if note.step is Step.END), None)
-            found[started.id].append(Run(started, ended, sum(note.step is Step.EFFECT for note in later)))
+            ends = (n for n in notes if n.step is Step.END and n.monotonic_s >= started.monotonic_s)
+            found[started.id].append(Run(started, next(ends, None)))
     for of_one in found.values():
         of_one.sort(key=lambda run: run.started.monotonic_s)
     return found
@@ -143,14 +141,16 @@ def _audited(history: History) -> Iterator[str]:
 
 def overlaps(history: History) -> Iterator[str]:
     """Where it is not so: no run begins before the one before it has ended, or its process is on record as dead."""
-    died_s = {record["pid"]: _wall_s(record["at"]) for record in history.exits}
+    died_s = {(record["pid"], record["message_id"], record["attempt"]): record["at"] for record in history.exits}
     for id, of_one in runs(history).items():
         for earlier, later in pairwise(of_one):
             began = f"{id}: attempt {later.started.attempt} began while attempt {earlier.started.attempt}"
             if earlier.ended is not None:
                 if later.started.monotonic_s < earlier.ended.monotonic_s:
                     yield f"{began} was running"
-            elif died_s.get(earlier.started.pid, float("inf")) > later.started.wall_s:
+                continue
+            at = died_s.get((earlier.started.pid, id, earlier.started.attempt))
+            if at is None or _wall_s(at) > later.started.wall_s:
                 yield f"{began} of pid {earlier.started.pid} was not known to be over"
 
 
@@ -170,24 +170,32 @@ def _unsettled(history: History) -> Iterator[str]:
 
 
 def _without_record(history: History) -> Iterator[str]:
-    """Every process that ever was ready or ran a message has one exit record, or lives."""
-    records = Counter(record["pid"] for record in history.exits)
+    """Every process that ever was ready or ran a message is on record, or lives.
+
+    A pid may be given again; a generation never is, but only the master's own lines tell it.
+    """
+    recorded = {(record["pool"], record["generation"]) for record in history.exits}
+    for line in _births(history):
+        if line["pid"] not in history.living and (line["pool"], line["generation"]) not in recorded:
+            yield f"pid {line['pid']} is gone, and generation {line['generation']} has no exit record"
+    pids = {record["pid"] for record in history.exits} | set(history.living)
     known = {line["pid"] for line in history.log if line["event"] in _READY} | {note.pid for note in history.notes}
-    for pid in sorted(known):
-        if pid in history.living:
-            continue
-        if records[pid] != 1:
-            yield f"pid {pid} is gone and has {records[pid]} exit records"
+    yield from (f"pid {pid} is gone and has no exit record" for pid in sorted(known - pids))
 
 
 def _without_exit(history: History) -> Iterator[str]:
-    for record in history.exits:
-        if record["pid"] in history.living:
-            yield f"pid {record['pid']} has an exit record and lives"
-    seats = Counter((record["pool"], record["generation"]) for record in history.exits)
-    for (pool, generation), count in seats.items():
-        if count > 1:
-            yield f"generation {generation} of {pool} has {count} exit records"
+    records = Counter((record["pool"], record["generation"]) for record in history.exits)
+    yield from (
+        f"{pool} {generation} has {count} exit records" for (pool, generation), count in records.items() if count > 1
+    )
+    latest = {line["pid"]: (line["pool"], line["generation"]) for line in _births(history)}
+    for pid in history.living:
+        if latest.get(pid) in records:
+            yield f"pid {pid} has an exit record and lives"
+
+
+def _births(history: History) -> list[Record]:
+    return [line for line in history.log if line["event"] in _READY and "generation" in line]
 
 
 def _wall_s(at: str) -> float:

@@ -8,6 +8,7 @@ all processes of its daemon. No configuration of the daemon can reach any of thi
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -21,6 +22,8 @@ from typing import NoReturn
 
 FOLDER = "PREFORKD_FAILPOINTS"
 ARMED, WHOLE_GROUP, FIRED = "armed", "whole-group", "fired"
+
+_PR_SET_PDEATHSIG = 1
 
 MARKER = re.compile(r"^( *)# fail-point: (\S+): (.+)$", re.MULTILINE)
 """Indentation, name, and what has and has not happened there."""
@@ -69,11 +72,11 @@ def hit(name: str) -> None:
 
 
 def _took_last_token(tokens: Path) -> bool:
-    with suppress(FileNotFoundError, NotADirectoryError):
-        for token in sorted(os.listdir(tokens), key=int, reverse=True):
+    with suppress(FileNotFoundError):
+        for token in sorted(tokens.iterdir(), key=lambda token: int(token.name), reverse=True):
             with suppress(FileNotFoundError):  # another process was faster
-                os.unlink(tokens / token)
-                return token == "0"
+                token.unlink()
+                return token.name == "0"
     return False
 
 
@@ -85,6 +88,7 @@ def _note(path: Path, line: str) -> None:
 
 def _kill_the_others(mark: bytes) -> None:
     """As if at one moment: nobody who still runs sees another one dead."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0)  # or we would die with our parent, before the others
     stopped: set[int] = set()
     while fresh := _processes(mark) - stopped - {os.getpid()}:
         _signal_all(fresh, signal.SIGSTOP)
