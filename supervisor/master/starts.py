@@ -70,7 +70,7 @@ def _start_service(
     reports: Reports,
 ) -> None:
     generation = pool.generations.next()
-    pid, sock = spawn(seat.kind, first, [descriptor])
+    pid, sock = spawn(seat.kind, first, [descriptor], pool.whole_config.broker.urls)
     pool.wires[seat.kind] = Wire(sock, receives, reactor, lambda frame: reports[type(frame)](pool, frame))
     pool.seated(seat, pid, generation, monotonic_s())
 
