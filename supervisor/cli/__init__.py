@@ -21,7 +21,9 @@ from supervisor.cli.drill import drill_command
 from supervisor.cli.exits import exits_command
 from supervisor.cli.init import init_command
 from supervisor.cli.invocation import Invocation
+from supervisor.cli.pools import pause_command, resume_command, scale_command
 from supervisor.cli.publish import publish_command
+from supervisor.cli.reload import reload_command
 from supervisor.cli.service import service_command
 from supervisor.cli.start import run_command, start_command
 from supervisor.cli.status import status_command
@@ -57,9 +59,13 @@ COMMANDS: tuple[click.Command, ...] = (
     start_command,
     stop_command,
     restart_command,
+    reload_command,
     status_command,
     exits_command,
     why_command,
+    scale_command,
+    pause_command,
+    resume_command,
     publish_command,
     dead_group,
     drill_command,

@@ -15,6 +15,7 @@ from supervisor.cli.console import print_line, shown
 from supervisor.cli.daemonize import Announce, Startup, start_daemon
 from supervisor.cli.duration import SECONDS
 from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.config.load import load
 from supervisor.config.schema import Config
 from supervisor.errors import ControlError, PreforkdError, StateError
 from supervisor.log_target import STDERR
@@ -68,7 +69,15 @@ def start(invocation: Invocation, timeout_s: float) -> int:
 def _serve(config: Config, on_ready: Callable[[], None], on_failed: Callable[[str], None]) -> int:
     logs.hide_passwords(config.broker.urls)
     logs.configure(config.log, "master")
-    return run_daemon(config, on_ready, on_failed)
+    return run_daemon(config, lambda: _read_again(config), on_ready, on_failed)
+
+
+def _read_again(former: Config) -> Config:
+    """The same file as it is now, for a reload; a daemon that logs to a file of its own goes on doing so."""
+    config = load(former.source)
+    logs.hide_passwords(config.broker.urls)
+    own_file = str(Path(former.daemon.state_dir) / LOG_NAME)
+    return _with_log_file(config) if former.log.file == own_file else config
 
 
 def _serve_announced(config: Config, announce: Announce) -> int:

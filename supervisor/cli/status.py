@@ -46,6 +46,10 @@ def print_status(status: Facts) -> None:
         f"preforkd {status['version']}  pid {status['pid']}  {status['state']}  "
         f"up {show_seconds(status['uptime_s'])}  {status['config'] or 'no configuration file'}"
     )
+    reload = status.get("reload")
+    if reload:
+        waits_for = f", waits for {', '.join(reload['waits_for'])}" if reload["waits_for"] else ""
+        print_line(f"reload: {reload['stage']} since {reload['since']} ({reload['requested_by']}){waits_for}")
     for name, pool in status["pools"].items():
         _print_pool(name, pool)
     print_exits(status["exits"])
@@ -94,6 +98,12 @@ def _print_pool(name: str, pool: Facts) -> None:
     print_line(f"  consumer    {_child(pool['consumer'])}  {_connection(pool['consumer'])}")
     for note in pool["consumer"].get("notes", ()):
         print_line(f"  hold        {note}")
+    if pool.get("paused"):
+        print_line(f"  paused      by {pool['paused']['by']}, since {pool['paused']['since']}")
+    if pool.get("configured", pool["wanted"]) != pool["wanted"]:
+        print_line(
+            f"  scaled      to {pool['wanted']} workers, until the next reload; configured: {pool['configured']}"
+        )
     counted = "  ".join(f"{count} {what}" for what, count in pool["counters"].items() if count)
     print_line(f"  messages    {counted or 'none yet'}")
     print_table(

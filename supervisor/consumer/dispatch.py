@@ -22,8 +22,12 @@ class Dispatcher:
     """The workers that take messages now, and how quick each has lately been."""
 
     def __init__(self, pool: PoolConfig) -> None:
-        self._share = max(1, min(-(-pool.prefetch // pool.workers), CELLS - 1))
         self._recent_s: dict[Incarnation, float | None] = {}
+        self.configure(pool)
+
+    def configure(self, pool: PoolConfig) -> None:
+        """Share the prefetch window among other numbers of workers from now on."""
+        self._share = max(1, min(-(-pool.prefetch // pool.workers), CELLS - 1))
 
     def __contains__(self, worker: Incarnation) -> bool:
         return worker in self._recent_s

@@ -15,11 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from supervisor import logs
 from supervisor.clock import monotonic_s
 from supervisor.consumer.links import WorkerLinks
 from supervisor.consumer.reports import Reports
 from supervisor.consumer.session import Session
-from supervisor.errors import BrokerRefused, LedgerError, LedgerUnusable
+from supervisor.errors import BrokerRefused, LedgerError, LedgerUnusable, StateError
 from supervisor.events import Event
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.link.channel import Channel
@@ -34,6 +37,7 @@ from supervisor.link.frames import (
     Incarnation,
     Pause,
     Quit,
+    Reconfigure,
     Refused,
     Resume,
     Spawned,
@@ -67,7 +71,7 @@ class Consumer:
         self._ledger: SqliteLedger | None = None
         self._consuming = False
         self._draining: dict[str, int] | None = None  # the counters when the drain began
-        self._paused = False
+        self._paused = start.paused
         self._quit = False
         self._taken_verdicts: list[Incarnation] = []
         self._obey: dict[type[Any], Callable[[Any], None]] = {
@@ -76,6 +80,7 @@ class Consumer:
             Drain: self._on_drain,
             Pause: self._on_pause,
             Resume: self._on_resume,
+            Reconfigure: self._on_reconfigure,
             Find: self._on_find,
             CloseConnection: lambda order: self._session.broker.cut() if self._session else None,
             Quit: self._on_quit,
@@ -140,6 +145,15 @@ class Consumer:
         if self._session is not None:
             self._session.resume()
 
+    def _on_reconfigure(self, order: Reconfigure) -> None:
+        self._start = msgspec.structs.replace(self._start, pool=order.pool, log=order.log)
+        try:
+            logs.configure(order.log, f"consumer {order.pool.name}")
+        except StateError as error:  # the master could open it a moment ago: nothing to stop consuming for
+            log(Event.CONFIG_INVALID, f"{error}; logging goes on as before", level=logging.WARNING)
+        if self._session is not None:
+            self._session.reconfigure(self._start)
+
     def _on_find(self, order: Find) -> None:
         traces = self._session.traces(order.message_id) if self._session else []
         self._reports.say(Found(order.number, traces, "" if self._session else "the ledger cannot be read just now"))
@@ -153,10 +167,11 @@ class Consumer:
             self._reports.say(VerdictTaken(worker))
         self._alive.difference_update(self._taken_verdicts)
         self._taken_verdicts.clear()
-        if session.subscribed and not self._consuming:
+        if not self._consuming and (session.subscribed or (self._paused and session.connected)):
             self._consuming = True
             self._reports.say(Consuming())
-            log(Event.CONSUMER_READY, f"consuming from {self._start.pool.queue!r}", queue=self._start.pool.queue)
+            does, queue = "paused before" if self._paused else "consuming from", self._start.pool.queue
+            log(Event.CONSUMER_READY, f"{does} {queue!r}", queue=queue)
         if self._draining is not None and session.at_rest:
             # fail-point: consumer.stop-drained: the drain is over, the master does not know
             self._reports.say(session.drain_report(self._draining))

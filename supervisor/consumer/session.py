@@ -203,6 +203,12 @@ class Session:
         self.settlement.accepting = True
         self.broker.subscribe()
 
+    def reconfigure(self, start: StartConsumer) -> None:
+        """Go on with other settings of the pool; those of the connection are the same."""
+        self._start = start
+        self.settlement.pool = start.pool
+        self.dispatcher.configure(start.pool)
+
     @property
     def at_rest(self) -> bool:
         """Whether nothing is in flight that can still move: no run, and no copy that the broker could confirm now.

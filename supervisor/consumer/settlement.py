@@ -47,7 +47,7 @@ class Settlement:
         self.waiting: dict[bytes, Entry] = {}  # a view of `entries`: those in Phase.WAITING, in order of arrival
         self.twins = Twins()
         self.holdings = Holdings()
-        self._pool = pool
+        self.pool = pool
         self._host = host
         self._dedupe = dedupe
         self._decisions = Decisions()
@@ -125,7 +125,7 @@ class Settlement:
         entry.maybe_duplicate = not arrival.has_id and arrival.delivery.redelivered
         self.entries[entry.key] = self.waiting[entry.key] = entry
         self._attach(entry, arrival)
-        if not arrival.has_id and self._pool.missing_id == "dead_letter":
+        if not arrival.has_id and self.pool.missing_id == "dead_letter":
             self._decide(entry, RowState.DEAD_PENDING, Failure("missing_id", "the message has no id"))
         return entry
 
@@ -152,7 +152,7 @@ class Settlement:
         del self.waiting[entry.key]
         self.holdings.give(entry, worker)
         self._record(entry, RowState.DISPATCHED)
-        self._decisions.send(worker, copies.order_of(entry, self._pool.queue))
+        self._decisions.send(worker, copies.order_of(entry, self.pool.queue))
 
     def greeted(self, worker: Incarnation, held: Iterable[RunId]) -> None:
         """A worker said hello. What is on record as its own but not held never reached it: it was not begun.
@@ -298,15 +298,15 @@ class Settlement:
 
     def _again_or_dead(self, entry: Entry, failure: Failure) -> None:
         self._failed(entry, failure)
-        if entry.attempt >= self._pool.max_attempts:
+        if entry.attempt >= self.pool.max_attempts:
             self._decide(entry, RowState.DEAD_PENDING, failure)
             return
-        delays = self._pool.retry_delays_s
+        delays = self.pool.retry_delays_s
         delay_s = failure.delay_s or delays[min(entry.attempt, len(delays)) - 1]
         self._decide(entry, RowState.RETRY_PENDING, msgspec.structs.replace(failure, delay_s=delay_s))
 
     def _in_doubt(self, entry: Entry, failure: Failure) -> None:
-        if self._pool.on_crash == "park":
+        if self.pool.on_crash == "park":
             self._failed(entry, failure)
             self._decide(entry, RowState.PARKED_PENDING, failure)
         else:
@@ -314,7 +314,7 @@ class Settlement:
 
     def _failed(self, entry: Entry, failure: Failure) -> None:
         self._decisions.count("failed")
-        attempt = f"attempt {entry.attempt} of {self._pool.max_attempts}"
+        attempt = f"attempt {entry.attempt} of {self.pool.max_attempts}"
         text = f"message {entry.id!r}, {attempt}: {failure.cause}: {failure.reason}"
         self._decisions.say_failure(Event.MESSAGE_FAILED, text, entry, failure, warning=True)
 
@@ -333,7 +333,7 @@ class Settlement:
 
     def _publish_copy(self, entry: Entry) -> None:
         entry.token = self._decisions.token()
-        self._decisions.publish(entry, copies.copy_of(entry, self._pool.queue, self._host, entry.token))
+        self._decisions.publish(entry, copies.copy_of(entry, self.pool.queue, self._host, entry.token))
 
     def _copied(self, entry: Entry) -> None:
         """The broker has the copy: final, and the original may go."""

@@ -24,6 +24,10 @@ class NotRunning(ControlError):
     """No daemon listens in this runtime directory."""
 
 
+class NoAnswer(ControlError):
+    """The daemon did not answer in time."""
+
+
 class ControlClient:
     """One connection to the daemon of a runtime directory."""
 
@@ -99,8 +103,8 @@ class ControlClient:
             return self._silent(self._timeout_s)
         return ControlError(f"{self._path}: cannot connect: {error}; check [daemon] runtime_dir")
 
-    def _silent(self, waited_s: float) -> ControlError:
-        return ControlError(
+    def _silent(self, waited_s: float) -> NoAnswer:
+        return NoAnswer(
             f"{self._path}: the daemon did not answer within {waited_s:g} s; is it stopped (SIGSTOP), or "
             f"the machine overloaded? Its log and `ps` tell"
         )

@@ -22,6 +22,7 @@ MAX_REQUEST_BYTES = 64 * 1024
 
 _TEXT = (str,)
 _FLAG = (bool,)
+_COUNT = (int,)
 _SECONDS_OR_NULL = (int, float, type(None))
 
 VERBS: dict[str, dict[str, tuple[type, ...]]] = {
@@ -30,6 +31,10 @@ VERBS: dict[str, dict[str, tuple[type, ...]]] = {
     "ping": {},
     "find": {"message_id": _TEXT},
     "cut_connection": {"pool": _TEXT},
+    "reload": {"wait": _FLAG},
+    "scale": {"pool": _TEXT, "workers": _COUNT},
+    "pause": {"pool": _TEXT, "by": _TEXT},
+    "resume": {"pool": _TEXT},
 }
 """Every verb with the arguments it takes and their types. Which of them it needs, the verb itself says."""
 

@@ -191,6 +191,7 @@ class StartConsumer(Frame, frozen=True):
     link_path: str
     master_pid: int
     alive: list[Incarnation]
+    paused: bool = False
 
 
 class Spawned(Frame, frozen=True):
@@ -219,6 +220,13 @@ class Pause(Frame, frozen=True):
 
 class Resume(Frame, frozen=True):
     """Subscribe again after Pause."""
+
+
+class Reconfigure(Frame, frozen=True):
+    """Go on with these settings; none of them differs in what a connection or subscription is made with."""
+
+    pool: PoolConfig
+    log: LogConfig
 
 
 class Find(Frame, frozen=True):
@@ -282,5 +290,5 @@ WorkerFrame = Hello | Outcome | Publish | Returned | Bye
 ConsumerFrame = Welcome | Run | Recall | Published
 ForkOrder = StartForkserver | Fork | Quit
 ForkReport = Imported | BootFailed | Forked | ForkFailed
-ConsumerOrder = StartConsumer | Spawned | Verdict | Drain | Pause | Resume | Find | CloseConnection | Quit
+ConsumerOrder = StartConsumer | Spawned | Verdict | Drain | Pause | Resume | Reconfigure | Find | CloseConnection | Quit
 ConsumerReport = VerdictTaken | Consuming | Refused | Drained | Snapshot | Found

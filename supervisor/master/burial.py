@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +40,8 @@ class Corpse:
 class Undertaker:
     """Finds the dead and everything they left. Children that this process had before (a shell's `exec`) are let be."""
 
-    def __init__(self, pools: Iterable[Pool], children: Children) -> None:
-        self._pools = list(pools)
+    def __init__(self, pools: Collection[Pool], children: Children) -> None:
+        self._pools = pools
         self._children = children
         self._inherited = set(posix.own_children()) - {child.pid for child in children}
         self._waiting: list[Corpse] = []

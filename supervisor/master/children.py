@@ -26,7 +26,7 @@ class Child:
     """One process of ours. `started_s` and `ready_s` are CLOCK_MONOTONIC; `ticks` makes the pid an identity.
 
     `requested_by` says who made it leave ("" for nobody), `intent` what the master did to it. A worker's intent is
-    in its slot, too, where it outlives the master.
+    in its slot, too, where it outlives the master. `origin`: the generation of the forkserver that a worker is of.
     """
 
     pool: str
@@ -39,6 +39,7 @@ class Child:
     ready_s: float | None = None
     intent: Intent = Intent.NONE
     requested_by: str = ""
+    origin: int = 0
 
     @property
     def name(self) -> str:
@@ -50,9 +51,10 @@ class Child:
 class Seat:
     """A place where a child is wanted.
 
-    `ordered`: the generation of a worker that was ordered and is not known to be there. `due_s`: when the next start
-    is due (CLOCK_MONOTONIC), None while nothing is to be started. `deaths`: consecutive ones without any progress.
-    `held`: given up for now; `on_probation`: tried again after a hold, the next such death holds it at once.
+    `ordered`: the generation of a worker that was ordered and is not known to be there; `origin`: that of the
+    forkserver it was last ordered from. `due_s`: when the next start is due (CLOCK_MONOTONIC), None while nothing is to
+    be started. `deaths`: consecutive ones without any progress. `held`: given up for now; `on_probation`: tried again
+    after a hold, the next such death holds it at once.
     """
 
     pool: str
@@ -60,6 +62,7 @@ class Seat:
     slot: int | None = None
     child: Child | None = None
     ordered: int | None = None
+    origin: int = 0
     due_s: float | None = None
     deaths: int = 0
     restarts: int = 0
@@ -81,6 +84,12 @@ class Seat:
     def empty(self) -> bool:
         """Whether nobody has it and nobody was ordered for it."""
         return self.child is None and self.ordered is None
+
+    def forgive(self) -> None:
+        """What went wrong here does not count any more: who comes next has other code, or other settings."""
+        self.deaths, self.held, self.on_probation, self.why = 0, False, False, ""
+        if self.empty:
+            self.due_s = 0.0
 
 
 class Children:

@@ -146,20 +146,25 @@ class Registrar:
         return msgspec.structs.replace(record, restart_in_s=self._follow(pool, corpse, marks, record))
 
     def _hear_last_words(self, pool: Pool, child: Child, now_s: float) -> None:
-        if child.kind in pool.wires:
-            pool.wires.pop(child.kind).close()
+        if child.pid in pool.wires:
+            pool.wires.pop(child.pid).close()
         if child.kind is Kind.FORKSERVER:
-            pool.void_orders(now_s)
+            pool.void_orders(child, now_s)
         if child.kind is Kind.CONSUMER:
             pool.snapshot = None
 
     def _follow(self, pool: Pool, corpse: Corpse, marks: Marks, record: ExitRecord) -> float | None:
         """Clear the seat and say when it is due again, in seconds; None for never."""
         child, seat = corpse.child, pool.seat_of(corpse.child)
+        if seat is None:
+            return None
         seat.child = None
         if record.cause is Cause.STOP_KILLED and marks.running is not None:
             pool.cut_off.append(marks.running.message_id)
-        if self.stopping:
+        if record.cause not in _EXPECTED:
+            seat.why = _why(record, seat.why)
+        if self.stopping or not pool.wants(seat):
+            seat.deaths, seat.due_s = seat.deaths + 1, None
             return None
         progressed = marks.handled > 0 or (child.kind is not Kind.WORKER and child.ready_s is not None)
         decision = decide(
@@ -167,8 +172,6 @@ class Registrar:
         )
         seat.restarts += 1
         seat.held = decision.hold
-        if record.cause not in _EXPECTED:
-            seat.why = _why(record, seat.why)
         if record.cause is Cause.BOOT_FAILED or decision.hold:
             pool.failure = pool.failure or (f"pools.{pool.name}: {seat.why}", _FAILURES.get(record.cause, 1))
         seat.due_s = None if decision.delay_s is None else corpse.died_s + decision.delay_s

@@ -6,7 +6,7 @@ is known or could have begun, and once a second for memory while a pool is busy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from supervisor import memory
@@ -25,7 +25,7 @@ MEMORY_LOOK_S = 1.0
 class Limits:
     """The limits of all pools. `due_s` says when `judge` is needed next (CLOCK_MONOTONIC)."""
 
-    pools: list[Pool]
+    pools: Collection[Pool]
     deadlines: Deadlines
     memory_looked_s: float = 0.0
     executions: dict[int, tuple[float, Execution]] = field(default_factory=dict)
@@ -91,7 +91,7 @@ def _same_run(running: Running, now_s: float) -> bool:
     return True
 
 
-def _busy(pools: list[Pool]) -> Iterator[tuple[Pool, Child, Running]]:
+def _busy(pools: Collection[Pool]) -> Iterator[tuple[Pool, Child, Running]]:
     for pool in pools:
         for seat in pool.workers:
             if seat.child is None or seat.slot is None:

@@ -8,37 +8,42 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import supervisor
 from supervisor.clock import monotonic_s, rfc3339, wall_s
-from supervisor.config.schema import Config
+from supervisor.config.schema import Config, DaemonConfig, PoolConfig
 from supervisor.control.protocol import Pending
 from supervisor.control.server import ControlServer
-from supervisor.errors import ControlError, StateError
+from supervisor.errors import PreforkdError, StateError
 from supervisor.events import Event
-from supervisor.link.frames import CloseConnection
 from supervisor.logs import log
 from supervisor.master import status
 from supervisor.master.burial import Undertaker
 from supervisor.master.children import Children, Kind, Seat
+from supervisor.master.commands import Commands, Verb
 from supervisor.master.deadlines import Deadlines
 from supervisor.master.deadman import Deadman
 from supervisor.master.deaths import Registrar
 from supervisor.master.herald import Herald, PoolFacts
 from supervisor.master.history import SAVE_S, History
-from supervisor.master.inquiries import Inquiry
+from supervisor.master.leaving import Dismissals
 from supervisor.master.limits import Limits
 from supervisor.master.notify import Notifier
 from supervisor.master.oom import OomWatch, group_counter
 from supervisor.master.pool import Pool
+from supervisor.master.records import ExitRecord
 from supervisor.master.recovery import POLL_S, Foreigner, Services, lost_services, lost_worker, take_stock
+from supervisor.master.reload import Household, Reloads
 from supervisor.master.reports import hear_bell
 from supervisor.master.restarts import back_off_s
 from supervisor.master.shutdown import Phase, Stop
 from supervisor.master.signals import Signals
+from supervisor.master.staff import adjust
 from supervisor.master.starts import can_start, start
 from supervisor.master.stopping import Stopping
 from supervisor.posix import signal_name
@@ -51,10 +56,14 @@ class Master:
     """One daemon. Made once the locks are held; raises StateError when state cannot be used."""
 
     def __init__(
-        self, config: Config, on_ready: Callable[[], None] | None, stale_s: float, notifier: Notifier | None
+        self,
+        config: Config,
+        read_again: Callable[[], Config],
+        on_ready: Callable[[], None] | None,
+        stale_s: float,
+        notifier: Notifier | None,
     ) -> None:
         now_s = monotonic_s()
-        self._config = config
         self._on_ready = on_ready
         self._started_s, self._started_at_s = now_s, wall_s()
         self._reactor = Reactor()
@@ -63,14 +72,20 @@ class Master:
         state_dir = Path(config.daemon.state_dir)
         self._history = History(state_dir)
         self._services = Services(state_dir)
-        self._pools = {
-            name: Pool(config, pool, self._children, self._history.youngest(name))
-            for name, pool in config.pools.items()
-        }
+        self._pools: dict[str, Pool] = {}
+        for settings in config.pools.values():
+            self._make_pool(config, settings)
+        self._dismissals = Dismissals()
+        self._reloads = Reloads(
+            config,
+            read_again,
+            Household(self._pools, self._children, self._reactor, self._dismissals, self._admit, self._part_with),
+        )
+        self._commands = Commands(self._pools, self._reloads, self._reactor)
         self._undertaker = Undertaker(self._pools.values(), self._children)
         membership = Path("/proc/self/cgroup").read_text()
         self._registrar = Registrar(self._pools, self._history, OomWatch(group_counter(membership)))
-        self._limits = Limits(list(self._pools.values()), Deadlines(now_s))
+        self._limits = Limits(self._pools.values(), Deadlines(now_s))
         self._deadman = Deadman(now_s, stale_s)
         self._herald = Herald(notifier, now_s, stale_s) if notifier else None
         self._foreigners: list[Foreigner] = []
@@ -79,14 +94,12 @@ class Master:
         self._states: dict[str, str] = {}
         self._ready = False
         self.failure: tuple[str, int] | None = None
-        for pool in self._pools.values():
-            self._reactor.add_handler(pool.bell_read, self._bell(pool), self._reactor.READ)
         control_path = Path(config.daemon.runtime_dir) / "control.sock"
         self._server = ControlServer(control_path, self._reactor, self._answer)
 
     def run(self) -> int:
         """Supervise until a stop is complete; the exit status."""
-        log(Event.DAEMON_STARTED, f"preforkd {supervisor.__version__} started", state_dir=self._config.daemon.state_dir)
+        log(Event.DAEMON_STARTED, f"preforkd {supervisor.__version__} started", state_dir=self._daemon.state_dir)
         self._take_over()
         while self._stopping is None or self._stopping.stop.phase is not Phase.GONE:
             self.turn()
@@ -100,6 +113,7 @@ class Master:
         self._bury_the_dead()
         self._judge()
         self._follow_foreigners()
+        self._reload_and_scale()
         self._announce()
         self._start_what_is_due()
         self._proceed_with_stop()
@@ -115,6 +129,8 @@ class Master:
         yield now_s + _FAR_S
         yield self._limits.due_s
         yield self._deadman.due_s
+        yield self._dismissals.due_s
+        yield self._reloads.due_s
         if self._herald is not None:
             yield self._herald.due_s
         if self._history.unsaved:
@@ -133,18 +149,23 @@ class Master:
 
     def _obey_signals(self) -> None:
         for number in self._signals.take():
-            self._stop(signal_name(number), None, now=self._stopping is not None)
+            if number == signal.SIGHUP:
+                self._reload_by_signal()
+            else:
+                self._stop(signal_name(number), None, now=self._stopping is not None)
+
+    def _reload_by_signal(self) -> None:
+        with suppress(PreforkdError):  # the log has it; there is nobody else to tell
+            self._reloads.ask("SIGHUP", {})
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any] | Pending:
         """Carry out a request of the control socket (docs/control-protocol.md)."""
-        verbs: dict[str, Callable[[dict[str, Any]], dict[str, Any] | Pending]] = {
+        own: dict[str, Verb] = {
             "status": lambda request: self.status(),
             "ping": lambda request: {"pid": os.getpid(), "version": supervisor.__version__},
             "stop": self._stop_requested,
-            "find": lambda request: Inquiry(self._pools.values(), str(request.get("message_id")), self._reactor).answer,
-            "cut_connection": self._cut_connection,
         }
-        return verbs[request["verb"]](request)
+        return (own | self._commands.verbs)[request["verb"]](request)
 
     def _stop_requested(self, request: dict[str, Any]) -> dict[str, Any] | Pending:
         self._stop("preforkd stop", request.get("timeout_s"), now=bool(request.get("now")))
@@ -154,22 +175,16 @@ class Master:
         self._asked.append(Pending(first=answer))
         return self._asked[-1]
 
-    def _cut_connection(self, request: dict[str, Any]) -> dict[str, Any]:
-        pool = self._pools.get(str(request.get("pool")))
-        if pool is None:
-            raise ControlError(f"there is no pool {request.get('pool')!r}; there are {', '.join(self._pools)}")
-        pool.send(Kind.CONSUMER, CloseConnection())
-        return {}
-
     def _stop(self, requested_by: str, timeout_s: float | None, now: bool) -> None:
         now_s = monotonic_s()
         if self._stopping is not None:
             if now:
                 self._stopping.stop.hurry(now_s)
             return
-        limit_s = self._config.daemon.stop_timeout_s if timeout_s is None else timeout_s
+        limit_s = self._daemon.stop_timeout_s if timeout_s is None else timeout_s
         log(Event.DAEMON_STOPPING, f"stopping ({requested_by})", requested_by=requested_by, now=now, timeout_s=limit_s)
         self._registrar.stopping = True
+        self._reloads.stop()
         stop = Stop(requested_by, now_s, limit_s, now)
         self._stopping = Stopping(stop, list(self._pools.values()), self._children)
 
@@ -179,27 +194,31 @@ class Master:
         corpses = self._undertaker.bury()
         for corpse in corpses:
             self._limits.forget(corpse.child)
+            self._dismissals.forget(corpse.child)
         self._registrar.register(corpses)
 
     def _judge(self) -> None:
         now_s = monotonic_s()
         self._limits.judge(now_s)
         self._deadman.judge(self._pools.values(), now_s)
+        self._dismissals.judge(now_s)
 
     def _take_over(self) -> None:
         """Put in order what a former daemon left, before anybody is started."""
-        until_s = monotonic_s() + self._config.daemon.stop_timeout_s
         # fail-point: master.start-unaware: what a former daemon left is not looked at
         lost = lost_services(self._services.former(), self._history)
         for pool in self._pools.values():
-            dead, living = take_stock(pool, self._history, until_s)
-            lost += dead
-            self._foreigners += living
+            lost += self._take_stock(pool)
         # fail-point: master.start-stock-taken: the lost are found, no record is written
         self._registrar.publish(lost)
         # fail-point: master.start-recorded: the lost are on record, nobody is started
         for pool in self._pools.values():
             pool.verdicts.clear()  # a consumer takes everybody for dead who is not named alive in its first frame
+
+    def _take_stock(self, pool: Pool) -> list[ExitRecord]:
+        dead, living = take_stock(pool, self._history, monotonic_s() + self._daemon.stop_timeout_s)
+        self._foreigners += living
+        return dead
 
     def _follow_foreigners(self) -> None:
         for foreigner in list(self._foreigners):
@@ -209,6 +228,35 @@ class Master:
                 self._registrar.publish([lost_worker(foreigner.pool, foreigner.number, foreigner.identity)])
             elif monotonic_s() >= foreigner.until_s:
                 foreigner.end()
+
+    # ---- reload, scale --------------------------------------------------------------------------------------------
+
+    def _reload_and_scale(self) -> None:
+        if self._stopping is None:
+            now_s = monotonic_s()
+            self._reloads.turn(now_s)
+            adjust(self._pools.values(), self._dismissals, now_s)
+
+    def _make_pool(self, config: Config, settings: PoolConfig) -> Pool:
+        pool = Pool(config, settings, self._children, self._history.youngest(settings.name))
+        self._pools[pool.name] = pool
+        self._reactor.add_handler(pool.bell_read, lambda fd, events: hear_bell(pool), self._reactor.READ)
+        return pool
+
+    def _admit(self, config: Config, settings: PoolConfig) -> Pool:
+        """A pool that a reload adds; a former daemon may have had it, too."""
+        pool = self._make_pool(config, settings)
+        self._registrar.publish(self._take_stock(pool))
+        pool.verdicts.clear()
+        return pool
+
+    def _part_with(self, pool: Pool) -> None:
+        """A pool that a reload removed, and that nobody is in any more."""
+        self._reactor.remove_handler(pool.bell_read)
+        pool.close()
+        del self._pools[pool.name]
+        self._states.pop(pool.name, None)
+        self._foreigners = [foreigner for foreigner in self._foreigners if foreigner.pool is not pool]
 
     # ---- start ----------------------------------------------------------------------------------------------------
 
@@ -223,11 +271,17 @@ class Master:
         self._remember_services()
 
     def _may_start(self, pool: Pool, seat: Seat) -> bool:
-        return seat.empty and can_start(pool, seat) and seat.slot not in pool.foreign
+        if not (seat.empty and pool.wants(seat) and can_start(pool, seat)) or seat.slot in pool.foreign:
+            return False
+        return seat is not pool.consumer or self._queue_is_free(pool)
+
+    def _queue_is_free(self, pool: Pool) -> bool:
+        """Whether no consumer of another pool is still there that has this one's queue, since before a reload."""
+        others = (other for other in self._pools.values() if other is not pool and other.consumer.child is not None)
+        return all(other.consumes != pool.config.queue for other in others)
 
     def _remember_services(self) -> None:
-        seats = [seat for pool in self._pools.values() for seat in (pool.forkserver, pool.consumer)]
-        self._services.remember(seat.child for seat in seats if seat.child is not None)
+        self._services.remember(child for child in self._children if child.kind is not Kind.WORKER)
 
     def _start(self, pool: Pool, seat: Seat, now_s: float) -> None:
         try:
@@ -246,6 +300,7 @@ class Master:
         if self._stopping is not None:
             return
         for pool in self._pools.values():
+            pool.was_ready = pool.was_ready or pool.ready
             self._announce_state(pool)
             if pool.failure is not None and not self._ready:
                 self.failure = pool.failure
@@ -255,12 +310,13 @@ class Master:
             pool.failure = None
         if not self._ready and all(pool.ready for pool in self._pools.values()):
             self._ready = True
+            self._reloads.refuses = ""
             log(Event.DAEMON_READY, "ready", took_s=round(monotonic_s() - self._started_s, 3))
             if self._on_ready is not None:
                 self._on_ready()
 
     def _announce_state(self, pool: Pool) -> None:
-        state = status.pool_state(pool, False, self._ready)
+        state = self._state_of(pool)
         former, self._states[pool.name] = self._states.get(pool.name, "starting"), state
         event = _STATE_EVENTS.get(state)
         if state == former or event is None or (event is Event.POOL_RECOVERED and former == "starting"):
@@ -298,9 +354,8 @@ class Master:
             pending.complete(report)
         self._reactor.poll(0.0)
         self._server.close()
-        for pool in self._pools.values():
-            self._reactor.remove_handler(pool.bell_read)
-            pool.close()
+        for pool in list(self._pools.values()):
+            self._part_with(pool)
         self._signals.close()
         self._history.close()
         self._reactor.close()
@@ -314,9 +369,10 @@ class Master:
             "state": self._state,
             "started_at": rfc3339(self._started_at_s),
             "uptime_s": round(now_s - self._started_s, 3),
-            "config": self._config.source,
-            "state_dir": self._config.daemon.state_dir,
-            "runtime_dir": self._config.daemon.runtime_dir,
+            "config": self._reloads.config.source,
+            "state_dir": self._daemon.state_dir,
+            "runtime_dir": self._daemon.runtime_dir,
+            "reload": self._reloads.status(),
             "pools": {
                 pool.name: status.pool_status(pool, self._state_of(pool), now_s) for pool in self._pools.values()
             },
@@ -325,13 +381,18 @@ class Master:
 
     @property
     def _state(self) -> str:
-        return "stopping" if self._stopping is not None else "running" if self._ready else "starting"
+        if self._stopping is not None:
+            return "stopping"
+        if not self._ready:
+            return "starting"
+        return "reloading" if self._reloads.under_way else "running"
 
     def _state_of(self, pool: Pool) -> str:
-        return status.pool_state(pool, self._stopping is not None, self._ready)
+        return status.pool_state(pool, self._stopping is not None)
 
-    def _bell(self, pool: Pool) -> Callable[[int, int], None]:
-        return lambda fd, events: hear_bell(pool)
+    @property
+    def _daemon(self) -> DaemonConfig:
+        return self._reloads.config.daemon
 
 
 _STATE_EVENTS = {"degraded": Event.POOL_DEGRADED, "held": Event.POOL_HELD, "ok": Event.POOL_RECOVERED}

@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from supervisor import posix
@@ -31,6 +32,14 @@ _STACK_BYTES = 16 * 1024
 _logger = logging.getLogger("preforkd.pool")
 
 
+@dataclass(frozen=True)
+class Pausing:
+    """A pool was paused: by whom, and when (wall clock)."""
+
+    by: str
+    at_s: float
+
+
 class Pool:
     """Made once at the start; raises StateError when a directory, slot or socket of it cannot be used.
 
@@ -39,6 +48,12 @@ class Pool:
     wait for the consumer's word that they are durable. `cut_off`: ids of messages whose worker was killed by a stop.
     `inquiries`: questions the consumer has not answered.
     `failure`: why the pool cannot boot, with the exit status that says so.
+
+    While it is reloaded: `candidate` is a forkserver with the new code, `probe` the slot of the one worker that proves
+    it, `spares` the slots beyond the wanted ones that help out. Workers of forkservers older than `outdated_below` are
+    to be replaced while `rolling`; `capacity`: how many were ready when that began. `on_trial`: it was added, and only
+    its code is tried. `leaving`: it was removed. `handover_due_s`: its consumer drains, to be replaced then at the
+    latest.
     """
 
     def __init__(self, config: Config, pool: PoolConfig, children: Children, floor: int) -> None:
@@ -59,7 +74,7 @@ class Pool:
         self.consumer = Seat(pool.name, Kind.CONSUMER, due_s=0.0)
         self.foreign: dict[int, Incarnation] = {}
         self.intensity = Intensity()
-        self.wires: dict[Kind, Wire] = {}
+        self.wires: dict[int, Wire] = {}  # by pid
         self.verdicts: dict[Incarnation, Verdict] = {}
         self.verdicts_due_s = float("inf")
         self.snapshot: Snapshot | None = None
@@ -68,6 +83,15 @@ class Pool:
         self.inquiries: dict[int, Callable[[Pool, Found], None]] = {}
         self.boot_stack = ""
         self.failure: tuple[str, int] | None = None
+        self.was_ready = False
+        self.paused: Pausing | None = None
+        self.consumes = pool.queue
+        self.candidate: Seat | None = None
+        self.probe: int | None = None
+        self.spares: frozenset[int] = frozenset()
+        self.outdated_below = self.capacity = 0
+        self.rolling = self.on_trial = self.leaving = False
+        self.handover_due_s: float | None = None
 
     @property
     def name(self) -> str:
@@ -87,18 +111,51 @@ class Pool:
     @property
     def manned(self) -> bool:
         """Whether everybody is there who runs messages."""
-        return self.forkserver.ready and all(seat.ready for seat in self.workers if seat.slot not in self.foreign)
+        wanted = self.workers[: self.config.workers]
+        return self.forkserver.ready and all(seat.ready for seat in wanted if seat.slot not in self.foreign)
 
     @property
     def busy(self) -> bool:
         """Whether a worker may be running a message; certainly not when the consumer has just said so."""
         return self.snapshot is None or self.snapshot.in_flight > 0 or not self.consumer.ready
 
-    def seat_of(self, child: Child) -> Seat:
-        """The place that a child has."""
+    def wants(self, seat: Seat) -> bool:
+        """Whether somebody is to be in this seat; the candidate's is filled by hand."""
+        if self.leaving or seat is self.candidate:
+            return False
+        if self.on_trial:
+            return seat is self.forkserver or (seat.slot is not None and seat.slot == self.probe)
+        return seat.slot is None or seat.slot < self.config.workers or seat.slot in {self.probe, *self.spares}
+
+    def source(self, seat: Seat) -> Seat:
+        """The forkserver that a worker's seat is filled from."""
+        return self.candidate if self.candidate is not None and seat.slot == self.probe else self.forkserver
+
+    def seat_of(self, child: Child) -> Seat | None:
+        """The place that a child has; None for a forkserver whose place another one has taken."""
         if child.slot is not None:
             return self.workers[child.slot]
-        return self.forkserver if child.kind is Kind.FORKSERVER else self.consumer
+        services = (self.forkserver, self.consumer, self.candidate)
+        return next((seat for seat in services if seat is not None and seat.child is child), None)
+
+    def make_room(self) -> None:
+        """Have seats for everybody who is wanted, and no empty ones beyond. Raises StateError (full disk)."""
+        beyond = [slot + 1 for slot in (self.probe, *self.spares) if slot is not None]
+        count = max(self.config.workers, *beyond) if beyond else self.config.workers
+        self.open_slots(count)
+        for number in range(len(self.workers), count):
+            self.workers.append(Seat(self.name, Kind.WORKER, number))
+        for seat in self.workers:
+            if seat.empty and seat.due_s is None and self.wants(seat):
+                seat.due_s = 0.0
+        while len(self.workers) > count and self.workers[-1].empty:
+            self.workers.pop()
+
+    def open_slots(self, count: int) -> None:
+        """See that there are slot files for so many workers. Raises StateError."""
+        for number in range(count):
+            if number not in self.slots:
+                self.slots[number] = Slot(self.dir / "slots" / f"{number}.slot")
 
     def stacks(self, slot: int) -> Path:
         """Where a worker's stacks are dumped."""
@@ -113,6 +170,7 @@ class Pool:
     def seated(self, seat: Seat, pid: int, generation: int, now_s: float) -> Child:
         """Take a new child into the books."""
         child = Child(self.name, seat.kind, seat.slot, pid, posix.start_ticks(pid) or 0, generation, now_s)
+        child.origin = seat.origin
         seat.child, seat.ordered, seat.due_s = child, None, None
         self.children.add(child)
         return child
@@ -151,16 +209,24 @@ class Pool:
         ]
         return [*ours, *self.foreign.values()]
 
-    def void_orders(self, now_s: float) -> None:
-        """The forkserver is dead: whom it had not forked, it never will; whom it had is in its slot."""
+    def void_orders(self, forkserver: Child, now_s: float) -> None:
+        """This forkserver is dead: whom it had not forked, it never will; whom it had is in its slot."""
         for seat in self.workers:
-            if seat.ordered is not None and seat.slot is not None and self.adopt(seat.slot, now_s) is None:
+            if seat.ordered is None or seat.slot is None or seat.origin != forkserver.generation:
+                continue
+            if self.adopt(seat.slot, now_s) is None:
                 seat.ordered, seat.due_s = None, now_s
 
     def send(self, kind: Kind, *frames: Frame) -> None:
         """Queue frames for the forkserver or consumer; nothing happens while there is none."""
-        if kind in self.wires:
-            self.wires[kind].send(*frames)
+        child = (self.consumer if kind is Kind.CONSUMER else self.forkserver).child
+        if child is not None:
+            self.tell(child, *frames)
+
+    def tell(self, child: Child, *frames: Frame) -> None:
+        """Queue frames for this forkserver or consumer."""
+        if child.pid in self.wires:
+            self.wires[child.pid].send(*frames)
 
     def inquire(self, hear: Callable[[Pool, Found], None]) -> int:
         """A number for a question to the consumer; `hear` gets the answer."""

@@ -27,7 +27,8 @@ _BELL_READ_BYTES = 8192 * _BELL.size
 _READY = {Kind.WORKER: Event.WORKER_READY, Kind.FORKSERVER: Event.FORKSERVER_READY}
 """A consumer announces itself: it knows what it consumes from."""
 
-Reports = dict[type, Callable[[Pool, Any], None]]
+Reports = dict[type, Callable[[Pool, Seat, Any], None]]
+"""What to do with a frame of the child in this seat."""
 
 
 def hear_bell(pool: Pool) -> None:
@@ -67,29 +68,29 @@ def _ready(seat: Seat, child: Child) -> None:
 # ---- the forkserver -----------------------------------------------------------------------------------------------
 
 
-def _imported(pool: Pool, frame: frames.Imported) -> None:
-    if pool.forkserver.child is not None:
-        _ready(pool.forkserver, pool.forkserver.child)
+def _imported(pool: Pool, seat: Seat, frame: frames.Imported) -> None:
+    if seat.child is not None:
+        _ready(seat, seat.child)
 
 
-def _boot_failed(pool: Pool, frame: frames.BootFailed) -> None:
-    pool.forkserver.why, pool.boot_stack = frame.reason, frame.stack
+def _boot_failed(pool: Pool, seat: Seat, frame: frames.BootFailed) -> None:
+    seat.why, pool.boot_stack = frame.reason, frame.stack
     pool.failure = (frame.reason, 78)
 
 
-def _forked(pool: Pool, frame: frames.Forked) -> None:
+def _forked(pool: Pool, seat: Seat, frame: frames.Forked) -> None:
     # fail-point: master.birth-told: a worker is born, the books do not have it
     pool.adopt(frame.slot, monotonic_s())
 
 
-def _fork_failed(pool: Pool, frame: frames.ForkFailed) -> None:
-    seat = pool.workers[frame.slot]
-    if seat.ordered != frame.generation:
+def _fork_failed(pool: Pool, seat: Seat, frame: frames.ForkFailed) -> None:
+    worker = pool.workers[frame.slot]
+    if worker.ordered != frame.generation:
         return
-    seat.ordered, seat.why = None, frame.reason
-    seat.deaths += 1
-    seat.due_s = monotonic_s() + back_off_s(seat.deaths + 1, pool.config.restart_backoff_s, 0.0)
-    logging.getLogger(__name__).error("%s could not be forked: %s", seat.name, frame.reason)
+    worker.ordered, worker.why = None, frame.reason
+    worker.deaths += 1
+    worker.due_s = monotonic_s() + back_off_s(worker.deaths + 1, pool.config.restart_backoff_s, 0.0)
+    logging.getLogger(__name__).error("%s could not be forked: %s", worker.name, frame.reason)
 
 
 FORK_REPORTS: Reports = {
@@ -103,30 +104,30 @@ FORK_REPORTS: Reports = {
 # ---- the consumer -------------------------------------------------------------------------------------------------
 
 
-def _verdict_taken(pool: Pool, frame: frames.VerdictTaken) -> None:
+def _verdict_taken(pool: Pool, seat: Seat, frame: frames.VerdictTaken) -> None:
     # fail-point: master.verdict-taken: the consumer has the verdict, we still owe it
     pool.verdicts.pop(frame.worker, None)
 
 
-def _consuming(pool: Pool, frame: frames.Consuming) -> None:
-    if pool.consumer.child is not None:
-        _ready(pool.consumer, pool.consumer.child)
+def _consuming(pool: Pool, seat: Seat, frame: frames.Consuming) -> None:
+    if seat.child is not None:
+        _ready(seat, seat.child)
 
 
-def _refused(pool: Pool, frame: frames.Refused) -> None:
-    pool.consumer.why = frame.reason
+def _refused(pool: Pool, seat: Seat, frame: frames.Refused) -> None:
+    seat.why = frame.reason
     pool.failure = (f"pools.{pool.name}: {frame.reason}", 1)
 
 
-def _drained(pool: Pool, frame: frames.Drained) -> None:
+def _drained(pool: Pool, seat: Seat, frame: frames.Drained) -> None:
     pool.drained = frame
 
 
-def _snapshot(pool: Pool, frame: frames.Snapshot) -> None:
+def _snapshot(pool: Pool, seat: Seat, frame: frames.Snapshot) -> None:
     pool.snapshot = frame
 
 
-def _found(pool: Pool, frame: frames.Found) -> None:
+def _found(pool: Pool, seat: Seat, frame: frames.Found) -> None:
     hear = pool.inquiries.pop(frame.number, None)
     if hear is not None:  # else it was no longer waited for
         hear(pool, frame)

@@ -21,18 +21,20 @@ from supervisor.master.privileges import account, become, prepare_directory
 
 def run_daemon(
     config: Config,
+    read_again: Callable[[], Config],
     on_ready: Callable[[], None] | None,
     on_failed: Callable[[str], None],
     stale_s: float = STALE_S,
 ) -> int:
     """Be the daemon until it is stopped; the exit status (78: a handler cannot boot, 1: other failures).
 
+    `read_again()` gives the configuration as it is now, for a reload, or raises ConfigError.
     `on_ready()` is called once every pool has its workers and consumes; `on_failed(reason)` when that never came, after
     everything has been taken down again. Logging is configured by the caller. `stale_s`: how long a forkserver or
     consumer may stand still, in seconds.
     """
     try:
-        failure, status = _serve(config, on_ready, stale_s)
+        failure, status = _serve(config, read_again, on_ready, stale_s)
     except PreforkdError as error:
         failure, status = str(error), error.exit_code
     if failure:
@@ -40,7 +42,9 @@ def run_daemon(
     return status
 
 
-def _serve(config: Config, on_ready: Callable[[], None] | None, stale_s: float) -> tuple[str, int]:
+def _serve(
+    config: Config, read_again: Callable[[], Config], on_ready: Callable[[], None] | None, stale_s: float
+) -> tuple[str, int]:
     posix.set_title("preforkd: master")
     state_dir, runtime_dir = Path(config.daemon.state_dir), Path(config.daemon.runtime_dir)
     target = account(config.daemon)
@@ -48,21 +52,22 @@ def _serve(config: Config, on_ready: Callable[[], None] | None, stale_s: float) 
         prepare_directory(directory, target)
     if target is not None:
         become(target)
-    posix.forbid_core_and_ptrace()  # it knows the broker's password, and so does the environment it was started with
     state_lock = LockFile(state_dir / STATE_LOCK, f"the state directory {state_dir}")
     try:
         pid_file = LockFile(runtime_dir / PID_FILE, f"the runtime directory {runtime_dir}")
         try:
             # fail-point: master.start-locked: both locks are held, nothing is read
-            return _supervise(config, on_ready, stale_s)
+            return _supervise(config, read_again, on_ready, stale_s)
         finally:
             pid_file.release(remove=True)
     finally:
         state_lock.release(remove=False)
 
 
-def _supervise(config: Config, on_ready: Callable[[], None] | None, stale_s: float) -> tuple[str, int]:
+def _supervise(
+    config: Config, read_again: Callable[[], Config], on_ready: Callable[[], None] | None, stale_s: float
+) -> tuple[str, int]:
     posix.become_subreaper()
-    master = Master(config, on_ready, stale_s, take_notifier(os.environ))
+    master = Master(config, read_again, on_ready, stale_s, take_notifier(os.environ))
     status = master.run()
     return (master.failure[0] if master.failure else "", status)

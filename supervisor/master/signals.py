@@ -13,10 +13,9 @@ from types import FrameType
 
 from supervisor.reactor import Reactor
 
-STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
-_STORED = (*STOPS, signal.SIGCHLD)
-_IGNORED = (signal.SIGHUP,)
-TOUCHED = frozenset((*_STORED, *_IGNORED, signal.SIGPIPE))
+REQUESTS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+_STORED = (*REQUESTS, signal.SIGCHLD)
+TOUCHED = frozenset((*_STORED, signal.SIGPIPE))
 """What children must have reset to its default before they are executed."""
 
 
@@ -30,10 +29,9 @@ class Signals:
         self._former_wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         reactor.add_handler(self._read, self._drain, reactor.READ)
         self._former = {number: signal.signal(number, self._store) for number in _STORED}
-        self._former |= {number: signal.signal(number, signal.SIG_IGN) for number in _IGNORED}
 
     def take(self) -> list[int]:
-        """The stop signals since the last call, oldest first, each as often as it was seen."""
+        """The signals that ask for something since the last call, oldest first, each as often as it was seen."""
         taken, self._arrived = self._arrived, []
         return taken
 
@@ -47,7 +45,7 @@ class Signals:
             os.close(descriptor)
 
     def _store(self, number: int, frame: FrameType | None) -> None:
-        if number in STOPS:
+        if number in REQUESTS:
             self._arrived.append(number)
 
     def _drain(self, fd: int, events: int) -> None:

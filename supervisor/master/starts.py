@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from supervisor.clock import monotonic_s
+from supervisor.config.schema import Config
 from supervisor.link import frames
 from supervisor.master.children import Kind, Seat
 from supervisor.master.pool import Pool
@@ -27,19 +28,24 @@ def start(pool: Pool, seat: Seat, reactor: Reactor) -> None:
 
 def can_start(pool: Pool, seat: Seat) -> bool:
     """Workers wait for the forkserver's import; nobody waits for anything else."""
-    return seat.kind is not Kind.WORKER or pool.forkserver.ready
+    return seat.kind is not Kind.WORKER or pool.source(seat).ready
 
 
-def _start_forkserver(pool: Pool, seat: Seat, reactor: Reactor) -> None:
+def start_candidate(pool: Pool, seat: Seat, config: Config, reactor: Reactor) -> None:
+    """Start a forkserver with other settings than those in force. Raises StateError."""
     first = frames.StartForkserver(
         version=frames.VERSION,
-        pool=pool.config,
-        log=pool.whole_config.log,
+        pool=config.pools[pool.name],
+        log=config.log,
         pool_dir=str(pool.dir),
         link_path=str(pool.link_path),
         master_pid=os.getpid(),
     )
     _start_service(pool, seat, reactor, first, pool.bell_write, frames.ForkReport, FORK_REPORTS)
+
+
+def _start_forkserver(pool: Pool, seat: Seat, reactor: Reactor) -> None:
+    start_candidate(pool, seat, pool.whole_config, reactor)
 
 
 def _start_consumer(pool: Pool, seat: Seat, reactor: Reactor) -> None:
@@ -54,8 +60,10 @@ def _start_consumer(pool: Pool, seat: Seat, reactor: Reactor) -> None:
         link_path=str(pool.link_path),
         master_pid=os.getpid(),
         alive=pool.alive(),
+        paused=pool.paused is not None,
     )
-    pool.snapshot = None
+    pool.snapshot = pool.drained = pool.handover_due_s = None
+    pool.consumes = pool.config.queue
     _start_service(pool, seat, reactor, first, pool.link.fileno(), frames.ConsumerReport, CONSUMER_REPORTS)
     pool.send(Kind.CONSUMER, *pool.verdicts.values())
 
@@ -70,21 +78,22 @@ def _start_service(
     reports: Reports,
 ) -> None:
     generation = pool.generations.next()
-    pid, sock = spawn(seat.kind, first, [descriptor], pool.whole_config.broker.urls)
-    pool.wires[seat.kind] = Wire(sock, receives, reactor, lambda frame: reports[type(frame)](pool, frame))
+    pid, sock = spawn(seat.kind, first, [descriptor])
+    pool.wires[pid] = Wire(sock, receives, reactor, lambda frame: reports[type(frame)](pool, seat, frame))
     pool.seated(seat, pid, generation, monotonic_s())
 
 
 def _order_worker(pool: Pool, seat: Seat, reactor: Reactor) -> None:
-    assert seat.slot is not None  # workers' seats have one
+    forkserver, consumer = pool.source(seat).child, pool.consumer.child
+    assert seat.slot is not None and forkserver is not None  # workers' seats have one; see can_start
     # fail-point: master.unordered: a worker is about to be ordered
-    seat.ordered = pool.generations.next()
+    seat.ordered, seat.origin = pool.generations.next(), forkserver.generation
     seat.due_s = None
     pool.send(Kind.CONSUMER, frames.Spawned(frames.Incarnation(seat.slot, seat.ordered)))
-    if Kind.CONSUMER in pool.wires:
-        pool.wires[Kind.CONSUMER].flush()
+    if consumer is not None:
+        pool.wires[consumer.pid].flush()
     # fail-point: master.consumer-told: the consumer awaits a worker that nobody was told to fork
-    pool.send(Kind.FORKSERVER, frames.Fork(seat.slot, seat.ordered))
+    pool.tell(forkserver, frames.Fork(seat.slot, seat.ordered))
 
 
 _STARTS: dict[Kind, Callable[[Pool, Seat, Reactor], None]] = {

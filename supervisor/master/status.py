@@ -14,6 +14,7 @@ from supervisor.master.pool import Pool
 from supervisor.scoreboard.words import Intent
 
 _CONNECTION = {"state": "connecting", "host": "", "since_s": 0.0, "opened": 0, "why": ""}
+_CONSUMER_STATES = {"stopping": "draining", "paused": "paused"}
 _CONNECTED = frozenset({"connected", "blocked"})
 _DEPTH = {"ready": 0, "consumers": 0}
 _COUNTERS = (
@@ -24,17 +25,19 @@ _COUNTERS = (
 _CRASHES = frozenset({Cause.CRASH, Cause.KILLED, Cause.OUT_OF_MEMORY, Cause.MEMORY_LIMIT, Cause.UNEXPECTED_EXIT})
 
 
-def pool_state(pool: Pool, stopping: bool, was_ready: bool) -> str:
+def pool_state(pool: Pool, stopping: bool) -> str:
     """The one word for a pool: held when nothing can be done any more, degraded when a part is, or nothing comes."""
-    if stopping:
+    if stopping or pool.leaving:
         return "stopping"
     held = [seat for seat in pool.seats if seat.held]
     no_workers = all(seat.held or (pool.forkserver.held and seat.child is None) for seat in pool.workers)
     if pool.consumer.held or (held and no_workers):
         return "held"
-    if held or (was_ready and _cut_off(pool)):
+    if held or (pool.was_ready and _cut_off(pool)):
         return "degraded"
-    return "ok" if was_ready or pool.ready else "starting"
+    if not (pool.was_ready or pool.ready):
+        return "starting"
+    return "ok" if pool.paused is None else "paused"
 
 
 def pool_why(pool: Pool) -> str:
@@ -56,10 +59,12 @@ def pool_status(pool: Pool, state: str, now_s: float) -> dict[str, Any]:
         "why": pool_why(pool),
         "queue": pool.config.queue,
         "wanted": pool.config.workers,
+        "configured": pool.whole_config.pools[pool.name].workers,
+        "paused": {"by": pool.paused.by, "since": rfc3339(pool.paused.at_s)} if pool.paused else None,
         "workers": [_worker(pool, seat, now_s) for seat in pool.workers],
         "forkserver": _service(pool.forkserver, "importing", "ready"),
         "consumer": {
-            **_service(pool.consumer, "starting", "draining" if state == "stopping" else "consuming"),
+            **_service(pool.consumer, "starting", _CONSUMER_STATES.get(state, "consuming")),
             "connection": {**_CONNECTION, **(snapshot.connection if snapshot else {})},
             "in_flight": snapshot.in_flight if snapshot else 0,
             "notes": snapshot.notes if snapshot else [],

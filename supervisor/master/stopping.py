@@ -8,6 +8,7 @@ from typing import Any
 from supervisor import posix
 from supervisor.link.frames import Drain, Quit
 from supervisor.master.children import Child, Children, Kind
+from supervisor.master.leaving import mark
 from supervisor.master.pool import Pool
 from supervisor.master.shutdown import Facts, Phase, Stop
 from supervisor.scoreboard.words import Intent
@@ -46,24 +47,24 @@ class Stopping:
         return {"pools": pools, "forced": self._forced, "took_s": round(now_s - self.stop.started_s, 3)}
 
     def _facts(self) -> Facts:
-        workers = len(self._children.of_kind(Kind.WORKER)) + sum(
+        workers = len(self._of_kind(Kind.WORKER)) + sum(
             seat.ordered is not None for pool in self._pools for seat in pool.workers
         )
         living = [pool for pool in self._pools if pool.consumer.child is not None]
         drained = all(pool.drained is not None for pool in living)
         settled = drained and not any(pool.verdicts for pool in living)
-        services = sum(len(self._children.of_kind(kind)) for kind in _SERVICES)
+        services = sum(len(self._of_kind(kind)) for kind in _SERVICES)
         return Facts(drained=drained, settled=settled, workers=workers, others=services)
 
     def _act(self) -> None:
         """Again in every turn: a worker may be born of an order that was under way."""
         if self.stop.phase >= Phase.LEAVING:
-            for child in self._children.of_kind(Kind.WORKER):
+            for child in self._of_kind(Kind.WORKER):
                 by_force = self.stop.phase >= Phase.KILLING or (self.stop.overran and self._runs(child))
                 self._signal(child, by_force)
         if self.stop.phase >= Phase.ENDING:
             for kind in _SERVICES:
-                for child in self._children.of_kind(kind):
+                for child in self._of_kind(kind):
                     self._signal(child, by_force=True)
 
     def _signal(self, child: Child, by_force: bool) -> None:
@@ -71,7 +72,7 @@ class Stopping:
         if child.intent >= intent:
             return
         self._forced = self._forced or by_force
-        self._mark(child, intent)
+        mark(self._pool_of(child), child, intent, self.stop.requested_by)
         # fail-point: master.stop-intended: the slot tells what comes, no signal is sent
         posix.signal_process(child.pid, child.ticks, signum)
         # fail-point: master.stop-signalled: a child is told to leave
@@ -80,15 +81,13 @@ class Stopping:
         return child.slot is not None and self._pool_of(child).slots[child.slot].running() is not None
 
     def _quit(self, kind: Kind) -> None:
-        for pool in self._pools:
-            pool.send(kind, Quit())
-        for child in self._children.of_kind(kind):
-            self._mark(child, Intent.STOP)
+        for child in self._of_kind(kind):
+            self._pool_of(child).tell(child, Quit())
+            mark(self._pool_of(child), child, Intent.STOP, self.stop.requested_by)
 
-    def _mark(self, child: Child, intent: Intent) -> None:
-        child.intent, child.requested_by = intent, self.stop.requested_by
-        if child.slot is not None:
-            self._pool_of(child).slots[child.slot].write_intent(intent, child.generation)
+    def _of_kind(self, kind: Kind) -> list[Child]:
+        names = {pool.name for pool in self._pools}
+        return [child for child in self._children.of_kind(kind) if child.pool in names]
 
     def _pool_of(self, child: Child) -> Pool:
         return next(pool for pool in self._pools if pool.name == child.pool)

@@ -75,7 +75,7 @@ def test_a_verdict_is_repeated_until_it_was_taken(registrar: Registrar, pool: Ea
     pool.flush(100.0 + VERDICT_AGAIN_S)
     pool.flush(100.0 + 2 * VERDICT_AGAIN_S)
     assert len(pool.heard) == 3
-    CONSUMER_REPORTS[VerdictTaken](pool, VerdictTaken(WORKER))
+    CONSUMER_REPORTS[VerdictTaken](pool, pool.consumer, VerdictTaken(WORKER))
     pool.flush(100.0 + 5 * VERDICT_AGAIN_S)
     assert len(pool.heard) == 3
 

@@ -68,9 +68,9 @@ class Point(NamedTuple):
 
     @property
     def situation(self) -> str:
-        """What leads there: `start`, `stop`, `timeout`, or `work`."""
+        """What leads there: `start`, `stop`, `timeout`, `reload`, or `work`."""
         word = self.name.partition(".")[2].partition("-")[0]
-        return word if word in ("start", "stop", "timeout") else "work"
+        return word if word in ("start", "stop", "timeout", "reload") else "work"
 
 
 def all_points() -> list[Point]:
@@ -188,11 +188,19 @@ class CrashSite(Daemon):
         self._terminate()
         eventually(lambda: not self.running, "the master has ended")
 
+    def _by_reload(self, point: Point, skip: int) -> None:
+        self._arm(point, 0)
+        self.send_batch()
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+        eventually(self.fired, f"{point.name} has fired")
+
     _provoke: dict[str, Callable[[CrashSite, Point, int], None]] = {
         "work": _by_work,
         "timeout": _by_work,
         "start": _by_start,
         "stop": _by_stop,
+        "reload": _by_reload,
     }
 
     # ---- work -----------------------------------------------------------------------------------------------------

@@ -11,4 +11,4 @@ from supervisor.master.run import run_daemon
 if __name__ == "__main__":
     config = load(sys.argv[1])
     logs.configure(config.log, "master")
-    sys.exit(run_daemon(config, None, print, float(sys.argv[2])))
+    sys.exit(run_daemon(config, lambda: load(config.source), None, print, float(sys.argv[2])))

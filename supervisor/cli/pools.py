@@ -1,0 +1,63 @@
+"""`preforkd scale`, `pause` and `resume`: what an operator does with one pool while the daemon runs."""
+
+from __future__ import annotations
+
+import getpass
+import os
+
+import click
+
+from supervisor.cli.console import print_line
+from supervisor.cli.invocation import Invocation, pass_invocation
+
+
+@click.command("scale")
+@click.argument("pool")
+@click.argument("workers", type=click.IntRange(min=1))
+@pass_invocation
+def scale_command(invocation: Invocation, pool: str, workers: int) -> int:
+    """Run WORKERS workers in POOL, until the next reload or restart.
+
+    Those that are too many finish their message first.
+    """
+    with invocation.connect() as daemon:
+        result = daemon.ask("scale", pool=pool, workers=workers)
+    print_line(f"pool {pool}: {result['former']} -> {workers} workers, until the next reload or restart")
+    if workers > result["prefetch"]:
+        print_line(
+            f"  prefetch is {result['prefetch']}: no more than that many of them have a message at the same time"
+        )
+    return 0
+
+
+@click.command("pause")
+@click.argument("pool")
+@pass_invocation
+def pause_command(invocation: Invocation, pool: str) -> int:
+    """Take no more messages for POOL; what runs finishes, the rest goes back to the queue.
+
+    A paused pool stays paused until `preforkd resume` or a restart of the daemon.
+    """
+    with invocation.connect() as daemon:
+        changed = daemon.ask("pause", pool=pool, by=_whoever())["changed"]
+    print_line(f"pool {pool} is paused" if changed else f"pool {pool} was paused already")
+    return 0
+
+
+@click.command("resume")
+@click.argument("pool")
+@pass_invocation
+def resume_command(invocation: Invocation, pool: str) -> int:
+    """Take messages for POOL again."""
+    with invocation.connect() as daemon:
+        changed = daemon.ask("resume", pool=pool)["changed"]
+    print_line(f"pool {pool} takes messages again" if changed else f"pool {pool} was not paused")
+    return 0
+
+
+def _whoever() -> str:
+    """The person behind this command, for `status`: also behind a sudo."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name, as in containers
+        return f"uid {os.getuid()}"

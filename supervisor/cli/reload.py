@@ -1,0 +1,69 @@
+"""`preforkd reload`: configuration and code are read again, proved beside the old ones, and the workers replaced.
+
+The daemon does all of it and judges the file itself, so that a bad one is in its log, too; this waits for its word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from supervisor.cli.console import print_line
+from supervisor.cli.duration import SECONDS
+from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.config.load import named_runtime_dir
+from supervisor.control.client import ControlClient, NoAnswer, NotRunning
+from supervisor.errors import ConfigError, ControlError
+from supervisor.quantities import show_seconds
+
+TIMEOUT_S = 300.0
+
+
+@click.command("reload")
+@click.option("--timeout", "timeout_s", type=SECONDS, default=TIMEOUT_S, help="Wait this long for its end (5m).")
+@pass_invocation
+def reload_command(invocation: Invocation, timeout_s: float) -> int:
+    """Take up changed configuration and code; workers are replaced one after another.
+
+    Returns when all is replaced. Exit code 78: the configuration or the new code is bad, and nothing has changed.
+    """
+    with _connect(invocation) as daemon:
+        queued = daemon.ask("reload", wait=True)["queued"]
+        if queued:
+            print_line("another reload is under way; this one follows")
+        try:
+            result = daemon.next_answer(timeout_s)
+        except NoAnswer as error:
+            raise ControlError(
+                f"the reload is not over after {timeout_s:g} s and goes on in the background (running handlers are "
+                "waited for); `preforkd status` shows what it waits for"
+            ) from error
+    _print(result)
+    return 0
+
+
+def _connect(invocation: Invocation) -> ControlClient:
+    """A connection to the daemon, also where the configuration is bad, as long as it tells the runtime directory."""
+    try:
+        return invocation.connect()
+    except ConfigError as error:
+        runtime_dir = named_runtime_dir(error.source)
+        if runtime_dir is None:
+            raise
+        try:
+            return ControlClient(runtime_dir)
+        except NotRunning:
+            raise error from None
+
+
+def _print(result: Mapping[str, Any]) -> None:
+    print_line(f"reloaded in {show_seconds(result['took_s'])}: every worker has the new code")
+    for what in ("added", "removed"):
+        for name in result[what]:
+            print_line(f"  pool {name} {what}")
+    for section, keys in result["changed"].items():
+        print_line(f"  [{section}] changed: {', '.join(keys)}")
+    for name in result["reconnected"]:
+        print_line(f"  pool {name}: its consumer was replaced, with a new connection")

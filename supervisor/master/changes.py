@@ -1,0 +1,90 @@
+"""What is different in a configuration that was read again, and what that asks for. Pure; used by the master's reload.
+
+Workers always get new code and settings: they are replaced in any case. A consumer keeps its connection unless
+something changed that the connection, the subscription or the identity of messages is made of; then it finishes what
+runs, and a new one takes its place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from supervisor.config.keys import keys_of
+from supervisor.config.schema import Config
+from supervisor.errors import ConfigError, Problem
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+FIXED = ("state_dir", "runtime_dir", "user", "group")
+"""Keys of [daemon] that hold for the daemon's life: its locks, its sockets and the rights it gave up."""
+
+RECONNECT = frozenset(
+    {
+        *("queue", "prefetch", "exclusive", "consumer_priority", "declare", "queue_arguments", "bindings"),
+        "id_header",  # a message in flight would come back under another name
+    }
+)
+"""Keys of a pool that need a new consumer; so does everything in [broker] and [ledger] but these:"""
+
+_CHECKED_ONLY = frozenset({"ack_timeout"})
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The names of pools that were added and removed; changed keys by pool, and by section. `reconnect`: pools."""
+
+    added: list[str]
+    removed: list[str]
+    changed: dict[str, list[str]]
+    sections: dict[str, list[str]]
+    reconnect: frozenset[str]
+
+    def facts(self) -> dict[str, Any]:
+        """For the log and the control socket."""
+        return {
+            "added": self.added,
+            "removed": self.removed,
+            "changed": {**self.sections, **{f"pools.{name}": keys for name, keys in self.changed.items()}},
+            "reconnected": sorted(self.reconnect),
+        }
+
+
+def compare(old: Config, new: Config) -> Changes:
+    """What changed. Raises ConfigError for keys that cannot change while the daemon runs."""
+    _refuse_fixed(old, new)
+    named = (("daemon", old.daemon, new.daemon), ("log", old.log, new.log), ("ledger", old.ledger, new.ledger))
+    sections = {name: changed_keys(before, after) for name, before, after in named}
+    sections["broker"] = changed_keys(old.broker, new.broker)
+    kept = [name for name in new.pools if name in old.pools]
+    changed = {name: changed_keys(old.pools[name], new.pools[name]) for name in kept}
+    everywhere = bool(sections["ledger"] or set(sections["broker"]) - _CHECKED_ONLY)
+    return Changes(
+        added=[name for name in new.pools if name not in old.pools],
+        removed=[name for name in old.pools if name not in new.pools],
+        changed={name: keys for name, keys in changed.items() if keys},
+        sections={name: keys for name, keys in sections.items() if keys},
+        reconnect=frozenset(name for name in kept if everywhere or RECONNECT.intersection(changed[name])),
+    )
+
+
+def changed_keys(old: S, new: S) -> list[str]:
+    """The keys of one section whose values differ, as users write them."""
+    return [key.name for key in keys_of(type(new)).values() if getattr(old, key.field) != getattr(new, key.field)]
+
+
+def _refuse_fixed(old: Config, new: Config) -> None:
+    problems = [
+        Problem(
+            f"daemon.{key}",
+            repr(getattr(new.daemon, key)),
+            f"cannot change while the daemon runs (it is {getattr(old.daemon, key)!r})",
+            "`preforkd restart` takes it up: stop with the old configuration, start with the new one",
+        )
+        for key in changed_keys(old.daemon, new.daemon)
+        if key in FIXED
+    ]
+    if problems:
+        raise ConfigError(new.source, problems)

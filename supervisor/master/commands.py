@@ -1,0 +1,94 @@
+"""What operators ask of pools through the control socket (docs/control-protocol.md): a table of verbs. Master only.
+
+A verb changes the books or tells a consumer, and answers at once; the loop acts on it in its turn. What concerns the
+daemon as a whole (stop, status) is in the loop itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import msgspec
+
+from supervisor.clock import wall_s
+from supervisor.config.load import check
+from supervisor.control.protocol import Pending, Request, Result
+from supervisor.errors import ControlError
+from supervisor.link.frames import CloseConnection, Pause, Reconfigure, Resume
+from supervisor.master.children import Kind
+from supervisor.master.inquiries import Inquiry
+from supervisor.master.pool import Pausing, Pool
+from supervisor.master.reload import Reloads
+from supervisor.reactor import Reactor
+
+Verb = Callable[[Request], Result | Pending]
+
+
+class Commands:
+    """The verbs for pools. All raise ControlError for a pool that is not there, or is leaving."""
+
+    def __init__(self, pools: dict[str, Pool], reloads: Reloads, reactor: Reactor) -> None:
+        self._pools = pools
+        self._reloads = reloads
+        self._reactor = reactor
+        self.verbs: dict[str, Verb] = {
+            "find": lambda request: Inquiry(pools.values(), str(request.get("message_id")), reactor).answer,
+            "cut_connection": self._cut_connection,
+            "pause": self._pause,
+            "resume": self._resume,
+            "scale": self._scale,
+            "reload": self._reload,
+        }
+
+    def _cut_connection(self, request: Request) -> Result:
+        self._pool(request).send(Kind.CONSUMER, CloseConnection())
+        return {}
+
+    def _pause(self, request: Request) -> Result:
+        pool = self._pool(request)
+        changed = pool.paused is None
+        if changed:
+            pool.paused = Pausing(str(request.get("by") or "the control socket"), wall_s())
+            pool.send(Kind.CONSUMER, Pause())
+        return {"changed": changed}
+
+    def _resume(self, request: Request) -> Result:
+        pool = self._pool(request)
+        changed = pool.paused is not None
+        if changed:
+            pool.paused = None
+            pool.send(Kind.CONSUMER, Resume())
+        return {"changed": changed}
+
+    def _scale(self, request: Request) -> Result:
+        """Raises ConfigError for a number that the configuration could not have either, StateError (full disk)."""
+        pool, wanted = self._pool(request), request.get("workers")
+        if not isinstance(wanted, int):
+            raise ControlError("scale: workers is missing: how many are to run")
+        if self._reloads.trying:
+            raise ControlError("a reload is under way and will set the number of workers: try again in a moment")
+        settings = msgspec.structs.replace(pool.config, workers=wanted)
+        config = pool.whole_config
+        check(msgspec.structs.replace(config, pools={**config.pools, pool.name: settings}))
+        former = pool.config.workers
+        pool.open_slots(wanted)
+        pool.config = settings
+        pool.make_room()
+        pool.send(Kind.CONSUMER, Reconfigure(settings, config.log))
+        return {"workers": wanted, "former": former, "prefetch": settings.prefetch}
+
+    def _reload(self, request: Request) -> Result | Pending:
+        first = {"reloading": True, "pid": os.getpid()}
+        pending = self._reloads.ask("preforkd reload", first)
+        return pending if request.get("wait") else first
+
+    def _pool(self, request: Request) -> Pool:
+        name = str(request.get("pool", ""))
+        pool = self._pools.get(name)
+        if pool is None or pool.on_trial:
+            there = ", ".join(pool.name for pool in self._pools.values() if not pool.on_trial)
+            raise ControlError(f"there is no pool {name!r}; there are {there}")
+        if pool.leaving:
+            raise ControlError(f"pool {name} is leaving: the last reload removed it from the configuration")
+        return pool

@@ -1,0 +1,66 @@
+"""New code on trial: a forkserver that imports it beside the old one, and one worker of it that becomes ready.
+
+Master only. Nothing of the old generation is touched before every pool's trial has succeeded; where one fails, the new
+ones are sent away again and nothing has changed. A pool that is new itself is tried in the same way, alone.
+"""
+
+from __future__ import annotations
+
+from supervisor.config.schema import Config
+from supervisor.errors import BootError
+from supervisor.master.children import Kind, Seat
+from supervisor.master.leaving import Dismissals
+from supervisor.master.pool import Pool
+from supervisor.master.rolling import free_slot
+from supervisor.master.starts import start_candidate
+from supervisor.reactor import Reactor
+
+TRIAL_S = 120.0
+"""How long the import and the `init` of the first worker may take together."""
+
+
+class Trial:
+    """The trial of one pool. `proceed` in every turn until it is `passed` or there is a `failure`."""
+
+    def __init__(self, pool: Pool, config: Config, reactor: Reactor, now_s: float) -> None:
+        """Raises StateError when no process can be started."""
+        self.pool = pool
+        self.until_s = now_s + TRIAL_S
+        self._forkserver = pool.forkserver
+        if not pool.on_trial:
+            self._forkserver = Seat(pool.name, Kind.FORKSERVER)
+            start_candidate(pool, self._forkserver, config, reactor)
+            pool.candidate = self._forkserver
+
+    def proceed(self) -> None:
+        """Have a worker made once the code is imported. Raises StateError (full disk)."""
+        pool = self.pool
+        if self._forkserver.ready and pool.probe is None:
+            pool.probe = free_slot(pool.workers, pool.config.workers, pool.spares)
+            pool.make_room()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the new code has proved that it works."""
+        return self._forkserver.ready and (probe := self._probe) is not None and probe.ready
+
+    def failure(self, now_s: float) -> BootError | None:
+        """Why the new code cannot be put to work; None while it may still."""
+        for seat in filter(None, (self._forkserver, self._probe)):
+            if seat.child is None and seat.deaths:
+                return BootError(seat.why or f"{seat.name} left before it was ready; the log has more")
+        if now_s < self.until_s:
+            return None
+        waits_for = "its first worker is not ready" if self._forkserver.ready else "its handler is not imported"
+        return BootError(f"pool {self.pool.name}: {waits_for} after {TRIAL_S:g} s; does its import or `init` hang?")
+
+    def abandon(self, dismissals: Dismissals, now_s: float) -> None:
+        """Send the new ones away; the worker leaves as one too many."""
+        candidate, self.pool.candidate, self.pool.probe = self.pool.candidate, None, None
+        if candidate is not None and candidate.child is not None:
+            dismissals.ask(self.pool, candidate.child, "failed reload", now_s)
+
+    @property
+    def _probe(self) -> Seat | None:
+        slot = self.pool.probe
+        return self.pool.workers[slot] if slot is not None and slot < len(self.pool.workers) else None
