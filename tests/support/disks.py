@@ -28,7 +28,7 @@ class SmallDisk:
                 assert error.errno == errno.ENOSPC
 
     def free(self) -> None:
-        self._ballast.unlink()
+        self._ballast.unlink(missing_ok=True)
 
     def give_back(self, size: int) -> None:
         """Free so many bytes of a disk that is full."""

@@ -62,7 +62,7 @@ class Trait(msgspec.Struct, frozen=True):
 
 
 TRAITS: dict[Fault, Trait] = {
-    Fault.KILL_WORKER: Trait(Kind.PROCESS, 40, cuts=1),
+    Fault.KILL_WORKER: Trait(Kind.PROCESS, 80, cuts=1),
     Fault.KILL_CONSUMER: Trait(Kind.PROCESS, 8),
     Fault.KILL_FORKSERVER: Trait(Kind.PROCESS, 5),
     Fault.KILL_MASTER: Trait(Kind.PROCESS, 3),
@@ -72,7 +72,7 @@ TRAITS: dict[Fault, Trait] = {
     Fault.STOP_FORKSERVER: Trait(Kind.PROCESS, 3, patience_s=0.5),
     Fault.STOP_MASTER: Trait(Kind.PROCESS, 3, patience_s=0.5),
     Fault.STOP_GROUP: Trait(Kind.PROCESS, 2, patience_s=0.3),
-    Fault.HANG_CONSUMER: Trait(Kind.CONNECTION, 1),
+    Fault.HANG_CONSUMER: Trait(Kind.PROCESS, 1),
     Fault.CLOSE_CONNECTIONS: Trait(Kind.CONNECTION, 6),
     Fault.RESET: Trait(Kind.CONNECTION, 5),
     Fault.SILENCE: Trait(Kind.CONNECTION, 2),
@@ -87,27 +87,26 @@ TRAITS: dict[Fault, Trait] = {
     Fault.FULL_DISK: Trait(Kind.RESOURCE, 2, patience_s=1.0),
 }
 
-EVERYTHING = frozenset(Kind)
-NO_PROCESS = EVERYTHING - {Kind.PROCESS}
-"""Connection faults, seen from the daemon: none of its processes is touched."""
+OUTSIDE = tuple(fault for fault, trait in TRAITS.items() if trait.kind is not Kind.PROCESS)
+"""Faults that touch none of the daemon's processes: seen from there, its connection is lost, or slow, or full."""
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """What kind of ride: its size, the queue, the policy, the faults. `bare`, `failing`: shares of the messages."""
+    """What kind of ride: its size, the queue, the policy, the faults. `bare`, `failing`: shares of the messages.
+
+    `classic_delays`: the delay queue is made beforehand, of the kind that loses messages when the broker is killed.
+    """
 
     messages: int
     strikes: int
     queue_type: str = "quorum"
     on_crash: str = "retry"
-    kinds: frozenset[Kind] = EVERYTHING
+    faults: tuple[Fault, ...] = tuple(TRAITS)
     workers: int = 4
     bare: float = 0.1
     failing: float = 0.02
-
-    @property
-    def faults(self) -> list[Fault]:
-        """The faults that may be drawn."""
-        return [fault for fault, trait in TRAITS.items() if trait.kind in self.kinds]
+    delay_s: float = 0.1
+    classic_delays: bool = False
 
 
 class Order(msgspec.Struct, frozen=True):

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pika.exceptions
@@ -27,20 +26,19 @@ from tests.support.rabbit_daemon import RabbitDaemon
 from tests.support.rabbitmq import RabbitNode
 from tests.support.waiting import eventually
 
-DELAY_S = 0.1
 _READY_S = 60.0
 
-_POOL = f"""
-workers = {{workers}}
+_POOL = """
+workers = {workers}
 prefetch = 40
-on_crash = "{{on_crash}}"
+on_crash = "{on_crash}"
 timeout = "30s"
 max_attempts = 100
-retry_delays = ["{DELAY_S * 1000:.0f}ms"]
+retry_delays = [{delay_s}]
 max_messages = 500
 restart_backoff = ["10ms", "100ms"]
 restart_intensity = [100000, "1s"]
-queue_arguments = {{{{ "x-queue-type" = "{{queue_type}}" }}}}
+queue_arguments = {{ "x-queue-type" = "{queue_type}" }}
 """
 
 
@@ -50,7 +48,7 @@ class ChaosDaemon(RabbitDaemon):
     def __init__(self, directory: Path, node: RabbitNode, proxy: Proxy, shape: Shape) -> None:
         self.notes_path = directory / "notes"
         self.notes_path.touch()
-        pool = _POOL.format(workers=shape.workers, on_crash=shape.on_crash, queue_type=shape.queue_type)
+        pool = _POOL.format(**msgspec.structs.asdict(shape))
         super().__init__(
             directory,
             node,
@@ -60,6 +58,7 @@ class ChaosDaemon(RabbitDaemon):
             environment={NOTES: self.notes_path},
             log="info",
         )
+        self.delay_queue = retry_queue(self.queue, shape.delay_s)
 
     def titled(self, title: str) -> list[int]:
         """The pids of this daemon's processes whose titles match: `worker email/0`, `consumer email`, `master`."""
@@ -104,12 +103,13 @@ class Rig:
     def settled(self) -> bool:
         """Whether broker and consumer have nothing left to do."""
         with suppress(ControlError, KeyError, pika.exceptions.AMQPError, OSError):
-            return self.daemon.settled() and not self.waiting() and self.daemon.pool()["consumer"]["in_flight"] == 0
+            in_flight = self.daemon.pool()["consumer"]["in_flight"]
+            return not (in_flight or self.waiting() or self._unacked())
         return False
 
     def waiting(self) -> int:
         """Messages in the work queue and in its delay queue."""
-        return sum(self._depth(name) for name in (self.daemon.queue, retry_queue(self.daemon.queue, DELAY_S)))
+        return sum(self._depth(name) for name in (self.daemon.queue, self.daemon.delay_queue))
 
     def consumers(self) -> int:
         """How many consumers the work queue has; 0 where there is no such queue."""
@@ -122,16 +122,6 @@ class Rig:
         """Delete the work queue."""
         with self.node.channel() as channel:
             channel.queue_delete(self.daemon.queue)
-
-    def make_classic_delay_queue(self) -> None:
-        """Before the daemon does: a delay queue as one would make it without knowing better."""
-        with self.node.channel() as channel:
-            arguments: dict[str, Any] = {
-                "x-message-ttl": round(DELAY_S * 1000),
-                "x-dead-letter-exchange": "",
-                "x-dead-letter-routing-key": self.daemon.queue,
-            }
-            channel.queue_declare(retry_queue(self.daemon.queue, DELAY_S), durable=True, arguments=arguments)
 
     # ---- evidence ---------------------------------------------------------------------------------------------------
 
@@ -146,6 +136,10 @@ class Rig:
             while (got := channel.basic_get(parked_queue(self.daemon.queue)))[0] is not None:
                 found.append(msgspec.json.decode(got[2], type=Order))
         return found
+
+    def _unacked(self) -> int:
+        listed = "I <- rabbit_channel:info_all([messages_unacknowledged])"
+        return int(self.node.call(f"lists:sum([proplists:get_value(messages_unacknowledged, I, 0) || {listed}])"))
 
     def _depth(self, queue: str) -> int:
         with suppress(pika.exceptions.ChannelClosedByBroker):
@@ -178,8 +172,21 @@ def rig(directory: Path, node: RabbitNode, shape: Shape, disk_size: str = "64m")
         proxy = stack.enter_context(running_proxy(node.port))
         daemon = ChaosDaemon(directory, node, proxy, shape)
         stack.callback(daemon.forget_queues)
-        stack.enter_context(cleaned_up(daemon, start=False))
+        if shape.classic_delays:
+            _make_classic_delay_queue(daemon, shape.delay_s)
+        stack.enter_context(cleaned_up(daemon, start=True))
         yield Rig(node, proxy, daemon, disk)
+
+
+def _make_classic_delay_queue(daemon: ChaosDaemon, delay_s: float) -> None:
+    """Before the daemon makes a better one."""
+    arguments = {
+        "x-message-ttl": round(delay_s * 1000),
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": daemon.queue,
+    }
+    with daemon.node.channel() as channel:
+        channel.queue_declare(daemon.delay_queue, durable=True, arguments=arguments)
 
 
 def _title(pid: int) -> str:

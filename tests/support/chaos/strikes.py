@@ -17,7 +17,7 @@ Act = Callable[[Rig, Strike], Undo | None]
 
 _NETWORK_DELAY_S = 0.02
 _ACK_TIMEOUT_MS, _USUAL_ACK_TIMEOUT_MS = 1000, 1_800_000
-_PATIENCE_S = 15.0
+_PATIENCE_S = 8.0
 
 NODE_SETTINGS = "{channel_tick_interval, 500}"
 """How often a channel looks at its ack timeout, in ms; the default would be a minute."""
@@ -63,10 +63,9 @@ def _kill_group(rig: Rig, strike: Strike) -> None:
 
 
 def _hang_consumer(rig: Rig, strike: Strike) -> None:
-    before = set(rig.daemon.wires())
     pids = rig.daemon.titled("consumer email")
     _signal(pids, signal.SIGSTOP)
-    _patiently(lambda: not before & set(rig.daemon.wires()))
+    _patiently(lambda: not rig.node.connections())
     _signal(pids, signal.SIGCONT)
 
 
