@@ -45,6 +45,9 @@ class JournalTarget:
         """No: lines are to come as JSON."""
         return False
 
+    def follow(self) -> None:
+        """No file that could be moved; a new journald is found by the next line."""
+
     def write(self, line: str) -> None:
         """Hand over one line. Raises OSError when it is lost."""
         data = entry(json.loads(line))
