@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
 
 MASK = "***"
@@ -27,6 +28,17 @@ def passwords(url: str) -> set[str]:
     if match is None or not match[3]:
         return set()
     return {match[3], unquote(match[3])}
+
+
+def without_passwords(environment: Mapping[str, str], urls: Iterable[str]) -> dict[str, str]:
+    """The environment without variables that hold one of these URLs or its password: those that `${VAR}` has named."""
+    secrets = {secret for url in urls if (found := passwords(url)) for secret in (url, *found)}
+    return {name: value for name, value in environment.items() if not any(_tells(value, one) for one in secrets)}
+
+
+def _tells(value: str, secret: str) -> bool:
+    """Not just any occurrence: a password may be a common word."""
+    return value.strip() == secret or value.endswith(f":{secret}") or f":{secret}@" in value
 
 
 class Redactor:

@@ -94,8 +94,7 @@ def _find(path: str | None, environment: Mapping[str, str]) -> Path:
 def _text(source: Path) -> str:
     try:
         with source.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
-                raise _refused(str(source), "rights", "everyone may write to it", f"chmod o-w {source}")
+            _refuse_strangers(source, os.fstat(file.fileno()))
             return file.read().decode()
     except FileNotFoundError:
         raise _refused(str(source), "file", "there is no such file", "`preforkd init` writes one") from None
@@ -103,6 +102,15 @@ def _text(source: Path) -> str:
         raise _refused(str(source), f"byte {error.start}", "not UTF-8, which TOML must be") from None
     except OSError as error:
         raise _refused(str(source), "file", f"cannot be read: {error.strerror}") from None
+
+
+def _refuse_strangers(source: Path, found: os.stat_result) -> None:
+    """Whoever can write the file decides what runs here, and as whom."""
+    if found.st_mode & stat.S_IWOTH:
+        raise _refused(str(source), "rights", "everyone may write to it", f"chmod o-w {source}")
+    if os.geteuid() == 0 and found.st_uid != 0:
+        reason = f"it belongs to uid {found.st_uid}, who could have root run anything"
+        raise _refused(str(source), "owner", reason, f"chown root {source}, or run as that user")
 
 
 def _parsed(source: Path, text: str) -> dict[str, Any]:
@@ -156,6 +164,8 @@ def _read_broker(sections: Sections, table: Any, report: Report) -> BrokerConfig
 def _urls_in(path: str, report: Report) -> list[str]:
     here = ("broker", "url_file")
     try:
+        if Path(path).stat().st_mode & stat.S_IWOTH:
+            report.add(here, f"everyone may write to {path}", f"chmod o-w {path}")
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"

@@ -52,6 +52,7 @@ def _serve(
         prepare_directory(directory, target)
     if target is not None:
         become(target)
+    posix.forbid_core_and_ptrace()  # it knows the broker's password, and so does the environment it was started with
     state_lock = LockFile(state_dir / STATE_LOCK, f"the state directory {state_dir}")
     try:
         pid_file = LockFile(runtime_dir / PID_FILE, f"the runtime directory {runtime_dir}")

@@ -20,22 +20,24 @@ from supervisor.link.channel import send_with_descriptors
 from supervisor.link.frames import Frame
 from supervisor.master.children import Kind
 from supervisor.master.signals import TOUCHED
+from supervisor.redaction import without_passwords
 
 MODULES = {Kind.FORKSERVER: "supervisor.forkserver", Kind.CONSUMER: "supervisor.consumer"}
 _CHILD_FD = 3
 
 
-def spawn(kind: Kind, first: Frame, descriptors: Sequence[int]) -> tuple[int, socket.socket]:
+def spawn(kind: Kind, first: Frame, descriptors: Sequence[int], urls: Sequence[str] = ()) -> tuple[int, socket.socket]:
     """Start a child and hand it its first frame; gives back its pid and our end of its channel.
 
-    The child leads a process group of its own: a Ctrl-C at the terminal reaches the master only. Raises StateError
-    when the machine has no process or descriptor left.
+    `urls`: the broker's; their passwords are kept out of its environment, where all user code could read them. The
+    child leads a process group of its own: a Ctrl-C at the terminal reaches the master only. Raises StateError when the
+    machine has no process or descriptor left.
     """
     ours: socket.socket | None = None
     try:
         ours, theirs = socket.socketpair()
         with theirs:
-            pid = _execute([sys.executable, "-P", "-m", MODULES[kind], str(_CHILD_FD)], theirs.fileno())
+            pid = _execute([sys.executable, "-P", "-m", MODULES[kind], str(_CHILD_FD)], theirs.fileno(), urls)
             # fail-point: master.start-spawned: a service lives and has no first frame
             with suppress(BrokenPipeError, ConnectionResetError):  # it died at once: it will be buried like others
                 send_with_descriptors(ours, first, descriptors)
@@ -47,11 +49,11 @@ def spawn(kind: Kind, first: Frame, descriptors: Sequence[int]) -> tuple[int, so
     return pid, ours
 
 
-def _execute(command: list[str], descriptor: int) -> int:
+def _execute(command: list[str], descriptor: int, urls: Sequence[str]) -> int:
     return os.posix_spawn(
         command[0],
         command,
-        _environment(),
+        without_passwords(_environment(), urls),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, descriptor, _CHILD_FD),

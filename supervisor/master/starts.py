@@ -78,7 +78,7 @@ def _start_service(
     reports: Reports,
 ) -> None:
     generation = pool.generations.next()
-    pid, sock = spawn(seat.kind, first, [descriptor])
+    pid, sock = spawn(seat.kind, first, [descriptor], pool.whole_config.broker.urls)
     pool.wires[pid] = Wire(sock, receives, reactor, lambda frame: reports[type(frame)](pool, seat, frame))
     pool.seated(seat, pid, generation, monotonic_s())
 

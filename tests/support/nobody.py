@@ -67,10 +67,9 @@ def ordinary_home() -> Iterator[tuple[Path, list[str], dict[str, str]]]:
     with a_folder_for_everybody() as home:
         python, prefix = sys.executable, list[str]()
         if os.geteuid() == 0:
-            python = _public_python()
+            python = public_python()
             prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
             os.chown(home, NOBODY, NOBODY)
-        packages = [ROOT, *(path for path in map(Path, sys.path) if path.name == "site-packages")]
         command = home / "bin" / "preforkd"
         command.parent.mkdir()
         command.write_text(f'#!/bin/sh\nexec {python} -P -m supervisor "$@"\n')
@@ -81,15 +80,22 @@ def ordinary_home() -> Iterator[tuple[Path, list[str], dict[str, str]]]:
             {
                 "HOME": str(home),
                 "PATH": f"{command.parent}:/usr/bin:/bin",
-                "PYTHONPATH": os.pathsep.join(map(str, packages)),
+                "PYTHONPATH": public_path(),
                 "PYTHONDONTWRITEBYTECODE": "1",
             },
         )
 
 
-def _public_python() -> str:
+def public_python() -> str:
+    """An interpreter of our version that nobody may run; skips the test where there is none."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for python in (sys.executable, shutil.which(version, path="/usr/bin:/usr/local/bin")):
         if python is not None and runs_as_nobody(python) and shutil.which("setpriv"):
             return python
     pytest.skip(f"nobody may run {sys.executable}, and there is no {version} for everybody (or no setpriv)")
+
+
+def public_path() -> str:
+    """The PYTHONPATH by which such an interpreter finds our code and the packages it needs."""
+    packages = [ROOT, *(path for path in map(Path, sys.path) if path.name == "site-packages")]
+    return os.pathsep.join(map(str, packages))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.redaction import Redactor, passwords, redact
+from supervisor.redaction import Redactor, passwords, redact, without_passwords
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,20 @@ def test_no_secret_survives_plain_quoted_or_as_json(secret: str, before: str, af
         cleaned = str(redactor.clean(before + text + after))
         assert secret not in cleaned
         assert cleaned.startswith(f"{before}***") and cleaned.endswith(f"***{after}")
+
+
+@pytest.mark.parametrize(
+    "value", ["amqp://u:hun%22ter@h/", "hun%22ter", 'hun"ter', 'u:hun"ter', " amqp://u:hun%22ter@h/\n"]
+)
+def test_a_variable_that_tells_a_password_is_left_out(value: str) -> None:
+    assert without_passwords({"A": value, "B": "hunter"}, ["amqp://u:hun%22ter@h/"]) == {"B": "hunter"}
+
+
+def test_a_variable_in_which_a_password_is_only_a_word_stays() -> None:
+    environment = {"HOME": "/home/guest", "EDITOR": "guest-editor", "EMPTY": ""}
+    assert without_passwords(environment, ["amqp://guest:guest@host", "embedded:"]) == environment
+
+
+def test_without_passwords_to_hide_everything_stays() -> None:
+    environment = {"A": "amqp://host/", "EMPTY": ""}
+    assert without_passwords(environment, ["amqp://host/", "embedded:"]) == environment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -80,6 +81,14 @@ def test_a_file_that_everyone_may_write_to_is_refused(file: Path) -> None:
         load(None)
     file.chmod(0o664)
     load(None)
+
+
+def test_a_url_file_that_everyone_may_write_to_is_refused(file: Path) -> None:
+    file.write_text(f'{MINIMAL}\n[broker]\nurl_file = "url"\n')
+    (file.parent / "url").write_text("amqp://host/")
+    (file.parent / "url").chmod(0o602)
+    with pytest.raises(ConfigError, match=r"broker.url_file.*everyone may write to .*url.*chmod o-w"):
+        load(None)
 
 
 @pytest.mark.root
