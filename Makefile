@@ -25,8 +25,9 @@ format: venv ## rewrite the sources as ruff formats them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: venv ## every test; installs RabbitMQ where it is missing (apt; root or sudo)
+test: venv ## every test; installs RabbitMQ and logrotate where they are missing (apt; root or sudo)
 	@.ci/need-rabbitmq
+	@.ci/need-logrotate
 	$(BIN)/python -m pytest $(TESTS)
 
 demo: venv ## a daemon on the embedded queue, and a fault drill on it; ends with the audit

@@ -2,7 +2,8 @@
 
 It must never stop a process: a line that cannot be written (disk full, reader gone) is counted, and the loss
 is told once writing works again. A file is opened for appending, so that lines of several processes do not
-overwrite each other, and opened anew when logrotate has moved it; where that fails, the old one is kept.
+overwrite each other, and opened anew when logrotate has moved it; where that fails, the old one is kept. What a
+handler prints takes the same way: a daemon's stdout and stderr are that file, too.
 Where stderr is systemd's journal, lines become entries of it (`journal.py`).
 """
 
@@ -19,6 +20,7 @@ from supervisor.journal import JournalTarget, is_journal
 
 STDERR = "-"
 _STDERR_FD = 2
+_STANDARD_FDS = (1, _STDERR_FD)
 _FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _FILE_MODE = 0o640
 
@@ -50,8 +52,7 @@ class Target:
 
     def write(self, line: str) -> None:
         """Write one line whole. Raises OSError; a line cut off by it is ended before the next one begins."""
-        if self._path:
-            self._follow()
+        self.follow()
         data = (b"\n" if self._torn else b"") + line.encode(errors="backslashreplace") + b"\n"
         written = os.write(self._fd, data)
         while written < len(data):
@@ -64,15 +65,27 @@ class Target:
         if self._path:
             os.close(self._fd)
 
-    def _follow(self) -> None:
+    def follow(self) -> None:
+        """Open the file anew where it was moved away; a stdout or stderr that goes to the same file goes along."""
+        if not self._path:
+            return
         opened = os.fstat(self._fd)
         with suppress(OSError):
             if os.path.samestat(opened, Path(self._path).stat()):
                 return
         with suppress(OSError):
             fresh = os.open(self._path, _FILE_FLAGS, _FILE_MODE)
+            for standard in _STANDARD_FDS:
+                _move(standard, opened, fresh)
             os.close(self._fd)
             self._fd, self._torn = fresh, False
+
+
+def _move(descriptor: int, former: os.stat_result, fresh: int) -> None:
+    """Let a descriptor of the former file be one of the fresh one; any other, and a closed one, is left alone."""
+    with suppress(OSError):
+        if os.path.samestat(os.fstat(descriptor), former):
+            os.dup2(fresh, descriptor)
 
 
 class LineHandler(logging.Handler):
@@ -96,6 +109,11 @@ class LineHandler(logging.Handler):
         except OSError as error:
             self._lost += 1
             self._reason = error.strerror or str(error)
+
+    def follow(self) -> None:
+        """Let the target look whether its file was moved, though there is nothing to write."""
+        if isinstance(self._target, Target):
+            self._target.follow()
 
     def close(self) -> None:
         """Close the target, too."""

@@ -22,7 +22,7 @@ from supervisor.events import Event
 from supervisor.log_target import LineHandler, open_target
 from supervisor.redaction import Redactor, passwords, redact
 
-__all__ = ["add_secret", "configure", "hide_passwords", "log", "redact"]
+__all__ = ["add_secret", "configure", "follow", "hide_passwords", "log", "redact"]
 
 _OURS = "preforkd"
 _EXTRA = "preforkd_line"
@@ -49,6 +49,13 @@ def configure(config: LogConfig, process: str) -> None:
         handler.close()
     root.addHandler(LineHandler(target, formatter))
     root.setLevel(config.level.upper())
+
+
+def follow() -> None:
+    """Look whether the log file was moved: what is printed now has to go to the new one."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LineHandler):
+            handler.follow()
 
 
 def add_secret(secret: str) -> None:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from supervisor import logs
 from supervisor.api import Message
 from supervisor.clock import monotonic_s, wall_s
 from supervisor.link.frames import (
@@ -43,6 +44,7 @@ _FULL_RING_POLL_S = 0.01
 _FAREWELL_S = 5.0
 _BATCH = 16
 _BATCH_S = 0.001
+_FOLLOW_S = 1.0
 
 
 class Place(NamedTuple):
@@ -95,6 +97,7 @@ class Worker:
         self._publishing: _Publishing | None = None
         self._unflushed = 0
         self._flushed_s = 0.0
+        self._follow_due_s = 0.0
         self._obey: dict[type, Callable[..., object]] = {
             Run: self._runs.append,
             Recall: self._give_back,
@@ -105,7 +108,7 @@ class Worker:
     def run(self) -> LeavingReason:
         """Serve until there is a reason to leave; say goodbye, and return it."""
         while (reason := self.turn()) is None:
-            pass
+            logs.follow()
         self._take_leave(reason)
         return reason
 
@@ -155,6 +158,9 @@ class Worker:
         message = self._message(run)
         limit = self._policy.limit_for(message.headers)
         started_s = monotonic_s()
+        if started_s >= self._follow_due_s:
+            self._follow_due_s = started_s + _FOLLOW_S
+            logs.follow()
         # fail-point: worker.unbegun: a message is about to begin, no mark says so
         self._slot.mark_running(run.run, run.id, wall_s(), started_s, started_s + limit.hard_s, limit.source)
         # fail-point: worker.running-marked: the run has begun, its handler was not called
