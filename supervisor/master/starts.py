@@ -7,7 +7,7 @@ consumer is told of each before it can say hello.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from supervisor.clock import monotonic_s
@@ -41,7 +41,8 @@ def start_candidate(pool: Pool, seat: Seat, config: Config, reactor: Reactor) ->
         link_path=str(pool.link_path),
         master_pid=os.getpid(),
     )
-    _start_service(pool, seat, reactor, first, pool.bell_write, frames.ForkReport, FORK_REPORTS)
+    urls = (*pool.whole_config.broker.urls, *config.broker.urls)
+    _start_service(pool, seat, reactor, first, pool.bell_write, frames.ForkReport, FORK_REPORTS, urls)
 
 
 def _start_forkserver(pool: Pool, seat: Seat, reactor: Reactor) -> None:
@@ -64,7 +65,8 @@ def _start_consumer(pool: Pool, seat: Seat, reactor: Reactor) -> None:
     )
     pool.snapshot = pool.drained = pool.handover_due_s = None
     pool.consumes = pool.config.queue
-    _start_service(pool, seat, reactor, first, pool.link.fileno(), frames.ConsumerReport, CONSUMER_REPORTS)
+    descriptor, urls = pool.link.fileno(), pool.whole_config.broker.urls
+    _start_service(pool, seat, reactor, first, descriptor, frames.ConsumerReport, CONSUMER_REPORTS, urls)
     pool.send(Kind.CONSUMER, *pool.verdicts.values())
 
 
@@ -76,9 +78,10 @@ def _start_service(
     descriptor: int,
     receives: Any,
     reports: Reports,
+    urls: Sequence[str],
 ) -> None:
     generation = pool.generations.next()
-    pid, sock = spawn(seat.kind, first, [descriptor], pool.whole_config.broker.urls)
+    pid, sock = spawn(seat.kind, first, [descriptor], urls)
     pool.wires[pid] = Wire(sock, receives, reactor, lambda frame: reports[type(frame)](pool, seat, frame))
     pool.seated(seat, pid, generation, monotonic_s())
 
