@@ -114,14 +114,14 @@ def take_stock(pool: Pool, history: History, until_s: float) -> tuple[list[ExitR
         if slot.owner() is not None:
             living.append(_foreigner(pool, number, identity, until_s))
         elif identity is not None and history.recorded(seat_name(pool.name, Kind.WORKER, number)) < identity.generation:
-            end_recorded_group(slot)
             lost.append(lost_worker(pool, number, identity))
     return lost, living
 
 
 def lost_worker(pool: Pool, number: int, identity: Identity) -> ExitRecord:
-    """The record of a worker that nobody could wait for; its marks say what it was doing."""
+    """End what a worker has left that nobody could wait for; its record, in which its marks say what it was doing."""
     slot = pool.slots[number]
+    end_recorded_group(slot)
     running = slot.running()
     record = _record(pool.name, Kind.WORKER, number, identity.pid, identity.generation)
     return msgspec.structs.replace(
