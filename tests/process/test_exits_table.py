@@ -1,6 +1,6 @@
 """Every row of the exits table, made by a real process under a real daemon: record, log, tally and what follows.
 
-`out_of_memory` is in test_limits.py.
+`out_of_memory` is in test_daemon_limits.py.
 
 Incident 1: an exit with status 0 that nobody asked for is a class of its own, logged like every other.
 Incident 4: every reason for an exit is told apart, and an exit in mid-message names the message.
