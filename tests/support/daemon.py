@@ -123,12 +123,12 @@ class Daemon:
 
     # ---- work -----------------------------------------------------------------------------------------------------
 
-    def send(self, do: str, *arguments: Any, message_id: str = "") -> None:
+    def send(self, do: str, *arguments: Any, message_id: str = "", queue: str = "email") -> None:
         """Send a message to daemon_handlers:run."""
         body = json.dumps({"do": do, "arguments": arguments}).encode()
         properties = Properties(message_id=message_id or do)
         with open_admin(BrokerConfig(), str(self.state_dir)) as admin:
-            report = admin.publish([Publication("", "email", properties, body)], 10, lambda total: None)
+            report = admin.publish([Publication("", queue, properties, body)], 10, lambda total: None)
         assert report.sent == 1, report
 
     def marked(self, name: str) -> list[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from supervisor.brokers import open_admin
+from supervisor.config.schema import BrokerConfig
 from supervisor.control.client import ControlClient
 from tests.support.daemon import ROOT, Daemon, cleaned_up
 
@@ -63,6 +67,16 @@ class Versioned(Daemon):
     def runs(self) -> dict[str, str]:
         """Which version ran each message, last."""
         return dict(line.split()[:2] for line in self.marked("runs"))
+
+    def ready(self, queue: str = "email") -> int:
+        """How many messages are in a queue."""
+        with open_admin(BrokerConfig(), str(self.state_dir)) as admin:
+            depth = admin.depth(queue)
+        return depth.ready if depth else 0
+
+    def kill_forkserver(self) -> None:
+        """kill -9 of the forkserver."""
+        os.kill(self.pool()["forkserver"]["pid"], signal.SIGKILL)
 
     def seats(self) -> list[tuple[str, int]]:
         """Names and pids of the workers that are there."""
