@@ -18,7 +18,7 @@ from supervisor.clock import monotonic_s
 from tests.support.chaos.plan import TRAITS, Fault, Leg, Order, Shape, Strike, cuts
 from tests.support.chaos.rig import Rig
 from tests.support.chaos.strikes import ALONE, STRIKES, Undo
-from tests.support.history import History, Note, Step, audited, extra_runs, faults, overlaps, runs
+from tests.support.history import History, Note, Step, audited, charges, faults, overlaps, runs
 
 STALLED_S = 60.0
 _DULL_S = 3.0
@@ -196,12 +196,12 @@ def _history(evidence: Evidence, bare: bool) -> History:
 
 
 def _unexplained(evidence: Evidence, named: History) -> list[str]:
-    """More runs than the messages order and the kills explain; with connection faults alone there is not one."""
-    extra, explained = extra_runs(named), cuts(evidence.struck, evidence.shape.workers)
+    """More attempts than the messages order and the kills explain; with connection faults alone there is not one."""
+    extra, explained = charges(named), cuts(evidence.struck, evidence.shape.workers)
     if evidence.shape.on_crash == "park":
         explained = 0
     if sum(extra.values()) > explained:
-        return [f"{sum(extra.values())} runs too many ({sorted(extra)[:5]} …), and only {explained} are explained"]
+        return [f"{sum(extra.values())} attempts too many ({sorted(extra)[:5]} …), and only {explained} are explained"]
     return []
 
 

@@ -104,7 +104,7 @@ class Rig:
         """Whether broker and consumer have nothing left to do."""
         with suppress(ControlError, KeyError, pika.exceptions.AMQPError, OSError):
             in_flight = self.daemon.pool()["consumer"]["in_flight"]
-            return not (in_flight or self.waiting() or self._unacked())
+            return not (in_flight or self.waiting() or self.node.unacked())
         return False
 
     def waiting(self) -> int:
@@ -136,10 +136,6 @@ class Rig:
             while (got := channel.basic_get(parked_queue(self.daemon.queue)))[0] is not None:
                 found.append(msgspec.json.decode(got[2], type=Order))
         return found
-
-    def _unacked(self) -> int:
-        listed = "I <- rabbit_channel:info_all([messages_unacknowledged])"
-        return int(self.node.call(f"lists:sum([proplists:get_value(messages_unacknowledged, I, 0) || {listed}])"))
 
     def _depth(self, queue: str) -> int:
         with suppress(pika.exceptions.ChannelClosedByBroker):

@@ -80,13 +80,13 @@ def test_a_declared_run_after_a_kill_is_counted_and_not_wrong() -> None:
 def test_a_run_that_no_kill_explains_is_wrong() -> None:
     outcome = judge(changed(CUT_OFF, struck=[Fault.RESET]))
 
-    assert "1 runs too many" in " ".join(outcome.wrong)
+    assert "1 attempts too many" in " ".join(outcome.wrong)
 
 
 def test_with_park_no_kill_explains_a_second_run() -> None:
     outcome = judge(changed(CUT_OFF, shape=PARK))
 
-    assert "1 runs too many" in " ".join(outcome.wrong)
+    assert "1 attempts too many" in " ".join(outcome.wrong)
 
 
 @pytest.mark.parametrize("order", [NAMED, BARE])
