@@ -133,7 +133,7 @@ def test_every_number_kind_of_rabbitmq_is_read(kind: bytes, payload: bytes, valu
     [
         2**63,
         -(2**64),
-        object(),
+        pytest.param(object(), id="an object"),
         {1, 2},
         Decimal("1e30"),
         Decimal("NaN"),
