@@ -22,7 +22,7 @@ PASSWORD = "geh3im-w0rt"
 UNREACHABLE = f"amqp://mailer:{PASSWORD}@127.0.0.1:1/"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def dropped() -> Iterator[Dropping]:
     with dropping() as under_test:
         under_test.run()
