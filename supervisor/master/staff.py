@@ -28,11 +28,11 @@ def _adjust(pool: Pool, dismissals: Dismissals, now_s: float) -> None:
     for seat in step.leave:
         if seat.child is not None and seat.slot != pool.probe:
             dismissals.ask(pool, seat.child, "reload" if pool.rolling else "preforkd scale", now_s)
-    pool.rolling = not step.over
     try:
         pool.make_room()
     except StateError as error:  # a full disk: the next turn tries again, with what there is
         logging.getLogger(__name__).error("pool %s: %s", pool.name, error)
+    pool.rolling = pool.rolling and not (step.over and len(pool.workers) == pool.config.workers)
 
 
 def _next_step(pool: Pool) -> Step:
