@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check format test demo soak bench clean
+.PHONY: help venv check format test demo soak peers bench clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,16 +25,24 @@ format: venv ## rewrite the sources as ruff formats them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: venv ## every test; installs RabbitMQ and logrotate where they are missing (apt; root or sudo)
+test: venv ## every test; installs RabbitMQ, logrotate and systemd-nspawn where missing (apt; root or sudo)
 	@.ci/need-rabbitmq
 	@.ci/need-logrotate
+	@.ci/need-systemd
 	$(BIN)/python -m pytest $(TESTS)
 
 demo: venv ## a daemon on the embedded queue, and a fault drill on it; ends with the audit
 	@$(BIN)/preforkd drill
 
-soak: venv ## faults at random for as long as SECONDS says, and the audit
-	$(BIN)/python benchmarks/soak.py --seconds $(or $(SECONDS),600)
+soak: venv ## chaos on RabbitMQ 3.10 and 4.0 at length (root, some 20 minutes; SEED, MESSAGES, FAULTS), and the table
+	@.ci/need-rabbitmq
+	@command -v debootstrap >/dev/null || .ci/apt-install debootstrap
+	$(BIN)/python -m benchmarks.soak --seed $(or $(SEED),1) \
+	    --messages $(or $(MESSAGES),100000) --faults $(or $(FAULTS),500)
+
+peers: venv ## preforkd, Celery and dramatiq under the same faults, and the table
+	@.ci/need-rabbitmq
+	$(BIN)/python -m benchmarks.chaos
 
 bench: venv ## throughput, restart latency and footprint, beside peers in the same run
 	@.ci/need-rabbitmq

@@ -1,0 +1,144 @@
+"""`python -m benchmarks.chaos`: the same faults for preforkd and its peers, and the table.
+
+Faults: kill -9 of a random child every half second, all connections closed by the broker every four seconds; both end
+when all is worked off, or when nothing has moved for a while.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.chaos.contestants import Contestant, field, make_environment
+from supervisor.clock import monotonic_s
+from tests.support.rabbitmq import RabbitNode, running_node
+
+KILL_EVERY_S, CLOSE_EVERY_S = 0.5, 4.0
+QUIET_S, STALLED_S, LIMIT_S = 3.0, 60.0, 300.0
+_POLL_S = 0.05
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What one contestant did. `again`: second effects; `told`: those whose handler could see it."""
+
+    name: str
+    kills: int
+    closings: int
+    restarts: int
+    effects: int
+    lost: int
+    again: int
+    told: int
+    parked: int
+    took_s: float
+
+    @property
+    def row(self) -> str:
+        """A line of the table."""
+        faults = f"{self.kills} + {self.closings}"
+        counts = (self.lost, self.again, self.again - self.told, self.parked, self.restarts)
+        return f"| {self.name} | {faults} | " + " | ".join(map(str, counts)) + f" | {self.took_s:.0f} |"
+
+
+class Trial:
+    """One contestant under fire."""
+
+    def __init__(self, contestant: Contestant, node: RabbitNode, effects: Path, seed: int) -> None:
+        self._contestant, self._node, self._path = contestant, node, effects
+        self._dice = random.Random(seed)
+        self._kills = self._closings = 0
+
+    def run(self, name: str, messages: int) -> Result:
+        """Publish, strike until nothing is left to do, count."""
+        self._contestant.publish(messages)
+        begun_s = now_s = moved_s = monotonic_s()
+        kill_s, close_s, size, restarts = now_s + KILL_EVERY_S, now_s + CLOSE_EVERY_S, 0, 0
+        while now_s < begun_s + LIMIT_S and not self._over(now_s - moved_s):
+            restarts = self._contestant.look_after()
+            if now_s >= kill_s:
+                kill_s = now_s + KILL_EVERY_S
+                self._kill_one()
+            if now_s >= close_s:
+                close_s = now_s + CLOSE_EVERY_S
+                self._node.close_all_connections()
+                self._closings += 1
+            threading.Event().wait(_POLL_S)
+            now_s = monotonic_s()
+            if (grown := self._size()) != size:
+                size, moved_s = grown, now_s
+        return self._result(name, messages, restarts, moved_s - begun_s)
+
+    def _over(self, quiet_s: float) -> bool:
+        """Nothing left to do, or no hope that it will be done."""
+        if quiet_s < QUIET_S:
+            return False
+        return quiet_s > STALLED_S or not (self._node.depth(self._contestant.queue) or self._node.unacked())
+
+    def _kill_one(self) -> None:
+        children = self._contestant.children()
+        if children:
+            with suppress(ProcessLookupError):
+                os.kill(self._dice.choice(children), signal.SIGKILL)
+                self._kills += 1
+
+    def _size(self) -> int:
+        return self._path.stat().st_size if self._path.exists() else 0
+
+    def _result(self, name: str, messages: int, restarts: int, took_s: float) -> Result:
+        effects = [json.loads(line) for line in self._path.read_bytes().splitlines()]
+        seen = Counter(name for name, _told in effects)
+        told = Counter(name for name, was_told in effects if was_told)
+        again = {name: count - 1 for name, count in seen.items() if count > 1}
+        parked = self._contestant.parked()
+        return Result(
+            name,
+            self._kills,
+            self._closings,
+            restarts,
+            len(effects),
+            max(0, messages - len(seen) - parked),
+            sum(again.values()),
+            sum(min(count, told[name]) for name, count in again.items()),
+            parked,
+            took_s,
+        )
+
+
+def main() -> None:
+    """Everybody in turn."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
+    parser.add_argument("--messages", type=int, default=6000)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    make_environment()
+    with tempfile.TemporaryDirectory(prefix="preforkd-chaos-") as name:
+        folder = Path(name)
+        (folder / "rabbitmq").mkdir()
+        with running_node(folder / "rabbitmq") as node:
+            print(
+                f"{arguments.messages} messages, seed {arguments.seed}, RabbitMQ {node.call('rabbit_misc:version()')}, "
+            )
+            print(f"{os.cpu_count()} processors, {datetime.now(UTC):%Y-%m-%d}\n")
+            print("| program | kills + closings | lost | second effects | … unannounced | parked | ended | seconds |")
+            print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+            for name, place, start in field(node, folder):
+                with start as contestant:
+                    trial = Trial(contestant, node, place / "effects", arguments.seed)
+                    print(trial.run(name, arguments.messages).row)
+                    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
