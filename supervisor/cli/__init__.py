@@ -30,9 +30,11 @@ from supervisor.cli.status import status_command
 from supervisor.cli.stop import restart_command, stop_command
 from supervisor.cli.why import why_command
 from supervisor.errors import PreforkdError
+from supervisor.journal import is_journal
 
 DEBUG_VARIABLE = "PREFORKD_DEBUG"
 
+_JOURNAL_ERROR = "<3>"  # the priority, sd-daemon(3)
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -104,7 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _failed(error: PreforkdError, status: int) -> int:
     if os.environ.get(DEBUG_VARIABLE):
         raise error
-    click.echo(f"error: {error}", err=True)
+    in_journal = is_journal(os.environ.get("JOURNAL_STREAM", ""))
+    prefix = _JOURNAL_ERROR if in_journal else ""  # each line is an entry
+    click.echo("\n".join(prefix + line for line in f"error: {error}".splitlines()), err=True)
     return status
 
 
