@@ -85,10 +85,18 @@ def all_points() -> list[Point]:
 class CrashSite(Daemon):
     """One state directory, and the daemons on it. `broker_url`: None for the embedded queue.
 
-    `impatient`: with a time limit that stuck handlers soon reach.
+    `impatient`: with a time limit that stuck handlers soon reach. `on_crash`: as in the configuration.
     """
 
-    def __init__(self, directory: Path, queue: str, broker_url: str | None = None, impatient: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        queue: str,
+        broker_url: str | None = None,
+        *,
+        impatient: bool = False,
+        on_crash: str = "retry",
+    ) -> None:
         self.queue = queue
         self.audit_queue = f"{queue}.audit"
         self.sent: dict[str, str] = {}
@@ -99,13 +107,15 @@ class CrashSite(Daemon):
         self._notes = directory / "notes"
         self._failpoints.mkdir()
         self.failed = False
-        super().__init__(directory, _POOL + (_IMPATIENT if impatient else _PATIENT))
+        stop_timeout = f'stop_timeout = "{0.5 if impatient else 3}s"'  # after this long a stuck former worker is ended
+        limits = _IMPATIENT if impatient else _PATIENT
+        super().__init__(directory, f'{_POOL}{limits}on_crash = "{on_crash}"', stop_timeout)
 
     def configure(self, settings: str, daemon: str = "") -> None:
         """Write the configuration."""
         url = self._broker.urls[0] if self._broker.urls else "embedded:"
         self.config_path.write_text(
-            f'[daemon]\nstate_dir = "{self.state_dir}"\nruntime_dir = "{self.runtime_dir}"\nstop_timeout = "3s"\n'
+            f'[daemon]\nstate_dir = "{self.state_dir}"\nruntime_dir = "{self.runtime_dir}"\n{daemon}\n'
             f'[broker]\nurl = "{url}"\n'
             f'[pools.email]\nqueue = "{self.queue}"\nhandler = "tests.support.history_handlers:run"\n'
             f'path = ["{ROOT}"]\n{settings}\n'
@@ -161,6 +171,12 @@ class CrashSite(Daemon):
         tokens.parent.mkdir(exist_ok=True)
         fresh.rename(tokens)
 
+    def _arm_once(self, point: Point) -> None:
+        """The point is a rare one: the next hit counts."""
+        for token in (self._failpoints / ARMED / point.name).iterdir():
+            if token.name != "0":
+                token.unlink()
+
     def _by_work(self, point: Point, skip: int) -> None:
         self._arm(point, skip)
         for _ in range(_BATCHES):
@@ -168,6 +184,7 @@ class CrashSite(Daemon):
             eventually(lambda: self.fired() or self.settled, f"{point.name} has fired, or all is settled")
             if self.fired():
                 return
+            self._arm_once(point)
 
     def _by_start(self, point: Point, skip: int) -> None:
         """After a crash in the midst of work, so that there is something to recover."""
@@ -268,6 +285,7 @@ class CrashSite(Daemon):
             exits=self.exits(),
             log=_json_lines(self.log_path),
             dead=self._ids_in(dead_queue(self.queue)),
+            parked=self._ids_in(parked_queue(self.queue)),
             published=self._ids_in(self.audit_queue),
             rows=None if self.running else self._rows(),
             living=self.processes(),
@@ -316,11 +334,9 @@ class CrashSite(Daemon):
 
 
 @contextmanager
-def crash_site(
-    directory: Path, queue: str, broker_url: str | None = None, impatient: bool = False
-) -> Iterator[CrashSite]:
-    """A site with a running daemon; nothing of it runs afterwards."""
-    site = CrashSite(directory, queue, broker_url, impatient)
+def crash_site(directory: Path, queue: str, broker_url: str | None = None, **settings: Any) -> Iterator[CrashSite]:
+    """A site with a running daemon; nothing of it runs afterwards. `settings`: as for CrashSite."""
+    site = CrashSite(directory, queue, broker_url, **settings)
     try:
         with cleaned_up(site, start=True):
             yield site

@@ -70,8 +70,8 @@ class Run(msgspec.Struct, frozen=True):
     ended: Note | None
 
 
-RUNS_ORDERED = {"fail": 2, "crash": 2, "hang": 2, "stick": 2}
-"""How often a message runs where nobody interferes; once, if it is not named here."""
+ATTEMPTS_ORDERED = {"fail": 2, "crash": 2, "hang": 2, "stick": 2}
+"""How many attempts a message needs where nobody interferes; one, if it is not named here."""
 
 _ROWS = {"reject": "dead"}
 _READY = ("worker.ready", "forkserver.ready", "consumer.ready")
@@ -123,10 +123,13 @@ def audited(history: History, step: Step) -> Verdict:
     )
 
 
-def extra_runs(history: History) -> dict[str, int]:
-    """For each message how often it ran beyond what it orders."""
-    counted = {id: len(of_one) - RUNS_ORDERED.get(history.sent[id], 1) for id, of_one in runs(history).items()}
-    return {id: extra for id, extra in counted.items() if extra > 0}
+def charges(history: History, ordered: Mapping[str, int] = ATTEMPTS_ORDERED) -> dict[str, int]:
+    """For each message the attempts that it was charged with beyond those its deed orders, begun or not (I4)."""
+    last: Counter[str] = Counter()
+    for note in history.notes:
+        last[note.id] = max(last[note.id], note.attempt)
+    extra = {id: attempt - ordered.get(history.sent[id], 1) for id, attempt in last.items()}
+    return {id: count for id, count in extra.items() if count > 0}
 
 
 def _audited(history: History) -> Iterator[str]:
@@ -156,7 +159,7 @@ def overlaps(history: History) -> Iterator[str]:
 
 def _unpublished(history: History) -> Iterator[str]:
     for id, deed in history.sent.items():
-        if deed == "publish" and id not in history.published:
+        if deed == "publish" and id not in history.published and id not in history.parked:
             yield f"{id} is done, and what it published is nowhere"
 
 
@@ -164,7 +167,8 @@ def _unsettled(history: History) -> Iterator[str]:
     if history.rows is None:
         return
     for id, deed in history.sent.items():
-        expected, states = _ROWS.get(deed, "done"), list(history.rows.get(id, ()))
+        expected = "parked" if id in history.parked else _ROWS.get(deed, "done")
+        states = list(history.rows.get(id, ()))
         if states != [expected]:
             yield f"{id}: the ledger says {states or 'nothing'} where {expected} is due"
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.support.history import History, Note, Step, extra_runs, faults
+from tests.support.history import History, Note, Step, charges, faults
 from tests.support.history import runs as runs_of
 
 T0_S = 1_000_000.0
@@ -211,8 +211,12 @@ def test_runs_are_told_apart_and_ordered_by_their_start() -> None:
     assert second.ended.monotonic_s == 3.0
 
 
-@pytest.mark.parametrize(("deed", "extra"), [("done", {"a": 1}), ("fail", {}), ("crash", {}), ("reject", {"a": 1})])
-def test_a_run_is_extra_when_the_message_does_not_order_it(deed: str, extra: dict[str, int]) -> None:
+@pytest.mark.parametrize(("deed", "charged"), [("done", {"a": 1}), ("fail", {}), ("crash", {}), ("reject", {"a": 1})])
+def test_an_attempt_is_charged_when_the_message_does_not_order_it(deed: str, charged: dict[str, int]) -> None:
     notes = [*run("a", 0.0, effect=False), *run("a", 2.0, attempt=2)]
 
-    assert extra_runs(history(sent={"a": deed}, notes=notes)) == extra
+    assert charges(history(sent={"a": deed}, notes=notes)) == charged
+
+
+def test_an_attempt_that_was_never_begun_is_charged_as_well() -> None:
+    assert charges(history(notes=run("a", 0.0, attempt=3))) == {"a": 2}
