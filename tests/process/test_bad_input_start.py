@@ -186,7 +186,11 @@ def test_the_log_tells_why_a_start_failed(site: Site) -> None:
 # ---- what heals by itself -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("left", [b"", b"\xff\x00 no pid", b"1 1\n", b"%d 1\n" % os.getpid()])
+@pytest.mark.parametrize(
+    "left",
+    [b"", b"\xff\x00 no pid", b"1 1\n", b"%d 1\n" % os.getpid()],
+    ids=["empty", "garbage", "a pid that lives", "our own pid, an earlier start"],
+)
 def test_a_stale_pid_file_or_a_reused_pid_blocks_no_start(site: Site, left: bytes) -> None:
     file("run/preforkd.pid", left)(site)
 
