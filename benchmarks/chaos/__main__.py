@@ -24,21 +24,27 @@ import msgspec
 from benchmarks.chaos.contestants import Contestant, field, make_environment
 from supervisor.clock import monotonic_s
 from tests.support.rabbitmq import RabbitNode, running_node
+from tests.support.waiting import eventually
 
+TITLES = (
+    *("program", "kills + closings", "lost", "left", "second effects", "… unannounced"),
+    *("parked", "ended", "seconds"),
+)
 KILL_EVERY_S, CLOSE_EVERY_S = 0.5, 4.0
 QUIET_S, STALLED_S, LIMIT_S = 3.0, 60.0, 300.0
 _POLL_S = 0.05
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What one contestant did. `again`: second effects; `told`: those whose handler could see it."""
+    """What one contestant did. `left`: messages still in the queue when nothing moved any more; `again`: second
+    effects; `told`: those whose handler could see it; `ended`: how often the program ended and was started again."""
 
     name: str
     kills: int
     closings: int
-    restarts: int
-    effects: int
+    ended: int
     lost: int
+    left: int
     again: int
     told: int
     parked: int
@@ -48,7 +54,7 @@ class Result(msgspec.Struct, frozen=True):
     def row(self) -> str:
         """A line of the table."""
         faults = f"{self.kills} + {self.closings}"
-        counts = (self.lost, self.again, self.again - self.told, self.parked, self.restarts)
+        counts = (self.lost, self.left, self.again, self.again - self.told, self.parked, self.ended)
         return f"| {self.name} | {faults} | " + " | ".join(map(str, counts)) + f" | {self.took_s:.0f} |"
 
 
@@ -61,12 +67,13 @@ class Trial:
         self._kills = self._closings = 0
 
     def run(self, name: str, messages: int) -> Result:
-        """Publish, strike until nothing is left to do, count."""
+        """Publish, wait for the first effect, strike until nothing is left to do, count."""
         self._contestant.publish(messages)
+        self._contestant.look_after()
+        eventually(self._size, f"{name} works")
         begun_s = now_s = moved_s = monotonic_s()
-        kill_s, close_s, size, restarts = now_s + KILL_EVERY_S, now_s + CLOSE_EVERY_S, 0, 0
+        kill_s, close_s, size, ended = now_s + KILL_EVERY_S, now_s + CLOSE_EVERY_S, 0, 0
         while now_s < begun_s + LIMIT_S and not self._over(now_s - moved_s):
-            restarts = self._contestant.look_after()
             if now_s >= kill_s:
                 kill_s = now_s + KILL_EVERY_S
                 self._kill_one()
@@ -75,16 +82,19 @@ class Trial:
                 self._node.close_all_connections()
                 self._closings += 1
             threading.Event().wait(_POLL_S)
-            now_s = monotonic_s()
+            ended, now_s = self._contestant.look_after(), monotonic_s()
             if (grown := self._size()) != size:
                 size, moved_s = grown, now_s
-        return self._result(name, messages, restarts, moved_s - begun_s)
+        return self._result(name, messages, ended, moved_s - begun_s)
 
     def _over(self, quiet_s: float) -> bool:
         """Nothing left to do, or no hope that it will be done."""
         if quiet_s < QUIET_S:
             return False
-        return quiet_s > STALLED_S or not (self._node.depth(self._contestant.queue) or self._node.unacked())
+        return quiet_s > STALLED_S or not self._left()
+
+    def _left(self) -> int:
+        return self._node.depth(self._contestant.queue) + self._node.unacked()
 
     def _kill_one(self) -> None:
         children = self._contestant.children()
@@ -96,19 +106,19 @@ class Trial:
     def _size(self) -> int:
         return self._path.stat().st_size if self._path.exists() else 0
 
-    def _result(self, name: str, messages: int, restarts: int, took_s: float) -> Result:
+    def _result(self, name: str, messages: int, ended: int, took_s: float) -> Result:
         effects = [json.loads(line) for line in self._path.read_bytes().splitlines()]
         seen = Counter(name for name, _told in effects)
         told = Counter(name for name, was_told in effects if was_told)
         again = {name: count - 1 for name, count in seen.items() if count > 1}
-        parked = self._contestant.parked()
+        parked, left = self._contestant.parked(), self._left()
         return Result(
             name,
             self._kills,
             self._closings,
-            restarts,
-            len(effects),
-            max(0, messages - len(seen) - parked),
+            ended,
+            max(0, messages - len(seen) - parked - left),
+            left,
             sum(again.values()),
             sum(min(count, told[name]) for name, count in again.items()),
             parked,
@@ -131,8 +141,7 @@ def main() -> None:
                 f"{arguments.messages} messages, seed {arguments.seed}, RabbitMQ {node.call('rabbit_misc:version()')}, "
             )
             print(f"{os.cpu_count()} processors, {datetime.now(UTC):%Y-%m-%d}\n")
-            print("| program | kills + closings | lost | second effects | … unannounced | parked | ended | seconds |")
-            print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+            print(f"| {' | '.join(TITLES)} |\n| --- {'| ---: ' * (len(TITLES) - 1)}|")
             for name, place, start in field(node, folder):
                 with start as contestant:
                     trial = Trial(contestant, node, place / "effects", arguments.seed)

@@ -48,7 +48,7 @@ class Contestant(Protocol):
         """The processes that may be killed."""
 
     def look_after(self) -> int:
-        """Start it again where it has ended; how often that was needed until now."""
+        """Start it where it does not run; how often it has ended until now."""
 
     def parked(self) -> int:
         """How many messages it has set aside for people."""
@@ -166,7 +166,6 @@ def _preforkd(folder: Path, node: RabbitNode, on_crash: str) -> Iterator[Contest
 def _peer(folder: Path, node: RabbitNode, app: str, *command: str) -> Iterator[Contestant]:
     peer = Peer(folder, node, app, list(command))
     try:
-        peer.look_after()
         yield peer
     finally:
         peer.close()
