@@ -21,7 +21,7 @@ _HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user")))
 def service_command(invocation: Invocation) -> int:
     """Print a hardened systemd unit: preforkd service > /etc/systemd/system/preforkd.service."""
     config = Path(invocation.config_path).resolve() if invocation.config_path else Path(_CONFIG)
-    click.echo(unit(program(Path(sys.prefix), Path(sys.executable)), config), nl=False)
+    click.echo(unit(program(Path(sys.argv[0]), Path(sys.executable)), config), nl=False)
     for path in hidden([Path(sys.prefix), Path(sys.executable).resolve(), config]):
         click.echo(
             f"warning: the unit hides home directories (ProtectHome=yes), and {path} is in one: "
@@ -37,10 +37,9 @@ def unit(command: str, config: Path) -> str:
     return text.replace(_PROGRAM, command).replace(_CONFIG, str(config))
 
 
-def program(prefix: Path, interpreter: Path) -> str:
-    """How systemd is to call us: the command of the environment at `prefix`, or its interpreter where there is none."""
-    installed = prefix / "bin" / "preforkd"
-    return str(installed) if installed.exists() else f"{interpreter} -P -m supervisor"
+def program(called: Path, interpreter: Path) -> str:
+    """How systemd is to call us: as we were called, links and all, so that a link may be set to another version."""
+    return str(called.absolute()) if called.name == "preforkd" else f"{interpreter} -P -m supervisor"
 
 
 def hidden(paths: list[Path]) -> list[Path]:

@@ -39,11 +39,13 @@ def test_program_and_configuration_are_those_of_the_installation() -> None:
     assert "/etc/preforkd/preforkd.toml" not in text
 
 
-def test_the_installed_command_is_called_and_else_the_interpreter(tmp_path: Path) -> None:
-    assert program(tmp_path, Path("/usr/bin/python3")) == "/usr/bin/python3 -P -m supervisor"
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "preforkd").touch()
-    assert program(tmp_path, Path("/usr/bin/python3")) == f"{tmp_path}/bin/preforkd"
+def test_the_unit_calls_us_as_we_were_called_and_keeps_links(tmp_path: Path) -> None:
+    (tmp_path / "preforkd-1.0" / "bin").mkdir(parents=True)
+    (tmp_path / "current").symlink_to("preforkd-1.0")
+    called = tmp_path / "current" / "bin" / "preforkd"
+
+    assert program(called, Path("/usr/bin/python3")) == str(called)
+    assert program(Path("/x/supervisor/__main__.py"), Path("/usr/bin/python3")) == "/usr/bin/python3 -P -m supervisor"
 
 
 def test_what_lies_in_a_home_directory_is_named() -> None:
