@@ -84,7 +84,7 @@ TRAITS: dict[Fault, Trait] = {
     Fault.DISK_ALARM: Trait(Kind.RESOURCE, 2, patience_s=1.0),
     Fault.ACK_TIMEOUT: Trait(Kind.RESOURCE, 1),
     Fault.DELETE_QUEUE: Trait(Kind.RESOURCE, 1),
-    Fault.FULL_DISK: Trait(Kind.RESOURCE, 2, patience_s=1.0),
+    Fault.FULL_DISK: Trait(Kind.RESOURCE, 2),
 }
 
 OUTSIDE = tuple(fault for fault, trait in TRAITS.items() if trait.kind is not Kind.PROCESS)

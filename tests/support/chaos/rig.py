@@ -72,6 +72,7 @@ class Rig:
         self.node, self.proxy, self.daemon, self.disk = node, proxy, daemon, disk
         self._effects = Tail(daemon.notes_path, b'["effect"')
         self._losses = Tail(daemon.log_path, b'"consumer.disconnected"')
+        self._ledger_failures = Tail(daemon.log_path, b'"ledger.failed"')
 
     # ---- work -------------------------------------------------------------------------------------------------------
 
@@ -94,6 +95,10 @@ class Rig:
     def losses(self) -> int:
         """How often the daemon has said that it lost its connection."""
         return self._losses.count()
+
+    def ledger_failures(self) -> int:
+        """How often the daemon has said that its ledger cannot be written."""
+        return self._ledger_failures.count()
 
     def restart_daemon(self) -> None:
         """A new master, up to its being ready."""

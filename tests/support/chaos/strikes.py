@@ -160,9 +160,14 @@ def _delete_queue(rig: Rig, strike: Strike) -> None:
     eventually(rig.consumers, "the queue is there again, and consumed")
 
 
-def _full_disk(rig: Rig, strike: Strike) -> Undo:
+def _full_disk(rig: Rig, strike: Strike) -> None:
+    """Until the ledger needs more room than it has: what was allocated before is used up first."""
+    before = rig.ledger_failures()
     rig.disk.fill()
-    return rig.disk.free
+    try:
+        _patiently(lambda: rig.ledger_failures() > before)
+    finally:
+        rig.disk.free()
 
 
 def _patiently(condition: Callable[[], object]) -> None:
@@ -197,5 +202,8 @@ STRIKES: dict[Fault, Act] = {
     Fault.FULL_DISK: _full_disk,
 }
 
-ALONE = {Fault.KILL_MASTER, Fault.KILL_GROUP, Fault.DELETE_QUEUE, Fault.KILL_BROKER, Fault.STOP_BROKER}
-"""Before these, everything that lasts is ended: they wait for a daemon that is up."""
+ALONE = {
+    *(Fault.KILL_MASTER, Fault.KILL_GROUP, Fault.HANG_CONSUMER, Fault.SILENCE, Fault.KILL_BROKER, Fault.STOP_BROKER),
+    *(Fault.ACK_TIMEOUT, Fault.DELETE_QUEUE, Fault.FULL_DISK),
+}
+"""These wait for what they lead to; before them everything that lasts is ended, so that nothing keeps it from coming."""
