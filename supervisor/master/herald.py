@@ -1,8 +1,8 @@
 """What systemd is told of the daemon (sd_notify(3)): that it is ready, how it is, that it lives, that a stop goes on.
 
 Master only; decides from facts that others gather. Pings stand for consumption, not only for a turning loop: they end
-when the consumers of a pool make no progress although the dead-man replaces them. More time for a stop is asked for
-in small pieces, only while it goes on, and never beyond the stop's own limit.
+when the consumers of a pool make no progress although the dead-man replaces them. More time for a stop or a reload is
+asked for in small pieces, only while it goes on, and never beyond the stop's own limit.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Herald:
         self._speaker = speaker
         self._started_s = started_s
         self._patience_s = _PATIENCE * stale_s
-        self._tick_s = min(TICK_S, (speaker.watchdog_s or TICK_S) / 3)
+        self._tick_s = TICK_S if speaker.watchdog_s is None else min(TICK_S, speaker.watchdog_s / 3)
         self._announced = "starting"
         self._heard = "starting"
         self._idle: dict[str, _Idle] = {}
@@ -81,7 +81,7 @@ class Herald:
             lines += _announcement(said, now_s)
         if self._goes_on(pools, now_s):
             lines += ["WATCHDOG=1"] if self._speaker.watchdog_s is not None else []
-            lines += self._more_time(stop, now_s)
+            lines += self._more_time(said, stop, now_s)
         taken = self._speaker.send(lines)
         self._announced = said if taken else self._announced
         self._heard, self.due_s = state, now_s + (self._tick_s if taken else min(self._tick_s, _AGAIN_S))
@@ -98,11 +98,11 @@ class Herald:
         self._idle = {pool.name: self._idle.get(pool.name, _Idle(now_s)).after(pool, now_s) for pool in pools}
         return all(idle.idle_s < self._patience_s for idle in self._idle.values())
 
-    def _more_time(self, stop: Stop | None, now_s: float) -> list[str]:
-        if stop is None or now_s >= stop.deadline_s:
-            return []
-        more_s = min(self._tick_s * _EXTENSION_TICKS, stop.deadline_s - now_s)
-        return [f"EXTEND_TIMEOUT_USEC={round(more_s * 1e6)}"]
+    def _more_time(self, said: str, stop: Stop | None, now_s: float) -> list[str]:
+        """A stop and a reload are waited for; each has an end of its own, the stop's is known."""
+        piece_s = self._tick_s * _EXTENSION_TICKS
+        more_s = min(piece_s, stop.deadline_s - now_s) if stop else piece_s if said == "reloading" else 0.0
+        return [f"EXTEND_TIMEOUT_USEC={round(more_s * 1e6)}"] if more_s > 0 else []
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,21 @@ def test_a_reload_under_load_keeps_the_service_and_loses_nothing(machine: Machin
         assert len(under_test.journal("PREFORKD_EVENT=reload.done")) == 1
 
 
+def test_a_reload_waits_for_a_long_handler_by_asking_for_more_time(machine: Machine, rabbitmq: RabbitNode) -> None:
+    with service(machine, rabbitmq, ONE, "TimeoutStartSec=5s\nWatchdogSec=3s") as under_test:
+        start(under_test)
+        under_test.send("until", "go", message_id="long")
+        eventually(lambda: under_test.runs("long") == [1], "the message runs")
+        begun_s = monotonic_s()
+        under_test.begin("reload")
+        eventually(lambda: monotonic_s() - begun_s > 7.0, "more than TimeoutStartSec has passed")
+        assert under_test.is_now("reloading")
+        under_test.release("go")
+        eventually(lambda: under_test.is_now("active"), "the service is active again")
+        assert under_test.show("ReloadResult") == "success"
+        assert under_test.marked("done") == ["long"]
+
+
 def test_a_bad_reload_is_reported_and_changes_nothing(machine: Machine, rabbitmq: RabbitNode) -> None:
     with service(machine, rabbitmq, ONE) as under_test:
         start(under_test)

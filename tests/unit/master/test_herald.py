@@ -93,7 +93,9 @@ def test_a_reload_is_framed_by_reloading_and_ready() -> None:
     story = Story(watchdog_s=None)
     story.tell("running", READY)
 
-    assert story.tell("reloading", READY, after_s=1.5) == ["RELOADING=1", "MONOTONIC_USEC=1001500000"]
+    said = story.tell("reloading", READY, after_s=1.5)
+    assert said[:2] == ["RELOADING=1", "MONOTONIC_USEC=1001500000"]
+    assert extensions(said) == extensions(story.tell("reloading", READY, after_s=TICK_S)) == [3 * TICK_S]
     assert story.tell("running", READY, after_s=1.0) == ["READY=1"]
 
 
