@@ -206,4 +206,4 @@ ALONE = {
     *(Fault.KILL_MASTER, Fault.KILL_GROUP, Fault.HANG_CONSUMER, Fault.SILENCE, Fault.KILL_BROKER, Fault.STOP_BROKER),
     *(Fault.ACK_TIMEOUT, Fault.DELETE_QUEUE, Fault.FULL_DISK),
 }
-"""These wait for what they lead to; before them everything that lasts is ended, so that nothing keeps it from coming."""
+"""These wait for what they lead to: before them all that lasts is ended, so that nothing keeps it from coming."""
