@@ -130,7 +130,7 @@ class AmqpBroker(Broker):
             self._consuming.cut("cut on purpose")
 
     def close(self, timeout_s: float) -> None:
-        self._reactor.call_later(timeout_s, self.cut)
+        self._reactor.call_later(timeout_s, self._hang_up)
         if self._over:
             return
         self._over = True
@@ -319,6 +319,11 @@ class AmqpBroker(Broker):
         if self._consuming is not None and self._publisher is not None:
             self._publisher.close()
             self._consuming.close()
+
+    def _hang_up(self) -> None:
+        """The time for goodbyes is over; also for a subscription whose end a silent broker does not confirm."""
+        self._say_goodbye()
+        self.cut()
 
     def _forget_retry(self) -> None:
         if self._retry is not None:

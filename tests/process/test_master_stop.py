@@ -126,3 +126,40 @@ def test_a_stopped_worker_process_does_not_stop_the_stop(tmp_path: Path) -> None
         os.kill(under_test.worker()["pid"], signal.SIGSTOP)
         assert under_test.stop() == 0
         assert under_test.exit(kind="worker")["cause"] == "stop_killed"
+
+
+@pytest.mark.parametrize("do", ["hang_in_c", "ignore_everything"])
+def test_a_handler_that_ignores_everything_ends_with_the_stop_timeout(tmp_path: Path, do: str) -> None:
+    with daemon(tmp_path, ONE, 'stop_timeout = "1s"') as under_test:
+        under_test.send(do)
+        eventually(lambda: under_test.marked("begun"), "the message runs")
+        assert under_test.stop() == 0
+        record = under_test.exit(kind="worker")
+        assert (record["cause"], record["run"], record["message_id"]) == ("stop_killed", "in_doubt", do)
+        assert under_test.processes() == []
+
+
+def test_stop_now_waits_for_no_handler(tmp_path: Path) -> None:
+    with daemon(tmp_path, ONE) as under_test:
+        under_test.send("until", "never", message_id="stuck")
+        eventually(lambda: under_test.marked("begun"), "the message runs")
+        with ControlClient(under_test.runtime_dir, timeout_s=30.0) as client:
+            client.ask("stop", now=True, wait=True)
+            report = client.next_answer()
+        assert (report["forced"], report["pools"]["email"]["cut_off"]) == (True, ["stuck"])
+        assert under_test.wait() == 0
+        assert under_test.exit(kind="worker")["cause"] == "stop_killed"
+        assert under_test.processes() == []
+
+
+def test_a_stop_of_a_paused_pool_lets_its_handlers_finish(tmp_path: Path) -> None:
+    with daemon(tmp_path, ONE) as under_test:
+        under_test.send("until", "go", message_id="first")
+        eventually(lambda: under_test.marked("begun"), "the message runs")
+        under_test.ask("pause", pool="email")
+        assert under_test.process is not None
+        under_test.process.terminate()
+        eventually(under_test.has("daemon.stopping"), "the stop has begun")
+        (under_test.marks / "go").touch()
+        assert under_test.wait() == 0
+        assert under_test.marked("done") == ["first"]

@@ -69,6 +69,12 @@ def _ignore_the_timer() -> None:
     time.sleep(1000)
 
 
+def _ignore_everything() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    while True:
+        time.sleep(1000)
+
+
 def _until_untimed(name: str) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
     _until(name)
@@ -126,6 +132,7 @@ _DEEDS: dict[str, Any] = {
     "sleep": time.sleep,
     "hang_in_c": _hang_in_c,
     "ignore_the_timer": _ignore_the_timer,
+    "ignore_everything": _ignore_everything,
     "eat": _eat,
     "daemonize": _daemonize,
     "daemonize_and_die": _daemonize_and_die,
