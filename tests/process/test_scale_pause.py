@@ -128,13 +128,7 @@ def test_a_pool_stays_paused_whatever_happens(tmp_path: Path, what: str) -> None
     with versioned(tmp_path, TWO) as under_test:
         under_test.ask("pause", pool="email")
         before = under_test.connection()
-        happen = {
-            "consumer": lambda: os.kill(before[0], signal.SIGKILL),
-            "workers": lambda: [os.kill(pid, signal.SIGKILL) for _name, pid in under_test.seats()],
-            "reload": under_test.reload,
-            "reconnect": lambda: [under_test.configure(TWO + "prefetch = 9"), under_test.reload()],
-        }
-        happen[what]()
+        _happen(under_test, what)
         if what in ("consumer", "reconnect"):
             eventually(lambda: under_test.connection()[0] not in (None, before[0]), "there is another consumer")
         eventually(lambda: under_test.pool()["consumer"]["state"] == "paused", "the consumer is there")
@@ -146,6 +140,17 @@ def test_a_pool_stays_paused_whatever_happens(tmp_path: Path, what: str) -> None
         under_test.ask("resume", pool="email")
         eventually(under_test.runs, "it runs")
         eventually(lambda: under_test.pool()["counters"]["done"] == 1, "once")
+
+
+def _happen(under_test: Versioned, what: str) -> None:
+    if what == "consumer":
+        os.kill(under_test.connection()[0], signal.SIGKILL)
+    elif what == "workers":
+        for _name, pid in under_test.seats():
+            os.kill(pid, signal.SIGKILL)
+    else:
+        under_test.configure(TWO + ("prefetch = 9" if what == "reconnect" else "max_attempts = 9"))
+        under_test.reload()
 
 
 def test_a_paused_pool_stops_and_starts_unpaused(tmp_path: Path) -> None:
