@@ -103,6 +103,7 @@ def test_settings_take_effect_without_a_new_connection(tmp_path: Path) -> None:
         under_test.send("x", "never", message_id="stuck")
         under_test.exit(cause="timeout")
         eventually(lambda: under_test.pool()["counters"]["dead"] == 1, "one attempt is all it has now")
+        assert len(under_test.exits(cause="timeout")) == 1
         assert under_test.connection() == connection
 
 
@@ -132,6 +133,8 @@ def test_a_setting_of_the_connection_replaces_the_consumer_after_it_has_finished
         eventually(lambda: under_test.runs().get("m"), "the new consumer consumes")
         assert [line.split()[0] for line in under_test.marked("runs")] == ["slow", "m"]
         assert under_test.connection()[0] != consumer
+        eventually(lambda: under_test.pool()["counters"]["done"] == 2, "both are done")
+        assert under_test.pool()["counters"]["delivered"] == 2, "what ran was settled before the consumer left"
 
 
 # ---- what it does not do ------------------------------------------------------------------------------------------
