@@ -49,7 +49,7 @@ def test_a_start_is_over_when_the_pool_consumes_and_not_before(machine: Machine,
 
 
 def test_the_status_line_tells_how_it_is(machine: Machine, rabbitmq: RabbitNode) -> None:
-    with service(machine, rabbitmq, ONE + "max_attempts = 1\n") as under_test:
+    with service(machine, rabbitmq, ONE + "max_attempts = 1\n", "WatchdogSec=3s") as under_test:
         start(under_test)
         under_test.send("nothing", message_id="good")
         under_test.send("leave_hard", 9, message_id="crash")
