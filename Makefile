@@ -19,7 +19,7 @@ check: venv ## format, lint, types, architecture and unit tests: under a minute,
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/architecture tests/unit
+	$(BIN)/python -m pytest -q -n 2 tests/architecture tests/unit
 
 format: venv ## rewrite the sources as ruff formats them
 	$(BIN)/ruff format .
@@ -29,7 +29,7 @@ test: venv ## every test; installs RabbitMQ, logrotate and systemd-nspawn where 
 	@.ci/need-rabbitmq
 	@.ci/need-logrotate
 	@.ci/need-systemd
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
 
 demo: venv ## a daemon on the embedded queue, and a fault drill on it; ends with the audit
 	@$(BIN)/preforkd drill
@@ -43,10 +43,6 @@ soak: venv ## chaos on RabbitMQ 3.10 and 4.0 at length (root, some 20 minutes; S
 peers: venv ## preforkd, Celery and dramatiq under the same faults, and the table
 	@.ci/need-rabbitmq
 	$(BIN)/python -m benchmarks.chaos
-
-bench: venv ## throughput, restart latency and footprint, beside peers in the same run
-	@.ci/need-rabbitmq
-	$(BIN)/python benchmarks/run.py
 
 clean: ## remove what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
