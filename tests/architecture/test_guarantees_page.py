@@ -32,7 +32,8 @@ def test_every_invariant_has_its_row() -> None:
 
 
 def test_every_row_names_a_test() -> None:
-    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ") and "---" not in line]
+    promised, _, _measured = PAGE.read_text().partition("## Measured")
+    rows = [line for line in promised.splitlines() if line.startswith("| ") and "---" not in line]
     promises = [row for row in rows if not row.startswith(("| |", "| what dies"))]
 
     assert [row for row in promises if "`test_" not in row] == []
