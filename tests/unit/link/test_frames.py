@@ -54,6 +54,7 @@ SPOKEN: list[Frame] = [
     frames.Drain(),
     frames.Pause(),
     frames.Resume(),
+    frames.Reconfigure(POOL, LogConfig(level="debug")),
     frames.Find(7, "order-1"),
     frames.Found(7, [{"state": "done", "failure": None}], ""),
     frames.CloseConnection(),
