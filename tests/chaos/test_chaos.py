@@ -19,7 +19,7 @@ from tests.support.rabbitmq import RabbitNode, running_node
 SLOW = {Fault.SILENCE, Fault.STOP_BROKER, Fault.ACK_TIMEOUT, Fault.DELETE_QUEUE, Fault.KILL_BROKER}
 """After a few losses in a row the daemon takes its time to connect again: these are left to the first ride."""
 
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.root]
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.root, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
