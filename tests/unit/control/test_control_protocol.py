@@ -29,6 +29,10 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("stop", {"timeout_s": None}),
     ("find", {"message_id": "order-1"}),
     ("cut_connection", {"pool": "email"}),
+    ("reload", {"wait": True}),
+    ("scale", {"pool": "email", "workers": 3}),
+    ("pause", {"pool": "email", "by": "alice"}),
+    ("resume", {"pool": "email"}),
 ]
 
 BAD: list[tuple[bytes, str]] = [
