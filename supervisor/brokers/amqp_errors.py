@@ -98,7 +98,10 @@ _WHILE_OPENING = (
 """pika guesses these from when a connection ended, also where the broker was killed: only words prove a refusal."""
 
 _KINDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
-    ((pika.exceptions.IncompatibleProtocolError,), "this is not an AMQP 0-9-1 port, or it wants TLS"),
+    (
+        (pika.exceptions.IncompatibleProtocolError,),
+        "closed before a broker spoke: a load balancer with no broker behind it, no AMQP 0-9-1 port, or one for TLS",
+    ),
     ((ssl.SSLCertVerificationError,), "the broker's certificate is not trusted: check [broker.tls] ca_file"),
     ((ssl.SSLError,), "TLS failed: check that the port speaks TLS, and [broker.tls]"),
     ((socket.gaierror,), "the host name cannot be resolved"),

@@ -65,6 +65,7 @@ def test_a_refused_login_is_final_through_pikas_guess() -> None:
         (ssl.SSLCertVerificationError("self-signed"), "ca_file"),
         (ssl.SSLError("wrong version"), "TLS"),
         (TimeoutError("slow"), "in time"),
+        (pika.exceptions.IncompatibleProtocolError("StreamLostError: Transport indicated EOF"), "load balancer"),
     ],
 )
 def test_the_innermost_error_is_told(error: Exception, words: str) -> None:
