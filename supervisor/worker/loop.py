@@ -243,6 +243,7 @@ class Worker:
         self._link.send(Returned([run.run for run in self._runs]))
         self._runs.clear()
         self._flush()
+        # fail-point: worker.given-back: what was not begun is the consumer's again
 
     def _reason_to_leave(self) -> LeavingReason | None:
         return LeavingReason.STOP if self._requests.stop else self._recycling.due(monotonic_s())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from random import Random
 from zlib import crc32
 
 import pytest
@@ -109,6 +110,17 @@ def test_with_park_no_crash_is_followed_by_another_run(point: Point, sites: Site
 
         assert site.faults(ids) == []
         assert set(charges(site.history(ids), ordered={"fail": 2})) == set()
+
+
+@pytest.mark.parametrize("number", range(40 if SOAK else 4))
+def test_several_deaths_in_one_piece_of_work(number: int, sites: Sites) -> None:
+    chance = Random(f"{number} {SOAK}")
+    points = chance.sample([point for point in POINTS.values() if point.situation in ("work", "start")], 4)
+    site = sites(False, "retry")
+    with site.evidence():
+        ids = site.storm(points, whole_group=number % 4 == 3)
+
+        assert site.faults(ids) == [], points
 
 
 @pytest.mark.parametrize("skip", [1, 2, 5])

@@ -139,13 +139,31 @@ class CrashSite(Daemon):
         self._deeds = STUCK if point.situation == "timeout" else deeds
         before = set(self.sent)
         self._disarm()
-        (self._failpoints / WHOLE_GROUP).unlink(missing_ok=True)
-        if whole_group:
-            (self._failpoints / WHOLE_GROUP).touch()
+        self._choose(whole_group)
         self._provoke[point.situation](self, point, skip)
         eventually(lambda: not self._is_striking(point, whole_group), f"{point.name} has struck")
         self.settle()
         return [id for id in self.sent if id not in before]
+
+    def storm(self, points: Iterable[Point], whole_group: bool) -> list[str]:
+        """Have all these points fire if they can, within one piece of work; the ids of the messages."""
+        before = set(self.sent)
+        self._disarm()
+        self._choose(whole_group)
+        for skip, point in enumerate(points):
+            self._arm(point, skip)
+        self._deeds = BATCH
+        self.send_batch()
+        self.send_batch()
+        eventually(self._settled_or_restarted, "every message is settled", 60.0)
+        self._disarm()
+        self.settle()
+        return [id for id in self.sent if id not in before]
+
+    def _settled_or_restarted(self) -> bool:
+        if not self.running:
+            self.start(ready=False)
+        return self.settled
 
     def fired(self) -> list[str]:
         """The pid of the process that was at the armed point, with its name; [] before."""
@@ -158,6 +176,11 @@ class CrashSite(Daemon):
         name, pid = self.fired()
         assert name == point.name
         return executes(int(pid)) or (whole_group and self.running)
+
+    def _choose(self, whole_group: bool) -> None:
+        (self._failpoints / WHOLE_GROUP).unlink(missing_ok=True)
+        if whole_group:
+            (self._failpoints / WHOLE_GROUP).touch()
 
     def _disarm(self) -> None:
         (self._failpoints / FIRED).unlink(missing_ok=True)
