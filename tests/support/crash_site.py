@@ -311,13 +311,19 @@ class CrashSite(Daemon):
             parked=self._ids_in(parked_queue(self.queue)),
             published=self._ids_in(self.audit_queue),
             rows=None if self.running else self._rows(),
-            living=self.processes(),
+            living={*self.processes(), *self._consumers()},
         )
 
     def notes(self) -> list[Note]:
         """What handlers have noted."""
         lines = self._notes.read_bytes().splitlines() if self._notes.exists() else []
         return [msgspec.json.decode(line, type=Note) for line in lines]
+
+    def _consumers(self) -> set[int]:
+        """The consumer hides its environment from all but root, so the master is asked for it."""
+        with suppress(ControlError):
+            return {self.pool()["consumer"]["pid"]} if self.running else set()
+        return set()
 
     def _rows(self) -> dict[str, list[str]]:
         ledger = SqliteLedger(self.state_dir / "pools/email/ledger.db", "normal")
