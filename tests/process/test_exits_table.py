@@ -112,7 +112,7 @@ def test_a_worker_that_grows_too_much_in_mid_message_is_killed(tmp_path: Path) -
         under_test.send("eat", 160)
         record = under_test.exit(kind="worker")
         assert (record["cause"], record["signal"], record["requested_by"]) == ("memory_limit", "SIGKILL", "kill_memory")
-        assert record["max_rss_bytes"] > 160 << 20
+        assert record["max_rss_bytes"] > 96 << 20
 
 
 def test_a_message_that_outlasts_the_stop_timeout_is_cut_off_and_named(tmp_path: Path) -> None:

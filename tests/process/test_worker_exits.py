@@ -14,10 +14,11 @@ from supervisor.scoreboard.words import LeavingReason, OutcomeKind
 from tests.support.pools import Link, MakeMaster, Master, run_frame
 from tests.support.waiting import eventually
 
-LIMITS: dict[str, tuple[dict[str, Any], LeavingReason]] = {
-    "messages": ({"max_messages": 1}, LeavingReason.MESSAGES),
-    "memory": ({"max_memory_bytes": 32 * 1024**2, "init": "sample_handlers:big_init"}, LeavingReason.MEMORY),
+LIMITS: dict[str, tuple[dict[str, Any], str, LeavingReason]] = {
+    "messages": ({"max_messages": 1}, "done", LeavingReason.MESSAGES),
+    "memory": ({"max_memory_bytes": 48 * 1024**2}, "grow", LeavingReason.MEMORY),
 }
+"""By limit: the pool's settings, what the first message does, and why the worker leaves then."""
 
 PROGRAM_EXITS: dict[str, tuple[dict[str, Any], int]] = {
     "sys.exit(3)": ({"do": "exit", "with": 3}, 3),
@@ -75,10 +76,10 @@ def test_a_busy_worker_that_is_asked_finishes_its_message_and_returns_the_rest(m
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_a_worker_at_its_limit_is_recycled_with_75(make_master: MakeMaster, limit: str) -> None:
-    pool, reason = LIMITS[limit]
+    pool, order, reason = LIMITS[limit]
     master = make_master(**pool)
     pid, link = boot(master)
-    first, second = run_frame(1, "done"), run_frame(2, "done")
+    first, second = run_frame(1, order), run_frame(2, "done")
     link.run(first, second)
     assert link.expect(Outcome).run == first.run
     returned = link.expect(Returned)

@@ -45,7 +45,7 @@ def exiting_init() -> None:
     sys.exit(0)
 
 
-def big_init() -> None:
+def grow(message: Message, order: dict[str, Any]) -> None:
     """Private memory that stays, of 64 MiB."""
     sys.big = bytearray(os.urandom(1024) * 65536)  # type: ignore[attr-defined]
 
@@ -169,6 +169,7 @@ def _raise(error: BaseException) -> None:
 _DO: dict[str, Callable[[Message, dict[str, Any]], object]] = {
     "done": lambda message, order: note(f"done {message.id}"),
     "nothing": lambda message, order: None,
+    "grow": grow,
     "fail": lambda message, order: _raise(ValueError(order.get("why", "no such user"))),
     "retry": lambda message, order: _raise(Retry(order.get("delay"), order.get("why", ""))),
     "reject": lambda message, order: _raise(Reject(order.get("why", ""))),
