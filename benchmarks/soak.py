@@ -32,7 +32,7 @@ REPORT_S = 15.0
 _NOTHING = Shape(messages=0, strikes=0)
 _PATIENT = (Fault.ACK_TIMEOUT, Fault.DELETE_QUEUE, Fault.STOP_BROKER)
 _CONNECTIONS = tuple(fault for fault in OUTSIDE if fault not in _PATIENT)
-_EXPIRING = msgspec.structs.replace(_NOTHING, faults=(Fault.KILL_BROKER,), failing=1.0, bare=0.0, delay_s=1.0)
+_EXPIRING = msgspec.structs.replace(_NOTHING, faults=(Fault.KILL_BROKER,), failing=1.0, bare=0.0, delay_s=5.0)
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -79,14 +79,16 @@ class Result(msgspec.Struct, frozen=True):
 # ---- rides ----------------------------------------------------------------------------------------------------------
 
 
-def soak(folder: Path, seed: int, messages: int, strikes: int) -> Iterator[Result]:
-    """Every stage on every version."""
+def soak(folder: Path, seed: int, messages: int, strikes: int, only: str) -> Iterator[Result]:
+    """Every stage whose name contains `only`, on every version."""
     for root in (None, rabbitmq_4_root()):
         node_folder = folder / ("3.10" if root is None else "4.0")
         node_folder.mkdir()
         with running_node(node_folder, rabbit=NODE_SETTINGS, root=root) as node:
             version = node.call("rabbit_misc:version()").strip('"')
             for number, stage in enumerate(STAGES):
+                if only not in stage.name:
+                    continue
                 shape = msgspec.structs.replace(
                     stage.shape,
                     messages=messages * stage.messages // 100,
@@ -167,11 +169,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--messages", type=int, default=100_000, help="for each version of the broker")
     parser.add_argument("--faults", type=int, default=500, help="for each version of the broker")
+    parser.add_argument("--only", default="", help="the rides whose names contain this")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="preforkd-soak-"))
     started_s, results = monotonic_s(), []
     try:
-        for result in soak(folder, arguments.seed, arguments.messages, arguments.faults):
+        for result in soak(folder, arguments.seed, arguments.messages, arguments.faults, arguments.only):
             results.append(result)
             _say(f"  {'; '.join(result.outcome.wrong[:5]) or 'nothing wrong'}; {result.took_s:.0f} s")
     except Unavailable as error:

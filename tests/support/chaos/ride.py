@@ -134,13 +134,14 @@ class Ride:
 
     def _evidence(self) -> Evidence:
         daemon = self._rig.daemon
+        log = [line for line in map(_json, daemon.log_path.read_bytes().splitlines()) if line]
         return Evidence(
             shape=self._shape,
             struck=self._struck,
             orders=[order for leg in self._legs for order in leg.orders],
             notes=self._rig.notes(),
-            exits=daemon.exits(),
-            log=[line for line in map(_json, daemon.log_path.read_bytes().splitlines()) if line],
+            exits=all_exits(daemon.exits(), log, Fault.FULL_DISK in self._struck),
+            log=log,
             parked=self._rig.parked(),
             waiting=self._rig.waiting(),
         )
@@ -157,6 +158,13 @@ class Evidence(msgspec.Struct, frozen=True):
     log: list[dict[str, Any]]
     parked: list[Order]
     waiting: int
+
+
+def all_exits(journal: list[dict[str, Any]], log: list[dict[str, Any]], disk_was_full: bool) -> list[dict[str, Any]]:
+    """The exit history; what waited in memory for a full disk when the master was killed is in the log alone. Pure."""
+    known = {record["generation"] for record in journal}
+    logged = [line for line in log if str(line.get("event")).endswith(".exited") and line["generation"] not in known]
+    return journal + logged if disk_was_full else journal
 
 
 def judge(evidence: Evidence) -> Outcome:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.support.chaos.plan import Fault, Order, Shape
-from tests.support.chaos.ride import Evidence, judge
+from tests.support.chaos.ride import Evidence, all_exits, judge
 from tests.support.history import Note, Step
 
 RETRY, PARK = Shape(messages=2, strikes=1), Shape(messages=2, strikes=1, on_crash="park")
@@ -153,3 +153,11 @@ def test_a_process_without_exit_record_is_wrong() -> None:
 
     assert len(wrong) == 1
     assert f"pid {PID}" in wrong[0]
+
+
+def test_a_record_that_waited_for_a_full_disk_is_taken_from_the_log_and_only_then() -> None:
+    journal, logged = [an_exit(PID)], {"event": "worker.exited"} | an_exit(NEXT_PID)
+    log = [logged, {"event": "worker.exited"} | an_exit(PID), {"event": "worker.ready", "pid": NEXT_PID}]
+
+    assert all_exits(journal, log, disk_was_full=True) == [*journal, logged]
+    assert all_exits(journal, log, disk_was_full=False) == journal
