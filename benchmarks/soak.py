@@ -151,12 +151,12 @@ def _line(version: str, name: str, outcomes: list[Outcome]) -> str:
 
 
 def fault_table(results: list[Result]) -> Iterator[str]:
-    """How often each fault was injected, by version."""
+    """How often each fault was injected, by version, demonstrations aside."""
     versions = list(dict.fromkeys(result.version for result in results))
-    counts = {
-        version: Counter(fault for each in results if each.version == version for fault in each.outcome.struck)
-        for version in versions
-    }
+    counts: dict[str, Counter[Fault]] = {version: Counter() for version in versions}
+    for each in results:
+        if not each.stage.demonstration:
+            counts[each.version].update(each.outcome.struck)
     yield "| fault | " + " | ".join(versions) + " |"
     yield "| --- | " + " | ".join("---:" for _ in versions) + " |"
     for fault in Fault:
