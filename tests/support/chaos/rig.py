@@ -176,6 +176,7 @@ def rig(directory: Path, node: RabbitNode, shape: Shape, disk_size: str = "64m")
         if shape.classic_delays:
             _make_classic_delay_queue(daemon, shape.delay_s)
         stack.enter_context(cleaned_up(daemon, start=True))
+        node.keep_queues()
         yield Rig(node, proxy, daemon, disk)
 
 
