@@ -119,8 +119,12 @@ def _is_declared(declared: set[int], earlier: tuple[int, int], later: tuple[int,
 
 def _unexplained_inner(evidence: Evidence) -> Iterable[str]:
     failed = {line["message_id"] for line in evidence.log if line.get("event") == "message.failed"}
+    struck = {pid for fault, pid in evidence.struck if fault is OuterFault.KILL_WORKER}
     for fault in evidence.announced:
         kind, id = InnerFault(fault["fault"]), fault["id"]
+        forestalled = {"message_id": id, "pid": fault["pid"], "cause": Cause.KILLED}
+        if fault["pid"] in struck and any(_fits(record, forestalled) for record in evidence.exits):
+            continue  # it was announced, and its worker killed from outside before it happened: that is on record
         if kind is InnerFault.EXCEPTION:
             if id not in failed:
                 yield f"{kind} in message {id}: no failure record names it"

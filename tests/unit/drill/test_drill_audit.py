@@ -115,6 +115,14 @@ def test_a_fault_must_be_found_under_its_own_cause(fault: InnerFault, record: di
     assert audit(evidence(announced=announced)).unexplained
 
 
+def test_a_fault_forestalled_by_a_kill_from_outside_is_on_record_as_killed() -> None:
+    announced = [{"id": "a", "fault": InnerFault.ABORT, "pid": 9}]
+    killed = exit_of("a", cause="killed", signal="SIGKILL")
+
+    assert audit(evidence(announced=announced, struck=[(OuterFault.KILL_WORKER, 9)], exits=[killed])).passed
+    assert audit(evidence(announced=announced, exits=[killed])).unexplained, "nobody struck it"
+
+
 def test_an_exception_must_be_found_as_a_failure() -> None:
     announced = [{"id": "a", "fault": InnerFault.EXCEPTION, "pid": 9}]
 
