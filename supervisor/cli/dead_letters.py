@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import msgspec
-
 from supervisor.brokers import open_admin
 from supervisor.brokers.admin import BrokerAdmin
 from supervisor.brokers.base import Delivery
 from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.cli.invocation import Invocation
-from supervisor.consumer.copies import ATTEMPT, EXCHANGE, PREFIX, QUEUE, ROUND, ROUTING_KEY
+from supervisor.consumer.copies import without_diagnosis
 from supervisor.errors import PreforkdError
 from supervisor.message import Publication
 
 _CHUNK = 1000
-
-STAMPS = frozenset({QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY})
-"""The headers of ours that a copy going back must keep: they make it the next round, once, however often it
-is sent.
-"""
-
-_ROUTED_AGAIN = frozenset({"CC", "BCC"})
 
 
 class DeadLetters:
@@ -80,12 +71,4 @@ def open_dead_letters(invocation: Invocation, queue: str, parked: bool) -> Itera
 
 def retry_copy(delivery: Delivery, queue: str) -> Publication:
     """The message as it goes back to `queue`: with its stamps, without the diagnosis it was given up with."""
-    headers = {
-        name: value
-        for name, value in (delivery.properties.headers or {}).items()
-        if name in STAMPS or not (name.startswith(PREFIX) or name in _ROUTED_AGAIN)
-    }
-    properties = msgspec.structs.replace(
-        delivery.properties, headers=headers or None, delivery_mode=2, expiration=None, user_id=None
-    )
-    return Publication("", queue, properties, delivery.body)
+    return Publication("", queue, without_diagnosis(delivery.properties), delivery.body)

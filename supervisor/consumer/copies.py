@@ -26,6 +26,10 @@ ATTEMPT = "x-preforkd-attempt"
 EXCHANGE = "x-preforkd-exchange"
 ROUTING_KEY = "x-preforkd-routing-key"
 
+STAMPS = frozenset({QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY})
+"""The headers of ours that a copy going back must keep: they make it the next round, once, however often it is sent."""
+
+_ROUTED_AGAIN = frozenset({"CC", "BCC"})
 _NOT_CARRIED = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", PREFIX)
 STACK_CHARACTERS = 8000
 """Headers must fit into one AMQP frame (128 KiB as negotiated by default) together with the user's own."""
@@ -107,14 +111,13 @@ def copy_of(entry: Entry, queue: str, host: str, token: int) -> Outgoing:
 
 
 def without_diagnosis(properties: Properties) -> Properties:
-    """Properties of a dead or parked message on its way back to work: only what orders its runs is kept of ours."""
-    kept = {QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY}
+    """Properties of a dead or parked message on its way back to work: only its stamps are kept of ours."""
     headers = {
         name: value
         for name, value in (properties.headers or {}).items()
-        if not name.startswith(_NOT_CARRIED) or name in kept
+        if name in STAMPS or not (name.startswith(PREFIX) or name in _ROUTED_AGAIN)
     }
-    return msgspec.structs.replace(properties, headers=headers, expiration=None, user_id=None, cluster_id=None)
+    return msgspec.structs.replace(properties, headers=headers or None, delivery_mode=2, expiration=None, user_id=None)
 
 
 def _carried(headers: dict[str, Any] | None) -> dict[str, Any]:
@@ -123,7 +126,7 @@ def _carried(headers: dict[str, Any] | None) -> dict[str, Any]:
     return {
         name: value
         for name, value in headers.items()
-        if not name.startswith(_NOT_CARRIED) and name not in ("CC", "BCC")
+        if not name.startswith(_NOT_CARRIED) and name not in _ROUTED_AGAIN
     }
 
 
