@@ -12,12 +12,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from supervisor.cli.exits import HistoryTail
 from supervisor.cli.invocation import Invocation
 from supervisor.consumer.arrivals import Arrivals
 from supervisor.consumer.traces import trace_of
 from supervisor.control.client import NotRunning
 from supervisor.errors import ControlError, LedgerError
+from supervisor.exit_history import HistoryTail
 from supervisor.ledger.sqlite_peek import peek
 
 Facts = dict[str, Any]

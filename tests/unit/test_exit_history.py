@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.cli.exits import CURRENT, ROTATED, HistoryTail, Record, wanted
+from supervisor.exit_history import CURRENT, ROTATED, HistoryTail, Record, wanted
 
 
 def write(path: Path, *records: dict[str, Any]) -> None:
