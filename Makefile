@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check format test demo soak peers clean
+.PHONY: help venv check format test demo soak peers bench clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ soak: venv ## chaos on RabbitMQ 3.10 and 4.0 at length (root, some 20 minutes; S
 peers: venv ## preforkd, Celery and dramatiq under the same faults, and the table
 	@.ci/need-rabbitmq
 	$(BIN)/python -m benchmarks.chaos
+
+bench: venv ## preforkd beside its peers, everything in one run of some 15 minutes (ONLY=SECTION,…), and the tables
+	@.ci/need-rabbitmq
+	$(BIN)/python -m benchmarks.bench $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

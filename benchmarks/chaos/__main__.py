@@ -21,7 +21,8 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.chaos.contestants import Contestant, field, make_environment
+from benchmarks.bench.peers import make_environment
+from benchmarks.chaos.contestants import Contestant, field
 from supervisor.clock import monotonic_s
 from tests.support.rabbitmq import RabbitNode, running_node
 from tests.support.waiting import eventually

@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-import venv
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks.bench.peers import PEERS
 from benchmarks.chaos.effects import FILE
 from supervisor.brokers.names import parked_queue
 from supervisor.message import Properties, Publication
@@ -22,8 +21,6 @@ from tests.support.rabbit_daemon import RabbitDaemon, rabbit_daemon
 from tests.support.rabbitmq import RabbitNode
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-PEERS = ROOT / ".venv-peers"
 WORKERS = 4
 
 _POOL = f"""
@@ -187,14 +184,3 @@ def field(node: RabbitNode, folder: Path) -> Iterator[tuple[str, Path, AbstractC
         place = folder / str(number)
         place.mkdir()
         yield name, place, start(place)
-
-
-def make_environment() -> None:
-    """The peers' virtual environment, where it is missing."""
-    if (PEERS / "complete").exists():
-        return
-    venv.create(PEERS, clear=True, with_pip=True)
-    requirements = HERE.parent / "requirements-peers.txt"
-    command = [str(PEERS / "bin/python"), "-m", "pip", "install", "--quiet", "--requirement", str(requirements)]
-    subprocess.run(command, check=True, timeout=600, stdout=sys.stderr)
-    (PEERS / "complete").touch()
