@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 import click
 
 from supervisor.brokers.base import Delivery
+from supervisor.brokers.letterbox import Letterbox, open_letterbox
 from supervisor.cli.console import block, print_line, print_table, shown
-from supervisor.cli.dead_letters import DeadLetters, open_dead_letters
 from supervisor.cli.dead_view import as_json_object, body_text, describe, summary
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.errors import PreforkdError
@@ -47,7 +47,7 @@ def dead_group() -> None:
 @pass_invocation
 def list_command(invocation: Invocation, queue: str, parked: bool, limit: int, as_json: bool) -> int:
     """List them, oldest first."""
-    with open_dead_letters(invocation, queue, parked) as letters:
+    with _letterbox(invocation, queue, parked) as letters:
         found, total = letters.first(limit), letters.depth
     if as_json:
         for delivery in found:
@@ -70,7 +70,7 @@ def list_command(invocation: Invocation, queue: str, parked: bool, limit: int, a
 @pass_invocation
 def show_command(invocation: Invocation, queue: str, ids: tuple[str, ...], parked: bool, as_json: bool) -> int:
     """Show headers, stack and the beginning of the body."""
-    with open_dead_letters(invocation, queue, parked) as letters:
+    with _letterbox(invocation, queue, parked) as letters:
         found = letters.with_ids(ids)
     for delivery in found:
         if as_json:
@@ -118,19 +118,23 @@ def drop_command(
 @contextmanager
 def _acting(
     invocation: Invocation, queue: str, parked: bool, ids: tuple[str, ...], everything: bool
-) -> Iterator[tuple[DeadLetters, Iterator[Delivery] | list[Delivery], list[Delivery]]]:
+) -> Iterator[tuple[Letterbox, Iterator[Delivery] | list[Delivery], list[Delivery]]]:
     """The letters that are meant, and a list for those that are done: a failure half-way says how many those
     were.
     """
     if bool(ids) == everything:
         raise click.UsageError("name the IDs of messages, or --all")
     done: list[Delivery] = []
-    with open_dead_letters(invocation, queue, parked) as letters:
+    with _letterbox(invocation, queue, parked) as letters:
         try:
             yield letters, letters.all_now() if everything else letters.with_ids(ids), done
         except PreforkdError as error:
             error.args = (f"{error}\nuntil then: {len(done)} message(s) done; the others are where they were",)
             raise
+
+
+def _letterbox(invocation: Invocation, queue: str, parked: bool) -> AbstractContextManager[Letterbox]:
+    return open_letterbox(invocation.config.broker, str(invocation.state_dir), queue, parked)
 
 
 def _report_missing(ids: Sequence[str], found: Sequence[Delivery], name: str) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from supervisor.brokers.base import Delivery, Outgoing
+from supervisor.brokers.letters import ATTEMPT, EXCHANGE, PREFIX, QUEUE, ROUND, ROUTED_AGAIN, ROUTING_KEY
 from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.clock import rfc3339
 from supervisor.consumer.entries import Entry, Failure
@@ -19,17 +20,6 @@ from supervisor.ledger.base import RowState
 from supervisor.link.frames import Run
 from supervisor.message import Properties
 
-PREFIX = "x-preforkd-"
-QUEUE = "x-preforkd-queue"
-ROUND = "x-preforkd-round"
-ATTEMPT = "x-preforkd-attempt"
-EXCHANGE = "x-preforkd-exchange"
-ROUTING_KEY = "x-preforkd-routing-key"
-
-STAMPS = frozenset({QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY})
-"""The headers of ours that a copy going back must keep: they make it the next round, once, however often it is sent."""
-
-_ROUTED_AGAIN = frozenset({"CC", "BCC"})
 _NOT_CARRIED = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", PREFIX)
 STACK_CHARACTERS = 8000
 """Headers must fit into one AMQP frame (128 KiB as negotiated by default) together with the user's own."""
@@ -110,23 +100,11 @@ def copy_of(entry: Entry, queue: str, host: str, token: int) -> Outgoing:
     return Outgoing(token, "", target, properties, delivery.body, failure.delay_s if retry else 0.0)
 
 
-def without_diagnosis(properties: Properties) -> Properties:
-    """Properties of a dead or parked message on its way back to work: only its stamps are kept of ours."""
-    headers = {
-        name: value
-        for name, value in (properties.headers or {}).items()
-        if name in STAMPS or not (name.startswith(PREFIX) or name in _ROUTED_AGAIN)
-    }
-    return msgspec.structs.replace(properties, headers=headers or None, delivery_mode=2, expiration=None, user_id=None)
-
-
 def _carried(headers: dict[str, Any] | None) -> dict[str, Any]:
     if not headers:
         return {}
     return {
-        name: value
-        for name, value in headers.items()
-        if not name.startswith(_NOT_CARRIED) and name not in _ROUTED_AGAIN
+        name: value for name, value in headers.items() if not name.startswith(_NOT_CARRIED) and name not in ROUTED_AGAIN
     }
 
 

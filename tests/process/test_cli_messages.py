@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.brokers import open_admin
-from supervisor.cli.dead_letters import retry_copy
+from supervisor.brokers.letters import retry_copy
 from supervisor.config.schema import BrokerConfig
 from tests.support.site import Site, make_site
 from tests.support.waiting import eventually

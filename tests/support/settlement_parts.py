@@ -5,8 +5,8 @@ from __future__ import annotations
 from copy import copy
 from typing import NamedTuple
 
+from supervisor.brokers import letters
 from supervisor.brokers.base import Delivery, Outgoing
-from supervisor.consumer import copies
 from supervisor.consumer.entries import Failure
 from supervisor.link.frames import RunId
 from supervisor.message import Properties, Publication
@@ -62,7 +62,9 @@ class Copy(NamedTuple):
     def of(cls, outgoing: Outgoing) -> Copy:
         """What the broker has once it has taken a publication."""
         headers = (outgoing.properties.headers or {}).items()
-        kept = tuple((name, value) for name, value in headers if name in (copies.QUEUE, copies.ROUND, copies.ATTEMPT))
+        kept = tuple(
+            (name, value) for name, value in headers if name in (letters.QUEUE, letters.ROUND, letters.ATTEMPT)
+        )
         return cls(outgoing.body, outgoing.properties.message_id, kept)
 
     def delivered(self, epoch: int, tag: int) -> Delivery:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from supervisor.brokers import letters
 from supervisor.brokers.base import Delivery, Outgoing
 from supervisor.config.schema import PoolConfig
-from supervisor.consumer import copies
 from supervisor.consumer.actions import Ack, GiveBack, PublishLater, PublishOut, Send, Turn
 from supervisor.consumer.entries import Arrival, Entry, Failure
 from supervisor.consumer.settlement import Settlement
@@ -50,7 +50,7 @@ class Bench:
     ) -> int:
         """A delivery; `run`: stamped as this (round, attempt). Returns its tag."""
         tag = next(self._tags)
-        headers = {copies.QUEUE: QUEUE, copies.ROUND: run[0], copies.ATTEMPT: run[1]} if run else None
+        headers = {letters.QUEUE: QUEUE, letters.ROUND: run[0], letters.ATTEMPT: run[1]} if run else None
         delivery = Delivery(self.epoch, tag, "", QUEUE, redelivered, Properties(headers=headers, message_id=id), body)
         name = id or f"preforkd-{next(self._given):032x}"
         twin = b"" if id else b"twin" + body

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from supervisor.brokers.base import Delivery
-from supervisor.cli.dead_letters import retry_copy
+from supervisor.brokers.letters import retry_copy
 from supervisor.cli.dead_view import as_json_object, body_text, describe, summary
 from supervisor.message import Properties
 

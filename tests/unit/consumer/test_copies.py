@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from supervisor.brokers import letters
 from supervisor.brokers.base import Delivery, Outgoing
+from supervisor.brokers.letters import ATTEMPT, EXCHANGE, QUEUE, ROUND, ROUTING_KEY
 from supervisor.consumer import copies
-from supervisor.consumer.copies import ATTEMPT, EXCHANGE, QUEUE, ROUND, ROUTING_KEY
 from supervisor.consumer.entries import Entry, Failure
 from supervisor.ledger.base import RowState
 from supervisor.message import Properties
@@ -65,7 +66,7 @@ def test_a_copy_is_persistent_and_leaves_out_what_would_be_refused_or_acted_on_a
     properties = a_copy(pending).properties
     assert properties.delivery_mode == 2
     assert (properties.expiration, properties.user_id, properties.cluster_id) == (None, None, None)
-    left = [name for name in properties.headers or {} if not name.startswith(copies.PREFIX)]
+    left = [name for name in properties.headers or {} if not name.startswith(letters.PREFIX)]
     assert left == ["user"]
 
 
@@ -90,7 +91,7 @@ def test_a_message_without_an_id_gets_the_entrys() -> None:
 
 
 def test_dead_and_parked_copies_say_what_happened_and_retry_copies_do_not() -> None:
-    told = {name.removeprefix(copies.PREFIX): value for name, value in headers_of(a_copy(DEAD)).items()}
+    told = {name.removeprefix(letters.PREFIX): value for name, value in headers_of(a_copy(DEAD)).items()}
     told = {name: told[name] for name in told if name not in ("queue", "round", "attempt", "exchange", "routing-key")}
     assert told == {
         "user": 1,
@@ -103,7 +104,7 @@ def test_dead_and_parked_copies_say_what_happened_and_retry_copies_do_not() -> N
         "at": "2023-11-14T22:13:20.500Z",
         "stack": "line 1",
     }
-    ours = {name for name in headers_of(a_copy(RETRY)) if name.startswith(copies.PREFIX)}
+    ours = {name for name in headers_of(a_copy(RETRY)) if name.startswith(letters.PREFIX)}
     assert ours == {QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY}
 
 
@@ -141,7 +142,7 @@ def test_the_handler_sees_a_copy_without_our_headers() -> None:
 
 def test_back_from_the_dead_only_what_orders_runs_is_kept() -> None:
     dead = a_copy(DEAD).properties
-    back = copies.without_diagnosis(msgspec.structs.replace(dead, expiration="1", user_id="u"))
+    back = letters.without_diagnosis(msgspec.structs.replace(dead, expiration="1", user_id="u"))
     assert set(back.headers or {}) == {"user", QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY}
     assert (back.expiration, back.user_id) == (None, None)
 

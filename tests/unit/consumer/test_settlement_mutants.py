@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 import pytest
 
+from supervisor.brokers import letters
 from supervisor.brokers.base import Outgoing
 from supervisor.consumer import copies
 from supervisor.consumer.entries import Arrival, Entry, Failure, Phase
@@ -57,7 +58,7 @@ def dead_copies_stay_in_their_round(patch: Patch) -> None:
     def mutant(entry: Entry, queue: str, host: str, token: int) -> Outgoing:
         outgoing = copy_of(entry, queue, host, token)
         headers = dict(outgoing.properties.headers or {})
-        headers[copies.ROUND] = entry.round
+        headers[letters.ROUND] = entry.round
         return msgspec.structs.replace(
             outgoing, properties=msgspec.structs.replace(outgoing.properties, headers=headers)
         )

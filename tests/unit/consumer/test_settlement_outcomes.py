@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from supervisor.consumer import copies
+from supervisor.brokers import letters
 from supervisor.consumer.entries import Failure, Phase
 from supervisor.events import Event
 from supervisor.ledger.base import RowState
@@ -36,7 +36,7 @@ def test_i1_a_failed_run_is_acked_after_the_confirm_of_its_retry_copy(kind: Outc
     assert bench.acked() == []
     assert bench.state() is RowState.RETRY_PENDING
     (copy,) = bench.published()
-    assert (copy.delay_s, copy.routing_key, copies.ATTEMPT in (copy.properties.headers or {})) == (3.0, QUEUE, True)
+    assert (copy.delay_s, copy.routing_key, letters.ATTEMPT in (copy.properties.headers or {})) == (3.0, QUEUE, True)
     bench.settlement.confirmed(copy.token)
     assert bench.acked() == [tag]
     assert bench.state() is RowState.RETRY

@@ -1,4 +1,8 @@
-"""The dead or parked messages of one queue, taken out for one command and given back once at its end."""
+"""The dead or parked messages of one queue, taken out for one look and given back once at its end.
+
+For the command line and the web page; it blocks. Each return of a message counts towards a broker's delivery limit, and
+beyond that a broker deletes: so nobody may look more often than somebody wants to see.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,19 @@ from contextlib import contextmanager
 from supervisor.brokers import open_admin
 from supervisor.brokers.admin import BrokerAdmin
 from supervisor.brokers.base import Delivery
+from supervisor.brokers.letters import retry_copy
 from supervisor.brokers.names import dead_queue, parked_queue
-from supervisor.cli.invocation import Invocation
-from supervisor.consumer.copies import without_diagnosis
+from supervisor.config.schema import BrokerConfig
 from supervisor.errors import PreforkdError
-from supervisor.message import Publication
 
 _CHUNK = 1000
 
 
-class DeadLetters:
+class NoSuchQueue(PreforkdError):
+    """The queue has no dead-letter or parked queue."""
+
+
+class Letterbox:
     """What lies in `<queue>.dead` or `<queue>.parked`. `depth`: how many messages that was at the beginning."""
 
     def __init__(self, admin: BrokerAdmin, queue: str, name: str, depth: int) -> None:
@@ -31,9 +38,7 @@ class DeadLetters:
         return self._admin.take(self.name, limit)
 
     def all_now(self) -> Iterator[Delivery]:
-        """The messages that were there at the beginning, in chunks; those that arrive meanwhile are left
-        alone.
-        """
+        """The messages that were there at the beginning, in chunks; those that arrive meanwhile are left alone."""
         left = self.depth
         while left > 0 and (taken := self._admin.take(self.name, min(left, _CHUNK))):
             left -= len(taken)
@@ -53,22 +58,17 @@ class DeadLetters:
 
 
 @contextmanager
-def open_dead_letters(invocation: Invocation, queue: str, parked: bool) -> Iterator[DeadLetters]:
-    """Connect to the broker and look into one queue. Raises PreforkdError where there is no such queue."""
+def open_letterbox(broker: BrokerConfig, state_dir: str, queue: str, parked: bool) -> Iterator[Letterbox]:
+    """Connect to the broker and look into one queue. Raises NoSuchQueue, BrokerRefused or BrokerUnavailable."""
     name = parked_queue(queue) if parked else dead_queue(queue)
-    with open_admin(invocation.config.broker, str(invocation.state_dir)) as admin:
+    with open_admin(broker, state_dir) as admin:
         depth = admin.depth(name)
         if depth is None:
-            raise PreforkdError(
+            raise NoSuchQueue(
                 f"there is no queue {name}; name the pool's own queue, not the dead one "
                 f"(a pool makes its queues when it first runs)"
             )
         try:
-            yield DeadLetters(admin, queue, name, depth.ready)
+            yield Letterbox(admin, queue, name, depth.ready)
         finally:
             admin.give_back_all()
-
-
-def retry_copy(delivery: Delivery, queue: str) -> Publication:
-    """The message as it goes back to `queue`: with its stamps, without the diagnosis it was given up with."""
-    return Publication("", queue, without_diagnosis(delivery.properties), delivery.body)

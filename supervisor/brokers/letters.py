@@ -1,0 +1,73 @@
+"""What preforkd writes on its copies of messages, and how it is read: on dead and parked letters above all. Pure.
+
+The consumer writes it (`consumer/copies.py`); the command line and the web page read it. What is read here comes from
+whoever may publish to those queues: it is not made harmless for terminals or pages yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from supervisor.brokers.base import Delivery
+from supervisor.message import Properties, Publication
+
+PREFIX = "x-preforkd-"
+QUEUE = "x-preforkd-queue"
+ROUND = "x-preforkd-round"
+ATTEMPT = "x-preforkd-attempt"
+EXCHANGE = "x-preforkd-exchange"
+ROUTING_KEY = "x-preforkd-routing-key"
+
+STAMPS = frozenset({QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY})
+"""The headers of ours that a copy going back must keep: they make it the next round, once, however often it is sent."""
+
+ROUTED_AGAIN = frozenset({"CC", "BCC"})
+"""Headers that a broker acts on."""
+
+PREVIEW_BYTES = 2000
+
+
+def without_diagnosis(properties: Properties) -> Properties:
+    """Properties of a dead or parked message on its way back to work: only its stamps are kept of ours."""
+    headers = {
+        name: value
+        for name, value in (properties.headers or {}).items()
+        if name in STAMPS or not (name.startswith(PREFIX) or name in ROUTED_AGAIN)
+    }
+    return msgspec.structs.replace(properties, headers=headers or None, delivery_mode=2, expiration=None, user_id=None)
+
+
+def retry_copy(delivery: Delivery, queue: str) -> Publication:
+    """The message as it goes back to `queue`: with its stamps, without the diagnosis it was given up with."""
+    return Publication("", queue, without_diagnosis(delivery.properties), delivery.body)
+
+
+def diagnosis(delivery: Delivery) -> dict[str, Any]:
+    """What our headers say, by names without the prefix: cause, reason, attempts, status, signal, worker, at, stack."""
+    headers = delivery.properties.headers or {}
+    return {name.removeprefix(PREFIX): value for name, value in headers.items() if name.startswith(PREFIX)}
+
+
+def plain(value: Any) -> Any:
+    """What AMQP tables hold, as JSON can hold it."""
+    if isinstance(value, dict):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def preview(body: bytes) -> str:
+    """The first `PREVIEW_BYTES` of a body: as text where it is UTF-8, else in hexadecimal."""
+    beginning = body[:PREVIEW_BYTES]
+    try:
+        return beginning.decode()
+    except UnicodeDecodeError as error:
+        cut = len(body) > len(beginning)
+        if cut and error.start > len(beginning) - 4:  # only its last character was cut in two
+            return beginning[: error.start].decode()
+        return beginning.hex(" ", 4)
