@@ -25,10 +25,11 @@ format: venv ## rewrite the sources as ruff formats them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: venv ## every test; installs RabbitMQ, logrotate and systemd-nspawn where missing (apt; root or sudo)
+test: venv ## every test; installs RabbitMQ, logrotate, systemd-nspawn and promtool where missing (apt; root or sudo)
 	@.ci/need-rabbitmq
 	@.ci/need-logrotate
 	@.ci/need-systemd
+	@.ci/need-promtool
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
 
 demo: venv ## a daemon on the embedded queue, and a fault drill on it; ends with the audit

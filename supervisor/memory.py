@@ -16,7 +16,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident_bytes(pid: int) -> int:
-    """The resident size of a process (statm, proc(5)); 0 when it is gone. For `status`, a thousand times at once."""
+    """The resident size of a process (statm, proc(5)); 0 when it is gone."""
     with suppress(OSError, IndexError):
         return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES
     return 0

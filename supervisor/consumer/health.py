@@ -98,6 +98,10 @@ class Health:
         depth = self._depth
         return {"name": self._queue} | ({"ready": depth.ready, "consumers": depth.consumers} if depth else {})
 
+    def symptoms(self) -> list[str]:
+        """Their events' names, for metrics."""
+        return list(self._notes)
+
     def notes(self) -> list[str]:
         """The symptoms there are now, for `status`."""
         return list(self._notes.values())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from supervisor.consumer.dispatch import Dispatcher
 from supervisor.consumer.entries import Failure
+from supervisor.consumer.measures import Histogram
 from supervisor.consumer.settlement import Settlement
 from supervisor.errors import StateError
 from supervisor.link.frames import Incarnation, Outcome, RunId, Verdict
@@ -23,11 +24,19 @@ _UNKNOWN_DEATH = Failure("lost", "its worker died")
 class Outcomes:
     """The slots of one pool, as the consumer reads them."""
 
-    def __init__(self, pool_name: str, slots_dir: Path, settlement: Settlement, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self,
+        pool_name: str,
+        slots_dir: Path,
+        settlement: Settlement,
+        dispatcher: Dispatcher,
+        handler_s: Histogram,
+    ) -> None:
         self._pool_name = pool_name
         self._slots_dir = slots_dir
         self._settlement = settlement
         self._dispatcher = dispatcher
+        self._handler_s = handler_s
         self._slots: dict[int, Slot] = {}
         self._taken: dict[int, int] = {}
         self._deaths: dict[Incarnation, Failure] = {}
@@ -52,6 +61,8 @@ class Outcomes:
             worker = Incarnation(number, cell.generation)
             self._settlement.outcome(worker, cell.run, cell.kind, self._failure_of(worker, cell))
             self._dispatcher.ended(worker, cell.elapsed_s)
+            if cell.kind is not OutcomeKind.IN_DOUBT:  # nobody has timed that one
+                self._handler_s.add(cell.elapsed_s)
             self._taken[number] = cell.index + 1
 
     def heard(self, worker: Incarnation, outcome: Outcome) -> None:
@@ -71,6 +82,7 @@ class Outcomes:
         )
         self._settlement.outcome(worker, outcome.run, kind, failure)
         self._dispatcher.ended(worker, outcome.elapsed_s)
+        self._handler_s.add(outcome.elapsed_s)
         self._taken[worker.slot] = outcome.cell + 1
 
     def died(self, verdict: Verdict) -> None:

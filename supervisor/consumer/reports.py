@@ -44,7 +44,8 @@ class Reports:
 
     def troubled(self, note: str) -> None:
         """There is no session: say why."""
-        self._show(Snapshot(0.0, {"state": "closed", "why": note}, {}, self._counters(), 0, [note]))
+        counters, measures = (self._shown.counters, self._shown.measures) if self._shown else ({}, {})
+        self._show(Snapshot(0.0, {"state": "closed", "why": note}, {}, counters, 0, [note], measures))
 
     def _show(self, snapshot: Snapshot) -> None:
         self._shown_s = monotonic_s()
@@ -52,11 +53,8 @@ class Reports:
             self._shown = msgspec.structs.replace(snapshot, at=wall_s())
             self.say(self._shown)
 
-    def _counters(self) -> dict[str, int]:
-        return self._shown.counters if self._shown else {}
-
 
 def _content(snapshot: Snapshot) -> tuple[Any, ...]:
     """All that is news: the age of the connection alone is not."""
     connection = {name: value for name, value in snapshot.connection.items() if name != "since_s"}
-    return connection, snapshot.queue, snapshot.counters, snapshot.in_flight, snapshot.notes
+    return connection, snapshot.queue, snapshot.counters, snapshot.in_flight, snapshot.notes, snapshot.measures

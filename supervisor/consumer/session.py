@@ -22,6 +22,7 @@ from supervisor.consumer.dispatch import Dispatcher
 from supervisor.consumer.entries import Phase
 from supervisor.consumer.health import PROBE_INTERVAL_S, Health
 from supervisor.consumer.links import WorkerLinks
+from supervisor.consumer.measures import Measures
 from supervisor.consumer.outcomes import Outcomes
 from supervisor.consumer.settlement import Settlement
 from supervisor.consumer.traces import trace_of, trace_of_waiting
@@ -59,7 +60,9 @@ class Session:
         pool = start.pool
         self.settlement = Settlement(pool, socket.gethostname(), start.ledger.dedupe)
         self.dispatcher = Dispatcher(pool)
-        self.outcomes = Outcomes(pool.name, Path(start.pool_dir) / "slots", self.settlement, self.dispatcher)
+        self.measures = Measures(start.ledger.keep_max)
+        slots_dir = Path(start.pool_dir) / "slots"
+        self.outcomes = Outcomes(pool.name, slots_dir, self.settlement, self.dispatcher, self.measures.handler_s)
         self.health = Health(pool.queue)
         self.broker = open_broker(pool, start.broker, start.state_dir, reactor)
         self.subscribed = False
@@ -84,8 +87,8 @@ class Session:
             base.Subscribed: self._on_subscribed,
             base.Disconnected: self._on_disconnected,
             base.Cancelled: self._on_cancelled,
-            base.Confirmed: lambda event: self.settlement.confirmed(event.token),
-            base.Unpublished: lambda event: self.settlement.unpublished(event.token, event.reason, event.lost),
+            base.Confirmed: self._on_confirmed,
+            base.Unpublished: self._on_unpublished,
             base.Blocked: lambda event: self.health.connection("blocked", why=event.reason),
             base.Unblocked: lambda event: self.health.connection("connected"),
             base.Fatal: self._on_fatal,
@@ -96,7 +99,7 @@ class Session:
             actions.Ack: lambda effect: self.broker.ack(effect.epoch, effect.tag),
             actions.GiveBack: lambda effect: self.broker.give_back(effect.epoch, effect.tag),
             actions.Send: lambda effect: self._links.send(effect.worker, effect.frame),
-            actions.PublishOut: lambda effect: self.broker.publish(effect.outgoing),
+            actions.PublishOut: self._publish,
             actions.PublishLater: self._publish_later,
         }
 
@@ -109,6 +112,8 @@ class Session:
         """
         # fail-point: consumer.start-ledger-open: the ledger is ours, nothing is recovered
         self.counters = self._ledger.counters()
+        self.measures.before = dict(self.counters)
+        self.measures.weigh(*self._ledger.size())
         self.settlement.now_s = wall_s()
         for row in self._ledger.open_rows():
             self.settlement.recall_row(row)
@@ -229,7 +234,8 @@ class Session:
         """What `status` shows of us now."""
         facts = self.health.facts(self.broker.connections_opened)
         queue, notes = self.health.queue_facts(), self.health.notes()
-        return Snapshot(0.0, facts, queue, dict(self.counters), len(self.settlement.entries), notes)
+        measures = self.measures.facts(self.counters, self.health.symptoms())
+        return Snapshot(0.0, facts, queue, dict(self.counters), len(self.settlement.entries), notes, measures)
 
     def traces(self, message_id: str) -> list[dict[str, Any]]:
         """What is known of the messages with this id. Raises LedgerError."""
@@ -267,6 +273,7 @@ class Session:
 
     def _on_connected(self, event: base.Connected) -> None:
         self.health.connection("connected", event.host)
+        self.measures.connections.connected()
         log(Event.CONSUMER_CONNECTED, f"connected to {event.host}", host=event.host)
 
     def _on_subscribed(self, event: base.Subscribed) -> None:
@@ -279,6 +286,8 @@ class Session:
         self.settlement.twins.queue_is_ours = self.health.queue_is_ours
         self.settlement.disconnected()
         self._recall()
+        self.measures.connections.disconnected(self.health.connected)
+        self.measures.publishes.disconnected()
         why = f"{event.reason}; trying again in {event.retry_in_s:.1f} s"
         self.health.connection("connecting", event.host, why)
         log(
@@ -289,6 +298,14 @@ class Session:
             reason=event.reason,
             retry_in_s=round(event.retry_in_s, 3),
         )
+
+    def _on_confirmed(self, event: base.Confirmed) -> None:
+        self.measures.publishes.confirmed()
+        self.settlement.confirmed(event.token)
+
+    def _on_unpublished(self, event: base.Unpublished) -> None:
+        self.measures.publishes.unpublished(event.lost)
+        self.settlement.unpublished(event.token, event.reason, event.lost)
 
     def _on_cancelled(self, event: base.Cancelled) -> None:
         self.subscribed = False
@@ -313,6 +330,7 @@ class Session:
 
     def _probe(self) -> None:
         self._timer(PROBE_INTERVAL_S, self._probe)
+        self.measures.weigh(*self._ledger.size())
         if self.connected:
             self.broker.probe()
 
@@ -321,9 +339,14 @@ class Session:
         self._timer(EVICT_INTERVAL_S, self._evict)
         ledger = self._start.ledger
         _aged, early = self._ledger.evict(wall_s() - ledger.keep_s, ledger.keep_max)
+        self.measures.evicted_early += early
         if early:
             text = f"the ledger is full ({ledger.keep_max} rows): {early} forgotten before their time; raise keep_max"
             log(Event.LEDGER_EVICTED, text, level=logging.WARNING, rows=early)
+
+    def _publish(self, effect: actions.PublishOut) -> None:
+        self.measures.publishes.sent()
+        self.broker.publish(effect.outgoing)
 
     def _publish_later(self, effect: actions.PublishLater) -> None:
         again_s = PUBLISH_AGAIN_S * random.uniform(1, 2)
@@ -352,6 +375,7 @@ class Session:
         # fail-point: consumer.decided: decided, not durable
         self._ledger.commit(turn.rows.values(), self._uncommitted)
         self._uncommitted = {}
+        self.measures.commit_s.add(self._ledger.last_commit_s)
         # fail-point: consumer.committed: durable; tails, broker and workers are as before
         self.outcomes.advance_tails()
         # fail-point: consumer.tails-advanced: durable, the rings are free, no effect has left

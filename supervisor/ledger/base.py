@@ -80,6 +80,10 @@ class Ledger(ABC):
         beyond `keep_max` rows. Returns (aged out, evicted early because of keep_max); again while either is > 0."""
 
     @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """How many rows it has, and how many bytes its files."""
+
+    @abstractmethod
     def find(self, message_id: str) -> list[Row]:
         """Rows of a message id, newest first (for people; may be slow)."""
 

@@ -28,6 +28,8 @@ EVICT_BATCH = 500
 _CHECKPOINT_PAGES = 8000  # 32 MiB: keys are random, so a rarer checkpoint writes fewer pages twice
 _CACHE_KIB = 16 * 1024
 _BUSY_S = 1.0
+_FILES = ("", "-wal")
+"""What is added to the ledger's path: SQLite keeps what is not yet in the one in the other."""
 _LAST_DIGEST = b"\xff" * DIGEST_BYTES
 
 _FULL = "the disk is full", "free some space"
@@ -117,6 +119,10 @@ class SqliteLedger(Ledger):
             early = database.execute(schema.EVICT_OLDEST, (excess,)).rowcount if excess > 0 else 0
         return aged, early
 
+    def size(self) -> tuple[int, int]:
+        with self._usable() as database:
+            return _meta(database, "rows"), sum(_bytes(self._path.with_name(self._path.name + end)) for end in _FILES)
+
     def close(self) -> None:
         with suppress(sqlite3.Error):  # what was committed is safe; the rest must not hold up leaving
             self._database.close()
@@ -192,6 +198,10 @@ def _make_or_check_tables(database: sqlite3.Connection, path: Path) -> None:
             f"{path}: written by another version of preforkd (schema {version}, this one knows {schema.VERSION}): "
             "run that version, or move the file and its -wal file away"
         )
+
+
+def _bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _meta(database: sqlite3.Connection, name: str) -> Any:

@@ -276,6 +276,7 @@ class Snapshot(Frame, frozen=True):
     counters: dict[str, int]
     in_flight: int
     notes: list[str]
+    measures: dict[str, Any]
 
 
 class Found(Frame, frozen=True):

@@ -171,6 +171,8 @@ class Registrar:
             record.cause, progressed, seat, pool.intensity, pool.config, corpse.died_s, self._random.random()
         )
         seat.restarts += 1
+        pool.restarts[child.kind] += 1
+        pool.holds += decision.hold
         seat.held = decision.hold
         if record.cause is Cause.BOOT_FAILED or decision.hold:
             pool.failure = pool.failure or (f"pools.{pool.name}: {seat.why}", _FAILURES.get(record.cause, 1))

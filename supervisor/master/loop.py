@@ -46,7 +46,7 @@ from supervisor.master.signals import Signals
 from supervisor.master.staff import adjust
 from supervisor.master.starts import can_start, start
 from supervisor.master.stopping import Stopping
-from supervisor.posix import signal_name
+from supervisor.posix import signal_name, usage
 from supervisor.reactor import Reactor
 
 _FAR_S = 3600.0
@@ -369,6 +369,7 @@ class Master:
             "state": self._state,
             "started_at": rfc3339(self._started_at_s),
             "uptime_s": round(now_s - self._started_s, 3),
+            **usage(os.getpid())._asdict(),
             "config": self._reloads.config.source,
             "state_dir": self._daemon.state_dir,
             "runtime_dir": self._daemon.runtime_dir,

@@ -47,7 +47,8 @@ class Pool:
     beyond the wanted number of workers. `foreign`: slots that are still held by a worker of a former daemon. `verdicts`
     wait for the consumer's word that they are durable. `cut_off`: ids of messages whose worker was killed by a stop.
     `inquiries`: questions the consumer has not answered.
-    `failure`: why the pool cannot boot, with the exit status that says so.
+    `failure`: why the pool cannot boot, with the exit status that says so. `restarts` and `holds` count for the pool's
+    life here: seats come and go with its size.
 
     While it is reloaded: `candidate` is a forkserver with the new code, `probe` the slot of the one worker that proves
     it, `spares` the slots beyond the wanted ones that help out. Workers of forkservers older than `outdated_below` are
@@ -74,6 +75,8 @@ class Pool:
         self.consumer = Seat(pool.name, Kind.CONSUMER, due_s=0.0)
         self.foreign: dict[int, Incarnation] = {}
         self.intensity = Intensity()
+        self.restarts = dict.fromkeys((Kind.WORKER, Kind.FORKSERVER, Kind.CONSUMER), 0)
+        self.holds = 0
         self.wires: dict[int, Wire] = {}  # by pid
         self.verdicts: dict[Incarnation, Verdict] = {}
         self.verdicts_due_s = float("inf")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from supervisor import memory
+from supervisor import posix
 from supervisor.clock import rfc3339
 from supervisor.events import Cause
 from supervisor.master.children import Kind, Seat
@@ -72,6 +72,9 @@ def pool_status(pool: Pool, state: str, now_s: float) -> dict[str, Any]:
         },
         "depth": {**_DEPTH, **(snapshot.queue if snapshot else {})},
         "counters": {**dict.fromkeys(_COUNTERS, 0), **(snapshot.counters if snapshot else {})},
+        "restarts": pool.restarts,
+        "holds": pool.holds,
+        "measures": snapshot.measures if snapshot else {},
     }
 
 
@@ -99,7 +102,9 @@ def pool_facts(pool: Pool, state: str, exits: Iterable[Mapping[str, Any]]) -> Po
 def _service(seat: Seat, starting: str, ready: str) -> dict[str, Any]:
     state = (ready if seat.ready else starting) if seat.child else _absent(seat)
     pid = seat.child.pid if seat.child else None
-    return {"pid": pid, "state": state, "restarts": seat.restarts, "why": seat.why}
+    used = posix.usage(pid)
+    facts = {"pid": pid, "state": state, "restarts": seat.restarts, "why": seat.why}
+    return facts | {"rss_bytes": used.rss_bytes, "cpu_s": used.cpu_s}
 
 
 def _absent(seat: Seat) -> str:
@@ -112,6 +117,7 @@ def _worker(pool: Pool, seat: Seat, now_s: float) -> dict[str, Any]:
     assert seat.slot is not None  # workers' seats have one
     child, slot = seat.child, pool.slots[seat.slot]
     running = slot.running() if child else None
+    used = posix.usage(child.pid if child else None)
     return {
         "name": seat.name,
         "slot": seat.slot,
@@ -124,7 +130,8 @@ def _worker(pool: Pool, seat: Seat, now_s: float) -> dict[str, Any]:
         "limit_s": round(running.limit_s, 3) if running else 0.0,
         "limit_source": running.source.name.lower() if running else "pool",
         "handled": slot.handled if child else 0,
-        "rss_bytes": memory.resident_bytes(child.pid) if child else 0,
+        "rss_bytes": used.rss_bytes,
+        "cpu_s": used.cpu_s,
         "restarts": seat.restarts,
         "restart_in_s": max(0.0, round(seat.due_s - now_s, 3)) if not child and seat.due_s else None,
     }

@@ -10,6 +10,7 @@ import pytest
 
 from supervisor import posix
 from supervisor.consumer.dispatch import Dispatcher
+from supervisor.consumer.measures import HANDLER_LE_S, Histogram
 from supervisor.consumer.outcomes import Outcomes
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Incarnation, Outcome, RunId, Verdict
@@ -31,11 +32,12 @@ class Shop:
         self.bench = Bench()
         self.dispatcher = Dispatcher(self.bench.pool)
         self.dispatcher.join(W)
+        self.handler_s = Histogram(HANDLER_LE_S)
         self.outcomes = self.reader()
 
     def reader(self) -> Outcomes:
         """A consumer's view, as it is at its start."""
-        return Outcomes("p", self.slots_dir, self.bench.settlement, self.dispatcher)
+        return Outcomes("p", self.slots_dir, self.bench.settlement, self.dispatcher, self.handler_s)
 
     def give(self, *ids: str) -> list[RunId]:
         """Messages that the worker has."""

@@ -62,7 +62,7 @@ SPOKEN: list[Frame] = [
     frames.Consuming(),
     frames.Refused("wrong password"),
     frames.Drained(3, 2, ["id"]),
-    frames.Snapshot(1.5, {"state": "connected"}, {"ready": 4}, {"done": 5}, 6, ["note"]),
+    frames.Snapshot(1.5, {"state": "connected"}, {"ready": 4}, {"done": 5}, 6, ["note"], {"evicted_early": 1}),
 ]
 
 LANGUAGES: dict[str, Any] = {

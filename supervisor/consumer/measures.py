@@ -1,0 +1,136 @@
+"""What a consumer counts for metrics, beside the ledger's counters: times, publications, connections, sizes.
+
+Runs in the consumer process. Everything begins at zero with each session, as the meters of monitoring systems expect
+it: the ledger's own counters may step back by a few when a consumer dies, which would look like a new beginning.
+Counting must stay far below a microsecond per message; only `facts` may take longer.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+HANDLER_LE_S = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
+)
+COMMIT_LE_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+
+class Histogram:
+    """Durations, counted by upper bounds; one beyond the last bound has a count of its own."""
+
+    __slots__ = ("_counts", "_le_s", "_sum_s")
+
+    def __init__(self, le_s: tuple[float, ...]) -> None:
+        self._le_s = le_s
+        self._counts = [0] * (len(le_s) + 1)
+        self._sum_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        self._counts[bisect_left(self._le_s, seconds)] += 1
+        self._sum_s += seconds
+
+    def facts(self) -> dict[str, Any]:
+        """As in docs/control-protocol.md."""
+        return {
+            "le": self._le_s,
+            "counts": tuple(self._counts),
+            "sum": round(self._sum_s, 6),
+            "count": sum(self._counts),
+        }
+
+
+class Publishes:
+    """What became of publications. `lost`: their fate went away with a connection, so they are published again."""
+
+    def __init__(self) -> None:
+        self._awaited = self._confirmed = self._refused = self._lost = 0
+
+    def sent(self) -> None:
+        """One was handed to the broker."""
+        self._awaited += 1
+
+    def confirmed(self) -> None:
+        """The broker has one."""
+        self._answered()
+        self._confirmed += 1
+
+    def unpublished(self, lost: bool) -> None:
+        """The broker does not have one, or nobody knows."""
+        self._answered()
+        if lost:
+            self._lost += 1
+        else:
+            self._refused += 1
+
+    def disconnected(self) -> None:
+        """Those without a fate get none (`brokers.base.Disconnected`)."""
+        self._lost += self._awaited
+        self._awaited = 0
+
+    def facts(self) -> dict[str, int]:
+        """As in docs/control-protocol.md."""
+        return {
+            "confirmed": self._confirmed,
+            "refused": self._refused,
+            "lost": self._lost,
+            "unconfirmed": self._awaited,
+        }
+
+    def _answered(self) -> None:
+        self._awaited = max(0, self._awaited - 1)  # one that was given up for lost may be answered yet
+
+
+class Connections:
+    """How often the broker was there, and went away. An attempt that fails is no loss."""
+
+    def __init__(self) -> None:
+        self._opened = self._lost = self._failed = 0
+
+    def connected(self) -> None:
+        """The broker is there."""
+        self._opened += 1
+
+    def disconnected(self, was_connected: bool) -> None:
+        """It went away, or did not come about."""
+        if was_connected:
+            self._lost += 1
+        else:
+            self._failed += 1
+
+    def facts(self) -> dict[str, int]:
+        """As in docs/control-protocol.md."""
+        return {"opened": self._opened, "lost": self._lost, "failed": self._failed}
+
+
+class Measures:
+    """One session's meters. `before`: the ledger's counters at its beginning."""
+
+    def __init__(self, keep_max: int) -> None:
+        self.before: dict[str, int] = {}
+        self.handler_s = Histogram(HANDLER_LE_S)
+        self.commit_s = Histogram(COMMIT_LE_S)
+        self.publishes = Publishes()
+        self.connections = Connections()
+        self.evicted_early = 0
+        self._ledger = {"rows": 0, "bytes": 0, "keep_max": keep_max}
+
+    def weigh(self, rows: int, size: int) -> None:
+        """The ledger has so many rows and bytes now."""
+        self._ledger.update(rows=rows, bytes=size)
+
+    def facts(self, counters: Mapping[str, int], symptoms: Iterable[str]) -> dict[str, Any]:
+        """`measures` of a Snapshot: values that will not change any more."""
+        return {
+            "outcomes": {name: count - self.before.get(name, 0) for name, count in counters.items()},
+            "handler_s": self.handler_s.facts(),
+            "commit_s": self.commit_s.facts(),
+            "ledger": dict(self._ledger),
+            "evicted_early": self.evicted_early,
+            "publishes": self.publishes.facts(),
+            "connections": self.connections.facts(),
+            "symptoms": list(symptoms),
+        }
