@@ -13,13 +13,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.bench import crowd, footprint
 from benchmarks.bench.figures import Section, markdown
 from benchmarks.bench.machine import facts
 from benchmarks.bench.options import Options
 from benchmarks.bench.peers import ROOT, make_environment
 from supervisor.clock import monotonic_s
 
-SECTIONS: dict[str, Callable[[Options], Section]] = {}
+SECTIONS: dict[str, Callable[[Options], Section]] = {
+    "footprint": footprint.run,
+    "crowd": crowd.run,
+}
 
 
 def main() -> int:
