@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.bench import crowd, footprint
+from benchmarks.bench import crowd, footprint, replacement
 from benchmarks.bench.figures import Section, markdown
 from benchmarks.bench.machine import facts
 from benchmarks.bench.options import Options
@@ -23,6 +23,7 @@ from supervisor.clock import monotonic_s
 SECTIONS: dict[str, Callable[[Options], Section]] = {
     "footprint": footprint.run,
     "crowd": crowd.run,
+    "replacement": replacement.run,
 }
 
 
