@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 MASK = "***"
 
@@ -28,6 +28,20 @@ def passwords(url: str) -> set[str]:
     if match is None or not match[3]:
         return set()
     return {match[3], unquote(match[3])}
+
+
+def without_path(url: str) -> str:
+    """A URL whose path may be a secret (a webhook's), for people: `https://host:8443/***`."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}/{MASK if parts.path.strip('/') or parts.query else ''}"
+
+
+def secrets_of(url: str) -> set[str]:
+    """What must be shown nowhere of such a URL: all of it, its path and query, its password."""
+    parts = urlsplit(url)
+    target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    return {text for text in (url, target, *passwords(url)) if text.strip("/")}
 
 
 def without_passwords(environment: Mapping[str, str], urls: Iterable[str]) -> dict[str, str]:

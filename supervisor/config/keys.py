@@ -98,7 +98,7 @@ OPTIONAL = frozenset({"soft_timeout", "max_messages", "max_age", "max_memory", "
 
 _RENAMED = {"urls": "url"}
 
-_READERS: dict[str, Reader] = {"url": _urls, "restart_intensity": _intensity}
+_READERS: dict[str, Reader] = {"url": _urls, "restart_intensity": _intensity, "rate": _intensity}
 
 _UNIT_READERS: dict[tuple[str, Any], Reader] = {
     ("_s", float): read_seconds,

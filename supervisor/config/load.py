@@ -21,10 +21,12 @@ from supervisor.config.schema import (
     BrokerConfig,
     Config,
     DaemonConfig,
+    HooksConfig,
     LedgerConfig,
     LogConfig,
     PoolConfig,
     TlsConfig,
+    WebConfig,
 )
 from supervisor.config.sections import Sections
 from supervisor.config.variables import filled_in
@@ -34,7 +36,7 @@ VARIABLE = "PREFORKD_CONFIG"
 FILE_NAME = "preforkd.toml"
 SEARCHED = (Path(FILE_NAME), Path("/etc/preforkd") / FILE_NAME)
 
-_SECTIONS = ("daemon", "log", "broker", "ledger", "pools")
+_SECTIONS = ("daemon", "log", "broker", "ledger", "pools", "web", "hooks")
 _TOML_PLACE = re.compile(r"(.*) \(at (.*)\)")
 
 
@@ -144,25 +146,43 @@ def _read(tree: dict[str, Any], source: Path, report: Report) -> Config:
         broker=_read_broker(sections, tree.get("broker", {}), report),
         ledger=sections.read(LedgerConfig, ("ledger",), tree.get("ledger", {})),
         pools={name: sections.read(PoolConfig, ("pools", name), table, name=name) for name, table in pools.items()},
+        web=sections.read(WebConfig, ("web",), tree.get("web", {})),
+        hooks=_read_hooks(sections, tree.get("hooks", {}), report),
     )
 
 
 def _read_broker(sections: Sections, table: Any, report: Report) -> BrokerConfig:
     broker = dict(sections.table(("broker",), table) or {})
     tls = sections.read(TlsConfig, ("broker", "tls"), broker.pop("tls", {}))
-    here = ("broker", "url_file")
-    url_file = broker.pop("url_file", "")
-    if not isinstance(url_file, str):
-        report.add(here, "expected a string: the path of a file that holds the URL")
-    elif url_file and "url" in broker:
-        report.add(here, "url is given, too", "keep one of them")
-    elif url_file:
-        broker["url"] = _urls_in(sections.located(here, url_file), report)
+    urls = _urls_of(("broker", "url_file"), "url", broker, sections, report)
+    if urls is not None:
+        broker["url"] = urls or list(BrokerConfig().urls)
     return sections.read(BrokerConfig, ("broker",), broker, tls=tls)
 
 
-def _urls_in(path: str, report: Report) -> list[str]:
-    here = ("broker", "url_file")
+def _read_hooks(sections: Sections, table: Any, report: Report) -> HooksConfig:
+    hooks = dict(sections.table(("hooks",), table) or {})
+    urls = _urls_of(("hooks", "webhook_file"), "webhook", hooks, sections, report)
+    if urls is not None:
+        hooks["webhook"] = urls[0] if urls else ""
+    return sections.read(HooksConfig, ("hooks",), hooks)
+
+
+def _urls_of(
+    here: tuple[str, str], instead_of: str, table: dict[str, Any], sections: Sections, report: Report
+) -> list[str] | None:
+    """What the file at this key holds, the key taken out of its table; None where no file is named."""
+    file = table.pop(here[1], "")
+    if not isinstance(file, str):
+        report.add(here, "expected a string: the path of a file that holds the URL")
+    elif file and instead_of in table:
+        report.add(here, f"{instead_of} is given, too", "keep one of them")
+    elif file:
+        return _urls_in(here, sections.located(here, file), report)
+    return None
+
+
+def _urls_in(here: tuple[str, str], path: str, report: Report) -> list[str]:
     try:
         if Path(path).stat().st_mode & stat.S_IWOTH:
             report.add(here, f"everyone may write to {path}", f"chmod o-w {path}")
@@ -170,11 +190,11 @@ def _urls_in(path: str, report: Report) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         report.add(here, f"{path} cannot be read: {reason}")
-        return list(BrokerConfig().urls)
+        return []
     urls = [line.strip() for line in lines if line.strip()]
     if not urls:
         report.add(here, f"{path} holds no URL", "write one a line")
-    return urls or list(BrokerConfig().urls)
+    return urls
 
 
 def _check(config: Config, report: Report) -> None:
@@ -183,6 +203,8 @@ def _check(config: Config, report: Report) -> None:
     apply_rules(config.broker, ("broker",), report)
     apply_rules(config.broker.tls, ("broker", "tls"), report)
     apply_rules(config.ledger, ("ledger",), report)
+    apply_rules(config.web, ("web",), report)
+    apply_rules(config.hooks, ("hooks",), report)
     for name, pool in config.pools.items():
         apply_rules(pool, ("pools", name), report)
         for at, binding in enumerate(pool.bindings):

@@ -19,7 +19,7 @@ from supervisor.redaction import MASK, redact
 Place = tuple[str | int, ...]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_SECRET_KEY = re.compile("environment|pass|secret|token", re.IGNORECASE)
+_SECRET_KEY = re.compile("environment|pass|secret|token|webhook", re.IGNORECASE)
 _SHOWN_CHARACTERS = 80
 
 

@@ -7,7 +7,9 @@ sections are in `cross_checks.py`; what needs the machine or the broker to answe
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,11 +21,14 @@ from supervisor.config.schema import (
     Binding,
     BrokerConfig,
     DaemonConfig,
+    HooksConfig,
     LedgerConfig,
     LogConfig,
     PoolConfig,
     TlsConfig,
+    WebConfig,
 )
+from supervisor.events import Cause
 from supervisor.quantities import show_seconds
 
 Judge = Callable[[Any], str]
@@ -176,6 +181,71 @@ def _stream(pool: PoolConfig) -> str:
     return "a stream has no acknowledgements that delete a message"
 
 
+# ---- web and hooks ------------------------------------------------------------------------------------------------
+
+
+def _bad_listen(web: WebConfig) -> str:
+    try:
+        host, port = web.address if web.listen else ("", 0)
+    except ValueError:
+        return 'must be host:port, such as "127.0.0.1:9750" or "[::1]:9750"'
+    if web.listen and not host:
+        return "names no address: write 127.0.0.1:PORT, or 0.0.0.0:PORT for all there are"
+    return "" if 0 <= port <= 65_535 else "there are ports up to 65535 only"
+
+
+def _open_to_all(web: WebConfig) -> str:
+    if not web.listen or web.token_file or is_loopback(web.address[0]):
+        return ""
+    return "is not a loopback address, so that everybody in the network sees it: that needs token_file"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address; a name other than `localhost` may be anything."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _command(name: str) -> Rule:
+    return Rule((name,), lambda hooks: _bad_command(getattr(hooks, name)), "for a shell write sh -c '…'")
+
+
+def _bad_command(text: str) -> str:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        return f"cannot be split into words: {str(error).lower()}"
+    return "" if words or not text else "names no program"
+
+
+def _bad_webhook(hooks: HooksConfig) -> str:
+    try:
+        parts = urlsplit(hooks.webhook)
+        parts.port  # noqa: B018  (raises ValueError for a port that is none)
+    except ValueError:
+        return "not a URL"
+    if not hooks.webhook or (parts.scheme in ("http", "https") and parts.hostname):
+        return "" if hooks.webhook.isprintable() and " " not in hooks.webhook else "not a URL: it has a blank in it"
+    return 'must be "https://host/…" (or "http://…")'
+
+
+def _bad_causes(hooks: HooksConfig) -> str:
+    unknown = [word for word in hooks.causes if word not in set(Cause)]
+    return f'there is no cause "{unknown[0]}": docs/exits.md has them all' if unknown else ""
+
+
+def _near_cause(hooks: HooksConfig) -> str:
+    unknown = [word for word in hooks.causes if word not in set(Cause)]
+    return did_you_mean(unknown[0], list(Cause))
+
+
+def _bad_rate(hooks: HooksConfig) -> str:
+    count, within_s = hooks.rate
+    return "" if count >= 1 and within_s > 0 else "both must be more than 0"
+
+
 RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
     DaemonConfig: (
         _given("state_dir"),
@@ -205,6 +275,17 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
         _above_zero("keep"),
         _at_least("keep_max", 1),
         _one_of("dedupe", "keep", "redelivery"),
+    ),
+    WebConfig: (
+        Rule(("listen",), _bad_listen),
+        Rule(("listen", "token_file"), lambda web: "" if _bad_listen(web) else _open_to_all(web), "or 127.0.0.1"),
+    ),
+    HooksConfig: (
+        *(_command(name) for name in ("on_exit", "on_hold", "on_dead")),
+        Rule(("webhook",), _bad_webhook),
+        Rule(("causes",), _bad_causes, _near_cause),
+        Rule(("rate",), _bad_rate),
+        _above_zero("timeout"),
     ),
     Binding: (_given("exchange"),),
     PoolConfig: (

@@ -104,6 +104,39 @@ class PoolConfig(msgspec.Struct, frozen=True):
     environment: dict[str, str] = {}
 
 
+class WebConfig(msgspec.Struct, frozen=True):
+    """[web]: the page, metrics and HTTP API; off while `listen` is empty."""
+
+    listen: str = ""
+    token_file: str = ""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of `listen`. Raises ValueError where it is none."""
+        host, _, port = self.listen.rpartition(":")
+        return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class HooksConfig(msgspec.Struct, frozen=True):
+    """[hooks]: commands and a URL that are told of events. `webhook` may be a secret: it is never logged."""
+
+    on_exit: str = ""
+    on_hold: str = ""
+    on_dead: str = ""
+    webhook: str = ""
+    causes: tuple[str, ...] = (
+        *("crash", "killed", "out_of_memory", "memory_limit", "timeout"),
+        *("boot_failed", "unexpected_exit", "lost"),
+    )
+    rate: tuple[int, float] = (10, 60.0)
+    timeout_s: float = 10.0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody is to be told of anything."""
+        return bool(self.on_exit or self.on_hold or self.on_dead or self.webhook)
+
+
 class Config(msgspec.Struct, frozen=True):
     """The whole configuration, and the file it came from ("" for none)."""
 
@@ -113,3 +146,5 @@ class Config(msgspec.Struct, frozen=True):
     broker: BrokerConfig
     ledger: LedgerConfig
     pools: dict[str, PoolConfig]
+    web: WebConfig = WebConfig()
+    hooks: HooksConfig = HooksConfig()

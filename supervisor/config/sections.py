@@ -17,10 +17,12 @@ from supervisor.config.schema import (
     Binding,
     BrokerConfig,
     DaemonConfig,
+    HooksConfig,
     LedgerConfig,
     LogConfig,
     PoolConfig,
     TlsConfig,
+    WebConfig,
 )
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -33,6 +35,7 @@ _PATHS: dict[type[msgspec.Struct], tuple[str, ...]] = {
     LogConfig: ("file",),
     TlsConfig: ("ca_file", "cert_file", "key_file"),
     PoolConfig: ("path",),
+    WebConfig: ("token_file",),
 }
 
 _HOMES: dict[str, type[msgspec.Struct]] = {
@@ -42,6 +45,8 @@ _HOMES: dict[str, type[msgspec.Struct]] = {
     "broker": BrokerConfig,
     "broker.tls": TlsConfig,
     "ledger": LedgerConfig,
+    "web": WebConfig,
+    "hooks": HooksConfig,
 }
 
 

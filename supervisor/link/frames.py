@@ -1,7 +1,8 @@
-"""The words spoken between preforkd's processes, as msgspec structs; three small languages, one table each.
+"""The words spoken between preforkd's processes, as msgspec structs; four small languages, one table each.
 
-worker <-> consumer (`WorkerFrame`, `ConsumerFrame`), master <-> forkserver (`ForkOrder`, `ForkReport`) and
-master <-> consumer (`ConsumerOrder`, `ConsumerReport`). Data only: no I/O, no clock.
+worker <-> consumer (`WorkerFrame`, `ConsumerFrame`), master <-> forkserver (`ForkOrder`, `ForkReport`),
+master <-> consumer (`ConsumerOrder`, `ConsumerReport`) and master <-> sidecar (`SidecarOrder`, `SidecarReport`).
+Data only: no I/O, no clock.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from supervisor.config.schema import BrokerConfig, LedgerConfig, LogConfig, PoolConfig
+from supervisor.config.schema import BrokerConfig, HooksConfig, LedgerConfig, LogConfig, PoolConfig, WebConfig
 from supervisor.message import Properties, Publication
 
 VERSION = 1
@@ -130,7 +131,7 @@ class Fork(Frame, frozen=True):
 
 
 class Quit(Frame, frozen=True):
-    """Leave with status 0 (forkserver and consumer)."""
+    """Leave with status 0 (every child but workers)."""
 
 
 # ---- forkserver -> master -----------------------------------------------------------------------------------------
@@ -254,7 +255,7 @@ class Consuming(Frame, frozen=True):
 
 
 class Refused(Frame, frozen=True):
-    """The broker refuses and waiting will not heal it; the consumer leaves with 78."""
+    """Waiting will not heal it (the broker refuses, an extra is not installed); the child leaves with 78."""
 
     reason: str
 
@@ -287,9 +288,54 @@ class Found(Frame, frozen=True):
     why: str
 
 
+# ---- master -> sidecar --------------------------------------------------------------------------------------------
+
+
+class StartSidecar(Frame, frozen=True):
+    """First frame of a child that belongs to no pool (web, hooks); comes without descriptors.
+
+    A sidecar is given only the settings that are its own: `web` and `broker` for web, `hooks` for hooks; the others
+    are left at their defaults, so that it has no secret that it does not need. `source`: the configuration's path.
+    """
+
+    version: int
+    web: WebConfig
+    hooks: HooksConfig
+    broker: BrokerConfig
+    log: LogConfig
+    state_dir: str
+    runtime_dir: str
+    source: str
+    master_pid: int
+
+
+class Happened(Frame, frozen=True):
+    """An event to tell. `hook`: whom it concerns, `exit`, `hold` or `dead`; `facts`: JSON values, docs/hooks.md."""
+
+    hook: str
+    facts: dict[str, Any]
+
+
+class Missed(Frame, frozen=True):
+    """So many events, by hook, were dropped because nobody took them."""
+
+    counts: dict[str, int]
+
+
+# ---- sidecar -> master --------------------------------------------------------------------------------------------
+
+
+class Serving(Frame, frozen=True):
+    """The sidecar does its work; `what` says it for people: `on http://127.0.0.1:9750`."""
+
+    what: str
+
+
 WorkerFrame = Hello | Outcome | Publish | Returned | Bye
 ConsumerFrame = Welcome | Run | Recall | Published
 ForkOrder = StartForkserver | Fork | Quit
 ForkReport = Imported | BootFailed | Forked | ForkFailed
 ConsumerOrder = StartConsumer | Spawned | Verdict | Drain | Pause | Resume | Reconfigure | Find | CloseConnection | Quit
 ConsumerReport = VerdictTaken | Consuming | Refused | Drained | Snapshot | Found
+SidecarOrder = StartSidecar | Happened | Missed | Quit
+SidecarReport = Serving | Refused

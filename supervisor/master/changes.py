@@ -57,6 +57,7 @@ def compare(old: Config, new: Config) -> Changes:
     _refuse_fixed(old, new)
     named = (("daemon", old.daemon, new.daemon), ("log", old.log, new.log), ("ledger", old.ledger, new.ledger))
     sections = {name: changed_keys(before, after) for name, before, after in named}
+    sections |= {"web": changed_keys(old.web, new.web), "hooks": changed_keys(old.hooks, new.hooks)}
     sections["broker"] = changed_keys(old.broker, new.broker)
     kept = [name for name in new.pools if name in old.pools]
     changed = {name: changed_keys(old.pools[name], new.pools[name]) for name in kept}

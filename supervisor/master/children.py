@@ -19,6 +19,12 @@ class Kind(StrEnum):
     WORKER = "worker"
     FORKSERVER = "forkserver"
     CONSUMER = "consumer"
+    WEB = "web"
+    HOOKS = "hooks"
+
+
+SIDECARS = (Kind.WEB, Kind.HOOKS)
+"""Kinds that belong to the daemon and to no pool (""): nothing depends on them."""
 
 
 @dataclass
@@ -125,5 +131,5 @@ class Children:
 
 
 def seat_name(pool: str, kind: Kind, slot: int | None) -> str:
-    """`email/3` for a worker, `email forkserver` for the others."""
-    return f"{pool}/{slot}" if kind is Kind.WORKER else f"{pool} {kind}"
+    """`email/3` for a worker, `email forkserver` for the others of a pool, `web` for a sidecar."""
+    return f"{pool}/{slot}" if kind is Kind.WORKER else f"{pool} {kind}".strip()

@@ -21,13 +21,14 @@ from supervisor.events import Cause
 from supervisor.link.frames import Incarnation, Verdict
 from supervisor.logs import log
 from supervisor.master.burial import Corpse
-from supervisor.master.children import Child, Kind
+from supervisor.master.children import SIDECARS, Child, Kind
 from supervisor.master.exits import Death, cause_of, run_of
 from supervisor.master.history import History
 from supervisor.master.oom import OomWatch
 from supervisor.master.pool import Pool
 from supervisor.master.records import EXITED, ExitRecord
 from supervisor.master.restarts import decide
+from supervisor.master.sidecars import Sidecars
 from supervisor.scoreboard.words import Intent, LeavingReason, Running
 
 _OUR_KILLS = frozenset({Intent.STOP_KILL, Intent.TIMEOUT_KILL, Intent.MEMORY_KILL})
@@ -48,8 +49,9 @@ class Marks:
 class Registrar:
     """Registers deaths. `stopping`: nobody is replaced any more."""
 
-    def __init__(self, pools: dict[str, Pool], history: History, oom: OomWatch) -> None:
+    def __init__(self, pools: dict[str, Pool], history: History, oom: OomWatch, sidecars: Sidecars) -> None:
         self._pools = pools
+        self._sidecars = sidecars
         self._history = history
         self._oom = oom
         self._random = random.Random()
@@ -75,6 +77,7 @@ class Registrar:
             # fail-point: master.record-written: the record is written, neither log nor consumer has it
             level = logging.INFO if record.cause in _EXPECTED else logging.WARNING
             log(record.event, f"{record.seat} left: {record.cause} ({record.ending})", level=level, **record.fields())
+            self._sidecars.tell_exit(record)
             if record.kind is Kind.WORKER and record.pool in self._pools and record.slot is not None:
                 self._tell(self._pools[record.pool], record.slot, record)
 
@@ -110,7 +113,8 @@ class Registrar:
         return ""
 
     def _record(self, corpse: Corpse, marks: Marks, evidence: str) -> ExitRecord:
-        child, pool = corpse.child, self._pools[corpse.child.pool]
+        child = corpse.child
+        pool = None if child.kind in SIDECARS else self._pools[child.pool]
         self._hear_last_words(pool, child, corpse.died_s)
         status, signum = Death.status_and_signal(corpse.wait_status)
         death = Death(child.kind, status, signum, marks.intent, marks.leaving, marks.running is not None, evidence)
@@ -141,11 +145,16 @@ class Registrar:
             cpu_user_s=round(corpse.usage.ru_utime, 4),
             cpu_system_s=round(corpse.usage.ru_stime, 4),
             oom_evidence=evidence if cause is Cause.OUT_OF_MEMORY else "",
-            stack=self._stack(pool, child, cause),
+            stack=self._stack(pool, child, cause) if pool else "",
         )
+        if pool is None:
+            return msgspec.structs.replace(record, restart_in_s=self._sidecars.follow(child, record, self.stopping))
         return msgspec.structs.replace(record, restart_in_s=self._follow(pool, corpse, marks, record))
 
-    def _hear_last_words(self, pool: Pool, child: Child, now_s: float) -> None:
+    def _hear_last_words(self, pool: Pool | None, child: Child, now_s: float) -> None:
+        if pool is None:
+            self._sidecars.hear_last_words(child)
+            return
         if child.pid in pool.wires:
             pool.wires.pop(child.pid).close()
         if child.kind is Kind.FORKSERVER:

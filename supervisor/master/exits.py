@@ -126,7 +126,7 @@ _OF_SERVICES = (
     *_OF_SIGNALS,
 )
 
-_TABLES = {Kind.WORKER: _OF_WORKERS, Kind.FORKSERVER: _OF_SERVICES, Kind.CONSUMER: _OF_SERVICES}
+_TABLES = dict.fromkeys(Kind, _OF_SERVICES) | {Kind.WORKER: _OF_WORKERS}
 
 
 def cause_of(death: Death) -> Cause:

@@ -19,17 +19,18 @@ from supervisor.clock import monotonic_s, rfc3339, wall_s
 from supervisor.config.schema import Config, DaemonConfig, PoolConfig
 from supervisor.control.protocol import Pending
 from supervisor.control.server import ControlServer
-from supervisor.errors import PreforkdError, StateError
+from supervisor.errors import PreforkdError
 from supervisor.events import Event
 from supervisor.logs import log
 from supervisor.master import status
 from supervisor.master.burial import Undertaker
-from supervisor.master.children import Children, Kind, Seat
+from supervisor.master.children import Children, Kind
 from supervisor.master.commands import Commands, Verb
 from supervisor.master.deadlines import Deadlines
 from supervisor.master.deadman import Deadman
 from supervisor.master.deaths import Registrar
 from supervisor.master.herald import Herald, PoolFacts
+from supervisor.master.hiring import Hiring
 from supervisor.master.history import SAVE_S, History
 from supervisor.master.leaving import Dismissals
 from supervisor.master.limits import Limits
@@ -40,11 +41,10 @@ from supervisor.master.records import ExitRecord
 from supervisor.master.recovery import POLL_S, Foreigner, Services, lost_services, lost_worker, take_stock
 from supervisor.master.reload import Household, Reloads
 from supervisor.master.reports import hear_bell
-from supervisor.master.restarts import back_off_s
-from supervisor.master.shutdown import Phase, Stop
+from supervisor.master.shutdown import CLOSE_S, HURRY_S, Phase, Stop
+from supervisor.master.sidecars import Sidecars
 from supervisor.master.signals import Signals
 from supervisor.master.staff import adjust
-from supervisor.master.starts import can_start, start
 from supervisor.master.stopping import Stopping
 from supervisor.posix import signal_name, usage
 from supervisor.reactor import Reactor
@@ -73,6 +73,8 @@ class Master:
         self._history = History(state_dir)
         self._services = Services(state_dir)
         self._pools: dict[str, Pool] = {}
+        self._sidecars = Sidecars(self._history, self._children, self._reactor)
+        self._hiring = Hiring(self._pools, self._reactor)
         for settings in config.pools.values():
             self._make_pool(config, settings)
         self._dismissals = Dismissals()
@@ -84,7 +86,7 @@ class Master:
         self._commands = Commands(self._pools, self._reloads, self._reactor)
         self._undertaker = Undertaker(self._pools.values(), self._children)
         membership = Path("/proc/self/cgroup").read_text()
-        self._registrar = Registrar(self._pools, self._history, OomWatch(group_counter(membership)))
+        self._registrar = Registrar(self._pools, self._history, OomWatch(group_counter(membership)), self._sidecars)
         self._limits = Limits(self._pools.values(), Deadlines(now_s))
         self._deadman = Deadman(now_s, stale_s)
         self._herald = Herald(notifier, now_s, stale_s) if notifier else None
@@ -101,7 +103,7 @@ class Master:
         """Supervise until a stop is complete; the exit status."""
         log(Event.DAEMON_STARTED, f"preforkd {supervisor.__version__} started", state_dir=self._daemon.state_dir)
         self._take_over()
-        while self._stopping is None or self._stopping.stop.phase is not Phase.GONE:
+        while self._stopping is None or self._stopping.stop.phase is not Phase.GONE or not self._sidecars.gone:
             self.turn()
         self._finish(self._stopping)
         return self.failure[1] if self.failure else 0
@@ -130,6 +132,7 @@ class Master:
         yield self._limits.due_s
         yield self._deadman.due_s
         yield self._dismissals.due_s
+        yield self._sidecars.kill_due_s
         yield self._reloads.due_s
         if self._herald is not None:
             yield self._herald.due_s
@@ -141,9 +144,9 @@ class Master:
             if self._stopping.stop.due_s > now_s:  # what is late is waited for: its end wakes us
                 yield self._stopping.stop.due_s
             return
-        for pool in self._pools.values():
-            yield pool.verdicts_due_s
-            yield from (seat.due_s for seat in pool.seats if seat.due_s is not None and self._may_start(pool, seat))
+        yield from (pool.verdicts_due_s for pool in self._pools.values())
+        yield from self._hiring.due_times()
+        yield self._sidecars.start_due_s
 
     # ---- obey -----------------------------------------------------------------------------------------------------
 
@@ -202,6 +205,7 @@ class Master:
         self._limits.judge(now_s)
         self._deadman.judge(self._pools.values(), now_s)
         self._dismissals.judge(now_s)
+        self._sidecars.judge(now_s)
 
     def _take_over(self) -> None:
         """Put in order what a former daemon left, before anybody is started."""
@@ -236,6 +240,7 @@ class Master:
             now_s = monotonic_s()
             self._reloads.turn(now_s)
             adjust(self._pools.values(), self._dismissals, now_s)
+            self._sidecars.follow_config(self._reloads.config, now_s)
 
     def _make_pool(self, config: Config, settings: PoolConfig) -> Pool:
         pool = Pool(config, settings, self._children, self._history.youngest(settings.name))
@@ -264,34 +269,12 @@ class Master:
         if self._stopping is not None:
             return
         now_s = monotonic_s()
-        for pool in self._pools.values():
-            for seat in pool.seats:
-                if seat.due_s is not None and now_s >= seat.due_s and self._may_start(pool, seat):
-                    self._start(pool, seat, now_s)
+        self._hiring.start_what_is_due(now_s)
+        self._sidecars.start_what_is_due(now_s)
         self._remember_services()
-
-    def _may_start(self, pool: Pool, seat: Seat) -> bool:
-        if not (seat.empty and pool.wants(seat) and can_start(pool, seat)) or seat.slot in pool.foreign:
-            return False
-        return seat is not pool.consumer or self._queue_is_free(pool)
-
-    def _queue_is_free(self, pool: Pool) -> bool:
-        """Whether no consumer of another pool is still there that has this one's queue, since before a reload."""
-        others = (other for other in self._pools.values() if other is not pool and other.consumer.child is not None)
-        return all(other.consumes != pool.config.queue for other in others)
 
     def _remember_services(self) -> None:
         self._services.remember(child for child in self._children if child.kind is not Kind.WORKER)
-
-    def _start(self, pool: Pool, seat: Seat, now_s: float) -> None:
-        try:
-            start(pool, seat, self._reactor)
-        except StateError as error:
-            seat.deaths += 1
-            seat.ordered, seat.why = None, str(error)
-            delay_s = back_off_s(seat.deaths + 1, pool.config.restart_backoff_s, 0.0)
-            seat.due_s = now_s + delay_s
-            logging.getLogger(__name__).error("%s: %s; trying again in %.1f s", seat.name, error, delay_s)
 
     # ---- tell -----------------------------------------------------------------------------------------------------
 
@@ -321,17 +304,23 @@ class Master:
         event = _STATE_EVENTS.get(state)
         if state == former or event is None or (event is Event.POOL_RECOVERED and former == "starting"):
             return
-        level = logging.INFO if event is Event.POOL_RECOVERED else logging.ERROR
-        log(event, f"pool {pool.name} is {state}", level=level, pool=pool.name, why=status.pool_why(pool))
+        level, why = logging.INFO if event is Event.POOL_RECOVERED else logging.ERROR, status.pool_why(pool)
+        log(event, f"pool {pool.name} is {state}", level=level, pool=pool.name, why=why)
+        self._sidecars.tell("hold", {"event": str(event), "at": rfc3339(wall_s()), "pool": pool.name, "why": why})
 
     def _proceed_with_stop(self) -> None:
-        if self._stopping is not None:
-            self._stopping.proceed(monotonic_s())
+        if self._stopping is None:
+            return
+        self._stopping.proceed(now_s := monotonic_s())
+        stop = self._stopping.stop
+        if stop.phase is Phase.GONE:
+            self._sidecars.stop(stop.requested_by, HURRY_S if stop.now else CLOSE_S, now_s)
 
     def _tell(self) -> None:
         now_s = monotonic_s()
         for pool in self._pools.values():
             pool.flush(now_s)
+        self._sidecars.flush()
         # fail-point: master.told: the turn's frames are sent
         self._history.flush()
         self._history.save(now_s)
@@ -354,6 +343,7 @@ class Master:
             pending.complete(report)
         self._reactor.poll(0.0)
         self._server.close()
+        self._sidecars.close()
         for pool in list(self._pools.values()):
             self._part_with(pool)
         self._signals.close()
@@ -377,6 +367,7 @@ class Master:
             "pools": {
                 pool.name: status.pool_status(pool, self._state_of(pool), now_s) for pool in self._pools.values()
             },
+            "sidecars": self._sidecars.status(),
             "exits": self._history.counts(),
         }
 

@@ -16,6 +16,8 @@ EXITED: dict[Kind, Event] = {
     Kind.WORKER: Event.WORKER_EXITED,
     Kind.FORKSERVER: Event.FORKSERVER_EXITED,
     Kind.CONSUMER: Event.CONSUMER_EXITED,
+    Kind.WEB: Event.WEB_EXITED,
+    Kind.HOOKS: Event.HOOKS_EXITED,
 }
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Protocol
 
-from supervisor.config.schema import PoolConfig
 from supervisor.events import Cause
 from supervisor.master.children import Seat
 
@@ -39,6 +39,23 @@ POLICIES: dict[Cause, Policy] = {
     Cause.LOST: Policy.AT_ONCE,
 }
 """docs/exits.md, column `restart`. All of it only while the child is still wanted."""
+
+
+class Patience(Protocol):
+    """Of a pool's configuration, what says how often and when to try again."""
+
+    @property
+    def restart_backoff_s(self) -> tuple[float, float]:
+        """Delay of the second replacement, and the cap."""
+
+    @property
+    def restart_intensity(self) -> tuple[int, float]:
+        """More deaths than this within this time: hold."""
+
+    @property
+    def hold_retry_s(self) -> float:
+        """How long a held seat waits."""
+
 
 BOOT_TRIES = 3
 _JITTER = 0.25
@@ -72,7 +89,7 @@ def decide(
     progressed: bool,
     seat: Seat,
     intensity: Intensity,
-    config: PoolConfig,
+    config: Patience,
     now_s: float,
     chance: float,
 ) -> Decision:

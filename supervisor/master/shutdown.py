@@ -19,6 +19,12 @@ SETTLE_S = 10.0
 QUIT_S = 10.0
 """How long consumers have to say goodbye to the broker."""
 
+CLOSE_S = 8.0
+"""How long the sidecars have, once all pools are gone, to tell what is left to tell."""
+
+HURRY_S = 2.0
+"""The same for a stop that is to be over at once."""
+
 
 class Phase(IntEnum):
     """In order: a stop only ever goes forward."""
@@ -59,7 +65,7 @@ class Stop:
     @property
     def deadline_s(self) -> float:
         """When it is over at the latest, every phase taken to its end."""
-        return self.started_s + self.timeout_s + sum(_LIMITS_S.values())
+        return self.started_s + self.timeout_s + sum(_LIMITS_S.values()) + CLOSE_S
 
     def hurry(self, now_s: float) -> None:
         """A second request: kill what is still running."""

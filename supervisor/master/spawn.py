@@ -1,4 +1,4 @@
-"""Starts forkservers and consumers: posix_spawn of a module of ours with one end of a socket pair. Master only.
+"""Starts all children but workers: posix_spawn of a module of ours with one end of a socket pair. Master only.
 
 A fresh program instead of a bare fork: the child has nothing of the master's but its socket and what the first frame
 brings, so no descriptor and no secret can leak by being forgotten. The first frame leaves with the descriptors the
@@ -22,7 +22,7 @@ from supervisor.master.children import Kind
 from supervisor.master.signals import TOUCHED
 from supervisor.redaction import without_passwords
 
-MODULES = {Kind.FORKSERVER: "supervisor.forkserver", Kind.CONSUMER: "supervisor.consumer"}
+MODULES: dict[Kind, str] = {kind: f"supervisor.{kind}" for kind in Kind if kind is not Kind.WORKER}
 _CHILD_FD = 3
 
 

@@ -1,4 +1,4 @@
-"""The master's end of the channel to one forkserver or consumer, joined to the reactor. Master only.
+"""The master's end of the channel to one child (workers have none), joined to the reactor. Master only.
 
 What is sent leaves at the end of the turn; a child that reads slowly is waited for by the reactor, never by the master.
 The end of the stream means nothing here: a child is dead when it was waited for, not when its socket closed.
@@ -29,6 +29,11 @@ class Wire:
     def send(self, *frames: Frame) -> None:
         """Queue frames; they leave with `flush`."""
         self._channel.send(*frames)
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much the child has not taken yet."""
+        return self._channel.pending_bytes
 
     def flush(self) -> None:
         """Write what the child takes now; the rest follows as it reads."""

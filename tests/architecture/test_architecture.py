@@ -16,7 +16,7 @@ PATHS = {module_name(path): path for path in sources(*CODE)}
 LAYERS: list[tuple[str, ...]] = [
     ("cli", "__main__"),
     ("drill",),
-    ("master", "forkserver", "consumer", "worker"),  # processes: never each other
+    ("master", "forkserver", "consumer", "worker", "web", "hooks"),  # processes: never each other
     ("brokers", "ledger", "scoreboard", "link", "control"),
     ("config", "vocabulary"),
 ]
@@ -34,6 +34,8 @@ MUST_NOT: list[tuple[str, str, str]] = [
     ("worker", "ledger", "a crashing handler must not be able to damage the record of messages"),
     ("forkserver", "brokers", "forks would share the connection"),
     ("forkserver", "ledger", "SQLite's locks do not survive a fork"),
+    ("hooks", "brokers", "what runs commands and posts to the network has no business with the queue"),
+    ("hooks", "ledger", "nor with the record of messages"),
     ("link", "brokers", "frames are read by processes that must not load a broker's client"),
 ]
 """(package, what it must not reach even through others, why). Layers alone do not catch `master -> ledger`."""

@@ -17,6 +17,8 @@ from supervisor.master.oom import OomWatch
 from supervisor.master.pool import VERDICT_AGAIN_S, Pool
 from supervisor.master.records import ExitRecord
 from supervisor.master.reports import CONSUMER_REPORTS
+from supervisor.master.sidecars import Sidecars
+from supervisor.reactor import Reactor
 
 WORKER = Incarnation(0, 7)
 RECORD = ExitRecord(
@@ -55,9 +57,10 @@ def pool(tmp_path: Path) -> Iterator[EavesdroppedPool]:
 
 @pytest.fixture
 def registrar(tmp_path: Path, pool: Pool) -> Iterator[Registrar]:
-    history = History(tmp_path)
-    yield Registrar({"email": pool}, history, OomWatch(None))
+    history, reactor = History(tmp_path), Reactor()
+    yield Registrar({"email": pool}, history, OomWatch(None), Sidecars(history, Children(), reactor))
     history.close()
+    reactor.close()
 
 
 def test_the_record_is_written_before_the_verdict_leaves(registrar: Registrar, pool: EavesdroppedPool) -> None:

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from supervisor.config.keys import keys_of
 from supervisor.config.load import interpret
 from supervisor.config.report import Report, did_you_mean, show_place
-from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig, TlsConfig
+from supervisor.config.schema import (
+    BrokerConfig,
+    Config,
+    DaemonConfig,
+    HooksConfig,
+    LedgerConfig,
+    LogConfig,
+    PoolConfig,
+    TlsConfig,
+    WebConfig,
+)
 from supervisor.errors import ConfigError, Problem
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
@@ -22,9 +32,13 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "broker": BrokerConfig,
     "ledger": LedgerConfig,
     "email": PoolConfig,
+    "web": WebConfig,
+    "hooks": HooksConfig,
     "tls": TlsConfig,
 }
-WORDS = sorted({"url_file", "pools", *SECTIONS, *(name for kind in SECTIONS.values() for name in keys_of(kind))})
+WORDS = sorted(
+    {"url_file", "webhook_file", "pools", *SECTIONS, *(name for kind in SECTIONS.values() for name in keys_of(kind))}
+)
 
 scalars = (
     st.none().map(lambda _: False)
@@ -46,6 +60,8 @@ trees = st.fixed_dictionaries(
         "log": values | sections,
         "broker": values | sections,
         "ledger": values | sections,
+        "web": values | sections,
+        "hooks": values | sections,
         "pools": values | st.dictionaries(st.sampled_from(["email", "a b", "sms"]), values | sections, max_size=3),
         "more": values,
     },

@@ -14,10 +14,12 @@ from supervisor.config.load import interpret, load
 from supervisor.config.schema import (
     BrokerConfig,
     DaemonConfig,
+    HooksConfig,
     LedgerConfig,
     LogConfig,
     PoolConfig,
     TlsConfig,
+    WebConfig,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -28,10 +30,12 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "broker": BrokerConfig,
     "broker.tls": TlsConfig,
     "ledger": LedgerConfig,
+    "web": WebConfig,
+    "hooks": HooksConfig,
     "pools.email": PoolConfig,
 }
 NO_KEYS = {"broker": {"tls"}, "pools.email": {"name"}}
-BESIDE_THE_SCHEMA = {"broker": {"url_file"}}
+BESIDE_THE_SCHEMA = {"broker": {"url_file"}, "hooks": {"webhook_file"}}
 
 CASES = [
     (section, name)
@@ -72,14 +76,14 @@ def test_the_full_example_differs_from_the_defaults_in_nothing() -> None:
     config = interpret(tomllib.loads(FULL.read_text()), Path("/etc/preforkd/preforkd.toml"), {})
     assert config.pools == {"email": PoolConfig("email", "email", "myapp.email:send")}
     assert (config.daemon, config.log, config.ledger) == (DaemonConfig(), LogConfig(), LedgerConfig())
-    assert config.broker == BrokerConfig()
+    assert (config.broker, config.web, config.hooks) == (BrokerConfig(), WebConfig(), HooksConfig())
 
 
 def test_the_minimal_example_loads() -> None:
     assert list(load(str(ROOT / "etc" / "preforkd.minimal.toml")).pools) == ["email"]
 
 
-@pytest.mark.parametrize(("section", "name"), [*CASES, ("broker", "url_file")])
+@pytest.mark.parametrize(("section", "name"), [*CASES, ("broker", "url_file"), ("hooks", "webhook_file")])
 def test_every_key_is_explained_in_the_documentation(section: str, name: str) -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
     heading = f"## [{section.replace('email', 'NAME')}]"

@@ -1,4 +1,4 @@
-"""The three languages between our processes: every word survives the wire, and only known words are understood."""
+"""The four languages between our processes: every word survives the wire, and only known words are understood."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from supervisor.config.schema import Binding, BrokerConfig, LedgerConfig, LogConfig, PoolConfig, TlsConfig
+from supervisor.config.schema import (
+    Binding,
+    BrokerConfig,
+    HooksConfig,
+    LedgerConfig,
+    LogConfig,
+    PoolConfig,
+    TlsConfig,
+    WebConfig,
+)
 from supervisor.link import frames
 from supervisor.link.frames import Frame, Incarnation, RunId
 from supervisor.message import Properties, Publication
@@ -63,6 +72,13 @@ SPOKEN: list[Frame] = [
     frames.Refused("wrong password"),
     frames.Drained(3, 2, ["id"]),
     frames.Snapshot(1.5, {"state": "connected"}, {"ready": 4}, {"done": 5}, 6, ["note"], {"evicted_early": 1}),
+    frames.StartSidecar(
+        *(frames.VERSION, WebConfig("127.0.0.1:0"), HooksConfig(causes=("crash",), rate=(3, 4.0))),
+        *(BROKER, LogConfig(), "/s", "/r", "/etc/preforkd.toml", 1),
+    ),
+    frames.Happened("exit", {"event": "worker.exited", "status": None, "pid": 7}),
+    frames.Missed({"exit": 3}),
+    frames.Serving("on http://127.0.0.1:9750"),
 ]
 
 LANGUAGES: dict[str, Any] = {
@@ -72,6 +88,8 @@ LANGUAGES: dict[str, Any] = {
     "ForkReport": frames.ForkReport,
     "ConsumerOrder": frames.ConsumerOrder,
     "ConsumerReport": frames.ConsumerReport,
+    "SidecarOrder": frames.SidecarOrder,
+    "SidecarReport": frames.SidecarReport,
 }
 
 

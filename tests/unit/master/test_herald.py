@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from supervisor.master.herald import GRACE_S, TICK_S, Herald, PoolFacts, sentence
-from supervisor.master.shutdown import Stop
+from supervisor.master.shutdown import CLOSE_S, Stop
 
 STALE_S = 30.0
 STARTED_S = 1000.0
@@ -191,7 +191,7 @@ def test_a_stop_is_announced_and_asks_for_time_in_finite_pieces_up_to_its_own_en
     assert asked
     assert all(later - earlier <= 3 * TICK_S for earlier, later in pairwise(asked))
     assert max(asked) == stop.deadline_s
-    assert stop.deadline_s == STARTED_S + 20.0 + 25.0
+    assert stop.deadline_s == STARTED_S + 20.0 + 25.0 + CLOSE_S
 
 
 def test_a_stop_that_makes_no_progress_gets_no_more_time() -> None:

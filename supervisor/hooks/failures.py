@@ -1,0 +1,39 @@
+"""What went wrong with deliveries, told to the log now and then and never in a flood. Used by the hooks process."""
+
+from __future__ import annotations
+
+import logging
+
+from supervisor.clock import monotonic_s
+from supervisor.events import Event
+from supervisor.logs import log
+
+EVERY_S = 60.0
+
+_ADVICE = {"webhook": "look at the receiver, or correct webhook in [hooks]"}
+
+
+class Failures:
+    """By key of [hooks]: when the log was told last, and how many failures it was not told of."""
+
+    def __init__(self) -> None:
+        self._said_s: dict[str, float] = {}
+        self._unsaid: dict[str, int] = {}
+
+    def note(self, key: str, reason: str, output: str) -> None:
+        """A delivery has failed for good."""
+        now_s = monotonic_s()
+        if now_s - self._said_s.get(key, float("-inf")) < EVERY_S:
+            self._unsaid[key] = self._unsaid.get(key, 0) + 1
+            return
+        self._said_s[key] = now_s
+        unsaid = self._unsaid.pop(key, 0)
+        more = f" ({unsaid} more failures since the last such line)" if unsaid else ""
+        advice = _ADVICE.get(key, f"correct the command, or {key} in [hooks]")
+        text = f"hooks.{key} {reason}{more}; the event is not told: {advice}"
+        log(Event.HOOK_FAILED, text, level=logging.WARNING, key=key, reason=reason, output=output, unsaid=unsaid)
+
+    def heal(self, key: str) -> None:
+        """A delivery has succeeded: the next failure is news."""
+        if not self._unsaid.get(key):
+            self._said_s.pop(key, None)

@@ -1,0 +1,160 @@
+"""The loop of the hooks process: hears events from the master, runs one delivery at a time, tells the log of failures.
+
+It holds back the master for nothing: what it does not read in time, the master drops and counts. Everything here is
+bounded: a queue of deliveries, a few tries each, a time limit for each try.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections import deque
+from typing import Any
+
+from supervisor.clock import monotonic_s, rfc3339, wall_s
+from supervisor.config.schema import HooksConfig
+from supervisor.events import Event
+from supervisor.hooks.deliveries import WEBHOOK, Delivery, deliveries
+from supervisor.hooks.digest import Digest
+from supervisor.hooks.failures import Failures
+from supervisor.hooks.job import Job
+from supervisor.link.channel import Channel
+from supervisor.link.frames import Happened, Missed, Quit, Serving, SidecarOrder, StartSidecar
+from supervisor.logs import log
+from supervisor.posix import signal_name
+from supervisor.reactor import Reactor
+from supervisor.redaction import without_path
+
+MAX_QUEUED = 200
+AGAIN = 75
+"""EX_TEMPFAIL of sysexits.h: try again later."""
+
+TRIES_AFTER_S = (1.0, 5.0, 25.0)
+FAREWELL_S = 5.0
+"""How long what is left may take once the daemon has stopped."""
+
+_LONGEST_SLEEP_S = 3600.0
+
+
+class Hooks:
+    """One hooks process."""
+
+    def __init__(self, start: StartSidecar, master: Channel[SidecarOrder]) -> None:
+        self._config = start.hooks
+        self._always = {"host": socket.gethostname(), "config": start.source}
+        self._master = master
+        self._reactor = Reactor()
+        self._digest = Digest(start.hooks.rate)
+        self._failures = Failures()
+        self._queue: deque[Delivery] = deque()
+        self._later = 0
+        self._job: Job | None = None
+        self._leave_s = float("inf")
+
+    def run(self) -> None:
+        """Tell until told to leave, and a little longer. Raises ChannelClosed when the master is gone."""
+        self._reactor.add_handler(self._master, lambda fd, events: None, self._reactor.READ)
+        self._master.send(Serving(f"for {', '.join(_targets(self._config))}"))
+        self._master.flush()
+        while not self._over(monotonic_s()):
+            self.turn()
+        self._say_goodbye()
+
+    def turn(self) -> None:
+        """One pass: hear, sum up, end what takes too long, run what is next."""
+        self._reactor.poll(min(max(0.0, self._due_s() - monotonic_s()), _LONGEST_SLEEP_S))
+        now_s = monotonic_s()
+        for hook, facts in self._digest.take_sums(now_s):
+            self._enqueue(hook, facts | {"at": rfc3339(wall_s())})
+        for order in self._master.receive():
+            self._obey(order, now_s)
+        if self._job is not None and now_s >= self._job.kill_due_s:
+            self._job.kill()
+        if self._job is None and self._queue:
+            self._run(self._queue.popleft())
+
+    def _due_s(self) -> float:
+        kill_s = self._job.kill_due_s if self._job else 0.0 if self._queue else float("inf")
+        return min(self._digest.due_s, kill_s, self._leave_s)
+
+    # ---- what happened --------------------------------------------------------------------------------------------
+
+    def _obey(self, order: SidecarOrder, now_s: float) -> None:
+        match order:
+            case Happened(hook, facts):
+                if self._digest.admits(hook, facts, now_s):
+                    self._enqueue(hook, facts)
+            case Missed(counts):
+                for hook, count in counts.items():
+                    self._digest.missed(hook, count, now_s)
+            case Quit():
+                self._leave_s = now_s + FAREWELL_S
+                for hook, facts in self._digest.take_sums(float("inf")):
+                    self._enqueue(hook, facts | {"at": rfc3339(wall_s())})
+
+    def _enqueue(self, hook: str, facts: dict[str, Any]) -> None:
+        for delivery in deliveries(self._config, hook, facts | self._always):
+            if len(self._queue) + self._later < MAX_QUEUED:
+                self._queue.append(delivery)
+            else:
+                self._failures.note(delivery.key, f"{MAX_QUEUED} deliveries wait already: this one is dropped", "")
+
+    # ---- telling --------------------------------------------------------------------------------------------------
+
+    def _run(self, delivery: Delivery) -> None:
+        delivery.tries += 1
+        try:
+            self._job = Job(delivery, self._config.timeout_s, self._reactor, self._ended)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            self._failures.note(delivery.key, f"{delivery.command[0]} cannot be run: {reason}", "")
+
+    def _ended(self, job: Job) -> None:
+        self._job = None
+        delivery = job.delivery
+        if job.status == 0 and not job.overdue:
+            self._failures.heal(delivery.key)
+            return
+        again = job.overdue if delivery.key == WEBHOOK else False
+        if (job.status == AGAIN or again) and delivery.tries <= len(TRIES_AFTER_S):
+            self._try_again(delivery)
+        else:
+            self._failures.note(delivery.key, self._ending(job), job.said)
+
+    def _try_again(self, delivery: Delivery) -> None:
+        def due() -> None:
+            self._later -= 1
+            self._queue.append(delivery)
+
+        self._later += 1
+        self._reactor.call_later(TRIES_AFTER_S[delivery.tries - 1], due)
+
+    def _ending(self, job: Job) -> str:
+        if job.overdue:
+            how = f"did not end within {self._config.timeout_s:g} s and was killed"
+        elif job.status < 0:
+            how = f"was ended by {signal_name(-job.status)}"
+        else:
+            how = f"failed with status {job.status}"
+        tries = f", {job.delivery.tries} times" if job.delivery.tries > 1 else ""
+        return f"{how}{tries}"
+
+    # ---- the end --------------------------------------------------------------------------------------------------
+
+    def _over(self, now_s: float) -> bool:
+        if self._leave_s == float("inf"):
+            return False
+        return now_s >= self._leave_s or (self._job is None and not self._queue)
+
+    def _say_goodbye(self) -> None:
+        if self._job is not None:
+            self._job.kill()
+        untold = len(self._queue) + self._later + (self._job is not None)
+        if untold:
+            text = f"{untold} event(s) were not told: the daemon has stopped"
+            log(Event.HOOK_FAILED, text, level=logging.WARNING, untold=untold)
+
+
+def _targets(config: HooksConfig) -> list[str]:
+    named = [name for name in ("on_exit", "on_hold", "on_dead") if getattr(config, name)]
+    return [*named, *([without_path(config.webhook)] if config.webhook else [])]

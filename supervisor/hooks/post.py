@@ -1,0 +1,54 @@
+"""`python -m supervisor.hooks.post`: posts one event to the webhook. Run by the hooks process, which limits its time.
+
+Reads `{"url", "event", "timeout_s"}` from its input. Exit status 0: taken (2xx); 75: it may work later (no connection,
+429, 5xx); 1: it will not. Says what went wrong on stderr, never the URL. Redirects to another scheme are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+import supervisor
+
+_LATER = frozenset({408, 425, 429})
+
+
+class _SameScheme(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but never from https to http or to a file."""
+
+    def redirect_request(self, req: urllib.request.Request, *args: Any) -> urllib.request.Request | None:
+        """The request that follows; None: report the redirect as the answer it is."""
+        if urlsplit(args[-1]).scheme != req.type:
+            return None
+        return super().redirect_request(req, *args)
+
+
+def post(url: str, event: str, timeout_s: float) -> tuple[int, str]:
+    """Post it; the exit status, and what went wrong."""
+    headers = {"Content-Type": "application/json", "User-Agent": f"preforkd/{supervisor.__version__}"}
+    request = urllib.request.Request(url, event.encode(errors="replace"), headers, method="POST")
+    opener = urllib.request.build_opener(_SameScheme)
+    try:
+        with opener.open(request, timeout=timeout_s):
+            return os.EX_OK, ""
+    except urllib.error.HTTPError as error:
+        later = error.code >= 500 or error.code in _LATER
+        return os.EX_TEMPFAIL if later else 1, f"the answer was {error.code} {error.reason}"
+    except urllib.error.URLError as error:
+        return os.EX_TEMPFAIL, f"no connection: {error.reason}"
+    except (OSError, HTTPException) as error:
+        return os.EX_TEMPFAIL, f"no answer: {type(error).__name__} {error}"
+
+
+if __name__ == "__main__":
+    order = json.load(sys.stdin)
+    status, reason = post(order["url"], order["event"], order["timeout_s"])
+    sys.stderr.write(reason)
+    sys.exit(status)

@@ -1,0 +1,283 @@
+"""The daemon's children that belong to no pool: the web page and the hooks. Master only.
+
+They are started, recorded, backed off and held like others, but nothing depends on them: whatever they do, no pool,
+no message and no readiness notices. What they are told is bounded (`outbox.py`); nobody waits for them before the very
+end.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from supervisor import posix
+from supervisor.clock import monotonic_s
+from supervisor.config.schema import BrokerConfig, Config, HooksConfig, WebConfig
+from supervisor.errors import StateError
+from supervisor.events import Cause, Event
+from supervisor.link.frames import VERSION, Happened, Quit, Refused, Serving, SidecarReport, StartSidecar
+from supervisor.logs import log
+from supervisor.master.children import SIDECARS, Child, Children, Kind, Seat
+from supervisor.master.history import History
+from supervisor.master.outbox import Outbox
+from supervisor.master.records import ExitRecord
+from supervisor.master.restarts import Decision, Intensity, decide
+from supervisor.master.shutdown import CLOSE_S
+from supervisor.master.spawn import spawn
+from supervisor.master.wire import Wire
+from supervisor.reactor import Reactor
+from supervisor.scoreboard.words import Intent
+
+STEADY_S = 10.0
+"""Who dies sooner after it was ready has not proved that it works, and is backed off."""
+
+_STACK_CHARACTERS = 4000
+
+_READY = {Kind.WEB: Event.WEB_READY, Kind.HOOKS: Event.HOOKS_READY}
+
+
+@dataclass(frozen=True)
+class _Patience:
+    """When a sidecar is started again: as a pool by default."""
+
+    restart_backoff_s: tuple[float, float] = (0.1, 30.0)
+    restart_intensity: tuple[int, float] = (10, 60.0)
+    hold_retry_s: float = 60.0
+
+
+@dataclass
+class _Sidecar:
+    """`first`: what it is started with, None while it is not wanted. `kill_due_s`: when it must have left."""
+
+    seat: Seat
+    first: StartSidecar | None = None
+    wire: Wire | None = None
+    generation: int = 0
+    intensity: Intensity = field(default_factory=Intensity)
+    kill_due_s: float = float("inf")
+
+
+class Sidecars:
+    """All of them. `follow_config` once before the first turn, and when the configuration may have changed."""
+
+    def __init__(self, history: History, children: Children, reactor: Reactor) -> None:
+        self._history = history
+        self._children = children
+        self._reactor = reactor
+        self._all = {kind: _Sidecar(Seat("", kind)) for kind in SIDECARS}
+        self._outbox = Outbox()
+        self._config: Config | None = None
+        self._stopping = False
+        self._random = random.Random()
+
+    # ---- what is wanted -------------------------------------------------------------------------------------------
+
+    def follow_config(self, config: Config, now_s: float) -> None:
+        """Start, stop or replace those whose settings are others than before."""
+        if config is self._config or self._stopping:
+            return
+        self._config = config
+        for kind, sidecar in self._all.items():
+            first = _first_frame(kind, config)
+            if first != sidecar.first:
+                sidecar.first = first
+                sidecar.seat.forgive()
+                self._send_away(sidecar, "reload", now_s + CLOSE_S)
+        if self._all[Kind.HOOKS].first is None:
+            self._outbox.clear()
+
+    def start_what_is_due(self, now_s: float) -> None:
+        """Start who is wanted and due; never raises: it is tried again."""
+        for sidecar in self._all.values():
+            seat, first = sidecar.seat, sidecar.first
+            if first is None or not seat.empty or seat.due_s is None or now_s < seat.due_s:
+                continue
+            try:
+                self._start(sidecar, first, now_s)
+            except StateError as error:
+                seat.why, seat.due_s = str(error), now_s + _Patience.restart_backoff_s[1]
+                logging.getLogger(__name__).error("%s: %s; trying again in a while", seat.name, error)
+
+    def stop(self, requested_by: str, patience_s: float, now_s: float) -> None:
+        """Let them leave, once, for good; who has not left in time is killed."""
+        if self._stopping:
+            return
+        self._stopping = True
+        for sidecar in self._all.values():
+            sidecar.first = None
+            self._send_away(sidecar, requested_by, now_s + patience_s)
+
+    def judge(self, now_s: float) -> None:
+        """Kill who should have left."""
+        for sidecar in self._all.values():
+            child = sidecar.seat.child
+            if child is not None and now_s >= sidecar.kill_due_s:
+                sidecar.kill_due_s = float("inf")
+                child.intent = Intent.STOP_KILL
+                posix.signal_process(child.pid, child.ticks, signal.SIGKILL)
+
+    @property
+    def kill_due_s(self) -> float:
+        """When `judge` is needed next (CLOCK_MONOTONIC)."""
+        return min(sidecar.kill_due_s for sidecar in self._all.values())
+
+    @property
+    def start_due_s(self) -> float:
+        """When `start_what_is_due` is needed next (CLOCK_MONOTONIC)."""
+        wanted = (each.seat for each in self._all.values() if each.first is not None and each.seat.empty)
+        return min((seat.due_s for seat in wanted if seat.due_s is not None), default=float("inf"))
+
+    @property
+    def gone(self) -> bool:
+        """Whether none is there any more."""
+        return all(sidecar.seat.child is None for sidecar in self._all.values())
+
+    # ---- what they are told ---------------------------------------------------------------------------------------
+
+    def tell_exit(self, record: ExitRecord) -> None:
+        """A child has left: of interest if its cause is one of the wanted ones."""
+        hooks = self._hooks
+        if hooks is None or record.cause not in hooks.causes:
+            return
+        facts = record.fields() | {"at": record.at, "event": str(record.event)}
+        facts["stack"] = record.stack[-_STACK_CHARACTERS:]
+        self.tell("exit", facts)
+
+    def tell(self, hook: str, facts: dict[str, Any]) -> None:
+        """Something has happened that concerns this hook."""
+        if self._hooks is not None:
+            self._outbox.put(Happened(hook, facts))
+
+    def flush(self) -> None:
+        """Let leave what can leave now."""
+        hooks = self._all[Kind.HOOKS]
+        if hooks.wire is not None and hooks.seat.ready:
+            self._outbox.hand_over(hooks.wire)
+        for sidecar in self._all.values():
+            if sidecar.wire is not None:
+                sidecar.wire.flush()
+
+    @property
+    def _hooks(self) -> HooksConfig | None:
+        first = self._all[Kind.HOOKS].first
+        return first.hooks if first is not None else None
+
+    # ---- their life -----------------------------------------------------------------------------------------------
+
+    def _start(self, sidecar: _Sidecar, first: StartSidecar, now_s: float) -> None:
+        """Raises StateError when the machine has no process or descriptor left."""
+        seat = sidecar.seat
+        urls = self._config.broker.urls if self._config is not None else ()
+        pid, sock = spawn(seat.kind, first, [], urls)
+        # a number need not be kept on disk: who has no record is not told apart from anybody by it
+        sidecar.generation = max(sidecar.generation, self._history.recorded(seat.name)) + 1
+        sidecar.wire = Wire(sock, SidecarReport, self._reactor, lambda frame: self._hear(sidecar, frame))
+        seat.child = Child("", seat.kind, None, pid, posix.start_ticks(pid) or 0, sidecar.generation, now_s)
+        seat.due_s = None
+        self._children.add(seat.child)
+
+    def _hear(self, sidecar: _Sidecar, report: Serving | Refused) -> None:
+        seat = sidecar.seat
+        if isinstance(report, Refused):
+            seat.why = report.reason
+        elif seat.child is not None and seat.child.ready_s is None:
+            seat.child.ready_s = monotonic_s()
+            seat.held, seat.why = False, ""
+            log(_READY[seat.kind], f"{seat.name} is ready {report.what}", pid=seat.child.pid, what=report.what)
+
+    def _send_away(self, sidecar: _Sidecar, requested_by: str, until_s: float) -> None:
+        child = sidecar.seat.child
+        if child is None or sidecar.wire is None or child.intent is not Intent.NONE:
+            return
+        child.intent, child.requested_by = Intent.STOP, requested_by
+        if sidecar.seat.kind is Kind.HOOKS:
+            self._outbox.hand_over(sidecar.wire)
+        sidecar.wire.send(Quit())
+        sidecar.kill_due_s = until_s
+
+    def hear_last_words(self, child: Child) -> None:
+        """A sidecar is dead: read what it still said."""
+        sidecar = self._all[child.kind]
+        sidecar.kill_due_s = float("inf")
+        if sidecar.wire is not None:
+            sidecar.wire.close()
+            sidecar.wire = None
+
+    def follow(self, child: Child, record: ExitRecord, stopping: bool) -> float | None:
+        """Clear the seat of a dead sidecar and say in how many seconds it is filled again; None for never."""
+        sidecar, died_s = self._all[child.kind], monotonic_s()
+        seat = sidecar.seat
+        seat.child = None
+        if sidecar.first is None or stopping:
+            seat.due_s = None
+            return None
+        decision = self._decide(sidecar, child, record, died_s)
+        seat.restarts += 1
+        if decision.hold and not seat.held:
+            log(Event.SIDECAR_HELD, f"{seat.name} is held: {seat.why}", level=logging.ERROR, why=seat.why)
+        seat.held = decision.hold
+        delay_s = decision.delay_s or 0.0
+        seat.due_s = died_s + delay_s
+        return round(delay_s, 3)
+
+    def _decide(self, sidecar: _Sidecar, child: Child, record: ExitRecord, died_s: float) -> Decision:
+        seat = sidecar.seat
+        if child.intent is not Intent.NONE:  # it was asked to leave for another with other settings
+            return Decision(0.0)
+        reported = seat.why if record.cause is Cause.BOOT_FAILED else ""
+        seat.why = reported or f"{seat.name} left: {record.cause} ({record.ending})"
+        steady = child.ready_s is not None and died_s - child.ready_s >= STEADY_S
+        return decide(record.cause, steady, seat, sidecar.intensity, _Patience(), died_s, self._random.random())
+
+    # ---- status, end ----------------------------------------------------------------------------------------------
+
+    def status(self) -> list[dict[str, Any]]:
+        """`sidecars` of docs/control-protocol.md: those that are wanted or still there."""
+        present = [each for each in self._all.values() if each.first is not None or each.seat.child is not None]
+        return [_status(each) | self._told(each.seat.kind) for each in present]
+
+    def _told(self, kind: Kind) -> dict[str, int]:
+        return {"waiting": len(self._outbox), "dropped": self._outbox.dropped} if kind is Kind.HOOKS else {}
+
+    def close(self) -> None:
+        """Give back descriptors."""
+        for sidecar in self._all.values():
+            if sidecar.wire is not None:
+                sidecar.wire.close()
+
+
+def _status(sidecar: _Sidecar) -> dict[str, Any]:
+    seat = sidecar.seat
+    here = "ready" if seat.ready else "starting"
+    state = here if seat.child is not None else "held" if seat.held else "backoff"
+    pid = seat.child.pid if seat.child is not None else None
+    return {"kind": str(seat.kind), "pid": pid, "state": state, "restarts": seat.restarts, "why": seat.why}
+
+
+def _first_frame(kind: Kind, config: Config) -> StartSidecar | None:
+    """What it is started with: of secrets, its own only. None when it is not wanted."""
+    if not _WANTED[kind](config):
+        return None
+    of_web = kind is Kind.WEB
+    return StartSidecar(
+        version=VERSION,
+        web=config.web if of_web else WebConfig(),
+        hooks=HooksConfig() if of_web else config.hooks,
+        broker=config.broker if of_web else BrokerConfig(),
+        log=config.log,
+        state_dir=config.daemon.state_dir,
+        runtime_dir=config.daemon.runtime_dir,
+        source=config.source,
+        master_pid=os.getpid(),
+    )
+
+
+_WANTED: dict[Kind, Callable[[Config], bool]] = {
+    Kind.WEB: lambda config: bool(config.web.listen),
+    Kind.HOOKS: lambda config: config.hooks.wanted,
+}
