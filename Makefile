@@ -25,10 +25,12 @@ format: venv ## rewrite the sources as ruff formats them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: venv ## every test; installs RabbitMQ, logrotate, systemd-nspawn and promtool where missing (apt; root or sudo)
+test: venv ## every test; installs RabbitMQ, logrotate, systemd-nspawn, Chromium and promtool where missing (apt; root or sudo)
 	@.ci/need-rabbitmq
 	@.ci/need-logrotate
 	@.ci/need-systemd
+	@.ci/need-chromium
+	@.ci/need-axe $(VENV)
 	@.ci/need-promtool
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
 

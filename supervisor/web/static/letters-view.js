@@ -1,0 +1,157 @@
+// Messages that were given up (dead) or parked, with their diagnosis. Looking takes them out of their queue and gives
+// them back, so the page looks when it is asked to, never by itself.
+
+import { h } from "./dom.js";
+import { count, plural, visible } from "./format.js";
+import { causeTag } from "./exits-view.js";
+import { button, choice, fact, foreign, time } from "./widgets.js";
+
+const KINDS = [
+  ["dead", "dead: given up"],
+  ["parked", "parked: nobody knows whether they took effect"],
+];
+const NO_ID = "A message without an id cannot be chosen here; preforkd dead retry --all takes it along.";
+
+/** The section; `view` has `pool`, `kind`, `pools`, `found`, `busy`, `error`, `chosen` (a Set of ids), `reason` (why
+ *  nothing can be done) and what to call: `choose`, `look`, `mark`, `act`. */
+export function lettersView(view) {
+  const { pool, pools, kind, busy, error, found } = view;
+  return h(
+    "section",
+    { class: "card letters", "aria-labelledby": "letters" },
+    h("header", {}, h("h2", { id: "letters", tabindex: "-1" }, "Messages given up")),
+    h(
+      "p",
+      { class: "filters" },
+      choice(
+        "pool",
+        pool,
+        pools.map((name) => [name, name]),
+        (value) => view.choose({ pool: value }),
+      ),
+      choice("which", kind, KINDS, (value) => view.choose({ kind: value })),
+      button(busy ? "Looking …" : found ? "Look again" : "Look", view.look, { kind: "primary" }),
+    ),
+    error ? h("p", { class: "bad", role: "alert" }, foreign(error, 600)) : null,
+    found
+      ? contents(view)
+      : h(
+          "p",
+          { class: "empty" },
+          "Looking takes the messages out of their queue and gives them back, so this page waits until you ask.",
+        ),
+  );
+}
+
+function contents(view) {
+  const { letters, total, at } = view.found;
+  if (letters.length === 0) return h("p", { class: "empty" }, `There are no ${view.kind} messages.`);
+  const seen = `${count(letters.length)} of ${plural(total, "message")}, oldest first`;
+  return [
+    h("p", {}, seen, at ? [", as of ", time(at)] : null),
+    selection(view),
+    h(
+      "ul",
+      { class: "letter-list" },
+      letters.map((letter) => item(letter, view)),
+    ),
+  ];
+}
+
+function selection(view) {
+  const ids = view.found.letters.map(({ id }) => id).filter(Boolean);
+  const all = ids.length > 0 && ids.every((id) => view.chosen.has(id));
+  const none = view.chosen.size === 0 ? "Choose messages first." : "";
+  const chosen = [...view.chosen];
+  const words = plural(chosen.length, "message");
+  return h(
+    "p",
+    { class: "selection" },
+    h("label", {}, h("input", { type: "checkbox", checked: all, onchange: () => view.mark(ids, !all) }), " all shown"),
+    button(`Retry ${words}`, () => view.act("retry", chosen), { why: view.reason || none }),
+    button(`Drop ${words}…`, () => view.act("drop", chosen), { why: view.reason || none, kind: "danger" }),
+  );
+}
+
+function item(letter, view) {
+  const { id, number } = letter;
+  const name = id || `no id, number ${number}`;
+  const short = visible(name, 80);
+  const box = {
+    type: "checkbox",
+    "aria-label": `Choose ${short}`,
+    checked: view.chosen.has(id),
+    disabled: !id,
+    title: id ? undefined : NO_ID,
+    onchange: () => view.mark([id], !view.chosen.has(id)),
+  };
+  const why = view.reason || (id ? "" : NO_ID);
+  return h(
+    "li",
+    { key: `${number} ${id}` },
+    h("input", box),
+    h(
+      "details",
+      {},
+      h(
+        "summary",
+        {},
+        foreign(name, 80),
+        " ",
+        causeTag(letter.cause),
+        h("span", { class: "reason" }, foreign(firstLine(letter.reason), 160)),
+      ),
+      diagnosis(letter),
+    ),
+    h(
+      "span",
+      { class: "actions" },
+      button("Retry", () => view.act("retry", [id]), { why, name: `Retry ${short}` }),
+      button("Drop…", () => view.act("drop", [id]), { why, name: `Drop ${short}`, kind: "danger" }),
+    ),
+  );
+}
+
+function firstLine(text) {
+  return String(text ?? "")
+    .trim()
+    .split("\n", 1)[0];
+}
+
+function diagnosis(letter) {
+  const how = letter.signal || (Number.isInteger(letter.status) ? `status ${letter.status}` : "");
+  return h(
+    "div",
+    { class: "diagnosis" },
+    h(
+      "dl",
+      { class: "facts" },
+      fact("attempts", letter.attempts ?? "–"),
+      fact("given up", time(letter.at)),
+      letter.worker ? fact("worker", foreign(letter.worker, 80)) : null,
+      how ? fact("ended with", visible(how, 40)) : null,
+      fact("body", plural(letter.body_bytes, "byte")),
+    ),
+    block("Reason", letter.reason),
+    block("Stack", letter.stack),
+    block("Headers", headerLines(letter.headers)),
+    block(letter.body_bytes > letter.body_preview.length ? "Beginning of the body" : "Body", letter.body_preview),
+  );
+}
+
+function headerLines(headers) {
+  const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+  return Object.entries(headers ?? {})
+    .map(([name, value]) => `${name}: ${text(value)}`)
+    .join("\n");
+}
+
+function block(title, text) {
+  if (!text) return null;
+  return h(
+    "div",
+    { key: title },
+    h("h3", {}, title),
+    h("pre", { tabindex: "0", role: "region", "aria-label": title, dir: "ltr" }, visible(text, 20_000, true)),
+  );
+}
