@@ -37,10 +37,10 @@ class Letterbox:
         """Up to `limit` messages, oldest first."""
         return self._admin.take(self.name, limit)
 
-    def all_now(self) -> Iterator[Delivery]:
+    def all_now(self, chunk: int = _CHUNK) -> Iterator[Delivery]:
         """The messages that were there at the beginning, in chunks; those that arrive meanwhile are left alone."""
         left = self.depth
-        while left > 0 and (taken := self._admin.take(self.name, min(left, _CHUNK))):
+        while left > 0 and (taken := self._admin.take(self.name, min(left, chunk))):
             left -= len(taken)
             yield from taken
 

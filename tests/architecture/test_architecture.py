@@ -47,7 +47,10 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], str]] = {
     "psutil": (("supervisor/memory.py",), "one definition of private memory"),
     "click": (("supervisor/cli/*.py",), "the daemon has no command line"),
     "rich": (("supervisor/cli/*.py",), "the daemon draws nothing; slow to import"),
+    "termios": (("supervisor/cli/top/display.py",), "whoever changes a terminal gives it back, on every way out"),
     "pythonjsonlogger": (("supervisor/logs.py",), "one schema of log lines"),
+    "starlette": (("supervisor/web/*.py",), "HTTP is spoken by a child that nothing depends on"),
+    "uvicorn": (("supervisor/web/*.py",), "as starlette"),
     "tomllib": (("supervisor/config/*.py", "supervisor/cli/init.py"), "one reader of configuration"),
     "ctypes": (
         ("supervisor/posix.py", "supervisor/drill/handler.py"),

@@ -1,0 +1,72 @@
+"""Answers of the API as values: JSON, and errors with the HTTP status that they mean. No state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+JSON = "application/json"
+
+_HTTP_ERRORS = {
+    404: "there is nothing at this path; /openapi.json lists what there is",
+    405: "this method is not for this path; /openapi.json says which is",
+}
+
+
+class ApiError(Exception):
+    """An answer that is an error: `text` says what was wrong, where, what to do."""
+
+    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None, **facts: Any) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = headers
+        self.body = {"error": text, **facts}
+
+
+def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A value as JSON; texts that are no Unicode are escaped, because they come from messages."""
+    return Response(encoded(value), status, headers, JSON)
+
+
+def encoded(value: Any) -> bytes:
+    """The value as JSON."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_printable(value))
+
+
+def error_answer(error: ApiError) -> Response:
+    """What the client gets for an ApiError."""
+    return json_answer(error.body, error.status, error.headers)
+
+
+async def on_api_error(request: Request, error: Exception) -> Response:
+    """Starlette's handler of ApiError."""
+    return error_answer(error) if isinstance(error, ApiError) else await on_bug(request, error)
+
+
+async def on_http_error(_request: Request, error: Exception) -> Response:
+    """Starlette's handler of its own errors: no such path, no such method."""
+    status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "")
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return json_answer({"error": _HTTP_ERRORS.get(status, detail)}, status, headers)
+
+
+async def on_bug(_request: Request, _error: Exception) -> Response:
+    """Starlette's handler of everything else; it is in the log by then."""
+    return json_answer({"error": "preforkd failed to answer; its log has more"}, 500)
+
+
+def _printable(value: Any) -> Any:
+    """The same value with lone surrogates escaped."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_printable(name): _printable(item) for name, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list | tuple) else value

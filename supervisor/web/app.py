@@ -1,0 +1,56 @@
+"""The application: a table of paths, each with its endpoint. /openapi.json describes the same (a test compares)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from supervisor.link.frames import StartSidecar
+from supervisor.web.acting import Acting
+from supervisor.web.answers import ApiError, on_api_error, on_bug, on_http_error
+from supervisor.web.gate import Gate
+from supervisor.web.letters import LetterDesk
+from supervisor.web.mirror import Mirror
+from supervisor.web.reading import STATIC, Reading
+from supervisor.web.token import TokenFile
+
+
+def make_app(start: StartSidecar, mirror: Mirror) -> ASGIApp:
+    """The application, behind its gate. Raises StateError when the token file cannot be used."""
+    token = TokenFile(Path(start.web.token_file)) if start.web.token_file else None
+    desk = LetterDesk(start.broker, start.state_dir)
+    reading, acting = Reading(mirror, desk), Acting(mirror, desk, Path(start.runtime_dir))
+    read = {
+        "/": reading.page,
+        "/healthz": reading.healthz,
+        "/readyz": reading.readyz,
+        "/openapi.json": reading.openapi,
+        "/api/status": reading.status,
+        "/api/exits": reading.exits,
+        "/api/exits/series": reading.series,
+        "/api/events": reading.events,
+        "/api/pools/{pool}/letters": reading.letters,
+    }
+    act = {
+        "/api/pools/{pool}/letters/retry": acting.retry,
+        "/api/pools/{pool}/letters/drop": acting.drop,
+        "/api/pools/{pool}/pause": acting.pause,
+        "/api/pools/{pool}/resume": acting.resume,
+        "/api/pools/{pool}/scale": acting.scale,
+        "/api/reload": acting.reload,
+    }
+    app = Starlette(
+        routes=[
+            *(Route(path, endpoint, methods=["GET"]) for path, endpoint in read.items()),
+            *(Route(path, endpoint, methods=["POST"]) for path, endpoint in act.items()),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ],
+        exception_handlers={ApiError: on_api_error, HTTPException: on_http_error, Exception: on_bug},
+    )
+    app.router.redirect_slashes = False
+    return Gate(app, start.web.address[0], token)

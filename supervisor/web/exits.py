@@ -1,0 +1,99 @@
+"""The last exits, for lists and for the plot over time. Bounded: a history of any length costs the same.
+
+Files are read by a thread (`read`), what they said is taken in by the loop (`absorb`): one thread a time each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from supervisor.clock import rfc3339
+from supervisor.exit_history import HistoryTail, Record, wanted
+
+KEPT_RECORDS = 2_000
+KEPT_MARKS = 100_000
+_DISORDER_S = 3600.0
+"""Records stand in the order in which they were written; clocks are set back at most so far."""
+
+
+class Mark(NamedTuple):
+    """All that the plot needs of an exit."""
+
+    at_s: float
+    pool: str
+    cause: str
+
+
+class Fresh(NamedTuple):
+    """What was added to the history: the last records of it, and a mark of each."""
+
+    records: list[Record]
+    marks: list[Mark]
+
+
+class Exits:
+    """The exit history's end as this process holds it."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._tail = HistoryTail(state_dir)
+        self._begun = False
+        self._records: deque[Record] = deque(maxlen=KEPT_RECORDS)
+        self._marks: deque[Mark] = deque(maxlen=KEPT_MARKS)
+
+    def read(self) -> Fresh:
+        """What was added since the last call. Raises StateError when the files cannot be read."""
+        records: deque[Record] = deque(maxlen=KEPT_RECORDS)
+        marks: deque[Mark] = deque(maxlen=KEPT_MARKS)
+        for record in self._added():
+            records.append(record)
+            if (mark := _mark(record)) is not None:
+                marks.append(mark)
+        return Fresh(list(records), list(marks))
+
+    def absorb(self, fresh: Fresh) -> None:
+        """Take in what was read."""
+        self._records.extend(fresh.records)
+        self._marks.extend(fresh.marks)
+
+    def last(self, pool: str | None, cause: str | None, limit: int) -> list[Record]:
+        """The last exits, newest first."""
+        return list(islice(wanted(reversed(self._records), pool, cause), limit))
+
+    def series(self, minutes: int, buckets: int, pool: str | None, now_s: float) -> dict[str, Any]:
+        """How many exits there were of each cause, in steps whose borders stay where they are as time goes on."""
+        bucket_s = minutes * 60 / buckets
+        end = math.floor(now_s / bucket_s) + 1
+        start_s = (end - buckets) * bucket_s
+        counts: Counter[tuple[str, int]] = Counter()
+        for mark in reversed(self._marks):
+            if mark.at_s < start_s - _DISORDER_S:
+                break
+            place = math.floor((mark.at_s - start_s) / bucket_s)
+            if 0 <= place < buckets and pool in (None, mark.pool):
+                counts[mark.cause, place] += 1
+        causes = sorted({cause for cause, _place in counts})
+        rows = {cause: [counts[cause, place] for place in range(buckets)] for cause in causes}
+        return {"from": rfc3339(start_s), "bucket_s": bucket_s, "causes": rows}
+
+    def _added(self) -> Iterable[Record]:
+        if not self._begun:
+            yield from self._tail.rotated()
+            self._begun = True
+        yield from self._tail.new()
+
+
+def _mark(record: Record) -> Mark | None:
+    """None for a record of another version, or a damaged one."""
+    at, pool, cause = (record.get(name) for name in ("at", "pool", "cause"))
+    if not (isinstance(at, str) and isinstance(pool, str) and isinstance(cause, str)):
+        return None
+    try:
+        return Mark(datetime.fromisoformat(at).timestamp(), pool, cause)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,33 @@
+"""What `/readyz` says of a status object, and when two of them differ. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Status = dict[str, Any]
+
+_UP = ("running", "reloading")
+
+
+def reasons_not_ready(status: Status) -> list[str]:
+    """Why the daemon does not do its work, a line each; nothing when it does."""
+    reasons = [] if status["state"] in _UP else [f"the daemon is {status['state']}"]
+    for name, pool in status["pools"].items():
+        consumer = pool["consumer"]
+        connection = consumer["connection"]["state"]
+        if consumer["state"] != "consuming":
+            why = pool["why"] or consumer["why"]
+            reasons.append(f"pool {name}: its consumer is {consumer['state']}" + (f" ({why})" if why else ""))
+        elif connection != "connected":
+            reasons.append(f"pool {name}: the broker connection is {connection}")
+    return reasons
+
+
+def without_clocks(status: Status) -> Status:
+    """The status without what changes by itself as time goes on: two that are equal need not be told apart."""
+    pools = {name: pool | {"consumer": _still(pool["consumer"])} for name, pool in status["pools"].items()}
+    return status | {"uptime_s": None, "pools": pools}
+
+
+def _still(consumer: dict[str, Any]) -> dict[str, Any]:
+    return consumer | {"at": None, "connection": consumer["connection"] | {"since_s": None}}

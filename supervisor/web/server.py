@@ -1,0 +1,114 @@
+"""The web child's life: listen, tell the master, serve until it says `Quit` or is gone.
+
+The only loop is asyncio's. Nothing in it may block: the daemon and the broker are asked in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from contextlib import closing
+from pathlib import Path
+
+from uvicorn.config import Config
+
+from supervisor.config.rules import is_loopback
+from supervisor.config.schema import WebConfig
+from supervisor.errors import StateError
+from supervisor.link.channel import Channel, ChannelClosed
+from supervisor.link.frames import Quit, Serving, SidecarOrder, StartSidecar
+from supervisor.web.app import make_app
+from supervisor.web.connections import IDLE_S, Connections
+from supervisor.web.mirror import Mirror
+
+GRACE_S = 1.0
+BACKLOG = 128
+MAX_HEAD_BYTES = 16 * 1024
+
+
+async def serve(start: StartSidecar, master: Channel[SidecarOrder]) -> None:
+    """Serve to the end. Raises StateError when that cannot begin, ChannelClosed when the master is gone."""
+    mirror = Mirror(Path(start.runtime_dir), Path(start.state_dir))
+    connections = Connections(_config(start, mirror))
+    with closing(_listen(start.web)) as listener:
+        server = await asyncio.get_running_loop().create_server(connections.factory, sock=listener, backlog=BACKLOG)
+        master.send(Serving(f"on http://{_address(listener)}"))
+        master.flush()
+        await _until_told(master)
+        server.close()
+        mirror.close()
+        await _drained(connections)
+
+
+def _config(start: StartSidecar, mirror: Mirror) -> Config:
+    config = Config(
+        make_app(start, mirror),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        interface="asgi3",
+        proxy_headers=False,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        timeout_keep_alive=int(IDLE_S),
+    )
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # its warnings are what strangers send
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    return config
+
+
+def _listen(web: WebConfig) -> socket.socket:
+    """Raises StateError."""
+    host, port = web.address
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
+    except OSError as error:
+        raise StateError(f'[web] listen = "{web.listen}": {error.strerror or error}') from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        if not web.token_file and not is_loopback(str(listener.getsockname()[0])):
+            raise StateError(f'[web] listen = "{web.listen}" is no loopback address: that needs token_file')
+    except OSError as error:
+        listener.close()
+        raise StateError(
+            f'[web] listen = "{web.listen}": {error.strerror}; is something else there (ss -ltnp)? Choose another port'
+        ) from error
+    except StateError:
+        listener.close()
+        raise
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _until_told(master: Channel[SidecarOrder]) -> None:
+    """Return at the master's `Quit`. Raises ChannelClosed when it is gone."""
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[None] = loop.create_future()
+
+    def hear() -> None:
+        try:
+            if any(isinstance(order, Quit) for order in master.receive()) and not told.done():
+                told.set_result(None)
+        except ChannelClosed as error:
+            loop.remove_reader(master)
+            if not told.done():
+                told.set_exception(error)
+
+    loop.add_reader(master, hear)
+    await told
+
+
+async def _drained(connections: Connections) -> None:
+    """Give answers that are under way a moment."""
+    connections.shut_down()
+    for _ in range(10):
+        if not connections:
+            return
+        await asyncio.sleep(GRACE_S / 10)
