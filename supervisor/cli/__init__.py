@@ -28,6 +28,7 @@ from supervisor.cli.service import service_command
 from supervisor.cli.start import run_command, start_command
 from supervisor.cli.status import status_command
 from supervisor.cli.stop import restart_command, stop_command
+from supervisor.cli.top.command import top_command
 from supervisor.cli.why import why_command
 from supervisor.errors import PreforkdError
 from supervisor.journal import is_journal
@@ -63,6 +64,7 @@ COMMANDS: tuple[click.Command, ...] = (
     restart_command,
     reload_command,
     status_command,
+    top_command,
     exits_command,
     why_command,
     scale_command,

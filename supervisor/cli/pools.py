@@ -39,7 +39,7 @@ def pause_command(invocation: Invocation, pool: str) -> int:
     A paused pool stays paused until `preforkd resume` or a restart of the daemon.
     """
     with invocation.connect() as daemon:
-        changed = daemon.ask("pause", pool=pool, by=_whoever())["changed"]
+        changed = daemon.ask("pause", pool=pool, by=whoever())["changed"]
     print_line(f"pool {pool} is paused" if changed else f"pool {pool} was paused already")
     return 0
 
@@ -55,7 +55,7 @@ def resume_command(invocation: Invocation, pool: str) -> int:
     return 0
 
 
-def _whoever() -> str:
+def whoever() -> str:
     """The person behind this command, for `status`: also behind a sudo."""
     try:
         return os.environ.get("SUDO_USER") or getpass.getuser()

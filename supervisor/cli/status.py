@@ -6,13 +6,22 @@ Leaves with 0 running, 1 dead although its PID file is there, 3 not running (LSB
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from datetime import UTC, datetime
+from io import StringIO
 from typing import Any
 
 import click
 
 from supervisor.cli.console import print_line, print_table
+from supervisor.cli.duration import SECONDS
 from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.top.display import make_display
+from supervisor.cli.top.frame import Size
+from supervisor.cli.top.lines import Line, Span, Style, fitted, line
+from supervisor.cli.top.loop import INTERVAL_S, Loop
+from supervisor.cli.top.view import brief_seconds, connection_s
 from supervisor.control.client import NotRunning
 from supervisor.master.pidfile import PID_FILE, read_holder
 from supervisor.quantities import show_bytes, show_seconds
@@ -25,19 +34,61 @@ Facts = Mapping[str, Any]
 
 @click.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print the daemon's own answer as JSON.")
+@click.option("--watch", is_flag=True, help="Show it again and again, until interrupted (`top` shows more).")
+@click.option("--interval", "interval_s", type=SECONDS, default=INTERVAL_S, help="With --watch: look this often (1s).")
 @pass_invocation
-def status_command(invocation: Invocation, as_json: bool) -> int:
+def status_command(invocation: Invocation, as_json: bool, watch: bool, interval_s: float) -> int:
     """Show pools, workers, connections and exits. Exit code: 0 running, 1 dead, 3 not running."""
+    if watch:
+        display = make_display(keys=False)
+        page = StatusPage(_as_json if as_json else _as_tables, cut=display.live)
+        return Loop(invocation.runtime_dir, display, page, interval_s).run()
     try:
         with invocation.connect() as daemon:
             status = daemon.ask("status")
     except NotRunning as error:
         return _report_absence(invocation, error, as_json)
-    if as_json:
-        click.echo(json.dumps(status, indent=2))
-    else:
-        print_status(status)
+    click.echo(_as_json(status)) if as_json else print_status(status)
     return 0
+
+
+class StatusPage:
+    """The page of `--watch`: the same tables, new each time. No keys."""
+
+    def __init__(self, draw: Callable[[Facts], str], cut: bool) -> None:
+        self._draw = draw
+        self._cut = cut
+        self._shown = ""
+        self._trouble = ""
+
+    def heard(self, status: Facts) -> None:
+        """A new status."""
+        self._shown, self._trouble = self._draw(status), ""
+
+    def missed(self, trouble: str) -> None:
+        """The old one stays, below the reason."""
+        self._trouble = trouble
+
+    def lines(self, size: Size) -> list[Line]:
+        """As much as fits where there is a screen; all of it elsewhere."""
+        trouble = [line(Span(self._trouble, Style.BAD))] if self._trouble else []
+        lines = trouble + [line(text) for text in self._shown.splitlines()]
+        if not self._cut:
+            return lines
+        if len(lines) > size.height:
+            more = len(lines) - size.height + 1
+            lines = [*lines[: size.height - 1], line(Span(f"… {more} more lines", Style.DIM))]
+        return [fitted(each, size.width) for each in lines]
+
+
+def _as_json(status: Facts) -> str:
+    return json.dumps(status, indent=2)
+
+
+def _as_tables(status: Facts) -> str:
+    with redirect_stdout(StringIO()) as text:
+        print_status(status)
+    return text.getvalue()
 
 
 def print_status(status: Facts) -> None:
@@ -155,5 +206,5 @@ def _connection(consumer: Facts) -> str:
     if not connection:
         return "no connection yet"
     why = f" ({connection['why']})" if connection.get("why") else ""
-    since = f" for {show_seconds(connection['since_s'])}" if "since_s" in connection else ""
+    since = f" for {brief_seconds(connection_s(consumer, datetime.now(UTC)))}" if "since_s" in connection else ""
     return f"{connection['state']} {connection.get('host', '')}{since}{why}, {consumer['in_flight']} in flight"

@@ -40,13 +40,26 @@ class ControlClient:
 
     def ask(self, verb: str, **arguments: Any) -> Result:
         """Send one request and wait for its (first) answer. Raises ControlError: refused, no answer, gone."""
+        self.send(verb, **arguments)
+        return self.next_answer()
+
+    def send(self, verb: str, **arguments: Any) -> None:
+        """Send one request; whoever has other things to do asks for its answer when the socket can be read."""
         try:
             self._socket.sendall(request_line(verb, arguments))
         except TimeoutError as error:
             raise self._silent(self._timeout_s) from error
         except OSError:
             pass  # it hung up on us: its reason is there to be read
-        return self.next_answer()
+
+    def fileno(self) -> int:
+        """The socket, for select."""
+        return self._socket.fileno()
+
+    @property
+    def heard(self) -> bool:
+        """Whether a whole answer has been read already: the socket will not announce it again."""
+        return b"\n" in self._incoming
 
     def next_answer(self, timeout_s: float | None = None) -> Result:
         """The next answer, within `timeout_s` seconds (None: the client's own limit). Raises like `ask`."""

@@ -1,0 +1,98 @@
+"""Status objects as docs/control-protocol.md has them, for tests of what reads them; and exit records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Status = dict[str, Any]
+
+AT = "2026-11-22T10:00:00.000Z"
+
+
+def worker(slot: int = 0, pool: str = "email", **facts: Any) -> Status:
+    """A worker that has nothing to do."""
+    idle = {
+        "name": f"{pool}/{slot}",
+        "slot": slot,
+        "pid": 100 + slot,
+        "generation": 1,
+        "state": "idle",
+        "message_id": "",
+        "attempt": 0,
+        "elapsed_s": 0.0,
+        "limit_s": 0.0,
+        "limit_source": "pool",
+        "handled": 0,
+        "rss_bytes": 20 * 1024**2,
+        "restarts": 0,
+        "restart_in_s": None,
+    }
+    return idle | facts
+
+
+def busy(slot: int = 0, elapsed_s: float = 1.0, limit_s: float = 30.0, **facts: Any) -> Status:
+    """A worker that runs a message."""
+    running = {"state": "running", "message_id": f"order-{slot}", "attempt": 1}
+    return worker(slot, **{**running, "elapsed_s": elapsed_s, "limit_s": limit_s, **facts})
+
+
+def pool(*workers: Status, name: str = "email", done: int = 0, failed: int = 0, **facts: Any) -> Status:
+    """A pool that is well."""
+    counters = ("delivered", "done", "failed", "retried", "dead", "parked", "duplicate", "returned", "dropped")
+    well = {
+        "state": "ok",
+        "why": "",
+        "queue": name,
+        "wanted": len(workers),
+        "configured": len(workers),
+        "paused": None,
+        "workers": list(workers),
+        "forkserver": {"pid": 9, "state": "ready", "restarts": 0, "why": ""},
+        "consumer": consumer(),
+        "depth": {"ready": 5, "consumers": 1},
+        "counters": {**dict.fromkeys(counters, 0), "done": done, "failed": failed},
+    }
+    return well | facts
+
+
+def consumer(**facts: Any) -> Status:
+    """A consumer that is connected."""
+    connection = {"state": "connected", "host": "mq:5672", "since_s": 90.0, "opened": 1, "why": ""}
+    well = {"pid": 10, "state": "consuming", "restarts": 0, "why": "", "connection": connection, "in_flight": 2}
+    return {**well, "notes": [], "at": AT, **facts}
+
+
+def status(uptime_s: float = 60.0, exits: list[Status] | None = None, **pools: Status) -> Status:
+    """A running daemon with these pools."""
+    return {
+        "version": "1.2.3",
+        "pid": 1,
+        "state": "running",
+        "started_at": "2026-11-22T09:59:00.000Z",
+        "uptime_s": uptime_s,
+        "config": "/etc/p.toml",
+        "state_dir": "/s",
+        "runtime_dir": "/r",
+        "reload": None,
+        "pools": pools,
+        "exits": exits or [],
+    }
+
+
+def exit_record(slot: int | None = 0, cause: str = "crash", **facts: Any) -> Status:
+    """The record of a worker that died with a message."""
+    died = {
+        "at": AT,
+        "kind": "worker",
+        "pool": "email",
+        "slot": slot,
+        "pid": 99,
+        "cause": cause,
+        "status": None,
+        "signal": "SIGSEGV",
+        "uptime_s": 12.0,
+        "run": "in_doubt",
+        "attempt": 1,
+        "message_id": "order-1",
+    }
+    return died | facts

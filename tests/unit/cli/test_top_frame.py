@@ -1,0 +1,219 @@
+"""The screen of `top` at the sizes people have: nothing is wider or higher than it, and what is left out is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.cli.top.cells import CAUSES, STATES, cause_style
+from supervisor.cli.top.display import COLOURS
+from supervisor.cli.top.frame import Notice, Scene, Size, frame, workers_page
+from supervisor.cli.top.keys import Screen, press
+from supervisor.cli.top.lines import Line, Style, cells, cut, text_of
+from supervisor.cli.top.view import Facts, Past, exit_rows, make_view
+from supervisor.events import Cause
+from tests.support.statuses import busy, consumer, exit_record, pool, status, worker
+
+NOW = datetime(2026, 11, 22, 10, 0, 30, tzinfo=UTC)
+SIZES = [Size(80, 24), Size(120, 40), Size(40, 10)]
+at_every_size = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size.width}x{size.height}")
+
+ORDINARY = status(
+    email=pool(busy(0, 27.5), busy(1, 3.0, attempt=2), worker(2), name="email", done=7),
+    audit=pool(worker(0, "audit"), name="audit", state="degraded", why="the broker is away"),
+    exits=[{"cause": "crash", "count": 3}, {"cause": "clean_stop", "count": 8}],
+)
+THOUSAND = status(email=pool(*(busy(slot, 5.0) if slot < 20 else worker(slot) for slot in range(1000))))
+
+
+def scene(shown: Facts = ORDINARY, exits: int = 12, **facts: Any) -> Scene:
+    """What is on the screen after a second look."""
+    past = Past()
+    past.add({**shown, "uptime_s": shown["uptime_s"] - 2.0})
+    past.add(shown)
+    records = [exit_record(slot) for slot in range(exits)]
+    return replace(Scene(make_view(shown, past, NOW), exit_rows(records, NOW)), **facts)
+
+
+def drawn(shown: Scene, size: Size = SIZES[0]) -> str:
+    """The screen as text."""
+    return "\n".join(text_of(line) for line in frame(shown, size))
+
+
+def style_of(lines: list[Line], text: str) -> Style:
+    """The style of the first span with this text in it."""
+    return next(span.style for line in lines for span in line if text in span.text)
+
+
+# ---- what fits ----------------------------------------------------------------------------------------------------
+
+
+@at_every_size
+@pytest.mark.parametrize("shown", [ORDINARY, THOUSAND, status()], ids=["ordinary", "thousand", "no-pools"])
+def test_a_screen_is_never_exceeded(size: Size, shown: Facts) -> None:
+    for screen in (Screen(), Screen(help=True), Screen(scroll=990)):
+        lines = frame(scene(shown, screen=screen), size)
+
+        assert len(lines) <= size.height
+        assert max(cells(text_of(line)) for line in lines) <= size.width
+
+
+@given(st.integers(1, 200), st.integers(1, 60), st.integers(0, 30), st.integers(0, 12), st.booleans())
+def test_no_screen_is_too_small(width: int, height: int, workers: int, pools: int, told: bool) -> None:
+    """Not even one cell: nothing breaks, and nothing is written beside it."""
+    many = {f"p{n}": pool(*(busy(slot, pool=f"p{n}") for slot in range(workers)), name=f"p{n}") for n in range(pools)}
+    notice = Notice("the daemon says quite a lot about this, more than fits", Style.BAD) if told else None
+
+    lines = frame(scene(status(**many), notice=notice, screen=Screen(pool="p7")), Size(width, height))
+
+    assert len(lines) <= height
+    assert all(cells(text_of(line)) <= width for line in lines)
+
+
+@at_every_size
+def test_of_a_thousand_workers_those_not_shown_are_counted(size: Size) -> None:
+    text = drawn(scene(THOUSAND, exits=0), size)
+    shown = text.count("email/")
+
+    assert shown >= 1
+    assert f"… {1000 - shown} more workers" in text
+
+
+def test_scrolling_goes_to_the_last_of_a_thousand_workers_and_no_further() -> None:
+    size, shown = SIZES[0], scene(THOUSAND)
+    screen, seen = shown.screen, set()
+    for _ in range(200):
+        text = drawn(replace(shown, screen=screen), size)
+        seen |= {word for word in text.split() if word.startswith("email/")}
+        screen, _order = press("page-down", screen, shown.view, "me", workers_page(shown, size))
+
+    assert seen == {f"email/{slot}" for slot in range(1000)}, "no worker is skipped on the way"
+    assert "email/999" in drawn(replace(shown, screen=screen), size)
+
+
+def test_of_many_pools_the_selected_one_is_seen_and_the_others_are_counted() -> None:
+    many = status(**{f"pool{n}": pool(worker(0, f"pool{n}"), name=f"pool{n}") for n in range(20)})
+    shown = scene(many, screen=Screen(pool="pool17"))
+    lines = frame(shown, SIZES[0])
+
+    assert style_of(lines, "pool17") is Style.PICKED
+    assert "… 17 more pools" in drawn(shown)
+    assert "pool17/0" in drawn(shown)
+
+
+# ---- what is shown ------------------------------------------------------------------------------------------------
+
+
+def test_eighty_by_twentyfour_shows_all_that_matters() -> None:
+    text = drawn(scene())
+
+    for words in (
+        *("preforkd 1.2.3", "running", "up 1m", "/etc/p.toml"),
+        *("email", "ok", "3/3", "DONE/S", "FAIL/S", "DEAD", "connected 2m"),
+        *("queue email · connected to mq:5672 for 2m", "0 retried", "0 parked", "0 duplicate"),
+        *("████", "27s/30s", "3.0s/30s", "order-0", "RESTARTS", "20MiB", "MSG/S"),
+        *("crash 3", "clean_stop 8", "SIGSEGV", "in doubt", "order-1 (attempt 1)"),
+        *("q quit", "p pause", "+ - scale", "r reload"),
+    ):
+        assert words in text, words
+
+
+def test_a_wide_screen_shows_every_column() -> None:
+    text = drawn(scene(), Size(140, 40))
+
+    for title in ("PARKED", "RETRIED", "DUPL", "HOST", "CONNECTION", "PID", "HANDLED", "RESTARTS", "TRY", "MESSAGE"):
+        assert title in text, title
+
+
+def test_a_small_screen_keeps_pools_workers_and_keys() -> None:
+    text = drawn(scene(), Size(40, 10))
+
+    assert all(words in text for words in ("POOL", "email", "WORKER", "email/0", "27s/30s", "q quit")), text
+
+
+def test_a_run_near_its_limit_is_red() -> None:
+    lines = frame(scene(), SIZES[0])
+
+    assert style_of(lines, "27s/30s") is Style.BAD
+    assert style_of(lines, "3.0s/30s") is Style.GOOD
+
+
+def test_a_limit_of_the_message_itself_is_marked_and_no_limit_is_said() -> None:
+    shown = scene(status(email=pool(busy(0, 3.0, limit_source="extended"), busy(1, 3.0, 0.0))))
+
+    assert "3.0s/30s*" in drawn(shown)
+    assert "3.0s/none" in drawn(shown)
+
+
+def test_what_is_wrong_with_the_selected_pool_comes_before_what_is_usual() -> None:
+    lines = drawn(scene(screen=Screen(pool="audit"))).splitlines()
+
+    assert lines.index("the broker is away") < next(n for n, line in enumerate(lines) if line.startswith("queue audit"))
+
+
+def test_the_reason_of_a_lost_connection_is_shown() -> None:
+    link = {"state": "refused", "host": "mq:5672", "since_s": 4.0, "opened": 0, "why": "ACCESS_REFUSED"}
+    shown = scene(status(email=pool(worker(), consumer=consumer(connection=link))))
+
+    assert "refused to mq:5672 for 34s (ACCESS_REFUSED)" in drawn(shown)
+
+
+def test_without_a_daemon_the_last_exits_are_still_shown() -> None:
+    text = drawn(replace(scene(), view=None, trouble="preforkd is not running"))
+
+    assert "preforkd is not running" in text
+    assert "SIGSEGV" in text
+
+
+def test_an_old_view_says_that_it_is_old() -> None:
+    text = drawn(scene(trouble="the daemon has not answered for 5s"))
+
+    assert "the daemon has not answered for 5s" in text
+    assert "email/0" in text
+
+
+@at_every_size
+def test_a_long_refusal_is_wrapped_and_a_question_is_always_seen(size: Size) -> None:
+    refusal = Notice("pools.email.workers: 100000 is too many: at most 10000 slots are kept " * 2, Style.BAD)
+    question = press("r", Screen(), scene().view, "me", 1)[0]
+
+    assert "pools.email.workers: 100000" in drawn(scene(notice=refusal), size)
+    assert "y/n" in drawn(scene(screen=question), size).replace("\n", " ")
+
+
+def test_without_keys_none_are_offered() -> None:
+    assert "q quit" not in drawn(scene(keys=False))
+
+
+def test_text_from_outside_commands_no_terminal() -> None:
+    nasty = status(email=pool(busy(0, message_id="\x1b[2J\x07\n\u202e"), why="\x1b]0;owned\x07"))
+    text = drawn(scene(nasty))
+
+    assert all(char.isprintable() or char == "\n" for char in text)
+
+
+def test_wide_characters_are_counted_as_the_cells_they_take() -> None:
+    shown = scene(status(email=pool(busy(0, message_id="注文" * 60))))
+
+    assert max(cells(text_of(line)) for line in frame(shown, SIZES[0])) <= 80
+    assert cells(cut("注文" * 60, 9)) <= 9
+
+
+# ---- tables -------------------------------------------------------------------------------------------------------
+
+
+def test_every_cause_and_every_style_has_a_colour() -> None:
+    assert CAUSES.keys() == set(Cause)
+    assert COLOURS.keys() == set(Style)
+    assert {"ok", "degraded", "held", "paused", "starting", "stopping", "idle", "running"} <= STATES.keys()
+
+
+def test_daily_life_is_green_and_an_unknown_cause_is_not_hidden() -> None:
+    assert [cause_style(cause) for cause in ("clean_stop", "recycled", "crash", "from_the_future")] == [
+        *(Style.GOOD, Style.GOOD, Style.BAD, Style.BAD)
+    ]
