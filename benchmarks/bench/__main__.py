@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.bench import crowd, footprint, replacement
+from benchmarks.bench import crowd, footprint, loads, replacement, throughput
 from benchmarks.bench.figures import Section, markdown
 from benchmarks.bench.machine import facts
 from benchmarks.bench.options import Options
@@ -21,6 +21,8 @@ from benchmarks.bench.peers import ROOT, make_environment
 from supervisor.clock import monotonic_s
 
 SECTIONS: dict[str, Callable[[Options], Section]] = {
+    "throughput": throughput.run,
+    "loads": loads.run,
     "footprint": footprint.run,
     "crowd": crowd.run,
     "replacement": replacement.run,
