@@ -176,6 +176,8 @@ class Consumer:
             # fail-point: consumer.stop-drained: the drain is over, the master does not know
             self._reports.say(session.drain_report(self._draining))
             self._draining = None
+        if (news := session.letters.take()) is not None:
+            self._reports.say(news)
         self._reports.show(session)
 
     # ---- the session ----------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from supervisor.consumer.arrivals import Arrivals
 from supervisor.consumer.dispatch import Dispatcher
 from supervisor.consumer.entries import Phase
 from supervisor.consumer.health import PROBE_INTERVAL_S, Health
+from supervisor.consumer.letters import LetterNews
 from supervisor.consumer.links import WorkerLinks
 from supervisor.consumer.measures import Measures
 from supervisor.consumer.outcomes import Outcomes
@@ -64,6 +65,7 @@ class Session:
         slots_dir = Path(start.pool_dir) / "slots"
         self.outcomes = Outcomes(pool.name, slots_dir, self.settlement, self.dispatcher, self.measures.handler_s)
         self.health = Health(pool.queue)
+        self.letters = LetterNews()
         self.broker = open_broker(pool, start.broker, start.state_dir, reactor)
         self.subscribed = False
         self.counters: dict[str, int] = {}
@@ -188,6 +190,8 @@ class Session:
         for saying in turn.said:
             _say(saying)
         self._commit(turn)
+        if turn.said:
+            self.letters.gather(turn.said)
         for effect in turn.effects:
             self._carry_out[type(effect)](effect)
         # fail-point: consumer.effects-queued: effects are handed to broker and links, unsent

@@ -280,6 +280,13 @@ class Snapshot(Frame, frozen=True):
     measures: dict[str, Any]
 
 
+class Letters(Frame, frozen=True):
+    """Messages that were given up in one turn, for the hooks (docs/hooks.md); `more`: how many are not named."""
+
+    named: list[dict[str, Any]]
+    more: int
+
+
 class Found(Frame, frozen=True):
     """The answer to Find: a trace of each message (docs/control-protocol.md); `why`: why there can be none just now."""
 
@@ -336,6 +343,6 @@ ConsumerFrame = Welcome | Run | Recall | Published
 ForkOrder = StartForkserver | Fork | Quit
 ForkReport = Imported | BootFailed | Forked | ForkFailed
 ConsumerOrder = StartConsumer | Spawned | Verdict | Drain | Pause | Resume | Reconfigure | Find | CloseConnection | Quit
-ConsumerReport = VerdictTaken | Consuming | Refused | Drained | Snapshot | Found
+ConsumerReport = VerdictTaken | Consuming | Refused | Drained | Snapshot | Letters | Found
 SidecarOrder = StartSidecar | Happened | Missed | Quit
 SidecarReport = Serving | Refused

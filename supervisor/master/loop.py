@@ -320,7 +320,7 @@ class Master:
         now_s = monotonic_s()
         for pool in self._pools.values():
             pool.flush(now_s)
-        self._sidecars.flush()
+        self._sidecars.flush(self._pools.values())
         # fail-point: master.told: the turn's frames are sent
         self._history.flush()
         self._history.save(now_s)

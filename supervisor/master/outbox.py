@@ -37,8 +37,13 @@ class Outbox:
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append(happened)
         else:
-            self._missed[happened.hook] = self._missed.get(happened.hook, 0) + 1
-            self.dropped += 1
+            self.miss(happened.hook, 1)
+
+    def miss(self, hook: str, count: int) -> None:
+        """So many events of a hook were not even named."""
+        if count:
+            self._missed[hook] = self._missed.get(hook, 0) + count
+            self.dropped += count
 
     def hand_over(self, receiver: Receiver) -> None:
         """Send as much as the receiver is likely to take."""

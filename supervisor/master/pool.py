@@ -17,7 +17,7 @@ from pathlib import Path
 from supervisor import posix
 from supervisor.config.schema import Config, PoolConfig
 from supervisor.errors import StateError
-from supervisor.link.frames import Drained, Found, Frame, Incarnation, Snapshot, Spawned, Verdict
+from supervisor.link.frames import Drained, Found, Frame, Incarnation, Letters, Snapshot, Spawned, Verdict
 from supervisor.master.children import Child, Children, Kind, Seat
 from supervisor.master.generations import Generations
 from supervisor.master.restarts import Intensity
@@ -46,7 +46,7 @@ class Pool:
     `floor`: the youngest generation that the exit history knows. `slots` are all slot files there are, also those
     beyond the wanted number of workers. `foreign`: slots that are still held by a worker of a former daemon. `verdicts`
     wait for the consumer's word that they are durable. `cut_off`: ids of messages whose worker was killed by a stop.
-    `inquiries`: questions the consumer has not answered.
+    `inquiries`: questions the consumer has not answered. `letters`: what it has told this turn, for the hooks.
     `failure`: why the pool cannot boot, with the exit status that says so. `restarts` and `holds` count for the pool's
     life here: seats come and go with its size.
 
@@ -83,6 +83,7 @@ class Pool:
         self.snapshot: Snapshot | None = None
         self.drained: Drained | None = None
         self.cut_off: list[str] = []
+        self.letters: list[Letters] = []
         self.inquiries: dict[int, Callable[[Pool, Found], None]] = {}
         self.boot_stack = ""
         self.failure: tuple[str, int] | None = None

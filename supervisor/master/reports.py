@@ -127,6 +127,10 @@ def _snapshot(pool: Pool, seat: Seat, frame: frames.Snapshot) -> None:
     pool.snapshot = frame
 
 
+def _letters(pool: Pool, seat: Seat, frame: frames.Letters) -> None:
+    pool.letters.append(frame)
+
+
 def _found(pool: Pool, seat: Seat, frame: frames.Found) -> None:
     hear = pool.inquiries.pop(frame.number, None)
     if hear is not None:  # else it was no longer waited for
@@ -139,5 +143,6 @@ CONSUMER_REPORTS: Reports = {
     frames.Refused: _refused,
     frames.Drained: _drained,
     frames.Snapshot: _snapshot,
+    frames.Letters: _letters,
     frames.Found: _found,
 }

@@ -22,7 +22,7 @@ QUIT_S = 10.0
 CLOSE_S = 8.0
 """How long the sidecars have, once all pools are gone, to tell what is left to tell."""
 
-HURRY_S = 2.0
+HURRY_S = 1.0
 """The same for a stop that is to be over at once."""
 
 

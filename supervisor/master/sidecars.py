@@ -11,12 +11,12 @@ import logging
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor import posix
-from supervisor.clock import monotonic_s
+from supervisor.clock import monotonic_s, rfc3339, wall_s
 from supervisor.config.schema import BrokerConfig, Config, HooksConfig, WebConfig
 from supervisor.errors import StateError
 from supervisor.events import Cause, Event
@@ -25,6 +25,7 @@ from supervisor.logs import log
 from supervisor.master.children import SIDECARS, Child, Children, Kind, Seat
 from supervisor.master.history import History
 from supervisor.master.outbox import Outbox
+from supervisor.master.pool import Pool
 from supervisor.master.records import ExitRecord
 from supervisor.master.restarts import Decision, Intensity, decide
 from supervisor.master.shutdown import CLOSE_S
@@ -104,13 +105,13 @@ class Sidecars:
                 logging.getLogger(__name__).error("%s: %s; trying again in a while", seat.name, error)
 
     def stop(self, requested_by: str, patience_s: float, now_s: float) -> None:
-        """Let them leave, once, for good; who has not left in time is killed."""
-        if self._stopping:
-            return
+        """Let them leave for good; who has not left in time is killed. Asked again, it may only become shorter."""
         self._stopping = True
         for sidecar in self._all.values():
             sidecar.first = None
             self._send_away(sidecar, requested_by, now_s + patience_s)
+            if sidecar.seat.child is not None:
+                sidecar.kill_due_s = min(sidecar.kill_due_s, now_s + patience_s)
 
     def judge(self, now_s: float) -> None:
         """Kill who should have left."""
@@ -153,14 +154,24 @@ class Sidecars:
         if self._hooks is not None:
             self._outbox.put(Happened(hook, facts))
 
-    def flush(self) -> None:
-        """Let leave what can leave now."""
+    def flush(self, pools: Iterable[Pool]) -> None:
+        """Take what consumers have told of letters, and let leave what can leave now."""
+        for pool in pools:
+            self._tell_letters(pool)
         hooks = self._all[Kind.HOOKS]
         if hooks.wire is not None and hooks.seat.ready:
             self._outbox.hand_over(hooks.wire)
         for sidecar in self._all.values():
             if sidecar.wire is not None:
                 sidecar.wire.flush()
+
+    def _tell_letters(self, pool: Pool) -> None:
+        told, pool.letters = pool.letters, []
+        where = {"at": rfc3339(wall_s()), "pool": pool.name, "queue": pool.config.queue}
+        for letters in told if self._hooks is not None else ():
+            for facts in letters.named:
+                self._outbox.put(Happened("dead", facts | where))
+            self._outbox.miss("dead", letters.more)
 
     @property
     def _hooks(self) -> HooksConfig | None:

@@ -7,62 +7,62 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from supervisor.posix import executes
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 
+POOL = "workers = 1"
 HOOKS = '[hooks]\non_exit = "true"\n'
 
 
 def sidecar(under_test: Daemon) -> dict[str, Any]:
-    (found,) = under_test.status()["sidecars"]
+    (found,) = under_test.status()["sidecars"] or [{"state": "", "pid": None}]
     return dict(found)
 
 
-def is_ready(under_test: Daemon) -> bool:
-    return bool(sidecar(under_test)["state"] == "ready")
+def another(under_test: Daemon, former: int | None) -> int:
+    """The pid of one that is ready and is not the former one."""
+    found = eventually(
+        lambda: (now := sidecar(under_test))["state"] == "ready" and now["pid"] != former and now,
+        "another one is ready",
+    )
+    return int(found["pid"])
 
 
-def test_a_sidecar_that_is_killed_is_on_record_and_replaced_and_no_pool_notices(tmp_path: Path) -> None:
-    with daemon(tmp_path, daemon=HOOKS) as under_test:
-        eventually(lambda: is_ready(under_test), "the hooks process is ready")
-        before, worker = sidecar(under_test)["pid"], under_test.worker()["pid"]
-        os.kill(before, signal.SIGKILL)
-        record = under_test.exit(kind="hooks", pid=before)
-        assert (record["event"], record["pool"], record["cause"]) == ("hooks.exited", "", "killed")
-        eventually(lambda: is_ready(under_test) and sidecar(under_test)["pid"] != before, "another one is ready")
-        assert sidecar(under_test)["restarts"] == 1
-        assert (under_test.worker()["pid"], under_test.pool()["state"]) == (worker, "ok")
-        after = sidecar(under_test)["pid"]
-        assert under_test.stop() == 0
-        assert under_test.exit(kind="hooks", pid=after)["cause"] == "clean_stop"
-        last = [record["kind"] for record in under_test.exits()][-1]
-        assert last == "hooks", "they are the last to leave"
-        assert under_test.processes() == []
-
-
-def test_a_reload_starts_replaces_and_stops_it_and_leaves_workers_connection_alone(tmp_path: Path) -> None:
-    with daemon(tmp_path) as under_test:
+def test_it_comes_and_goes_with_its_settings_and_is_replaced_when_it_dies(tmp_path: Path) -> None:
+    with daemon(tmp_path, POOL) as under_test:
         assert under_test.status()["sidecars"] == []
-        consumer = under_test.pool()["consumer"]["pid"]
-        under_test.configure("workers = 1", HOOKS)
+        pool = under_test.pool()
+        under_test.configure(POOL, HOOKS)
         assert under_test.ask("reload", wait=True)["reloading"]
-        eventually(lambda: under_test.status()["sidecars"] and is_ready(under_test), "it was started")
-        first = sidecar(under_test)["pid"]
-        under_test.configure("workers = 1", HOOKS + 'timeout = "3s"\n')
+        first = another(under_test, None)
+        os.kill(first, signal.SIGKILL)
+        record = under_test.exit(kind="hooks", pid=first)
+        assert (record["event"], record["pool"], record["cause"]) == ("hooks.exited", "", "killed")
+        second = another(under_test, first)
+        under_test.configure(POOL, HOOKS + 'timeout = "3s"\n')
         under_test.ask("reload", wait=True)
-        eventually(lambda: is_ready(under_test) and sidecar(under_test)["pid"] != first, "it was replaced")
-        assert under_test.exit(kind="hooks", pid=first)["requested_by"] == "reload"
-        under_test.configure("workers = 1")
-        under_test.ask("reload", wait=True)
-        eventually(lambda: not under_test.status()["sidecars"], "it is gone")
-        assert under_test.pool()["consumer"]["pid"] == consumer
+        third = another(under_test, second)
+        record = under_test.exit(kind="hooks", pid=second)
+        assert (record["cause"], record["requested_by"]) == ("clean_stop", "reload")
+        assert under_test.pool()["consumer"]["pid"] == pool["consumer"]["pid"]
+        assert sidecar(under_test)["restarts"] == 2
+        assert under_test.stop() == 0
+        assert under_test.exit(kind="hooks", pid=third)["cause"] == "clean_stop"
+        assert [record["kind"] for record in under_test.exits()][-1] == "hooks", "it is the last to leave"
+        generations = [record["generation"] for record in under_test.exits(kind="hooks")]
+        assert generations == sorted(set(generations))
 
 
-def test_one_that_outlived_its_master_is_ended_and_lost(tmp_path: Path) -> None:
-    with daemon(tmp_path, daemon=HOOKS) as under_test:
-        eventually(lambda: is_ready(under_test), "the hooks process is ready")
-        former = sidecar(under_test)
+def test_it_dies_with_its_master_and_what_it_ran_with_it_and_both_are_known_to_the_next(tmp_path: Path) -> None:
+    hangs = f"[hooks]\non_exit = \"sh -c 'echo $$ > {tmp_path}/pid; exec sleep 1000'\"\n"
+    with daemon(tmp_path, POOL, hangs) as under_test:
+        former = another(under_test, None)
+        under_test.send("kill", signal.SIGSEGV)
+        command = int(eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "it runs"))
         under_test.kill()
+        eventually(lambda: not executes(former) and not executes(command), "both died, too")
+        under_test.configure(POOL, HOOKS)
         under_test.start()
-        assert under_test.exit(kind="hooks", pid=former["pid"])["cause"] == "lost"
-        eventually(lambda: is_ready(under_test), "another one is there")
+        assert under_test.exit(kind="hooks", pid=former)["cause"] == "lost"
+        another(under_test, former)

@@ -72,6 +72,7 @@ SPOKEN: list[Frame] = [
     frames.Refused("wrong password"),
     frames.Drained(3, 2, ["id"]),
     frames.Snapshot(1.5, {"state": "connected"}, {"ready": 4}, {"done": 5}, 6, ["note"], {"evicted_early": 1}),
+    frames.Letters([{"event": "message.dead", "message_id": "a", "status": None}], 3),
     frames.StartSidecar(
         *(frames.VERSION, WebConfig("127.0.0.1:0"), HooksConfig(causes=("crash",), rate=(3, 4.0))),
         *(BROKER, LogConfig(), "/s", "/r", "/etc/preforkd.toml", 1),
