@@ -17,7 +17,7 @@ from supervisor.web.gate import Gate
 from supervisor.web.letters import LetterDesk
 from supervisor.web.mirror import Mirror
 from supervisor.web.reading import STATIC, Reading
-from supervisor.web.token import TokenFile
+from supervisor.web.token_file import TokenFile
 
 
 def make_app(start: StartSidecar, mirror: Mirror) -> ASGIApp:

@@ -61,6 +61,10 @@ class Exits:
         self._records.extend(fresh.records)
         self._marks.extend(fresh.marks)
 
+    def close(self) -> None:
+        """Let go of the files."""
+        self._tail.close()
+
     def last(self, pool: str | None, cause: str | None, limit: int) -> list[Record]:
         """The last exits, newest first."""
         return list(islice(wanted(reversed(self._records), pool, cause), limit))

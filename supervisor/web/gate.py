@@ -7,6 +7,7 @@ against forged requests). Whoever acts shows the token; on an address that other
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from supervisor.clock import monotonic_s
 from supervisor.config.rules import is_loopback
 from supervisor.errors import StateError
 from supervisor.web.answers import ApiError, error_answer
-from supervisor.web.token import TokenFile
+from supervisor.web.token_file import TokenFile
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -35,6 +36,7 @@ FREE = ("/", "/healthz", "/readyz", "/openapi.json")
 STATIC = "/static/"
 READERS = ("GET", "HEAD")
 _WARN_S = 10.0
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]*)?")
 _NO_TOKEN = (
     "there is no token, so nobody may act here: set [web] token_file to a file with one, readable by preforkd's user "
     "only, and reload; or use the command line"
@@ -54,7 +56,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on."""
         request = Request(scope)
-        answering = _with_headers(send, request.url.path)
+        answering = _with_headers(send, scope["path"])
         try:
             self._check(request)
         except ApiError as error:
@@ -67,7 +69,7 @@ class Gate:
         scope = request.scope
         if request.method in READERS:
             scope["state"]["may_read"] = self._open or self._knows(request)
-            path = request.url.path
+            path = scope["path"]
             if not (scope["state"]["may_read"] or path in FREE or path.startswith(STATIC)):
                 raise self._unauthorized(request, "reading needs the token here, because others can reach this address")
         else:
@@ -138,11 +140,9 @@ def _own_names() -> set[str]:
 
 
 def _host_name(host: str) -> str:
-    """The name in a Host header, without the port and without an IPv6 address's brackets."""
-    name = host.lower()
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.partition(":")[0]
+    """The name in a Host header, without the port and without an IPv6 address's brackets; "" where it has none."""
+    match = _HOST.fullmatch(host.lower())
+    return match["name"].strip("[]") if match else ""
 
 
 def _is_address(name: str, loopback_only: bool) -> bool:

@@ -1,0 +1,78 @@
+"""The token that actions need: the content of `[web] token_file`. It never leaves this file but for the log's redactor.
+
+The file is looked at whenever a token is judged, so a new one counts at once; if it has become unusable, nobody is let
+in until it is put right.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import stat
+from pathlib import Path
+
+from supervisor import logs
+from supervisor.errors import StateError
+
+MIN_CHARACTERS = 16
+_MAX_BYTES = 4096
+_SCHEME = "bearer "
+
+
+class TokenFile:
+    """One token file."""
+
+    def __init__(self, path: Path) -> None:
+        """Read it. Raises StateError: not there, others may read it, too short."""
+        self._path = path
+        self._seen: tuple[int, ...] = ()
+        self._token = b""
+        self.check()
+
+    def check(self) -> None:
+        """Read it again if it has changed. Raises StateError."""
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise StateError(
+                f"[web] token_file {self._path}: cannot be read: {error.strerror}; "
+                f"write a token of at least {MIN_CHARACTERS} characters there, readable by preforkd's user only"
+            ) from error
+        try:
+            self._read(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def accepts(self, authorization: str) -> bool:
+        """Whether this is the value of an Authorization header with the token. Raises StateError as `check` does."""
+        self.check()
+        if authorization[: len(_SCHEME)].lower() != _SCHEME:
+            return False
+        given = authorization[len(_SCHEME) :].strip().encode(errors="surrogateescape")
+        return hmac.compare_digest(given, self._token)
+
+    def _read(self, descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        self._refuse_strangers(found)
+        seen = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if seen == self._seen:
+            return
+        token = os.read(descriptor, _MAX_BYTES).strip()
+        if len(token) < MIN_CHARACTERS or not token.isascii() or not token.decode().isprintable() or b" " in token:
+            raise StateError(
+                f"[web] token_file {self._path}: a token is one line of at least {MIN_CHARACTERS} characters, ASCII "
+                f"and without blanks: head -c 24 /dev/urandom | base64 > {self._path}"
+            )
+        self._token, self._seen = token, seen
+        logs.add_secret(token.decode())
+
+    def _refuse_strangers(self, found: os.stat_result) -> None:
+        if not stat.S_ISREG(found.st_mode):
+            raise StateError(f"[web] token_file {self._path}: this is not a file; name one that holds the token")
+        if found.st_mode & 0o077:
+            raise StateError(f"[web] token_file {self._path}: others may read it: chmod 600 {self._path}")
+        if found.st_uid not in (0, os.geteuid()):
+            raise StateError(
+                f"[web] token_file {self._path}: it belongs to uid {found.st_uid}, who could set the token: "
+                f"chown it to preforkd's user (uid {os.geteuid()})"
+            )

@@ -1,0 +1,120 @@
+"""Letters as the page shows them: whatever their headers hold, and never more of them than is good."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from supervisor.brokers.base import Delivery
+from supervisor.brokers.letterbox import Letterbox
+from supervisor.message import Properties
+from supervisor.web import letters
+from supervisor.web.answers import encoded
+from supervisor.web.letters import letter
+
+DIAGNOSIS = {
+    "x-preforkd-cause": "timeout",
+    "x-preforkd-reason": "took too long",
+    "x-preforkd-attempts": 5,
+    "x-preforkd-status": 124,
+    "x-preforkd-worker": "email/3",
+    "x-preforkd-at": "2026-01-01T00:00:00.000Z",
+    "x-preforkd-stack": "Traceback\n  line",
+    "x-preforkd-queue": "email",
+}
+
+
+def dead(headers: dict[str, Any] | None = None, body: bytes = b"body", message_id: str | None = "m1") -> Delivery:
+    """A message as it lies in `email.dead`."""
+    return Delivery(1, 1, "", "email.dead", False, Properties(message_id=message_id, headers=headers), body)
+
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class OneByOne:
+    """An admin that hands out these and counts how many were taken."""
+
+    def __init__(self, *deliveries: Delivery) -> None:
+        self.left = list(deliveries)
+        self.taken = 0
+
+    def take(self, queue: str, limit: int) -> list[Delivery]:
+        taken, self.left = self.left[:limit], self.left[limit:]
+        self.taken += len(taken)
+        return taken
+
+
+def test_a_letter_says_what_happened_to_it() -> None:
+    assert letter(3, dead({**DIAGNOSIS, "tenant": 7})) == {
+        "number": 3,
+        "id": "m1",
+        "cause": "timeout",
+        "reason": "took too long",
+        "attempts": 5,
+        "status": 124,
+        "signal": None,
+        "worker": "email/3",
+        "at": "2026-01-01T00:00:00.000Z",
+        "stack": "Traceback\n  line",
+        "headers": {"tenant": 7},
+        "body_preview": "body",
+        "body_bytes": 4,
+    }
+
+
+def test_a_message_that_somebody_put_there_is_a_letter_without_a_diagnosis() -> None:
+    bare = letter(1, dead(None, message_id=None))
+
+    assert (bare["id"], bare["cause"], bare["attempts"], bare["headers"]) == ("", "", None, {})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\xff\x00",
+        {"a": [b"b", {"c": Decimal("1.5")}]},
+        [1, None, "x"],
+        datetime(2026, 1, 1, tzinfo=UTC),
+        "\ud800",
+        2.5,
+    ],
+)
+def test_whatever_a_header_holds_becomes_json_of_the_promised_types(value: Any) -> None:
+    shown = letter(1, dead(dict.fromkeys((*DIAGNOSIS, "theirs"), value)))
+
+    assert encoded({"letters": [shown]})
+    assert isinstance(shown["cause"], str)
+    assert shown["attempts"] is None
+    assert shown["status"] is None
+
+
+def test_long_headers_and_bodies_are_cut() -> None:
+    shown = letter(1, dead({"long": "x" * 100_000}, b"y" * 1_000_000))
+
+    assert shown["headers"]["long"].endswith("… 98000 more character(s)")
+    assert (len(shown["body_preview"]), shown["body_bytes"]) == (2000, 1_000_000)
+
+
+def test_looking_stops_where_bodies_have_become_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(letters, "MAX_LOOKED_BYTES", 5)
+    admin = OneByOne(*[dead(body=b"1234")] * 5)
+
+    found = list(letters._oldest(Letterbox(admin, "email", "email.dead", 5), 4))  # type: ignore[arg-type]
+
+    assert (len(found), admin.taken) == (2, 2)
+
+
+def test_a_search_ends_with_the_last_letter_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    admin = OneByOne(*[dead(message_id=f"m{number}") for number in range(10)])
+    box = Letterbox(admin, "email", "email.dead", 10)  # type: ignore[arg-type]
+
+    assert [each.properties.message_id for each in letters._with_ids(box, ["m2", "m0"])] == ["m0", "m2"]
+    assert admin.taken == 3
+
+    monkeypatch.setattr(letters, "MAX_SEARCHED", 4)
+    assert letters._with_ids(box, ["no such id"]) == []
+    assert admin.taken <= 3 + 5

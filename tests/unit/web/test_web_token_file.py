@@ -1,0 +1,75 @@
+"""The token file: what is refused, in words that help, and that a new one counts at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from supervisor.errors import StateError
+from supervisor.web.token_file import MIN_CHARACTERS, TokenFile
+
+GOOD = "k" * MIN_CHARACTERS
+
+
+def written(path: Path, text: str, mode: int = 0o600) -> Path:
+    """A token file."""
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+@pytest.mark.parametrize("text", [GOOD, GOOD + "\n", f"  {GOOD}\r\n"])
+def test_the_token_is_the_line_without_its_end(tmp_path: Path, text: str) -> None:
+    token = TokenFile(written(tmp_path / "token", text))
+
+    assert token.accepts(f"Bearer {GOOD}")
+    assert not token.accepts(f"Bearer {GOOD}k")
+
+
+@pytest.mark.parametrize("text", ["", "\n", GOOD[1:], f"{GOOD} {GOOD}", f"{GOOD}\n{GOOD}", GOOD + "é"])
+def test_what_is_no_token_is_refused_with_a_way_to_make_one(tmp_path: Path, text: str) -> None:
+    with pytest.raises(StateError, match=r"at least 16 characters.*urandom"):
+        TokenFile(written(tmp_path / "token", text))
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o601])
+def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
+    with pytest.raises(StateError, match="chmod 600"):
+        TokenFile(written(tmp_path / "token", GOOD, mode))
+
+
+def test_a_missing_file_and_no_file_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="No such file"):
+        TokenFile(tmp_path / "token")
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(StateError, match="not a file"):
+        TokenFile(tmp_path / "pipe")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away")
+def test_a_strangers_file_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "token", GOOD)
+    os.chown(path, 12345, -1)
+
+    with pytest.raises(StateError, match="uid 12345"):
+        TokenFile(path)
+
+
+def test_a_new_token_counts_at_once(tmp_path: Path) -> None:
+    token = TokenFile(written(tmp_path / "token", GOOD))
+
+    written(tmp_path / "other", "n" * 20).rename(tmp_path / "token")
+
+    assert not token.accepts(f"Bearer {GOOD}")
+    assert token.accepts("Bearer " + "n" * 20)
+
+
+def test_a_token_that_is_gone_lets_nobody_in(tmp_path: Path) -> None:
+    token = TokenFile(written(tmp_path / "token", GOOD))
+    (tmp_path / "token").unlink()
+
+    with pytest.raises(StateError):
+        token.accepts(f"Bearer {GOOD}")
