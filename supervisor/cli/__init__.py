@@ -21,6 +21,7 @@ from supervisor.cli.drill import drill_command
 from supervisor.cli.exits import exits_command
 from supervisor.cli.init import init_command
 from supervisor.cli.invocation import Invocation
+from supervisor.cli.metrics import metrics_command
 from supervisor.cli.pools import pause_command, resume_command, scale_command
 from supervisor.cli.publish import publish_command
 from supervisor.cli.reload import reload_command
@@ -66,6 +67,7 @@ COMMANDS: tuple[click.Command, ...] = (
     status_command,
     top_command,
     exits_command,
+    metrics_command,
     why_command,
     scale_command,
     pause_command,

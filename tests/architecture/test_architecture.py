@@ -17,7 +17,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("cli", "__main__"),
     ("drill",),
     ("master", "forkserver", "consumer", "worker", "web", "hooks"),  # processes: never each other
-    ("brokers", "ledger", "scoreboard", "link", "control"),
+    ("brokers", "ledger", "scoreboard", "link", "control", "metrics"),
     ("config", "vocabulary"),
 ]
 """From top to bottom; everything may import what is below it. `vocabulary` is every loose file of `supervisor/`."""
@@ -30,6 +30,7 @@ BECOMES = {"supervisor.forkserver.__main__": ("worker", "a fork of the forkserve
 MUST_NOT: list[tuple[str, str, str]] = [
     ("master", "brokers", "the master must live when a broker misbehaves; consumers talk to brokers"),
     ("master", "ledger", "a full disk or a damaged database must not stop supervision"),
+    ("master", "metrics", "the master says what it knows; whoever asks draws, with an extra's library"),
     ("worker", "brokers", "a worker's death must never touch a broker connection (I7)"),
     ("worker", "ledger", "a crashing handler must not be able to damage the record of messages"),
     ("forkserver", "brokers", "forks would share the connection"),
@@ -48,6 +49,7 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], str]] = {
     "click": (("supervisor/cli/*.py",), "the daemon has no command line"),
     "rich": (("supervisor/cli/*.py",), "the daemon draws nothing; slow to import"),
     "termios": (("supervisor/cli/top/display.py",), "whoever changes a terminal gives it back, on every way out"),
+    "prometheus_client": (("supervisor/metrics/*.py",), "an extra: everything else works without it"),
     "pythonjsonlogger": (("supervisor/logs.py",), "one schema of log lines"),
     "starlette": (("supervisor/web/*.py",), "HTTP is spoken by a child that nothing depends on"),
     "uvicorn": (("supervisor/web/*.py",), "as starlette"),

@@ -1,0 +1,53 @@
+"""`preforkd metrics`: the daemon's metrics as Prometheus reads them; for node_exporter's textfile collector, or a look.
+
+prometheus_client is an extra, so it is imported when it is needed, and its absence has an answer.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.errors import PreforkdError
+
+
+@click.command("metrics")
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write there instead, in one step (for node_exporter's textfile collector: NAME.prom).",
+)
+@pass_invocation
+def metrics_command(invocation: Invocation, path: Path | None) -> int:
+    """Print metrics in the format of Prometheus.
+
+    What each one means: docs/metrics.md. The web page serves the same at /metrics.
+    """
+    try:
+        from supervisor.metrics import render  # see the head of this file
+    except ImportError as error:
+        raise PreforkdError(
+            f"metrics need a package that is not installed here ({error.name}): pip install 'preforkd[metrics]'"
+        ) from error
+    with invocation.connect() as daemon:
+        text = render(daemon.ask("status"))
+    if path is None:
+        click.echo(text, nl=False)
+    else:
+        _replace(path, text)
+    return 0
+
+
+def _replace(path: Path, text: bytes) -> None:
+    """In one step: who reads the file meanwhile has the former one, or this one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(text)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise PreforkdError(f"{path}: cannot be written: {error.strerror}") from error

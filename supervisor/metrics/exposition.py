@@ -1,0 +1,65 @@
+"""The status object as a text that Prometheus reads. Pure: nothing is remembered from one scrape to the next.
+
+So a pool that is gone has no metrics any more, and several readers never disturb each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from supervisor.metrics.families import OF_A_POOL, OF_THE_DAEMON, Facts, Family, Sample, Type
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+"""Of what `render` returns."""
+
+Metric = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+_SIMPLE = {Type.COUNTER: CounterMetricFamily, Type.GAUGE: GaugeMetricFamily}
+
+
+def render(status: Facts) -> bytes:
+    """The metrics of a daemon with this status object (docs/control-protocol.md)."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_StatusCollector(status))
+    return generate_latest(registry)
+
+
+class _StatusCollector(Collector):
+    """What prometheus_client asks for metrics."""
+
+    def __init__(self, status: Facts) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, in the table's order."""
+        for family in OF_THE_DAEMON:
+            yield _metric(family, family.labels, family.read(self._status))
+        for family in OF_A_POOL:
+            yield _metric(family, ("pool", *family.labels), self._of_pools(family))
+
+    def _of_pools(self, family: Family) -> Iterator[Sample]:
+        for name, pool in self._status["pools"].items():
+            yield from (((name, *labels), value) for labels, value in family.read(pool))
+
+
+def _metric(family: Family, labels: tuple[str, ...], samples: Iterable[Sample]) -> Metric:
+    if family.type is Type.HISTOGRAM:
+        return _histogram(family, labels, samples)
+    metric: CounterMetricFamily | GaugeMetricFamily = _SIMPLE[family.type](family.name, family.meaning, labels=labels)
+    for values, value in samples:
+        metric.add_metric(values, value)
+    return metric
+
+
+def _histogram(family: Family, labels: tuple[str, ...], samples: Iterable[Sample]) -> HistogramMetricFamily:
+    metric = HistogramMetricFamily(family.name, family.meaning, labels=labels)
+    for values, facts in samples:
+        bounds = [*map(floatToGoString, facts["le"]), "+Inf"]
+        metric.add_metric(values, list(zip(bounds, accumulate(facts["counts"]), strict=True)), facts["sum"])
+    return metric
