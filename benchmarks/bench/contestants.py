@@ -7,6 +7,7 @@ their queue is full and killed when it is empty; their start is no part of the r
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -63,9 +64,11 @@ class Arena:
         self.sync_us: dict[str, list[float]] = {}
 
     def run(self, entry: Entry, count: int) -> float:
-        """Messages per second. What the disk needs for a sync is noted just before: ledger and broker depend on it."""
+        """Messages per second. What filling has left to be written is written before, and then noted what a sync takes:
+        ledger and broker depend on it."""
         self._filler.fill(entry.queue, entry.template, count, self._dice)
         assert self._gauge.held(entry.queue) == count, f"{entry.name}: its queue was not empty"
+        os.sync()
         self.sync_us.setdefault(entry.name, []).append(fdatasync_p50_us(self._folder, _SYNCS))
         self._gauge.watch(entry.queue)
         stop = entry.start()

@@ -108,7 +108,8 @@ def run(options: Options) -> Section:
         "Messages of 512 bytes, persistent, with an id; clients and broker share the machine's processors.",
     ]
     for row in rows:
-        section.add("throughput", row.name, median(results[row.name]), "/s")
+        rounds = ", ".join(f"{rate:.0f}" for rate in results[row.name])
+        section.add("throughput", row.name, median(results[row.name]), "/s", f"round by round: {rounds}")
     return section
 
 

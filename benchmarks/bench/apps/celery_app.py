@@ -31,4 +31,5 @@ def handle(text):
 
 
 if __name__ == "__main__":
-    handle.delay("." * (int(sys.argv[1]) - ENVELOPE))
+    text = "." * (int(sys.argv[1]) - ENVELOPE)
+    handle.apply_async((text,), argsrepr="a text")  # which its headers would repeat
