@@ -1,6 +1,6 @@
-"""What people see on a terminal: tables, and text that comes from outside made harmless. rich is used here and in `top/` only.
+"""What people see on a terminal: tables, and text that comes from outside made harmless.
 
-It is imported when something is drawn: it costs more time than most commands take.
+rich is used here and in `top/` only, and imported when something is drawn: it costs more time than most commands take.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ SHORTEST_S = 0.1
 """Nobody reads faster, and the daemon has other work."""
 
 RETRY_S = 1.0
-SILENT_S = 3.0
+SILENT_S = 2.0
 """After this long without an answer the view says that it is an old one."""
 
 
