@@ -66,6 +66,16 @@ class _GroupRecorder:
 _recorder = _GroupRecorder()
 
 
+class _TraceContext:
+    """Set once by the worker, where there is a tracing library: the headers of a publication, with trace context."""
+
+    def __init__(self) -> None:
+        self.inject: Callable[[Message, dict[str, Any] | None], dict[str, Any] | None] | None = None
+
+
+_context = _TraceContext()
+
+
 class RunLimit(Protocol):
     """The time limit of one run, kept by its worker."""
 
@@ -155,6 +165,8 @@ class Message(msgspec.Struct, eq=False, weakref=True):
             raise TypeError(f"publish: the body must be bytes or str, not {type(body).__name__}")
         data = body.encode() if isinstance(body, str) else body
         given = msgspec.structs.replace(properties or Properties(), **fields)
+        if _context.inject is not None:
+            given = msgspec.structs.replace(given, headers=_context.inject(self, given.headers))
         envelope = _sendable(Publication(exchange, routing_key, given, b""))
         self.publications.append(msgspec.structs.replace(envelope, body=data))
 

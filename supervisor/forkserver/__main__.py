@@ -28,6 +28,7 @@ from supervisor.link.channel import Channel, ChannelClosed, receive_with_descrip
 from supervisor.link.frames import VERSION, BootFailed, Fork, ForkOrder, Imported, StartForkserver
 from supervisor.scoreboard.board import Board
 from supervisor.stacks import sendable, stack_of
+from supervisor.worker import runners
 from supervisor.worker.process import Post, run_worker
 
 
@@ -56,6 +57,7 @@ def _boot(start: StartForkserver, channel: Channel[ForkOrder]) -> Handlers:
     _settle_in(start)
     started_s = monotonic_s()
     handlers = import_handlers(start.pool)
+    runners.prepare()
     sys.stdout.flush()  # what stays in a buffer would be written again by every worker
     gc.collect()
     gc.freeze()

@@ -34,10 +34,11 @@ from supervisor.link.frames import (
 from supervisor.message import Publication
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
-from supervisor.worker.handlers import DONE, Ending, Handler, run_handler
+from supervisor.worker.handlers import DONE, Ending, Handler
 from supervisor.worker.limits import Alarm, LimitPolicy
 from supervisor.worker.recycling import Recycling
 from supervisor.worker.requests import Requests
+from supervisor.worker.runners import runner
 from supervisor.worker.uplink import Uplink
 
 _FULL_RING_POLL_S = 0.01
@@ -48,8 +49,9 @@ _FOLLOW_S = 1.0
 
 
 class Place(NamedTuple):
-    """Where this worker works: its incarnation, the queue, and the link socket of its consumer."""
+    """Where this worker works: its name (`email/0`) and incarnation, the queue, and the link socket of its consumer."""
 
+    worker: str
     slot: int
     generation: int
     queue: str
@@ -87,6 +89,7 @@ class Worker:
         self._place = place
         self._slot = slot
         self._handler = handler
+        self._run_handler = runner(place.worker)
         self._policy, self._alarm, self._recycling = limits
         self._requests = requests
         self._ready = ready
@@ -166,7 +169,7 @@ class Worker:
         # fail-point: worker.running-marked: the run has begun, its handler was not called
         message.limit = self._alarm.begin(limit, started_s)
         try:
-            ending = run_handler(self._handler, message)
+            ending = self._run_handler(self._handler, message)
         finally:
             self._alarm.end()
         if os.getpid() != self._pid:

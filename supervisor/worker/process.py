@@ -196,7 +196,7 @@ class _Life:
         alarm = Alarm(call.__code__, pool.max_timeout_s, self._time_is_over, self._slot.mark_extended)
         recycling = Recycling(pool, monotonic_s(), partial(memory.exceeds, os.getpid()), random.SystemRandom().random)
         return Worker(
-            Place(post.slot, post.generation, pool.queue, post.start.link_path),
+            Place(f"{pool.name}/{post.slot}", post.slot, post.generation, pool.queue, post.start.link_path),
             self._slot,
             post.run,
             Limits(LimitPolicy(pool), alarm, recycling),

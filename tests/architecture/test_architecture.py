@@ -53,6 +53,7 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], str]] = {
     "pythonjsonlogger": (("supervisor/logs.py",), "one schema of log lines"),
     "starlette": (("supervisor/web/*.py",), "HTTP is spoken by a child that nothing depends on"),
     "uvicorn": (("supervisor/web/*.py",), "as starlette"),
+    "opentelemetry": (("supervisor/worker/tracing.py",), "who does not have it, or does not want it, pays nothing"),
     "tomllib": (("supervisor/config/*.py", "supervisor/cli/init.py"), "one reader of configuration"),
     "ctypes": (
         ("supervisor/posix.py", "supervisor/drill/handler.py"),
