@@ -60,7 +60,7 @@ function drawVerdict(status) {
   const { level, text } = headline(found);
   patch(region("verdict"), verdict({ level, text }));
   patch(region("concerns"), concernList(found));
-  document.title = level === "good" ? "preforkd" : `${text} – preforkd`;
+  document.title = level === "good" ? "preforkd" : `${text} | preforkd`;
 }
 
 function pools({ pools: all }, age) {

@@ -4,7 +4,7 @@
 import { h } from "./dom.js";
 import { CAUSES, cause, ordered, tone } from "./causes.js";
 import { count, minute, plural, visible } from "./format.js";
-import { table } from "./widgets.js";
+import { scrolling } from "./widgets.js";
 
 const HEIGHT = 150;
 const MARGIN = { left: 30, right: 4, top: 8, bottom: 18 };
@@ -161,7 +161,7 @@ function legend({ causes }, names) {
 function numbers(buckets, names) {
   const rows = buckets.filter(({ total }) => total > 0).reverse();
   const titles = [["from", ""], ...names.map((name) => [visible(cause(name).label, 40), "number"])];
-  return table(
+  return scrolling(
     "Exits over time by cause",
     titles,
     rows.map(({ at, counts }) => ({ key: at, cells: [minute(at), ...names.map((name) => count(counts[name]))] })),

@@ -69,6 +69,12 @@ export function table(caption, columns, rows) {
   );
 }
 
+/** A table that may be wider than there is room: it is scrolled by itself, by keyboard, too. */
+export function scrolling(caption, columns, rows) {
+  const props = { class: "scrolling", tabindex: "0", role: "region", "aria-label": caption };
+  return h("div", props, table(caption, columns, rows));
+}
+
 function tableRow(columns, { key, kind, cells }) {
   const cell = (content, index) => {
     const [title, column] = columns[index];
