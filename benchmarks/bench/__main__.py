@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.bench import crowd, footprint, loads, replacement, throughput
+from benchmarks.bench import crowd, footprint, lifecycle, loads, reload, replacement, throughput
 from benchmarks.bench.figures import Section, markdown
 from benchmarks.bench.machine import facts
 from benchmarks.bench.options import Options
@@ -26,6 +26,8 @@ SECTIONS: dict[str, Callable[[Options], Section]] = {
     "footprint": footprint.run,
     "crowd": crowd.run,
     "replacement": replacement.run,
+    "lifecycle": lifecycle.run,
+    "reload": reload.run,
 }
 
 

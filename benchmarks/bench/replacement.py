@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,13 +109,8 @@ class Strikes:
             self._note(word, program.first[word, new] - killed_ns)
 
     def _victims(self) -> list[int]:
-        """Idle: anybody. Busy: who is in the middle of something, and has finished something before."""
         program = self.program
-        if not self.busy:
-            return sorted(program.ready)
-        return sorted(
-            pid for pid in program.ready if program.last.get(pid) == "begun" and ("ended", pid) in program.first
-        )
+        return amid(program.ready, program.last, program.first) if self.busy else sorted(program.ready)
 
     def _pause(self) -> None:
         until_s = monotonic_s() + self.dice.uniform(0.0, _PAUSE_S)
@@ -132,6 +127,11 @@ class Strikes:
 
     def _note(self, word: str, took_ns: int) -> None:
         self.times.setdefault(word, []).append(took_ns / 1e6)
+
+
+def amid(ready: Collection[int], last: Mapping[int, str], first: Collection[tuple[str, int]]) -> list[int]:
+    """Who is in the middle of something, and has finished something before. Pure."""
+    return sorted(pid for pid in ready if last.get(pid) == "begun" and ("ended", pid) in first)
 
 
 # ---- many at a time: supervisord, circus ----------------------------------------------------------------------------
