@@ -91,6 +91,8 @@ class Acting:
             raise ApiError(503, str(error)) from error
         except ControlError as error:
             raise ApiError(422 if error.exit_code == ConfigError.exit_code else 409, str(error)) from error
+        finally:
+            self._mirror.expire()
 
     def _ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
         with ControlClient(self._runtime_dir) as client:

@@ -29,6 +29,7 @@ def make_app(start: StartSidecar, mirror: Mirror) -> ASGIApp:
         "/": reading.page,
         "/healthz": reading.healthz,
         "/readyz": reading.readyz,
+        "/metrics": reading.metrics,
         "/openapi.json": reading.openapi,
         "/api/status": reading.status,
         "/api/exits": reading.exits,

@@ -23,7 +23,7 @@ IDLE_S = 15.0
 STALLED_S = 20.0
 """An answer may be left unread for so long."""
 
-_SWEEP_S = 1.0
+SWEEP_S = 1.0
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nconnection: close\r\nretry-after: 5\r\n\r\n"
     b"too many connections\n"
@@ -57,7 +57,7 @@ class Connections:
             return False
         self._all.add(connection)
         if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep_up)
+            self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_up)
         return True
 
     def _make_room(self) -> bool:
@@ -73,7 +73,7 @@ class Connections:
         now_s = monotonic_s()
         for connection in [each for each in self._all if each.overdue(now_s)]:
             connection.transport.abort()
-        self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep_up) if self._all else None
+        self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_up) if self._all else None
 
 
 class Connection(H11Protocol):

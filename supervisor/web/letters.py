@@ -22,7 +22,7 @@ from supervisor.config.schema import BrokerConfig
 from supervisor.errors import PreforkdError
 from supervisor.web.answers import ApiError
 
-KEPT_S = 5.0
+KEPT_S = 2.0
 TRUSTED_S = 60.0
 PATIENCE_S = 20.0
 MAX_LOOKED_BYTES = 32 * 1024 * 1024

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ class Mirror:
         self._state_frame = b""
         self._caught_up = False  # exits from before somebody listened are no events
         self._listeners: set[Listener] = set()
+        self._early = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
 
     # ---- looking --------------------------------------------------------------------------------------------------
@@ -114,6 +115,11 @@ class Mirror:
         if pool is None:
             raise ApiError(404, f"there is no pool {name!r}; there are {', '.join(status['pools']) or 'none'}")
         return pool
+
+    def expire(self) -> None:
+        """Something was changed: whoever looks now, or listens, wants to see it."""
+        self._looked_s = float("-inf")
+        self._early.set()
 
     # ---- listening ------------------------------------------------------------------------------------------------
 
@@ -153,7 +159,10 @@ class Mirror:
                 await self._fresh()
             except Exception:  # a bug in one look: the next one may do better, and readers keep what they have
                 logging.getLogger(__name__).exception("looking at the daemon failed")
-            await asyncio.sleep(PERIOD_S)
+            self._early.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PERIOD_S):
+                    await self._early.wait()
 
     async def _fresh(self) -> Answer:
         if self._looking is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
+from supervisor import metrics
 from supervisor.clock import wall_s
 from supervisor.web import asked
 from supervisor.web.answers import JSON, ApiError, json_answer
@@ -45,6 +47,12 @@ class Reading:
             reasons = [str(error)]
         why = {"why": reasons} if may_read(request) else {}
         return json_answer({"ready": not reasons, **why}, 503 if reasons else 200)
+
+    async def metrics(self, _request: Request) -> Response:
+        """The status as Prometheus reads it."""
+        answer = await self._mirror.status()
+        text = await asyncio.to_thread(metrics.render, answer.status or {})
+        return Response(text, headers={"content-type": metrics.CONTENT_TYPE})
 
     async def openapi(self, _request: Request) -> Response:
         """The API's description."""

@@ -76,11 +76,11 @@ class Browser:
 class WebChild:
     """One web child and our end of its channel, which is the master's in real life."""
 
-    def __init__(self, directory: Path, state_dir: Path, runtime_dir: Path, web: WebConfig) -> None:
+    def __init__(self, directory: Path, state_dir: Path, runtime_dir: Path, web: WebConfig, module: str) -> None:
         self.log_path = directory / "web.log"
         ours, theirs = socket.socketpair()
         with self.log_path.open("ab") as log, theirs:
-            command = [sys.executable, "-P", "-m", "supervisor.web", str(theirs.fileno())]
+            command = [sys.executable, "-P", "-m", module, str(theirs.fileno())]
             self.process = subprocess.Popen(
                 command, cwd=ROOT, pass_fds=[theirs.fileno()], stdout=log, stderr=log, env=_environment()
             )
@@ -131,9 +131,11 @@ class WebChild:
 
 
 @contextmanager
-def web_child(directory: Path, state_dir: Path, runtime_dir: Path, **settings: str) -> Iterator[WebChild]:
+def web_child(
+    directory: Path, state_dir: Path, runtime_dir: Path, module: str = "supervisor.web", **settings: str
+) -> Iterator[WebChild]:
     """A web child on a free port, gone at the end. `settings`: of [web]."""
-    child = WebChild(directory, state_dir, runtime_dir, WebConfig(**{"listen": "127.0.0.1:0"} | settings))
+    child = WebChild(directory, state_dir, runtime_dir, WebConfig(**{"listen": "127.0.0.1:0"} | settings), module)
     try:
         yield child
     finally:
@@ -159,4 +161,4 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[tuple[str, Any]]:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "SPT_NOENV": "1"}
+    return {**os.environ, "SPT_NOENV": "1", "PYTHONPATH": str(ROOT)}

@@ -1,0 +1,16 @@
+"""`python -P -m tests.support.impatient_web FD`: the web child with limits that a test can wait for."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from supervisor.web import asked, connections
+from supervisor.web.__main__ import main
+
+PATIENCE_S = 0.5
+
+if __name__ == "__main__":
+    asked.BODY_S = connections.IDLE_S = connections.STALLED_S = PATIENCE_S
+    connections.SWEEP_S = PATIENCE_S / 5
+    os._exit(main(int(sys.argv[1])))
