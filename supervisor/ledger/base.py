@@ -31,7 +31,7 @@ class RowState(StrEnum):
 _OPEN = frozenset({RowState.DISPATCHED, RowState.RETRY_PENDING, RowState.DEAD_PENDING, RowState.PARKED_PENDING})
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, array_like=True):
     """One message in the ledger.
 
     `key`: 24 bytes, 16 of the scoped id and 8 of the content digest (`supervisor.identity`). `slot`, `generation`: who
@@ -82,10 +82,6 @@ class Ledger(ABC):
     @abstractmethod
     def size(self) -> tuple[int, int]:
         """How many rows it has, and how many bytes its files."""
-
-    @abstractmethod
-    def find(self, message_id: str) -> list[Row]:
-        """Rows of a message id, newest first (for people; may be slow)."""
 
     @property
     @abstractmethod

@@ -1,83 +1,69 @@
-"""The ledger's tables, and how a row is written in them. Data and pure functions; `sqlite.py` runs it all.
+"""The ledger's tables, and how rows are written in them. Data and pure functions; `sqlite*.py` run it all.
 
-`messages` is its own primary-key tree (WITHOUT ROWID): all rows of an id lie side by side under their key's first
-16 bytes, so a look-up is one short range scan. `state` codes below CLOSED_FROM are open; two partial indexes over
-`at_s` serve eviction (closed) and recovery (open). `rows` in `meta` is kept by triggers: counting would be a scan.
+Written in the order of events, looked up by key: a commit appends its rows, packed, as records to `settled` (closed
+rows) and `begun` (open ones), which costs a page or two however many rows there are. Where the newest closed row of a
+message is, `keys` says: its own primary-key tree (WITHOUT ROWID), in which all rows of an id lie side by side under
+their key's first 16 bytes. Keys are random, so each costs a page of its own there; they are folded in later, many at
+once and in their order. `folded` in `meta` is the last record that is in `keys`; what came after it is held in memory,
+and read again at the start. A `begun` record is needed until then only: rows still open are carried into a new one.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from supervisor.ledger.base import Row, RowState
+import msgspec
 
-VERSION = 1
+from supervisor.ledger.base import Row
 
-CLOSED_FROM = 10
+VERSION = 2
 
-STATE_CODES = {
-    RowState.DISPATCHED: 0,
-    RowState.RETRY_PENDING: 1,
-    RowState.DEAD_PENDING: 2,
-    RowState.PARKED_PENDING: 3,
-    RowState.RETURNED: 10,
-    RowState.DONE: 11,
-    RowState.RETRY: 12,
-    RowState.DEAD: 13,
-    RowState.PARKED: 14,
-}
-"""The numbers on disk. Never change one: write a new VERSION."""
-
-_STATES = {code: state for state, code in STATE_CODES.items()}
+RECORD_ROWS = 256
+"""The most rows of one record: what a look-up that finds something has to unpack."""
 
 CREATE = (
-    """CREATE TABLE messages (
-        key BLOB PRIMARY KEY, round INTEGER, attempt INTEGER, state INTEGER, slot INTEGER, generation INTEGER,
-        at_s REAL, id TEXT, note BLOB) WITHOUT ROWID""",
-    f"CREATE INDEX open_at ON messages (at_s) WHERE state < {CLOSED_FROM}",
-    f"CREATE INDEX closed_at ON messages (at_s) WHERE state >= {CLOSED_FROM}",
+    "CREATE TABLE settled (seq INTEGER PRIMARY KEY, at_s REAL NOT NULL, rows BLOB NOT NULL)",
+    "CREATE TABLE begun (seq INTEGER PRIMARY KEY, rows BLOB NOT NULL)",
+    "CREATE TABLE keys (key BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
-    f"INSERT INTO meta VALUES ('rows', 0), ('boot_id', NULL), ('schema', {VERSION})",
-    """CREATE TRIGGER row_added AFTER INSERT ON messages
-        BEGIN UPDATE meta SET value = value + 1 WHERE name = 'rows'; END""",
-    """CREATE TRIGGER row_removed AFTER DELETE ON messages
-        BEGIN UPDATE meta SET value = value - 1 WHERE name = 'rows'; END""",
+    f"INSERT INTO meta VALUES ('keys', 0), ('folded', 0), ('boot_id', NULL), ('schema', {VERSION})",
 )
+"""`at_s` of a record: that of its oldest row; its rows are in the order of theirs. `keys` in `meta`: how many."""
 
-SET_ROW = """INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
-    round = excluded.round, attempt = excluded.attempt, state = excluded.state, slot = excluded.slot,
-    generation = excluded.generation, at_s = excluded.at_s, id = excluded.id, note = excluded.note"""
-
+ADD_SETTLED = "INSERT INTO settled VALUES (?, ?, ?)"
+ADD_BEGUN = "INSERT INTO begun VALUES (?, ?)"
 ADD_TO_COUNTER = """INSERT INTO counters VALUES (?, ?)
     ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"""
 
-ROWS_OF_ID = "SELECT * FROM messages WHERE key BETWEEN ? AND ?"
-OPEN_ROWS = f"SELECT * FROM messages WHERE state < {CLOSED_FROM} ORDER BY at_s"
-FIND = "SELECT * FROM messages WHERE id = ? ORDER BY at_s DESC"
+LAST_SEQ = "SELECT max((SELECT ifnull(max(seq), 0) FROM settled), (SELECT ifnull(max(seq), 0) FROM begun))"
+UNFOLDED = """SELECT seq, rows FROM settled WHERE seq > ? UNION ALL SELECT seq, rows FROM begun ORDER BY seq"""
+SETTLED = "SELECT rows FROM settled WHERE seq = ?"
+OLDEST_SETTLED = "SELECT seq, at_s, rows FROM settled ORDER BY seq LIMIT 1"
+SEQ_OF_KEY = "SELECT seq FROM keys WHERE key = ?"
+KEYS_OF_ID = "SELECT key, seq FROM keys WHERE key BETWEEN ? AND ?"
 
-EVICT_AGED = f"""DELETE FROM messages WHERE key IN (
-    SELECT key FROM messages WHERE state >= {CLOSED_FROM} AND at_s < ? ORDER BY at_s LIMIT ?)"""
-EVICT_OLDEST = f"""DELETE FROM messages WHERE key IN (
-    SELECT key FROM messages WHERE state >= {CLOSED_FROM} ORDER BY at_s LIMIT ?)"""
-
-
-def columns(row: Row) -> tuple[Any, ...]:
-    """A row as `SET_ROW` takes it."""
-    return (
-        row.key,
-        row.round,
-        row.attempt,
-        STATE_CODES[row.state],
-        row.slot,
-        row.generation,
-        row.at_s,
-        row.id,
-        row.note,
-    )
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Row]).decode
 
 
-def row_of(values: tuple[Any, ...]) -> Row:
-    """The other direction of `columns`."""
-    key, round_, attempt, state, *rest = values
-    return Row(key, round_, attempt, _STATES[state], *rest)
+def pack(rows: Iterable[Row]) -> bytes:
+    """A record of these rows."""
+    return _encode(list(rows))
+
+
+class Damaged(Exception):
+    """The tables contradict themselves, or hold what was never written."""
+
+
+def unpack(record: bytes) -> list[Row]:
+    """The rows of a record. Raises Damaged."""
+    try:
+        return _decode(record)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"a record cannot be read: {error}") from error
+
+
+def in_records(rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
+    """The same rows in portions for one record each."""
+    return (rows[start : start + RECORD_ROWS] for start in range(0, len(rows), RECORD_ROWS))

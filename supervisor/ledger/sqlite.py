@@ -12,13 +12,12 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from supervisor.clock import monotonic_s
 from supervisor.errors import LedgerError, LedgerUnusable
-from supervisor.identity import DIGEST_BYTES, ID_BYTES
 from supervisor.ledger import schema
 from supervisor.ledger.base import Ledger, Row
+from supervisor.ledger.sqlite_index import Index, meta
 from supervisor.locks import FileLock, LockHeld
 from supervisor.posix import boot_id
 
@@ -30,7 +29,9 @@ _CACHE_KIB = 16 * 1024
 _BUSY_S = 1.0
 _FILES = ("", "-wal")
 """What is added to the ledger's path: SQLite keeps what is not yet in the one in the other."""
-_LAST_DIGEST = b"\xff" * DIGEST_BYTES
+
+_FILES = ("", "-wal")
+"""What is added to the ledger's path: SQLite keeps what is not yet in the one in the other."""
 
 _FULL = "the disk is full", "free some space"
 _DENIED = "no permission", "make the file and its folder belong to the user that preforkd runs as"
@@ -65,11 +66,14 @@ class SqliteLedger(Ledger):
     def __init__(self, path: Path, sync: str) -> None:
         self._path = path
         self._last_commit_s = 0.0
+        self._failed = False
         self._lock = _take_lock(path)
         try:
             with errors_explained(path):
                 self._database = _open(path, sync)
-                last_boot = _meta(self._database, "boot_id")
+                self._index = Index(self._database)
+                self._seq: int = self._database.execute(schema.LAST_SEQ).fetchone()[0]
+                last_boot = meta(self._database, "boot_id")
         except LedgerError:
             self._lock.close()
             raise
@@ -87,16 +91,13 @@ class SqliteLedger(Ledger):
         return self._last_commit_s
 
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:
-        with self._usable() as database:
-            return {key: rows_of_id(database, key) for key in keys}
+        with self._usable():
+            rows_of_id = self._index.rows_of_id
+            return {key: rows_of_id(key) for key in keys}
 
     def open_rows(self) -> list[Row]:
-        with self._usable() as database:
-            return _rows(database, schema.OPEN_ROWS, ())
-
-    def find(self, message_id: str) -> list[Row]:
-        with self._usable() as database:
-            return _rows(database, schema.FIND, (message_id,))
+        with self._usable():
+            return self._index.recent.open_rows()
 
     def counters(self) -> dict[str, int]:
         with self._usable() as database:
@@ -104,35 +105,54 @@ class SqliteLedger(Ledger):
 
     def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
         started_s = monotonic_s()
-        written = [schema.columns(row) for row in rows]
+        written = {row.key: row for row in rows}
+        begun = [row for row in written.values() if row.state.open]
+        settled = [row for row in written.values() if not row.state.open]
         with self._transaction() as database:
-            database.executemany(schema.SET_ROW, written)
+            self._add(begun, settled)
             database.executemany(schema.ADD_TO_COUNTER, counters.items())
-            # fail-point: consumer.rows-written: in the transaction, which is not committed
             self._prove_boot(database, written)
+            # fail-point: consumer.rows-written: in the transaction, which is not committed
+            carried = self._index.fold_some(len(settled), self._seq)
+            if carried is not None:
+                self._add(carried, [])
         self._last_commit_s = monotonic_s() - started_s
 
     def evict(self, older_than_s: float, keep_max: int) -> tuple[int, int]:
-        with self._transaction() as database:
-            aged = database.execute(schema.EVICT_AGED, (older_than_s, EVICT_BATCH)).rowcount
-            excess = min(_meta(database, "rows") - keep_max, EVICT_BATCH - aged)
-            early = database.execute(schema.EVICT_OLDEST, (excess,)).rowcount if excess > 0 else 0
-        return aged, early
+        with self._usable():
+            if not self._index.evictable(older_than_s, keep_max):
+                return 0, 0
+        with self._transaction():
+            if not self._index.any_folded:
+                self._add(self._index.fold_all(self._seq), [])
+            return self._index.evict(older_than_s, keep_max, EVICT_BATCH)
 
     def size(self) -> tuple[int, int]:
-        with self._usable() as database:
-            return _meta(database, "rows"), sum(_bytes(self._path.with_name(self._path.name + end)) for end in _FILES)
+        with self._usable():
+            return self._index.rows, sum(_bytes(self._path.with_name(self._path.name + end)) for end in _FILES)
 
     def close(self) -> None:
         with suppress(sqlite3.Error):  # what was committed is safe; the rest must not hold up leaving
             self._database.close()
         self._lock.close()
 
-    def _prove_boot(self, database: sqlite3.Connection, written: list[tuple[Any, ...]]) -> None:
+    def _add(self, begun: list[Row], settled: list[Row]) -> None:
+        """Append rows; those of one record in the order of their times, so that its oldest can be forgotten first."""
+        for rows in schema.in_records(begun):
+            self._seq += 1
+            self._database.execute(schema.ADD_BEGUN, (self._seq, schema.pack(rows)))
+            self._index.recent.put(self._seq, rows)
+        settled.sort(key=_at_s)
+        for rows in schema.in_records(settled):
+            self._seq += 1
+            self._database.execute(schema.ADD_SETTLED, (self._seq, rows[0].at_s, schema.pack(rows)))
+            self._index.recent.put(self._seq, rows)
+
+    def _prove_boot(self, database: sqlite3.Connection, written: Iterable[bytes]) -> None:
         """Name this boot as the writer of all open rows, once it is (I4: until then marks prove nothing)."""
         if self._unproven is None:
             return
-        self._unproven.difference_update(values[0] for values in written)
+        self._unproven.difference_update(written)
         if not self._unproven:
             database.execute("UPDATE meta SET value = ? WHERE name = 'boot_id'", (self._boot_id,))
             self._unproven = None
@@ -140,10 +160,13 @@ class SqliteLedger(Ledger):
     @contextmanager
     def _usable(self) -> Iterator[sqlite3.Connection]:
         """The database; the first error closes it, and every later call fails."""
+        if self._failed:
+            raise LedgerError(f"{self._path}: it failed before: it has to be opened again")
         try:
             with errors_explained(self._path):
                 yield self._database
         except LedgerError:
+            self._failed = True
             with suppress(sqlite3.Error):
                 self._database.close()
             raise
@@ -192,7 +215,7 @@ def _make_or_check_tables(database: sqlite3.Connection, path: Path) -> None:
             database.execute(statement)
         database.execute("COMMIT")
         return
-    version = _meta(database, "schema") if "meta" in tables else None
+    version = meta(database, "schema") if "meta" in tables else None
     if version != schema.VERSION:
         raise LedgerUnusable(
             f"{path}: written by another version of preforkd (schema {version}, this one knows {schema.VERSION}): "
@@ -204,18 +227,8 @@ def _bytes(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _meta(database: sqlite3.Connection, name: str) -> Any:
-    (value,) = database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone() or (None,)
-    return value
-
-
-def _rows(database: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> list[Row]:
-    return [schema.row_of(found) for found in database.execute(query, values)]
-
-
-def rows_of_id(database: sqlite3.Connection, key: bytes) -> list[Row]:
-    """The rows from the first to the last key that any content with this id can have."""
-    return _rows(database, schema.ROWS_OF_ID, (key[:ID_BYTES], key[:ID_BYTES] + _LAST_DIGEST))
+def _at_s(row: Row) -> float:
+    return row.at_s
 
 
 @contextmanager
@@ -223,6 +236,8 @@ def errors_explained(path: Path) -> Iterator[None]:
     """Turn SQLite's errors about the ledger in `path` into LedgerErrors that say what to do."""
     try:
         yield
+    except schema.Damaged as error:
+        raise LedgerUnusable(f"{path}: {_DAMAGED[0]} ({error}): {_DAMAGED[1]}") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
         reason, advice = _ADVICE.get(code, ("it cannot be used", "it has to be opened again"))

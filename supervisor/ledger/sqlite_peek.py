@@ -16,7 +16,8 @@ from urllib.parse import quote
 
 from supervisor.errors import LedgerError
 from supervisor.ledger.base import Row
-from supervisor.ledger.sqlite import errors_explained, rows_of_id
+from supervisor.ledger.sqlite import errors_explained
+from supervisor.ledger.sqlite_index import Index
 from supervisor.locks import lock_holder
 
 
@@ -29,7 +30,7 @@ def peek(path: Path, key: bytes) -> list[Row]:
         if holder is not None:
             raise LedgerError(f"{path}: in use by the consumer (pid {holder}): only the daemon can tell what is in it")
         with _opened(path) as database, errors_explained(path):
-            return rows_of_id(database, key)
+            return Index(database).rows_of_id(key)
     except OSError as error:
         raise LedgerError(f"{path}: cannot be read: {error.strerror}; use the daemon's user, or root (sudo)") from error
 

@@ -26,6 +26,7 @@ from supervisor.reactor import Reactor
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import OutcomeKind
 from tests.support.forked import forked
+from tests.support.ledgers import named
 from tests.support.settling import RAISED
 from tests.support.waiting import eventually
 
@@ -142,7 +143,7 @@ def test_rows_carry_the_time_of_their_turn(bench: Bench) -> None:
     bench.turn()
     bench.end_a_run()
     bench.session.settle()
-    (row,) = bench.ledger.find("m")
+    (row,) = named(bench.ledger, "m")
     assert abs(wall_s() - row.at_s) < 60
 
 

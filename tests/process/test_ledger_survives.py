@@ -13,7 +13,7 @@ from supervisor.ledger.base import RowState
 from supervisor.ledger.sqlite import SqliteLedger
 from tests.support.children import snippet
 from tests.support.disks import SmallDisk, small_disk
-from tests.support.ledgers import key_of, row_of
+from tests.support.ledgers import found, key_of, row_of
 
 WRITER = """
 import sys
@@ -40,7 +40,7 @@ def test_kill_9_of_the_writer_keeps_every_whole_commit_and_no_half_one(tmp_path:
             told = [int(writer.line()) for _ in range(random.Random(seed).randrange(1, 60))]
             told += [int(line) for line in writer.kill()]
         ledger = SqliteLedger(path, "normal")
-        parts = {n: [part for part in "abc" if ledger.find(f"{n}-{part}")] for n in range(number, told[-1] + 3)}
+        parts = {n: [part for part in "abc" if found(ledger, f"{n}-{part}")] for n in range(number, told[-1] + 3)}
         counted = ledger.counters()["commits"]
         ledger.close()
         assert all(parts[n] == ["a", "b", "c"] for n in told)
@@ -99,8 +99,8 @@ def test_a_full_disk_loses_no_commit_and_heals_by_opening_again(disk: SmallDisk)
 
     disk.free()
     again = SqliteLedger(path, "full")
-    assert all(again.find(id) for id in ["before", *written])
-    assert again.find(f"full-{len(written)}") == []
+    assert all(found(again, id) for id in ["before", *written])
+    assert found(again, f"full-{len(written)}") == []
     assert again.counters() == {"done": 1 + len(written)}
     again.commit([row_of("after")], {})
     again.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from supervisor.ledger.base import Row, RowState
+from supervisor.ledger.base import Ledger, Row, RowState
+from supervisor.ledger.sqlite import SqliteLedger
 
 
 def key_of(id: str, content: str = "") -> bytes:
@@ -15,3 +16,17 @@ def key_of(id: str, content: str = "") -> bytes:
 def row_of(id: str, state: RowState = RowState.DONE, at_s: float = 1000.0, content: str = "") -> Row:
     """A plausible first-attempt row."""
     return Row(key_of(id, content), 1, 1, state, 3, 17, at_s, id)
+
+
+def found(ledger: Ledger, id: str) -> list[Row]:
+    """The rows of a message id, newest first."""
+    key = key_of(id)
+    return sorted(ledger.look_up([key])[key], key=lambda row: -row.at_s)
+
+
+def named(ledger: SqliteLedger, id: str) -> list[Row]:
+    """The rows of a message id whose queue need not be known, newest first: looks at all there are."""
+    keys = {key for (key,) in ledger._database.execute("SELECT key FROM keys")}
+    keys |= {row.key for _, row in ledger._index.recent._all()}
+    rows = {row.key: row for rows in ledger.look_up(sorted(keys)).values() for row in rows if row.id == id}
+    return sorted(rows.values(), key=lambda row: -row.at_s)

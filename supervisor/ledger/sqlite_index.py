@@ -1,0 +1,163 @@
+"""The ledger's index: looks rows up by key, folds what is recent into `keys`, forgets what is old. On a connection that
+`sqlite.py` (or `sqlite_peek.py`, to read) has opened, within its transactions; see `schema.py` for the tables.
+
+Folding goes on a slice per commit, never all at once: in a ledger of millions each key costs a page, and a turn of the
+consumer must stay short. Until a round is over, `folded` stays where it was, so that after a crash it begins anew.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from supervisor.identity import DIGEST_BYTES, ID_BYTES
+from supervisor.ledger import schema
+from supervisor.ledger.base import Row
+from supervisor.ledger.recent import Recent
+
+FOLD_AFTER_ROWS = 4096
+"""So many closed rows are held in memory before a round begins: the more, the more of them share a page."""
+FOLD_SLICE_ROWS = 256
+"""The least that one commit folds while a round is on; twice what it settles if that is more."""
+
+_LAST_DIGEST = b"\xff" * DIGEST_BYTES
+
+
+class Index:
+    """`recent`: what `keys` does not know. Raises sqlite3.Error and schema.Damaged."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self.recent = Recent()
+        self._database = database
+        self._folded: int = meta(database, "folded")
+        self._fold: list[tuple[bytes, int]] = []  # of the round that is on: what is left of it, last first
+        self._horizon = 0
+        for seq, record in database.execute(schema.UNFOLDED, (self._folded,)):
+            self.recent.put(seq, schema.unpack(record))
+
+    def rows_of_id(self, key: bytes) -> list[Row]:
+        """The rows with this key's id part, in the order of their keys."""
+        id = key[:ID_BYTES]
+        found = self._database.execute(schema.KEYS_OF_ID, (id, id + _LAST_DIGEST)).fetchall()
+        recent = self.recent.of_id(key)
+        if not found and not recent:
+            return []
+        rows = {indexed: row for indexed, (_, row) in recent.items()}
+        for indexed, seq in found:
+            if indexed not in rows:
+                rows[indexed] = self._row(indexed, seq)
+        return [rows[indexed] for indexed in sorted(rows)]
+
+    # ---- folding --------------------------------------------------------------------------------------------------
+
+    def fold_some(self, settled: int, last_seq: int) -> list[Row] | None:
+        """Go on with the round, or begin one when there is enough; `settled`: closed rows of this commit.
+
+        When the round is over: the open rows that must be written once more, in a record after `last_seq`.
+        """
+        if not self._fold:
+            if self.recent.settled < FOLD_AFTER_ROWS:
+                return None
+            self._begin(last_seq)
+        size = max(FOLD_SLICE_ROWS, 2 * settled)
+        fold = self._fold
+        self._put_keys(fold[-size:])
+        del fold[-size:]
+        return None if fold else self._end()
+
+    def fold_all(self, last_seq: int) -> list[Row]:
+        """A whole round at once; gives what `fold_some` does."""
+        self._begin(last_seq)
+        self._put_keys(self._fold)
+        self._fold.clear()
+        return self._end()
+
+    def _begin(self, last_seq: int) -> None:
+        self._horizon = last_seq
+        self._fold = self.recent.settled_keys()
+
+    def _put_keys(self, entries: list[tuple[bytes, int]]) -> None:
+        database = self._database
+        added = database.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", entries).rowcount
+        if added < len(entries):
+            database.executemany("UPDATE keys SET seq = ?2 WHERE key = ?1", entries)
+        database.execute("UPDATE meta SET value = value + ? WHERE name = 'keys'", (added,))
+
+    def _end(self) -> list[Row]:
+        self._folded = self._horizon
+        self._database.execute("UPDATE meta SET value = ? WHERE name = 'folded'", (self._folded,))
+        self._database.execute("DELETE FROM begun WHERE seq <= ?", (self._folded,))
+        self.recent.forget_settled(self._folded)
+        return self.recent.open_rows(self._folded)
+
+    # ---- eviction -------------------------------------------------------------------------------------------------
+
+    def evictable(self, older_than_s: float, keep_max: int) -> bool:
+        """Whether there may be something to forget. Cheap: asked all the time."""
+        oldest = self._database.execute("SELECT at_s FROM settled ORDER BY seq LIMIT 1").fetchone()
+        return oldest is not None and (oldest[0] < older_than_s or self.rows > keep_max)
+
+    @property
+    def any_folded(self) -> bool:
+        """Whether the oldest record is in `keys`, so that its rows can be forgotten."""
+        oldest = self._database.execute(schema.OLDEST_SETTLED).fetchone()
+        return oldest is not None and bool(oldest[0] <= self._folded)
+
+    @property
+    def rows(self) -> int:
+        """How many messages are known; one that is both recent and in `keys` counts twice until it is folded."""
+        known: int = meta(self._database, "keys")
+        return known + self.recent.settled + len(self.recent.open_rows())
+
+    def evict(self, older_than_s: float, keep_max: int, batch: int) -> tuple[int, int]:
+        """As `Ledger.evict`, of what is folded; rows that a later one of their key has replaced go uncounted."""
+        excess = self.rows - keep_max
+        aged = early = 0
+        while batch > 0:
+            found = self._database.execute(schema.OLDEST_SETTLED).fetchone()
+            if found is None or found[0] > self._folded:
+                break
+            seq, _, record = found
+            rows = schema.unpack(record)
+            gone = 0
+            for row in rows[:batch]:
+                old = row.at_s < older_than_s
+                if not old and excess <= 0 and self._is_newest(row, seq):
+                    break
+                gone += 1
+                if self._drop_key(row, seq):
+                    aged, early, excess = aged + old, early + (not old), excess - 1
+            self._shorten(seq, rows[gone:])
+            batch -= gone
+            if gone < len(rows):
+                break
+        self._database.execute("UPDATE meta SET value = value - ? WHERE name = 'keys'", (aged + early,))
+        return aged, early
+
+    def _is_newest(self, row: Row, seq: int) -> bool:
+        found: tuple[int] | None = self._database.execute(schema.SEQ_OF_KEY, (row.key,)).fetchone()
+        return found == (seq,)
+
+    def _drop_key(self, row: Row, seq: int) -> bool:
+        return self._database.execute("DELETE FROM keys WHERE key = ? AND seq = ?", (row.key, seq)).rowcount > 0
+
+    def _shorten(self, seq: int, rows: list[Row]) -> None:
+        if rows:
+            self._database.execute(
+                "UPDATE settled SET at_s = ?, rows = ? WHERE seq = ?", (rows[0].at_s, schema.pack(rows), seq)
+            )
+        else:
+            self._database.execute("DELETE FROM settled WHERE seq = ?", (seq,))
+
+    def _row(self, key: bytes, seq: int) -> Row:
+        for (record,) in self._database.execute(schema.SETTLED, (seq,)):
+            for row in schema.unpack(record):
+                if row.key == key:
+                    return row
+        raise schema.Damaged(f"a key names record {seq}, which has no such row")
+
+
+def meta(database: sqlite3.Connection, name: str) -> Any:
+    """One value of the table `meta`; None where there is none."""
+    (value,) = database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone() or (None,)
+    return value
