@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 
-_TURNS = 30_000
+_TURNS = 60_000
 
 
 def nothing() -> None:
