@@ -144,6 +144,9 @@ def test_the_plot_shows_the_causes_of_faults_as_they_happen(page: Browser, site:
     assert re.search(r"\d crash", str(page.run("return document.querySelector('.plot > svg').ariaLabel")))
     page.sees(".exits > table", "timeout-1")
     page.sees(".exits > table", "SIGSEGV")
+    page.sees("#concerns", "exits in the last 10 minutes:")
+    page.click("timeout-1", ".exits")
+    page.sees(".exits .whole", "daemon_handlers.py")
     page.run("document.querySelector('.plot summary').click()")
     page.sees(".plot table", "unexpected exit")
 
@@ -311,6 +314,7 @@ def test_everybody_can_read_and_use_it(page: Browser, site: Site, width: int, sc
     page.looks(width, scheme)
     site.look()
     page.run("document.querySelectorAll('details').forEach((item) => (item.open = true))")
+    page.run("document.querySelectorAll('.exits .more').forEach((button) => button.click())")
     page.sees(".letter-list details[open]", "SIGSEGV")
 
     assert page.findings() == []

@@ -11,7 +11,7 @@ import { follow } from "./live.js";
 import { patterns } from "./plot.js";
 import { poolView } from "./pool-view.js";
 import { Rates } from "./rates.js";
-import { concerns, headline } from "./verdict.js";
+import { LATELY, concerns, headline } from "./verdict.js";
 
 const EXITS = 50;
 const BUCKETS = 60;
@@ -24,7 +24,15 @@ const state = {
   at: 0, // when it arrived
   link: { open: false, everOpen: false, lost: null, silent: null },
   wide: new Set(), // pools of which more workers are shown
-  exits: { all: false, filter: { minutes: 60, pool: "", cause: "" }, records: [], series: null, error: "" },
+  exits: {
+    all: false,
+    opened: new Set(),
+    recent: null,
+    filter: { minutes: 60, pool: "", cause: "" },
+    records: [],
+    series: null,
+    error: "",
+  },
   letters: { pool: "", kind: "dead", found: null, busy: false, error: "", chosen: new Set() },
 };
 const region = (id) => document.getElementById(id);
@@ -56,7 +64,7 @@ function drawNow() {
 }
 
 function drawVerdict(status) {
-  const found = concerns(status);
+  const found = concerns(status, state.exits.recent);
   const { level, text } = headline(found);
   patch(region("verdict"), verdict({ level, text }));
   patch(region("concerns"), concernList(found));
@@ -84,12 +92,14 @@ function toggle(set, name) {
 // ---- exits ----------------------------------------------------------------------------------------------------------
 
 function exitsProps(status) {
-  const { all, filter, records, series, error } = state.exits;
+  const { all, opened, filter, records, series, error } = state.exits;
   const width = Math.max(240, region("exits-panel").clientWidth - 34);
   return {
     ...filter,
     all,
     toggleAll,
+    opened,
+    toggleRecord: (key) => toggle(opened, key),
     exits: records,
     series,
     error,
@@ -121,6 +131,9 @@ async function loadSeries() {
     `api/exits/series?${query({ minutes, buckets: BUCKETS, pool })}`,
     (series) => (state.exits.series = series),
   );
+  await load(`api/exits/series?${query({ minutes: LATELY, buckets: 1 })}`, ({ causes }) => {
+    state.exits.recent = Object.fromEntries(Object.entries(causes).map(([name, [number]]) => [name, number]));
+  });
 }
 
 async function load(path, take) {

@@ -10,12 +10,13 @@ export const SPANS = { 15: "15 minutes", 60: "hour", 360: "6 hours", 1440: "24 h
 const FEW = 12;
 const COLUMNS = [
   ["when", ""],
-  ["process", ""],
+  ["process", "name"],
   ["cause", ""],
   ["message", "message"],
 ];
 
-/** The section; `view` has the filter (`minutes`, `pool`, `cause`), `filter(changes)`, `pools`, `series`, `exits`, `width`. */
+/** The section; `view` has the filter (`minutes`, `pool`, `cause`) and `filter(changes)`, `pools`, `series`, `width`,
+ *  `exits`, whether `all` are listed and `toggleAll`, which are `opened` (by key) and `toggleRecord(key)`. */
 export function exitsView(view) {
   const { series, exits, width, error } = view;
   return h(
@@ -29,9 +30,10 @@ export function exitsView(view) {
   );
 }
 
-function list({ exits, all, toggleAll }) {
+function list(view) {
+  const { exits, all, toggleAll } = view;
   if (exits.length === 0) return h("p", { class: "empty" }, "None on record.");
-  const rows = exits.slice(0, all ? exits.length : FEW).map(row);
+  const rows = exits.slice(0, all ? exits.length : FEW).flatMap((record) => rowsOf(record, view));
   const more = button(all ? "Show fewer" : `Show all ${exits.length}`, toggleAll);
   return [table("Last exits, newest first", COLUMNS, rows), exits.length > FEW && h("p", { class: "rest" }, more)];
 }
@@ -51,16 +53,18 @@ function filters({ pool, cause: name, pools, filter }) {
   );
 }
 
-function row(record) {
-  return {
-    key: `${record.at} ${record.pid}`,
+function rowsOf(record, view) {
+  const key = `${record.at} ${record.pid}`;
+  const line = {
+    key,
     cells: [
       time(record.at),
       process(record),
       [causeTag(record.cause), h("small", {}, ` ${ending(record)}`)],
-      what(record),
+      what(record, key, view),
     ],
   };
+  return view.opened.has(key) ? [line, { key: `${key} details`, whole: details(record) }] : [line];
 }
 
 function process({ pool, kind, slot, pid }) {
@@ -79,19 +83,19 @@ function ending({ status, signal, core_dumped: core }) {
   return visible(core ? `${how}, core dumped` : how, 40);
 }
 
-function what(record) {
-  const title = record.message_id
-    ? foreign(record.message_id, 120)
-    : h("span", { class: "calm" }, record.run || "no message");
+function what(record, key, { opened, toggleRecord }) {
+  const title = record.message_id ? foreign(record.message_id, 120) : record.run || "no message";
+  const expanded = opened.has(key) ? "true" : "false";
   return h(
-    "details",
-    {},
-    h("summary", {}, title),
-    facts(record),
-    record.stack
-      ? h("pre", { tabindex: "0", role: "region", "aria-label": "Stack" }, visible(record.stack, 20_000, true))
-      : null,
+    "button",
+    { type: "button", class: "more", "aria-expanded": expanded, onclick: () => toggleRecord(key) },
+    title,
   );
+}
+
+function details(record) {
+  const stack = { tabindex: "0", role: "region", "aria-label": "Stack" };
+  return [facts(record), record.stack ? h("pre", stack, visible(record.stack, 20_000, true)) : null];
 }
 
 const DETAILS = {

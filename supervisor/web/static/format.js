@@ -9,7 +9,7 @@ const UNITS = [
 /** `850 ms`, `12.3 s`, `4 min 10 s`, `2 d 3 h`. */
 export function duration(seconds) {
   if (!Number.isFinite(seconds)) return "–";
-  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 1) return `${Number((seconds * 1000).toFixed(seconds < 0.01 ? 1 : 0))} ms`;
   if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.floor(seconds)} s`;
   const index = UNITS.findIndex(([size]) => seconds >= size);
   const [size, unit] = UNITS[index];

@@ -18,13 +18,14 @@ export function verdict({ level, text }) {
 /** What is not well, and the way to it. */
 export function concernList(found) {
   const items = found.slice(0, MANY).map(({ level, about, text }) => {
-    const name = about ? h("a", { href: `#pool-${encodeURIComponent(about)}` }, foreign(about, 60)) : "daemon";
+    const href = level === "past" ? "#exits" : about && `#pool-${encodeURIComponent(about)}`;
+    const name = level === "past" ? "lately" : about ? foreign(about, 60) : "daemon";
     return h(
       "li",
       { key: `${about} ${text.slice(0, 24)}`, class: level },
       mark(level),
       " ",
-      name,
+      href ? h("a", { href }, name) : name,
       ": ",
       foreign(text, 400),
     );

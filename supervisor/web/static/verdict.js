@@ -1,8 +1,12 @@
 // Is all well? The status object (docs/control-protocol.md) as a list of what is not. Pure; worst first.
 
+import { CAUSES, cause, ordered } from "./causes.js";
 import { duration, plural } from "./format.js";
 
-const RANK = { bad: 0, warn: 1, note: 2 };
+/** What happened in so many minutes is told beside what is not well now; it does not change the headline. */
+export const LATELY = 10;
+
+const RANK = { bad: 0, warn: 1, note: 2, past: 3 };
 const HEADLINES = { bad: "Needs attention", warn: "Worth a look", note: "In transition" };
 
 const POOL_LEVELS = { held: "bad", degraded: "bad", paused: "warn", starting: "note", stopping: "note" };
@@ -11,17 +15,23 @@ const CHILD_LEVELS = { held: "bad", backoff: "warn" };
 const CONNECTION_LEVELS = { refused: "bad", closed: "bad", blocked: "bad", connecting: "warn" };
 const LEDGER_FULL = 0.9;
 
-/** What is not well, worst first: `{level, about, text}`; `about` names the pool, "" for the daemon. */
-export function concerns(status) {
+/** What is not well, worst first: `{level, about, text}`; `about` names the pool, "" for the daemon.
+ *  `recent`: how many exits of each cause there were lately, null while that is not known. */
+export function concerns(status, recent = null) {
   const pools = Object.entries(status.pools ?? {});
-  const found = [...ofDaemon(status), ...(status.sidecars ?? []).flatMap(ofSidecar), ...pools.flatMap(ofPool)];
+  const found = [
+    ...ofDaemon(status),
+    ...(status.sidecars ?? []).flatMap(ofSidecar),
+    ...pools.flatMap(ofPool),
+    ...ofRecent(recent),
+  ];
   return found.sort((a, b) => RANK[a.level] - RANK[b.level]);
 }
 
 /** The headline over them: short, and without figures that change every second. */
 export function headline(found) {
-  if (found.length === 0) return { level: "good", text: "All is well" };
-  const { level } = found[0];
+  const level = found[0]?.level ?? "past";
+  if (level === "past") return { level: "good", text: found.length > 0 ? "All is well now" : "All is well" };
   const about = new Set(
     found.filter((concern) => concern.level === level).map((concern) => concern.about || "the daemon"),
   );
@@ -103,6 +113,13 @@ function ofLedger({ measures }) {
       text: `the ledger holds ${Math.round((100 * rows) / most)} % of keep_max; older ids are forgotten early`,
     },
   ];
+}
+
+function ofRecent(recent) {
+  const names = ordered(Object.keys(recent ?? {})).filter((name) => recent[name] > 0 && !CAUSES[name]?.calm);
+  if (names.length === 0) return [];
+  const told = names.map((name) => `${recent[name]} ${cause(name).label}`).join(", ");
+  return [{ level: "past", about: "", text: `exits in the last ${LATELY} minutes: ${told}` }];
 }
 
 function because(text, why) {

@@ -22,7 +22,7 @@ const LEVELS = {
   draining: "warn",
   leaving: "warn",
 };
-const MARKS = { good: "✓", bad: "!", warn: "▲", note: "…", calm: "·" };
+const MARKS = { good: "✓", bad: "!", warn: "▲", note: "…", calm: "·", past: "·" };
 
 /** A state in a word, with a colour and a mark. */
 export function pill(state, level = LEVELS[state] ?? "note") {
@@ -53,7 +53,7 @@ export function fact(term, ...value) {
 export const SPANNED = Symbol("spanned");
 
 /** A table with a caption; `columns` are `[title, class]`, `rows` lists of cells with a `key`. The first cell of a row
- *  is its head. The roles are said again, because the narrow layout takes them away. */
+ *  is its head; a row that has `whole` instead of cells says more of the one before. The roles are said again, because the narrow layout takes them away. */
 export function table(caption, columns, rows) {
   const titles = columns.map(([title, kind]) => h("th", { role: "columnheader", scope: "col", class: kind }, title));
   return h(
@@ -75,7 +75,11 @@ export function scrolling(caption, columns, rows) {
   return h("div", props, table(caption, columns, rows));
 }
 
-function tableRow(columns, { key, kind, cells }) {
+function tableRow(columns, { key, kind, cells, whole }) {
+  if (whole) {
+    const cell = h("td", { role: "cell", colspan: columns.length, class: "whole" }, whole);
+    return h("tr", { key, role: "row", class: kind }, cell);
+  }
   const cell = (content, index) => {
     const [title, column] = columns[index];
     const head = index === 0;
