@@ -54,14 +54,17 @@ def availability(ready: int, changes: Iterable[tuple[int, int]]) -> tuple[int, f
 def _reload(program: Program) -> Reload:
     """SIGHUP, until every old worker has ended and as many new ones are ready."""
     old, done = set(program.ready), program.counts["reload.done"]
-    program.ears.watch(old)
-    program.gone.clear()
     began_ns = time.monotonic_ns()
     program.process.send_signal(signal.SIGHUP)
-    program.until(lambda: not old & set(program.ready) and len(program.ready) == WORKERS, "all workers are new")
-    changes = [(at_ns, -1) for at_ns in program.gone.values()] + [(at_ns, +1) for at_ns in program.ready.values()]
-    if program.name == "preforkd":
-        program.until(lambda: program.counts["reload.done"] > done, "reload.done")
+
+    def over() -> bool:
+        told = program.name != "preforkd" or program.counts["reload.done"] > done  # it uses more than fifty meanwhile
+        return told and not old & set(program.ready) and len(program.ready) == WORKERS
+
+    program.until(over, "all workers are new")
+    came = [(at_ns, +1) for (word, _pid), at_ns in program.first.items() if word == program.setup.ready]
+    went = [(at_ns, -1) for at_ns in program.gone.values()]
+    changes = [change for change in came + went if change[0] >= began_ns]
     fewest, gap_s = availability(WORKERS, changes)
     return Reload((max(changes)[0] - began_ns) / 1e9, fewest, gap_s)
 

@@ -74,17 +74,18 @@ class Ears:
         self._socket.bind(str(self.path))
         self._poll = select.poll()
         self._sources: dict[int, Callable[[], Iterable[Stamp]]] = {}
+        self._watched: set[int] = set()
         self._add(self._socket.fileno(), self._datagrams)
 
     def listen_to(self, log: LogPipe) -> None:
         """Hear a preforkd, too."""
         self._add(log.read_end, log.hear)
 
-    def watch(self, pids: Iterable[int]) -> None:
-        """Hear from the kernel when these end: `GONE`, in the same way for everybody (pidfd)."""
-        for pid in pids:
-            descriptor = os.pidfd_open(pid)
-            self._add(descriptor, partial(self._gone, descriptor, pid))
+    def watch(self, pid: int) -> None:
+        """Hear from the kernel when this one ends: `GONE`, in the same way for everybody (pidfd)."""
+        descriptor = os.pidfd_open(pid)
+        self._watched.add(descriptor)
+        self._add(descriptor, partial(self._gone, descriptor, pid))
 
     def hear(self, timeout_s: float) -> list[Stamp]:
         """What was said; waits for something at most that long."""
@@ -93,16 +94,14 @@ class Ears:
 
     def close(self) -> None:
         """Stop listening."""
+        for descriptor in self._watched:
+            os.close(descriptor)
         self._socket.close()
         self.path.unlink()
 
     def _add(self, descriptor: int, source: Callable[[], Iterable[Stamp]]) -> None:
         self._sources[descriptor] = source
         self._poll.register(descriptor, select.POLLIN)
-
-    def _remove(self, descriptor: int) -> None:
-        if self._sources.pop(descriptor, None) is not None:
-            self._poll.unregister(descriptor)
 
     def _datagrams(self) -> Iterable[Stamp]:
         with suppress(BlockingIOError):
@@ -111,7 +110,9 @@ class Ears:
                 yield Stamp(word.decode(), int(pid), int(at_ns))
 
     def _gone(self, descriptor: int, pid: int) -> Iterable[Stamp]:
-        self._remove(descriptor)
+        del self._sources[descriptor]
+        self._poll.unregister(descriptor)
+        self._watched.remove(descriptor)
         os.close(descriptor)
         return [Stamp(GONE, pid, time.monotonic_ns())]
 

@@ -170,8 +170,8 @@ SETUPS: dict[str, Callable[[Wish], Setup]] = {
 
 
 class Program:
-    """One of them, started. `ready`: the workers that can take work, each with the time since when; `gone`: watched
-    processes that have ended, and when. `first`: when a process said a word for the first time, by (word, pid); `last`:
+    """One of them, started. `ready`: the workers that can take work, each with the time since when; `gone`: those
+    that have ended, and when. `first`: when a process said a word for the first time, by (word, pid); `last`:
     its last word; `counts`: how often a word was said."""
 
     def __init__(self, name: str, wish: Wish) -> None:
@@ -216,12 +216,18 @@ class Program:
             self.gone[stamp.pid] = stamp.at_ns
             self.ready.pop(stamp.pid, None)
         elif stamp.word == self.setup.ready:
-            self.ready[stamp.pid] = stamp.at_ns
+            self._greet(stamp)
         elif stamp.word == self.setup.whole:
             self._wholly_ready_ns = stamp.at_ns
         self.first.setdefault((stamp.word, stamp.pid), stamp.at_ns)
         self.last[stamp.pid] = stamp.word
         self.counts[stamp.word] += 1
+
+    def _greet(self, stamp: Stamp) -> None:
+        """A new worker: its end will be heard, too."""
+        with suppress(ProcessLookupError):  # it has ended already
+            self.ears.watch(stamp.pid)
+            self.ready[stamp.pid] = stamp.at_ns
 
     def _listen(self, timeout_s: float) -> None:
         for stamp in self.ears.hear(timeout_s):
@@ -253,14 +259,13 @@ class Program:
 
     def stop(self) -> float:
         """SIGTERM; seconds until it and all its workers are gone."""
-        self.gone.clear()
         everybody = {self.process.pid, *self.ready}
-        self.ears.watch(everybody)
+        self.ears.watch(self.process.pid)
         began_ns = time.monotonic_ns()
         self.process.send_signal(signal.SIGTERM)
         until(self._listen, lambda: everybody <= set(self.gone), f"{self.name} is gone")
         self.process.wait()
-        return (max(self.gone.values()) - began_ns) / 1e9
+        return (max(self.gone[pid] for pid in everybody) - began_ns) / 1e9
 
     def end(self) -> None:
         """Whatever has happened: nothing of it is left."""
