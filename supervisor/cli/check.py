@@ -12,44 +12,25 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from enum import StrEnum
 from pathlib import Path
 
 import click
-import msgspec
 
 from supervisor.brokers import open_admin
 from supervisor.brokers.admin import BrokerAdmin
 from supervisor.cli.advice import advise
+from supervisor.cli.check_sidecars import about_sidecars
 from supervisor.cli.console import block
+from supervisor.cli.finding import Finding, Level
 from supervisor.cli.handler_probe import ImportFailed, probe_handler
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.config.schema import Config, PoolConfig
 from supervisor.errors import BrokerRefused, ConfigError, PreforkdError
 from supervisor.master.privileges import account, become
 from supervisor.quantities import show_seconds
-from supervisor.redaction import Redactor, passwords
-
-
-class Level(StrEnum):
-    """How much a finding matters."""
-
-    OK = "ok"
-    WARNING = "warning"
-    ERROR = "error"
-
+from supervisor.redaction import Redactor, passwords, secrets_of
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One line of the result. `status`: the exit code that an error asks for. `detail`: lines below it (a stack)."""
-
-    level: Level
-    subject: str
-    text: str
-    status: int = 1
-    detail: str = ""
 
 
 @click.command("check")
@@ -60,8 +41,8 @@ def check_command(invocation: Invocation) -> int:
     redactor = Redactor()
     try:
         config = invocation.config
-        for password in set().union(*map(passwords, config.broker.urls)):
-            redactor.add(password)
+        for secret in set().union(*map(passwords, config.broker.urls), secrets_of(config.hooks.webhook)):
+            redactor.add(secret)
         for finding in findings(config):
             found.append(finding)
             _print(finding, redactor)
@@ -91,6 +72,7 @@ def findings(config: Config) -> Iterator[Finding]:
         return
     for key, text in advise(config, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
         yield Finding(Level.WARNING, key, text)
+    yield from about_sidecars(config)
     for pool in config.pools.values():
         yield _about_handler(pool)
     yield from _about_broker(config)

@@ -18,6 +18,7 @@ from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.config.load import load
 from supervisor.config.schema import Config
 from supervisor.errors import ControlError, PreforkdError, StateError
+from supervisor.extras import refuse_missing
 from supervisor.log_target import STDERR
 from supervisor.master.pidfile import PID_FILE, read_holder
 from supervisor.master.privileges import account, prepare_directory
@@ -31,7 +32,7 @@ START_TIMEOUT_S = 60.0
 @pass_invocation
 def run_command(invocation: Invocation) -> int:
     """Run in the foreground until SIGTERM or Ctrl-C (this is what a systemd unit calls)."""
-    config = invocation.config
+    config = refuse_missing(invocation.config)
     _prepare_log(config)
     reasons: list[str] = []
     status = _serve(config, lambda: None, reasons.append)
@@ -51,7 +52,7 @@ def start_command(invocation: Invocation, timeout_s: float) -> int:
 def start(invocation: Invocation, timeout_s: float) -> int:
     """Start a daemon and say how it went. Raises StateError when one runs already, PreforkdError when it fails."""
     _refuse_second(invocation)
-    config = _with_log_file(invocation.config)
+    config = _with_log_file(refuse_missing(invocation.config))
     _prepare_log(config)
     log_file = Path(config.log.file)
     startup = start_daemon(lambda announce: _serve_announced(config, announce), log_file, timeout_s)
@@ -74,7 +75,7 @@ def _serve(config: Config, on_ready: Callable[[], None], on_failed: Callable[[st
 
 def _read_again(former: Config) -> Config:
     """The same file as it is now, for a reload; a daemon that logs to a file of its own goes on doing so."""
-    config = load(former.source)
+    config = refuse_missing(load(former.source))
     logs.hide_passwords(config.broker.urls)
     own_file = str(Path(former.daemon.state_dir) / LOG_NAME)
     return _with_log_file(config) if former.log.file == own_file else config

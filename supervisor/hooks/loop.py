@@ -30,7 +30,7 @@ AGAIN = 75
 """EX_TEMPFAIL of sysexits.h: try again later."""
 
 TRIES_AFTER_S = (1.0, 5.0, 25.0)
-FAREWELL_S = 5.0
+FAREWELL_S = 3.0
 """How long what is left may take once the daemon has stopped."""
 
 _LONGEST_SLEEP_S = 3600.0

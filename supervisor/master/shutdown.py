@@ -19,7 +19,7 @@ SETTLE_S = 10.0
 QUIT_S = 10.0
 """How long consumers have to say goodbye to the broker."""
 
-CLOSE_S = 8.0
+CLOSE_S = 4.0
 """How long the sidecars have, once all pools are gone, to tell what is left to tell."""
 
 HURRY_S = 1.0

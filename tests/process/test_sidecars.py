@@ -7,6 +7,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from supervisor.posix import executes
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
@@ -66,3 +68,19 @@ def test_it_dies_with_its_master_and_what_it_ran_with_it_and_both_are_known_to_t
         under_test.start()
         assert under_test.exit(kind="hooks", pid=former)["cause"] == "lost"
         another(under_test, former)
+
+
+def test_one_that_cannot_work_is_held_with_its_reason_and_the_pools_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken" / "uvicorn"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ModuleNotFoundError('half installed', name='h11')\n")
+    monkeypatch.setenv("PYTHONPATH", str(broken.parent))
+    with daemon(tmp_path, POOL, '[web]\nlisten = "127.0.0.1:0"\n') as under_test:
+        eventually(lambda: sidecar(under_test)["state"] == "held", "it is held")
+        assert "pip install 'preforkd[web]'" in sidecar(under_test)["why"]
+        assert [record["cause"] for record in under_test.exits(kind="web")] == ["boot_failed"] * 3
+        (held,) = under_test.events("sidecar.held")
+        assert "preforkd[web]" in held["message"]
+        assert (under_test.pool()["state"], under_test.status()["state"]) == ("ok", "running")

@@ -1,0 +1,25 @@
+"""One line of what `preforkd check` has found."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the result. `status`: the exit code that an error asks for. `detail`: lines below it (a stack)."""
+
+    level: Level
+    subject: str
+    text: str
+    status: int = 1
+    detail: str = ""

@@ -1,0 +1,29 @@
+"""What a configuration needs beside preforkd itself: modules of an extra. Asked before a start and by a reload.
+
+Looks for them without importing them: the master must not load what its children use.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from supervisor.config.schema import Config
+from supervisor.errors import ConfigError, Problem
+
+_OF_WEB = ("starlette", "uvicorn", "prometheus_client")
+
+
+def missing(config: Config) -> list[Problem]:
+    """What asks for an extra that is not installed."""
+    absent = [name for name in _OF_WEB if find_spec(name) is None] if config.web.listen else []
+    if not absent:
+        return []
+    reason = f"needs an extra of preforkd: there is no {', '.join(absent)}"
+    return [Problem("web.listen", f'"{config.web.listen}"', reason, 'pip install "preforkd[web]", or listen = ""')]
+
+
+def refuse_missing(config: Config) -> Config:
+    """The configuration itself. Raises ConfigError when it asks for an extra that is not installed."""
+    if problems := missing(config):
+        raise ConfigError(config.source, problems)
+    return config
