@@ -110,9 +110,9 @@ class Index:
         return known + self.recent.settled + len(self.recent.open_rows())
 
     def evict(self, older_than_s: float, keep_max: int, batch: int) -> tuple[int, int]:
-        """As `Ledger.evict`, of what is folded; rows that a later one of their key has replaced go uncounted."""
+        """As `Ledger.evict`, of what is folded; rows that a later one of their key has replaced go too, uncounted."""
         excess = self.rows - keep_max
-        aged = early = 0
+        aged = early = dropped = 0
         while batch > 0:
             found = self._database.execute(schema.OLDEST_SETTLED).fetchone()
             if found is None or found[0] > self._folded:
@@ -126,12 +126,14 @@ class Index:
                     break
                 gone += 1
                 if self._drop_key(row, seq):
-                    aged, early, excess = aged + old, early + (not old), excess - 1
+                    dropped, excess = dropped + 1, excess - 1
+                    if row.key not in self.recent.of_id(row.key):
+                        aged, early = aged + old, early + (not old)
             self._shorten(seq, rows[gone:])
             batch -= gone
             if gone < len(rows):
                 break
-        self._database.execute("UPDATE meta SET value = value - ? WHERE name = 'keys'", (aged + early,))
+        self._database.execute("UPDATE meta SET value = value - ? WHERE name = 'keys'", (dropped,))
         return aged, early
 
     def _is_newest(self, row: Row, seq: int) -> bool:
