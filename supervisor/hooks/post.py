@@ -1,7 +1,8 @@
 """`python -m supervisor.hooks.post`: posts one event to the webhook. Run by the hooks process, which limits its time.
 
 Reads `{"url", "event", "timeout_s"}` from its input. Exit status 0: taken (2xx); 75: it may work later (no connection,
-429, 5xx); 1: it will not. Says what went wrong on stderr, never the URL. Redirects to another scheme are refused.
+429, 5xx); 1: it will not. Says what went wrong on stderr, never the URL. Redirects are not followed: a post would
+arrive as a request without its event, or somewhere that nobody has named.
 """
 
 from __future__ import annotations
@@ -13,28 +14,24 @@ import urllib.error
 import urllib.request
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import urlsplit
 
 import supervisor
 
 _LATER = frozenset({408, 425, 429})
 
 
-class _SameScheme(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to http or to a file."""
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Reports a redirect as the answer that it is."""
 
-    def redirect_request(self, req: urllib.request.Request, *args: Any) -> urllib.request.Request | None:
-        """The request that follows; None: report the redirect as the answer it is."""
-        if urlsplit(args[-1]).scheme != req.type:
-            return None
-        return super().redirect_request(req, *args)
+    def redirect_request(self, req: urllib.request.Request, *args: Any) -> None:
+        """No request follows."""
 
 
 def post(url: str, event: str, timeout_s: float) -> tuple[int, str]:
     """Post it; the exit status, and what went wrong."""
     headers = {"Content-Type": "application/json", "User-Agent": f"preforkd/{supervisor.__version__}"}
     request = urllib.request.Request(url, event.encode(errors="replace"), headers, method="POST")
-    opener = urllib.request.build_opener(_SameScheme)
+    opener = urllib.request.build_opener(_NoRedirects)
     try:
         with opener.open(request, timeout=timeout_s):
             return os.EX_OK, ""

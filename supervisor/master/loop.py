@@ -102,6 +102,7 @@ class Master:
     def run(self) -> int:
         """Supervise until a stop is complete; the exit status."""
         log(Event.DAEMON_STARTED, f"preforkd {supervisor.__version__} started", state_dir=self._daemon.state_dir)
+        self._sidecars.follow_config(self._reloads.config, monotonic_s())
         self._take_over()
         while self._stopping is None or self._stopping.stop.phase is not Phase.GONE or not self._sidecars.gone:
             self.turn()

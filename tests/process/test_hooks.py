@@ -82,6 +82,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, posts: Receiver) -> Iterator
     """One daemon for all that goes well: a worker crashes twice, a message is given up."""
     directory = tmp_path_factory.mktemp("hooks")
     (directory / "url").write_text(f"{posts.url}/services/{SECRET}\n")
+    posts.answers = [503, 200]
     with told(directory, f'webhook_file = "{directory}/url"\ncauses = ["crash", "killed"]\n') as made:
         made.daemon.send("kill", signal.SIGSEGV, message_id="order-1")
         made.waits_for("dead")
@@ -125,6 +126,7 @@ def test_a_pool_that_is_held_and_recovers_is_told_both_times(story: Told) -> Non
 def test_the_webhook_hears_of_everything(story: Told, posts: Receiver) -> None:
     eventually(lambda: {event["hook"] for event in posts.posted} == {"exit", "hold", "dead"}, "all of it was posted")
     assert set(posts.requests) == {f"/services/{SECRET}"}
+    eventually(lambda: len(posts.posted) == len(posts.requests) - 1, "what was not taken at first was posted again")
 
 
 def test_the_webhooks_secret_is_shown_nowhere(story: Told, posts: Receiver) -> None:

@@ -64,10 +64,13 @@ def test_it_dies_with_its_master_and_what_it_ran_with_it_and_both_are_known_to_t
         command = int(eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "it runs"))
         under_test.kill()
         eventually(lambda: not executes(former) and not executes(command), "both died, too")
-        under_test.configure(POOL, HOOKS)
+        under_test.configure(
+            POOL, f"[hooks]\non_exit = \"sh -c 'echo $PREFORKD_KIND $PREFORKD_CAUSE >> {tmp_path}/told'\"\n"
+        )
         under_test.start()
         assert under_test.exit(kind="hooks", pid=former)["cause"] == "lost"
         another(under_test, former)
+        eventually(lambda: (tmp_path / "told").exists() and "hooks lost\n" in (tmp_path / "told").read_text(), "told")
 
 
 def test_one_that_cannot_work_is_held_with_its_reason_and_the_pools_go_on(
