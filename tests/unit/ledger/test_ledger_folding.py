@@ -74,13 +74,18 @@ class Model:
 
     def evict(self, age_s: float, keep_max: int) -> None:
         """Only closed rows, the oldest first; at least as many as must go, and the counts are what is gone."""
-        gone = sum(self.ledger.evict(self.now_s - age_s, keep_max))
+        gone = 0
+        while batch := sum(self.ledger.evict(self.now_s - age_s, keep_max)):
+            gone += batch
         found = self.ledger.look_up(sorted(self.rows))
         lost = [row for key, row in self.rows.items() if not found[key]]
         assert len(lost) == gone
         assert not any(row.state.open for row in lost)
         for row in lost:
             del self.rows[row.key]
+        self.ledger.evict(self.now_s - age_s, keep_max)  # what was not folded yet could not be forgotten
+        found = self.ledger.look_up(sorted(self.rows))
+        self.rows = {key: row for key, row in self.rows.items() if found[key]}
         assert not any(row.at_s < self.now_s - age_s and not row.state.open for row in self.rows.values())
 
     def reopen(self) -> None:
