@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.bench import crowd, footprint, lifecycle, loads, reload, replacement, throughput
+from benchmarks.bench import crowd, footprint, growth, lifecycle, loads, profiles, reload, replacement, throughput
 from benchmarks.bench.figures import Section, markdown
 from benchmarks.bench.machine import facts
 from benchmarks.bench.options import Options
@@ -25,10 +25,16 @@ SECTIONS: dict[str, Callable[[Options], Section]] = {
     "loads": loads.run,
     "footprint": footprint.run,
     "crowd": crowd.run,
+    "growth": growth.run,
     "replacement": replacement.run,
     "lifecycle": lifecycle.run,
     "reload": reload.run,
 }
+ON_REQUEST: dict[str, Callable[[Options], Section]] = {
+    "profile": profiles.run,
+}
+"""They write into the tree."""
+_ALL = SECTIONS | ON_REQUEST
 
 
 def main() -> int:
@@ -52,15 +58,15 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
-    parser.add_argument("--only", default=",".join(SECTIONS), help=f"some of: {', '.join(SECTIONS)}")
+    parser.add_argument("--only", default=",".join(SECTIONS), help=f"some of: {', '.join(_ALL)}")
     parser.add_argument("--json", type=Path, default=ROOT / "build/bench.json", help="where all figures go")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: for tuning, not for the record")
     parser.add_argument("--full", action="store_true", help="also what takes very long")
     arguments = parser.parse_args()
     arguments.only = [name for name in arguments.only.split(",") if name]
-    if unknown := [name for name in arguments.only if name not in SECTIONS]:
-        parser.error(f"there is no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    if unknown := [name for name in arguments.only if name not in _ALL]:
+        parser.error(f"there is no section {', '.join(unknown)}; there are {', '.join(_ALL)}")
     return arguments
 
 
@@ -69,7 +75,7 @@ def _run(name: str, base: Path, arguments: argparse.Namespace) -> Section:
     folder = base / name
     folder.mkdir()
     started_s = monotonic_s()
-    section = SECTIONS[name](Options(folder, arguments.seed, arguments.quick, arguments.full))
+    section = _ALL[name](Options(folder, arguments.seed, arguments.quick, arguments.full))
     section.notes.append(f"{monotonic_s() - started_s:.0f} seconds")
     print(f"\n{section.as_markdown()}", flush=True)
     return section

@@ -1,0 +1,96 @@
+"""Ledgers of a given size, as a daemon that old would have them; made once, kept in build/ (`make clean` removes it).
+
+Keys are random, in no order, as digests are; ids are as long as UUIDs; all rows are closed and folded, evenly spread
+over the six days before the ledger was made, as many to a record as a busy consumer commits at once. One transaction,
+with everything off that only matters when something dies, and with memory for the whole tree: page by page it would
+take an hour.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from benchmarks.bench.peers import ROOT
+from supervisor.clock import monotonic_s, wall_s
+from supervisor.identity import DIGEST_BYTES, ID_BYTES
+from supervisor.ledger import schema
+from supervisor.ledger.base import Row, RowState
+
+FOLDER = ROOT / "build/bench-ledgers"
+_SCHEMA = hashlib.blake2b("".join(schema.CREATE).encode(), digest_size=4).hexdigest()
+_DAYS_S = 6 * 86400.0
+_KEY_BYTES = ID_BYTES + DIGEST_BYTES
+_RECORD_ROWS = 64
+_TURN_RECORDS = 1000
+_BUILD = (
+    "PRAGMA journal_mode = OFF",
+    "PRAGMA synchronous = OFF",
+    "PRAGMA locking_mode = EXCLUSIVE",
+    "PRAGMA cache_size = -4000000",
+)
+
+
+def ledger(rows: int) -> tuple[Path, float]:
+    """A ledger with so many rows (or a few more: whoever used it has left some), and in how many seconds it was made
+    just now; 0.0 where it was there already."""
+    path = FOLDER / f"{rows}-{_SCHEMA}.db"
+    if path.exists():
+        return path, 0.0
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    started_s, new = monotonic_s(), path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with closing(sqlite3.connect(new, isolation_level=None)) as database:
+        _build(database, rows)
+    new.rename(path)
+    return path, monotonic_s() - started_s
+
+
+def disk_bytes(path: Path) -> int:
+    """What it needs, its log included."""
+    return sum(part.stat().st_size for part in path.parent.glob(f"{path.name}*"))
+
+
+def _build(database: sqlite3.Connection, rows: int) -> None:
+    for statement in (*_BUILD, *schema.CREATE, "BEGIN"):
+        database.execute(statement)
+    first_s, step_s = wall_s() - _DAYS_S, _DAYS_S / rows
+    starts = range(0, rows, _RECORD_ROWS)
+    for turn in range(0, len(starts), _TURN_RECORDS):
+        records = [
+            (seq, _rows(first_s + start * step_s, step_s, min(_RECORD_ROWS, rows - start)))
+            for seq, start in enumerate(starts[turn : turn + _TURN_RECORDS], turn + 1)
+        ]
+        database.executemany(schema.ADD_SETTLED, ((seq, some[0].at_s, schema.pack(some)) for seq, some in records))
+        database.executemany(
+            "INSERT INTO keys VALUES (?, ?)", ((row.key, seq) for seq, some in records for row in some)
+        )
+    for name, value in (("keys", rows), ("folded", len(starts))):
+        database.execute("UPDATE meta SET value = ? WHERE name = ?", (value, name))
+    database.execute("COMMIT")
+    database.execute("PRAGMA journal_mode = WAL")
+
+
+def _rows(at_s: float, step_s: float, count: int) -> list[Row]:
+    """So many rows, the first of this time."""
+    keys, done = os.urandom(_KEY_BYTES * count), RowState.DONE
+    return [
+        Row(
+            keys[place : place + _KEY_BYTES],
+            1,
+            1,
+            done,
+            0,
+            1,
+            at_s + number * step_s,
+            _id(keys[place : place + _KEY_BYTES].hex()),
+        )
+        for number, place in enumerate(range(0, len(keys), _KEY_BYTES))
+    ]
+
+
+def _id(digits: str) -> str:
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-{digits[18:30]}"
