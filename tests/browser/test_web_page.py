@@ -8,8 +8,8 @@ import json
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -100,6 +100,11 @@ def page(site: Site) -> Iterator[Browser]:
 def enter_token(page: Browser, token: str) -> None:
     page.click(ENTER_TOKEN)
     page.press(token, Keys.ENTER)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 # ---- what it shows --------------------------------------------------------------------------------------------------
@@ -377,9 +382,19 @@ def test_the_headline_names_the_worst(site: Site, changes: dict[str, Any], headl
     assert said == headline
 
 
-def test_every_cause_has_a_colour_of_its_own(site: Site) -> None:
-    static = Path("supervisor/web/static")
-    causes = re.findall(r"^  (\w+): \{ label", (static / "causes.js").read_text(), re.MULTILINE)
-    tones = dict(re.findall(r"^\.cause-(\w+) \{ --tone: (.+); \}", (static / "style.css").read_text(), re.MULTILINE))
+def test_where_reading_needs_the_token_the_page_asks_for_it(page: Browser, site: Site) -> None:
+    port = free_port()
+    web = f'[web]\nlisten = "0.0.0.0:{port}"\ntoken_file = "{site.daemon.directory / "token"}"'
+    site.daemon.configure(SETTINGS, web)
+    site.daemon.ask("reload", wait=False)
+    eventually(lambda: answers(port), "the web process listens there")
 
-    assert set(causes) | {"unknown"} == set(tones)
+    page.open(f"http://127.0.0.1:{port}/")
+    page.sees("#banner", "Locked")
+    assert page.text("#pools") == ""
+    enter_token(page, TOKEN)
+
+    page.sees("#fresh", "live")
+    page.sees(".processes", "email/0")
+    assert page.text("#banner") == ""
+    assert all("401" in line or "ERR_" in line for line in page.complaints())

@@ -73,7 +73,8 @@ async function scale(pool, { wanted }, perform) {
 
 function confirmFewer(pool, wanted, workers) {
   if (workers * 2 > wanted) return true;
-  const text = `That leaves ${pool} with ${plural(workers, "worker")} instead of ${wanted}. Those that are busy finish their message first.`;
+  const left = `That leaves ${pool} with ${plural(workers, "worker")} instead of ${wanted}.`;
+  const text = `${left} Those that are busy finish their message first.`;
   return ask({ title: "That many fewer?", text, confirm: `Scale to ${workers}`, danger: true }).then(
     (answer) => answer !== null,
   );

@@ -38,7 +38,7 @@ const state = {
 const region = (id) => document.getElementById(id);
 const actions = { ...makeActions(tokenChanged), forgetToken };
 
-// ---- drawing --------------------------------------------------------------------------------------------------------
+// ---- drawing -------------------------------------------------------------------------------------------------------
 
 let due = 0;
 
@@ -89,7 +89,7 @@ function toggle(set, name) {
   draw();
 }
 
-// ---- exits ----------------------------------------------------------------------------------------------------------
+// ---- exits ---------------------------------------------------------------------------------------------------------
 
 function exitsProps(status) {
   const { all, opened, filter, records, series, error } = state.exits;
@@ -163,7 +163,7 @@ function exitHappened(record) {
   }, SETTLE_MS);
 }
 
-// ---- messages given up ------------------------------------------------------------------------------------------------
+// ---- messages given up ---------------------------------------------------------------------------------------------
 
 function lettersProps({ pools: all }) {
   const names = Object.keys(all);
@@ -203,7 +203,7 @@ async function act(verb, ids) {
   if (await actions.letters(pool, kind, verb, ids)) await look();
 }
 
-// ---- who may act ------------------------------------------------------------------------------------------------------
+// ---- who may act ---------------------------------------------------------------------------------------------------
 
 function tokenChanged() {
   if (!state.link.open) restart();
@@ -215,7 +215,7 @@ function forgetToken() {
   draw();
 }
 
-// ---- life -------------------------------------------------------------------------------------------------------------
+// ---- life ----------------------------------------------------------------------------------------------------------
 
 const EVENTS = {
   status: (status) => {
@@ -235,6 +235,7 @@ const restart = follow({
   },
   lost: (error) => {
     Object.assign(state.link, { open: false, lost: error });
+    if (error.status === 401) token.forget(); // there is none, or it is wrong
     draw();
   },
   event: (name, data) => {

@@ -1,5 +1,5 @@
-// The causes of exits (docs/exits.md) as they are shown: in the order of the stack, each with a colour and a hatching of
-// its own (style.css, plot.js). Colours alone never tell anything: a label stands beside each.
+// The causes of exits (docs/exits.md) as they are shown: in the order of the stack, each with a colour and a hatching
+// of its own (style.css, plot.js). Colours alone never tell anything: a label stands beside each.
 
 /** `calm`: nothing went wrong. `angle`: of the hatching, null for a plain area. */
 export const CAUSES = {

@@ -51,6 +51,7 @@ export function banner({ open, lost, silent, everOpen }, ageS) {
   const old = h("span", { "aria-hidden": "true" }, everOpen ? ` What you see is ${duration(ageS)} old.` : "");
   if (silent) return h("p", { class: "banner" }, foreign(silent.error, 400), " (since ", time(silent.since), ")", old);
   if (open || !lost) return null;
+  if (lost.status === 401) return h("p", { class: "banner" }, "Locked: reading needs the token here. Enter it above.");
   return h("p", { class: "banner" }, "No connection: ", foreign(lost.message, 400), ". Trying again.", old);
 }
 

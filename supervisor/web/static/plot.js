@@ -67,7 +67,7 @@ function columns({ from, bucket_s: seconds, causes }, names) {
   });
 }
 
-// ---- the drawing ----------------------------------------------------------------------------------------------------
+// ---- the drawing ---------------------------------------------------------------------------------------------------
 
 function bars(buckets, names, width) {
   const top = ceiling(Math.max(...buckets.map(({ total }) => total)));
@@ -80,7 +80,8 @@ function bars(buckets, names, width) {
       return stack(bucket, names, { x, width: Math.max(1.5, step - Math.min(2, step / 4)), scale: inner.height / top });
     });
   const total = sum(buckets.map((bucket) => bucket.total));
-  const label = `${plural(total, "exit")} since ${minute(buckets[0].at)}: ${told(names, (name) => sum(buckets.map(({ counts }) => counts[name])))}`;
+  const causes = told(names, (name) => sum(buckets.map(({ counts }) => counts[name])));
+  const label = `${plural(total, "exit")} since ${minute(buckets[0].at)}: ${causes}`;
   return h(
     "svg",
     { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": label },
@@ -143,7 +144,7 @@ function hours(buckets, step) {
     });
 }
 
-// ---- words and numbers ----------------------------------------------------------------------------------------------
+// ---- words and numbers ---------------------------------------------------------------------------------------------
 
 function legend({ causes }, names) {
   const items = names.map((name) =>

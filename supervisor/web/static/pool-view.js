@@ -23,7 +23,8 @@ const COLUMNS = [
   ["pid", "number pid"],
 ];
 
-/** A section; `view` has `age` (seconds since the status was true), `rate`, `wide` (show more workers) and `actions`. */
+/** A section; `view` has `age` (seconds since the status was true), `rate`, `wide` (whether more workers are shown),
+ *  `widen` and `actions`. */
 export function poolView(name, pool, view) {
   const id = `pool-${encodeURIComponent(name)}`;
   const heading = h("h2", { id, tabindex: "-1" }, foreign(name, 60));
@@ -54,7 +55,7 @@ function poolButtons(name, pool, { run, scale, reason }) {
   );
 }
 
-// ---- figures --------------------------------------------------------------------------------------------------------
+// ---- figures -------------------------------------------------------------------------------------------------------
 
 function figures(pool, { rate: perSecond }) {
   const { counters, consumer, depth, measures } = pool;
@@ -81,7 +82,7 @@ function notes({ consumer, wanted, configured }) {
   return items.length > 0 && h("ul", { class: "notes" }, lines);
 }
 
-// ---- processes ------------------------------------------------------------------------------------------------------
+// ---- processes -----------------------------------------------------------------------------------------------------
 
 function processes(name, pool, view) {
   const { workers } = pool;

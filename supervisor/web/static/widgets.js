@@ -53,7 +53,8 @@ export function fact(term, ...value) {
 export const SPANNED = Symbol("spanned");
 
 /** A table with a caption; `columns` are `[title, class]`, `rows` lists of cells with a `key`. The first cell of a row
- *  is its head; a row that has `whole` instead of cells says more of the one before. The roles are said again, because the narrow layout takes them away. */
+ *  is its head; a row that has `whole` instead of cells says more of the one before. The roles are said again, because
+ *  the narrow layout takes them away. */
 export function table(caption, columns, rows) {
   const titles = columns.map(([title, kind]) => h("th", { role: "columnheader", scope: "col", class: kind }, title));
   return h(
