@@ -1,4 +1,4 @@
-"""The status object as docs/control-protocol.md shows it: tests about it begin with that, so the page stays true.
+"""The status object as docs/control-protocol.md shows it: tests of it begin with that, so the page stays true."""
 
 from __future__ import annotations
 
