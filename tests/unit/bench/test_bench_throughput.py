@@ -114,6 +114,8 @@ def test_targets_are_judged_by_the_best_way_to_run_each_and_round_by_round() -> 
     rates = {row.name: [100.0, 200.0, 300.0] for row in ROWS}
     rates["preforkd 4 workers, classic, 500"] = [150.0, 300.0, 450.0]
     rates["dramatiq 2 x 1, classic, 2 x 2"] = [10.0, 10.0, 10.0]
+    rates["dramatiq 2 x 8, classic, 2 x 16"] = [50.0, 50.0, 50.0]
+    rates["Celery -c 2, classic, 2 x 4"] = [10.0, 10.0, 10.0]
 
     judged = {target.name: (target.value, target.verdict) for target in targets(rates)}
 
@@ -123,7 +125,9 @@ def test_targets_are_judged_by_the_best_way_to_run_each_and_round_by_round() -> 
         "throughput, 4 workers, classic, default prefetch: of the bare pika loop's": (1.0, "aim"),
         "throughput, 4 workers, quorum, default prefetch: of the bare pika loop's": (1.0, "aim"),
         "throughput, 4 workers, classic, best of each: of dramatiq's": (1.5, "missed"),
+        "throughput, 4 workers, classic, default prefetch: of dramatiq's": (4.0, "aim"),
         "throughput, 4 workers, classic, best of each: of Celery's": (1.5, "missed"),
+        "throughput, 4 workers, classic, default prefetch: of Celery's": (20.0, "aim"),
     }
 
 
