@@ -1,0 +1,112 @@
+"""Sidecars by the book: whom they are told of, which secrets they get, and when one that dies is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.clock import monotonic_s
+from supervisor.config.schema import (
+    BrokerConfig,
+    Config,
+    DaemonConfig,
+    HooksConfig,
+    LedgerConfig,
+    LogConfig,
+    WebConfig,
+)
+from supervisor.events import Cause, Event
+from supervisor.master.children import Child, Children, Kind
+from supervisor.master.history import History
+from supervisor.master.records import ExitRecord
+from supervisor.master.sidecars import STEADY_S, Sidecars, _first_frame
+from supervisor.reactor import Reactor
+
+HOOKS = HooksConfig(on_exit="true", webhook="https://host/geheim", causes=("crash",))
+BROKER = BrokerConfig(urls=("amqp://user:geheim@host",))
+
+
+def config(**sections: object) -> Config:
+    return Config("f", DaemonConfig(), LogConfig(), BROKER, LedgerConfig(), {}, **sections)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def sidecars(tmp_path: Path) -> Iterator[Sidecars]:
+    history, reactor = History(tmp_path), Reactor()
+    yield Sidecars(history, Children(), reactor)
+    history.close()
+    reactor.close()
+
+
+def record(cause: Cause, kind: Kind = Kind.WORKER) -> ExitRecord:
+    pool, slot = ("email", 0) if kind is Kind.WORKER else ("", None)
+    return ExitRecord(
+        at="2026-11-22T10:00:00.000Z",
+        event=Event.WORKER_EXITED,
+        kind=kind,
+        pool=pool,
+        slot=slot,
+        pid=4711,
+        generation=1,
+        cause=cause,
+        status=1,
+        stack="s" * 9000,
+    )
+
+
+def waiting(sidecars: Sidecars) -> int:
+    return next(int(each["waiting"]) for each in sidecars.status() if each["kind"] == "hooks")
+
+
+def test_only_exits_of_the_named_causes_are_told(sidecars: Sidecars) -> None:
+    sidecars.follow_config(config(hooks=HOOKS), 0.0)
+    sidecars.tell_exit(record(Cause.CLEAN_STOP))
+    assert waiting(sidecars) == 0
+    sidecars.tell_exit(record(Cause.CRASH))
+    assert waiting(sidecars) == 1
+
+
+def test_nothing_waits_where_nobody_is_to_be_told(sidecars: Sidecars) -> None:
+    sidecars.tell("hold", {})
+    sidecars.follow_config(config(hooks=HOOKS), 0.0)
+    sidecars.tell("hold", {})
+    sidecars.follow_config(config(), 0.0)
+    assert sidecars.status() == []
+    sidecars.follow_config(config(hooks=HOOKS), 0.0)
+    assert waiting(sidecars) == 0
+
+
+@pytest.mark.parametrize("kind", [Kind.WEB, Kind.HOOKS])
+def test_each_gets_its_own_secrets_only(kind: Kind) -> None:
+    first = _first_frame(kind, config(hooks=HOOKS, web=WebConfig("127.0.0.1:0")))
+    assert first is not None
+    assert (first.broker == BROKER) is (kind is Kind.WEB)
+    assert ("geheim" in first.hooks.webhook) is (kind is Kind.HOOKS)
+
+
+def test_one_that_dies_again_and_again_is_backed_off_and_held_though_it_was_ready(sidecars: Sidecars) -> None:
+    sidecars.follow_config(config(hooks=HOOKS), 0.0)
+    delays = []
+    for _ in range(12):
+        child = Child("", Kind.HOOKS, None, 4711, 1, 1, monotonic_s(), ready_s=monotonic_s())
+        delays.append(sidecars.follow(child, record(Cause.CRASH, Kind.HOOKS), stopping=False))
+    assert delays[0] == 0.0
+    assert delays[1:4] == sorted(set(delays[1:4])), "each waits longer"
+    assert delays[-1] == 60.0
+    assert [each["state"] for each in sidecars.status()] == ["held"]
+
+
+def test_one_that_was_ready_for_long_is_replaced_at_once(sidecars: Sidecars) -> None:
+    sidecars.follow_config(config(hooks=HOOKS), 0.0)
+    for _ in range(12):
+        child = Child("", Kind.HOOKS, None, 4711, 1, 1, 0.0, ready_s=monotonic_s() - STEADY_S - 1)
+        assert sidecars.follow(child, record(Cause.CRASH, Kind.HOOKS), stopping=False) == 0.0
+
+
+def test_nobody_is_replaced_while_the_daemon_stops(sidecars: Sidecars) -> None:
+    sidecars.follow_config(config(hooks=HOOKS), 0.0)
+    child = Child("", Kind.HOOKS, None, 4711, 1, 1, 0.0)
+    assert sidecars.follow(child, record(Cause.CRASH, Kind.HOOKS), stopping=True) is None
+    assert sidecars.start_due_s == float("inf")
