@@ -88,8 +88,11 @@ def usage(pid: int | None) -> Usage:
 def _stat(pid: int) -> list[bytes]:
     """Fields 3 and on of /proc/PID/stat (proc(5)); [] when there is no such process."""
     with suppress(OSError):
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            stat = file.read(_STAT_BYTES)
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            stat = os.read(file, _STAT_BYTES)
+        finally:
+            os.close(file)
         return stat[stat.rindex(b")") + 2 :].split()
     return []
 

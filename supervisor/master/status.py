@@ -11,7 +11,7 @@ from supervisor.events import Cause
 from supervisor.master.children import Kind, Seat
 from supervisor.master.herald import PoolFacts
 from supervisor.master.pool import Pool
-from supervisor.scoreboard.words import Intent
+from supervisor.scoreboard.words import Intent, Running
 
 _CONNECTION = {"state": "connecting", "host": "", "since_s": 0.0, "opened": 0, "why": ""}
 _CONSUMER_STATES = {"stopping": "draining", "paused": "paused"}
@@ -123,7 +123,7 @@ def _worker(pool: Pool, seat: Seat, now_s: float) -> dict[str, Any]:
         "slot": seat.slot,
         "pid": child.pid if child else None,
         "generation": child.generation if child else seat.ordered,
-        "state": _worker_state(pool, seat),
+        "state": _worker_state(pool, seat, running),
         "message_id": running.message_id if running else "",
         "attempt": running.run.attempt if running else 0,
         "elapsed_s": round(now_s - running.started_s, 3) if running else 0.0,
@@ -137,12 +137,11 @@ def _worker(pool: Pool, seat: Seat, now_s: float) -> dict[str, Any]:
     }
 
 
-def _worker_state(pool: Pool, seat: Seat) -> str:
+def _worker_state(pool: Pool, seat: Seat, running: Running | None) -> str:
     assert seat.slot is not None  # workers' seats have one
     child, slot = seat.child, pool.slots[seat.slot]
     if child is None:
         return "booting" if seat.ordered is not None or seat.slot in pool.foreign else _absent(seat)
-    running = slot.running()
     if child.intent is not Intent.NONE or slot.leaving(child.generation) is not None:
         return "leaving"
     if running is not None:

@@ -37,11 +37,12 @@ def promtool(*arguments: str, stdin: str = "") -> str:
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon that has run five messages since its consumer was killed: three well, one that failed, one that took
-    its worker along. One more had been done before."""
+    its worker along. One more had been done before. That consumer has lost its connection once."""
     with daemon(tmp_path_factory.mktemp("busy"), _SETTINGS) as under_test:
         under_test.send("nothing", message_id="before")
         eventually(lambda: _ended(under_test) == (1, 0), "the first is done")
         _kill_consumer(under_test)
+        _cut_connection(under_test)
         for name in ("a", "b", "c"):
             under_test.send("nothing", message_id=name)
         under_test.send("no such deed", message_id="bad")
@@ -60,6 +61,15 @@ def _kill_consumer(under_test: Daemon) -> None:
     former = under_test.pool()["consumer"]["pid"]
     os.kill(former, signal.SIGKILL)
     eventually(lambda: under_test.pool()["consumer"]["pid"] not in (None, former), "there is another")
+
+
+def _cut_connection(under_test: Daemon) -> None:
+    def connections() -> Any:
+        return under_test.pool()["measures"].get("connections")
+
+    eventually(lambda: connections() == {"opened": 1, "lost": 0, "failed": 0}, "it is connected")
+    under_test.ask("cut_connection", pool="email")
+    eventually(lambda: connections() == {"opened": 2, "lost": 1, "failed": 0}, "it is connected again")
 
 
 def printed(under_test: Daemon, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -94,7 +104,9 @@ def read(text: str, name: str, **labels: str) -> float:
         ("preforkd_workers", {"state": "idle"}, 2),
         ("preforkd_messages_in_flight", {}, 0),
         ("preforkd_connection_state", {"state": "connected"}, 1),
-        ("preforkd_connections_opened_total", {}, 1),
+        ("preforkd_connections_opened_total", {}, 2),
+        ("preforkd_connections_lost_total", {}, 1),
+        ("preforkd_connection_attempts_failed_total", {}, 0),
         ("preforkd_service_up", {"kind": "consumer"}, 1),
         ("preforkd_pool_state", {"state": "ok"}, 1),
     ],
