@@ -28,7 +28,7 @@ from supervisor.message import Properties, Publication
 
 WORKERS = 4
 ROUNDS, KILLS = 4, 25
-SLOW_STINT_S = 11.0
+SLOW_STINT_S = 14.5
 _PAUSE_S = 0.2
 _SHORT_S, _BUSY_S = 0.01, 0.02
 _BACKLOG, _BATCH = 60, 40
