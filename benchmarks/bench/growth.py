@@ -117,12 +117,12 @@ class Ground:
         daemon.send_all(Publication("", daemon.queue, Properties(message_id=name), body) for name in names)
 
     def _lay_ledger(self, daemon: BenchDaemon, rows: int) -> None:
-        path, took_s = ledger(rows)
+        folder, took_s = ledger(rows)
         self.build_s = max(self.build_s, took_s)
-        self.largest_bytes = max(self.largest_bytes, disk_bytes(path))
-        place = daemon.state_dir / "pools" / POOL
-        place.mkdir(parents=True)
-        (place / "ledger.db").symlink_to(path)
+        self.largest_bytes = max(self.largest_bytes, disk_bytes(folder))
+        pools = daemon.state_dir / "pools"
+        pools.mkdir(parents=True)
+        (pools / POOL).symlink_to(folder)
 
 
 def run(options: Options) -> Section:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +22,7 @@ from supervisor.ledger import schema
 from supervisor.ledger.base import Row, RowState
 
 FOLDER = ROOT / "build/bench-ledgers"
+NAME = "ledger.db"
 _SCHEMA = hashlib.blake2b("".join(schema.CREATE).encode(), digest_size=4).hexdigest()
 _DAYS_S = 6 * 86400.0
 _KEY_BYTES = ID_BYTES + DIGEST_BYTES
@@ -35,23 +37,33 @@ _BUILD = (
 
 
 def ledger(rows: int) -> tuple[Path, float]:
-    """A ledger with so many rows (or a few more: whoever used it has left some), and in how many seconds it was made
-    just now; 0.0 where it was there already."""
-    path = FOLDER / f"{rows}-{_SCHEMA}.db"
-    if path.exists():
-        return path, 0.0
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    started_s, new = monotonic_s(), path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    with closing(sqlite3.connect(new, isolation_level=None)) as database:
+    """The folder of a pool that has a ledger with so many rows (or a few more: whoever used it has left some), and in
+    how many seconds it was made just now; 0.0 where it was there already."""
+    folder = FOLDER / f"{rows}-{_SCHEMA}"
+    if folder.exists():
+        _leave_only_the_ledger(folder)
+        return folder, 0.0
+    started_s, new = monotonic_s(), FOLDER / "new"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    with closing(sqlite3.connect(new / NAME, isolation_level=None)) as database:
         _build(database, rows)
-    new.rename(path)
-    return path, monotonic_s() - started_s
+    new.rename(folder)
+    return folder, monotonic_s() - started_s
 
 
-def disk_bytes(path: Path) -> int:
-    """What it needs, its log included."""
-    return sum(part.stat().st_size for part in path.parent.glob(f"{path.name}*"))
+def disk_bytes(folder: Path) -> int:
+    """What its ledger needs."""
+    return sum(part.stat().st_size for part in folder.glob(f"{NAME}*"))
+
+
+def _leave_only_the_ledger(folder: Path) -> None:
+    """A log that a killed consumer has left is part of the ledger; slots and sockets are not."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif not path.name.startswith(NAME):
+            path.unlink()
 
 
 def _build(database: sqlite3.Connection, rows: int) -> None:

@@ -15,7 +15,7 @@ from supervisor.ledger.sqlite import SqliteLedger
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(ledgers, "FOLDER", tmp_path / "kept")
-    return ledgers.ledger(1000)[0]
+    return ledgers.ledger(1000)[0] / ledgers.NAME
 
 
 def test_a_made_ledger_opens_as_one_of_ours_with_all_rows_closed(made: Path) -> None:
@@ -47,5 +47,13 @@ def test_each_of_its_rows_is_found_under_its_key(made: Path) -> None:
 
 def test_a_ledger_is_made_once(made: Path) -> None:
     before = made.stat().st_mtime_ns
-    assert ledgers.ledger(1000) == (made, 0.0)
+    assert ledgers.ledger(1000) == (made.parent, 0.0)
     assert made.stat().st_mtime_ns == before
+
+
+def test_what_a_daemon_has_left_beside_its_ledger_is_removed_but_not_the_ledgers_log(made: Path) -> None:
+    for name in ("ledger.db-wal", "ledger.lock", "board"):
+        (made.parent / name).touch()
+    (made.parent / "slots").mkdir()
+    ledgers.ledger(1000)
+    assert {path.name for path in made.parent.iterdir()} == {"ledger.db", "ledger.db-wal"}
