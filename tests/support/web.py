@@ -76,13 +76,16 @@ class Browser:
 class WebChild:
     """One web child and our end of its channel, which is the master's in real life."""
 
-    def __init__(self, directory: Path, state_dir: Path, runtime_dir: Path, web: WebConfig, module: str) -> None:
+    def __init__(
+        self, directory: Path, state_dir: Path, runtime_dir: Path, web: WebConfig, module: str, path: str
+    ) -> None:
         self.log_path = directory / "web.log"
         ours, theirs = socket.socketpair()
+        environment = {**os.environ, "SPT_NOENV": "1", "PYTHONPATH": path}
         with self.log_path.open("ab") as log, theirs:
             command = [sys.executable, "-P", "-m", module, str(theirs.fileno())]
             self.process = subprocess.Popen(
-                command, cwd=ROOT, pass_fds=[theirs.fileno()], stdout=log, stderr=log, env=_environment()
+                command, cwd=ROOT, pass_fds=[theirs.fileno()], stdout=log, stderr=log, env=environment
             )
         first = StartSidecar(
             version=VERSION,
@@ -132,10 +135,16 @@ class WebChild:
 
 @contextmanager
 def web_child(
-    directory: Path, state_dir: Path, runtime_dir: Path, module: str = "supervisor.web", **settings: str
+    directory: Path,
+    state_dir: Path,
+    runtime_dir: Path,
+    module: str = "supervisor.web",
+    path: str = str(ROOT),
+    **settings: str,
 ) -> Iterator[WebChild]:
-    """A web child on a free port, gone at the end. `settings`: of [web]."""
-    child = WebChild(directory, state_dir, runtime_dir, WebConfig(**{"listen": "127.0.0.1:0"} | settings), module)
+    """A web child on a free port, gone at the end. `settings`: of [web]; `path`: where it finds modules."""
+    web = WebConfig(**{"listen": "127.0.0.1:0"} | settings)
+    child = WebChild(directory, state_dir, runtime_dir, web, module, path)
     try:
         yield child
     finally:
@@ -158,7 +167,3 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[tuple[str, Any]]:
             name = value
         elif field == "data":
             yield name, json.loads(value)
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "SPT_NOENV": "1", "PYTHONPATH": str(ROOT)}
