@@ -23,6 +23,8 @@ from supervisor.errors import ControlError, PreforkdError
 from supervisor.reactor import Reactor
 
 Answer = Callable[[Request], Result | Pending | PreforkdError]
+TakeTurn = Callable[["Connection"], object]
+"""Asks for a turn: `obey()` is called once, in a later pass of the loop."""
 
 _READ_BYTES = 16 * 1024
 
@@ -35,6 +37,7 @@ class Connection:
         peer: socket.socket,
         reactor: Reactor,
         answer: Answer,
+        take_turn: TakeTurn,
         on_close: Callable[[], object],
         idle_s: float,
     ) -> None:
@@ -42,12 +45,14 @@ class Connection:
         self._socket = peer
         self._reactor = reactor
         self._answer = answer
+        self._take_turn = take_turn
         self._on_close = on_close
         self._idle_s = idle_s
         self._incoming = b""
         self._outgoing = b""
         self._ended = False  # the client has sent its last byte; it may still be reading
         self._waiting = False  # for a Pending to be completed
+        self._queued = False  # for a turn
         self._watched = 0
         self._closed = False
         self.since_s = monotonic_s()
@@ -57,8 +62,28 @@ class Connection:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is being answered."""
-        return not self._waiting and not self._outgoing
+        """Whether nothing is being answered, or waits for its turn to be."""
+        return not (self._waiting or self._outgoing or self._queued)
+
+    @property
+    def owing(self) -> bool:
+        """Whether the client has not taken its answer yet."""
+        return bool(self._outgoing)
+
+    def obey(self) -> None:
+        """Carry out the request that waits. For the server, when it is this client's turn."""
+        self._queued = False
+        if self._line_waits and self.idle and not self._closed:
+            line, _newline, self._incoming = self._incoming.partition(b"\n")
+            self._obey(line)
+        self._go_on()
+
+    def drop(self, reason: str) -> None:
+        """Hang up with a word about why, as far as the socket takes it; not in the middle of an answer."""
+        if self.idle:
+            self._refuse(reason)
+        else:
+            self.close()
 
     def close(self) -> None:
         """Forget the client; an answer that has not left is lost. Calling it again does nothing."""
@@ -84,7 +109,7 @@ class Connection:
     def _drop_if_idle(self) -> None:
         quiet_s = monotonic_s() - self.since_s
         if quiet_s >= self._idle_s and (self.idle or self._outgoing):
-            self.close()
+            self.drop(f"nothing was asked here for {quiet_s:.0f} s: connect again")
         else:
             left_s = max(self._idle_s - quiet_s, self._idle_s / 4)
             self._drop_timer = self._reactor.call_later(left_s, self._drop_if_idle)
@@ -100,10 +125,7 @@ class Connection:
     # ---- inside --------------------------------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        """Obey one request per pass of the loop: many must not keep the master from its own work."""
-        if self._line_waits and self.idle and not self._closed:
-            line, _newline, self._incoming = self._incoming.partition(b"\n")
-            self._obey(line)
+        """Wait for what comes next: our turn to have a request obeyed, more bytes, room for an answer."""
         if self._closed:
             return
         if len(self._incoming) > MAX_REQUEST_BYTES and not self._line_waits:
@@ -176,7 +198,8 @@ class Connection:
         elif self._ended or self._line_waits:
             wanted = 0
             if self.idle:
-                self._reactor.add_callback(self._go_on)
+                self._queued = True
+                self._take_turn(self)
         self._watch_for(wanted)
 
     def _watch_for(self, wanted: int) -> None:

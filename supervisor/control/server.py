@@ -1,8 +1,8 @@
 """The master's end of the control socket. Runs in the master only, as callbacks of its reactor.
 
-It must never block or outgrow the master: sockets are non-blocking, a connection holds at most one request
-and the answer to it, connections are few, and who is idle or slow is dropped. Only the daemon's own user and
-root are heard.
+It must never block, outgrow or occupy the master: sockets are non-blocking, a connection holds at most one request
+and the answer to it, connections are few, who is idle or slow is dropped, and a pass of the loop obeys only as many
+requests as fit into a few milliseconds. Only the daemon's own user and root are heard.
 
 `handle(request)` carries a request out: it gives back the result, or a Pending that is completed later, or
 raises PreforkdError, whose text and exit code the client gets. Requests are checked against `protocol.VERBS`
@@ -16,10 +16,12 @@ import os
 import socket
 import stat
 import struct
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from supervisor.clock import monotonic_s
 from supervisor.control.connection import Connection
 from supervisor.control.protocol import Pending, Request, Result, error_line
 from supervisor.errors import ControlError, PreforkdError, StateError
@@ -29,8 +31,15 @@ Handle = Callable[[Request], Result | Pending]
 
 MAX_CONNECTIONS = 64
 IDLE_S = 30.0
-"""A connection is dropped after this long without a whole request, or without taking anything of its answer.
-"""
+"""A connection is dropped after this long without a whole request, or without taking anything of its answer."""
+
+STALLED_S = 1.0
+"""Who has taken nothing of an answer for this long makes room for a newcomer when there are too many."""
+
+BUDGET_S = 0.01
+"""No further request is begun in a pass of the loop after this long: the `status` of many workers takes long itself."""
+
+_ACCEPTED_AT_ONCE = 16
 
 _PAUSE_S = 1.0
 _MAX_PATH_BYTES = 107  # sun_path of unix(7) is 108 bytes with the final zero
@@ -52,6 +61,7 @@ class ControlServer:
         self._idle_s = idle_s
         self._again: Timer | None = None
         self._connections: dict[int, Connection] = {}
+        self._queue: deque[Connection] = deque()  # with a request, the longest waiting first
         self._listener = _listen(path)
         self._inode = path.stat().st_ino
         reactor.add_handler(self._listener, self._accept, reactor.READ)
@@ -69,14 +79,23 @@ class ControlServer:
                 self._path.unlink()
 
     def _accept(self, fd: int, events: int) -> None:
+        for _ in range(_ACCEPTED_AT_ONCE):
+            peer = self._next_peer()
+            if peer is None:
+                return
+            self._admit(peer)
+
+    def _next_peer(self) -> socket.socket | None:
         try:
-            peer, _address = self._listener.accept()
-        except BlockingIOError:  # it has gone again
-            return
+            return self._listener.accept()[0]
+        except BlockingIOError:  # that was all
+            return None
         except OSError:  # out of descriptors or memory: epoll would spin on what we cannot take
             self._reactor.remove_handler(self._listener)
             self._again = self._reactor.call_later(_PAUSE_S, self._listen_again)
-            return
+            return None
+
+    def _admit(self, peer: socket.socket) -> None:
         refusal = _refusal(peer) or self._make_room()
         if refusal is not None:
             peer.setblocking(False)
@@ -86,21 +105,46 @@ class ControlServer:
             return
         number = peer.fileno()
         self._connections[number] = Connection(
-            peer, self._reactor, self._answer, lambda: self._connections.pop(number), self._idle_s
+            peer,
+            self._reactor,
+            self._answer,
+            self._take_turn,
+            lambda: self._connections.pop(number),
+            self._idle_s,
         )
+
+    def _take_turn(self, connection: Connection) -> None:
+        if not self._queue:
+            self._reactor.add_callback(self._obey_some)
+        self._queue.append(connection)
+
+    def _obey_some(self) -> None:
+        """One request of each client that waits, as far as the budget goes: the rest has its turn in the next pass."""
+        until_s = monotonic_s() + BUDGET_S
+        for _ in range(len(self._queue)):
+            self._queue[0].obey()  # it may queue up again, behind the others
+            self._queue.popleft()
+            if monotonic_s() >= until_s:
+                break
+        if self._queue:
+            self._reactor.add_callback(self._obey_some)
 
     def _listen_again(self) -> None:
         self._again = None
         self._reactor.add_handler(self._listener, self._accept, self._reactor.READ)
 
     def _make_room(self) -> ControlError | None:
-        """Drop who has been idle longest when there are too many, so that an operator gets in."""
+        """Drop who has been idle longest when there are too many, or does not take its answer: an operator gets in."""
         if len(self._connections) < MAX_CONNECTIONS:
             return None
-        idle = [connection for connection in self._connections.values() if connection.idle]
-        if not idle:
+        late_s = monotonic_s() - STALLED_S
+        everybody = self._connections.values()
+        idle = [connection for connection in everybody if connection.idle]
+        stalled = [connection for connection in everybody if connection.owing and connection.since_s < late_s]
+        if not (idle or stalled):
             return ControlError(f"{MAX_CONNECTIONS} clients are being served already: try again in a moment")
-        min(idle, key=lambda connection: connection.since_s).close()
+        longest = min(idle or stalled, key=lambda connection: connection.since_s)
+        longest.drop(f"there are more than {MAX_CONNECTIONS} clients, and this one was idle longest: connect again")
         return None
 
     def _answer(self, request: Request) -> Result | Pending | PreforkdError:
