@@ -138,6 +138,15 @@ def test_the_webhooks_secret_is_shown_nowhere(story: Told, posts: Receiver) -> N
     assert SECRET not in story.variables("exit")
 
 
+def test_a_signal_for_the_whole_group_leaves_it_to_the_master(story: Told) -> None:
+    former = story.pid()
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        os.kill(former, number)
+    story.daemon.send("no_such_deed", message_id="after")
+    story.waits_for("dead", message_id="after")
+    assert story.pid() == former
+
+
 # ---- what goes wrong ----------------------------------------------------------------------------------------------
 
 
