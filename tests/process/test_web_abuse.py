@@ -17,11 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.web import asked
-from supervisor.web.connections import MAX_CONNECTIONS
 from supervisor.web.events import MAX_READERS
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
-from tests.support.web import TOKEN, Browser, WebChild, token_file, web_child
+from tests.support.web import TOKEN, Browser, WebChild, descriptors, token_file, web_child
 
 MANY = 1000
 DOCUMENT = json.loads(Path("supervisor/web/openapi.json").read_text())
@@ -59,11 +58,6 @@ def room_for_many() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def descriptors(pid: int) -> int:
-    """How many a process has open."""
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
 def hung_up(sock: socket.socket) -> bool:
     """Whether the other side has closed it, however; what it said before is thrown away."""
     sock.settimeout(0.01)
@@ -84,7 +78,6 @@ def test_a_thousand_idle_connections_stop_nothing(place: Place, room_for_many: N
     with ExitStack() as stack:
         idle = [stack.enter_context(closing(place.browser.connect())) for _ in range(MANY)]
 
-        assert descriptors(place.child.process.pid) < MAX_CONNECTIONS + 50
         pid = place.daemon.worker()["pid"]
         place.daemon.send("kill", signal.SIGKILL, message_id="dies")
         place.daemon.send("nothing", message_id="flows")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,9 +13,10 @@ import pytest
 from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig
 from supervisor.message import Properties, Publication
+from supervisor.web.connections import IDLE_S, MAX_CONNECTIONS
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
-from tests.support.web import TOKEN, Browser, WebChild, token_file, web_child
+from tests.support.web import TOKEN, Browser, WebChild, descriptors, token_file, web_child
 
 HOSTILE_ID = "<img src=x onerror=alert(1)>\u202e"
 
@@ -126,16 +128,17 @@ def test_an_exit_is_listed_plotted_and_told(place: Place) -> None:
 
 
 def test_exits_from_before_somebody_listened_are_no_events(place: Place) -> None:
-    os.kill(place.daemon.worker()["pid"], signal.SIGKILL)
-    before = eventually(lambda: place.daemon.exits(cause="killed"), "it is recorded")
+    earlier = place.daemon.worker()["pid"]
+    os.kill(earlier, signal.SIGKILL)
+    place.daemon.exit(pid=earlier)
 
     with place.browser.events() as events:
-        next(events)
+        assert next(events)[0] == "status"
         pid = eventually(lambda: place.daemon.worker()["pid"], "it is replaced")
         os.kill(pid, signal.SIGKILL)
         first = next(data for name, data in events if name == "exit")
 
-    assert first["pid"] not in [record["pid"] for record in before]
+    assert first["pid"] == pid
 
 
 # ---- letters --------------------------------------------------------------------------------------------------------
@@ -218,6 +221,17 @@ def test_who_asked_for_what_is_in_the_log_and_the_token_is_not(place: Place) -> 
     text = place.child.log_path.read_text()
     assert TOKEN not in text
     assert "guess-guess-guess" not in text
+
+
+def test_where_there_are_too_many_the_longest_idle_make_room(place: Place) -> None:
+    with ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS + 100):
+            stack.enter_context(closing(place.browser.connect()))
+
+        assert place.browser.get("/healthz").status == 200
+        pid = place.child.process.pid
+        soon_s = IDLE_S / 2  # before any of them is hung up on for saying nothing
+        eventually(lambda: descriptors(pid) < MAX_CONNECTIONS + 50, "the first ones are gone", soon_s)
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------------
