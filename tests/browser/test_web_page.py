@@ -120,7 +120,7 @@ def test_the_first_line_says_that_all_is_well_and_each_process_is_there(page: Br
 
 
 def test_the_page_follows_what_happens_without_being_loaded_again(page: Browser, site: Site) -> None:
-    page.run("window.loadedOnce = true")
+    page.run("window.loadedOnce = true; document.querySelector('.pool button').focus()")
     done = site.daemon.pool()["counters"]["done"]
 
     site.hold("held-1", "go-1")
@@ -133,6 +133,7 @@ def test_the_page_follows_what_happens_without_being_loaded_again(page: Browser,
     page.sees(".pool .facts", f"done\n{done + 1}")
     page.sees(".times", "within")
     assert page.run("return window.loadedOnce")
+    assert page.focused() == "Pause email", "whoever uses a keyboard must not lose the place"
 
 
 def test_the_plot_shows_the_causes_of_faults_as_they_happen(page: Browser, site: Site) -> None:
