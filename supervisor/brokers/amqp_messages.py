@@ -7,6 +7,7 @@ only after it: what AMQP cannot say, or what does not fit into one frame, is lef
 from __future__ import annotations
 
 import struct
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -29,6 +30,9 @@ _CANNOT = (
 )
 
 
+_fields = attrgetter(*Properties.__struct_fields__)
+
+
 class EncodedProperties(pika.spec.BasicProperties):  # type: ignore[misc]  # pika has no types
     """Properties that were encoded already, so that publishing cannot fail on them; compares as its bytes."""
 
@@ -43,7 +47,7 @@ class EncodedProperties(pika.spec.BasicProperties):  # type: ignore[misc]  # pik
 
 def to_properties(properties: pika.spec.BasicProperties) -> Properties:
     """A delivered message's properties."""
-    return Properties(*(getattr(properties, field) for field in Properties.__struct_fields__))
+    return Properties(*_fields(properties))
 
 
 def encode(properties: Properties) -> EncodedProperties:

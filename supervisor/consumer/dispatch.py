@@ -7,6 +7,7 @@ times say fits into `READ_AHEAD_S`: small handlers stay fast, and a long one nev
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Iterator
 
 from supervisor.config.schema import PoolConfig
@@ -14,6 +15,8 @@ from supervisor.link.frames import Incarnation
 from supervisor.scoreboard.layout import CELLS
 
 READ_AHEAD_S = 0.020
+HANDFUL_S = 0.001
+"""Less work than this is not shared out: it costs more to wake a second worker than to wait for the first."""
 _FORGETTING = 0.8
 """A slow run counts at once, and is forgotten over the next few quick ones."""
 
@@ -60,8 +63,15 @@ class Dispatcher:
         heapq.heapify(heap)
         while heap:
             count, order, worker = heap[0]
-            yield worker
-            if count + 1 < self.room(worker):
-                heapq.heapreplace(heap, (count + 1, order, worker))
+            room = self.room(worker)
+            handful = min(room - count, self.handful(worker))
+            yield from itertools.repeat(worker, handful)
+            if count + handful < room:
+                heapq.heapreplace(heap, (count + handful, order, worker))
             else:
                 heapq.heappop(heap)
+
+    def handful(self, worker: Incarnation) -> int:
+        """How many messages are worth waking this worker for, when others might take them."""
+        recent_s = self._recent_s.get(worker)
+        return 1 if recent_s is None else max(1, int(HANDFUL_S / max(recent_s, 1e-6)))

@@ -18,6 +18,8 @@ from supervisor.link.frames import Incarnation, Outcome, RunId, Verdict
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import Cell, OutcomeKind
 
+_KINDS = {kind.value: kind for kind in OutcomeKind}
+_NO_FAILURE = Failure(OutcomeKind.DONE, "")
 _UNKNOWN_DEATH = Failure("lost", "its worker died")
 
 
@@ -72,14 +74,8 @@ class Outcomes:
             self.hand_in(worker.slot)
             return
         # fail-point: consumer.outcome-heard: a worker's outcome is read, nothing is decided
-        kind = OutcomeKind(outcome.kind)
-        failure = Failure(
-            kind,
-            outcome.reason,
-            self.name(worker),
-            outcome.stack,
-            delay_s=_asked_delay_s(outcome.delay_s),
-        )
+        kind = _KINDS[outcome.kind]
+        failure = _NO_FAILURE if kind is OutcomeKind.DONE else self._reported(worker, kind, outcome)
         self._settlement.outcome(worker, outcome.run, kind, failure)
         self._dispatcher.ended(worker, outcome.elapsed_s)
         self._handler_s.add(outcome.elapsed_s)
@@ -134,6 +130,10 @@ class Outcomes:
         if running is None or identity is None or identity.generation != worker.generation:
             return None
         return running.run
+
+    def _reported(self, worker: Incarnation, kind: OutcomeKind, outcome: Outcome) -> Failure:
+        delay_s = _asked_delay_s(outcome.delay_s)
+        return Failure(kind, outcome.reason, self.name(worker), outcome.stack, delay_s=delay_s)
 
     def _failure_of(self, worker: Incarnation, cell: Cell) -> Failure:
         if cell.kind is OutcomeKind.IN_DOUBT:

@@ -49,7 +49,8 @@ from supervisor.logs import log
 from supervisor.reactor import Reactor
 
 PUBLISH_AGAIN_S = 1.0
-EVICT_INTERVAL_S = 1.0
+EVICT_INTERVAL_S, EVICT_AGAIN_S = 1.0, 0.02
+"""Looking for rows to forget; and the pause between two batches, which must outrun what a busy pool adds."""
 RESUBSCRIBE_S = 1.0
 SLOW_COMMIT_S = 1.0
 
@@ -340,9 +341,9 @@ class Session:
 
     def _evict(self) -> None:
         """Forget a batch of what the ledger need not know any more."""
-        self._timer(EVICT_INTERVAL_S, self._evict)
         ledger = self._start.ledger
-        _aged, early = self._ledger.evict(wall_s() - ledger.keep_s, ledger.keep_max)
+        aged, early = self._ledger.evict(wall_s() - ledger.keep_s, ledger.keep_max)
+        self._timer(EVICT_AGAIN_S if aged or early else EVICT_INTERVAL_S, self._evict)
         self.measures.evicted_early += early
         if early:
             text = f"the ledger is full ({ledger.keep_max} rows): {early} forgotten before their time; raise keep_max"

@@ -10,25 +10,28 @@ import msgspec
 
 
 class RowState(StrEnum):
-    """Where a message is. `*_pending`: decided, its copy not yet confirmed. RETURNED: given back unstarted."""
+    """Where a message is. `*_pending`: decided, its copy not yet confirmed. RETURNED: given back unstarted.
 
-    DISPATCHED = "dispatched"
-    RETURNED = "returned"
-    DONE = "done"
-    RETRY_PENDING = "retry_pending"
-    RETRY = "retry"
-    DEAD_PENDING = "dead_pending"
-    DEAD = "dead"
-    PARKED_PENDING = "parked_pending"
-    PARKED = "parked"
+    `open`: whether something is still to be done for the message. Such rows are never evicted.
+    """
 
-    @property
-    def open(self) -> bool:
-        """Whether something is still to be done for the message: such rows are never evicted."""
-        return self in _OPEN
+    open: bool
 
+    DISPATCHED = "dispatched", True
+    RETURNED = "returned", False
+    DONE = "done", False
+    RETRY_PENDING = "retry_pending", True
+    RETRY = "retry", False
+    DEAD_PENDING = "dead_pending", True
+    DEAD = "dead", False
+    PARKED_PENDING = "parked_pending", True
+    PARKED = "parked", False
 
-_OPEN = frozenset({RowState.DISPATCHED, RowState.RETRY_PENDING, RowState.DEAD_PENDING, RowState.PARKED_PENDING})
+    def __new__(cls, value: str, open: bool) -> RowState:
+        """A member: its value is the word alone."""
+        member = str.__new__(cls, value)
+        member._value_, member.open = value, open
+        return member
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True):

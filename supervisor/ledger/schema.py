@@ -11,6 +11,7 @@ and read again at the start. A `begun` record is needed until then only: rows st
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import msgspec
 
@@ -39,9 +40,11 @@ ADD_TO_COUNTER = """INSERT INTO counters VALUES (?, ?)
 LAST_SEQ = "SELECT max((SELECT ifnull(max(seq), 0) FROM settled), (SELECT ifnull(max(seq), 0) FROM begun))"
 UNFOLDED = """SELECT seq, rows FROM settled WHERE seq > ? UNION ALL SELECT seq, rows FROM begun ORDER BY seq"""
 SETTLED = "SELECT rows FROM settled WHERE seq = ?"
-OLDEST_SETTLED = "SELECT seq, at_s, rows FROM settled ORDER BY seq LIMIT 1"
+OLDEST_FOLDED = "SELECT seq, rows FROM settled WHERE seq <= ? ORDER BY seq"
 SEQ_OF_KEY = "SELECT seq FROM keys WHERE key = ?"
 KEYS_OF_ID = "SELECT key, seq FROM keys WHERE key BETWEEN ? AND ?"
+
+KEYS_A_QUERY = 16
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Row]).decode
@@ -50,6 +53,12 @@ _decode = msgspec.msgpack.Decoder(list[Row]).decode
 def pack(rows: Iterable[Row]) -> bytes:
     """A record of these rows."""
     return _encode(list(rows))
+
+
+@cache
+def known_of(ids: int) -> str:
+    """The query for all keys of so many ids (at most KEYS_A_QUERY), each given as the least and the greatest key."""
+    return " UNION ALL ".join(["SELECT key FROM keys WHERE key BETWEEN ? AND ?"] * ids)
 
 
 class Damaged(Exception):

@@ -8,6 +8,8 @@ consumer must stay short. Until a round is over, `folded` stays where it was, so
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from supervisor.identity import DIGEST_BYTES, ID_BYTES
@@ -35,13 +37,23 @@ class Index:
         for seq, record in database.execute(schema.UNFOLDED, (self._folded,)):
             self.recent.put(seq, schema.unpack(record))
 
+    def look_up(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:
+        """For each key what `rows_of_id` says. Nearly all are asked for the first time, and one query serves many."""
+        known: set[bytes] = set()
+        for start in range(0, len(keys), schema.KEYS_A_QUERY):
+            ids = [key[:ID_BYTES] for key in keys[start : start + schema.KEYS_A_QUERY]]
+            ends = [end for id in ids for end in (id, id + _LAST_DIGEST)]
+            known.update(key[:ID_BYTES] for (key,) in self._database.execute(schema.known_of(len(ids)), ends))
+        return {key: self.rows_of_id(key) if self._is_known(key, known) else [] for key in keys}
+
+    def _is_known(self, key: bytes, indexed_ids: set[bytes]) -> bool:
+        return key[:ID_BYTES] in indexed_ids or bool(self.recent.of_id(key))
+
     def rows_of_id(self, key: bytes) -> list[Row]:
         """The rows with this key's id part, in the order of their keys."""
         id = key[:ID_BYTES]
         found = self._database.execute(schema.KEYS_OF_ID, (id, id + _LAST_DIGEST)).fetchall()
         recent = self.recent.of_id(key)
-        if not found and not recent:
-            return []
         rows = {indexed: row for indexed, (_, row) in recent.items()}
         for indexed, seq in found:
             if indexed not in rows:
@@ -100,8 +112,7 @@ class Index:
     @property
     def any_folded(self) -> bool:
         """Whether the oldest record is in `keys`, so that its rows can be forgotten."""
-        oldest = self._database.execute(schema.OLDEST_SETTLED).fetchone()
-        return oldest is not None and bool(oldest[0] <= self._folded)
+        return self._database.execute(schema.OLDEST_FOLDED, (self._folded,)).fetchone() is not None
 
     @property
     def rows(self) -> int:
@@ -113,28 +124,30 @@ class Index:
         """As `Ledger.evict`, of what is folded; rows that a later one of their key has replaced go too, uncounted."""
         excess = self.rows - keep_max
         aged = early = dropped = 0
-        while batch > 0:
-            found = self._database.execute(schema.OLDEST_SETTLED).fetchone()
-            if found is None or found[0] > self._folded:
+        oldest = self._oldest(batch)
+        gone: Counter[int] = Counter()  # rows by record
+        for seq, row in oldest:
+            old = row.at_s < older_than_s
+            if not old and dropped >= excess and self._is_newest(row, seq):
                 break
-            seq, _, record = found
-            rows = schema.unpack(record)
-            gone = 0
-            for row in rows[:batch]:
-                old = row.at_s < older_than_s
-                if not old and excess <= 0 and self._is_newest(row, seq):
-                    break
-                gone += 1
-                if self._drop_key(row, seq):
-                    dropped, excess = dropped + 1, excess - 1
-                    if row.key not in self.recent.of_id(row.key):
-                        aged, early = aged + old, early + (not old)
-            self._shorten(seq, rows[gone:])
-            batch -= gone
-            if gone < len(rows):
-                break
+            gone[seq] += 1
+            if self._drop_key(row, seq):
+                dropped += 1
+                counts = row.key not in self.recent.of_id(row.key)
+                aged, early = aged + (old and counts), early + (not old and counts)
+        for seq, rows in gone.items():
+            self._shorten(seq, rows)
         self._database.execute("UPDATE meta SET value = value - ? WHERE name = 'keys'", (dropped,))
         return aged, early
+
+    def _oldest(self, count: int) -> list[tuple[int, Row]]:
+        """The oldest rows in `keys`, at most so many, each with its record."""
+        found: list[tuple[int, Row]] = []
+        for seq, record in self._database.execute(schema.OLDEST_FOLDED, (self._folded,)):
+            found += [(seq, row) for row in schema.unpack(record)]
+            if len(found) >= count:
+                break
+        return found[:count]
 
     def _is_newest(self, row: Row, seq: int) -> bool:
         found: tuple[int] | None = self._database.execute(schema.SEQ_OF_KEY, (row.key,)).fetchone()
@@ -143,11 +156,13 @@ class Index:
     def _drop_key(self, row: Row, seq: int) -> bool:
         return self._database.execute("DELETE FROM keys WHERE key = ? AND seq = ?", (row.key, seq)).rowcount > 0
 
-    def _shorten(self, seq: int, rows: list[Row]) -> None:
+    def _shorten(self, seq: int, gone: int) -> None:
+        """Take the first rows from a record, and the record when that was all."""
+        (record,) = self._database.execute(schema.SETTLED, (seq,)).fetchone()
+        rows = schema.unpack(record)[gone:]
         if rows:
-            self._database.execute(
-                "UPDATE settled SET at_s = ?, rows = ? WHERE seq = ?", (rows[0].at_s, schema.pack(rows), seq)
-            )
+            values = (rows[0].at_s, schema.pack(rows), seq)
+            self._database.execute("UPDATE settled SET at_s = ?, rows = ? WHERE seq = ?", values)
         else:
             self._database.execute("DELETE FROM settled WHERE seq = ?", (seq,))
 

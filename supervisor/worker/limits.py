@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from _signal import getsignal  # type: ignore[import-not-found]  # as in requests.py
 from collections.abc import Callable, Mapping
 from types import CodeType, FrameType
 from typing import Any, NoReturn
@@ -146,7 +147,7 @@ class Alarm:
 
     def begin(self, limit: Limit, started_s: float) -> RunTimer:
         """A run began; `end` must follow."""
-        if signal.getsignal(signal.SIGALRM) != self._ring:  # the first run, or a handler took it for itself
+        if getsignal(signal.SIGALRM) != self._ring:  # the first run, or a handler took it for itself
             signal.signal(signal.SIGALRM, self._ring)
         self._run = run = RunTimer(limit, started_s, self._most_s, self._move)
         self._arm(run, started_s)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from _signal import getsignal  # type: ignore[import-not-found]  # what signal.getsignal calls, before it makes an enum
 from contextlib import suppress
 from types import FrameType
 
@@ -31,14 +32,14 @@ class Requests:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             wanted = signal.SIG_IGN if number in _IGNORED else signal.SIG_DFL
-            if signal.getsignal(number) != wanted:
+            if getsignal(number) != wanted:
                 signal.signal(number, wanted)
         self.take_back()
         os.register_at_fork(after_in_child=self._release)
 
     def take_back(self) -> None:
         """Take signal and pipe again where a handler (an event loop in it) has taken them for itself."""
-        if signal.getsignal(signal.SIGTERM) != self._asked:
+        if getsignal(signal.SIGTERM) != self._asked:
             signal.signal(signal.SIGTERM, self._asked)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
 

@@ -61,6 +61,25 @@ def test_the_least_loaded_comes_first_until_nobody_has_room() -> None:
     assert places(dispatcher, a=3, b=3, c=1) == []
 
 
+@pytest.mark.parametrize(("elapsed_s", "handful"), [(0.010, 1), (0.001, 1), (0.0005, 2), (0.0001, 10), (0.0, 16)])
+def test_less_than_a_millisecond_of_work_is_not_shared_out(elapsed_s: float, handful: int) -> None:
+    dispatcher = a_dispatcher()
+    for worker in (A, B, C):
+        dispatcher.ended(worker, elapsed_s)
+    order = places(dispatcher)
+    assert order[: 2 * handful] == [A] * handful + [B] * handful
+
+
+def test_a_new_worker_is_tried_with_one_message() -> None:
+    assert places(a_dispatcher()) == [A, B, C]
+
+
+def test_a_handful_ends_where_the_room_does() -> None:
+    dispatcher = a_dispatcher()
+    dispatcher.ended(A, 0.0001)
+    assert places(dispatcher, a=12, b=1, c=1) == [A] * 4
+
+
 def test_only_who_has_joined_and_not_left_gets_anything() -> None:
     dispatcher = a_dispatcher()
     dispatcher.leave(B)
