@@ -6,7 +6,6 @@ import grp
 import json
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -17,11 +16,8 @@ import pytest
 from supervisor.clock import monotonic_s
 from tests.support.site import Site, make_site
 from tests.support.source_tree import ROOT
+from tests.support.tools import tool
 from tests.support.waiting import eventually
-
-LOGROTATE = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-
-pytestmark = pytest.mark.skipif(LOGROTATE is None, reason="needs logrotate (.ci/need-logrotate installs it)")
 
 _TALKATIVE = """
 import logging, os, subprocess
@@ -53,8 +49,8 @@ def rotate(site: Site) -> None:
     config = site.folder / "logrotate.conf"
     config.write_text(text)
     config.chmod(0o644)
-    command = [LOGROTATE, "--force", "--state", str(site.folder / "logrotate.state"), str(config)]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60, check=False)
+    command = [tool("logrotate"), "--force", "--state", str(site.folder / "logrotate.state"), str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 

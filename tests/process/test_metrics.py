@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -17,19 +16,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from supervisor.cli import main
 from tests.support.daemon import Daemon, daemon
 from tests.support.source_tree import ROOT
+from tests.support.tools import tool
 from tests.support.waiting import eventually
 
-PROMTOOL = shutil.which("promtool")
-_INSTALL = "needs promtool (.ci/need-promtool installs it)"
 _SETTINGS = 'workers = 2\nmax_attempts = 1\nretry_delays = ["100ms"]\nrestart_backoff = ["10ms", "20ms"]'
-
-with_promtool = pytest.mark.skipif(PROMTOOL is None, reason=_INSTALL)
 
 
 def promtool(*arguments: str, stdin: str = "") -> str:
     """Run it; what it says. It must find nothing wrong."""
-    assert PROMTOOL is not None
-    done = subprocess.run([PROMTOOL, *arguments], input=stdin, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    command = [tool("promtool"), *arguments]
+    done = subprocess.run(command, input=stdin, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -141,7 +137,6 @@ def test_ledger_and_queue_are_looked_at_every_few_seconds(busy: Daemon, capsys: 
     assert read(text, "preforkd_queue_consumers", pool="email") == 1
 
 
-@with_promtool
 def test_promtool_finds_nothing_wrong_with_a_scrape(busy: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     assert promtool("check", "metrics", stdin=printed(busy, capsys)) == ""
 
@@ -193,7 +188,6 @@ def test_counts_begin_anew_with_the_consumer_and_the_totals_go_on(
     assert read(text, "preforkd_restarts_total", pool="email", kind="consumer") == 1
 
 
-@with_promtool
 @pytest.mark.parametrize(
     "arguments", [("check", "rules", "etc/prometheus-alerts.yml"), ("test", "rules", "tests/process/alerts_test.yml")]
 )

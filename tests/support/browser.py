@@ -5,19 +5,18 @@ Its profile is new, empty and gone afterwards. Whatever the page writes to its c
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
 from selenium.common.exceptions import JavascriptException, NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
+from tests.support.tools import cannot
 from tests.support.waiting import eventually
 
 _AXE = Path(__file__).parents[2] / "build" / "axe" / "axe_playwright_python" / "axe.min.js"
@@ -124,7 +123,7 @@ def chromium(profile: Path, more: Sequence[str] = ()) -> Iterator[Browser]:
     """A browser with a new profile, for one test or a module of them."""
     paths = [shutil.which("chromium"), shutil.which("chromedriver")]
     if None in paths or not _AXE.exists():
-        pytest.fail(_INSTALL) if os.environ.get("CI") == "true" else pytest.skip(_INSTALL)
+        cannot(_INSTALL)
     options = ChromeOptions()
     options.binary_location = str(paths[0])
     for option in (*_OPTIONS, f"--user-data-dir={profile}", *more):

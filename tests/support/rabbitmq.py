@@ -19,11 +19,12 @@ from pathlib import Path
 import pika
 import pytest
 
+from tests.support.tools import cannot
 from tests.support.waiting import eventually
 
 _SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 _CTL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
-_INSTALL = "RabbitMQ is not installed here: sudo apt-get install rabbitmq-server"
+_INSTALL = "RabbitMQ is not installed here: .ci/need-rabbitmq"
 _START_TIMEOUT_S = 90.0
 
 
@@ -31,9 +32,7 @@ def require_rabbitmq() -> None:
     """Skip (or fail, under CI=true) where the server is not installed."""
     if _SERVER.exists() and shutil.which("erl_call") and shutil.which("setpriv"):
         return
-    if os.environ.get("CI") == "true":
-        pytest.fail(_INSTALL)
-    pytest.skip(_INSTALL)
+    cannot(_INSTALL)
 
 
 def free_port() -> int:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.source_tree import ROOT
+from tests.support.tools import tool
 from tests.support.waiting import eventually
 
 PROMPT = "$ "
@@ -19,6 +20,7 @@ class Tmux:
     """One window, its socket below `folder`; `preforkd` is a command of its shell."""
 
     def __init__(self, folder: Path, config: Path, width: int, height: int) -> None:
+        self._program = tool("tmux")
         self._socket = folder / "tmux"
         command = folder / "bin" / "preforkd"
         command.parent.mkdir(exist_ok=True)
@@ -73,7 +75,7 @@ class Tmux:
         self._tell("kill-server")
 
     def _tell(self, *words: str) -> str:
-        command = ["tmux", "-S", str(self._socket), "-f", "/dev/null", *words]
+        command = [self._program, "-S", str(self._socket), "-f", "/dev/null", *words]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
 
 
