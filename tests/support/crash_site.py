@@ -29,7 +29,7 @@ from supervisor.posix import executes
 from tests.support.daemon import ROOT, Daemon, cleaned_up
 from tests.support.failpoints.failpoints_runtime import ARMED, FIRED, FOLDER, MARKER, WHOLE_GROUP
 from tests.support.history import NOTES, History, Note, faults
-from tests.support.ledgers import named
+from tests.support.ledgers import all_named
 from tests.support.source_tree import sources
 from tests.support.waiting import eventually
 
@@ -329,7 +329,8 @@ class CrashSite(Daemon):
     def _rows(self) -> dict[str, list[str]]:
         ledger = SqliteLedger(self.state_dir / "pools/email/ledger.db", "normal")
         try:
-            return {id: [row.state for row in named(ledger, id)] for id in self.sent}
+            rows = all_named(ledger)
+            return {id: [row.state for row in rows.get(id, [])] for id in self.sent}
         finally:
             ledger.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 
 from supervisor.ledger.base import Ledger, Row, RowState
 from supervisor.ledger.sqlite import SqliteLedger
@@ -26,7 +27,15 @@ def found(ledger: Ledger, id: str) -> list[Row]:
 
 def named(ledger: SqliteLedger, id: str) -> list[Row]:
     """The rows of a message id whose queue need not be known, newest first: looks at all there are."""
+    return all_named(ledger).get(id, [])
+
+
+def all_named(ledger: SqliteLedger) -> dict[str, list[Row]]:
+    """The rows of every message id, newest first."""
     keys = {key for (key,) in ledger._database.execute("SELECT key FROM keys")}
     keys |= {row.key for _, row in ledger._index.recent._all()}
-    rows = {row.key: row for rows in ledger.look_up(sorted(keys)).values() for row in rows if row.id == id}
-    return sorted(rows.values(), key=lambda row: -row.at_s)
+    rows = {row.key: row for rows in ledger.look_up(sorted(keys)).values() for row in rows}
+    by_id: dict[str, list[Row]] = defaultdict(list)
+    for row in sorted(rows.values(), key=lambda row: -row.at_s):
+        by_id[row.id].append(row)
+    return by_id
