@@ -7,30 +7,17 @@ Exit codes: 0 ok, 1 failed, 2 wrong usage, 78 bad configuration (EX_CONFIG); `st
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
-from importlib import metadata
+from contextlib import suppress
+from pathlib import Path
 
 import click
 
 from supervisor import __version__
-from supervisor.cli.check import check_command
-from supervisor.cli.completion import completion_command
-from supervisor.cli.dead import dead_group
-from supervisor.cli.drill import drill_command
-from supervisor.cli.exits import exits_command
-from supervisor.cli.init import init_command
+from supervisor.cli.commands import WHERE, Commands
 from supervisor.cli.invocation import Invocation
-from supervisor.cli.metrics import metrics_command
-from supervisor.cli.pools import pause_command, resume_command, scale_command
-from supervisor.cli.publish import publish_command
-from supervisor.cli.reload import reload_command
-from supervisor.cli.service import service_command
-from supervisor.cli.start import run_command, start_command
-from supervisor.cli.status import status_command
-from supervisor.cli.stop import restart_command, stop_command
-from supervisor.cli.top.command import top_command
-from supervisor.cli.why import why_command
 from supervisor.errors import PreforkdError
 from supervisor.journal import is_journal
 
@@ -38,9 +25,13 @@ DEBUG_VARIABLE = "PREFORKD_DEBUG"
 
 _JOURNAL_ERROR = "<3>"  # the priority, sd-daemon(3)
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_SUPERVISORD = re.compile(r"supervisor-([^-]+)(?:-.+)?\.(?:dist|egg)-info")  # where its metadata is, in site-packages
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    commands=Commands(WHERE),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option(
     "--config",
     metavar="FILE",
@@ -54,32 +45,6 @@ def preforkd(context: click.Context, config: str | None) -> None:
     Start with `preforkd init`, `preforkd check`, `preforkd start`.
     """
     context.obj = Invocation(config)
-
-
-COMMANDS: tuple[click.Command, ...] = (
-    init_command,
-    check_command,
-    run_command,
-    start_command,
-    stop_command,
-    restart_command,
-    reload_command,
-    status_command,
-    top_command,
-    exits_command,
-    metrics_command,
-    why_command,
-    scale_command,
-    pause_command,
-    resume_command,
-    publish_command,
-    dead_group,
-    drill_command,
-    service_command,
-    completion_command,
-)
-for command in COMMANDS:
-    preforkd.add_command(command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,12 +83,21 @@ def _failed(error: PreforkdError, status: int) -> int:
 
 def _refuse_supervisord() -> None:
     """Raise PreforkdError where supervisord's distribution is installed: it has the same import name as ours."""
-    try:
-        version = metadata.version("supervisor")
-    except metadata.PackageNotFoundError:
+    version = _version_of_supervisord()
+    if not version:
         return
     raise PreforkdError(
         f"the PyPI project `supervisor` {version} (supervisord) is installed in {sys.prefix} and has the same "
         f"import name as preforkd; give preforkd an environment of its own (python3 -m venv), or run "
         f"`pip uninstall supervisor`, then install preforkd again"
     )
+
+
+def _version_of_supervisord() -> str:
+    """Its version, or nothing. importlib.metadata could tell, too, but the master would carry it (2 MiB)."""
+    for folder in sys.path:
+        with suppress(OSError):  # no folder: an archive, or nothing at all
+            for entry in Path(folder).iterdir():
+                if found := _SUPERVISORD.fullmatch(entry.name):
+                    return found[1]
+    return ""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.cli.commands import WHERE
 from tests.support.source_tree import CODE, imported, module_name, sources, tree
 
 PATHS = {module_name(path): path for path in sources(*CODE)}
@@ -161,6 +162,12 @@ def test_the_handler_api_imports_nothing_heavy() -> None:
     reached = {name for module in _closure("supervisor") for name in imported(PATHS[module])}
 
     assert reached & {"pika", "sqlite3", "click", "rich", "psutil", "mmap"} == set()
+
+
+def test_the_process_that_becomes_the_master_carries_no_other_command() -> None:
+    commands = {where.partition(":")[0] for where in WHERE.values()}
+
+    assert _closure("supervisor.cli.start") & commands == {"supervisor.cli.start"}
 
 
 def _closure(module: str) -> set[str]:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from supervisor import __version__
 from supervisor.cli import DEBUG_VARIABLE, main, preforkd
+from supervisor.cli.commands import WHERE, Commands
 from supervisor.cli.duration import SECONDS
 from supervisor.cli.publish import Header, publications, repeated
 from supervisor.errors import ConfigError, PreforkdError, Problem
@@ -35,20 +37,29 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
 
     listed = capsys.readouterr().out
-    for name in (
-        "run",
-        "start",
-        "stop",
-        "restart",
-        "status",
-        "exits",
-        "publish",
-        "dead",
-        "completion",
-        "init",
-        "check",
-    ):
+    for name in WHERE:
         assert f"\n  {name} " in listed
+
+
+@pytest.mark.parametrize("name", WHERE)
+def test_a_command_is_what_the_table_says_and_says_what_it_does(name: str) -> None:
+    command = preforkd.commands[name]
+
+    assert command.name == name
+    assert command.get_short_help_str()
+
+
+def test_a_name_that_is_no_command_brings_those_that_are_like_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["relaod"]) == 2
+    assert "Did you mean 'reload'?" in capsys.readouterr().err
+
+
+def test_completion_knows_commands_that_nobody_has_loaded() -> None:
+    group = click.Group("preforkd", Commands(WHERE))
+
+    offered = ShellComplete(group, {}, "preforkd", "_PREFORKD_COMPLETE").get_completions([], "re")
+
+    assert [item.value for item in offered] == ["reload", "restart", "resume"]
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
