@@ -40,7 +40,7 @@ class Timer:
 
 
 class Reactor:
-    """An epoll loop with timers. Not thread-safe, except `add_callback` (pika resolves names in a thread)."""
+    """An epoll loop with timers. Only `add_callback` (pika resolves names in a thread) and `wake` are thread-safe."""
 
     READ = select.EPOLLIN
     WRITE = select.EPOLLOUT
@@ -90,6 +90,10 @@ class Reactor:
     def add_callback(self, callback: Callback) -> None:
         """Call `callback()` in the next pass; may be called from another thread."""
         self._soon.append(callback)
+        self.wake()
+
+    def wake(self) -> None:
+        """End the wait of the present pass, or of the next; may be called from another thread."""
         with suppress(BlockingIOError):  # the pipe is full: the loop is awake already
             os.write(self._wake_write, b"\0")
 

@@ -20,6 +20,9 @@ from supervisor.errors import PreforkdError, StateError
 from supervisor.link.channel import Channel, ChannelClosed, receive_with_descriptors
 from supervisor.link.frames import VERSION, ConsumerOrder, Refused, StartConsumer
 
+_SWITCH_S = 0.000_1
+"""How long the ledger's thread waits for the interpreter once the disk is done; Python's 5 ms would delay all acks."""
+
 
 def main(descriptor: int) -> int:
     """Run one consumer to its end; the exit status."""
@@ -51,6 +54,7 @@ def _settle_in(start: StartConsumer) -> None:
         raise StateError(f"the master speaks version {start.version}, this consumer {VERSION}: restart preforkd")
     posix.forbid_core_and_ptrace()  # the broker's password is in this process
     posix.set_title(f"preforkd: consumer {start.pool.name}")
+    sys.setswitchinterval(_SWITCH_S)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the master says when: a stop of the whole group drains first
     report = os.open(

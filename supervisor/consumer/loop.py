@@ -73,7 +73,7 @@ class Consumer:
         self._draining: dict[str, int] | None = None  # the counters when the drain began
         self._paused = start.paused
         self._quit = False
-        self._taken_verdicts: list[Incarnation] = []
+        self._taken_verdicts: dict[Incarnation, int] = {}  # and the turn that makes it durable
         self._obey: dict[type[Any], Callable[[Any], None]] = {
             Spawned: lambda order: self._alive.add(order.worker),
             Verdict: self._on_verdict,
@@ -109,6 +109,7 @@ class Consumer:
         heard = self._session.begin_turn() if self._session else []
         self._hear_master()  # after the workers' frames were read: a Verdict sent before a Hello is known before it
         if self._session is not None:
+            self._session.catch_up()
             self._session.hear_workers(heard)
             self._session.hear_broker()
             self._session.dispatch()
@@ -126,13 +127,13 @@ class Consumer:
         """Taken once it is durable; without a session it is repeated by the master until then."""
         if self._session is not None:
             self._session.hear_verdict(verdict)
-            self._taken_verdicts.append(verdict.worker)
+            self._taken_verdicts[verdict.worker] = self._session.commits.begun + 1
 
     def _on_drain(self, order: Drain) -> None:
         if self._session is None:
             self._reports.say(Drained(0, 0, []))
         elif self._draining is None:
-            self._draining = dict(self._session.counters)
+            self._draining = dict(self._session.commits.counters)
             self._session.drain()
 
     def _on_pause(self, order: Pause) -> None:
@@ -162,11 +163,11 @@ class Consumer:
         self._quit = True
 
     def _report(self, session: Session) -> None:
-        for worker in self._taken_verdicts:
+        for worker in [worker for worker, turn in self._taken_verdicts.items() if turn <= session.commits.done]:
             # fail-point: consumer.verdict-durable: a verdict is durable, the master does not know
             self._reports.say(VerdictTaken(worker))
-        self._alive.difference_update(self._taken_verdicts)
-        self._taken_verdicts.clear()
+            self._alive.discard(worker)
+            del self._taken_verdicts[worker]
         if not self._consuming and (session.subscribed or (self._paused and session.connected)):
             self._consuming = True
             self._reports.say(Consuming())
@@ -190,8 +191,9 @@ class Consumer:
 
     def _open(self, retry_s: float) -> None:
         """Open the ledger and consume; while that fails, say why and try again later, ever more rarely."""
+        path = Path(self._start.pool_dir) / "ledger.db"
         try:
-            self._ledger = SqliteLedger(Path(self._start.pool_dir) / "ledger.db", self._start.ledger.sync)
+            self._ledger = SqliteLedger(path, self._start.ledger.sync, self._reactor.wake)
             links = WorkerLinks(self._listener, self._reactor)
             self._session = Session(self._start, self._ledger, links, self._reactor)
             self._session.open(self._alive, consume=not self._paused and self._draining is None)

@@ -41,6 +41,7 @@ class Outcomes:
         self._handler_s = handler_s
         self._slots: dict[int, Slot] = {}
         self._taken: dict[int, int] = {}
+        self._moved: set[int] = set()
         self._deaths: dict[Incarnation, Failure] = {}
         for path in slots_dir.glob("*.slot"):
             self.slot(int(path.stem))
@@ -65,7 +66,7 @@ class Outcomes:
             self._dispatcher.ended(worker, cell.elapsed_s)
             if cell.kind is not OutcomeKind.IN_DOUBT:  # nobody has timed that one
                 self._handler_s.add(cell.elapsed_s)
-            self._taken[number] = cell.index + 1
+            self._take(number, cell.index)
 
     def heard(self, worker: Incarnation, outcome: Outcome) -> None:
         """A worker reports an outcome; one that does not follow the last is looked up in the ring."""
@@ -79,7 +80,7 @@ class Outcomes:
         self._settlement.outcome(worker, outcome.run, kind, failure)
         self._dispatcher.ended(worker, outcome.elapsed_s)
         self._handler_s.add(outcome.elapsed_s)
-        self._taken[worker.slot] = outcome.cell + 1
+        self._take(worker.slot, outcome.cell)
 
     def died(self, verdict: Verdict) -> None:
         """The master's verdict: take what the dead worker left, then what it was at is in doubt, the rest unbegun.
@@ -96,12 +97,16 @@ class Outcomes:
         """A worker of a former master is dead; without `proof` (another boot) its marks prove nothing."""
         self._bury(worker, _UNKNOWN_DEATH, proof)
 
-    def advance_tails(self) -> None:
+    def take_tails(self) -> dict[int, int]:
+        """How far each ring was taken since the last call: for `advance_tails`, once that is durable."""
+        tails = {number: self._taken[number] for number in self._moved}
+        self._moved.clear()
+        return tails
+
+    def advance_tails(self, tails: dict[int, int]) -> None:
         """What was taken is durable now: the workers may use the cells again."""
-        for number, taken in self._taken.items():
-            slot = self._slots[number]
-            if slot.tail < taken:
-                slot.advance_tail(taken)
+        for number, taken in tails.items():
+            self._slots[number].advance_tail(taken)
 
     def lives(self, worker: Incarnation) -> bool:
         """Whether this incarnation has its slot's lock now: its Hello may be read after its death was dealt with."""
@@ -112,6 +117,10 @@ class Outcomes:
     def name(self, worker: Incarnation) -> str:
         """The worker's one spelling: `email/3`."""
         return f"{self._pool_name}/{worker.slot}"
+
+    def _take(self, number: int, index: int) -> None:
+        self._taken[number] = index + 1
+        self._moved.add(number)
 
     def _bury(self, worker: Incarnation, failure: Failure, proof: bool = True) -> None:
         try:

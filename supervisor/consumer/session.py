@@ -18,6 +18,7 @@ from supervisor.brokers import base, open_broker
 from supervisor.clock import wall_s
 from supervisor.consumer import actions
 from supervisor.consumer.arrivals import Arrivals
+from supervisor.consumer.commits import Commits
 from supervisor.consumer.dispatch import Dispatcher
 from supervisor.consumer.entries import Phase
 from supervisor.consumer.health import PROBE_INTERVAL_S, Health
@@ -52,7 +53,6 @@ PUBLISH_AGAIN_S = 1.0
 EVICT_INTERVAL_S, EVICT_AGAIN_S = 1.0, 0.02
 """Looking for rows to forget; and the pause between two batches, which must outrun what a busy pool adds."""
 RESUBSCRIBE_S = 1.0
-SLOW_COMMIT_S = 1.0
 
 
 class Session:
@@ -69,8 +69,9 @@ class Session:
         self.letters = LetterNews()
         self.broker = open_broker(pool, start.broker, start.state_dir, reactor)
         self.subscribed = False
-        self.counters: dict[str, int] = {}
-        self._uncommitted: dict[str, int] = {}
+        self.commits = Commits(ledger, self.measures)
+        self._newly_greeted: set[Incarnation] = set()  # since the turn under way was decided
+        self._recall_due = False
         self._start = start
         self._ledger = ledger
         self._links = links
@@ -101,7 +102,7 @@ class Session:
         self._carry_out: dict[type[actions.Effect], Callable[[Any], None]] = {
             actions.Ack: lambda effect: self.broker.ack(effect.epoch, effect.tag),
             actions.GiveBack: lambda effect: self.broker.give_back(effect.epoch, effect.tag),
-            actions.Send: lambda effect: self._links.send(effect.worker, effect.frame),
+            actions.Send: self._send,
             actions.PublishOut: self._publish,
             actions.PublishLater: self._publish_later,
         }
@@ -114,8 +115,7 @@ class Session:
         `alive`: workers whose verdict is still to come. `consume`: whether to subscribe, or to wait for `resume`.
         """
         # fail-point: consumer.start-ledger-open: the ledger is ours, nothing is recovered
-        self.counters = self._ledger.counters()
-        self.measures.before = dict(self.counters)
+        self.measures.before = dict(self.commits.counters)
         self.measures.weigh(*self._ledger.size())
         self.settlement.now_s = wall_s()
         for row in self._ledger.open_rows():
@@ -185,16 +185,31 @@ class Session:
         for entry, worker in zip(waiting, self.dispatcher.places(self.settlement.holdings.load), strict=False):
             self.settlement.assign(entry, worker)
 
+    def catch_up(self) -> None:
+        """Go on with what was decided while the disk was busy, before more is heard."""
+        if self.commits.under_way:
+            self.settle()
+
     def settle(self) -> None:
-        """Say what the turn has decided, make it durable, then carry it out."""
-        turn = self.settlement.take_turn()
-        for saying in turn.said:
-            _say(saying)
-        self._commit(turn)
-        if turn.said:
-            self.letters.gather(turn.said)
-        for effect in turn.effects:
+        """Say what has been decided, make it durable, then carry it out: now, or when the disk is done."""
+        self._carry_out_durable()
+        if not self.commits.under_way:
+            self.commits.begin(self.settlement.take_turn(), self.outcomes.take_tails())
+            self._carry_out_durable()
+
+    def _carry_out_durable(self) -> None:
+        commit = self.commits.take()
+        if commit is None:
+            return
+        # fail-point: consumer.committed: durable; tails, broker and workers are as before
+        self.outcomes.advance_tails(commit.tails)
+        # fail-point: consumer.tails-advanced: durable, the rings are free, no effect has left
+        if commit.turn.said:
+            self.letters.gather(commit.turn.said)
+        for effect in commit.turn.effects:
             self._carry_out[type(effect)](effect)
+        self._newly_greeted.clear()
+        self._recall_if_due()
         # fail-point: consumer.effects-queued: effects are handed to broker and links, unsent
         self.broker.flush()
         # fail-point: consumer.broker-flushed: the broker has the turn's effects, the workers have not
@@ -225,7 +240,7 @@ class Session:
 
         A copy that cannot leave (no connection, or an alarm that may last for hours) is on record and follows later.
         """
-        return not any(
+        return not self.commits.under_way and not any(
             entry.owner is not None or (entry.phase is Phase.COPYING and entry.delivery and self.health.publishing)
             for entry in self.settlement.entries.values()
         )
@@ -239,8 +254,8 @@ class Session:
         """What `status` shows of us now."""
         facts = self.health.facts(self.broker.connections_opened)
         queue, notes = self.health.queue_facts(), self.health.notes()
-        measures = self.measures.facts(self.counters, self.health.symptoms())
-        return Snapshot(0.0, facts, queue, dict(self.counters), len(self.settlement.entries), notes, measures)
+        measures = self.measures.facts(self.commits.counters, self.health.symptoms())
+        return Snapshot(0.0, facts, queue, dict(self.commits.counters), len(self.settlement.entries), notes, measures)
 
     def traces(self, message_id: str) -> list[dict[str, Any]]:
         """What is known of the messages with this id. Raises LedgerError."""
@@ -253,7 +268,7 @@ class Session:
         """What a drain did; `before`: the counters at its beginning."""
 
         def since(name: str) -> int:
-            return self.counters.get(name, 0) - before.get(name, 0)
+            return self.commits.counters.get(name, 0) - before.get(name, 0)
 
         cut_off = [entry.id for entry in self.settlement.entries.values() if entry.owner is not None]
         return Drained(since("done") + since("failed"), since("returned"), cut_off)
@@ -267,12 +282,25 @@ class Session:
         # fail-point: consumer.hello-heard: a worker's hello is read, not answered
         self.outcomes.hand_in(worker.slot)
         self.settlement.greeted(worker, hello.held)
+        if self.commits.under_way:
+            self._newly_greeted.add(worker)
         self.dispatcher.join(worker)
         self._links.send(worker, Welcome())
 
+    def _send(self, effect: actions.Send) -> None:
+        """Not to a worker that has said hello since: what it did not hold then was taken from it (I3)."""
+        if effect.worker not in self._newly_greeted:
+            self._links.send(effect.worker, effect.frame)
+
     def _recall(self) -> None:
-        for worker in self._links.greeted:
-            self._links.send(worker, Recall())
+        """Ask for what was not begun; after all that was decided before has left."""
+        self._recall_due = True
+
+    def _recall_if_due(self) -> None:
+        if self._recall_due:
+            self._recall_due = False
+            for worker in self._links.greeted:
+                self._links.send(worker, Recall())
 
     # ---- the broker -----------------------------------------------------------------------------------------------
 
@@ -367,28 +395,3 @@ class Session:
     def _timer(self, delay_s: float, callback: Callable[[], None]) -> None:
         """Call later, unless the session has ended by then."""
         self._reactor.call_later(delay_s, lambda: None if self._ended else callback())
-
-    # ---- durability -----------------------------------------------------------------------------------------------
-
-    def _commit(self, turn: actions.Turn) -> None:
-        """One commit for all rows of the turn; counters alone wait for the next one."""
-        for name, by in turn.counters.items():
-            self.counters[name] = self.counters.get(name, 0) + by
-            self._uncommitted[name] = self._uncommitted.get(name, 0) + by
-        if not turn.rows:
-            return
-        # fail-point: consumer.decided: decided, not durable
-        self._ledger.commit(turn.rows.values(), self._uncommitted)
-        self._uncommitted = {}
-        self.measures.commit_s.add(self._ledger.last_commit_s)
-        # fail-point: consumer.committed: durable; tails, broker and workers are as before
-        self.outcomes.advance_tails()
-        # fail-point: consumer.tails-advanced: durable, the rings are free, no effect has left
-        if self._ledger.last_commit_s > SLOW_COMMIT_S:
-            text = f"a ledger commit took {self._ledger.last_commit_s:.1f} s: the disk is slow, and so is every message"
-            log(Event.LEDGER_SLOW, text, level=logging.WARNING, seconds=round(self._ledger.last_commit_s, 3))
-
-
-def _say(saying: actions.Say) -> None:
-    level = logging.WARNING if saying.warning else logging.INFO
-    log(saying.event, saying.text, level=level, **saying.fields)

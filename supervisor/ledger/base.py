@@ -70,8 +70,18 @@ class Ledger(ABC):
         """All rows whose state is open, oldest first."""
 
     @abstractmethod
+    def begin_commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
+        """Insert or replace rows and add to the counters, in one transaction; nothing at all on failure. Look-ups see
+        it, and it survives the process, from now on; a power loss once `durable`. One at a time."""
+
+    @property
+    @abstractmethod
+    def durable(self) -> bool:
+        """Whether the last commit is durable. Never blocks."""
+
+    @abstractmethod
     def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
-        """Insert or replace rows and add to the counters, in one durable transaction. Nothing at all on failure."""
+        """`begin_commit`, and come back when it is durable."""
 
     @abstractmethod
     def counters(self) -> dict[str, int]:
@@ -85,11 +95,6 @@ class Ledger(ABC):
     @abstractmethod
     def size(self) -> tuple[int, int]:
         """How many rows it has, and how many bytes its files."""
-
-    @property
-    @abstractmethod
-    def last_commit_s(self) -> float:
-        """How long the last commit took, in seconds."""
 
     @abstractmethod
     def close(self) -> None:

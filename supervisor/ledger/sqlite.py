@@ -1,7 +1,8 @@
 """The ledger on SQLite (WAL), in the consumer process; the only ledger there is.
 
-One transaction per loop turn, durable when `commit` returns. The file belongs to one consumer at a time: a lock file
-beside it, and SQLite's exclusive mode (no shared memory file, no lock calls per transaction).
+One transaction per loop turn, made durable by a Syncer; SQLite itself syncs at checkpoints only, in the order that
+keeps the file whole. The file belongs to one consumer at a time: a lock file beside it, and SQLite's exclusive mode
+(no shared memory file, no lock calls per transaction).
 After any error it is closed and never tried again: whether a failed commit is on disk is known only after reopening
 (a failed fsync may have written it), so it must not be repeated blindly.
 """
@@ -9,15 +10,15 @@ After any error it is closed and never tried again: whether a failed commit is o
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from supervisor.clock import monotonic_s
 from supervisor.errors import LedgerError, LedgerUnusable
 from supervisor.ledger import schema
 from supervisor.ledger.base import Ledger, Row
 from supervisor.ledger.sqlite_index import Index, meta
+from supervisor.ledger.syncing import Syncer
 from supervisor.locks import FileLock, LockHeld
 from supervisor.posix import boot_id
 
@@ -63,20 +64,24 @@ _LASTING = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 class SqliteLedger(Ledger):
     """The ledger in `path`, made when missing; `sync` is "full" (survives power loss) or "normal" (process death).
 
-    Raises LedgerError: in use by another consumer, no permission, disk full; LedgerUnusable: damaged, other version.
+    `wake`: called from another thread when a commit has become durable, or never will be. Raises LedgerError: in use by
+    another consumer, no permission, disk full; LedgerUnusable: damaged, other version.
     """
 
-    def __init__(self, path: Path, sync: str) -> None:
+    def __init__(self, path: Path, sync: str, wake: Callable[[], None] = lambda: None) -> None:
         self._path = path
-        self._last_commit_s = 0.0
+        self._commits = 0
+        self._syncer: Syncer | None = None
         self._failed = False
         self._lock = _take_lock(path)
         try:
             with errors_explained(path):
-                self._database = _open(path, sync)
+                self._database = _open(path)
                 self._index = Index(self._database)
                 self._seq: int = self._database.execute(schema.LAST_SEQ).fetchone()[0]
                 last_boot = meta(self._database, "boot_id")
+                if sync == "full":
+                    self._syncer = Syncer(path.with_name(f"{path.name}-wal"), wake)
         except LedgerError:
             self._lock.close()
             raise
@@ -88,10 +93,6 @@ class SqliteLedger(Ledger):
     def rebooted(self) -> bool:
         """Whether open rows may be of an earlier boot; stays so for later openings until each was written again."""
         return self._rebooted
-
-    @property
-    def last_commit_s(self) -> float:
-        return self._last_commit_s
 
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:
         with self._usable():
@@ -105,8 +106,7 @@ class SqliteLedger(Ledger):
         with self._usable() as database:
             return dict(database.execute("SELECT name, value FROM counters"))
 
-    def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
-        started_s = monotonic_s()
+    def begin_commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
         written = {row.key: row for row in rows}
         begun = [row for row in written.values() if row.state.open]
         settled = [row for row in written.values() if not row.state.open]
@@ -118,7 +118,24 @@ class SqliteLedger(Ledger):
             carried = self._index.fold_some(len(settled), self._seq)
             if carried is not None:
                 self._add(carried, [])
-        self._last_commit_s = monotonic_s() - started_s
+        self._commits += 1
+        if self._syncer is not None:
+            self._syncer.sync(self._commits)
+
+    @property
+    def durable(self) -> bool:
+        if self._syncer is None or self._syncer.durable >= self._commits:
+            return True
+        if self._syncer.error is not None:
+            with self._usable():
+                raise self._syncer.error
+        return False
+
+    def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
+        self.begin_commit(rows, counters)
+        while not self.durable:
+            assert self._syncer is not None
+            self._syncer.wait()
 
     def evict(self, older_than_s: float, keep_max: int) -> tuple[int, int]:
         with self._usable():
@@ -134,6 +151,9 @@ class SqliteLedger(Ledger):
             return self._index.rows, sum(_bytes(self._path.with_name(self._path.name + end)) for end in _FILES)
 
     def close(self) -> None:
+        if self._syncer is not None:
+            self._syncer.close()
+            self._syncer = None
         with suppress(sqlite3.Error):  # what was committed is safe; the rest must not hold up leaving
             self._database.close()
         self._lock.close()
@@ -194,12 +214,12 @@ def _take_lock(path: Path) -> FileLock:
         raise LedgerError(f"{lock_path}: {error.strerror}: the ledger's folder must be there and writable") from None
 
 
-def _open(path: Path, sync: str) -> sqlite3.Connection:
+def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     try:
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("PRAGMA journal_mode = WAL")
-        database.execute(f"PRAGMA synchronous = {sync}")
+        database.execute("PRAGMA synchronous = NORMAL")  # at checkpoints; what a commit needs, the Syncer does
         database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         database.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
@@ -241,6 +261,8 @@ def errors_explained(path: Path) -> Iterator[None]:
         yield
     except schema.Damaged as error:
         raise LedgerUnusable(f"{path}: {_DAMAGED[0]} ({error}): {_DAMAGED[1]}") from error
+    except OSError as error:
+        raise LedgerError(f"{path}: {_DISK_FAILS[0]} ({error}): {_DISK_FAILS[1]}") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
         reason, advice = _ADVICE.get(code, ("it cannot be used", "it has to be opened again"))

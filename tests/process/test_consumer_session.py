@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from supervisor.errors import LedgerError
 from supervisor.ledger.base import Row
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.link.channel import Channel, ChannelClosed
-from supervisor.link.frames import VERSION, ConsumerFrame, Hello, Incarnation, StartConsumer, Welcome
+from supervisor.link.frames import VERSION, ConsumerFrame, Hello, Incarnation, StartConsumer, Verdict, Welcome
 from supervisor.message import Properties, Publication
 from supervisor.reactor import Reactor
 from supervisor.scoreboard.slot import Slot
@@ -34,17 +35,22 @@ W = Incarnation(0, 7)
 
 
 class WatchedLedger(SqliteLedger):
-    """Tells when it commits; fails when asked to."""
+    """Tells when it commits; fails when asked to; with `busy` the disk is at it until that is taken back."""
 
     def __init__(self, path: Path, order: list[str]) -> None:
         super().__init__(path, "normal")
         self.order = order
         self.fails = False
+        self.busy = False
 
-    def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
+    @property
+    def durable(self) -> bool:
+        return not self.busy and super().durable
+
+    def begin_commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
         if self.fails:
             raise LedgerError("the disk is full")
-        super().commit(rows, counters)
+        super().begin_commit(rows, counters)
         self.order.append("commit")
 
 
@@ -81,7 +87,9 @@ class Bench:
     def turn(self) -> None:
         """One turn without dispatch."""
         self.reactor.poll(0.01)
-        self.session.hear_workers(self.session.begin_turn())
+        heard = self.session.begin_turn()
+        self.session.catch_up()
+        self.session.hear_workers(heard)
         self.session.hear_broker()
         self.session.settle()
 
@@ -135,6 +143,74 @@ def test_i1_a_failed_commit_acks_nothing(bench: Bench) -> None:
     assert bench.order == []
 
 
+def test_i1_while_the_disk_is_busy_nothing_is_acked_and_turns_go_on(bench: Bench) -> None:
+    """The heartbeat hangs on those turns, whatever the disk does."""
+    bench.session.open(set(), consume=True)
+    bench.until_waiting()
+    bench.end_a_run()
+    bench.ledger.busy = True
+    for _ in range(5):
+        bench.turn()
+    assert bench.order == ["commit"]  # one at a time, too
+    assert not bench.session.at_rest
+    bench.ledger.busy = False
+    bench.turn()
+    assert bench.order == ["commit", "ack"]
+    assert bench.session.at_rest
+
+
+def test_i1_a_disk_that_fails_after_the_commit_was_written_acks_nothing(bench: Bench) -> None:
+    bench.session.open(set(), consume=True)
+    bench.until_waiting()
+    bench.end_a_run()
+    bench.ledger.busy = True
+    bench.turn()
+
+    class Failed(WatchedLedger):
+        @property
+        def durable(self) -> bool:
+            raise LedgerError("the disk fails")
+
+    bench.ledger.__class__ = Failed
+    with pytest.raises(LedgerError):
+        bench.session.settle()
+    bench.ledger.__class__ = WatchedLedger
+    assert "ack" not in bench.order
+
+
+def test_a_verdict_counts_as_taken_only_when_its_turn_is_durable(bench: Bench) -> None:
+    bench.session.open({W}, consume=True)
+    bench.until_waiting()
+    (entry,) = bench.session.settlement.waiting.values()
+    bench.session.settlement.assign(entry, W)
+    bench.session.settle()
+    turn = bench.session.commits.begun + 1
+    bench.ledger.busy = True
+    bench.session.hear_verdict(Verdict(W, "crash", 70, None, ""))
+    bench.turn()
+    assert bench.session.commits.done < turn
+    bench.ledger.busy = False
+    bench.turn()
+    assert bench.session.commits.done >= turn
+
+
+def test_i3_a_run_on_its_way_to_the_disk_is_not_sent_to_a_worker_that_said_hello_without_it(bench: Bench) -> None:
+    """Its hello took the message from it: somebody else may have it by now."""
+    bench.session.open({W}, consume=True)
+    bench.until_waiting()
+    (entry,) = bench.session.settlement.waiting.values()
+    with living(bench, W):
+        bench.ledger.busy = True
+        bench.session.settlement.assign(entry, W)
+        bench.session.settle()
+        with connected(bench) as channel:
+            eventually(lambda: (bench.turn(), bool(bench.session.settlement.waiting))[1], "the hello is heard")
+            bench.ledger.busy = False
+            frames = eventually(lambda: (bench.turn(), channel.receive())[1], "an answer")
+            assert frames == [Welcome()]
+    assert entry.owner is None
+
+
 def test_rows_carry_the_time_of_their_turn(bench: Bench) -> None:
     """Eviction goes by it: with the time of the start, ids would be forgotten before their time (I2)."""
     bench.session.open(set(), consume=True)
@@ -157,7 +233,7 @@ def test_a_session_opened_during_a_pause_takes_nothing_until_it_is_resumed(bench
     eventually(connected, "the queue is open")
     for _ in range(20):
         bench.turn()
-    assert bench.session.counters.get("delivered", 0) == 0
+    assert bench.session.commits.counters.get("delivered", 0) == 0
     bench.session.resume()
     bench.until_waiting()
 
@@ -171,40 +247,54 @@ def test_the_hello_of_a_dead_worker_puts_nobody_to_work(bench: Bench) -> None:
 
 def test_the_hello_of_a_living_worker_is_welcomed(bench: Bench) -> None:
     bench.session.open({W}, consume=True)
+    with living(bench, W):
+        assert answer_to_hello(bench) == "welcome"
+    assert W in bench.session.dispatcher
+
+
+@contextmanager
+def living(bench: Bench, worker: Incarnation) -> Iterator[None]:
+    """A process that has this worker's slot."""
     taken_read, taken_write = os.pipe()
 
     def live() -> None:
         slot = Slot(bench.slot.path)  # kept: its lock goes with it
-        slot.take(os.getpid(), posix.start_ticks(os.getpid()) or 0, W.generation)
+        slot.take(os.getpid(), posix.start_ticks(os.getpid()) or 0, worker.generation)
         os.write(taken_write, b"1")
         signal.pause()
 
     try:
         with forked(live):
             os.read(taken_read, 1)
-            assert answer_to_hello(bench) == "welcome"
+            yield
     finally:
         os.close(taken_read)
         os.close(taken_write)
-    assert W in bench.session.dispatcher
 
 
-def answer_to_hello(bench: Bench) -> str:
-    """Say hello as W over a real socket: "welcome" or "closed"."""
+@contextmanager
+def connected(bench: Bench) -> Iterator[Channel[ConsumerFrame]]:
+    """A link over a real socket, on which W has said hello with empty hands."""
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(bench.link_path)
     channel: Channel[ConsumerFrame] = Channel(sock, ConsumerFrame)
     channel.send(Hello(VERSION, W.slot, W.generation, os.getpid(), []))
     channel.flush()
-
-    def answer() -> str:
-        bench.turn()
-        try:
-            return "welcome" if Welcome() in channel.receive() else ""
-        except ChannelClosed:
-            return "closed"
-
     try:
-        return eventually(answer, "an answer to the hello")
+        yield channel
     finally:
         channel.close()
+
+
+def answer_to_hello(bench: Bench) -> str:
+    """ "welcome" or "closed"."""
+    with connected(bench) as channel:
+
+        def answer() -> str:
+            bench.turn()
+            try:
+                return "welcome" if Welcome() in channel.receive() else ""
+            except ChannelClosed:
+                return "closed"
+
+        return eventually(answer, "an answer to the hello")

@@ -106,12 +106,6 @@ def test_counters_add_up_over_commits_and_openings(ledger: SqliteLedger, path: P
     again.close()
 
 
-def test_the_last_commit_is_timed(ledger: SqliteLedger) -> None:
-    assert ledger.last_commit_s == 0.0
-    ledger.commit([row_of("a")], {})
-    assert 0.0 < ledger.last_commit_s < 60.0
-
-
 def test_a_commit_that_fails_leaves_nothing_of_itself(ledger: SqliteLedger, path: Path) -> None:
     ledger.commit([row_of("before")], {"done": 1})
     with pytest.raises(LedgerError):
@@ -119,14 +113,6 @@ def test_a_commit_that_fails_leaves_nothing_of_itself(ledger: SqliteLedger, path
     again = reopened(ledger, path)
     assert (found(again, "during"), again.counters()) == ([], {"done": 1})
     again.close()
-
-
-@pytest.mark.parametrize("sync, level", [("full", 2), ("normal", 1)])
-def test_sync_is_what_the_configuration_says(path: Path, sync: str, level: int) -> None:
-    ledger = SqliteLedger(path, sync)
-    assert ledger._database.execute("PRAGMA synchronous").fetchone() == (level,)
-    assert ledger._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    ledger.close()
 
 
 # ---- eviction -----------------------------------------------------------------------------------------------------
