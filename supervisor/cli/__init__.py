@@ -10,7 +10,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -95,9 +94,12 @@ def _refuse_supervisord() -> None:
 
 def _version_of_supervisord() -> str:
     """Its version, or nothing. importlib.metadata could tell, too, but the master would carry it (2 MiB)."""
-    for folder in sys.path:
-        with suppress(OSError):  # no folder: an archive, or nothing at all
-            for entry in Path(folder).iterdir():
-                if found := _SUPERVISORD.fullmatch(entry.name):
-                    return found[1]
-    return ""
+    names = (name for folder in sys.path for name in _names_in(folder))
+    return next((found[1] for found in map(_SUPERVISORD.fullmatch, names) if found), "")
+
+
+def _names_in(folder: str) -> list[str]:
+    try:
+        return [entry.name for entry in Path(folder).iterdir()]
+    except OSError:  # an archive, not there, or not for us to read
+        return []

@@ -144,6 +144,13 @@ def test_the_other_project_named_supervisor_is_refused(
     assert "pip uninstall supervisor" in said
 
 
+def test_a_path_for_imports_that_is_no_folder_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "archive.zip").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "archive.zip"), str(tmp_path / "gone"), *sys.path])
+
+    assert main(["--version"]) == 0
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_name_the_command(shell: str) -> None:
     done = CliRunner().invoke(preforkd, ["completion", shell])
