@@ -7,6 +7,8 @@ import os
 import re
 from pathlib import Path
 
+import msgspec
+
 from supervisor.config.report import Report
 from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, PoolConfig
 from supervisor.quantities import show_seconds
@@ -30,6 +32,19 @@ def longest_wait_s(pool: PoolConfig) -> float:
     return math.ceil(pool.prefetch / pool.workers) * pool.timeout_s
 
 
+def fitted(pool: PoolConfig, broker: BrokerConfig) -> PoolConfig:
+    """A pool whose prefetch nobody has chosen, with as much of it as `broker.ack_timeout` allows."""
+    if broker.embedded or pool.timeout_s <= 0:
+        return pool
+    most = _rounds(pool, broker) * pool.workers
+    return msgspec.structs.replace(pool, prefetch=min(pool.prefetch, most)) if most > 0 else pool
+
+
+def _rounds(pool: PoolConfig, broker: BrokerConfig) -> int:
+    """How many messages one worker may run, at the time limit each, before the broker takes the last of them back."""
+    return math.ceil(broker.ack_timeout_s / pool.timeout_s) - 1
+
+
 def _some_pools(config: Config, report: Report) -> None:
     if not config.pools and not report.wrong(("pools",)):
         hint = 'add [pools.NAME] with at least queue = "…" and handler = "module:function"'
@@ -49,7 +64,7 @@ def _before_ack_timeout(pool: PoolConfig, broker: BrokerConfig, report: Report) 
     wait_s = longest_wait_s(pool)
     if wait_s < broker.ack_timeout_s:
         return
-    rounds = math.ceil(broker.ack_timeout_s / pool.timeout_s) - 1
+    rounds = _rounds(pool, broker)
     lower = f"lower prefetch to {rounds * pool.workers} or less, or " if rounds else ""
     reason = (
         f"with {pool.workers} worker(s) at {show_seconds(pool.timeout_s)} each, the last message may take "

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from supervisor.config.cross_checks import apply_cross_checks
+from supervisor.config.cross_checks import apply_cross_checks, fitted
 from supervisor.config.report import Report, did_you_mean
 from supervisor.config.rules import apply_rules
 from supervisor.config.schema import (
@@ -139,16 +139,23 @@ def _read(tree: dict[str, Any], source: Path, report: Report) -> Config:
             report.add((name,), "there is no such section", did_you_mean(name, _SECTIONS))
     sections = Sections(source.parent, report)
     pools = sections.table(("pools",), tree.get("pools", {})) or {}
+    broker = _read_broker(sections, tree.get("broker", {}), report)
     return Config(
         source=str(source),
         daemon=sections.read(DaemonConfig, ("daemon",), tree.get("daemon", {})),
         log=sections.read(LogConfig, ("log",), tree.get("log", {})),
-        broker=_read_broker(sections, tree.get("broker", {}), report),
+        broker=broker,
         ledger=sections.read(LedgerConfig, ("ledger",), tree.get("ledger", {})),
-        pools={name: sections.read(PoolConfig, ("pools", name), table, name=name) for name, table in pools.items()},
+        pools={name: _read_pool(name, table, broker, sections) for name, table in pools.items()},
         web=sections.read(WebConfig, ("web",), tree.get("web", {})),
         hooks=_read_hooks(sections, tree.get("hooks", {}), report),
     )
+
+
+def _read_pool(name: str, table: Any, broker: BrokerConfig, sections: Sections) -> PoolConfig:
+    pool = sections.read(PoolConfig, ("pools", name), table, name=name)
+    chosen = not isinstance(table, dict) or "prefetch" in table
+    return pool if chosen else fitted(pool, broker)
 
 
 def _read_broker(sections: Sections, table: Any, report: Report) -> BrokerConfig:

@@ -27,7 +27,7 @@ def names(under_test: Versioned) -> list[str]:
 def test_scaling_up_and_down_changes_the_number_of_workers_only(tmp_path: Path) -> None:
     with versioned(tmp_path, TWO) as under_test:
         first, connection = under_test.seats(), under_test.connection()
-        assert under_test.ask("scale", pool="email", workers=5) == {"workers": 5, "former": 2, "prefetch": 64}
+        assert under_test.ask("scale", pool="email", workers=5) == {"workers": 5, "former": 2, "prefetch": 112}
         eventually(lambda: names(under_test) == [f"email/{n}" for n in range(5)], "there are five")
         assert (under_test.pool()["wanted"], under_test.pool()["configured"]) == (5, 2)
         under_test.ask("scale", pool="email", workers=2)

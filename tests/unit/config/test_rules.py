@@ -148,11 +148,35 @@ def amqp(line: str) -> str:
 
 
 def test_a_prefetch_window_must_be_settled_within_the_ack_timeout() -> None:
-    said = only_problem(amqp("workers = 1"))
-    assert said.startswith("pools.email.prefetch = 64 (default): with 1 worker(s) at 30s each")
+    said = only_problem(amqp("workers = 1\nprefetch = 64"))
+    assert said.startswith("pools.email.prefetch = 64: with 1 worker(s) at 30s each")
     assert "may take 32m, but" in said
     assert "ack_timeout = 30m (lower prefetch to 59 or less, or" in said
     assert read(amqp("workers = 1\nprefetch = 59"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "prefetch"),
+    [
+        ("workers = 1", 59),
+        ("workers = 2", 112),
+        ("workers = 4", 112),
+        ('workers = 1\ntimeout = "1s"', 112),
+        ('workers = 2\ntimeout = "5m"', 10),
+        ('workers = 2\ntimeout = "29m"\nmax_timeout = "29m"', 2),
+    ],
+)
+def test_a_prefetch_that_nobody_has_chosen_is_as_much_as_the_ack_timeout_allows(lines: str, prefetch: int) -> None:
+    assert read(amqp(lines)).pools["email"].prefetch == prefetch
+
+
+def test_without_an_ack_timeout_the_default_prefetch_is_whole() -> None:
+    assert read(pool("workers = 1")).pools["email"].prefetch == 112
+
+
+@pytest.mark.parametrize("wrong", ['timeout = "0s"', "timeout = -1", "workers = 0", 'timeout = "soon"'])
+def test_what_the_default_prefetch_is_fitted_to_may_be_wrong(wrong: str) -> None:
+    assert wrong.split()[0] in only_problem(amqp(wrong))
 
 
 def test_the_window_counts_whole_rounds_of_all_workers() -> None:
