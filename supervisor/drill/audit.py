@@ -119,31 +119,49 @@ def _is_declared(declared: set[int], earlier: tuple[int, int], later: tuple[int,
 
 def _unexplained_inner(evidence: Evidence) -> Iterable[str]:
     failed = {line["message_id"] for line in evidence.log if line.get("event") == "message.failed"}
-    struck = {pid for fault, pid in evidence.struck if fault is OuterFault.KILL_WORKER}
     for fault in evidence.announced:
         kind, id = InnerFault(fault["fault"]), fault["id"]
-        forestalled = {"message_id": id, "pid": fault["pid"], "cause": Cause.KILLED}
-        if fault["pid"] in struck and any(_fits(record, forestalled) for record in evidence.exits):
-            continue  # it was announced, and its worker killed from outside before it happened: that is on record
+        if _forestalled(evidence, fault):
+            continue  # it was announced, and its worker ended from outside before it happened: that is on record
         if kind is InnerFault.EXCEPTION:
             if id not in failed:
                 yield f"{kind} in message {id}: no failure record names it"
-        elif not any(_fits(record, {"message_id": id, **_EXPECTED[kind]}) for record in evidence.exits):
+        elif not _recorded(evidence, message_id=id, **_EXPECTED[kind]):
             yield f"{kind} in message {id}: no exit record with {_words(_EXPECTED[kind])} names it"
 
 
+def _forestalled(evidence: Evidence, fault: Record) -> bool:
+    whose = {"message_id": fault["id"], "pid": fault["pid"]}
+    if (OuterFault.KILL_WORKER, fault["pid"]) in evidence.struck and _recorded(evidence, **whose, cause=Cause.KILLED):
+        return True
+    return _master_killed(evidence) and _recorded(evidence, **whose, cause=Cause.LOST)
+
+
 def _unexplained_outer(evidence: Evidence) -> Iterable[str]:
-    killed = {record["pid"] for record in evidence.exits if record["cause"] == Cause.KILLED}
     for fault, pid in evidence.struck:
-        if fault in _KILLED and pid not in killed:
+        if fault in _KILLED and not (_recorded(evidence, pid=pid, cause=Cause.KILLED) or _too_late(evidence, pid)):
             yield f"{fault} of pid {pid}: no exit record with cause killed"
     losses = sum(record["cause"] == Cause.LOST for record in evidence.exits)
-    if not losses and any(fault is OuterFault.KILL_MASTER for fault, _pid in evidence.struck):
+    if not losses and _master_killed(evidence):
         yield "kill_master: no exit record with cause lost for what it left behind"
     cuts = sum(fault is OuterFault.CUT_CONNECTION for fault, _pid in evidence.struck)
     seen = sum(line.get("event") == "consumer.disconnected" for line in evidence.log)
     if seen < cuts:
         yield f"cut_connection: {cuts} cuts, but only {seen} consumer.disconnected events"
+
+
+def _too_late(evidence: Evidence, pid: int) -> bool:
+    """Whether a kill from outside met a worker that an ordered fault of its own had ended before."""
+    own = (_EXPECTED.get(InnerFault(fault["fault"])) for fault in evidence.announced if fault["pid"] == pid)
+    return any(_recorded(evidence, pid=pid, **expected) for expected in own if expected)
+
+
+def _master_killed(evidence: Evidence) -> bool:
+    return any(fault is OuterFault.KILL_MASTER for fault, _pid in evidence.struck)
+
+
+def _recorded(evidence: Evidence, **expected: Any) -> bool:
+    return any(_fits(record, expected) for record in evidence.exits)
 
 
 def _fits(record: Record, expected: Record) -> bool:

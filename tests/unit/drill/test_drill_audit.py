@@ -123,6 +123,16 @@ def test_a_fault_forestalled_by_a_kill_from_outside_is_on_record_as_killed() -> 
     assert audit(evidence(announced=announced, exits=[killed])).unexplained, "nobody struck it"
 
 
+def test_a_fault_forestalled_by_the_masters_death_is_on_record_as_lost() -> None:
+    announced = [{"id": "a", "fault": InnerFault.ABORT, "pid": 9}]
+    lost = exit_of("a", cause="lost")
+
+    assert audit(evidence(announced=announced, struck=[(OuterFault.KILL_MASTER, 1)], exits=[lost])).passed
+    assert audit(evidence(announced=announced, exits=[lost])).unexplained, "the master lived and must know better"
+    other = lost | {"pid": 8}
+    assert audit(evidence(announced=announced, struck=[(OuterFault.KILL_MASTER, 1)], exits=[other])).unexplained
+
+
 def test_an_exception_must_be_found_as_a_failure() -> None:
     announced = [{"id": "a", "fault": InnerFault.EXCEPTION, "pid": 9}]
 
@@ -135,6 +145,15 @@ def test_a_process_killed_from_outside_must_be_on_record_as_killed() -> None:
 
     assert audit(evidence(struck=struck, exits=[exit_of("", cause="killed", run="idle")])).passed
     assert audit(evidence(struck=struck, exits=[exit_of("", cause="crash", run="idle")])).unexplained
+
+
+def test_a_kill_that_comes_too_late_finds_its_process_ended_by_a_fault_of_its_own() -> None:
+    announced = [{"id": "a", "fault": InnerFault.ABORT, "pid": 9}]
+    struck, aborted = [(OuterFault.KILL_WORKER, 9)], exit_of("a", signal="SIGABRT")
+
+    assert audit(evidence(announced=announced, struck=struck, exits=[aborted])).passed
+    other = [aborted, exit_of("b", signal="SIGSEGV", pid=7)]
+    assert audit(evidence(announced=announced, struck=[(OuterFault.KILL_WORKER, 7)], exits=other)).unexplained
 
 
 def test_a_killed_master_leaves_children_that_are_recorded_as_lost() -> None:
