@@ -23,6 +23,7 @@ from benchmarks.bench.ledgers import FOLDER, disk_bytes, ledger
 from benchmarks.bench.machine import fdatasync_p50_us
 from benchmarks.bench.options import Options
 from benchmarks.bench.pairs import interleaved, median, ratio
+from benchmarks.bench.throughput import DEFAULT_PREFETCH
 from supervisor.message import Properties, Publication
 from tests.support.rabbitmq import RabbitNode, running_node
 from tests.support.waiting import eventually
@@ -51,7 +52,7 @@ class Point:
 POINTS = (
     *(Point(f"workers {count}", workers=count) for count in (1, 2, 4, 8, 16, 64)),
     *(Point(f"prefetch {count}", prefetch=count, messages=min(_MESSAGES, 1000 + 200 * count)) for count in (1, 4, 16)),
-    *(Point(f"prefetch {count}", prefetch=count) for count in (64, 200, 500, 1000)),
+    *(Point(f"prefetch {count}", prefetch=count) for count in (64, DEFAULT_PREFETCH, 200, 500, 1000)),
     *(Point(f"ledger of {rows:,} rows", rows=rows) for rows in (0, 100_000, 1_000_000, LARGE)),
     Point("ledger of 1,000,000 rows, full (keep_max)", rows=1_000_000, keep_max=1_000_000),
     *(Point(f"body of {size:,} B", size=size) for size in (64, 512, 4096, 16384)),
@@ -153,7 +154,7 @@ def _note(section: Section, point: Point, cost: Cost) -> None:
 
 def _compare(section: Section, ground: Ground, options: Options) -> None:
     """Ten million rows against none, for the usual prefetch of this section and for the default."""
-    for prefetch in (_PREFETCH, 64):
+    for prefetch in (_PREFETCH, DEFAULT_PREFETCH):
         with ExitStack() as stack:
             turns: dict[str, Callable[[], float]] = {}
             for rows in (0, LARGE):

@@ -15,13 +15,14 @@ from benchmarks.bench.contestants import Arena, Entry, Job, arena
 from benchmarks.bench.figures import Cell, Section, Target
 from benchmarks.bench.options import Options
 from benchmarks.bench.pairs import best, interleaved, median, ratio
+from supervisor.config.schema import PoolConfig
 from tests.support.rabbitmq import running_node
 
 COUNTS = {"preforkd": 30_000, "pika": 30_000, "dramatiq": 12_000, "Celery": 2_500}
 QUICK_COUNTS = {"preforkd": 20_000, "pika": 20_000, "dramatiq": 8_000, "Celery": 1_500}
 """So many messages take everybody some seconds."""
 ROUNDS, QUICK_ROUNDS = 3, 2
-DEFAULT_PREFETCH = 64
+DEFAULT_PREFETCH = PoolConfig("p", "q", "h:h").prefetch
 """preforkd's; the bare loop has none, so it gets the same."""
 
 Results = dict[str, list[float]]
