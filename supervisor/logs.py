@@ -1,6 +1,6 @@
 """Log lines: one schema for all processes, as JSON (python-json-logger) or for a terminal.
 
-Every process calls `configure` once, a worker again after its fork; users' own `logging` calls take the same
+Every process calls `configure` once, a worker `rename` after its fork; users' own `logging` calls take the same
 way, with an empty `event`. No broker password may reach a line: texts are cleaned field by field, exception
 texts included. A field cannot replace the head of a line, except `pid`: an exit record names the child's.
 """
@@ -22,7 +22,7 @@ from supervisor.events import Event
 from supervisor.log_target import LineHandler, open_target
 from supervisor.redaction import Redactor, passwords, redact
 
-__all__ = ["add_secret", "configure", "follow", "hide_passwords", "log", "redact"]
+__all__ = ["add_secret", "configure", "follow", "hide_passwords", "log", "redact", "rename"]
 
 _OURS = "preforkd"
 _EXTRA = "preforkd_line"
@@ -51,6 +51,23 @@ def configure(config: LogConfig, process: str) -> None:
     root.setLevel(config.level.upper())
 
 
+def rename(config: LogConfig, process: str) -> None:
+    """Go on under another name, in a fork of a process that has called `configure`; ends as calling it again would.
+
+    Where user code has left our handler as it was nothing is made anew: what is only read stays shared with the
+    process that was forked (half a MiB).
+    """
+    root = logging.getLogger()
+    match [handler for handler in root.handlers if isinstance(handler, LineHandler)]:
+        case [LineHandler(formatter=JsonLines() as lines, level=logging.NOTSET, filters=[]) as handler]:
+            lines.process = process
+            handler.forget_losses()
+        case _:
+            configure(config, process)
+    if logging.getLevelName(root.level) != config.level.upper():
+        root.setLevel(config.level.upper())
+
+
 def follow() -> None:
     """Look whether the log file was moved: what is printed now has to go to the new one."""
     for handler in logging.getLogger().handlers:
@@ -71,11 +88,14 @@ def hide_passwords(urls: Iterable[str]) -> None:
 
 
 class JsonLines(JsonFormatter):
-    """One JSON object a line: the head, then the event's fields, or a user's `extra` and exception."""
+    """One JSON object a line: the head, then the event's fields, or a user's `extra` and exception.
+
+    `process`: its title, in every line.
+    """
 
     def __init__(self, process: str, redactor: Redactor) -> None:
         super().__init__([], reserved_attrs=[*RESERVED_ATTRS, _EXTRA], json_ensure_ascii=False)
-        self._process = process
+        self.process = process
         self._redactor = redactor
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
@@ -96,7 +116,7 @@ class JsonLines(JsonFormatter):
     def _head(self, record: logging.LogRecord, event: str) -> dict[str, Any]:
         text = self._redactor.clean(record.message)
         level = record.levelname.lower()
-        values = (rfc3339(record.created), level, str(event), text, self._process, record.process)
+        values = (rfc3339(record.created), level, str(event), text, self.process, record.process)
         return dict(zip(_HEAD, values, strict=True))
 
 

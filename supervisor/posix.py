@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _STAT_BYTES = 4096  # far more than the 52 numbers of proc_pid_stat(5) take
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+_PF_EXITING = 0x4  # of the flags, field 9: it is inside exit(2), and gives back its memory
+_SIGKILL_BIT = 1 << (signal.SIGKILL - 1)  # of the pending signals, field 31
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -35,6 +39,11 @@ def die_with_parent(signum: int, parent_pid: int) -> bool:
     """
     _prctl(_PR_SET_PDEATHSIG, signum)
     return os.getppid() == parent_pid
+
+
+def outlive_parent() -> None:
+    """Take back `die_with_parent`."""
+    _prctl(_PR_SET_PDEATHSIG, 0)
 
 
 def become_subreaper() -> None:
@@ -62,6 +71,14 @@ def executes(pid: int) -> bool:
     """Whether a process can still run code of its own: it is there, and neither stopped nor a zombie."""
     fields = _stat(pid)
     return bool(fields) and fields[0] not in (b"T", b"t", b"Z", b"X")
+
+
+def is_dying(pid: int) -> bool:
+    """Whether a process will run no more code of its own: it was killed and is not a zombie yet, or has ended."""
+    fields = _stat(pid)
+    return (
+        not fields or bool(int(fields[6]) & _PF_EXITING or int(fields[28]) & _SIGKILL_BIT) or fields[0] in (b"Z", b"X")
+    )
 
 
 def is_child(pid: int) -> bool:
@@ -108,8 +125,9 @@ def is_zombie(pid: int) -> bool:
     return False
 
 
+@cache
 def boot_id() -> str:
-    """The kernel's random name for this boot."""
+    """The kernel's random name for this boot; read once, no process outlives a boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 

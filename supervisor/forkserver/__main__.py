@@ -25,11 +25,11 @@ from supervisor.forkserver.birth import Cradle
 from supervisor.forkserver.handlers import Handlers, import_handlers
 from supervisor.forkserver.server import Forkserver
 from supervisor.link.channel import Channel, ChannelClosed, receive_with_descriptors
-from supervisor.link.frames import VERSION, BootFailed, Fork, ForkOrder, Imported, StartForkserver
+from supervisor.link.frames import VERSION, BootFailed, ForkOrder, Imported, StartForkserver
 from supervisor.scoreboard.board import Board
 from supervisor.stacks import sendable, stack_of
-from supervisor.worker import runners
-from supervisor.worker.process import Post, run_worker
+from supervisor.worker import shared
+from supervisor.worker.process import Calling, run_worker
 
 
 def main(argv: list[str]) -> None:
@@ -57,7 +57,7 @@ def _boot(start: StartForkserver, channel: Channel[ForkOrder]) -> Handlers:
     _settle_in(start)
     started_s = monotonic_s()
     handlers = import_handlers(start.pool)
-    runners.prepare()
+    shared.prepare()
     sys.stdout.flush()  # what stays in a buffer would be written again by every worker
     gc.collect()
     gc.freeze()
@@ -85,9 +85,8 @@ def _settle_in(start: StartForkserver) -> None:
     faulthandler.register(signal.SIGQUIT, file=report, all_threads=True, chain=False)
 
 
-def _be_worker(start: StartForkserver, handlers: Handlers, bell: int, order: Fork, cradle: Cradle) -> NoReturn:
-    post = Post(start, order.slot, order.generation, handlers.run, handlers.init)
-    run_worker(post, bell, cradle)
+def _be_worker(start: StartForkserver, handlers: Handlers, bell: int, cradle: Cradle) -> NoReturn:
+    run_worker(Calling(start, handlers.run, handlers.init), bell, cradle)
 
 
 def _give_up(channel: Channel[ForkOrder], error: PreforkdError | OSError) -> NoReturn:

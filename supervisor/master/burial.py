@@ -109,7 +109,7 @@ class Undertaker:
         return bool(strangers)
 
     def _name(self, pid: int) -> None:
-        if pid in self._named or not posix.executes(pid):
+        if pid in self._named or posix.is_dying(pid):  # a standby is, when its forkserver has died
             return
         self._named.add(pid)
         command = _command(pid)

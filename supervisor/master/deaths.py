@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -47,39 +47,58 @@ class Marks:
 
 
 class Registrar:
-    """Registers deaths. `stopping`: nobody is replaced any more."""
+    """Registers deaths. `replace`: orders the workers that are due; `stopping`: nobody is replaced any more."""
 
-    def __init__(self, pools: dict[str, Pool], history: History, oom: OomWatch, sidecars: Sidecars) -> None:
+    def __init__(
+        self,
+        pools: dict[str, Pool],
+        history: History,
+        oom: OomWatch,
+        sidecars: Sidecars,
+        replace: Callable[[], None] = lambda: None,
+    ) -> None:
         self._pools = pools
         self._sidecars = sidecars
         self._history = history
         self._oom = oom
+        self._replace = replace
         self._random = random.Random()
         self.stopping = False
 
     def register(self, corpses: Sequence[Corpse]) -> None:
-        """Record these deaths, decide what follows, and only then tell the consumers."""
+        """Record these deaths, decide what follows, and only then tell the consumers. The log can wait for its turn:
+        a worker that is due at once is ordered first."""
         if not corpses:
             return
         # fail-point: master.buried: the dead are waited for, nothing is decided
         marked = [(corpse, self._read_marks(corpse.child)) for corpse in corpses]
         evidence = self._oom_evidence(marked)
         records = [self._record(corpse, marks, evidence) for corpse, marks in marked]
-        self.publish(records)
+        self._pronounce(records)
+        self._replace()
+        self._report(records)
 
     def publish(self, records: Sequence[ExitRecord]) -> None:
-        """Write and log records, then give the verdicts on workers."""
+        """Write records and give the verdicts on workers, then say all this in the log."""
+        self._pronounce(records)
+        self._report(records)
+
+    def _pronounce(self, records: Sequence[ExitRecord]) -> None:
+        """The records first: only a written death may have consequences."""
         for record in records:
             self._history.add(record)
             # fail-point: master.record-unwritten: the death is classified, its record in memory
         self._history.flush()
         for record in records:
             # fail-point: master.record-written: the record is written, neither log nor consumer has it
+            if record.kind is Kind.WORKER and record.pool in self._pools and record.slot is not None:
+                self._tell(self._pools[record.pool], record.slot, record)
+
+    def _report(self, records: Sequence[ExitRecord]) -> None:
+        for record in records:
             level = logging.INFO if record.cause in _EXPECTED else logging.WARNING
             log(record.event, f"{record.seat} left: {record.cause} ({record.ending})", level=level, **record.fields())
             self._sidecars.tell_exit(record)
-            if record.kind is Kind.WORKER and record.pool in self._pools and record.slot is not None:
-                self._tell(self._pools[record.pool], record.slot, record)
 
     def _tell(self, pool: Pool, slot: int, record: ExitRecord) -> None:
         worker = Incarnation(slot, record.generation)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from functools import partial
 
+from supervisor.clock import monotonic_s
 from supervisor.errors import StateError
 from supervisor.master.children import Seat
 from supervisor.master.pool import Pool
@@ -30,6 +32,15 @@ class Hiring:
         for pool in self._pools.values():
             for seat in pool.seats:
                 if seat.due_s is not None and now_s >= seat.due_s and self._may_start(pool, seat):
+                    self._start(pool, seat, now_s)
+
+    def replace_workers(self) -> None:
+        """Order the workers that are due now, before anything else is done about a death."""
+        now_s = monotonic_s()
+        for pool in self._pools.values():
+            if pool.failure is None:  # else it may be that nobody is wanted any more
+                due = [seat for seat in pool.workers if seat.due_s is not None and now_s >= seat.due_s]
+                for seat in filter(partial(self._may_start, pool), due):
                     self._start(pool, seat, now_s)
 
     def _may_start(self, pool: Pool, seat: Seat) -> bool:

@@ -86,7 +86,8 @@ class Master:
         self._commands = Commands(self._pools, self._reloads, self._reactor)
         self._undertaker = Undertaker(self._pools.values(), self._children)
         membership = Path("/proc/self/cgroup").read_text()
-        self._registrar = Registrar(self._pools, self._history, OomWatch(group_counter(membership)), self._sidecars)
+        oom = OomWatch(group_counter(membership))
+        self._registrar = Registrar(self._pools, self._history, oom, self._sidecars, self._hiring.replace_workers)
         self._limits = Limits(self._pools.values(), Deadlines(now_s))
         self._deadman = Deadman(now_s, stale_s)
         self._herald = Herald(notifier, now_s, stale_s) if notifier else None

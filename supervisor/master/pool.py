@@ -182,16 +182,19 @@ class Pool:
     def adopt(self, number: int, now_s: float) -> Child | None:
         """Take the worker that stands in this slot into the books; None when it is there already or not our child.
 
-        The slot is the only proof needed: a worker writes its identity before its birth is reported by anybody.
+        The slot is the only proof needed: a worker writes its identity before its birth is reported by anybody. One of
+        the present order may have its intermediate for a parent still, which is ending and leaves it to us.
         """
         if number >= len(self.workers):
             return None
         identity = self.slots[number].identity()
         if identity is None or identity.pid in self.children:
             return None
-        if posix.start_ticks(identity.pid) != identity.start_ticks or not posix.is_child(identity.pid):
+        if posix.start_ticks(identity.pid) != identity.start_ticks:
             return None
         if self.workers[number].ordered != identity.generation:  # a late child of an order that was void
+            if not posix.is_child(identity.pid):
+                return None
             self.send(Kind.CONSUMER, Spawned(Incarnation(number, identity.generation)))
         return self.seated(self.workers[number], identity.pid, identity.generation, now_s)
 

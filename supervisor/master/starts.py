@@ -97,6 +97,7 @@ def _order_worker(pool: Pool, seat: Seat, reactor: Reactor) -> None:
         pool.wires[consumer.pid].flush()
     # fail-point: master.consumer-told: the consumer awaits a worker that nobody was told to fork
     pool.tell(forkserver, frames.Fork(seat.slot, seat.ordered))
+    pool.wires[forkserver.pid].flush()
 
 
 _STARTS: dict[Kind, Callable[[Pool, Seat, Reactor], None]] = {

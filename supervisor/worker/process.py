@@ -1,6 +1,7 @@
-"""A worker's life from the fork to its exit status: takes its slot, settles in, runs the loop, leaves.
+"""A worker's life from the fork to its exit status: settles in, waits for a slot, takes it, runs the loop, leaves.
 
-Runs in a freshly forked process and never returns into the forkserver's frames: every way out is os._exit. On a clean
+Runs in a freshly forked process and never returns into the forkserver's frames: every way out is os._exit. Until it has
+a slot it is a standby, for hours perhaps: what needs no slot is done by then, and no user code has run. On a clean
 leave, and when a handler calls sys.exit, exit callbacks run that were registered in this worker (an `init` that closes
 its database connections); those of the import belong to the forkserver, and with them the temporary files and the like
 that all workers share, so they are dropped right after the fork.
@@ -16,7 +17,6 @@ import random
 import signal
 import struct
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ from supervisor.config.schema import PoolConfig
 from supervisor.errors import PreforkdError
 from supervisor.link.frames import StartForkserver
 from supervisor.quantities import show_bytes
+from supervisor.reactor import HasFileno
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import EXIT_STATUS, LeavingReason
 from supervisor.stacks import stack_of
@@ -43,8 +44,6 @@ _log = logging.getLogger("preforkd.worker")
 
 _BELL = struct.Struct("<II")
 _OOM_MORE, _OOM_MOST = 500, 1000
-_ADOPTION_S = 10.0
-_ADOPTION_POLL_S = 0.0002
 _EXIT_CALLBACKS_S = 5.0
 _ROOMY = 0.9  # recycling blurs its limit by a tenth
 
@@ -52,26 +51,40 @@ _ROOMY = 0.9  # recycling blurs its limit by a tenth
 class Cradle(Protocol):
     """The forkserver's side of our birth. Both words can be said once, and raise OSError when nobody listens."""
 
-    @property
-    def parent_pid(self) -> int:
-        """Our parent until it has heard `settled`; then the master is."""
+    def await_order(self, wake: HasFileno) -> tuple[int, int] | None:
+        """Wait for slot and generation; None when nobody needs us, or when `wake` is readable."""
 
     def settled(self) -> None:
-        """Say that the slot is ours and names us."""
+        """Say that the slot is ours and names us: from here on we live without our parent."""
 
     def refused(self, reason: str) -> None:
         """Say why there is no slot for us."""
 
+    def await_adoption(self) -> None:
+        """Wait until the master is our parent, or is gone."""
+
+
+@dataclass(frozen=True)
+class Calling:
+    """What every worker of a forkserver is for: its pool, and the functions to call."""
+
+    start: StartForkserver
+    run: Handler
+    init: Callable[[], object] | None
+
 
 @dataclass(frozen=True)
 class Post:
-    """What this worker is for: its pool, its incarnation, and the functions to call."""
+    """A calling and an incarnation: what this worker is for."""
 
-    start: StartForkserver
+    calling: Calling
     slot: int
     generation: int
-    run: Handler
-    init: Callable[[], object] | None
+
+    @property
+    def start(self) -> StartForkserver:
+        """What the master told the forkserver."""
+        return self.calling.start
 
     @property
     def pool(self) -> PoolConfig:
@@ -84,21 +97,38 @@ class Post:
         return f"worker {self.pool.name}/{self.slot}"
 
 
-def run_worker(post: Post, bell: int, cradle: Cradle) -> NoReturn:
-    """Be this worker until the end. `bell`: where readiness is told."""
-    status = os.EX_SOFTWARE
+def run_worker(calling: Calling, bell: int, cradle: Cradle) -> NoReturn:
+    """Be a standby, and then a worker until the end. `bell`: where readiness is told."""
+    status, name = os.EX_SOFTWARE, f"standby {calling.start.pool.name}"
     try:
-        atexit._clear()  # CPython's own, as multiprocessing's use of its neighbour below: there is no public way
-        os.setpgid(0, 0)
-        requests = Requests()
-        requests.listen()
+        requests = _settle_in(calling.start, name)
+        # fail-point: worker.standing-by: it could take any slot, and has none
+        order = cradle.await_order(requests)
+        if order is None:
+            os._exit(os.EX_OK)
+        # fail-point: worker.assigned: it knows its slot, and has not taken it
+        post = Post(calling, *order)
+        name = post.name
         slot = _take_slot(post, cradle)
-        status = _Life(post, slot, requests, bell).live(cradle.parent_pid)
+        status = _Life(post, slot, requests, bell).live(cradle)
         _run_exit_callbacks(status)
     except BaseException as error:  # noqa: BLE001  (nothing may reach the forkserver's frames)
-        _log.error("%s failed", post.name, exc_info=error)
+        _log.error("%s failed", name, exc_info=error)
     finally:
         os._exit(status)
+
+
+def _settle_in(start: StartForkserver, name: str) -> Requests:
+    """All that needs no slot. Raises StateError when the log cannot be opened."""
+    atexit._clear()  # CPython's own, as multiprocessing's use of its neighbour below: there is no public way
+    os.setpgid(0, 0)
+    requests = Requests()
+    requests.listen()
+    posix.set_title(f"preforkd: {name}")
+    logs.rename(start.log, name)
+    _prefer_for_oom_killer()
+    _reseed()
+    return requests
 
 
 def _take_slot(post: Post, cradle: Cradle) -> Slot:
@@ -131,13 +161,16 @@ class _Life:
         stacks = Path(post.start.pool_dir) / "stacks" / f"{post.slot}.txt"
         self._stacks = os.open(stacks, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
-    def live(self, intermediate_pid: int) -> int:
-        """Settle in, boot, serve. User code may end us by SystemExit; nothing else gets past here."""
+    def live(self, cradle: Cradle) -> int:
+        """Boot, serve. User code may end us by SystemExit; nothing else gets past here."""
         try:
-            self._settle_in(intermediate_pid)
+            self._take_name()
             if not self._init() or not self._fits():
                 return self._leaving(LeavingReason.BOOT_FAILED)
-            return EXIT_STATUS[self._worker().run()]
+            worker = self._worker()
+            worker.turn()  # greets the consumer while the intermediate ends
+            self._be_adopted(cradle)
+            return EXIT_STATUS[worker.run()]
         except SystemExit as asked:
             return _asked_status(asked)
         except BaseException as error:  # noqa: BLE001  (ours, or a handler's KeyboardInterrupt: the worker failed)
@@ -151,24 +184,18 @@ class _Life:
 
     # ---- boot -----------------------------------------------------------------------------------------------------
 
-    def _settle_in(self, intermediate_pid: int) -> None:
+    def _take_name(self) -> None:
         faulthandler.enable(file=self._stacks, all_threads=True)
         faulthandler.register(signal.SIGQUIT, file=self._stacks, all_threads=True, chain=False)
         posix.set_title(f"preforkd: {self._post.name}")
-        logs.configure(self._post.start.log, self._post.name)
-        _prefer_for_oom_killer()
-        _reseed()
+        logs.rename(self._post.start.log, self._post.name)
         api._recorder.call = self._record_group
-        _wait_for_adoption(intermediate_pid)
-        # fail-point: worker.adopted: the master is our parent, its death would not reach us yet
-        if not posix.die_with_parent(signal.SIGTERM, self._post.start.master_pid):
-            self._requests.stop = True  # the master is gone already
 
     def _init(self) -> bool:
         """Run the pool's init hook; whatever it raises, SystemExit included, is a failed boot."""
-        if self._post.init is not None and not self._requests.stop:
+        if self._post.calling.init is not None and not self._requests.stop:
             try:
-                self._post.init()
+                self._post.calling.init()
             except BaseException as error:  # noqa: BLE001  (user code; nothing it raises may pass as a boot)
                 self._report(f"init {self._post.pool.init!r} failed", error)
                 return False
@@ -198,11 +225,18 @@ class _Life:
         return Worker(
             Place(f"{pool.name}/{post.slot}", post.slot, post.generation, pool.queue, post.start.link_path),
             self._slot,
-            post.run,
+            post.calling.run,
             Limits(LimitPolicy(pool), alarm, recycling),
             self._requests,
             self._ready,
         )
+
+    def _be_adopted(self, cradle: Cradle) -> None:
+        """From here on the master's death reaches us; up to here it was seen by nobody, so nobody may wait before."""
+        cradle.await_adoption()
+        # fail-point: worker.adopted: the master is our parent, its death would not reach us yet
+        if not posix.die_with_parent(signal.SIGTERM, self._post.start.master_pid):
+            self._requests.stop = True  # the master is gone already
 
     def _ready(self) -> None:
         # fail-point: worker.greeted: the consumer can have our hello
@@ -244,15 +278,6 @@ def _reseed() -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
-
-
-def _wait_for_adoption(intermediate_pid: int) -> None:
-    """Until the intermediate is gone and the master our parent: only then does its death reach us as a signal."""
-    until_s = monotonic_s() + _ADOPTION_S
-    while os.getppid() == intermediate_pid:
-        if monotonic_s() > until_s:
-            raise RuntimeError(f"the intermediate process {intermediate_pid} does not end")
-        time.sleep(_ADOPTION_POLL_S)
 
 
 def _asked_status(asked: SystemExit) -> int:

@@ -1,10 +1,10 @@
-"""Births that go wrong: the forkserver is told why, waits for ever for nobody, and leaves no child behind."""
+"""Births: a standby waits for its order and ends with its parents; those that go wrong are told, and leave nothing."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,23 +12,40 @@ import pytest
 
 from supervisor import posix
 from supervisor.forkserver import birth
-from supervisor.forkserver.birth import Cradle, NotBorn, give_birth
-from tests.support.pools import subreaper
+from supervisor.forkserver.birth import Birth, Cradle, NotBorn
+from supervisor.worker.requests import Requests
 from tests.support.waiting import eventually
+
+WAITING = "a standby under test"
 
 
 @pytest.fixture(autouse=True)
 def no_child_is_left() -> Iterator[None]:
     """Whatever a birth leaves becomes our child, as it would become the master's."""
     before = set(posix.own_children())
-    with subreaper():
+    posix.become_subreaper()
+    try:
         yield
         for pid in set(posix.own_children()) - before:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+    finally:
+        posix._prctl(posix._PR_SET_CHILD_SUBREAPER, 0)
 
 
 def settled_for_good(cradle: Cradle) -> NoReturn:
+    order = cradle.await_order(Requests())
+    if order != (3, 2**32 - 1):
+        os._exit(9)
+    cradle.settled()
+    cradle.await_adoption()
+    os._exit(7 if posix.die_with_parent(signal.SIGTERM, cradle.parent_pid) else 8)
+
+
+def obedient(cradle: Cradle) -> NoReturn:
+    posix.set_title(WAITING)
+    if cradle.await_order(Requests()) is None:
+        os._exit(0)
     cradle.settled()
     while True:
         signal.pause()
@@ -38,25 +55,57 @@ def dead_at_once(cradle: Cradle) -> NoReturn:
     os._exit(7)
 
 
-def silent(cradle: Cradle) -> NoReturn:
+def dead_of_its_order(cradle: Cradle) -> NoReturn:
+    cradle.await_order(Requests())
+    os._exit(7)
+
+
+def deaf(cradle: Cradle) -> NoReturn:
+    posix.set_title(WAITING)
     while True:
         signal.pause()
 
 
+def silent(cradle: Cradle) -> NoReturn:
+    cradle.await_order(Requests())
+    deaf(cradle)
+
+
 def without_a_slot(cradle: Cradle) -> NoReturn:
+    cradle.await_order(Requests())
     cradle.refused("the slot is locked by pid 7: ☃")
     os._exit(0)
 
 
-def test_a_worker_that_settled_is_known_by_its_pid_and_becomes_an_orphan() -> None:
-    pid = give_birth(settled_for_good)
-    eventually(lambda: posix.is_child(pid), "the worker is adopted")
-    assert pid in posix.own_children()
+def standby_of(intermediate: int) -> int:
+    """The pid of the process that the intermediate has forked, once it is up."""
+
+    def waiting() -> list[int]:
+        children = Path(f"/proc/{intermediate}/task/{intermediate}/children").read_text().split()
+        return [int(pid) for pid in children if Path(f"/proc/{pid}/cmdline").read_text().startswith(WAITING)]
+
+    (pid,) = eventually(waiting, "the standby is there")
+    return pid
 
 
-FAILURES = {
-    "dead": (dead_at_once, "ended with status 7"),
-    "silent": (silent, "did not take its slot within 0.2 s and ended by SIGKILL"),
+def test_a_worker_that_settled_is_known_by_its_pid_and_becomes_an_orphan_by_the_time_it_thinks_so() -> None:
+    pid = Birth(settled_for_good).assign(3, 2**32 - 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 8, "not its intermediate's child any more"
+
+
+def test_a_standby_waits_for_its_order_and_is_over_only_with_it() -> None:
+    one = Birth(obedient)
+    standby = standby_of(one._intermediate_pid)
+    assert not one.is_over
+    assert one.assign(0, 1) == standby
+    assert posix.executes(standby), "it outlives its intermediate"
+    assert posix.is_child(standby)
+
+
+FAILURES: dict[str, tuple[Callable[[Cradle], NoReturn], str]] = {
+    "dead before its order": (dead_at_once, "did not take its slot and ended with status 7"),
+    "dead of its order": (dead_of_its_order, "did not take its slot and ended with status 7"),
+    "silent": (silent, "has not taken its slot in time .* and was killed"),
     "refused": (without_a_slot, "the slot is locked by pid 7: ☃"),
 }
 
@@ -67,25 +116,53 @@ def test_a_birth_that_fails_is_told_and_leaves_nothing(case: str, monkeypatch: p
     monkeypatch.setattr(birth, "_WORD_S", 0.2)
     before = posix.own_children()
     with pytest.raises(NotBorn, match=reason):
-        give_birth(worker)
+        Birth(worker).assign(0, 1)
     assert posix.own_children() == before
 
 
-def test_a_worker_whose_intermediate_was_killed_cannot_settle(tmp_path: Path) -> None:
-    note = tmp_path / "note"
+@pytest.mark.parametrize("worker", [obedient, dead_at_once, deaf])
+def test_a_standby_that_is_not_needed_leaves_nothing(worker: Callable[[Cradle], NoReturn]) -> None:
+    before = posix.own_children()
+    one = Birth(worker)
+    assert "worker" in one.dismiss()
+    assert posix.own_children() == before
 
-    def bereft(cradle: Cradle) -> NoReturn:
-        os.kill(cradle.parent_pid, signal.SIGKILL)
-        while os.getppid() == cradle.parent_pid:
-            os.sched_yield()
-        try:
-            cradle.settled()
-        except OSError as error:
-            note.write_text(error.strerror or "")
-        os._exit(0)
 
+def test_a_standby_dies_with_its_intermediate_and_that_is_seen() -> None:
+    one = Birth(deaf)
+    standby = standby_of(one._intermediate_pid)
+    os.kill(one._intermediate_pid, signal.SIGKILL)
+    eventually(lambda: one.is_over, "the forkserver sees it")
+    assert os.waitstatus_to_exitcode(os.waitpid(standby, 0)[1]) == -signal.SIGKILL
     with pytest.raises(NotBorn, match="died or did not answer"):
-        give_birth(bereft)
-    eventually(note.exists, "the worker notices")
-    eventually(note.read_text, "and says so")
-    assert note.read_text() == "Broken pipe"
+        one.assign(0, 1)
+
+
+def test_an_intermediate_that_stands_still_is_ended_with_its_standby(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(birth, "_REPORT_S", 0.1)
+    one = Birth(obedient)
+    standby = standby_of(one._intermediate_pid)
+    os.kill(one._intermediate_pid, signal.SIGSTOP)
+    os.kill(standby, signal.SIGSTOP)
+    assert one.dismiss().endswith("died")
+    assert os.waitstatus_to_exitcode(os.waitpid(standby, 0)[1]) == -signal.SIGKILL
+
+
+def test_the_children_forget_what_is_the_forkservers_alone() -> None:
+    read, write = os.pipe()
+    one = Birth(obedient, lambda: os.close(write))
+    standby_of(one._intermediate_pid)
+    os.close(write)
+    eventually(lambda: os.read(read, 1) == b"", "nobody has the other end")
+    os.close(read)
+    one.dismiss()
+
+
+def test_what_was_killed_is_dying_from_that_moment_on() -> None:
+    one = Birth(deaf)
+    standby = standby_of(one._intermediate_pid)
+    assert not posix.is_dying(standby)
+    os.kill(standby, signal.SIGKILL)
+    assert posix.is_dying(standby), "no matter how far it has got"
+    one.dismiss()
+    assert posix.is_dying(standby)

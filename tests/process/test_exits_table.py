@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_a_worker_that_leaves_in_mid_message_is_on_record_with_the_message(tmp_p
             assert expected.items() <= record.items(), record
             assert (record["run"], record["attempt"], record["kind"]) == ("in_doubt", 1, "worker")
             assert set(record) == FIELDS
-            assert under_test.events("worker.exited", message_id=message_id)
+            eventually(partial(under_test.events, "worker.exited", message_id=message_id), "the log has it, too")
         assert sum(row["count"] for row in under_test.status()["exits"]) == len(IN_MID_MESSAGE)
 
 

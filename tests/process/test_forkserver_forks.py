@@ -1,4 +1,4 @@
-"""The double fork: whose child a worker is, when its slot names it, what it inherits, what it outlives."""
+"""The double fork: whose child a worker is, when its slot names it, what it inherits, what it outlives; its standby."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
+import pytest
 
 from supervisor import posix
 from supervisor.link.frames import Bye, Fork, Forked, ForkFailed, Outcome, Returned
@@ -33,15 +34,113 @@ def test_when_a_fork_is_answered_the_slot_names_the_worker_and_it_is_ours(make_m
         eventually(functools.partial(posix.is_child, pid), "the worker is the master's own child")
 
 
-def test_the_intermediate_parents_are_not_left_behind(make_master: MakeMaster) -> None:
+def children_of(pid: int) -> list[int]:
+    with suppress(OSError), open(f"/proc/{pid}/task/{pid}/children") as listed:
+        return [int(word) for word in listed.read().split()]
+    return []
+
+
+def standby_of(master: Master) -> int:
+    """The pid of the forkserver's standby, once it has settled in."""
+    assert master.forkserver is not None
+    forkserver = master.forkserver.pid
+
+    def found() -> list[int]:
+        grandchildren = [pid for child in children_of(forkserver) for pid in children_of(child)]
+        return [pid for pid in grandchildren if title_of(pid) == "preforkd: standby sample"]
+
+    (pid,) = eventually(found, "there is a standby")
+    return pid
+
+
+def title_of(pid: int) -> str:
+    with suppress(OSError), open(f"/proc/{pid}/cmdline") as line:
+        return line.read().rstrip("\0")
+    return ""
+
+
+def is_gone(pid: int) -> bool:
+    return not posix.executes(pid)
+
+
+def test_of_all_that_was_forked_only_workers_and_one_standby_are_left(make_master: MakeMaster) -> None:
     master = make_master()
     master.boot()
     workers = {master.fork(slot) for slot in range(4)}
+    standby_of(master)
     assert master.forkserver is not None
-    children = f"/proc/{master.forkserver.pid}/task/{master.forkserver.pid}/children"
-    with open(children) as listed:
-        assert listed.read().split() == []
+    assert len(children_of(master.forkserver.pid)) == 1, "its intermediate"
     assert set(posix.own_children()) >= workers
+
+
+def test_a_pool_that_wants_no_worker_has_no_standby(make_master: MakeMaster) -> None:
+    master = make_master()
+    master.boot()
+    master.slot(5)
+    master.inbox.send(Fork(7, 1))  # there is no such slot
+    master.inbox.expect(ForkFailed)
+    assert master.forkserver is not None
+    before = children_of(master.forkserver.pid)
+    standby_of(master)
+    assert before == [], "up to its first order"
+
+
+def test_the_standby_becomes_the_next_worker_and_has_run_nothing_of_its_users_before(make_master: MakeMaster) -> None:
+    master = make_master(init="sample_handlers:init")
+    master.boot()
+    master.worker(0)
+    standby = standby_of(master)
+    noted = len(master.noted())
+    assert noted == 1, "the worker has booted, the standby has not"
+    assert master.slot(1).identity() is None
+    pid, link = master.worker(1)
+    assert pid == standby
+    assert title_of(pid) == "preforkd: worker sample/1"
+    assert os.getpgid(pid) == pid
+    assert len(master.noted()) == noted + 1
+    assert link.outcome_of(run_frame(1, "done")).kind == OutcomeKind.DONE
+    assert standby_of(master) != standby
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("victim", ["standby", "intermediate"])
+def test_a_standby_that_was_ended_is_done_without(make_master: MakeMaster, victim: str, signum: int) -> None:
+    master = make_master()
+    master.boot()
+    master.fork(0)
+    standby = standby_of(master)
+    assert master.forkserver is not None
+    (intermediate,) = children_of(master.forkserver.pid)
+    os.kill({"standby": standby, "intermediate": intermediate}[victim], signum)
+    eventually(functools.partial(is_gone, standby), "it is gone")
+    assert master.fork(1) != standby
+    assert standby_of(master) != standby
+    assert "a standby ended before it was needed" in master.errors.read_text()
+
+
+def test_a_standby_leaves_with_its_forkserver_and_before_it(make_master: MakeMaster) -> None:
+    master = make_master()
+    master.boot()
+    worker = master.fork(0)
+    standby = standby_of(master)
+    assert master.quit() == 0
+    assert is_gone(standby)
+    assert not posix.is_child(standby), "the master has never seen it"
+    assert posix.executes(worker)
+
+
+def test_a_standby_does_not_outlive_a_forkserver_that_was_killed(make_master: MakeMaster) -> None:
+    master = make_master()
+    master.boot()
+    worker = master.fork(0)
+    standby = standby_of(master)
+    assert master.forkserver is not None
+    (intermediate,) = children_of(master.forkserver.pid)
+    master.forkserver.kill()
+    master.forkserver.wait()
+    for pid in (intermediate, standby):
+        eventually(functools.partial(is_gone, pid), "it is gone")
+    assert posix.executes(worker)
 
 
 def test_orders_may_be_sent_ahead(make_master: MakeMaster) -> None:

@@ -55,6 +55,27 @@ def test_a_stranger_is_named_in_the_log_and_ended_while_its_worker_lives(tmp_pat
         assert under_test.exits() == [], "its worker is not to blame"
 
 
+def test_a_forkserver_that_dies_leaves_no_stranger_behind_its_standby_ends_with_it(tmp_path: Path) -> None:
+    with daemon(tmp_path, ONE) as under_test:
+        for _ in range(3):
+            eventually(lambda: under_test.pool()["forkserver"]["state"] == "ready", "there is a forkserver")
+            forkserver = under_test.pool()["forkserver"]["pid"]
+            os.kill(under_test.worker()["pid"], signal.SIGKILL)
+            eventually(lambda pid=forkserver: has_standby(pid), "and it has a standby")  # type: ignore[misc]
+            os.kill(forkserver, signal.SIGKILL)
+            under_test.exit(pid=forkserver)
+        eventually(lambda: under_test.worker()["state"] == "idle", "the worker is there")
+        assert under_test.events("stranger.ended") == []
+
+
+def has_standby(forkserver: int) -> bool:
+    """Whether it has forked, and the process that it has forked has."""
+    with suppress(OSError):
+        children = Path(f"/proc/{forkserver}/task/{forkserver}/children").read_text().split()
+        return any(Path(f"/proc/{child}/task/{child}/children").read_text() for child in children)
+    return False
+
+
 def test_a_child_that_the_master_had_before_is_let_be(tmp_path: Path) -> None:
     """`sh -c 'sleep 1000 & exec preforkd run'`: the shell's child becomes ours, and is none of our business."""
     with daemon(tmp_path, ONE, start=False) as under_test:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 
 import pytest
 
 from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
 from supervisor.events import Cause, Event
 from supervisor.link.frames import Frame, Incarnation, Verdict, VerdictTaken
+from supervisor.master.burial import Corpse
 from supervisor.master.children import Children, Kind
 from supervisor.master.deaths import Registrar
 from supervisor.master.history import History
@@ -68,6 +72,26 @@ def test_the_record_is_written_before_the_verdict_leaves(registrar: Registrar, p
     ((verdict, journal_bytes),) = pool.heard
     assert verdict == Verdict(WORKER, "crash", None, "SIGSEGV", "")
     assert journal_bytes > 0
+
+
+def test_a_replacement_is_ordered_after_the_verdict_and_before_the_death_is_logged(
+    tmp_path: Path, pool: EavesdroppedPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    history, reactor = History(tmp_path), Reactor()
+    told: list[tuple[list[Frame], int]] = []
+
+    def replace() -> None:
+        told.append(([frame for frame, _bytes in pool.heard], len(caplog.records)))
+
+    sidecars = Sidecars(history, Children(), reactor)
+    registrar = Registrar({"email": pool}, history, OomWatch(None), sidecars, replace)
+    child = pool.seated(pool.workers[0], os.getpid(), 7, 0.0)
+    caplog.set_level("INFO")
+    registrar.register([Corpse(child, signal.SIGKILL, getrusage(RUSAGE_SELF), 1.0)])
+    assert told == [([Verdict(WORKER, "killed", None, "SIGKILL", "")], 0)]
+    assert len(caplog.records) == 1
+    history.close()
+    reactor.close()
 
 
 def test_a_verdict_is_repeated_until_it_was_taken(registrar: Registrar, pool: EavesdroppedPool) -> None:
