@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 from supervisor.cli.finding import Finding, Level
 from supervisor.config.rules import is_loopback
-from supervisor.config.schema import Config, HooksConfig, WebConfig
+from supervisor.config.schema import Config, DaemonConfig, HooksConfig, WebConfig
 from supervisor.errors import StateError
 from supervisor.extras import missing
+from supervisor.master.privileges import account
 from supervisor.redaction import without_path
 from supervisor.web.token_file import TokenFile
 
@@ -23,17 +24,18 @@ def about_sidecars(config: Config) -> Iterator[Finding]:
     for problem in missing(config):
         yield Finding(Level.ERROR, problem.path, f"{problem.reason} ({problem.hint})", os.EX_CONFIG)
     if config.web.listen:
-        yield from _about_web(config.web)
+        yield from _about_web(config.web, config.daemon)
     if config.hooks.wanted:
         yield from _about_hooks(config.hooks)
 
 
-def _about_web(web: WebConfig) -> Iterator[Finding]:
+def _about_web(web: WebConfig, daemon: DaemonConfig) -> Iterator[Finding]:
     if not web.token_file:
         yield Finding(Level.OK, "web.listen", f"{web.listen}, to look at only: without token_file there are no actions")
         return
     try:
-        TokenFile(Path(web.token_file))
+        user = account(daemon)
+        TokenFile(Path(web.token_file), user.uid if user else None)
     except StateError as error:
         yield Finding(Level.ERROR, "web.token_file", str(error), os.EX_CONFIG)
     else:

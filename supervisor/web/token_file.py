@@ -20,11 +20,12 @@ _SCHEME = "bearer "
 
 
 class TokenFile:
-    """One token file."""
+    """One token file. `uid`: who will read it, if that is not ourselves."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, uid: int | None = None) -> None:
         """Read it. Raises StateError: not there, others may read it, too short."""
         self._path = path
+        self._owners = (os.geteuid(), 0) if uid is None else (uid,)
         self._seen: tuple[int, ...] = ()
         self._token = b""
         self.check()
@@ -71,8 +72,8 @@ class TokenFile:
             raise StateError(f"[web] token_file {self._path}: this is not a file; name one that holds the token")
         if found.st_mode & 0o077:
             raise StateError(f"[web] token_file {self._path}: others may read it: chmod 600 {self._path}")
-        if found.st_uid not in (0, os.geteuid()):
+        if found.st_uid not in self._owners:
             raise StateError(
                 f"[web] token_file {self._path}: it belongs to uid {found.st_uid}, who could set the token: "
-                f"chown it to preforkd's user (uid {os.geteuid()})"
+                f"chown it to preforkd's user (uid {self._owners[0]})"
             )

@@ -58,6 +58,17 @@ def test_a_strangers_file_is_refused(tmp_path: Path) -> None:
         TokenFile(path)
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away")
+def test_the_file_of_the_user_that_will_read_it_is_accepted_from_root(tmp_path: Path) -> None:
+    path = written(tmp_path / "token", GOOD)
+    os.chown(path, 12345, -1)
+
+    assert TokenFile(path, 12345).accepts(f"Bearer {GOOD}")
+    with pytest.raises(StateError, match=r"chown it to preforkd's user \(uid 54321\)"):
+        TokenFile(path, 54321)
+
+
 def test_a_new_token_counts_at_once(tmp_path: Path) -> None:
     token = TokenFile(written(tmp_path / "token", GOOD))
 
