@@ -33,7 +33,7 @@ test: venv ## every test; installs RabbitMQ, logrotate, systemd-nspawn, Chromium
 	@.ci/need-axe $(VENV)
 	@.ci/need-promtool
 	@.ci/need-tmux
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 demo: venv ## a daemon on the embedded queue, and a fault drill on it; ends with the audit
 	@$(BIN)/preforkd drill

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.longest_first import longest_first
 from tests.support.pools import make_master
 from tests.support.rabbitmq import own_rabbitmq, rabbitmq
 
@@ -15,7 +18,32 @@ settings.load_profile(
     "shared machine"
 )  # how long an example takes says something about the machine, not about the code
 
-__all__ = ["make_master", "own_rabbitmq", "pytest_runtest_makereport", "rabbitmq"]
+__all__ = [
+    "make_master",
+    "own_rabbitmq",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_runtest_makereport",
+    "rabbitmq",
+]
+
+_DEFAULTS = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGQUIT: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
+
+
+def pytest_configure() -> None:
+    """A run in the background, or under nohup, ignores these; daemons and programs under test must not inherit that."""
+    for number, handler in _DEFAULTS.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which files come first; within a file the order stays."""
+    items.sort(key=longest_first(str(Path(__file__).parent)))
 
 
 @pytest.hookimpl(wrapper=True)

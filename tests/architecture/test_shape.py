@@ -12,6 +12,7 @@ from statistics import median, quantiles
 
 import pytest
 
+from tests.support.longest_first import LONGEST
 from tests.support.source_tree import CODE, ROOT, Function, functions, sources, tree
 
 MAX_FILE_LINES = 400
@@ -107,6 +108,10 @@ def test_test_modules_have_names_of_their_own() -> None:
     names = [path.name for path in sources("tests") if path.name.startswith("test_")]
 
     assert sorted({name for name in names if names.count(name) > 1}) == [], "pytest needs unique names"
+
+
+def test_files_that_are_begun_first_exist() -> None:
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
 
 
 def _lines(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -36,6 +37,7 @@ def test_start_returns_when_the_daemon_is_ready(site: Site) -> None:
     status = site.status()
     assert said.startswith(f"preforkd is ready, pid {status['pid']}, log ")
     assert status["state"] == "running"
+    assert json.loads(site.ok("status", "--json"))["pid"] == status["pid"]
     assert len(site.processes()) == 4, "master, forkserver, consumer, worker: what the other tests look for is found"
     assert [worker["state"] for worker in status["pools"]["mail"]["workers"]] == ["idle"]
 

@@ -167,15 +167,18 @@ def test_a_paused_pool_stops_and_starts_unpaused(tmp_path: Path) -> None:
 
 def test_the_command_line_scales_pauses_resumes_and_reloads(tmp_path: Path) -> None:
     with make_site(tmp_path) as site:
+        site.config.write_text(site.config.read_text().replace("workers = 1", "workers = 1\nprefetch = 3"))
         site.ok("start")
-        assert "1 -> 3 workers" in site.ok("scale", "mail", "3")
-        assert "prefetch is 64" in site.ok("scale", "mail", "65")
+        said = site.ok("scale", "mail", "3")
+        assert "1 -> 3 workers" in said
+        assert "prefetch" not in said
+        assert "prefetch is 3" in site.ok("scale", "mail", "4")
         assert "is paused" in site.ok("pause", "mail")
         assert "was paused already" in site.ok("pause", "mail")
         shown = site.ok("status")
         assert "pool mail: paused" in shown
         assert "paused      by " in shown
-        assert "scaled      to 65 workers" in shown
+        assert "scaled      to 4 workers" in shown
         assert "takes messages again" in site.ok("resume", "mail")
         assert "was not paused" in site.ok("resume", "mail")
         site.config.write_text(site.config.read_text().replace("workers = 1", "workers = 2"))

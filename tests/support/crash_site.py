@@ -7,7 +7,6 @@ The points are found in the sources, and their names say what leads there: `work
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
 import signal
@@ -15,8 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-
-import msgspec
 
 from supervisor.brokers import open_admin
 from supervisor.brokers.admin import BrokerAdmin
@@ -28,6 +25,7 @@ from supervisor.message import Properties, Publication
 from supervisor.posix import executes
 from tests.support.daemon import ROOT, Daemon, cleaned_up
 from tests.support.failpoints.failpoints_runtime import ARMED, FIRED, FOLDER, MARKER, WHOLE_GROUP
+from tests.support.growing import JsonLines
 from tests.support.history import NOTES, History, Note, faults
 from tests.support.ledgers import all_named
 from tests.support.source_tree import sources
@@ -111,6 +109,9 @@ class CrashSite(Daemon):
         stop_timeout = f'stop_timeout = "{0.5 if impatient else 3}s"'  # after this long a stuck former worker is ended
         limits = _IMPATIENT if impatient else _PATIENT
         super().__init__(directory, f'{_POOL}{limits}on_crash = "{on_crash}"', stop_timeout)
+        self._noted = JsonLines(self._notes, Note)
+        self._exits = JsonLines(self.state_dir / "exits.jsonl", dict[str, Any])
+        self._logged = JsonLines(self.log_path, dict[str, Any])
 
     def configure(self, settings: str, daemon: str = "") -> None:
         """Write the configuration."""
@@ -306,8 +307,8 @@ class CrashSite(Daemon):
         return History(
             sent=sent,
             notes=[note for note in self.notes() if note.id in sent],
-            exits=self.exits(),
-            log=_json_lines(self.log_path),
+            exits=self._exits.all(),
+            log=self._logged.all(),
             dead=self._ids_in(dead_queue(self.queue)),
             parked=self._ids_in(parked_queue(self.queue)),
             published=self._ids_in(self.audit_queue),
@@ -317,8 +318,7 @@ class CrashSite(Daemon):
 
     def notes(self) -> list[Note]:
         """What handlers have noted."""
-        lines = self._notes.read_bytes().splitlines() if self._notes.exists() else []
-        return [msgspec.json.decode(line, type=Note) for line in lines]
+        return self._noted.all()
 
     def _consumers(self) -> set[int]:
         """The consumer hides its environment from all but root, so the master is asked for it."""
@@ -379,7 +379,3 @@ def crash_site(directory: Path, queue: str, broker_url: str | None = None, **set
 def _all_ready(pool: dict[str, Any]) -> bool:
     services = (pool["forkserver"]["state"], pool["consumer"]["state"])
     return services == ("ready", "consuming") and all(worker["state"] == "idle" for worker in pool["workers"])
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_bytes().splitlines() if line.startswith(b"{")]
