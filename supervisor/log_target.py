@@ -115,6 +115,10 @@ class LineHandler(logging.Handler):
         if isinstance(self._target, Target):
             self._target.follow()
 
+    def forget_losses(self) -> None:
+        """In a fork: whoever lost lines before it tells of them."""
+        self._lost = 0
+
     def close(self) -> None:
         """Close the target, too."""
         super().close()

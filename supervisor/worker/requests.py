@@ -6,14 +6,22 @@ must wake an idle worker without a race, hence the pipe that CPython writes to f
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # what `signal` calls, before it makes enums: quicker, and fewer pages
 import os
 import signal
-from _signal import getsignal  # type: ignore[import-not-found]  # what signal.getsignal calls, before it makes an enum
 from contextlib import suppress
 from types import FrameType
 
 _IGNORED = frozenset({signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ})
 """The terminal's (they are for the master), and those that Python turns into exceptions of system calls."""
+
+_ACTIONS = tuple(
+    (int(number), int(signal.SIG_IGN if number in _IGNORED else signal.SIG_DFL))
+    for number in sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+)
+"""Signal → what a worker begins with."""
+
+_SIGTERM = int(signal.SIGTERM)
 
 
 class Requests:
@@ -29,18 +37,17 @@ class Requests:
 
     def listen(self) -> None:
         """Undo what the forkserver, and user code in it, did to signals; take those that are for us."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            wanted = signal.SIG_IGN if number in _IGNORED else signal.SIG_DFL
-            if getsignal(number) != wanted:
-                signal.signal(number, wanted)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        for number, wanted in _ACTIONS:
+            if _signal.getsignal(number) != wanted:
+                _signal.signal(number, wanted)
         self.take_back()
         os.register_at_fork(after_in_child=self._release)
 
     def take_back(self) -> None:
         """Take signal and pipe again where a handler (an event loop in it) has taken them for itself."""
-        if getsignal(signal.SIGTERM) != self._asked:
-            signal.signal(signal.SIGTERM, self._asked)
+        if _signal.getsignal(_SIGTERM) != self._asked:
+            _signal.signal(_SIGTERM, self._asked)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
 
     def drain(self) -> None:

@@ -6,7 +6,7 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +289,58 @@ def test_our_stderr_is_not_closed_with_its_target(capfd: pytest.CaptureFixture[s
 
 def _disk_is_full(fd: int, data: bytes) -> int:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+# ---- in a fork ------------------------------------------------------------------------------------------------------
+
+
+def rename(file: Path) -> None:
+    logs.rename(LogConfig(level="info", format="json", file=str(file)), "worker email/1")
+
+
+def test_under_another_name_lines_take_the_same_way(file: Path) -> None:
+    configure(file)
+    before = handler()
+    rename(file)
+    logs.log(Event.DAEMON_READY, "here")
+    assert handler() is before
+    assert lines(file)[0]["process"] == "worker email/1"
+
+
+def _removed() -> None:
+    logging.getLogger().removeHandler(handler())
+
+
+def _formatted() -> None:
+    handler().setFormatter(logging.Formatter("%(message)s"))
+
+
+def _deaf() -> None:
+    handler().setLevel(logging.CRITICAL)
+
+
+def _filtered() -> None:
+    handler().addFilter(lambda record: False)
+
+
+def _quiet() -> None:
+    logging.getLogger().setLevel(logging.CRITICAL)
+
+
+@pytest.mark.parametrize("meddle", [_removed, _formatted, _deaf, _filtered, _quiet])
+def test_what_user_code_has_done_to_our_logging_is_undone(meddle: Callable[[], None], file: Path) -> None:
+    configure(file)
+    meddle()
+    rename(file)
+    logs.log(Event.DAEMON_READY, "here")
+    assert [line["process"] for line in lines(file)] == ["worker email/1"]
+
+
+def test_losses_before_the_fork_are_told_by_whoever_had_them(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(file)
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", _disk_is_full)
+        logs.log(Event.DAEMON_READY, "lost")
+    rename(file)
+    logs.log(Event.DAEMON_READY, "here")
+    assert [line["message"] for line in lines(file)] == ["here"]
