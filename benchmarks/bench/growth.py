@@ -29,11 +29,11 @@ from tests.support.rabbitmq import RabbitNode, running_node
 from tests.support.waiting import eventually
 
 _WORKERS, _PREFETCH, _SIZE = 4, 200, 512
-_MESSAGES = 20_000
+_MESSAGES = 15_000
 _FRAME_BYTES = 100_000
 """Bodies above that do not fit into one frame, which is all that the filler makes."""
 LARGE = 10_000_000
-_ROUNDS = 5
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from benchmarks.bench.supervised import Wish, started
 from tests.support.rabbitmq import running_node
 
 WORKERS = 4
-ROUNDS = 20
+ROUNDS = 10
 SLOW_EVERY = 4
 
 

@@ -55,14 +55,14 @@ def loads(shim: str) -> list[Row]:
     """Every load; `shim`: shell code that makes a disk slow. Pure."""
     computing = Job(work="spin")
     return [
-        *_waiting("handler sleeps 1 ms", "sleep_1ms", (15_000, 15_000, 1_500)),
-        *_waiting("handler sleeps 10 ms", "sleep_10ms", (4_000, 4_000, 200)),
-        Row("handler computes 1 ms", "preforkd 4 workers", 4_000, lambda p, n: p.preforkd(n, computing, 4, 64)),
-        Row("handler computes 1 ms", "dramatiq 4 x 1", 4_000, lambda p, n: p.dramatiq(n, computing, 4, 1)),
-        Row("handler computes 1 ms", "pika, one at a time", 2_000, lambda p, n: p.pika(n, computing, 64)),
-        Row("64 KiB bodies", "preforkd 4 workers", 4_000, lambda p, n: p.preforkd(n, LARGE, 4, 64)),
-        Row("64 KiB bodies", "dramatiq 2 x 8", 4_000, lambda p, n: p.dramatiq(n, LARGE, 2, 8)),
-        Row("64 KiB bodies", "pika", 4_000, lambda p, n: p.pika(n, LARGE, 64)),
+        *_waiting("handler sleeps 1 ms", "sleep_1ms", (6_000, 6_000, 800)),
+        *_waiting("handler sleeps 10 ms", "sleep_10ms", (2_000, 2_000, 150)),
+        Row("handler computes 1 ms", "preforkd 4 workers", 2_000, lambda p, n: p.preforkd(n, computing, 4, 64)),
+        Row("handler computes 1 ms", "dramatiq 4 x 1", 2_000, lambda p, n: p.dramatiq(n, computing, 4, 1)),
+        Row("handler computes 1 ms", "pika, one at a time", 1_500, lambda p, n: p.pika(n, computing, 64)),
+        Row("64 KiB bodies", "preforkd 4 workers", 2_500, lambda p, n: p.preforkd(n, LARGE, 4, 64)),
+        Row("64 KiB bodies", "dramatiq 2 x 8", 2_500, lambda p, n: p.dramatiq(n, LARGE, 2, 8)),
+        Row("64 KiB bodies", "pika", 2_500, lambda p, n: p.pika(n, LARGE, 64)),
         *(row for prefetch in (64, 500) if shim for row in _slow_disk(prefetch, shim)),
     ]
 
