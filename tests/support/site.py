@@ -124,8 +124,7 @@ class Site:
 
     def exits(self) -> list[dict[str, Any]]:
         """The exit records of workers."""
-        path = self.folder / "state" / "exits.jsonl"
-        records = map(json.loads, path.read_text().splitlines() if path.exists() else [])
+        records = map(json.loads, self.ok("exits", "--json", "-n", "0").splitlines())
         return [record for record in records if record["kind"] == "worker"]
 
     def processes(self) -> list[int]:
