@@ -161,7 +161,7 @@ def test_a_consumer_that_gets_nothing_of_what_is_ready_is_starved(
         turned.until(lambda: turned.noted("nothing was delivered"), "the symptom is in the status")
         assert turned.events(caplog, "consumer.starved") == ["warning"]
         assert not turned.noted("did not answer")
-    turned.until(lambda: turned.session.counters.get("delivered") == 3, "the messages come")
+    turned.until(lambda: turned.session.commits.counters.get("delivered") == 3, "the messages come")
     assert not turned.noted("nothing was delivered")
 
 
