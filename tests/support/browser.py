@@ -61,7 +61,10 @@ class Browser:
 
     def sees(self, selector: str, text: str) -> None:
         """Wait until an element shows this."""
-        eventually(lambda: text in self.text(selector), f"{selector} shows {text!r}")
+        try:
+            eventually(lambda: text in self.text(selector), f"{selector} shows {text!r}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the page:\n{self.text('body')}") from None
 
     def count(self, selector: str) -> int:
         """How many elements there are."""
