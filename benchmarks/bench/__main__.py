@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -40,6 +41,7 @@ _ALL = SECTIONS | ON_REQUEST
 def main() -> int:
     """Run what was asked for; the exit status."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that everybody started is ended
     make_environment()
     base = Path(tempfile.mkdtemp(prefix="preforkd-bench-"))
     try:

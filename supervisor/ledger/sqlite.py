@@ -34,9 +34,6 @@ _BUSY_S = 1.0
 _FILES = ("", "-wal")
 """What is added to the ledger's path: SQLite keeps what is not yet in the one in the other."""
 
-_FILES = ("", "-wal")
-"""What is added to the ledger's path: SQLite keeps what is not yet in the one in the other."""
-
 _FULL = "the disk is full", "free some space"
 _DENIED = "no permission", "make the file and its folder belong to the user that preforkd runs as"
 _DAMAGED = (
