@@ -15,7 +15,7 @@ import select
 import signal
 import struct
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -116,12 +116,15 @@ class Birth:
 
     def assign(self, slot: int, generation: int) -> int:
         """Have the standby take this slot; its pid, once it has it. Raises NotBorn, DiedWaiting."""
-        with suppress(BrokenPipeError):  # it is over: the report, or its absence, tells why
+        failure: type[NotBorn] = NotBorn  # it may have the slot: nobody else must be born with this generation (I3)
+        try:
             os.write(self._order, _ORDER.pack(slot, generation))
+        except BrokenPipeError:  # nobody is left to read it; the report, if there is one, tells why
+            failure = DiedWaiting
         # fail-point: forkserver.assigned: the standby has its order, nobody knows whether it takes the slot
         report = self._conclude(_WORD_S)
         if not report:
-            raise DiedWaiting(f"the intermediate process (pid {self._intermediate_pid}) died or did not answer")
+            raise failure(f"the intermediate process (pid {self._intermediate_pid}) died or did not answer")
         (pid,) = _PID.unpack_from(report)
         if pid in _FAILURES:
             raise _FAILURES[pid](_reason(report))

@@ -60,6 +60,13 @@ def dead_of_its_order(cradle: Cradle) -> NoReturn:
     os._exit(7)
 
 
+def fatal_to_its_intermediate(cradle: Cradle) -> NoReturn:
+    intermediate = os.getppid()
+    cradle.await_order(Requests())
+    os.kill(intermediate, signal.SIGKILL)
+    os._exit(7)
+
+
 def deaf(cradle: Cradle) -> NoReturn:
     posix.set_title(WAITING)
     while True:
@@ -136,6 +143,14 @@ def test_a_standby_dies_with_its_intermediate_and_that_is_seen() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(standby, 0)[1]) == -signal.SIGKILL
     with pytest.raises(NotBorn, match="died or did not answer"):
         one.assign(0, 1)
+
+
+def test_i3_a_standby_whose_intermediate_died_of_the_order_may_have_the_slot() -> None:
+    """So it does not count as one that died waiting, for which another one would be born with the same generation."""
+    one = Birth(fatal_to_its_intermediate)
+    with pytest.raises(NotBorn, match="died or did not answer") as raised:
+        one.assign(0, 1)
+    assert type(raised.value) is NotBorn
 
 
 def test_an_intermediate_that_stands_still_is_ended_with_its_standby(monkeypatch: pytest.MonkeyPatch) -> None:
