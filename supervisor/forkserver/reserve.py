@@ -40,6 +40,7 @@ class Reserve:
             self._due_s = monotonic_s() + QUIET_S
 
     def _assign(self, slot: int, generation: int) -> int:
+        self.follow()
         standby = self._release()
         if standby is not None:
             try:

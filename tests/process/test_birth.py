@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from supervisor import posix
 from supervisor.forkserver import birth
 from supervisor.forkserver.birth import Birth, Cradle, NotBorn
+from supervisor.forkserver.reserve import Reserve
 from supervisor.worker.requests import Requests
 from tests.support.waiting import eventually
 
@@ -105,7 +107,7 @@ def test_a_standby_waits_for_its_order_and_is_over_only_with_it() -> None:
     standby = standby_of(one._intermediate_pid)
     assert not one.is_over
     assert one.assign(0, 1) == standby
-    assert posix.executes(standby), "it outlives its intermediate"
+    assert not posix.is_dying(standby), "it outlives its intermediate"
     assert posix.is_child(standby)
 
 
@@ -161,6 +163,30 @@ def test_an_intermediate_that_stands_still_is_ended_with_its_standby(monkeypatch
     os.kill(standby, signal.SIGSTOP)
     assert one.dismiss().endswith("died")
     assert os.waitstatus_to_exitcode(os.waitpid(standby, 0)[1]) == -signal.SIGKILL
+
+
+def reserve_of(*workers: Callable[[Cradle], NoReturn]) -> Reserve:
+    """With a standby of the first kind; the next birth is of the second."""
+    following = iter(workers)
+    reserve = Reserve(lambda: Birth(next(following)), select.poll())
+    reserve._due_s = 0.0
+    reserve.replenish()
+    return reserve
+
+
+def test_a_standby_that_dies_of_its_order_is_followed_by_a_birth_on_the_spot() -> None:
+    pid = reserve_of(dead_of_its_order, obedient).bring_up(0, 1)
+    assert posix.is_child(pid)
+    assert not posix.is_dying(pid)
+
+
+def test_a_standby_that_is_over_gets_no_order() -> None:
+    reserve = reserve_of(deaf, obedient)
+    standby = reserve._standby
+    assert standby is not None
+    os.kill(standby._intermediate_pid, signal.SIGKILL)
+    eventually(lambda: standby.is_over, "it is over")
+    assert not posix.is_dying(reserve.bring_up(0, 1))
 
 
 def test_the_children_forget_what_is_the_forkservers_alone() -> None:
