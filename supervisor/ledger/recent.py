@@ -13,11 +13,15 @@ from supervisor.ledger.base import Row
 
 
 class Recent:
-    """`settled`: how many closed rows there are."""
+    """`settled`: how many closed rows there are; `len()`: how many in all."""
 
     def __init__(self) -> None:
         self.settled = 0
+        self._count = 0
         self._by_id: dict[bytes, dict[bytes, tuple[int, Row]]] = {}
+
+    def __len__(self) -> int:
+        return self._count
 
     def put(self, seq: int, rows: Iterable[Row]) -> None:
         """Rows of the record `seq`."""
@@ -27,7 +31,10 @@ class Recent:
             same_id = by_id.get(id)
             if same_id is None:
                 by_id[id] = same_id = {}
-            elif (former := same_id.get(row.key)) is not None and not former[1].state.open:
+            former = same_id.get(row.key)
+            if former is None:
+                self._count += 1
+            elif not former[1].state.open:
                 self.settled -= 1
             same_id[row.key] = (seq, row)
             if not row.state.open:
@@ -49,11 +56,12 @@ class Recent:
     def forget_settled(self, until_seq: int) -> None:
         """Closed rows of records up to this one can be found without us."""
         kept: dict[bytes, dict[bytes, tuple[int, Row]]] = {}
-        self.settled = 0
+        self.settled = self._count = 0
         for seq, row in self._all():
             if row.state.open or seq > until_seq:
                 kept.setdefault(row.key[:ID_BYTES], {})[row.key] = (seq, row)
                 self.settled += not row.state.open
+                self._count += 1
         self._by_id = kept
 
     def _all(self) -> Iterator[tuple[int, Row]]:

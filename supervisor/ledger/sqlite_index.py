@@ -118,7 +118,7 @@ class Index:
     def rows(self) -> int:
         """How many messages are known; one that is both recent and in `keys` counts twice until it is folded."""
         known: int = meta(self._database, "keys")
-        return known + self.recent.settled + len(self.recent.open_rows())
+        return known + len(self.recent)
 
     def evict(self, older_than_s: float, keep_max: int, batch: int) -> tuple[int, int]:
         """As `Ledger.evict`, of what is folded; rows that a later one of their key has replaced go too, uncounted."""

@@ -229,6 +229,8 @@ def test_what_is_recent_counts_each_closed_message_once() -> None:
         recent.put(seq, [row_of(id, state)])
         newest[id] = state
         assert recent.settled == sum(not state.open for state in newest.values())
+        assert len(recent) == len(newest)
     recent.forget_settled(150)
     assert recent.settled == len(recent.settled_keys())
+    assert len(recent) == recent.settled + len(recent.open_rows())
     assert len(recent.open_rows()) == sum(state.open for state in newest.values())
