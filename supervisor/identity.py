@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from functools import cache
 from typing import Any
 
-from supervisor.field_tables import pack_canonical
+from supervisor.field_tables import pack_canonical, pack_words
 from supervisor.message import Properties
 
 ID_BYTES = 16
@@ -41,9 +42,14 @@ def message_key(vhost: str, queue: str, id: str, digest: bytes) -> bytes:
 
     The lengths of vhost and queue are hashed with them, so that no two scopes run together ("a", "bc" and "ab", "c").
     """
-    scope, name = vhost.encode(), queue.encode()
-    named = _lengths(len(scope), len(name)) + scope + name + id.encode()
+    named = _scope(vhost, queue) + id.encode()
     return hashlib.blake2b(named, digest_size=ID_BYTES).digest() + digest[:DIGEST_BYTES]
+
+
+@cache
+def _scope(vhost: str, queue: str) -> bytes:
+    scope, name = vhost.encode(), queue.encode()
+    return _lengths(len(scope), len(name)) + scope + name
 
 
 def content_digest(properties: Properties, body: bytes) -> bytes:
@@ -53,19 +59,17 @@ def content_digest(properties: Properties, body: bytes) -> bytes:
     the key, and a first copy of a message without one is given one), timestamp (a publisher that sends the same message
     again, not knowing whether the first arrived, stamps it anew), and headers added on the way.
     """
-    headers = properties.headers
-    head = pack_canonical(
-        (
-            properties.content_type,
-            properties.content_encoding,
-            properties.priority,
-            properties.correlation_id,
-            properties.reply_to,
-            properties.type,
-            properties.app_id,
-            _own_headers(headers) if headers else None,
-        )
+    words = (
+        properties.content_type,
+        properties.content_encoding,
+        properties.priority,
+        properties.correlation_id,
+        properties.reply_to,
+        properties.type,
+        properties.app_id,
     )
+    own = _own_headers(properties.headers) if properties.headers else None
+    head = pack_words((*words, None)) if own is None else pack_canonical((*words, own))
     digest = hashlib.blake2b(head, digest_size=16)
     digest.update(body)
     return digest.digest()

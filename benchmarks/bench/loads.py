@@ -127,5 +127,7 @@ def _slow_sync(folder: Path) -> str:
     if compiler is None:
         return ""
     library = folder / "slow_sync.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(_SHIM), "-ldl"], check=True)
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(_SHIM), "-ldl", "-lpthread"], check=True
+    )
     return f"export LD_PRELOAD={library}; exec "

@@ -44,7 +44,10 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Entry:
-    """One message in flight. `delivery` is None after a restart, until the broker brings the message back."""
+    """One message in flight, and the run that it stands for.
+
+    `delivery` is None after a restart, until the broker brings the message back.
+    """
 
     __slots__ = (
         "attempt",
@@ -59,6 +62,7 @@ class Entry:
         "pending",
         "phase",
         "round",
+        "run",
         "tags",
         "token",
         "twin",
@@ -70,6 +74,7 @@ class Entry:
         self.id = id
         self.round = round
         self.attempt = attempt
+        self.run = RunId(key, round, attempt)
         self.phase = Phase.WAITING
         self.delivery: Delivery | None = None
         self.tags: list[tuple[int, int]] = []  # (epoch, tag): the same message may be out more than once
@@ -82,11 +87,6 @@ class Entry:
         self.token: int | None = None  # of the copy under way
         self.unconfirmed: set[int] | None = None  # tokens of what its handler published; None: nothing yet
         self.twin = b""
-
-    @property
-    def run(self) -> RunId:
-        """The run that this entry stands for."""
-        return RunId(self.key, self.round, self.attempt)
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -103,3 +103,8 @@ class Arrival(msgspec.Struct, frozen=True):
     attempt: int
     stamped: bool  # carries our own, trusted headers
     twin: bytes = b""
+
+    @property
+    def tag(self) -> tuple[int, int]:
+        """What settles it: epoch and delivery tag."""
+        return self.delivery.epoch, self.delivery.tag

@@ -193,7 +193,9 @@ class Consumer:
         """Open the ledger and consume; while that fails, say why and try again later, ever more rarely."""
         path = Path(self._start.pool_dir) / "ledger.db"
         try:
-            self._ledger = SqliteLedger(path, self._start.ledger.sync, self._reactor.wake)
+            self._ledger = SqliteLedger(path, self._start.ledger.sync)
+            if self._ledger.news is not None:  # to be woken by it; `catch_up` looks
+                self._reactor.add_handler(self._ledger.news, lambda fd, events: None, self._reactor.READ)
             links = WorkerLinks(self._listener, self._reactor)
             self._session = Session(self._start, self._ledger, links, self._reactor)
             self._session.open(self._alive, consume=not self._paused and self._draining is None)
@@ -224,5 +226,7 @@ class Consumer:
             with suppress(LedgerError):
                 session.close(until_s - monotonic_s())
         if ledger is not None:
+            if ledger.news is not None:
+                self._reactor.remove_handler(ledger.news)
             with suppress(LedgerError):
                 ledger.close()

@@ -60,7 +60,8 @@ class Outcomes:
 
     def hand_in(self, number: int) -> None:
         """What the ring of this slot holds beyond what was taken."""
-        for cell in self.slot(number).cells(self._taken[number]):
+        slot = self.slot(number)
+        for cell in slot.cells(self._taken[number]):
             worker = Incarnation(number, cell.generation)
             self._settlement.outcome(worker, cell.run, cell.kind, self._failure_of(worker, cell))
             self._dispatcher.ended(worker, cell.elapsed_s)
@@ -70,8 +71,7 @@ class Outcomes:
 
     def heard(self, worker: Incarnation, outcome: Outcome) -> None:
         """A worker reports an outcome; one that does not follow the last is looked up in the ring."""
-        self.slot(worker.slot)
-        if outcome.cell != self._taken[worker.slot]:
+        if outcome.cell != self._taken.get(worker.slot):
             self.hand_in(worker.slot)
             return
         # fail-point: consumer.outcome-heard: a worker's outcome is read, nothing is decided

@@ -30,7 +30,7 @@ from supervisor.consumer.settlement import Settlement
 from supervisor.consumer.traces import trace_of, trace_of_waiting
 from supervisor.errors import BrokerRefused
 from supervisor.events import Event
-from supervisor.ledger.base import Ledger
+from supervisor.ledger.base import Ledger, Row
 from supervisor.link.frames import (
     Bye,
     Drained,
@@ -165,14 +165,16 @@ class Session:
         events = list(self.broker.events)
         self.broker.events.clear()
         arrivals = [self._arrivals.identify(event) for event in events if type(event) is base.Delivery]
-        known = self._ledger.look_up([arrival.key for arrival in arrivals]) if arrivals else {}
+        known: dict[bytes, list[Row]] = {}
+        if arrivals:
+            known = self._ledger.look_up([arrival.key for arrival in arrivals])
+            self.health.fed()
         # fail-point: consumer.delivered: deliveries are looked up, nothing is decided
         following = iter(arrivals)
         for event in events:
             if type(event) is base.Delivery:
                 arrival = next(following)
                 self.settlement.delivered(arrival, known.get(arrival.key, ()))
-                self.health.fed()
             else:
                 self._hear_broker[type(event)](event)
 

@@ -8,7 +8,7 @@ is its worker's until that worker says otherwise or is declared dead by the mast
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -58,12 +58,12 @@ class Settlement:
 
     # ---- deliveries -----------------------------------------------------------------------------------------------
 
-    def delivered(self, arrival: Arrival, known: Iterable[Row]) -> None:
+    def delivered(self, arrival: Arrival, known: Sequence[Row]) -> None:
         """A message came from the queue; `known` are the ledger's rows with the same id."""
         self._decisions.count("delivered")
         self._arrived(arrival, known)
 
-    def _arrived(self, arrival: Arrival, known: Iterable[Row]) -> None:
+    def _arrived(self, arrival: Arrival, known: Sequence[Row]) -> None:
         if not self.accepting:
             self._turn_away(arrival)
         elif (twin := self.twins.match(arrival, self.now_s)) is not None:
@@ -71,11 +71,11 @@ class Settlement:
         elif (entry := self.entries.get(arrival.key)) is not None:
             self._meet_entry(entry, arrival)
         else:
-            self._meet_ledger(arrival, list(known))
+            self._meet_ledger(arrival, known)
 
     def _turn_away(self, arrival: Arrival) -> None:
         self._decisions.count("returned")
-        self._decisions.give_back([_tag(arrival)])
+        self._decisions.give_back([arrival.tag])
 
     def _meet_twin(self, arrival: Arrival, key: bytes) -> None:
         if key in self.entries:
@@ -94,8 +94,10 @@ class Settlement:
         else:
             self._duplicate(arrival, "a later run of it is under way")
 
-    def _meet_ledger(self, arrival: Arrival, known: list[Row]) -> None:
-        row = self._decisions.row(arrival.key) or next((row for row in known if row.key == arrival.key), None)
+    def _meet_ledger(self, arrival: Arrival, known: Sequence[Row]) -> None:
+        row = self._decisions.row(arrival.key)
+        if row is None and known:
+            row = next((row for row in known if row.key == arrival.key), None)
         if row is not None:
             self._meet_row(row, arrival)
             return
@@ -130,14 +132,14 @@ class Settlement:
         return entry
 
     def _attach(self, entry: Entry, arrival: Arrival) -> None:
-        entry.tags.append(_tag(arrival))
+        entry.tags.append(arrival.tag)
         if entry.delivery is None:
             entry.delivery = arrival.delivery
         if entry.phase is Phase.COPYING and entry.token is None:
             self._publish_copy(entry)
 
     def _duplicate(self, arrival: Arrival, why: str) -> None:
-        self._decisions.ack([_tag(arrival)])
+        self._decisions.ack([arrival.tag])
         self._decisions.count("duplicate")
         self._decisions.say_duplicate(arrival, why)
 
@@ -388,12 +390,9 @@ class Settlement:
             self._arrived(arrival, [])
 
     def _forget_publications(self, entry: Entry) -> None:
-        self._decisions.forget(entry.unconfirmed or ())
-        entry.unconfirmed = None
+        if entry.unconfirmed is not None:
+            self._decisions.forget(entry.unconfirmed)
+            entry.unconfirmed = None
 
     def _record(self, entry: Entry, state: RowState, note: bytes = b"") -> None:
         self._decisions.record(entry, state, self.now_s, note)
-
-
-def _tag(arrival: Arrival) -> tuple[int, int]:
-    return arrival.delivery.epoch, arrival.delivery.tag

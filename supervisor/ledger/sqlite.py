@@ -10,7 +10,7 @@ After any error it is closed and never tried again: whether a failed commit is o
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from supervisor.ledger.sqlite_index import Index, meta
 from supervisor.ledger.syncing import Syncer
 from supervisor.locks import FileLock, LockHeld
 from supervisor.posix import boot_id
+from supervisor.reactor import HasFileno
 
 EVICT_BATCH = 500
 """Rows that one `evict` forgets at most, so that it never holds up a loop turn for long."""
@@ -61,11 +62,10 @@ _LASTING = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 class SqliteLedger(Ledger):
     """The ledger in `path`, made when missing; `sync` is "full" (survives power loss) or "normal" (process death).
 
-    `wake`: called from another thread when a commit has become durable, or never will be. Raises LedgerError: in use by
-    another consumer, no permission, disk full; LedgerUnusable: damaged, other version.
+    Raises LedgerError: in use by another consumer, no permission, disk full; LedgerUnusable: damaged, other version.
     """
 
-    def __init__(self, path: Path, sync: str, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, path: Path, sync: str) -> None:
         self._path = path
         self._commits = 0
         self._syncer: Syncer | None = None
@@ -78,13 +78,18 @@ class SqliteLedger(Ledger):
                 self._seq: int = self._database.execute(schema.LAST_SEQ).fetchone()[0]
                 last_boot = meta(self._database, "boot_id")
                 if sync == "full":
-                    self._syncer = Syncer(path.with_name(f"{path.name}-wal"), wake)
+                    self._syncer = Syncer(path.with_name(f"{path.name}-wal"))
         except LedgerError:
             self._lock.close()
             raise
         self._boot_id = boot_id()
         self._rebooted = last_boot is not None and last_boot != self._boot_id
         self._unproven = None if last_boot == self._boot_id else {row.key for row in self.open_rows()}
+
+    @property
+    def news(self) -> HasFileno | None:
+        """Readable when `durable` may have changed."""
+        return self._syncer
 
     @property
     def rebooted(self) -> bool:
@@ -121,7 +126,10 @@ class SqliteLedger(Ledger):
 
     @property
     def durable(self) -> bool:
-        if self._syncer is None or self._syncer.durable >= self._commits:
+        if self._syncer is None:
+            return True
+        self._syncer.look()
+        if self._syncer.durable >= self._commits:
             return True
         if self._syncer.error is not None:
             with self._usable():

@@ -1,76 +1,132 @@
-"""Makes commits durable: fdatasync of the ledger's log, one at a time. A slow disk is waited for in a thread.
+"""Makes commits durable: fdatasync of the ledger's log, one at a time, while the consumer goes on with its work.
 
-The only thread of the consumer that is ours: whatever the disk does, heartbeats go on. It knows nothing but a
-descriptor and the number of the last commit. While the disk is quick it is not used: to be woken and to wake costs more
-than such a sync.
+Whatever the disk does, heartbeats go on. It knows nothing but a descriptor and the number of the last commit. The
+kernel does it by itself (`kernel_aio.py`); where it may not, as in a sandbox without io_submit(2), a thread waits for
+the disk: the same, but each commit pays for two hand-overs of the interpreter.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import threading
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
-from supervisor.clock import monotonic_s
-
-QUICK_S = 0.001
-"""A disk whose syncs lately took less than this, in seconds, is waited for on the spot."""
-_FORGETTING = 0.8
+from supervisor.ledger.kernel_aio import KernelSync
 
 
-class Syncer:
-    """Syncs the file at `path`, which stays open; `durable` is the last commit that is on disk.
+class Sync(Protocol):
+    """fdatasync of one descriptor, begun now, ended later."""
 
-    `wake` is called in the thread, each time there is news. `error`: why a sync failed. After that nothing is durable
-    any more, whatever a later sync would say: the kernel forgets what it could not write (fsync(2), errors).
-    """
+    def fileno(self) -> int:
+        """Readable once it has ended."""
 
-    def __init__(self, path: Path, wake: Callable[[], None]) -> None:
-        self.durable = 0
-        self.error: OSError | None = None
-        self._wake = wake
-        self._wanted = 0
-        self._recent_s = 0.0
-        self._news = threading.Event()
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    def begin(self) -> None:
+        """Begin; the former one has ended. Raises OSError."""
+
+    def ended(self) -> bool:
+        """Whether it has ended; asked until it has. Never blocks. Raises OSError when it failed."""
+
+    def close(self) -> None:
+        """Give everything back; waits for the sync under way."""
+
+
+class ThreadSync:
+    """As `KernelSync`, by a thread of our own."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._error: OSError | None = None
+        self._ended = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._hear, self._ask = os.pipe2(os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="ledger sync", daemon=True)
         self._thread.start()
 
-    def sync(self, commit: int) -> None:
-        """Make everything up to this commit durable, now or soon. Not before the former one is durable."""
-        self._wanted = commit
-        if self._recent_s < QUICK_S:
-            self._sync()
-        else:
-            os.write(self._ask, b"s")
+    def fileno(self) -> int:
+        return self._ended
 
-    def wait(self) -> None:
-        """Come back when what was asked for is durable, or never will be."""
-        while self.durable < self._wanted and self.error is None:
-            self._news.wait()
-            self._news.clear()
+    def begin(self) -> None:
+        os.write(self._ask, b"s")
+
+    def ended(self) -> bool:
+        try:
+            os.eventfd_read(self._ended)
+        except BlockingIOError:
+            return False
+        if self._error is not None:
+            raise self._error
+        return True
 
     def close(self) -> None:
-        """Finish the sync under way, and end the thread."""
         os.close(self._ask)
         self._thread.join()
-        for descriptor in (self._hear, self._file):
+        for descriptor in (self._hear, self._ended):
             os.close(descriptor)
-
-    def _sync(self) -> None:
-        wanted, begun_s = self._wanted, monotonic_s()
-        try:
-            os.fdatasync(self._file)
-        except OSError as error:
-            self.error = error
-        else:
-            self.durable = wanted
-        self._recent_s = _FORGETTING * self._recent_s + (1 - _FORGETTING) * (monotonic_s() - begun_s)
 
     def _run(self) -> None:
         while os.read(self._hear, 1):
-            self._sync()
-            self._news.set()
-            self._wake()
+            try:
+                os.fdatasync(self._file)
+            except OSError as error:
+                self._error = error
+            os.eventfd_write(self._ended, 1)
+
+
+def begin_syncing(file: int) -> Sync:
+    """The best there is for this descriptor."""
+    try:
+        return KernelSync(file)
+    except OSError:  # not offered, forbidden, or the system's share (fs.aio-max-nr) is used up
+        return ThreadSync(file)
+
+
+class Syncer:
+    """Syncs the file at `path`, which stays open; `durable` is the last commit that is on disk, as of the last `look`.
+
+    `error`: why a sync failed. After that nothing is durable any more, whatever a later sync would say: the kernel
+    forgets what it could not write (fsync(2), errors).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.durable = 0
+        self.error: OSError | None = None
+        self._wanted = 0
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._sync = begin_syncing(self._file)
+
+    def fileno(self) -> int:
+        """Readable when there is news: `look` then."""
+        return self._sync.fileno()
+
+    def sync(self, commit: int) -> None:
+        """Make everything up to this commit durable, soon. Not before the former one is durable."""
+        self._wanted = commit
+        try:
+            self._sync.begin()
+        except OSError as error:
+            self.error = error
+
+    def look(self) -> None:
+        """Learn whether the sync under way has ended. Never blocks."""
+        if self.durable < self._wanted and self.error is None:
+            try:
+                if self._sync.ended():
+                    self.durable = self._wanted
+            except OSError as error:
+                self.error = error
+
+    def wait(self) -> None:
+        """Come back when what was asked for is durable, or never will be."""
+        news = select.poll()
+        news.register(self, select.POLLIN)
+        while self.durable < self._wanted and self.error is None:
+            news.poll()
+            self.look()
+
+    def close(self) -> None:
+        """Finish the sync under way."""
+        self._sync.close()
+        with suppress(OSError):  # nothing was written through it
+            os.close(self._file)

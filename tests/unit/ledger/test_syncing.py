@@ -1,129 +1,252 @@
-"""Facts about the Syncer: what is durable when, on a quick disk, a slow one and one that fails."""
+"""Facts about the Syncer: what is durable when, on a disk that works and one that fails; by the kernel or a thread."""
 
 from __future__ import annotations
 
 import errno
 import os
+import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from supervisor.errors import LedgerError
-from supervisor.ledger import syncing
+from supervisor.ledger import kernel_aio, syncing
+from supervisor.ledger.kernel_aio import KernelSync
 from supervisor.ledger.sqlite import SqliteLedger
-from supervisor.ledger.syncing import Syncer
+from supervisor.ledger.syncing import Sync, Syncer, ThreadSync
 from tests.support.ledgers import row_of
 from tests.support.waiting import eventually
 
+DEADLINE_MS = 30_000
+
 
 class Disk:
-    """Stands in for fdatasync: counts, waits for its gate, fails when asked to."""
+    """Stands in for a `Sync`: ends when told to, fails when told to, counts."""
 
     def __init__(self) -> None:
-        self.gate = threading.Event()
-        self.gate.set()
-        self.threads: list[str] = []
-        self.fails = False
+        self.begun = self.closed = 0
+        self.works = True
+        self._news = os.eventfd(0, os.EFD_NONBLOCK)
+        self._fails = False
 
-    def fdatasync(self, descriptor: int) -> None:
-        self.threads.append(threading.current_thread().name)
-        assert self.gate.wait(30)
-        if self.fails:
+    def fileno(self) -> int:
+        return self._news
+
+    def begin(self) -> None:
+        self.begun += 1
+        if self.works:
+            self.end()
+
+    def end(self, fails: bool = False) -> None:
+        """What was begun ends now."""
+        self._fails = fails
+        os.eventfd_write(self._news, 1)
+
+    def ended(self) -> bool:
+        try:
+            os.eventfd_read(self._news)
+        except BlockingIOError:
+            return False
+        if self._fails:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return True
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._news)
+        self.closed += 1
 
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     disk = Disk()
-    monkeypatch.setattr(os, "fdatasync", disk.fdatasync)
+    monkeypatch.setattr(syncing, "begin_syncing", lambda file: disk)
     yield disk
-    disk.gate.set()
+    disk.close()
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def file(tmp_path: Path) -> Iterator[int]:
+    descriptor = os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
+    os.write(descriptor, bytes(4096))
+    yield descriptor
+    os.close(descriptor)
+
+
+def readable(sync: Sync, timeout_ms: int) -> bool:
+    poll = select.poll()
+    poll.register(sync.fileno(), select.POLLIN)
+    return bool(poll.poll(timeout_ms))
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def refused(file: int) -> KernelSync:
+    """A kernel without asynchronous I/O, or a sandbox that keeps it."""
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+# ---- the two ways ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", [KernelSync, ThreadSync])
+def test_the_descriptor_tells_when_a_sync_has_ended(way: Callable[[int], Sync], file: int) -> None:
+    sync = way(file)
+    for _ in range(3):
+        assert not sync.ended()
+        assert not readable(sync, 0)
+        sync.begin()
+        assert readable(sync, DEADLINE_MS)
+        assert sync.ended()
+        assert not readable(sync, 0)
+    sync.close()
+
+
+@pytest.mark.parametrize("way", [KernelSync, ThreadSync])
+def test_closing_leaves_no_descriptor_and_no_thread(way: Callable[[int], Sync], file: int) -> None:
+    before = descriptors(), threading.active_count()
+    sync = way(file)
+    sync.begin()
+    sync.close()
+    assert (descriptors(), threading.active_count()) == before
+
+
+def test_the_kernel_does_it_here_without_a_thread(file: int) -> None:
+    threads = threading.active_count()
+    sync = syncing.begin_syncing(file)
+    assert isinstance(sync, KernelSync)
+    assert threading.active_count() == threads
+    sync.close()
+
+
+def test_a_thread_does_it_where_the_kernel_does_not(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syncing, "KernelSync", refused)
+    sync = syncing.begin_syncing(file)
+    assert isinstance(sync, ThreadSync)
+    sync.close()
+
+
+def test_an_unknown_machine_counts_as_a_kernel_that_does_not(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_aio, "_SETUP", -1)
+    sync = syncing.begin_syncing(file)
+    assert isinstance(sync, ThreadSync)
+    sync.close()
+
+
+def test_i1_an_error_that_the_kernel_reports_at_the_end_is_raised(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = KernelSync(file)
+    with monkeypatch.context() as patched:
+        patched.setattr(kernel_aio, "_call", lambda number, *arguments: 1)  # one event, and this is it:
+        sync._event.result = -errno.EIO
+        with pytest.raises(OSError, match="Input/output error"):
+            sync.ended()
+    sync.close()
+
+
+def test_what_cannot_be_synced_is_refused_at_once() -> None:
+    hear, ask = os.pipe()
+    sync = KernelSync(hear)
+    with pytest.raises(OSError, match="Invalid argument"):
+        sync.begin()
+    sync.close()
+    os.close(hear)
+    os.close(ask)
+
+
+def test_i1_an_error_in_the_thread_is_raised_where_it_is_asked_for(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", fails)
+    sync = ThreadSync(file)
+    sync.begin()
+    assert readable(sync, DEADLINE_MS)
+    with pytest.raises(OSError, match="Input/output error"):
+        sync.ended()
+    sync.close()
+
+
+# ---- the Syncer ------------------------------------------------------------------------------------------------------
+
+
+def test_a_commit_is_durable_once_the_disk_has_said_so(disk: Disk, tmp_path: Path) -> None:
     (tmp_path / "log").touch()
-    return tmp_path / "log"
-
-
-def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every disk counts as slow."""
-    monkeypatch.setattr(syncing, "QUICK_S", 0.0)
-
-
-def test_a_quick_disk_is_waited_for_on_the_spot(disk: Disk, file: Path) -> None:
-    syncer = Syncer(file, lambda: None)
+    disk.works = False
+    syncer = Syncer(tmp_path / "log")
     syncer.sync(1)
+    syncer.look()
+    assert syncer.durable == 0
+    disk.end()
+    assert syncer.durable == 0  # nobody has looked
+    syncer.look()
     assert syncer.durable == 1
-    assert disk.threads == [threading.current_thread().name]
     syncer.close()
 
 
-def test_a_slow_disk_is_waited_for_in_a_thread_which_tells_when_it_is_done(
-    disk: Disk, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slow(monkeypatch)
-    told = threading.Event()
-    syncer = Syncer(file, told.set)
-    disk.gate.clear()
+def test_waiting_ends_with_the_sync(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    disk.works = False
+    syncer = Syncer(tmp_path / "log")
     syncer.sync(1)
-    assert (syncer.durable, told.is_set()) == (0, False)
-    disk.gate.set()
-    assert told.wait(30)
-    assert syncer.durable == 1
-    assert disk.threads == ["ledger sync"]
-    syncer.close()
-
-
-def test_a_disk_that_has_become_slow_is_given_to_the_thread(disk: Disk, file: Path) -> None:
-    syncer = Syncer(file, lambda: None)
-    disk.gate.clear()
-    threading.Timer(0.05, disk.gate.set).start()
-    syncer.sync(1)  # on the spot, and takes 50 ms
-    syncer.sync(2)
+    threading.Timer(0.05, disk.end).start()
     syncer.wait()
-    assert disk.threads == [threading.current_thread().name, "ledger sync"]
-    assert syncer.durable == 2
-    syncer.close()
-
-
-def test_closing_finishes_the_sync_under_way(disk: Disk, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow(monkeypatch)
-    syncer = Syncer(file, lambda: None)
-    syncer.sync(1)
-    syncer.close()
     assert syncer.durable == 1
-    assert "ledger sync" not in [thread.name for thread in threading.enumerate()]
+    syncer.close()
 
 
-@pytest.mark.parametrize("quick_s", [0.0, 1.0])
-def test_i1_what_a_failing_disk_was_given_is_never_durable(
-    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_s: float
-) -> None:
+def test_i1_what_a_failing_disk_was_given_is_never_durable(disk: Disk, tmp_path: Path) -> None:
     """Not by a later sync either, which would find nothing left to write (fsync(2))."""
-    monkeypatch.setattr(syncing, "QUICK_S", quick_s)
     ledger = SqliteLedger(tmp_path / "ledger.db", "full")
-    disk.fails = True
+    disk.works = False
+    ledger.begin_commit([row_of("a")], {})
+    disk.end(fails=True)
     with pytest.raises(LedgerError, match="the disk fails"):
-        ledger.commit([row_of("a")], {})
-    disk.fails = False
+        _ = ledger.durable
+    disk.works = True
     with pytest.raises(LedgerError, match="opened again"):
         ledger.commit([row_of("b")], {})
     ledger.close()
 
 
-def test_a_ledger_is_not_durable_before_the_disk_has_said_so(
+def test_i1_a_sync_that_cannot_even_begin_is_a_disk_that_fails(
     disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow(monkeypatch)
+    def refuses() -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
     ledger = SqliteLedger(tmp_path / "ledger.db", "full")
-    disk.gate.clear()
+    monkeypatch.setattr(disk, "begin", refuses)
+    with pytest.raises(LedgerError, match="the disk fails"):
+        ledger.commit([row_of("a")], {})
+    ledger.close()
+
+
+def test_i1_a_ledger_is_not_durable_before_the_disk_has_said_so(disk: Disk, tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.db", "full")
+    disk.works = False
     ledger.begin_commit([row_of("a")], {})
     assert not ledger.durable
     assert len(ledger.look_up([row_of("a").key])[row_of("a").key]) == 1
-    disk.gate.set()
+    disk.end()
+    assert ledger.durable
+    ledger.close()
+
+
+@pytest.mark.parametrize("way", [KernelSync, ThreadSync])
+def test_the_ledger_tells_by_its_descriptor_when_a_commit_is_durable(
+    way: Callable[[int], Sync], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syncing, "begin_syncing", way)
+    ledger = SqliteLedger(tmp_path / "ledger.db", "full")
+    assert ledger.news is not None
+    poll = select.poll()
+    poll.register(ledger.news, select.POLLIN)
+    ledger.begin_commit([row_of("a")], {})
+    assert poll.poll(DEADLINE_MS)
     eventually(lambda: ledger.durable, "the commit is durable")
     ledger.close()
 
@@ -131,7 +254,7 @@ def test_a_ledger_is_not_durable_before_the_disk_has_said_so(
 def test_sync_normal_asks_nothing_of_the_disk_at_a_commit(disk: Disk, tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "ledger.db", "normal")
     ledger.commit([row_of("a")], {})
-    assert disk.threads == []
+    assert (disk.begun, ledger.news) == (0, None)
     ledger.close()
 
 
