@@ -62,6 +62,10 @@ class Decisions:
         """Send a frame to a worker, after the commit."""
         self._effects.append(Send(worker, frame))
 
+    def unsend(self, worker: Incarnation) -> None:
+        """Withdraw what has been decided to be sent to a worker."""
+        self._effects = [effect for effect in self._effects if type(effect) is not Send or effect.worker != worker]
+
     def say(self, event: Event, text: str, *, warning: bool = False, **fields: Any) -> None:
         """Log an event, before the commit."""
         self._said.append(Say(event, text, fields, warning))

@@ -70,8 +70,7 @@ class Session:
         self.broker = open_broker(pool, start.broker, start.state_dir, reactor)
         self.subscribed = False
         self.commits = Commits(ledger, self.measures)
-        self._newly_greeted: set[Incarnation] = set()  # since the turn under way was decided
-        self._recall_due = False
+        self._recall_after: int | None = None  # the turn whose effects a Recall that is due must follow
         self._start = start
         self._ledger = ledger
         self._links = links
@@ -99,7 +98,7 @@ class Session:
             base.Depth: self._on_depth,
             base.Unresponsive: lambda event: self.health.unresponsive(event.waited_s),
         }
-        self._carry_out: dict[type[actions.Effect], Callable[[Any], None]] = {
+        self._effects: dict[type[actions.Effect], Callable[[Any], None]] = {
             actions.Ack: lambda effect: self.broker.ack(effect.epoch, effect.tag),
             actions.GiveBack: lambda effect: self.broker.give_back(effect.epoch, effect.tag),
             actions.Send: self._send,
@@ -187,19 +186,16 @@ class Session:
         for entry, worker in zip(waiting, self.dispatcher.places(self.settlement.holdings.load), strict=False):
             self.settlement.assign(entry, worker)
 
-    def catch_up(self) -> None:
-        """Go on with what was decided while the disk was busy, before more is heard."""
-        if self.commits.under_way:
-            self.settle()
-
     def settle(self) -> None:
-        """Say what has been decided, make it durable, then carry it out: now, or when the disk is done."""
-        self._carry_out_durable()
+        """Say what has been decided and begin to make it durable, once the disk is done with the turn before."""
+        self.carry_out()
         if not self.commits.under_way:
             self.commits.begin(self.settlement.take_turn(), self.outcomes.take_tails())
-            self._carry_out_durable()
+            self._links.newcomers.clear()
+            self.carry_out()
 
-    def _carry_out_durable(self) -> None:
+    def carry_out(self) -> None:
+        """Carry out the turn under way if it is durable by now."""
         commit = self.commits.take()
         if commit is None:
             return
@@ -209,8 +205,7 @@ class Session:
         if commit.turn.said:
             self.letters.gather(commit.turn.said)
         for effect in commit.turn.effects:
-            self._carry_out[type(effect)](effect)
-        self._newly_greeted.clear()
+            self._effects[type(effect)](effect)
         self._recall_if_due()
         # fail-point: consumer.effects-queued: effects are handed to broker and links, unsent
         self.broker.flush()
@@ -284,23 +279,21 @@ class Session:
         # fail-point: consumer.hello-heard: a worker's hello is read, not answered
         self.outcomes.hand_in(worker.slot)
         self.settlement.greeted(worker, hello.held)
-        if self.commits.under_way:
-            self._newly_greeted.add(worker)
         self.dispatcher.join(worker)
         self._links.send(worker, Welcome())
 
     def _send(self, effect: actions.Send) -> None:
-        """Not to a worker that has said hello since: what it did not hold then was taken from it (I3)."""
-        if effect.worker not in self._newly_greeted:
+        """Not to a worker whose hello came since: what it did not hold then is taken from it (I3)."""
+        if effect.worker not in self._links.newcomers:
             self._links.send(effect.worker, effect.frame)
 
     def _recall(self) -> None:
         """Ask for what was not begun; after all that was decided before has left."""
-        self._recall_due = True
+        self._recall_after = self.commits.begun + 1
 
     def _recall_if_due(self) -> None:
-        if self._recall_due:
-            self._recall_due = False
+        if self._recall_after is not None and self._recall_after <= self.commits.done:
+            self._recall_after = None
             for worker in self._links.greeted:
                 self._links.send(worker, Recall())
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from contextlib import suppress
 
 _SETUP, _DESTROY, _GETEVENTS, _SUBMIT = {
     "x86_64": (206, 207, 208, 209),
@@ -81,11 +80,16 @@ class KernelSync:
         _call(_SUBMIT, self._context, ctypes.c_long(1), self._requests)
 
     def ended(self) -> bool:
-        """Whether it has ended. Never blocks. Raises OSError when it failed."""
-        with suppress(BlockingIOError):
+        """Whether it has ended. Never blocks. Raises OSError when it failed.
+
+        The kernel tells the eventfd last: asked in another order, the result might be taken before the telling, which
+        would then wake the loop for nothing until the next sync.
+        """
+        try:
             os.eventfd_read(self._ended)
-        if not _call(_GETEVENTS, self._context, ctypes.c_long(0), ctypes.c_long(1), ctypes.byref(self._event), None):
+        except BlockingIOError:
             return False
+        _call(_GETEVENTS, self._context, ctypes.c_long(1), ctypes.c_long(1), ctypes.byref(self._event), None)
         if self._event.result < 0:
             raise OSError(-self._event.result, os.strerror(-self._event.result))
         return True

@@ -21,7 +21,17 @@ from supervisor.errors import LedgerError
 from supervisor.ledger.base import Row
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.link.channel import Channel, ChannelClosed
-from supervisor.link.frames import VERSION, ConsumerFrame, Hello, Incarnation, StartConsumer, Verdict, Welcome
+from supervisor.link.frames import (
+    VERSION,
+    ConsumerFrame,
+    Hello,
+    Incarnation,
+    Recall,
+    Run,
+    StartConsumer,
+    Verdict,
+    Welcome,
+)
 from supervisor.message import Properties, Publication
 from supervisor.reactor import Reactor
 from supervisor.scoreboard.slot import Slot
@@ -74,8 +84,8 @@ class Bench:
         with open_admin(broker, str(directory)) as admin:
             admin.ensure_queue("work")
             admin.publish([Publication("", "work", Properties(message_id="m"), b"")], 1, lambda total: None)
-        links = WorkerLinks(self.listener, self.reactor)
-        self.session = Session(start, self.ledger, links, self.reactor)
+        self.links = WorkerLinks(self.listener, self.reactor)
+        self.session = Session(start, self.ledger, self.links, self.reactor)
         acknowledge = self.session.broker.ack
 
         def ack(epoch: int, tag: int) -> None:
@@ -88,7 +98,7 @@ class Bench:
         """One turn without dispatch."""
         self.reactor.poll(0.01)
         heard = self.session.begin_turn()
-        self.session.catch_up()
+        self.session.carry_out()
         self.session.hear_workers(heard)
         self.session.hear_broker()
         self.session.settle()
@@ -209,6 +219,59 @@ def test_i3_a_run_on_its_way_to_the_disk_is_not_sent_to_a_worker_that_said_hello
             frames = eventually(lambda: (bench.turn(), channel.receive())[1], "an answer")
             assert frames == [Welcome()]
     assert entry.owner is None
+
+
+def test_i3_a_run_that_becomes_durable_as_a_hello_is_read_is_not_sent_either(bench: Bench) -> None:
+    """The hello was read before, so the run came after all that the worker said it holds."""
+    bench.session.open({W}, consume=True)
+    bench.until_waiting()
+    (entry,) = bench.session.settlement.waiting.values()
+    with living(bench, W):
+        bench.ledger.busy = True
+        bench.session.settlement.assign(entry, W)
+        bench.session.settle()
+        with connected(bench) as channel:
+            eventually(lambda: (bench.reactor.poll(0.01), bench.links.inbox)[1], "the hello is read")
+            bench.ledger.busy = False
+            frames = eventually(lambda: (bench.turn(), channel.receive())[1], "an answer")
+            assert frames == [Welcome()]
+    assert entry.owner is None
+
+
+def test_i3_a_run_that_waits_for_the_disk_behind_another_commit_is_withdrawn_by_a_hello_without_it(
+    bench: Bench,
+) -> None:
+    bench.session.open({W}, consume=True)
+    bench.until_waiting()
+    (entry,) = bench.session.settlement.waiting.values()
+    with living(bench, W):
+        bench.ledger.busy = True
+        bench.session.settle()
+        bench.session.settlement.assign(entry, W)
+        with connected(bench) as channel:
+            eventually(lambda: (bench.turn(), bool(bench.session.settlement.waiting))[1], "the hello is heard")
+            bench.ledger.busy = False
+            frames = eventually(lambda: (bench.turn(), channel.receive())[1], "an answer")
+            assert frames == [Welcome()]
+    assert entry.owner is None
+
+
+def test_a_recall_follows_what_was_decided_before_it_though_the_disk_is_busy(bench: Bench) -> None:
+    """Overtaken by it, the run would begin after everything was called back."""
+    bench.session.open({W}, consume=True)
+    bench.until_waiting()
+    (entry,) = bench.session.settlement.waiting.values()
+    with living(bench, W), connected(bench) as channel:
+        assert eventually(lambda: (bench.turn(), channel.receive())[1], "a welcome") == [Welcome()]
+        bench.ledger.busy = True
+        bench.session.settle()
+        bench.session.settlement.assign(entry, W)
+        bench.session.drain()
+        bench.turn()
+        bench.ledger.busy = False
+        frames: list[ConsumerFrame] = []
+        eventually(lambda: (bench.turn(), frames.extend(channel.receive()), len(frames) == 2)[2], "run and recall")
+        assert [type(frame) for frame in frames] == [Run, Recall]
 
 
 def test_rows_carry_the_time_of_their_turn(bench: Bench) -> None:
