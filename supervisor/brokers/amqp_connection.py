@@ -18,6 +18,7 @@ import pika.exceptions
 
 from supervisor.brokers import amqp_tables
 from supervisor.brokers.amqp_errors import Trouble, explain
+from supervisor.brokers.amqp_receiving import ReceivingConnection
 from supervisor.clock import monotonic_s
 from supervisor.config.schema import BrokerConfig, TlsConfig
 from supervisor.errors import BrokerRefused
@@ -149,7 +150,7 @@ class Dialer:
         target = self._targets[self._attempts % len(self._targets)]
         self._attempts += 1
         self.host = target.host
-        self.connection = pika.SelectConnection(
+        self.connection = ReceivingConnection(
             target.parameters,
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_gone,

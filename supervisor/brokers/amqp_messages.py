@@ -7,13 +7,16 @@ only after it: what AMQP cannot say, or what does not fit into one frame, is lef
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
 import msgspec
+import pika.data
 import pika.exceptions
 import pika.spec
 
+from supervisor.brokers.amqp_tables import decode_short_string
 from supervisor.message import Properties
 
 NOTE_HEADER = "x-preforkd-note"
@@ -23,6 +26,8 @@ HEADER_ROOM_BYTES = 120_000
 """Most that the encoded properties may take: they must fit into one frame, of 128 KiB by RabbitMQ's default."""
 
 _PERSISTENT = 2
+_OCTET = struct.Struct("B")
+_TIMESTAMP = struct.Struct(">Q")
 _CANNOT = (
     *(ValueError, TypeError, OverflowError, RecursionError),
     *(AssertionError, AttributeError),  # how pika says that a property is not text
@@ -31,6 +36,29 @@ _CANNOT = (
 
 
 _fields = attrgetter(*Properties.__struct_fields__)
+
+
+def _read_octet(encoded: bytes, offset: int) -> tuple[int, int]:
+    return _OCTET.unpack_from(encoded, offset)[0], offset + _OCTET.size
+
+
+def _read_timestamp(encoded: bytes, offset: int) -> tuple[int, int]:
+    return _TIMESTAMP.unpack_from(encoded, offset)[0], offset + _TIMESTAMP.size
+
+
+_READERS: tuple[tuple[int, Callable[[bytes, int], tuple[Any, int]]], ...] = tuple(
+    (
+        getattr(pika.spec.BasicProperties, f"FLAG_{field.upper()}"),
+        {
+            "headers": pika.data.decode_table,
+            "delivery_mode": _read_octet,
+            "priority": _read_octet,
+            "timestamp": _read_timestamp,
+        }.get(field, decode_short_string),
+    )
+    for field in Properties.__struct_fields__
+)
+"""Each property's flag and reader, in their order on the wire, which is that of the fields."""
 
 
 class EncodedProperties(pika.spec.BasicProperties):  # type: ignore[misc]  # pika has no types
@@ -48,6 +76,19 @@ class EncodedProperties(pika.spec.BasicProperties):  # type: ignore[misc]  # pik
 def to_properties(properties: pika.spec.BasicProperties) -> Properties:
     """A delivered message's properties."""
     return Properties(*_fields(properties))
+
+
+def decode(flags: int, encoded: bytes) -> Properties:
+    """What pika's decoding and `to_properties` make of the same bytes, `flags` saying which properties they are."""
+    values: list[Any] = []
+    offset = 0
+    for flag, read in _READERS:
+        if flags & flag:
+            value, offset = read(encoded, offset)
+            values.append(value)
+        else:
+            values.append(None)
+    return Properties(*values)
 
 
 def encode(properties: Properties) -> EncodedProperties:

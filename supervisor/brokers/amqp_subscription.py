@@ -13,13 +13,13 @@ from typing import Protocol
 import pika
 import pika.channel
 import pika.frame
-import pika.spec
 
 from supervisor.brokers.amqp_acks import STRAGGLER_S, AckBatcher, How
-from supervisor.brokers.amqp_messages import to_properties
+from supervisor.brokers.amqp_receiving import Receiver
 from supervisor.brokers.base import Delivery
 from supervisor.clock import monotonic_s
 from supervisor.config.schema import PoolConfig
+from supervisor.message import Properties
 from supervisor.reactor import Reactor, Timer
 
 
@@ -121,7 +121,7 @@ class Subscription:
             self._state = _State.SUBSCRIBING
             self._tag = self._channel.basic_consume(
                 self._pool.queue,
-                self._on_delivery,
+                Receiver(self._on_delivery),
                 exclusive=self._pool.exclusive,
                 arguments={"x-priority": self._pool.consumer_priority} if self._pool.consumer_priority else None,
                 callback=self._on_subscribed,
@@ -149,18 +149,10 @@ class Subscription:
         )
 
     def _on_delivery(
-        self,
-        _channel: pika.channel.Channel,
-        method: pika.spec.Basic.Deliver,
-        properties: pika.spec.BasicProperties,
-        body: bytes,
+        self, tag: int, exchange: str, routing_key: str, redelivered: bool, properties: Properties, body: bytes
     ) -> None:
-        tag: int = method.delivery_tag
         self._acks.delivered(tag)
-        ours = to_properties(properties)
-        self._owner.delivered(
-            Delivery(self.epoch, tag, method.exchange, method.routing_key, method.redelivered, ours, body)
-        )
+        self._owner.delivered(Delivery(self.epoch, tag, exchange, routing_key, redelivered, properties, body))
 
     def _on_closed(self, _channel: pika.channel.Channel, error: BaseException) -> None:
         self._state = _State.CLOSED

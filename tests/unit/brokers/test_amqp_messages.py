@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pika.spec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from supervisor.brokers import amqp_tables
-from supervisor.brokers.amqp_messages import HEADER_ROOM_BYTES, NOTE_HEADER, encode, encoded, to_properties
+from supervisor.brokers.amqp_messages import HEADER_ROOM_BYTES, NOTE_HEADER, decode, encode, encoded, to_properties
 from supervisor.message import Properties
 
 FULL = Properties(
@@ -107,3 +110,28 @@ def _headers(properties: Properties) -> dict[str, Any]:
     headers = _through(properties).headers
     assert headers is not None
     return headers
+
+
+def _made_of(read: Callable[[], Properties]) -> str:
+    """What comes out, or the kind of error; as text, since not a number equals nothing."""
+    try:
+        return repr(read())
+    except Exception as error:  # whatever these bytes are to pika
+        return type(error).__name__
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.integers(0, 2**15 - 1), st.binary(max_size=60))
+def test_any_bytes_are_read_as_pika_reads_them(flags: int, data: bytes) -> None:
+    amqp_tables.install()
+    flags *= 2  # the lowest says that more flags follow, which is left to pika
+    theirs = pika.spec.BasicProperties()
+
+    read = _made_of(lambda: to_properties(theirs.decode(flags.to_bytes(2, "big") + data)))
+    assert _made_of(lambda: decode(flags, data)) == read
+
+
+def test_every_property_is_read_as_pika_reads_it() -> None:
+    data = encode(FULL).data
+
+    assert decode(int.from_bytes(data[:2], "big"), data[2:]) == _through(FULL) == FULL
