@@ -21,6 +21,9 @@ def open_broker(pool: PoolConfig, broker: BrokerConfig, state_dir: str, reactor:
         from supervisor.brokers.embedded import EmbeddedBroker
 
         return EmbeddedBroker(pool, state_dir, reactor)
+    from supervisor.brokers.amqp_lean import load_pika
+
+    load_pika()
     from supervisor.brokers.amqp import AmqpBroker
 
     return AmqpBroker(pool, broker, reactor)

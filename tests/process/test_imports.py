@@ -24,5 +24,37 @@ NOT_FOR: dict[str, set[str]] = {
 @pytest.mark.parametrize("module", NOT_FOR)
 def test_nothing_heavy_is_imported_that_is_not_used(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({NOT_FOR[module]!r} & set(sys.modules)))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert told.stdout.split() == []
+    assert _told(code).split() == []
+
+
+OPENED = """
+import sys
+from supervisor.brokers import open_broker
+from supervisor.config.schema import BrokerConfig, PoolConfig
+from supervisor.reactor import Reactor
+open_broker(PoolConfig("email", "email", "m:f"), BrokerConfig(urls=("amqp://localhost",)), "", Reactor())
+"""
+"""What a consumer of RabbitMQ does first."""
+
+
+def test_a_consumer_of_rabbitmq_carries_neither_asyncio_nor_what_pika_has_for_others() -> None:
+    absent = HEAVY - {"pika", "sqlite3"} | {"concurrent.futures", "subprocess", "click"}
+    told = _told(f"{OPENED}\nprint('pika.adapters.select_connection' in sys.modules, *{absent!r} & set(sys.modules))")
+    assert told.split() == ["True"]
+
+
+NAMES = """
+from pika import BlockingConnection
+from pika.adapters import AsyncioConnection
+from pika.adapters.blocking_connection import BlockingChannel
+print(BlockingConnection.__name__, AsyncioConnection.__name__, BlockingChannel.__name__)
+"""
+
+
+def test_who_has_imported_pika_before_keeps_all_of_it() -> None:
+    told = _told(f"import pika\n{OPENED}\n{NAMES}")
+    assert told.split() == ["BlockingConnection", "AsyncioConnection", "BlockingChannel"]
+
+
+def _told(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
