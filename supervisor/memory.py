@@ -6,20 +6,16 @@ forkserver. Its exact figure walks all page tables, so the resident size is aske
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+from supervisor import posix
 
 
 def resident_bytes(pid: int) -> int:
-    """The resident size of a process (statm, proc(5)); 0 when it is gone."""
-    with suppress(OSError, IndexError):
-        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES
-    return 0
+    """The resident size of a process; 0 when it is gone."""
+    return posix.usage(pid).rss_bytes
 
 
 def private_bytes(pid: int) -> int:

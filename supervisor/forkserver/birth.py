@@ -15,7 +15,6 @@ import select
 import signal
 import struct
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -92,12 +91,15 @@ class Birth:
     def __init__(self, worker: Worker, forget: Callable[[], None] = lambda: None) -> None:
         """Fork `worker` (which never returns) twice. `forget` gives up, in the children, what is the forkserver's
         alone. Raises NotBorn when there is no process or descriptor left."""
-        with ExitStack() as undo:
-            self._report, report = _pipe(undo)
-            order, self._order = _pipe(undo)
-            forkserver_pid = os.getpid()
+        forkserver_pid = os.getpid()
+        opened: list[int] = []
+        try:
+            self._report, report = _pipe(opened)
+            order, self._order = _pipe(opened)
             self._intermediate_pid = _fork()
-            undo.pop_all()
+        except NotBorn:
+            _close(opened)
+            raise
         if self._intermediate_pid == 0:
             os.close(self._report)
             os.close(self._order)
@@ -166,12 +168,12 @@ def _be_intermediate(
 def _bring_up(worker: Worker, order: int, report: int) -> bytes:
     # fail-point: intermediate.born: between the first and the second fork
     intermediate_pid = os.getpid()
+    opened: list[int] = []
     try:
-        with ExitStack() as undo:
-            heard, word = _pipe(undo)
-            pid = _fork()
-            undo.pop_all()
+        heard, word = _pipe(opened)
+        pid = _fork()
     except NotBorn as error:
+        _close(opened)
         return _failure(_REFUSED, str(error))
     if pid == 0:
         os.close(heard)
@@ -224,15 +226,19 @@ def _fork() -> int:
         raise NotBorn(f"fork failed: {error.strerror}") from error
 
 
-def _pipe(undo: ExitStack) -> tuple[int, int]:
-    """Read and write end of a new pipe, closed with `undo`."""
+def _pipe(opened: list[int]) -> tuple[int, int]:
+    """Read and write end of a new pipe, added to `opened`. No ExitStack: its code would be in all who are forked."""
     try:
         ends = os.pipe()
     except OSError as error:
         raise NotBorn(f"no pipe: {error.strerror}") from error
-    for end in ends:
-        undo.callback(os.close, end)
+    opened += ends
     return ends
+
+
+def _close(opened: list[int]) -> None:
+    for end in opened:
+        os.close(end)
 
 
 def _failure(kind: int, reason: str) -> bytes:

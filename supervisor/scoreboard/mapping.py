@@ -17,6 +17,9 @@ from pathlib import Path
 
 from supervisor.errors import StateError
 
+StrPath = str | Path
+"""Workers give a text: a path made of parts is 15 functions more that each of them has in its own memory."""
+
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid
 _HINTS = {
     errno.ENOSPC: "make room on this file system",
@@ -36,14 +39,13 @@ class MappedFile:
     or when a live process still uses the file.
     """
 
-    def __init__(self, path: Path, header: bytes, size: int, *, make: bool) -> None:
-        self.path = path
+    def __init__(self, path: StrPath, header: bytes, size: int, *, make: bool) -> None:
         try:
             self.descriptor, self.damage = _open_sound(path, header, size, make)
             os.posix_fallocate(self.descriptor, 0, size)
             self.bytes = mmap.mmap(self.descriptor, size)
         except OSError as error:
-            raise _state_error(path, error) from error
+            raise _state_error(Path(path), error) from error
         self.words = memoryview(self.bytes).cast("Q")
 
 
@@ -64,21 +66,20 @@ def lock_owner(descriptor: int) -> int | None:
     return None if kind == fcntl.F_UNLCK else pid
 
 
-def set_aside(path: Path) -> Path:
+def set_aside(path: StrPath) -> Path:
     """Move a damaged file out of the way, for people to look at; an older one set aside is replaced."""
-    aside = path.with_name(f"{path.name}.damaged")
-    path.replace(aside)
-    return aside
+    damaged = Path(path)
+    return damaged.replace(damaged.with_name(f"{damaged.name}.damaged"))
 
 
-def _open_sound(path: Path, header: bytes, size: int, make: bool) -> tuple[int, str]:
+def _open_sound(path: StrPath, header: bytes, size: int, make: bool) -> tuple[int, str]:
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         descriptor = os.open(path, flags)
     except FileNotFoundError:
         if not make:
             raise
-        _create(path, header, size)
+        _create(Path(path), header, size)
         return os.open(path, flags), f"{path}: was missing and has been made anew"
     fault = _fault(descriptor, header, size)
     if not fault:
@@ -86,7 +87,7 @@ def _open_sound(path: Path, header: bytes, size: int, make: bool) -> tuple[int, 
     _refuse(path, fault, lock_owner(descriptor), make)
     os.close(descriptor)
     aside = set_aside(path)
-    _create(path, header, size)
+    _create(Path(path), header, size)
     return os.open(path, flags), f"{path}: {fault}; set aside as {aside.name} and made anew"
 
 
@@ -97,7 +98,7 @@ def _fault(descriptor: int, header: bytes, size: int) -> str:
     return "" if os.pread(descriptor, len(header), 0) == header else "is not a file of this version of preforkd"
 
 
-def _refuse(path: Path, fault: str, user_pid: int | None, make: bool) -> None:
+def _refuse(path: StrPath, fault: str, user_pid: int | None, make: bool) -> None:
     if user_pid is not None:
         raise StateError(
             f"{path}: {fault}, but pid {user_pid} is using it; wait until that has ended, then start again"

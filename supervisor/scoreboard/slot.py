@@ -7,15 +7,13 @@ process, but not the power, so marks of another boot prove nothing (`vouches_for
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 
 from supervisor import posix
 from supervisor.link.frames import RunId
 from supervisor.scoreboard import layout
 from supervisor.scoreboard.layout import GROUP, HEAD, INTENT, LEAVING, TAIL, Owner
-from supervisor.scoreboard.mapping import MappedFile, lock, lock_owner, set_aside
+from supervisor.scoreboard.mapping import MappedFile, StrPath, lock, lock_owner, set_aside
 from supervisor.scoreboard.words import Cell, Identity, Intent, LeavingReason, LimitSource, OutcomeKind, Running
 
 _Copies = tuple[slice, slice]
@@ -34,7 +32,7 @@ class Slot:
     about a generation is what `vouches_for` says; it holds across openings.
     """
 
-    def __init__(self, path: Path, *, make: bool = True) -> None:
+    def __init__(self, path: StrPath, *, make: bool = True) -> None:
         self.path = path
         self._map_file(make)
         fault = self._ring_fault()

@@ -7,9 +7,9 @@ so it needs the interpreter to run; what is stuck in C code is left to the maste
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # as in requests.py
 import logging
 import signal
-from _signal import getsignal  # type: ignore[import-not-found]  # as in requests.py
 from collections.abc import Callable, Mapping
 from types import CodeType, FrameType
 from typing import Any, NoReturn
@@ -147,8 +147,8 @@ class Alarm:
 
     def begin(self, limit: Limit, started_s: float) -> RunTimer:
         """A run began; `end` must follow."""
-        if getsignal(signal.SIGALRM) != self._ring:  # the first run, or a handler took it for itself
-            signal.signal(signal.SIGALRM, self._ring)
+        if _signal.getsignal(signal.SIGALRM) != self._ring:  # the first run, or a handler took it for itself
+            _signal.signal(signal.SIGALRM, self._ring)
         self._run = run = RunTimer(limit, started_s, self._most_s, self._move)
         self._arm(run, started_s)
         return run

@@ -21,7 +21,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import NoReturn, Protocol
 
 from supervisor import api, logs, memory, posix
@@ -42,8 +41,10 @@ from supervisor.worker.requests import Requests
 
 _log = logging.getLogger("preforkd.worker")
 
+_dice = random.SystemRandom().random  # whatever an init does to `random`, workers must not leave together
+
 _BELL = struct.Struct("<II")
-_OOM_MORE, _OOM_MOST = 500, 1000
+_OOM_MORE, _OOM_MOST, _OOM_BYTES = 500, 1000, 16
 _EXIT_CALLBACKS_S = 5.0
 _ROOMY = 0.9  # recycling blurs its limit by a tenth
 
@@ -133,7 +134,7 @@ def _settle_in(start: StartForkserver, name: str) -> Requests:
 
 def _take_slot(post: Post, cradle: Cradle) -> Slot:
     """Take the slot before anybody may reap us: a child of the master is always named in one."""
-    path = Path(post.start.pool_dir) / "slots" / f"{post.slot}.slot"
+    path = f"{post.start.pool_dir}/slots/{post.slot}.slot"
     pid = os.getpid()
     try:
         slot = Slot(path, make=False)  # the master makes them: two files of one name would be two locks for one slot
@@ -158,7 +159,7 @@ class _Life:
         self._requests = requests
         self._bell = bell
         self._pid = os.getpid()
-        stacks = Path(post.start.pool_dir) / "stacks" / f"{post.slot}.txt"
+        stacks = f"{post.start.pool_dir}/stacks/{post.slot}.txt"
         self._stacks = os.open(stacks, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
     def live(self, cradle: Cradle) -> int:
@@ -221,7 +222,7 @@ class _Life:
         # fail-point: worker.booted: the init hook has run, nobody knows that we are here
         post, pool = self._post, self._post.pool
         alarm = Alarm(call.__code__, pool.max_timeout_s, self._time_is_over, self._slot.mark_extended)
-        recycling = Recycling(pool, monotonic_s(), partial(memory.exceeds, os.getpid()), random.SystemRandom().random)
+        recycling = Recycling(pool, monotonic_s(), partial(memory.exceeds, os.getpid()), _dice)
         return Worker(
             Place(f"{pool.name}/{post.slot}", post.slot, post.generation, pool.queue, post.start.link_path),
             self._slot,
@@ -268,9 +269,13 @@ class _Life:
 
 def _prefer_for_oom_killer() -> None:
     """Let the kernel pick a worker before the master; raising the figure is always allowed."""
-    path = Path("/proc/self/oom_score_adj")
-    with suppress(OSError, ValueError):
-        path.write_text(str(min(_OOM_MOST, int(path.read_text()) + _OOM_MORE)))
+    with suppress(OSError):
+        score = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            more = min(_OOM_MOST, int(os.read(score, _OOM_BYTES)) + _OOM_MORE)
+            os.pwrite(score, b"%d" % more, 0)
+        finally:
+            os.close(score)
 
 
 def _reseed() -> None:
