@@ -43,15 +43,18 @@ def main(argv: list[str]) -> None:
         os.set_inheritable(descriptor, False)  # programs that user code starts get neither
     channel: Channel[ForkOrder] = Channel(sock, ForkOrder)
     try:
-        handlers = _boot(start, channel)
+        handlers, _gaps = _boot(start, channel)
         board = Board(Path(start.pool_dir) / "board")
     except (PreforkdError, OSError) as error:
         _give_up(channel, error)
     Forkserver(channel, board, functools.partial(_be_worker, start, handlers, bell)).run()
 
 
-def _boot(start: StartForkserver, channel: Channel[ForkOrder]) -> Handlers:
-    """Settle in and import the handler; what is in memory then stays shared: no worker's collector touches it."""
+def _boot(start: StartForkserver, channel: Channel[ForkOrder]) -> tuple[Handlers, list[bytes]]:
+    """Settle in and import the handler; what is in memory then stays shared: no worker's collector touches it.
+
+    Comes with what is to be kept for `fill_gaps`.
+    """
     if start.version != VERSION:
         raise BootError(f"the master speaks version {start.version}, this forkserver {VERSION}: restart preforkd")
     _settle_in(start)
@@ -60,11 +63,12 @@ def _boot(start: StartForkserver, channel: Channel[ForkOrder]) -> Handlers:
     shared.prepare()
     sys.stdout.flush()  # what stays in a buffer would be written again by every worker
     gc.collect()
+    gaps = shared.fill_gaps()
     gc.freeze()
     # fail-point: forkserver.start-imported: the handler is imported, the master does not know
     channel.send(Imported(monotonic_s() - started_s))
     channel.flush()
-    return handlers
+    return handlers, gaps
 
 
 def _settle_in(start: StartForkserver) -> None:
