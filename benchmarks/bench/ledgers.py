@@ -20,6 +20,8 @@ from supervisor.clock import monotonic_s, wall_s
 from supervisor.identity import DIGEST_BYTES, ID_BYTES
 from supervisor.ledger import schema
 from supervisor.ledger.base import Row, RowState
+from supervisor.ledger.entries import chunk_count, entry, fingerprints
+from supervisor.ledger.sqlite_runs import TOP_LEVEL, write_part
 
 FOLDER = ROOT / "build/bench-ledgers"
 NAME = "ledger.db"
@@ -27,7 +29,7 @@ _SCHEMA = hashlib.blake2b("".join(schema.CREATE).encode(), digest_size=4).hexdig
 _DAYS_S = 6 * 86400.0
 _KEY_BYTES = ID_BYTES + DIGEST_BYTES
 _RECORD_ROWS = 64
-_TURN_RECORDS = 1000
+_RUN_RECORDS = (1 << 21) // _RECORD_ROWS
 _BUILD = (
     "PRAGMA journal_mode = OFF",
     "PRAGMA synchronous = OFF",
@@ -71,16 +73,15 @@ def _build(database: sqlite3.Connection, rows: int) -> None:
         database.execute(statement)
     first_s, step_s = wall_s() - _DAYS_S, _DAYS_S / rows
     starts = range(0, rows, _RECORD_ROWS)
-    for turn in range(0, len(starts), _TURN_RECORDS):
-        records = [
-            (seq, _rows(first_s + start * step_s, step_s, min(_RECORD_ROWS, rows - start)))
-            for seq, start in enumerate(starts[turn : turn + _TURN_RECORDS], turn + 1)
-        ]
-        database.executemany(schema.ADD_SETTLED, ((seq, some[0].at_s, schema.pack(some)) for seq, some in records))
-        database.executemany(
-            "INSERT INTO keys VALUES (?, ?)", ((row.key, seq) for seq, some in records for row in some)
-        )
-    for name, value in (("keys", rows), ("folded", len(starts))):
+    for run, turn in enumerate(range(0, len(starts), _RUN_RECORDS), 1):
+        first_seq, entries = turn + 1, list[int]()
+        for seq, start in enumerate(starts[turn : turn + _RUN_RECORDS], first_seq):
+            some = _rows(first_s + start * step_s, step_s, min(_RECORD_ROWS, rows - start))
+            database.execute(schema.ADD_SETTLED, (seq, some[0].at_s, schema.pack(some)))
+            entries += (entry(known, seq) for known in fingerprints([row.key for row in some]))
+        database.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", (run, TOP_LEVEL, first_seq, seq))
+        write_part(database, run, sorted(entries), TOP_LEVEL, 0, chunk_count(TOP_LEVEL))
+    for name, value in (("rows", rows), ("folded", len(starts))):
         database.execute("UPDATE meta SET value = ? WHERE name = ?", (value, name))
     database.execute("COMMIT")
     database.execute("PRAGMA journal_mode = WAL")

@@ -54,7 +54,7 @@ class Commits:
             self._uncommitted[name] = self._uncommitted.get(name, 0) + by
         if turn.rows:
             # fail-point: consumer.decided: decided, not durable
-            self._ledger.begin_commit(turn.rows.values(), self._uncommitted)
+            self._ledger.begin_commit(turn.rows, self._uncommitted)
             self._uncommitted = {}
 
     def take(self) -> Commit | None:

@@ -53,6 +53,10 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     note: bytes = b""
 
 
+class Damaged(Exception):
+    """What is stored contradicts itself, or was never written."""
+
+
 class Ledger(ABC):
     """Durable, guarded by a lock against a second user. Any method may raise LedgerError: reopen it then."""
 
@@ -70,9 +74,9 @@ class Ledger(ABC):
         """All rows whose state is open, oldest first."""
 
     @abstractmethod
-    def begin_commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
-        """Insert or replace rows and add to the counters, in one transaction; nothing at all on failure. Look-ups see
-        it, and it survives the process, from now on; a power loss once `durable`. One at a time."""
+    def begin_commit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int]) -> None:
+        """Insert or replace rows, given by key, and add to the counters, in one transaction; nothing at all on failure.
+        Look-ups see it, and it survives the process, from now on; a power loss once `durable`. One at a time."""
 
     @property
     @abstractmethod
@@ -94,7 +98,8 @@ class Ledger(ABC):
 
     @abstractmethod
     def size(self) -> tuple[int, int]:
-        """How many rows it has, and how many bytes its files."""
+        """How many rows it has, and how many bytes its files. A message has one row for each time that it was settled,
+        and one while it is open."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,71 +1,84 @@
-"""The rows that the ledger's `keys` do not know yet: all open ones, and the closed ones of late. Pure.
+"""The rows that no run of the ledger's index knows yet: all open ones, and the closed ones of late. Pure.
 
-In memory, in the consumer process; made again from the last records whenever the ledger is opened. Each row comes with
-the number of the record it is in, and a later one of the same key takes its place.
+In memory, in the consumer process; made again from the last records whenever the ledger is opened. Of a closed row only
+its place is kept: the record that it is in, by fingerprint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import repeat
 
-from supervisor.identity import ID_BYTES
 from supervisor.ledger.base import Row
+from supervisor.ledger.entries import entry, fingerprints
 
 
 class Recent:
-    """`settled`: how many closed rows there are; `len()`: how many in all."""
+    """`open`: the open rows by key."""
 
     def __init__(self) -> None:
-        self.settled = 0
+        self.open: dict[bytes, Row] = {}
+        self._begun = _Places()
+        self._settled = _Places()
+
+    @property
+    def settled(self) -> int:
+        """How many closed rows there are."""
+        return len(self._settled)
+
+    def begin(self, seq: int, rows: Sequence[Row]) -> None:
+        """Open rows of the record `seq`."""
+        keys = [row.key for row in rows]
+        self.open.update(zip(keys, rows, strict=True))
+        self._begun.add(fingerprints(keys), seq)
+
+    def settle(self, seq: int, rows: Sequence[Row]) -> None:
+        """Closed rows of the record `seq`."""
+        keys = [row.key for row in rows]
+        for key in keys:
+            self.open.pop(key, None)
+        self._settled.add(fingerprints(keys), seq)
+
+    def find(self, fingerprints: Sequence[int]) -> dict[int, list[int]]:
+        """For those that are known, the records to look into."""
+        known = self._begun.known(fingerprints) | self._settled.known(fingerprints)
+        return {known: self._begun.of(known) + self._settled.of(known) for known in known}
+
+    def fold(self) -> list[int]:
+        """Sorted entries of all closed rows, which can be found without us from now on. Nor do we know any more which
+        records have the open ones: they are to begin again, in a new one."""
+        entries = sorted(self._settled.entries())
+        self._begun, self._settled = _Places(), _Places()
+        return entries
+
+
+class _Places:
+    """Which records have rows of a fingerprint: the newest, and others where there are."""
+
+    def __init__(self) -> None:
+        self._newest: dict[int, int] = {}
+        self._others: dict[int, list[int]] = defaultdict(list)
         self._count = 0
-        self._by_id: dict[bytes, dict[bytes, tuple[int, Row]]] = {}
 
     def __len__(self) -> int:
         return self._count
 
-    def put(self, seq: int, rows: Iterable[Row]) -> None:
-        """Rows of the record `seq`."""
-        by_id = self._by_id
-        for row in rows:
-            id = row.key[:ID_BYTES]
-            same_id = by_id.get(id)
-            if same_id is None:
-                by_id[id] = same_id = {}
-            former = same_id.get(row.key)
-            if former is None:
-                self._count += 1
-            elif not former[1].state.open:
-                self.settled -= 1
-            same_id[row.key] = (seq, row)
-            if not row.state.open:
-                self.settled += 1
+    def add(self, fingerprints: Sequence[int], seq: int) -> None:
+        newest = self._newest
+        if not newest.keys().isdisjoint(fingerprints):
+            for known in self.known(fingerprints):
+                self._others[known].append(newest[known])
+        newest.update(zip(fingerprints, repeat(seq)))
+        self._count += len(fingerprints)
 
-    def of_id(self, key: bytes) -> dict[bytes, tuple[int, Row]]:
-        """All rows with this key's id part, by key."""
-        return self._by_id.get(key[:ID_BYTES], _NONE)
+    def known(self, fingerprints: Sequence[int]) -> set[int]:
+        return self._newest.keys() & fingerprints
 
-    def open_rows(self, until_seq: int | None = None) -> list[Row]:
-        """Open rows, oldest first; `until_seq`: only those of records up to that one."""
-        rows = [row for seq, row in self._all() if row.state.open and (until_seq is None or seq <= until_seq)]
-        return sorted(rows, key=lambda row: row.at_s)
+    def of(self, fingerprint: int) -> list[int]:
+        newest = self._newest.get(fingerprint)
+        return [] if newest is None else [newest, *self._others.get(fingerprint, ())]
 
-    def settled_keys(self) -> list[tuple[bytes, int]]:
-        """(key, record) of all closed rows, in the order of their keys."""
-        return sorted((row.key, seq) for seq, row in self._all() if not row.state.open)
-
-    def forget_settled(self, until_seq: int) -> None:
-        """Closed rows of records up to this one can be found without us."""
-        kept: dict[bytes, dict[bytes, tuple[int, Row]]] = {}
-        self.settled = self._count = 0
-        for seq, row in self._all():
-            if row.state.open or seq > until_seq:
-                kept.setdefault(row.key[:ID_BYTES], {})[row.key] = (seq, row)
-                self.settled += not row.state.open
-                self._count += 1
-        self._by_id = kept
-
-    def _all(self) -> Iterator[tuple[int, Row]]:
-        return (held for same_id in self._by_id.values() for held in same_id.values())
-
-
-_NONE: dict[bytes, tuple[int, Row]] = {}
+    def entries(self) -> list[int]:
+        others = [entry(known, seq) for known, seqs in self._others.items() for seq in seqs]
+        return [entry(known, seq) for known, seq in self._newest.items()] + others

@@ -1,21 +1,19 @@
 """The ledger's tables, and how rows are written in them. Data and pure functions; `sqlite*.py` run it all.
 
 Written in the order of events, looked up by key: a commit appends its rows, packed, as records to `settled` (closed
-rows) and `begun` (open ones), which costs a page or two however many rows there are. Where the newest closed row of a
-message is, `keys` says: its own primary-key tree (WITHOUT ROWID), in which all rows of an id lie side by side under
-their key's first 16 bytes. Keys are random, so each costs a page of its own there; they are folded in later, many at
-once and in their order. `folded` in `meta` is the last record that is in `keys`; what came after it is held in memory,
-and read again at the start. A `begun` record is needed until then only: rows still open are carried into a new one.
+rows) and `begun` (open ones), which costs a page or two however many rows there are. Which records may have rows of an
+id, the index says (`entries.py`): `runs`, and their `chunks` and `filters`. `folded` in `meta` is the last record that
+is in it; what came after is held in memory, and read again at the start. A `begun` record is needed until then only:
+rows still open are carried into a new one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
 
 import msgspec
 
-from supervisor.ledger.base import Row
+from supervisor.ledger.base import Damaged, Row
 
 VERSION = 2
 
@@ -25,26 +23,39 @@ RECORD_ROWS = 256
 CREATE = (
     "CREATE TABLE settled (seq INTEGER PRIMARY KEY, at_s REAL NOT NULL, rows BLOB NOT NULL)",
     "CREATE TABLE begun (seq INTEGER PRIMARY KEY, rows BLOB NOT NULL)",
-    "CREATE TABLE keys (key BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE runs (run INTEGER PRIMARY KEY, level INTEGER, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL)",
+    "CREATE TABLE chunks (part INTEGER PRIMARY KEY, entries BLOB NOT NULL)",
+    "CREATE TABLE filters (part INTEGER PRIMARY KEY, bits BLOB NOT NULL)",
     "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
-    f"INSERT INTO meta VALUES ('keys', 0), ('folded', 0), ('boot_id', NULL), ('schema', {VERSION})",
+    f"INSERT INTO meta VALUES ('rows', 0), ('folded', 0), ('boot_id', NULL), ('schema', {VERSION})",
 )
-"""`at_s` of a record: that of its oldest row; its rows are in the order of theirs. `keys` in `meta`: how many."""
+"""`at_s` of a record: that of its oldest row; its rows are in the order of theirs. `rows` in `meta`: how many closed
+rows are folded. `part`: of a run, see `part_id`; `level`: NULL while a run is not in force."""
+
+_PART_BITS = 20
 
 ADD_SETTLED = "INSERT INTO settled VALUES (?, ?, ?)"
 ADD_BEGUN = "INSERT INTO begun VALUES (?, ?)"
 ADD_TO_COUNTER = """INSERT INTO counters VALUES (?, ?)
     ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"""
 
-LAST_SEQ = "SELECT max((SELECT ifnull(max(seq), 0) FROM settled), (SELECT ifnull(max(seq), 0) FROM begun))"
-UNFOLDED = """SELECT seq, rows FROM settled WHERE seq > ? UNION ALL SELECT seq, rows FROM begun ORDER BY seq"""
+LAST_SEQ = """SELECT max((SELECT ifnull(max(seq), 0) FROM settled), (SELECT ifnull(max(seq), 0) FROM begun),
+    (SELECT value FROM meta WHERE name = 'folded'))"""
+UNFOLDED = """SELECT seq, rows, 1 FROM settled WHERE seq > ?
+    UNION ALL SELECT seq, rows, 0 FROM begun ORDER BY seq"""
+RECORD = "SELECT rows FROM settled WHERE seq = ? UNION ALL SELECT rows FROM begun WHERE seq = ?"
 SETTLED = "SELECT rows FROM settled WHERE seq = ?"
 OLDEST_FOLDED = "SELECT seq, rows FROM settled WHERE seq <= ? ORDER BY seq"
-SEQ_OF_KEY = "SELECT seq FROM keys WHERE key = ?"
-KEYS_OF_ID = "SELECT key, seq FROM keys WHERE key BETWEEN ? AND ?"
 
-KEYS_A_QUERY = 16
+ADD_CHUNK = "INSERT INTO chunks VALUES (?, ?)"
+ADD_FILTER = "INSERT INTO filters VALUES (?, ?)"
+CHUNK = "SELECT entries FROM chunks WHERE part = ?"
+ALL_FILTERS = f"SELECT part >> {_PART_BITS}, bits FROM filters ORDER BY part"
+REMOVE_PARTS = tuple(
+    f"DELETE FROM {table} WHERE part IN (SELECT part FROM {table} WHERE part >= ? AND part < ? LIMIT ?)"
+    for table in ("chunks", "filters")
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Row]).decode
@@ -55,14 +66,9 @@ def pack(rows: Iterable[Row]) -> bytes:
     return _encode(list(rows))
 
 
-@cache
-def known_of(ids: int) -> str:
-    """The query for all keys of so many ids (at most KEYS_A_QUERY), each given as the least and the greatest key."""
-    return " UNION ALL ".join(["SELECT key FROM keys WHERE key BETWEEN ? AND ?"] * ids)
-
-
-class Damaged(Exception):
-    """The tables contradict themselves, or hold what was never written."""
+def part_id(run: int, number: int) -> int:
+    """The key of a run's chunk, and of the filter of chunks from that number on."""
+    return run << _PART_BITS | number
 
 
 def unpack(record: bytes) -> list[Row]:

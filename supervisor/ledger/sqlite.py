@@ -16,7 +16,7 @@ from pathlib import Path
 
 from supervisor.errors import LedgerError, LedgerUnusable
 from supervisor.ledger import schema
-from supervisor.ledger.base import Ledger, Row
+from supervisor.ledger.base import Damaged, Ledger, Row
 from supervisor.ledger.sqlite_index import Index, meta
 from supervisor.ledger.syncing import Syncer
 from supervisor.locks import FileLock, LockHeld
@@ -26,11 +26,8 @@ from supervisor.reactor import HasFileno
 EVICT_BATCH = 500
 """Rows that one `evict` forgets at most, so that it never holds up a loop turn for long."""
 
-_CHECKPOINT_PAGES = 8000  # 32 MiB: keys are random, so a rarer checkpoint writes fewer pages twice
-_CACHE_KIB = 16 * 1024
-_MAPPED_BYTES = 1 << 30
-"""Read through a mapping: in a ledger of millions nearly every look-up is for a page that the cache does not hold. The
-mapping is written never, so a full disk does it no harm; a disk that cannot be read kills the consumer (SIGBUS)."""
+_CHECKPOINT_PAGES = 2000  # 8 MiB: some 10,000 messages; a turn waits for it
+_CACHE_KIB = 4 * 1024  # written in sequence, and hardly read
 _BUSY_S = 1.0
 _FILES = ("", "-wal")
 """What is added to the ledger's path: SQLite keeps what is not yet in the one in the other."""
@@ -102,24 +99,23 @@ class SqliteLedger(Ledger):
 
     def open_rows(self) -> list[Row]:
         with self._usable():
-            return self._index.recent.open_rows()
+            return sorted(self._index.recent.open.values(), key=_at_s)
 
     def counters(self) -> dict[str, int]:
         with self._usable() as database:
             return dict(database.execute("SELECT name, value FROM counters"))
 
-    def begin_commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
-        written = {row.key: row for row in rows}
-        begun = [row for row in written.values() if row.state.open]
-        settled = [row for row in written.values() if not row.state.open]
+    def begin_commit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int]) -> None:
+        begun: list[Row] = []
+        settled: list[Row] = []
+        for row in rows.values():
+            (begun if row.state.open else settled).append(row)
         with self._transaction() as database:
             self._add(begun, settled)
             database.executemany(schema.ADD_TO_COUNTER, counters.items())
-            self._prove_boot(database, written)
+            self._prove_boot(database, rows)
             # fail-point: consumer.rows-written: in the transaction, which is not committed
-            carried = self._index.fold_some(len(settled), self._seq)
-            if carried is not None:
-                self._add(carried, [])
+            self._add(self._index.work(len(settled), self._seq), [])
         self._commits += 1
         if self._syncer is not None:
             self._syncer.sync(self._commits)
@@ -137,7 +133,7 @@ class SqliteLedger(Ledger):
         return False
 
     def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
-        self.begin_commit(rows, counters)
+        self.begin_commit({row.key: row for row in rows}, counters)
         while not self.durable:
             assert self._syncer is not None
             self._syncer.wait()
@@ -148,7 +144,7 @@ class SqliteLedger(Ledger):
                 return 0, 0
         with self._transaction():
             if not self._index.any_folded:
-                self._add(self._index.fold_all(self._seq), [])
+                self._add(self._index.fold(self._seq), [])
             return self._index.evict(older_than_s, keep_max, EVICT_BATCH)
 
     def size(self) -> tuple[int, int]:
@@ -168,12 +164,12 @@ class SqliteLedger(Ledger):
         for rows in schema.in_records(begun):
             self._seq += 1
             self._database.execute(schema.ADD_BEGUN, (self._seq, schema.pack(rows)))
-            self._index.recent.put(self._seq, rows)
+            self._index.recent.begin(self._seq, rows)
         settled.sort(key=_at_s)
         for rows in schema.in_records(settled):
             self._seq += 1
             self._database.execute(schema.ADD_SETTLED, (self._seq, rows[0].at_s, schema.pack(rows)))
-            self._index.recent.put(self._seq, rows)
+            self._index.recent.settle(self._seq, rows)
 
     def _prove_boot(self, database: sqlite3.Connection, written: Iterable[bytes]) -> None:
         """Name this boot as the writer of all open rows, once it is (I4: until then marks prove nothing)."""
@@ -227,7 +223,6 @@ def _open(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous = NORMAL")  # at checkpoints; what a commit needs, the Syncer does
         database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        database.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
         _make_or_check_tables(database, path)
     except (sqlite3.Error, LedgerError):
         database.close()
@@ -264,7 +259,7 @@ def errors_explained(path: Path) -> Iterator[None]:
     """Turn SQLite's errors about the ledger in `path` into LedgerErrors that say what to do."""
     try:
         yield
-    except schema.Damaged as error:
+    except Damaged as error:
         raise LedgerUnusable(f"{path}: {_DAMAGED[0]} ({error}): {_DAMAGED[1]}") from error
     except OSError as error:
         raise LedgerError(f"{path}: {_DISK_FAILS[0]} ({error}): {_DISK_FAILS[1]}") from error

@@ -30,7 +30,7 @@ def peek(path: Path, key: bytes) -> list[Row]:
         if holder is not None:
             raise LedgerError(f"{path}: in use by the consumer (pid {holder}): only the daemon can tell what is in it")
         with _opened(path) as database, errors_explained(path):
-            return Index(database).rows_of_id(key)
+            return Index(database).look_up([key])[key]
     except OSError as error:
         raise LedgerError(f"{path}: cannot be read: {error.strerror}; use the daemon's user, or root (sudo)") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class WatchedLedger(SqliteLedger):
     def durable(self) -> bool:
         return not self.busy and super().durable
 
-    def begin_commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
+    def begin_commit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int]) -> None:
         if self.fails:
             raise LedgerError("the disk is full")
         super().begin_commit(rows, counters)

@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 
 from supervisor.ledger.base import Ledger, Row, RowState
+from supervisor.ledger.schema import unpack
 from supervisor.ledger.sqlite import SqliteLedger
 
 
@@ -32,8 +33,9 @@ def named(ledger: SqliteLedger, id: str) -> list[Row]:
 
 def all_named(ledger: SqliteLedger) -> dict[str, list[Row]]:
     """The rows of every message id, newest first."""
-    keys = {key for (key,) in ledger._database.execute("SELECT key FROM keys")}
-    keys |= {row.key for _, row in ledger._index.recent._all()}
+    tables = ("settled", "begun")
+    records = [record for table in tables for record in ledger._database.execute(f"SELECT rows FROM {table}")]
+    keys = {row.key for (record,) in records for row in unpack(record)}
     rows = {row.key: row for rows in ledger.look_up(sorted(keys)).values() for row in rows}
     by_id: dict[str, list[Row]] = defaultdict(list)
     for row in sorted(rows.values(), key=lambda row: -row.at_s):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,20 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.errors import LedgerUnusable
-from supervisor.ledger import sqlite_index
+from supervisor.identity import ID_BYTES
+from supervisor.ledger import entries, sqlite_index, sqlite_runs
 from supervisor.ledger.base import Row, RowState
-from supervisor.ledger.recent import Recent
+from supervisor.ledger.entries import fingerprints
 from supervisor.ledger.sqlite import SqliteLedger
 from tests.support.ledgers import key_of, named, row_of
 
-IDS = [f"m{number}" for number in range(40)]
-
 
 @pytest.fixture(autouse=True)
-def early_folding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rounds that begin after a few rows and take several commits."""
-    monkeypatch.setattr(sqlite_index, "FOLD_AFTER_ROWS", 12)
-    monkeypatch.setattr(sqlite_index, "FOLD_SLICE_ROWS", 3)
+def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a few rows, so that all levels are reached, by merges that take several commits."""
+    monkeypatch.setattr(sqlite_index, "FOLD_AFTER_ROWS", 6)
+    monkeypatch.setattr(entries, "_FIRST_CHUNK_BITS", 1)
+    monkeypatch.setattr(entries, "MERGE_BITS", 1)
+    monkeypatch.setattr(sqlite_runs, "ROWS_A_STEP", 1)
+    monkeypatch.setattr(sqlite_runs, "REMOVED_A_STEP", 3)
 
 
 @pytest.fixture
@@ -39,11 +41,16 @@ def ledger(path: Path) -> Iterator[SqliteLedger]:
     ledger.close()
 
 
-def folded(ledger: SqliteLedger) -> int:
-    """How many keys are in the index."""
-    (count,) = ledger._database.execute("SELECT count(*) FROM keys").fetchone()
-    assert isinstance(count, int)
-    return count
+def runs(ledger: SqliteLedger) -> list[tuple[int, int, int]]:
+    """Level, first and last record of those in force, in the order of time."""
+    found = "SELECT level, first_seq, last_seq FROM runs WHERE level IS NOT NULL ORDER BY first_seq"
+    return list(ledger._database.execute(found))
+
+
+def parts(ledger: SqliteLedger) -> set[int]:
+    """The runs that anything is left of."""
+    both = "SELECT part >> 20 FROM chunks UNION SELECT part >> 20 FROM filters UNION SELECT run FROM runs"
+    return {number for (number,) in ledger._database.execute(both)}
 
 
 def records(ledger: SqliteLedger, table: str) -> int:
@@ -58,64 +65,83 @@ def commit_each(ledger: SqliteLedger, *rows: Row) -> None:
 
 
 class Model:
-    """The rows as a dictionary has them."""
+    """The rows as lists and a dictionary have them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.ledger = SqliteLedger(path, "normal")
-        self.rows: dict[bytes, Row] = {}
+        self.newest: dict[bytes, Row] = {}
+        self.closed: list[Row] = []  # in the order of time, those replaced since among them
         self.now_s = 0.0
 
-    def commit(self, picked: list[tuple[str, RowState]]) -> None:
+    def commit(self, picked: list[tuple[int, str, RowState]]) -> None:
         self.now_s += 1
-        rows = [row_of(id, state, at_s=self.now_s) for id, state in picked]
+        rows = [
+            Row(colliding_key(number, content), 1, 1, state, 3, 17, self.now_s, f"m{number}")
+            for number, content, state in picked
+        ]
         self.ledger.commit(rows, {})
-        self.rows |= {row.key: row for row in rows}
+        written = {row.key: row for row in rows}
+        self.newest |= written
+        self.closed += [row for row in written.values() if not row.state.open]
 
     def evict(self, age_s: float, keep_max: int) -> None:
-        """Only closed rows, the oldest first; at least as many as must go, and the counts are what is gone."""
+        """Only closed rows, the oldest first, exactly as many as must go; a message goes with its newest row."""
         gone = 0
         while batch := sum(self.ledger.evict(self.now_s - age_s, keep_max)):
             gone += batch
-        found = self.ledger.look_up(sorted(self.rows))
-        lost = [row for key, row in self.rows.items() if not found[key]]
-        assert len(lost) == gone
-        assert not any(row.state.open for row in lost)
-        for row in lost:
-            del self.rows[row.key]
-        self.ledger.evict(self.now_s - age_s, keep_max)  # what was not folded yet could not be forgotten
-        found = self.ledger.look_up(sorted(self.rows))
-        self.rows = {key: row for key, row in self.rows.items() if found[key]}
-        assert not any(row.at_s < self.now_s - age_s and not row.state.open for row in self.rows.values())
+        while self.closed and (self.closed[0].at_s < self.now_s - age_s or self.size > keep_max):
+            row = self.closed.pop(0)
+            if self.newest[row.key] is row:
+                del self.newest[row.key]
+            gone -= 1
+        assert gone == 0
 
     def reopen(self) -> None:
         self.ledger.close()
         self.ledger = SqliteLedger(self.path, "normal")
 
+    @property
+    def size(self) -> int:
+        return len(self.closed) + sum(row.state.open for row in self.newest.values())
+
     def check(self) -> None:
-        keys = [key_of(id) for id in IDS]
-        assert self.ledger.look_up(keys) == {key: [self.rows[key]] if key in self.rows else [] for key in keys}
-        assert {row.key for row in self.ledger.open_rows()} == {k for k, row in self.rows.items() if row.state.open}
-        assert self.ledger.size()[0] >= len(self.rows)
+        keys = [colliding_key(number, content) for number in NUMBERS for content in CONTENTS]
+        of_id: dict[bytes, list[Row]] = {key[:ID_BYTES]: [] for key in keys}
+        for key in sorted(self.newest):
+            of_id[key[:ID_BYTES]].append(self.newest[key])
+        assert self.ledger.look_up(keys) == {key: of_id[key[:ID_BYTES]] for key in keys}
+        opened = {key: row for key, row in self.newest.items() if row.state.open}
+        assert {row.key: row for row in self.ledger.open_rows()} == opened
+        assert self.ledger.size()[0] == self.size
 
 
+NUMBERS = range(40)
+CONTENTS = ("", "other")
+
+
+def colliding_key(number: int, content: str) -> bytes:
+    """Two ids each have the same fingerprint."""
+    key = key_of(f"m{number}", content)
+    return key_of(f"pair {number // 2}")[:8] + key[8:]
+
+
+ROWS = st.tuples(st.sampled_from(NUMBERS), st.sampled_from(CONTENTS), st.sampled_from(list(RowState)))
 STEPS = st.lists(
     st.one_of(
-        st.tuples(
-            st.just("commit"),
-            st.lists(st.tuples(st.sampled_from(IDS), st.sampled_from(list(RowState))), min_size=1, max_size=12),
-        ),
+        st.tuples(st.just("commit"), st.lists(ROWS, min_size=1, max_size=12)),
+        st.tuples(st.just("commit"), st.lists(ROWS, min_size=1, max_size=12)),
         st.tuples(st.just("reopen")),
-        st.tuples(st.just("evict"), st.integers(0, 30), st.integers(100, 200)),
+        st.tuples(st.just("evict"), st.integers(0, 60), st.integers(20, 300)),
     ),
-    max_size=40,
+    max_size=60,
 )
 
 
-@settings(max_examples=60)
-@given(steps=STEPS, seed=st.integers(0, 10**6))
-def test_a_ledger_answers_as_a_dictionary_would_through_folding_eviction_and_openings(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[object, ...]], seed: int
+@settings(max_examples=100)
+@given(steps=STEPS)
+def test_a_ledger_answers_as_a_dictionary_would_through_folding_merging_eviction_and_openings(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[object, ...]]
 ) -> None:
     model = Model(tmp_path_factory.mktemp("ledger") / "ledger.db")
     try:
@@ -128,23 +154,76 @@ def test_a_ledger_answers_as_a_dictionary_would_through_folding_eviction_and_ope
         model.ledger.close()
 
 
-def test_a_round_is_spread_over_commits_and_ends_with_every_key_in_the_index(ledger: SqliteLedger) -> None:
-    ledger.commit([row_of(id) for id in IDS[:20]], {})
-    assert 0 < folded(ledger) <= 40  # twice what was settled: one big commit pays for itself
-    commit_each(ledger, *[row_of(id) for id in IDS[20:33]])
-    before = folded(ledger)
-    commit_each(ledger, *[row_of(id) for id in IDS[33:36]])
-    assert 0 < folded(ledger) - before <= 9
+def test_runs_are_merged_up_to_the_highest_level_and_cover_all_records_without_a_gap(ledger: SqliteLedger) -> None:
+    for number in range(400):
+        ledger.commit([row_of(f"r{number}", RowState.DISPATCHED)], {})
+        ledger.commit([row_of(f"r{number}")], {})
+    in_force = runs(ledger)
+    assert sqlite_runs.TOP_LEVEL in {level for level, _, _ in in_force}
+    assert [level for level, _, _ in in_force] == sorted((level for level, _, _ in in_force), reverse=True)
+    assert len([level for level, _, _ in in_force if level < sqlite_runs.TOP_LEVEL]) <= 2 * sqlite_runs.TOP_LEVEL
+    ends = [(last, following) for (_, _, last), (_, following, _) in itertools.pairwise(in_force)]
+    assert all(following == last + 1 for last, following in ends)
+    assert all(ledger.look_up([key_of(f"r{number}") for number in range(400)]).values())
 
 
-def test_after_a_round_only_open_rows_are_kept_beside_the_index(ledger: SqliteLedger) -> None:
+def test_runs_that_were_merged_or_forgotten_are_removed(ledger: SqliteLedger) -> None:
+    commit_each(ledger, *[row_of(f"r{number}", at_s=1.0) for number in range(400)])
+    assert len(parts(ledger)) <= len(runs(ledger)) + 4  # the one that is made, and what is being removed
+    while any(ledger.evict(2.0, 10**6)):
+        pass
+    assert runs(ledger) == []
+    commit_each(ledger, *[row_of(f"s{number}", RowState.DISPATCHED) for number in range(20)])
+    for _ in range(200):
+        ledger.commit([row_of("again", at_s=3.0)], {})
+        ledger.evict(4.0, 10**6)
+    assert records(ledger, "chunks") < 10
+
+
+def merging(ledger: SqliteLedger, numbers: Iterator[int]) -> int:
+    """Commit until a merge is half done; its run."""
+    runs = ledger._index._runs
+    while runs._merge is None or len(runs._merge.filters) < 3:
+        ledger.commit([row_of(f"r{next(numbers)}")], {})
+    return runs._merge.number
+
+
+def test_runs_forgotten_while_they_are_merged_are_not_missed(ledger: SqliteLedger, path: Path) -> None:
+    begun = merging(ledger, numbers := itertools.count())
+    while any(ledger.evict(2000.0, 10**6)):
+        pass
+    assert runs(ledger) == []
+    later = [f"r{next(numbers)}" for _ in range(60)]
+    commit_each(ledger, *[row_of(id, at_s=3000.0) for id in later])
+    while any(ledger.evict(2000.0, 10**6)):
+        pass
+    assert all(ledger.look_up([key_of(id) for id in later]).values())
+    commit_each(ledger, *[row_of(f"r{next(numbers)}", at_s=3000.0) for _ in range(20)])
+    ledger.evict(3000.0, 80)
+    commit_each(ledger, *[row_of(f"r{next(numbers)}", at_s=3000.0) for _ in range(20)])
+    assert begun not in parts(ledger)
+
+
+def test_what_a_crash_leaves_of_a_merge_is_removed_and_the_merge_done_anew(ledger: SqliteLedger, path: Path) -> None:
+    begun = merging(ledger, numbers := itertools.count())
+    ledger.close()
+    again = SqliteLedger(path, "normal")
+    assert begun in parts(again)
+    commit_each(again, *[row_of(f"r{next(numbers)}") for _ in range(60)])
+    assert begun not in parts(again)
+    assert all(again.look_up([key_of(f"r{number}") for number in range(next(numbers))]).values())
+    again.close()
+
+
+def test_after_folding_only_open_rows_are_kept_beside_the_index(ledger: SqliteLedger) -> None:
     ledger.commit([row_of("open", RowState.DISPATCHED)], {})
     for number in range(200):
         ledger.commit([row_of(f"r{number}", RowState.DISPATCHED)], {})
         ledger.commit([row_of(f"r{number}")], {})
-    assert records(ledger, "begun") < 40  # those of the round under way and of the carried row
+    assert records(ledger, "begun") < 20
     assert [row.id for row in ledger.open_rows()] == ["open"]
-    assert len(ledger._index.recent.of_id(key_of("r0"))) == 0
+    assert ledger._index.recent.settled < 6
+    assert ledger._index.recent.find(fingerprints([key_of("r0")])) == {}
 
 
 def test_a_row_open_through_many_rounds_survives_an_opening(ledger: SqliteLedger, path: Path) -> None:
@@ -201,15 +280,27 @@ def test_replaced_rows_are_forgotten_without_their_messages(ledger: SqliteLedger
     commit_each(ledger, *[row_of(f"r{number}", at_s=2.0) for number in range(60)])
     ledger.commit([row_of("a", at_s=100.0)], {})
     commit_each(ledger, *[row_of(f"s{number}", at_s=100.0) for number in range(60)])
-    assert ledger.evict(50.0, 10**6) == (60, 0)
+    assert ledger.evict(50.0, 10**6) == (61, 0)
     assert [row.at_s for row in named(ledger, "a")] == [100.0]
 
 
-def test_a_key_without_its_row_is_told_as_damage(ledger: SqliteLedger) -> None:
+def test_an_entry_without_its_record_is_told_as_damage(ledger: SqliteLedger) -> None:
     commit_each(ledger, *[row_of(f"r{number}") for number in range(60)])
-    ledger._database.execute("DELETE FROM settled WHERE seq = 1")
+    ledger._database.execute("DELETE FROM settled WHERE seq = 2")
     with pytest.raises(LedgerUnusable, match="damaged"):
-        ledger.look_up([key_of("r0")])
+        ledger.look_up([key_of("r1")])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["DELETE FROM filters WHERE part = (SELECT max(part) FROM filters)", "UPDATE chunks SET entries = x'C1'"],
+)
+def test_a_damaged_part_of_the_index_is_told_as_damage(ledger: SqliteLedger, path: Path, damage: str) -> None:
+    commit_each(ledger, *[row_of(f"r{number}") for number in range(60)])
+    ledger._database.execute(damage)
+    ledger.close()
+    with pytest.raises(LedgerUnusable, match=r"damaged.*move it"):
+        SqliteLedger(path, "normal").look_up([key_of(f"r{number}") for number in range(60)])
 
 
 def test_a_record_that_cannot_be_unpacked_is_told_as_damage(ledger: SqliteLedger, path: Path) -> None:
@@ -218,19 +309,3 @@ def test_a_record_that_cannot_be_unpacked_is_told_as_damage(ledger: SqliteLedger
     ledger.close()
     with pytest.raises(LedgerUnusable, match=r"damaged.*move it"):
         SqliteLedger(path, "normal")
-
-
-def test_what_is_recent_counts_each_closed_message_once() -> None:
-    recent = Recent()
-    rng = random.Random(3)
-    newest: dict[str, RowState] = {}
-    for seq in range(300):
-        id, state = rng.choice(IDS), rng.choice(list(RowState))
-        recent.put(seq, [row_of(id, state)])
-        newest[id] = state
-        assert recent.settled == sum(not state.open for state in newest.values())
-        assert len(recent) == len(newest)
-    recent.forget_settled(150)
-    assert recent.settled == len(recent.settled_keys())
-    assert len(recent) == recent.settled + len(recent.open_rows())
-    assert len(recent.open_rows()) == sum(state.open for state in newest.values())

@@ -158,13 +158,33 @@ def test_both_reasons_are_counted_apart(ledger: SqliteLedger) -> None:
     assert drain(ledger, 3.0, 5) == (3, 2)
 
 
-def test_rows_are_counted_right_through_replacing_and_reopening(ledger: SqliteLedger, path: Path) -> None:
+def test_a_message_has_a_row_for_each_time_it_was_settled_also_after_reopening(
+    ledger: SqliteLedger, path: Path
+) -> None:
     for _ in range(3):
         ledger.commit([row_of(f"r{n}", at_s=float(n)) for n in range(10)], {})
     again = reopened(ledger, path)
-    assert drain(again, 0.0, 10) == (0, 0)
+    assert again.size()[0] == 30
+    assert drain(again, 0.0, 30) == (0, 0)
+    assert drain(again, 0.0, 10) == (0, 20)
+    assert all(found(again, f"r{n}") for n in range(10))
     assert drain(again, 0.0, 9) == (0, 1)
+    assert [n for n in range(10) if not found(again, f"r{n}")] == [0]
     again.close()
+
+
+def test_what_is_settled_after_everything_was_forgotten_is_known_after_reopening(
+    ledger: SqliteLedger, path: Path
+) -> None:
+    """Records go on being numbered where they were, though none is left (I2)."""
+    for number in range(5):
+        ledger.commit([row_of(f"old{number}", at_s=0.0)], {})
+    assert drain(ledger, 1.0, 1000) == (5, 0)
+    second = reopened(ledger, path)
+    second.commit([row_of("new")], {})
+    third = reopened(second, path)
+    assert ids(found(third, "new")) == ["new"]
+    third.close()
 
 
 # ---- boots --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from supervisor.ledger import kernel_aio, syncing
 from supervisor.ledger.kernel_aio import KernelSync
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.ledger.syncing import Sync, Syncer, ThreadSync
-from tests.support.ledgers import row_of
+from tests.support.ledgers import key_of, row_of
 from tests.support.waiting import eventually
 
 DEADLINE_MS = 30_000
@@ -220,7 +220,7 @@ def test_i1_what_a_failing_disk_was_given_is_never_durable(disk: Disk, tmp_path:
     """Not by a later sync either, which would find nothing left to write (fsync(2))."""
     ledger = SqliteLedger(tmp_path / "ledger.db", "full")
     disk.works = False
-    ledger.begin_commit([row_of("a")], {})
+    ledger.begin_commit({key_of("a"): row_of("a")}, {})
     disk.end(fails=True)
     with pytest.raises(LedgerError, match="the disk fails"):
         _ = ledger.durable
@@ -246,7 +246,7 @@ def test_i1_a_sync_that_cannot_even_begin_is_a_disk_that_fails(
 def test_i1_a_ledger_is_not_durable_before_the_disk_has_said_so(disk: Disk, tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "ledger.db", "full")
     disk.works = False
-    ledger.begin_commit([row_of("a")], {})
+    ledger.begin_commit({key_of("a"): row_of("a")}, {})
     assert not ledger.durable
     assert len(ledger.look_up([row_of("a").key])[row_of("a").key]) == 1
     disk.end()
@@ -263,7 +263,7 @@ def test_the_ledger_tells_by_its_descriptor_when_a_commit_is_durable(
     assert ledger.news is not None
     poll = select.poll()
     poll.register(ledger.news, select.POLLIN)
-    ledger.begin_commit([row_of("a")], {})
+    ledger.begin_commit({key_of("a"): row_of("a")}, {})
     assert poll.poll(DEADLINE_MS)
     eventually(lambda: ledger.durable, "the commit is durable")
     ledger.close()
