@@ -42,7 +42,7 @@ def fingerprints(keys: Collection[bytes]) -> list[int]:
 
 def entry(fingerprint: int, seq: int) -> int:
     """One row's."""
-    return fingerprint << _SEQ_BITS | seq & _SEQ_MASK
+    return (fingerprint << _SEQ_BITS) | (seq & _SEQ_MASK)
 
 
 def chunk_count(level: int) -> int:
@@ -52,7 +52,7 @@ def chunk_count(level: int) -> int:
 
 def chunk_of(fingerprint: int, level: int) -> int:
     """The chunk of a run of this level that has this fingerprint if any has."""
-    return fingerprint >> FINGERPRINT_BITS - _chunk_bits(level)
+    return fingerprint >> (FINGERPRINT_BITS - _chunk_bits(level))
 
 
 def pack(entries: Sequence[int]) -> bytes:
@@ -71,11 +71,11 @@ def unpack(chunk: bytes) -> tuple[int, ...]:
 def records_of(fingerprint: int, chunk: bytes, first_seq: int) -> Iterator[int]:
     """The records with rows of this fingerprint that the chunk of a run names; `first_seq`: the run's first record."""
     entries = unpack(chunk)
-    end = fingerprint + 1 << _SEQ_BITS
+    end = (fingerprint + 1) << _SEQ_BITS
     for place in range(bisect_left(entries, fingerprint << _SEQ_BITS), len(entries)):
         if entries[place] >= end:
             return
-        yield first_seq + (entries[place] - first_seq & _SEQ_MASK)
+        yield first_seq + ((entries[place] - first_seq) & _SEQ_MASK)
 
 
 def in_chunks(entries: Sequence[int], level: int, first: int, count: int) -> Iterator[tuple[int, Sequence[int]]]:
@@ -83,7 +83,7 @@ def in_chunks(entries: Sequence[int], level: int, first: int, count: int) -> Ite
     shift = 64 - _chunk_bits(level)
     start = 0
     for number in range(first, first + count):
-        end = bisect_left(entries, number + 1 << shift, start)
+        end = bisect_left(entries, (number + 1) << shift, start)
         if end > start:
             yield number, entries[start:end]
         start = end
@@ -95,17 +95,17 @@ def filter_of(entries: Iterable[int], level: int, first: int, count: int) -> byt
     flags = bytearray(count << _BLOCK_BITS)  # a byte for each bit: setting bits in place would take half as long again
     for number in entries:
         fingerprint = number >> _SEQ_BITS
-        block = (fingerprint >> shift << _BLOCK_BITS) - before
-        flags[block | fingerprint & _IN_BLOCK] = 1
-        flags[block | fingerprint >> _BLOCK_BITS & _IN_BLOCK] = 1
+        block = ((fingerprint >> shift) << _BLOCK_BITS) - before
+        flags[block | (fingerprint & _IN_BLOCK)] = 1
+        flags[block | ((fingerprint >> _BLOCK_BITS) & _IN_BLOCK)] = 1
         flags[block | _third(fingerprint)] = 1
     bits = sum(int.from_bytes(flags[bit::8], "little") << bit for bit in range(8))
-    return bits.to_bytes(count << _BLOCK_BITS >> 3, "little")
+    return bits.to_bytes((count << _BLOCK_BITS) >> 3, "little")
 
 
 def filter_bytes(level: int) -> int:
     """How long the filter of a run of this level is."""
-    return chunk_count(level) << _BLOCK_BITS >> 3
+    return (chunk_count(level) << _BLOCK_BITS) >> 3
 
 
 def probes(fingerprints: Iterable[int], level: int) -> list[Probe]:
@@ -113,8 +113,8 @@ def probes(fingerprints: Iterable[int], level: int) -> list[Probe]:
     shift = FINGERPRINT_BITS - _chunk_bits(level)
     found: list[Probe] = []
     for fingerprint in fingerprints:
-        block = fingerprint >> shift << _BLOCK_BITS
-        bit = block | fingerprint & _IN_BLOCK
+        block = (fingerprint >> shift) << _BLOCK_BITS
+        bit = block | (fingerprint & _IN_BLOCK)
         found.append((fingerprint, block, bit >> 3, 1 << (bit & 7)))
     return found
 
@@ -125,13 +125,13 @@ def passing(probes: Iterable[Probe], bits: bytes) -> list[int]:
         fingerprint
         for fingerprint, block, byte, mask in probes
         if bits[byte] & mask
-        and bits[(second := block | fingerprint >> _BLOCK_BITS & _IN_BLOCK) >> 3] & 1 << (second & 7)
-        and bits[(third := block | _third(fingerprint)) >> 3] & 1 << (third & 7)
+        and bits[(second := block | ((fingerprint >> _BLOCK_BITS) & _IN_BLOCK)) >> 3] & (1 << (second & 7))
+        and bits[(third := block | _third(fingerprint)) >> 3] & (1 << (third & 7))
     ]
 
 
 def _third(fingerprint: int) -> int:
-    return (fingerprint >> 5) * 7 & _IN_BLOCK
+    return ((fingerprint >> 5) * 7) & _IN_BLOCK
 
 
 def _chunk_bits(level: int) -> int:

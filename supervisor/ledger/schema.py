@@ -68,7 +68,7 @@ def pack(rows: Iterable[Row]) -> bytes:
 
 def part_id(run: int, number: int) -> int:
     """The key of a run's chunk, and of the filter of chunks from that number on."""
-    return run << _PART_BITS | number
+    return (run << _PART_BITS) | number
 
 
 def unpack(record: bytes) -> list[Row]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from supervisor.ledger import entries as entry_format
@@ -73,7 +73,7 @@ class Runs:
         for run in self._in_force:
             probes = by_level.get(run.level)
             if probes is None:
-                by_level[run.level] = probes = list(entry_format.probes(fingerprints, run.level))
+                by_level[run.level] = probes = entry_format.probes(fingerprints, run.level)
             for fingerprint in entry_format.passing(probes, run.bits):
                 chunk = self._chunk(run, entry_format.chunk_of(fingerprint, run.level))
                 found[fingerprint] += entry_format.records_of(fingerprint, chunk, run.first_seq)
@@ -170,7 +170,7 @@ def write_part(
     database: sqlite3.Connection, run: int, entries: Sequence[int], level: int, first: int, count: int
 ) -> bytes:
     """The sorted entries of `count` chunks of a run from number `first`, and their filter, which is returned."""
-    chunks: Iterable[tuple[int, bytes]] = (
+    chunks = (
         (schema.part_id(run, number), entry_format.pack(some))
         for number, some in entry_format.in_chunks(entries, level, first, count)
     )
