@@ -78,7 +78,7 @@ class Entry:
         self.phase = Phase.WAITING
         self.delivery: Delivery | None = None
         self.tags: list[tuple[int, int]] = []  # (epoch, tag): the same message may be out more than once
-        self.later: list[Arrival] = []  # newer runs of the same message: they wait until this one is over
+        self.later: list[Arrival] = []  # newer runs, or what may be its repetition: they wait until this one is over
         self.owner: Incarnation | None = None
         self.has_id = True
         self.maybe_duplicate = False
@@ -106,5 +106,5 @@ class Arrival(msgspec.Struct, frozen=True):
 
     @property
     def tag(self) -> tuple[int, int]:
-        """What settles it: epoch and delivery tag."""
+        """By what it is settled: tags count anew in every epoch."""
         return self.delivery.epoch, self.delivery.tag

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from supervisor.consumer.entries import Entry, Phase
+from supervisor.consumer.entries import Arrival, Entry, Phase
+from supervisor.identity import DIGEST_BYTES
 from supervisor.link.frames import Incarnation, RunId
 
 
@@ -35,6 +36,23 @@ class Holdings:
     def of(self, worker: Incarnation) -> list[Entry]:
         """What this worker has: the one it runs and those it has not begun."""
         return list(self._by_worker.get(worker, {}).values())
+
+    def perhaps(self, arrival: Arrival) -> Entry | None:
+        """A message without an id that this redelivered one may be, as it lost its tags and has the same content.
+
+        No proof, but reason to wait: a worker may have it unbegun and would run it after its repetition, which alone
+        says that it may be one.
+        """
+        if arrival.has_id or not arrival.delivery.redelivered:
+            return None
+        content = arrival.key[-DIGEST_BYTES:]
+        alike = (
+            entry
+            for theirs in self._by_worker.values()
+            for entry in theirs.values()
+            if not entry.has_id and not entry.tags and entry.key.endswith(content)
+        )
+        return next(alike, None)
 
     def load(self, worker: Incarnation) -> int:
         """How many messages this worker has."""

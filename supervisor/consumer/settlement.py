@@ -68,6 +68,8 @@ class Settlement:
             self._turn_away(arrival)
         elif (twin := self.twins.match(arrival, self.now_s)) is not None:
             self._meet_twin(arrival, twin)
+        elif (earlier := self.holdings.perhaps(arrival)) is not None:
+            earlier.later.append(arrival)
         elif (entry := self.entries.get(arrival.key)) is not None:
             self._meet_entry(entry, arrival)
         else:

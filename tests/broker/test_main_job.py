@@ -10,9 +10,11 @@ import struct
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from supervisor.brokers.amqp_messages import EncodedProperties
+from supervisor.message import Properties
 from tests.support.rabbit_daemon import HEARTBEAT_S, RabbitDaemon, bystander, rabbit_daemon
 from tests.support.rabbitmq import RabbitNode
 from tests.support.waiting import eventually
@@ -110,6 +112,28 @@ def test_a_killed_worker_costs_an_attempt_only_of_the_message_it_ran(rabbitmq: R
         record = under_test.exit(cause="killed")
         assert (record["pid"], record["message_id"], record["attempt"]) == (victim, "m2", 1)
         under_test.wait_counted(done=50, failed=1, retried=1)
+
+
+# ---- messages without an id ------------------------------------------------------------------------------------------
+
+
+def test_of_two_runs_of_a_message_without_an_id_the_later_one_is_told(rabbitmq: RabbitNode, tmp_path: Path) -> None:
+    """A worker has it unbegun behind a long run when the consumer dies; another one could run what comes back."""
+    with rabbit_daemon(tmp_path, rabbitmq) as under_test:
+        under_test.send_all(under_test.order("nothing", message_id=f"quick-{n}") for n in range(20))
+        under_test.wait_counted(done=20)
+        bare = msgspec.structs.replace(under_test.order("warned"), properties=Properties())
+        under_test.send_all([under_test.order("until", "released", message_id="long"), bare])
+        under_test.pid_running("long")
+        eventually(lambda: under_test.pool()["consumer"]["in_flight"] == 2, "the worker has both")
+        os.kill(under_test.pool()["consumer"]["pid"], signal.SIGKILL)
+        under_test.ask("scale", pool="email", workers=2)
+        under_test.send("nothing", message_id="next")
+        under_test.wait_done("next")
+        under_test.release("released")
+        eventually(under_test.settled, "everything is acked")
+
+        assert under_test.marked("warned") == ["False", "True"]
 
 
 # ---- odd messages -------------------------------------------------------------------------------------------------

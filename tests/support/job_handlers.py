@@ -82,6 +82,11 @@ def _publish(message: Message, queue: str, count: int) -> None:
         message.publish(b"result", routing_key=queue, message_id=f"{message.id}-{number}")
 
 
+def _warned(message: Message) -> None:
+    """Whether this run was told that it may be a repetition."""
+    mark("warned", message.maybe_duplicate)
+
+
 def _by_attempt(message: Message, *deeds: str) -> None:
     """Another deed at each attempt; beyond the last one: nothing."""
     for deed in deeds[message.attempt - 1 : message.attempt]:
@@ -96,5 +101,6 @@ _DEEDS: dict[str, Callable[..., None]] = {
     "reject": _reject,
     "fail_first": _fail_first,
     "publish": _publish,
+    "warned": _warned,
     "by_attempt": _by_attempt,
 }

@@ -41,6 +41,12 @@ class Laws(NamedTuple):
     faults: int = 2
     together: int = 1  # events that one turn may hear of
 
+    def repeats(self, run: RunId, former: RunId) -> bool:
+        """Whether two runs without an id are of one message: nothing tells where another is like it."""
+        body = run.key.rpartition(b"/")[2]
+        alone = not self.ids and self.bodies.count(body) == 1
+        return alone and run.round == former.round and former.key.endswith(b"/" + body)
+
 
 class Event(NamedTuple):
     """One thing that can happen, with what it happens to. `crash_after`: steps of its turn before the consumer dies."""

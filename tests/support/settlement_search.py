@@ -100,6 +100,6 @@ def _mark(world: World) -> int:
             frozenset(tokens.get(token) for token in world.timers),
             tuple(slot.state for slot in world.slots),
             (world.paused, world.faults, world.heard, world.given),
-            (world.started, world.done, world.audited, world.cut_off),
+            (world.started, world.warned, world.done, world.audited, world.cut_off),
         )
     )

@@ -49,6 +49,16 @@ def _clone_decisions(original: Decisions, entries: dict[bytes, Entry]) -> Decisi
     return clone
 
 
+def memories(settlement: Settlement) -> dict[str, object]:
+    """All that it remembers of messages in flight, by name: each is empty once there are none."""
+    return {
+        "entries": [entry.id for entry in settlement.entries.values()],
+        "waiting": list(settlement.waiting),
+        "holdings": settlement.holdings.workers(),
+        "publications": settlement._decisions._outgoing,
+    }
+
+
 def settlement_state(settlement: Settlement, tags: dict[int, int], tokens: dict[int, int]) -> tuple[object, ...]:
     """All that decides the settlement's future, with tags and tokens renamed: how they are counted is no matter."""
     decisions = settlement._decisions

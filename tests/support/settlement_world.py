@@ -35,7 +35,7 @@ from tests.support.settlement_parts import (
     SlotModel,
     audit,
 )
-from tests.support.settlement_states import clone_settlement
+from tests.support.settlement_states import clone_settlement, memories
 
 
 class World:
@@ -61,6 +61,7 @@ class World:
         self.heard = 0  # events of the present turn
         self.slots = [SlotModel() for _ in range(laws.workers)]
         self.started: frozenset[RunId] = frozenset()
+        self.warned: frozenset[RunId] = frozenset()  # sent with `maybe_duplicate`
         self.cut_off: frozenset[RunId] = frozenset()  # whose worker died in them
         self.done: frozenset[bytes] = frozenset()  # keys whose outcome `done` was marked
         self.done_rows: frozenset[bytes] = frozenset()
@@ -135,6 +136,7 @@ class World:
             return
         if isinstance(effect.frame, Run):
             slot.held += (effect.frame.run,)
+            self.warned |= {effect.frame.run} if effect.frame.maybe_duplicate else set()
         elif isinstance(effect.frame, Published) and slot.publishing and slot.running == effect.frame.run:
             if effect.frame.ok and audit(slot.running).body not in self.audited:
                 raise Broken("a run is done before the broker has what it published")
@@ -253,7 +255,7 @@ class World:
             self.given += 1
         id = found.id or f"preforkd-{self.given:032x}"
         twin = b"" if found.id else found.body
-        key = id.encode() + b"/" + found.body
+        key = id.encode() + found.body.rjust(8, b"/")  # a digest's length
         return Arrival(delivery, key, id, found.id is not None, *(stamp or (1, 1)), stamp is not None, twin)
 
     def come_due(self, index: int) -> bool:
@@ -362,6 +364,8 @@ class World:
         others = [slot.running for slot in self.slots if slot.alive and slot.running and slot is not mine]
         if any(other.key == run.key for other in others):
             raise Broken(f"I3: {run} runs twice at the same time")
+        if run.attempt == 1 and run not in self.warned and any(self.laws.repeats(run, other) for other in self.started):
+            raise Broken(f"{run} has no id and runs again as if it were new")
         if run.key in self.done:
             raise Broken(f"I2: {run} begins after it was done")
         if run in self.started:
@@ -376,12 +380,7 @@ class World:
         """At rest nothing is lost, nothing is stuck, nothing is remembered that is over (I1, I6)."""
         for body in set(self.laws.bodies):
             self.check_kept(body)
-        settlement = self.settlement
-        left = {
-            "entries": [entry.id for entry in settlement.entries.values()],
-            "waiting": list(settlement.waiting),
-            "holdings": settlement.holdings.workers(),
-            "publications": settlement._decisions._outgoing,
+        left = memories(self.settlement) | {
             "unacked": self.unacked,
             "open rows": [row for row in self.rows.values() if row.state.open],
         }

@@ -179,6 +179,7 @@ def test_after_a_loss_the_like_of_a_running_message_without_an_id_is_that_messag
     _, run = bench.begun(None)
     bench.lose_connection()
     tag = bench.deliver(None, redelivered=True)
+    assert bench.settlement.entries[run.key].tags == [(2, tag)]
     assert not bench.settlement.waiting
     bench.ends(run)
     assert bench.acked() == [tag]
@@ -286,6 +287,77 @@ def test_a_copy_of_a_message_without_an_id_is_recovered_like_any_other() -> None
     bench.turn()
     entry = bench.settlement.entries[run.key]
     assert (entry.phase, entry.pending) == (Phase.COPYING, RowState.RETRY_PENDING)
+
+
+def test_after_a_restart_the_like_of_what_a_worker_has_waits_until_that_is_over() -> None:
+    """Or the worker would run it later than its repetition, and as if it were new."""
+    bench = Bench()
+    _, run = bench.begun(None)
+    bench.restart()
+    bench.deliver(None, redelivered=True)
+    assert not bench.settlement.waiting
+    bench.settlement.greeted(W0, [run])
+    assert not bench.settlement.waiting
+    bench.ends(run)
+    (entry,) = bench.settlement.waiting.values()
+    assert entry.maybe_duplicate
+
+
+@pytest.mark.parametrize("end", ["not held", "returned", "died", "died running"])
+def test_what_waited_for_a_run_is_run_however_that_one_ended(end: str) -> None:
+    bench = Bench()
+    _, run = bench.begun(None)
+    bench.restart()
+    bench.deliver(None, redelivered=True)
+    if end == "not held":
+        bench.settlement.greeted(W0, [])
+    elif end == "returned":
+        bench.settlement.returned(W0, [run])
+    else:
+        bench.settlement.died(W0, run if end == "died running" else None, KILLED)
+    (entry,) = bench.settlement.waiting.values()
+    assert (entry.maybe_duplicate, entry.attempt, run.key in bench.settlement.entries) == (True, 1, False)
+
+
+def test_on_a_shared_queue_the_like_of_what_a_worker_has_waits_too() -> None:
+    bench = Bench()
+    _, run = bench.begun(None)
+    bench.settlement.twins.queue_is_ours = False
+    bench.lose_connection()
+    tag = bench.deliver(None, redelivered=True)
+    assert not bench.settlement.waiting
+    bench.ends(run)
+    bench.assign()
+    assert bench.acked() == []
+    (entry,) = bench.settlement.entries.values()
+    assert (entry.maybe_duplicate, entry.tags) == (True, [(2, tag)])
+
+
+@pytest.mark.parametrize("why", ["not redelivered", "other content", "an id", "an id of the other"])
+def test_what_cannot_be_a_repetition_waits_for_nothing(why: str) -> None:
+    bench = Bench()
+    bench.begun("m" if why == "an id of the other" else None)
+    bench.restart()
+    id, body = "n" if why == "an id" else None, b"other" if why == "other content" else b""
+    bench.deliver(id, redelivered=why != "not redelivered", body=body)
+    assert len(bench.settlement.waiting) == 1
+
+
+def test_the_like_of_a_message_that_has_its_tag_is_another_one() -> None:
+    bench = Bench()
+    bench.begun(None)
+    bench.deliver(None, redelivered=True)
+    assert len(bench.settlement.waiting) == 1
+
+
+def test_what_waits_for_a_run_goes_back_when_the_pool_drains() -> None:
+    bench = Bench()
+    bench.begun(None)
+    bench.restart()
+    tag = bench.deliver(None, redelivered=True)
+    bench.settlement.drain()
+    bench.turn()
+    assert bench.returned() == [tag]
 
 
 def test_expectations_end_with_their_window() -> None:

@@ -11,6 +11,7 @@ from supervisor.brokers import letters
 from supervisor.brokers.base import Outgoing
 from supervisor.consumer import copies
 from supervisor.consumer.entries import Arrival, Entry, Failure, Phase
+from supervisor.consumer.holdings import Holdings
 from supervisor.consumer.settlement import Settlement
 from supervisor.consumer.twins import Twins
 from supervisor.ledger.base import Row, RowState
@@ -191,6 +192,10 @@ def the_newest_run_goes_at_once(patch: Patch) -> None:
     patch.setattr(Settlement, "_meet_entry", mutant)
 
 
+def a_repetition_goes_ahead_of_what_a_worker_has(patch: Patch) -> None:
+    patch.setattr(Holdings, "perhaps", lambda self, arrival: None)
+
+
 FOUND_IN: dict[Callable[[Patch], None], Laws] = {
     pending_counts_as_final: Laws(ONE, faults=3),
     any_run_of_an_id_matches: Laws(ONE, faults=3),
@@ -211,6 +216,7 @@ FOUND_IN: dict[Callable[[Patch], None], Laws] = {
     a_given_up_message_without_id_is_still_expected: Laws(ONE, ids=False, workers=1, faults=2),
     open_rows_without_an_id_are_kept_for_ever: Laws(ONE, ids=False, faults=2),
     the_newest_run_goes_at_once: Laws(ONE, faults=2),
+    a_repetition_goes_ahead_of_what_a_worker_has: Laws(ONE, ids=False, faults=2),
 }
 DEPTH = 10
 
