@@ -159,10 +159,7 @@ class Settlement:
         self._decisions.send(worker, copies.order_of(entry, self.pool.queue))
 
     def greeted(self, worker: Incarnation, held: Iterable[RunId]) -> None:
-        """A worker said hello. What is on record as its own but not held never reached it, and never will: not begun.
-
-        The outcomes in its ring have been handed in before (`outcome`).
-        """
+        """A worker said hello; the outcomes in its ring were handed in before. What is not held never reached it."""
         self._decisions.unsend(worker)
         holding = set(held)
         for entry in self.holdings.of(worker):

@@ -57,8 +57,9 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], str]] = {
     "opentelemetry": (("supervisor/worker/tracing.py",), "who does not have it, or does not want it, pays nothing"),
     "tomllib": (("supervisor/config/*.py", "supervisor/cli/init.py"), "one reader of configuration"),
     "ctypes": (
-        ("supervisor/posix.py", "supervisor/drill/handler.py"),
-        "system calls that Python lacks are declared in one place; the drill's handler crashes with it",
+        ("supervisor/posix.py", "supervisor/ledger/kernel_aio.py", "supervisor/drill/handler.py"),
+        "system calls that Python lacks are declared here, and those that bring structures along; the drill's handler "
+        "crashes with it",
     ),
 }
 """Each outside library, the files that may import it, and why only those."""
