@@ -41,6 +41,11 @@ class Cradle:
     _order: int
     _word: int
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether the order is there already."""
+        return _readable(self._order, 0.0)
+
     def await_order(self, wake: HasFileno) -> tuple[int, int] | None:
         """Wait for slot and generation; None when nobody needs us, or when a signal came (`wake` is readable)."""
         poll = select.poll()

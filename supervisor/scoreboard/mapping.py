@@ -1,8 +1,9 @@
 """Small files that several processes map at once; the only mmap in the project. Used by Slot and Board.
 
 A mapped file is complete from the moment it has its name, its blocks are allocated (a hole on a full disk would be a
-SIGBUS later), and it is never closed: closing any descriptor of a file drops the POSIX locks that this process holds
-on it, and Python's mmap has a descriptor of its own. So keep the object for the life of the process.
+SIGBUS later), and it stays open: closing any descriptor of a file drops the POSIX locks that this process holds on it,
+and Python's mmap has a descriptor of its own. So keep the object for the life of the process; `close` is for a file
+that no life hangs on.
 """
 
 from __future__ import annotations
@@ -47,6 +48,12 @@ class MappedFile:
         except OSError as error:
             raise _state_error(Path(path), error) from error
         self.words = memoryview(self.bytes).cast("Q")
+
+    def close(self) -> None:
+        """Give it back, and with it all locks of this process on it."""
+        self.words.release()
+        self.bytes.close()
+        os.close(self.descriptor)
 
 
 def lock(descriptor: int) -> bool:

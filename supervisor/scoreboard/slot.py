@@ -46,6 +46,10 @@ class Slot:
         self._run: Running | None = None
         self._identity_sequence = self._running_sequence = 0
 
+    def close(self) -> None:
+        """Give it back, and with it the lock: only for a slot that is nobody's."""
+        self._file.close()
+
     @property
     def damaged(self) -> bool:
         """Whether the file was missing, unreadable or had lost a record when it was opened here."""

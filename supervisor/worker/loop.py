@@ -34,11 +34,10 @@ from supervisor.link.frames import (
 from supervisor.message import Publication
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
-from supervisor.worker.handlers import DONE, Ending, Handler
+from supervisor.worker.handlers import DONE, Ending
 from supervisor.worker.limits import Alarm, LimitPolicy
 from supervisor.worker.recycling import Recycling
 from supervisor.worker.requests import Requests
-from supervisor.worker.runners import runner
 from supervisor.worker.uplink import Uplink
 
 _FULL_RING_POLL_S = 0.01
@@ -49,9 +48,8 @@ _FOLLOW_S = 1.0
 
 
 class Place(NamedTuple):
-    """Where this worker works: its name (`email/0`) and incarnation, the queue, and the link socket of its consumer."""
+    """Where this worker works: its incarnation, the queue, and the link socket of its consumer."""
 
-    worker: str
     slot: int
     generation: int
     queue: str
@@ -75,21 +73,23 @@ class _Publishing(NamedTuple):
 
 
 class Worker:
-    """One worker's life between its boot and its leave. `ready`: called once, when the first Hello has been sent."""
+    """One worker's life between its boot and its leave.
+
+    `handle`: runs the handler on a message. `ready`: called once, when the first Hello has been sent.
+    """
 
     def __init__(
         self,
         place: Place,
         slot: Slot,
-        handler: Handler,
+        handle: Callable[[Message], Ending],
         limits: Limits,
         requests: Requests,
         ready: Callable[[], None],
     ) -> None:
         self._place = place
         self._slot = slot
-        self._handler = handler
-        self._run_handler = runner(place.worker)
+        self._handle = handle
         self._policy, self._alarm, self._recycling = limits
         self._requests = requests
         self._ready = ready
@@ -125,6 +125,10 @@ class Worker:
         if reason is None and self._may_start():
             self._run(self._runs.popleft())
         return reason
+
+    def close(self) -> None:
+        """Hang up; a worker that runs messages is over by then, or never was."""
+        self._link.close()
 
     # ---- waiting and hearing --------------------------------------------------------------------------------------
 
@@ -169,7 +173,7 @@ class Worker:
         # fail-point: worker.running-marked: the run has begun, its handler was not called
         message.limit = self._alarm.begin(limit, started_s)
         try:
-            ending = self._run_handler(self._handler, message)
+            ending = self._handle(message)
         finally:
             self._alarm.end()
         if os.getpid() != self._pid:

@@ -15,13 +15,16 @@ import logging
 import os
 import random
 import signal
+import socket
 import struct
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NoReturn, Protocol
+
+import msgspec
 
 from supervisor import api, logs, memory, posix
 from supervisor.clock import monotonic_s
@@ -33,11 +36,12 @@ from supervisor.reactor import HasFileno
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import EXIT_STATUS, LeavingReason
 from supervisor.stacks import stack_of
-from supervisor.worker.handlers import Handler, call
+from supervisor.worker.handlers import Handler, call, run_handler
 from supervisor.worker.limits import Alarm, LimitPolicy
 from supervisor.worker.loop import Limits, Place, Worker
 from supervisor.worker.recycling import Recycling
 from supervisor.worker.requests import Requests
+from supervisor.worker.runners import Runner, runner
 
 _log = logging.getLogger("preforkd.worker")
 
@@ -51,6 +55,10 @@ _ROOMY = 0.9  # recycling blurs its limit by a tenth
 
 class Cradle(Protocol):
     """The forkserver's side of our birth. Both words can be said once, and raise OSError when nobody listens."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the order is there already."""
 
     def await_order(self, wake: HasFileno) -> tuple[int, int] | None:
         """Wait for slot and generation; None when nobody needs us, or when `wake` is readable."""
@@ -103,15 +111,17 @@ def run_worker(calling: Calling, bell: int, cradle: Cradle) -> NoReturn:
     status, name = os.EX_SOFTWARE, f"standby {calling.start.pool.name}"
     try:
         requests = _settle_in(calling.start, name)
+        if not cradle.is_needed:
+            _rehearse(calling, requests)
         # fail-point: worker.standing-by: it could take any slot, and has none
-        order = cradle.await_order(requests)
+        order = None if requests.stop else cradle.await_order(requests)
         if order is None:
             os._exit(os.EX_OK)
         # fail-point: worker.assigned: it knows its slot, and has not taken it
         post = Post(calling, *order)
         name = post.name
         slot = _take_slot(post, cradle)
-        status = _Life(post, slot, requests, bell).live(cradle)
+        status = _Life(post, slot, requests, bell, _open_stacks(post)).live(cradle)
         _run_exit_callbacks(status)
     except BaseException as error:  # noqa: BLE001  (nothing may reach the forkserver's frames)
         _log.error("%s failed", name, exc_info=error)
@@ -130,6 +140,31 @@ def _settle_in(start: StartForkserver, name: str) -> Requests:
     _prefer_for_oom_killer()
     _reseed()
     return requests
+
+
+def _rehearse(calling: Calling, requests: Requests) -> None:
+    """Walk the way up to the greeting once, on a slot and a link that are nobody's, while there is time for it.
+
+    After a fork the first touch of each page costs a fault, several hundred on this way, and they would stand between a
+    death and the next worker. Nothing of it may stay, no user code may run, not even an SDK be asked for before `init`;
+    and where it fails a worker is born as well, only later.
+    """
+    with suppress(PreforkdError, OSError), ExitStack() as undo:
+        listener = undo.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind("")  # a name of the kernel's choice, in no directory
+        listener.listen()
+        start = msgspec.structs.replace(calling.start, link_path=os.fsdecode(listener.getsockname()))
+        slot = undo.enter_context(closing(Slot(f"{start.pool_dir}/rehearsal.slot")))
+        if not slot.take(os.getpid(), posix.start_ticks(os.getpid()) or 0, 0):
+            return  # the standby of another forkserver, in a reload, is at it
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # a bell that nobody hears; who has rung it closes it
+        life = _Life(Post(replace(calling, start=start), 0, 0), slot, requests, null, null)
+        undo.enter_context(closing(life.worker(run_handler))).turn()
+
+
+def _open_stacks(post: Post) -> int:
+    path = f"{post.start.pool_dir}/stacks/{post.slot}.txt"
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
 
 def _take_slot(post: Post, cradle: Cradle) -> Slot:
@@ -153,14 +188,13 @@ def _take_slot(post: Post, cradle: Cradle) -> Slot:
 class _Life:
     """Everything after the slot is ours; `live` gives the exit status."""
 
-    def __init__(self, post: Post, slot: Slot, requests: Requests, bell: int) -> None:
+    def __init__(self, post: Post, slot: Slot, requests: Requests, bell: int, stacks: int) -> None:
         self._post = post
         self._slot = slot
         self._requests = requests
         self._bell = bell
         self._pid = os.getpid()
-        stacks = f"{post.start.pool_dir}/stacks/{post.slot}.txt"
-        self._stacks = os.open(stacks, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._stacks = stacks
 
     def live(self, cradle: Cradle) -> int:
         """Boot, serve. User code may end us by SystemExit; nothing else gets past here."""
@@ -168,7 +202,7 @@ class _Life:
             self._take_name()
             if not self._init() or not self._fits():
                 return self._leaving(LeavingReason.BOOT_FAILED)
-            worker = self._worker()
+            worker = self.worker(runner(f"{self._post.pool.name}/{self._post.slot}"))
             worker.turn()  # greets the consumer while the intermediate ends
             self._be_adopted(cradle)
             return EXIT_STATUS[worker.run()]
@@ -218,15 +252,16 @@ class _Life:
         os.write(self._stacks, text.encode())
         return False
 
-    def _worker(self) -> Worker:
+    def worker(self, run: Runner) -> Worker:
+        """The loop of this worker; `run` calls its handler."""
         # fail-point: worker.booted: the init hook has run, nobody knows that we are here
         post, pool = self._post, self._post.pool
         alarm = Alarm(call.__code__, pool.max_timeout_s, self._time_is_over, self._slot.mark_extended)
         recycling = Recycling(pool, monotonic_s(), partial(memory.exceeds, os.getpid()), _dice)
         return Worker(
-            Place(f"{pool.name}/{post.slot}", post.slot, post.generation, pool.queue, post.start.link_path),
+            Place(post.slot, post.generation, pool.queue, post.start.link_path),
             self._slot,
-            post.calling.run,
+            partial(run, post.calling.run),
             Limits(LimitPolicy(pool), alarm, recycling),
             self._requests,
             self._ready,

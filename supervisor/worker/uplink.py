@@ -93,6 +93,10 @@ class Uplink:
             timeout_s = due_in_s if timeout_s is None else min(timeout_s, due_in_s)
         poll.poll(None if timeout_s is None else timeout_s * 1000)
 
+    def close(self) -> None:
+        """Hang up."""
+        self._lose()
+
     def _lose(self) -> None:
         if self._channel is not None:
             self._channel.close()
