@@ -20,7 +20,7 @@ from supervisor.clock import monotonic_s
 from supervisor.events import Event
 from supervisor.logs import log
 from supervisor.master.children import Child, Children
-from supervisor.master.groups import end_group, end_recorded_group
+from supervisor.master.groups import end_recorded_group, kill_group
 from supervisor.master.pool import Pool
 
 LOOK_S = 10.0
@@ -73,7 +73,7 @@ class Undertaker:
         # fail-point: master.dead-found: a child is dead and a zombie
         child = self._child(pid)
         self._inherited.discard(pid)
-        end_group(pid, posix.start_ticks(pid) or 0)
+        kill_group(pid)
         if child is not None and child.slot is not None:
             end_recorded_group(self._pool(child).slots[child.slot])
         # fail-point: master.group-ended: the dead child's groups are killed, it is a zombie

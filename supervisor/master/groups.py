@@ -14,11 +14,16 @@ from supervisor import posix
 from supervisor.scoreboard.slot import Slot
 
 
+def kill_group(leader: int) -> None:
+    """Kill the group of a child that was not waited for yet: until then its number is its own."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
 def end_group(leader: int, ticks: int) -> None:
     """Kill the group led by the process that started at `ticks`; nothing when that one is gone."""
     if posix.start_ticks(leader) == ticks:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(leader, signal.SIGKILL)
+        kill_group(leader)
 
 
 def end_recorded_group(slot: Slot) -> None:
