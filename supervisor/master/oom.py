@@ -61,8 +61,9 @@ def _place(controllers: str, root: Path) -> tuple[Path, str]:
 
 
 def _count(file: Path | None) -> int:
-    lines = []
+    text = b""
     if file is not None:
         with suppress(OSError):
-            lines = file.read_text().splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+            text = b"\n" + file.read_bytes()
+    _before, _name, rest = text.partition(b"\noom_kill ")
+    return int(rest.partition(b"\n")[0] or 0)
