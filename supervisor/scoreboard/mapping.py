@@ -43,7 +43,8 @@ class MappedFile:
     def __init__(self, path: StrPath, header: bytes, size: int, *, make: bool) -> None:
         try:
             self.descriptor, self.damage = _open_sound(path, header, size, make)
-            os.posix_fallocate(self.descriptor, 0, size)
+            if make:  # others find it made, or looked after, by the one who may
+                os.posix_fallocate(self.descriptor, 0, size)
             self.bytes = mmap.mmap(self.descriptor, size)
         except OSError as error:
             raise _state_error(Path(path), error) from error
