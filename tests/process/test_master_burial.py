@@ -60,7 +60,7 @@ def test_a_forkserver_that_dies_leaves_no_stranger_behind_its_standby_ends_with_
         for _ in range(3):
             eventually(lambda: under_test.pool()["forkserver"]["state"] == "ready", "there is a forkserver")
             forkserver = under_test.pool()["forkserver"]["pid"]
-            os.kill(under_test.worker()["pid"], signal.SIGKILL)
+            os.kill(eventually(lambda: under_test.worker()["pid"], "there is a worker"), signal.SIGKILL)
             eventually(lambda pid=forkserver: has_standby(pid), "and it has a standby")  # type: ignore[misc]
             os.kill(forkserver, signal.SIGKILL)
             under_test.exit(pid=forkserver)
