@@ -135,6 +135,7 @@ class Worker:
     def _wait(self) -> None:
         if self._may_start():
             return
+        self._alarm.rest()
         self._flush()
         self._requests.take_back()
         patience_s = self._patience_s()

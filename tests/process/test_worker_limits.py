@@ -43,6 +43,25 @@ def test_a_limit_ends_with_its_run(make_master: MakeMaster) -> None:
     assert link.outcome_of(run_frame(2, "done")).kind == OutcomeKind.DONE
 
 
+def test_a_run_right_behind_another_has_the_whole_of_its_own_limit(make_master: MakeMaster) -> None:
+    """It begins on the timer of the one before, which rings early and is set again."""
+    master = make_master(soft_timeout_s=0.5, timeout_s=30.0)
+    _, link = boot(master)
+    link.run(run_frame(1, "done"), run_frame(2, "spin"))
+    assert link.expect(Outcome).kind == OutcomeKind.DONE
+    outcome = link.expect(Outcome)
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.SOFT_TIMEOUT, "the soft limit of 0.5 s is over")
+    assert outcome.elapsed_s >= 0.5
+
+
+def test_a_run_right_behind_one_with_more_time_ends_at_its_own_limit(make_master: MakeMaster) -> None:
+    master = make_master(timeout_header="x-limit", timeout_s=30.0)
+    pid, link = boot(master)
+    own = {"properties": Properties(headers={"x-limit": "300ms"})}
+    link.run(run_frame(1, "done"), run_frame(2, "spin", facts=own))
+    assert master.status(pid) == 124
+
+
 def test_the_hard_limit_ends_the_worker_with_124_and_leaves_the_stack(make_master: MakeMaster) -> None:
     master = make_master(soft_timeout_s=0.1, timeout_s=0.4)
     pid, link = boot(master)

@@ -1,8 +1,10 @@
-"""Limits decided without a signal: which one is in force, how far it may be moved, which frames may be interrupted."""
+"""Limits decided without a signal: which is in force, how far it moves, what may be interrupted, what is timed."""
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType, FunctionType
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from supervisor.clock import monotonic_s
 from supervisor.config.schema import PoolConfig
 from supervisor.scoreboard.words import LimitSource
-from supervisor.worker.limits import Limit, LimitPolicy, RunTimer, interruptible
+from supervisor.worker.limits import Alarm, Limit, LimitPolicy, RunTimer, interruptible
 
 
 def pool(**options: Any) -> PoolConfig:
@@ -104,6 +106,53 @@ def test_a_run_that_is_over_cannot_be_extended() -> None:
     with pytest.raises(ValueError, match="the run of this message is over"):
         run.extend(1.0)
     assert moved == []
+
+
+# ---- the timer ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alarm() -> Iterator[Alarm]:
+    before = signal.getsignal(signal.SIGALRM)
+    yield Alarm(own_frame.__code__, 60.0, overdue=lambda: sys.exit("overdue"), extended=lambda deadline_s: None)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def run_with(alarm: Alarm, soft_s: float) -> float:
+    """A run begins and ends at once; for how long the timer was set in it."""
+    alarm.begin(Limit(30.0, soft_s, LimitSource.POOL), monotonic_s())
+    left_s, interval_s = signal.getitimer(signal.ITIMER_REAL)
+    assert interval_s == 0
+    alarm.end()
+    return left_s
+
+
+def test_the_timer_of_the_run_before_serves_if_it_rings_early_but_not_by_much(alarm: Alarm) -> None:
+    assert 23 < run_with(alarm, 24.0) <= 24
+    signal.setitimer(signal.ITIMER_REAL, 13.0)
+    assert 12 < run_with(alarm, 24.0) <= 13, "kept: half of the limit is not over"
+    signal.setitimer(signal.ITIMER_REAL, 11.0)
+    assert 23 < run_with(alarm, 24.0) <= 24, "set anew: it would ring for nothing in every longer run"
+
+
+def test_a_timer_that_would_ring_late_is_set_anew(alarm: Alarm) -> None:
+    run_with(alarm, 24.0)
+    assert 4 < run_with(alarm, 5.0) <= 5
+
+
+def test_a_timer_that_a_handler_took_for_itself_is_set_anew(alarm: Alarm) -> None:
+    run_with(alarm, 24.0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert 23 < run_with(alarm, 24.0) <= 24
+    signal.setitimer(signal.ITIMER_REAL, 20.0, 20.0)
+    assert 23 < run_with(alarm, 24.0) <= 24
+
+
+def test_at_rest_no_timer_is_set(alarm: Alarm) -> None:
+    run_with(alarm, 24.0)
+    alarm.rest()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 # ---- the frames of a handler --------------------------------------------------------------------------------------
