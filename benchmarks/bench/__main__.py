@@ -18,7 +18,7 @@ from benchmarks.bench import crowd, footprint, growth, lifecycle, loads, profile
 from benchmarks.bench.figures import Section, markdown
 from benchmarks.bench.machine import facts
 from benchmarks.bench.options import Options
-from benchmarks.bench.peers import ROOT, make_environment
+from benchmarks.bench.peers import ROOT, install_preforkd, make_environment
 from supervisor.clock import monotonic_s
 
 SECTIONS: dict[str, Callable[[Options], Section]] = {
@@ -43,6 +43,7 @@ def main() -> int:
     arguments = _arguments()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that everybody started is ended
     make_environment()
+    install_preforkd()
     base = Path(tempfile.mkdtemp(prefix="preforkd-bench-"))
     try:
         machine = facts(base)

@@ -21,7 +21,7 @@ import pika
 from benchmarks.bench.filler import Filler, Template, filler, plain
 from benchmarks.bench.gauge import Gauge
 from benchmarks.bench.machine import fdatasync_p50_us
-from benchmarks.bench.peers import APPS, PEERS, Peer, environment
+from benchmarks.bench.peers import APPS, PEERS, PREFORKD, Peer, environment
 from tests.support.rabbit_daemon import RabbitDaemon, rabbit_daemon
 from tests.support.rabbitmq import RabbitNode
 from tests.support.waiting import eventually
@@ -84,7 +84,7 @@ class Arena:
         folder = self._place()
         arguments = f'{{ "x-queue-type" = "{job.queue_type}" }}'
         pool = f"workers = {workers}\nprefetch = {prefetch}\nqueue_arguments = {arguments}\n{LIMIT}"
-        options = {"module": HANDLERS, "handler": job.work, "log": "info", "broker": ""}
+        options = {"module": HANDLERS, "handler": job.work, "log": "info", "broker": "", "program": PREFORKD}
         daemon = self._stack.enter_context(rabbit_daemon(folder, self.node, pool, start=False, **options))
         daemon.start(prefix=prefix)
         eventually(lambda: _idle(daemon, workers), f"{workers} workers are ready", START_S)

@@ -1,4 +1,4 @@
-"""preforkd as footprint and growth run it: the checkout's own daemon on RabbitMQ, everything at its default but what a
+"""preforkd as footprint and growth run it: as its users have it, on RabbitMQ, everything at its default but what a
 section says. Its processes and its queues are gone at the end."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench.peers import APPS, PEERS
+from benchmarks.bench.peers import APPS, PEERS, PREFORKD
 from tests.support.daemon import cleaned_up
 from tests.support.rabbit_daemon import RabbitDaemon
 from tests.support.rabbitmq import RabbitNode
@@ -44,7 +44,14 @@ def preforkd(folder: Path, node: RabbitNode, pool: str, handler: str, **more: An
     `pool`: lines of its table; `more`: as in RabbitDaemon.
     """
     folder.mkdir()
-    options = {"module": "footprint_handler", "handler": handler, "log": "info", "broker": "", **more}
+    options = {
+        "module": "footprint_handler",
+        "handler": handler,
+        "log": "info",
+        "broker": "",
+        "program": PREFORKD,
+        **more,
+    }
     daemon = BenchDaemon(folder, node, pool, **options)
     try:
         with cleaned_up(daemon, start=False):

@@ -1,4 +1,7 @@
-"""The peers' own virtual environment, and how their programs are started and ended.
+"""The environments that everybody is installed in, and how the peers' programs are started and ended.
+
+The peers share one; preforkd has another, as its users have it: this checkout, without extras and without what its
+developers use, some of which (OpenTelemetry) a worker would load.
 
 A peer runs in a session of its own and is ended by its process group; nobody else's process is ever signalled.
 """
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +25,21 @@ PEERS = ROOT / ".venv-peers"
 PYTHON = PEERS / "bin/python"
 REQUIREMENTS = ROOT / "benchmarks/requirements-peers.txt"
 
+PLAIN = ROOT / "build/bench-preforkd"
+PREFORKD = (str(PLAIN / "bin/preforkd"),)
+
 _STOP_S = 10.0
+
+
+def install_preforkd() -> None:
+    """Install this checkout anew, in an environment of its own."""
+    if not (PLAIN / "bin/python").exists():
+        venv.create(PLAIN, clear=True, with_pip=True)
+    pip = [str(PLAIN / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pinned = ["--constraint", str(ROOT / "requirements-dev.txt"), str(ROOT)]
+    shutil.rmtree(ROOT / "build/lib", ignore_errors=True)  # modules that are no more
+    for options in ([], ["--force-reinstall", "--no-deps"]):  # what it needs; then itself, whose version is the same
+        subprocess.run([*pip, *options, *pinned], check=True, timeout=600, stdout=sys.stderr)
 
 
 def make_environment() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.bench.peers import APPS, PEERS, PYTHON, ROOT, environment
+from benchmarks.bench.peers import APPS, PEERS, PREFORKD, PYTHON, ROOT, environment
 from benchmarks.bench.stamps import GONE, Ears, LogPipe, Stamp, until
 
 READY = "ready"
@@ -101,8 +100,8 @@ def _filled(template: str, wish: Wish, name: str, **more: object) -> str:
 
 def _preforkd(wish: Wish) -> Setup:
     config = _filled(_PREFORKD, wish, "preforkd.toml", library=_library(wish.folder))
-    own = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "supervisor", "--config", config, "run"]
+    own = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [*PREFORKD, "--config", config, "run"]
     return Setup(command, own, "worker.ready", "daemon.ready", pipe=True)
 
 

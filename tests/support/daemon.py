@@ -12,7 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,10 @@ Exit = dict[str, Any]
 class Daemon:
     """One state directory and the daemons that run on it, one after another.
 
-    `settings` are lines of `[pools.email]`, `daemon` lines of `[daemon]`.
+    `settings` are lines of `[pools.email]`, `daemon` lines of `[daemon]`. `program`: how preforkd is called.
     """
+
+    program: Sequence[str] = (sys.executable, "-m", "supervisor")
 
     def __init__(self, directory: Path, settings: str, daemon: str = "") -> None:
         self.directory = directory
@@ -63,7 +65,7 @@ class Daemon:
 
         `stale_s`: with a dead-man of this patience, in seconds; `prefix`: shell code that ends in `exec `.
         """
-        command = [sys.executable, "-m", "supervisor", "--config", str(self.config_path), "run"]
+        command = [*self.program, "--config", str(self.config_path), "run"]
         if stale_s is not None:
             command = [sys.executable, "-m", "tests.support.impatient_daemon", str(self.config_path), str(stale_s)]
         if prefix:
