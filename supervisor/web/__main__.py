@@ -7,57 +7,29 @@ somebody to tell that it is missing.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import signal
-import socket
-import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
-from supervisor import logs, posix
-from supervisor.errors import PreforkdError, StateError
-from supervisor.link.channel import Channel, ChannelClosed, receive_with_descriptors
-from supervisor.link.frames import VERSION, Refused, SidecarOrder, StartSidecar
+from supervisor import logs
+from supervisor.errors import StateError
+from supervisor.link.channel import Channel
+from supervisor.link.child import live, settle_in
+from supervisor.link.frames import SidecarOrder, StartSidecar
 
 Serve = Callable[[StartSidecar, Channel[SidecarOrder]], Coroutine[Any, Any, None]]
 
 
-def main(descriptor: int) -> int:
-    """Run the web child to its end; the exit status."""
-    channel_socket = socket.socket(fileno=descriptor)
-    try:
-        start, _ = receive_with_descriptors(channel_socket, StartSidecar, 0)
-    except ChannelClosed:
-        return os.EX_OK  # the master died before it told us what to do
-    master: Channel[SidecarOrder] = Channel(channel_socket, SidecarOrder)
-    try:
-        _settle_in(start)
-        asyncio.run(_server()(start, master))
-    except ChannelClosed:
-        return os.EX_OK  # the master is gone; its PDEATHSIG is on the way
-    except PreforkdError as error:
-        master.send(Refused(str(error)))
-        master.flush()
-        return os.EX_CONFIG
-    except Exception:  # a bug of ours: the daemon and its workers do not notice
-        logging.getLogger(__name__).exception("the web child failed")
-        return os.EX_SOFTWARE
-    return os.EX_OK
+def main() -> NoReturn:
+    """Be the web child."""
+    live(StartSidecar, 0, SidecarOrder, _show)
 
 
-def _settle_in(start: StartSidecar) -> None:
-    """Raises StateError: of another version than the master, or the log file cannot be opened."""
-    if not posix.die_with_parent(signal.SIGKILL, start.master_pid):
-        raise ChannelClosed("the master is gone")
-    if start.version != VERSION:
-        raise StateError(f"the master speaks version {start.version}, this web child {VERSION}: restart preforkd")
-    posix.forbid_core_and_ptrace()  # the token and the broker's password are in this process
-    posix.set_title("preforkd: web")
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the master says when
-    logs.configure(start.log, "web")
+def _show(start: StartSidecar, master: Channel[SidecarOrder], descriptors: list[int]) -> int:
+    settle_in(start, "web")
     logs.hide_passwords(start.broker.urls)
+    asyncio.run(_server()(start, master))
+    return os.EX_OK
 
 
 def _server() -> Serve:
@@ -72,6 +44,4 @@ def _server() -> Serve:
 
 
 if __name__ == "__main__":
-    status = main(int(sys.argv[1]))
-    sys.stdout.flush()
-    os._exit(status)  # a thread may still wait for a broker
+    main()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 from supervisor.web import asked, connections
 from supervisor.web.__main__ import main
 
@@ -13,4 +10,4 @@ PATIENCE_S = 0.5
 if __name__ == "__main__":
     asked.BODY_S = connections.IDLE_S = connections.STALLED_S = PATIENCE_S
     connections.SWEEP_S = PATIENCE_S / 5
-    os._exit(main(int(sys.argv[1])))
+    main()
