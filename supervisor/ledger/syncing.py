@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from supervisor.ledger.kernel_aio import KernelSync
+
+_SWITCH_S = 0.000_1
+"""How long a thread waits for the interpreter at most once the disk is done; Python's 5 ms would delay all acks."""
 
 
 class Sync(Protocol):
@@ -34,13 +38,15 @@ class Sync(Protocol):
 
 
 class ThreadSync:
-    """As `KernelSync`, by a thread of our own."""
+    """As `KernelSync`, by a thread of our own. Until `close` it sets how fast all threads of the process take turns."""
 
     def __init__(self, file: int) -> None:
         self._file = file
         self._error: OSError | None = None
         self._ended = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._hear, self._ask = os.pipe2(os.O_CLOEXEC)
+        self._former_switch_s = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_S)
         self._thread = threading.Thread(target=self._run, name="ledger sync", daemon=True)
         self._thread.start()
 
@@ -62,6 +68,7 @@ class ThreadSync:
     def close(self) -> None:
         os.close(self._ask)
         self._thread.join()
+        sys.setswitchinterval(self._former_switch_s)
         for descriptor in (self._hear, self._ended):
             os.close(descriptor)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -128,6 +129,14 @@ def test_a_thread_does_it_where_the_kernel_does_not(file: int, monkeypatch: pyte
     sync = syncing.begin_syncing(file)
     assert isinstance(sync, ThreadSync)
     sync.close()
+
+
+def test_the_thread_need_not_wait_long_for_the_interpreter_which_then_is_as_it_was(file: int) -> None:
+    before_s = sys.getswitchinterval()
+    sync = ThreadSync(file)
+    assert sys.getswitchinterval() < 0.001 < before_s
+    sync.close()
+    assert sys.getswitchinterval() == before_s
 
 
 def test_an_unknown_machine_counts_as_a_kernel_that_does_not(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
