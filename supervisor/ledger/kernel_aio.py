@@ -66,7 +66,11 @@ class KernelSync:
     def __init__(self, file: int) -> None:
         self._context = ctypes.c_ulong(0)
         _call(_SETUP, ctypes.c_uint(1), ctypes.byref(self._context))
-        self._ended = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            self._ended = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        except OSError:
+            _call(_DESTROY, self._context)
+            raise
         self._request = _Iocb(opcode=_FDSYNC, file=file, flags=_FLAG_RESFD, eventfd=self._ended)
         self._requests = (ctypes.c_void_p * 1)(ctypes.addressof(self._request))
         self._event = _IoEvent()

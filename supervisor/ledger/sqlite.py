@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from supervisor.errors import LedgerError, LedgerUnusable
@@ -67,19 +67,18 @@ class SqliteLedger(Ledger):
         self._commits = 0
         self._syncer: Syncer | None = None
         self._failed = False
-        self._lock = _take_lock(path)
-        try:
-            with errors_explained(path):
-                self._database = _open(path)
-                self._index = Index(self._database)
-                self._seq: int = self._database.execute(schema.LAST_SEQ).fetchone()[0]
-                last_boot = meta(self._database, "boot_id")
-                if sync == "full":
-                    self._syncer = Syncer(path.with_name(f"{path.name}-wal"))
-        except LedgerError:
-            self._lock.close()
-            raise
         self._boot_id = boot_id()
+        with errors_explained(path), ExitStack() as undo:
+            self._lock = _take_lock(path)
+            undo.callback(self._lock.close)
+            self._database = _open(path)
+            undo.callback(self._database.close)
+            self._index = Index(self._database)
+            self._seq: int = self._database.execute(schema.LAST_SEQ).fetchone()[0]
+            last_boot = meta(self._database, "boot_id")
+            if sync == "full":
+                self._syncer = Syncer(path.with_name(f"{path.name}-wal"))
+            undo.pop_all()
         self._rebooted = last_boot is not None and last_boot != self._boot_id
         self._unproven = None if last_boot == self._boot_id else {row.key for row in self.open_rows()}
 

@@ -44,7 +44,11 @@ class ThreadSync:
         self._file = file
         self._error: OSError | None = None
         self._ended = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._hear, self._ask = os.pipe2(os.O_CLOEXEC)
+        try:
+            self._hear, self._ask = os.pipe2(os.O_CLOEXEC)
+        except OSError:
+            os.close(self._ended)
+            raise
         self._former_switch_s = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)
         self._thread = threading.Thread(target=self._run, name="ledger sync", daemon=True)
@@ -101,7 +105,11 @@ class Syncer:
         self.error: OSError | None = None
         self._wanted = 0
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._sync = begin_syncing(self._file)
+        try:
+            self._sync = begin_syncing(self._file)
+        except OSError:
+            os.close(self._file)
+            raise
 
     def fileno(self) -> int:
         """Readable when there is news: `look` then."""

@@ -19,6 +19,7 @@ from supervisor.config.load import load
 from supervisor.config.schema import BrokerConfig, DaemonConfig, PoolConfig
 from supervisor.posix import own_children
 from supervisor.redaction import Redactor
+from tests.support.descriptors import descriptors
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -271,12 +272,11 @@ def test_the_probe_leaves_no_process_and_no_descriptor(tmp_path: Path, handler: 
         "pathlib.Path(__file__).with_name('pid').write_text(str(subprocess.Popen(['sleep', '60']).pid))\n"
         "def send(message): pass\n"
     )
-    before, descriptors = own_children(), len(list(Path("/proc/self/fd").iterdir()))
+    before = own_children(), descriptors()
     probe_handler(pool(tmp_path))
     program = int((tmp_path / "pid").read_text())
     try:
-        assert own_children() == before
-        assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+        assert (own_children(), descriptors()) == before
         eventually(lambda: not _running(program), "the program started by the import is gone", timeout_s=5)
     finally:
         with suppress(ProcessLookupError):

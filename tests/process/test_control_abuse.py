@@ -24,6 +24,7 @@ from supervisor.control.protocol import VERBS
 from supervisor.control.server import MAX_CONNECTIONS
 from tests.support.control import read_line, read_to_end
 from tests.support.daemon import Daemon, daemon
+from tests.support.descriptors import descriptors
 from tests.support.waiting import eventually
 
 IDLE = 1000
@@ -114,11 +115,6 @@ def many_descriptors() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def descriptors(pid: int) -> int:
-    """How many descriptors a process has open."""
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def test_a_thousand_idle_and_many_slow_clients_do_not_stop_supervision(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from supervisor.web import asked
 from supervisor.web.events import MAX_READERS
 from tests.support.daemon import Daemon, daemon
+from tests.support.descriptors import descriptors
 from tests.support.waiting import eventually
-from tests.support.web import TOKEN, Browser, WebChild, descriptors, token_file, web_child
+from tests.support.web import TOKEN, Browser, WebChild, token_file, web_child
 
 MANY = 1000
 DOCUMENT = json.loads(Path("supervisor/web/openapi.json").read_text())

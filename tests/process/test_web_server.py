@@ -15,8 +15,9 @@ from supervisor.config.schema import BrokerConfig
 from supervisor.message import Properties, Publication
 from supervisor.web.connections import IDLE_S, MAX_CONNECTIONS
 from tests.support.daemon import Daemon, daemon
+from tests.support.descriptors import descriptors
 from tests.support.waiting import eventually
-from tests.support.web import TOKEN, Browser, WebChild, descriptors, token_file, web_child
+from tests.support.web import TOKEN, Browser, WebChild, token_file, web_child
 
 HOSTILE_ID = "<img src=x onerror=alert(1)>\u202e"
 

@@ -159,11 +159,6 @@ def token_file(directory: Path, token: str = TOKEN) -> str:
     return str(path)
 
 
-def descriptors(pid: int) -> int:
-    """How many a process has open."""
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
 def _events(answer: http.client.HTTPResponse) -> Iterator[tuple[str, Any]]:
     name = ""
     while line := answer.readline():

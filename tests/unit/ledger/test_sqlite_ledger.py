@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from supervisor.errors import LedgerError, LedgerUnusable
 from supervisor.ledger import sqlite
 from supervisor.ledger.base import Row, RowState
 from supervisor.ledger.sqlite import SqliteLedger
+from tests.support.descriptors import descriptors
 from tests.support.ledgers import found, key_of, row_of
 
 OPEN = [state for state in RowState if state.open]
@@ -281,6 +283,31 @@ def test_a_refusal_gives_the_lock_up(path: Path) -> None:
     refusal(path, lasting=True)
     path.unlink()
     SqliteLedger(path, "full").close()
+
+
+@pytest.mark.parametrize(
+    "damage", ["UPDATE settled SET rows = x'C1'", "UPDATE meta SET value = 99 WHERE name = 'schema'"]
+)
+def test_a_ledger_that_cannot_be_used_is_not_kept_open(ledger: SqliteLedger, path: Path, damage: str) -> None:
+    """Also while somebody keeps the error, and with it what the opening had come to."""
+    ledger.commit([row_of("a")], {})
+    ledger.close()
+    change(path, damage)
+    before = descriptors()
+    with pytest.raises(LedgerUnusable) as kept:
+        SqliteLedger(path, "full")
+    assert (descriptors(), type(kept.value)) == (before, LedgerUnusable)
+
+
+def test_a_ledger_that_cannot_be_synced_is_not_kept_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(log: Path) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(sqlite, "Syncer", fails)
+    before = descriptors()
+    with pytest.raises(LedgerError, match="Too many open files") as kept:
+        SqliteLedger(path, "full")
+    assert (descriptors(), type(kept.value)) == (before, LedgerError)
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from supervisor.ledger import kernel_aio, syncing
 from supervisor.ledger.kernel_aio import KernelSync
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.ledger.syncing import Sync, Syncer, ThreadSync
+from tests.support.descriptors import descriptors
 from tests.support.ledgers import key_of, row_of
 from tests.support.waiting import eventually
 
@@ -82,10 +83,6 @@ def readable(sync: Sync, timeout_ms: int) -> bool:
     return bool(poll.poll(timeout_ms))
 
 
-def descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
 def refused(file: int) -> KernelSync:
     """A kernel without asynchronous I/O, or a sandbox that keeps it."""
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -114,6 +111,36 @@ def test_closing_leaves_no_descriptor_and_no_thread(way: Callable[[int], Sync], 
     sync.begin()
     sync.close()
     assert (descriptors(), threading.active_count()) == before
+
+
+def fails(*arguments: object) -> int:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def contexts() -> int:
+    """How many the kernel keeps for us: each has a mapping."""
+    return Path("/proc/self/maps").read_text().count("/[aio]")
+
+
+@pytest.mark.parametrize(("way", "missing"), [(KernelSync, "eventfd"), (ThreadSync, "eventfd"), (ThreadSync, "pipe2")])
+def test_what_cannot_begin_for_want_of_descriptors_leaves_nothing(
+    way: Callable[[int], Sync], missing: str, file: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = descriptors(), contexts(), threading.active_count()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, missing, fails)
+        with pytest.raises(OSError, match="Too many open files"):
+            way(file)
+    assert (descriptors(), contexts(), threading.active_count()) == before
+
+
+def test_a_syncer_that_cannot_begin_closes_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "log").touch()
+    monkeypatch.setattr(syncing, "begin_syncing", fails)
+    before = descriptors()
+    with pytest.raises(OSError, match="Too many open files"):
+        Syncer(tmp_path / "log")
+    assert descriptors() == before
 
 
 def test_the_kernel_does_it_here_without_a_thread(file: int) -> None:
