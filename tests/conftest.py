@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.brokers import driver, pool
 from tests.support.longest_first import longest_first
 from tests.support.pools import make_master
 from tests.support.rabbitmq import own_rabbitmq, rabbitmq
@@ -19,8 +20,10 @@ settings.load_profile(
 )  # how long an example takes says something about the machine, not about the code
 
 __all__ = [
+    "driver",
     "make_master",
     "own_rabbitmq",
+    "pool",
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_runtest_makereport",

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 
 import pika
 import pytest
 
 from supervisor.brokers.base import Confirmed, Delivery
 from supervisor.brokers.names import dead_queue
-from supervisor.config.schema import BrokerConfig
 from supervisor.message import Properties
-from tests.support.brokers import Backend, Driver, a_pool, an_outgoing
+from tests.support.brokers import Driver, an_outgoing
 from tests.support.rabbitmq import RabbitNode
 
 pytestmark = pytest.mark.rabbitmq
-
-
-@pytest.fixture
-def driver(rabbitmq: RabbitNode, tmp_path: Path) -> Iterator[Driver]:
-    backend = Backend(BrokerConfig(urls=(rabbitmq.url,)), tmp_path)
-    with backend.driver(a_pool()) as driver:
-        driver.start()
-        yield driver
-    backend.clean_up(driver.pool)
 
 
 class RawProperties(pika.BasicProperties):  # type: ignore[misc]  # pika has no types

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,25 +26,6 @@ from tests.support.rabbitmq import RabbitNode, running_node
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.rabbitmq
-
-
-@pytest.fixture
-def backend(rabbitmq: RabbitNode, tmp_path: Path) -> Backend:
-    return Backend(BrokerConfig(urls=(rabbitmq.url,)), tmp_path)
-
-
-@pytest.fixture
-def pool(backend: Backend) -> Iterator[PoolConfig]:
-    pool = a_pool()
-    yield pool
-    backend.clean_up(pool)
-
-
-@pytest.fixture
-def driver(backend: Backend, pool: PoolConfig) -> Iterator[Driver]:
-    with backend.driver(pool) as driver:
-        driver.start()
-        yield driver
 
 
 # ---- connections --------------------------------------------------------------------------------------------------

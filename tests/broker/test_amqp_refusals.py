@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from supervisor.brokers import open_admin
@@ -17,18 +14,6 @@ from tests.support.brokers import Backend, a_pool, an_outgoing
 from tests.support.rabbitmq import RabbitNode, free_port
 
 pytestmark = pytest.mark.rabbitmq
-
-
-@pytest.fixture
-def backend(rabbitmq: RabbitNode, tmp_path: Path) -> Backend:
-    return Backend(BrokerConfig(urls=(rabbitmq.url,)), tmp_path)
-
-
-@pytest.fixture
-def pool(backend: Backend) -> Iterator[PoolConfig]:
-    pool = a_pool()
-    yield pool
-    backend.clean_up(pool)
 
 
 def _refusal(backend: Backend, pool: PoolConfig, url: str = "", **config: object) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.rabbitmq import RabbitNode
+from tests.support.shells import Shell, with_command
 from tests.support.source_tree import ROOT
 from tests.support.waiting import eventually
 
@@ -22,47 +21,20 @@ _BLOCKS = dict(re.findall(r"```(\w+)\n(.*?)```", _TOUR, re.DOTALL))
 _URL = "amqp://guest:guest@localhost:5672/"
 
 
-class Reader:
-    """Somebody who follows README in a folder of his own."""
-
-    def __init__(self, folder: Path, node: RabbitNode) -> None:
-        self._folder = folder
-        (folder / "preforkd.toml").write_text(_BLOCKS["toml"].replace(_URL, node.url))
-        (folder / "mail.py").write_text(_BLOCKS["python"])
-        command = folder / "bin" / "preforkd"
-        command.parent.mkdir()
-        command.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m supervisor "$@"\n')
-        command.chmod(0o755)
-        self._environment = os.environ | {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-
-    def types(self, command: str) -> subprocess.CompletedProcess[str]:
-        """Run a shell command."""
-        return subprocess.run(
-            ["sh", "-c", command],
-            cwd=self._folder,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    def ok(self, command: str) -> str:
-        """Run a shell command that must succeed; what it says."""
-        done = self.types(command)
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-
 @pytest.fixture
-def reader(tmp_path: Path, rabbitmq: RabbitNode) -> Iterator[Reader]:
-    reader = Reader(tmp_path, rabbitmq)
+def reader(tmp_path: Path, rabbitmq: RabbitNode) -> Iterator[Shell]:
+    """Somebody who follows README in a folder of his own."""
+    (tmp_path / "preforkd.toml").write_text(_BLOCKS["toml"].replace(_URL, rabbitmq.url))
+    (tmp_path / "mail.py").write_text(_BLOCKS["python"])
+    path = f"{with_command(tmp_path)}:{os.environ['PATH']}"
+    reader = Shell(tmp_path, os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)})
     try:
         yield reader
     finally:
         reader.types("preforkd stop --now")
 
 
-def test_sixty_seconds_with_rabbitmq_work_as_written(reader: Reader, tmp_path: Path) -> None:
+def test_sixty_seconds_with_rabbitmq_work_as_written(reader: Shell, tmp_path: Path) -> None:
     start, publish, status, listing, retry, drill = _BLOCKS["sh"].splitlines()
     assert drill.startswith(f"preforkd drill --broker {_URL}"), "tests of its own prove the drill"
 

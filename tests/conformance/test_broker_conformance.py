@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,20 +30,6 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
         return Backend(BrokerConfig(), tmp_path)
     node = request.getfixturevalue("rabbitmq")
     return Backend(BrokerConfig(urls=(node.url,)), tmp_path)
-
-
-@pytest.fixture
-def pool(backend: Backend) -> Iterator[PoolConfig]:
-    pool = a_pool()
-    yield pool
-    backend.clean_up(pool)
-
-
-@pytest.fixture
-def driver(backend: Backend, pool: PoolConfig) -> Iterator[Driver]:
-    with backend.driver(pool) as driver:
-        driver.start()
-        yield driver
 
 
 def _deliver(backend: Backend, driver: Driver, *bodies: bytes) -> list[Delivery]:

@@ -53,13 +53,6 @@ def backend(tmp_path: Path) -> Backend:
     return Backend(BrokerConfig(), tmp_path)
 
 
-@pytest.fixture
-def driver(backend: Backend) -> Iterator[Driver]:
-    with backend.driver(a_pool()) as driver:
-        driver.start()
-        yield driver
-
-
 def bodies(deliveries: list[Delivery]) -> list[bytes]:
     return [delivery.body for delivery in deliveries]
 

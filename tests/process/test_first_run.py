@@ -4,56 +4,28 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.nobody import NOBODY, needs_root, ordinary_home
+from tests.support.shells import Shell
 from tests.support.source_tree import ROOT
 
 _FIRST_MINUTE = re.compile(r"## The first minute.*?```sh\n(.*?)```", re.DOTALL)
 
 
-class Home:
-    """A home folder and what its owner types there."""
-
-    def __init__(self, folder: Path, prefix: list[str], environment: dict[str, str]) -> None:
-        self.folder = folder
-        self._prefix = prefix
-        self._environment = environment
-
-    def types(self, commands: str) -> subprocess.CompletedProcess[str]:
-        """Run shell commands; they end at the first that fails."""
-        return subprocess.run(
-            [*self._prefix, "sh", "-ec", commands],
-            cwd=self.folder,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    def ok(self, commands: str) -> str:
-        """Shell commands that must succeed; their output."""
-        done = self.types(commands)
-        assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-
 @pytest.fixture
-def home() -> Iterator[Home]:
-    with ordinary_home() as (folder, prefix, environment):
-        home = Home(folder, prefix, environment)
+def home() -> Iterator[Shell]:
+    with ordinary_home() as home:
         try:
             yield home
         finally:
-            if (folder / "preforkd.toml").exists():
+            if (home.folder / "preforkd.toml").exists():
                 home.types("preforkd stop --now")
 
 
-def test_the_first_minute_of_the_readme_works_as_written(home: Home) -> None:
+def test_the_first_minute_of_the_readme_works_as_written(home: Shell) -> None:
     found = _FIRST_MINUTE.search((ROOT / "README.md").read_text())
     assert found is not None
     lines = [line for line in found[1].splitlines() if line]
@@ -72,7 +44,7 @@ def test_the_first_minute_of_the_readme_works_as_written(home: Home) -> None:
     assert "Traceback" not in log
 
 
-def test_nothing_is_left_that_others_can_read_but_the_folder(home: Home) -> None:
+def test_nothing_is_left_that_others_can_read_but_the_folder(home: Shell) -> None:
     home.ok("preforkd init; preforkd start; echo hello | preforkd publish default; preforkd stop")
 
     state = home.folder / "preforkd-state"
@@ -81,7 +53,7 @@ def test_nothing_is_left_that_others_can_read_but_the_folder(home: Home) -> None
     assert not list((state / "run").iterdir()), "neither PID file nor sockets"
 
 
-def test_a_second_start_status_and_stop_say_how_it_is(home: Home) -> None:
+def test_a_second_start_status_and_stop_say_how_it_is(home: Shell) -> None:
     home.ok("preforkd init; preforkd start")
 
     again = home.types("preforkd start")
@@ -91,7 +63,7 @@ def test_a_second_start_status_and_stop_say_how_it_is(home: Home) -> None:
     assert home.types("preforkd status").returncode == 3
 
 
-def test_a_folder_that_is_not_ones_own_is_named(home: Home) -> None:
+def test_a_folder_that_is_not_ones_own_is_named(home: Shell) -> None:
     home.ok("preforkd init")
     config = home.folder / "preforkd.toml"
     config.write_text(config.read_text().replace('"preforkd-state"', '"/proc/1/state"'))
@@ -103,7 +75,7 @@ def test_a_folder_that_is_not_ones_own_is_named(home: Home) -> None:
 
 
 @needs_root
-def test_files_of_another_user_are_refused_by_name(home: Home) -> None:
+def test_files_of_another_user_are_refused_by_name(home: Shell) -> None:
     home.ok("preforkd init; preforkd start; preforkd stop")
     pid_file, ledger = home.folder / "preforkd-state/run/preforkd.pid", home.folder / "preforkd-state/lock"
     for path, told in ((pid_file, "preforkd.pid: cannot be opened: Permission denied"), (ledger, "lock: cannot be")):

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import msgspec
+import pytest
 
 from supervisor.brokers import open_admin, open_broker
 from supervisor.brokers.admin import BrokerAdmin
@@ -152,3 +153,19 @@ class Backend:
         with self.admin() as admin:
             for name in names:
                 admin.delete_queue(f"{pool.queue}{name}")
+
+
+@pytest.fixture
+def pool(backend: Backend) -> Iterator[PoolConfig]:
+    """A pool on the backend of the test's folder or file; its queues are deleted at the end."""
+    pool = a_pool()
+    yield pool
+    backend.clean_up(pool)
+
+
+@pytest.fixture
+def driver(backend: Backend, pool: PoolConfig) -> Iterator[Driver]:
+    """The broker object of that pool, subscribed."""
+    with backend.driver(pool) as driver:
+        driver.start()
+        yield driver

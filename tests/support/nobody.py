@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.shells import Shell, with_command
 from tests.support.source_tree import ROOT
 
 NOBODY = 65534
@@ -58,11 +59,11 @@ def runs_as_nobody(python: str) -> bool:
 
 
 @contextmanager
-def ordinary_home() -> Iterator[tuple[Path, list[str], dict[str, str]]]:
-    """A home folder of somebody who is not root: the folder, what to put before a command, the environment.
+def ordinary_home() -> Iterator[Shell]:
+    """The home folder of somebody who is not root, and a shell in it; `preforkd` is in its PATH.
 
-    `preforkd` is in its PATH. Run by root, the test becomes nobody, with an interpreter that nobody may run: our own,
-    or the system's of the same version with our packages; it is skipped where there is neither.
+    Run by root, the test becomes nobody, with an interpreter that nobody may run: our own, or the system's of the same
+    version with our packages; it is skipped where there is neither.
     """
     with a_folder_for_everybody() as home:
         python, prefix = sys.executable, list[str]()
@@ -70,20 +71,13 @@ def ordinary_home() -> Iterator[tuple[Path, list[str], dict[str, str]]]:
             python = public_python()
             prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
             os.chown(home, NOBODY, NOBODY)
-        command = home / "bin" / "preforkd"
-        command.parent.mkdir()
-        command.write_text(f'#!/bin/sh\nexec {python} -P -m supervisor "$@"\n')
-        command.chmod(0o755)
-        yield (
-            home,
-            prefix,
-            {
-                "HOME": str(home),
-                "PATH": f"{command.parent}:/usr/bin:/bin",
-                "PYTHONPATH": public_path(),
-                "PYTHONDONTWRITEBYTECODE": "1",
-            },
-        )
+        environment = {
+            "HOME": str(home),
+            "PATH": f"{with_command(home, python)}:/usr/bin:/bin",
+            "PYTHONPATH": public_path(),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        yield Shell(home, environment, prefix)
 
 
 def public_python() -> str:

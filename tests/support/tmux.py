@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.shells import with_command
 from tests.support.source_tree import ROOT
 from tests.support.tools import tool
 from tests.support.waiting import eventually
@@ -22,11 +22,7 @@ class Tmux:
     def __init__(self, folder: Path, config: Path, width: int, height: int) -> None:
         self._program = tool("tmux")
         self._socket = folder / "tmux"
-        command = folder / "bin" / "preforkd"
-        command.parent.mkdir(exist_ok=True)
-        command.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m supervisor --config {config} "$@"\n')
-        command.chmod(0o755)
-        path = f"{command.parent}:{os.environ['PATH']}"
+        path = f"{with_command(folder, options=f'--config {config}')}:{os.environ['PATH']}"
         environment = ["env", f"PATH={path}", f"PYTHONPATH={ROOT}", f"PS1={PROMPT}", "ENV=", "LC_ALL=C.UTF-8"]
         self._tell("new-session", "-d", "-x", str(width), "-y", str(height), *environment, "sh")
 

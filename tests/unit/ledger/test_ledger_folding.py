@@ -29,18 +29,6 @@ def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_runs, "REMOVED_A_STEP", 3)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
-def ledger(path: Path) -> Iterator[SqliteLedger]:
-    ledger = SqliteLedger(path, "normal")
-    yield ledger
-    ledger.close()
-
-
 def runs(ledger: SqliteLedger) -> list[tuple[int, int, int]]:
     """Level, first and last record of those in force, in the order of time."""
     found = "SELECT level, first_seq, last_seq FROM runs WHERE level IS NOT NULL ORDER BY first_seq"

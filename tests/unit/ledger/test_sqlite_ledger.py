@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,18 +18,6 @@ from tests.support.ledgers import found, key_of, row_of
 
 OPEN = [state for state in RowState if state.open]
 CLOSED = [state for state in RowState if not state.open]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
-def ledger(path: Path) -> Iterator[SqliteLedger]:
-    ledger = SqliteLedger(path, "normal")
-    yield ledger
-    ledger.close()
 
 
 def reopened(ledger: SqliteLedger, path: Path) -> SqliteLedger:

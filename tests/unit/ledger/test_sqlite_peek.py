@@ -20,8 +20,7 @@ KEY = message_key("", "work", "m", b"12345678")
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "ledger.db"
+def path(path: Path) -> Path:
     with closing(SqliteLedger(path, "normal")) as ledger:
         ledger.commit([Row(KEY, 1, 1, RowState.DONE, -1, 0, 1.0, "m")], {})
     return path
