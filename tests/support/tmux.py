@@ -17,14 +17,14 @@ PROMPT = "$ "
 
 
 class Tmux:
-    """One window, its socket below `folder`; `preforkd` is a command of its shell."""
+    """One window, a shell in `folder`, its socket below that; `preforkd` is a command of the shell."""
 
     def __init__(self, folder: Path, config: Path, width: int, height: int) -> None:
         self._program = tool("tmux")
         self._socket = folder / "tmux"
         path = f"{with_command(folder, options=f'--config {config}')}:{os.environ['PATH']}"
         environment = ["env", f"PATH={path}", f"PYTHONPATH={ROOT}", f"PS1={PROMPT}", "ENV=", "LC_ALL=C.UTF-8"]
-        self._tell("new-session", "-d", "-x", str(width), "-y", str(height), *environment, "sh")
+        self._tell("new-session", "-d", "-c", str(folder), "-x", str(width), "-y", str(height), *environment, "sh")
 
     def types(self, *keys: str) -> None:
         """Press keys, as tmux names them: `q`, `Tab`, `C-z`, `NPage`; a longer text is typed as it is."""
