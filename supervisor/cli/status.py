@@ -101,6 +101,8 @@ def print_status(status: Facts) -> None:
     if reload:
         waits_for = f", waits for {', '.join(reload['waits_for'])}" if reload["waits_for"] else ""
         print_line(f"reload: {reload['stage']} since {reload['since']} ({reload['requested_by']}){waits_for}")
+    for sidecar in status.get("sidecars", ()):
+        print_line(f"{sidecar['kind']:5}  {_child(sidecar)}")
     for name, pool in status["pools"].items():
         _print_pool(name, pool)
     print_exits(status["exits"])

@@ -117,6 +117,15 @@ def test_notes_and_a_missing_connection_are_shown(capsys: pytest.CaptureFixture[
     assert "hold 2 in doubt" in lines
 
 
+def test_children_that_belong_to_no_pool_are_shown_and_why_one_is_held(capsys: pytest.CaptureFixture[str]) -> None:
+    web = {"kind": "web", "pid": 12, "state": "ready", "restarts": 0, "why": ""}
+    hooks = {"kind": "hooks", "pid": None, "state": "held", "restarts": 3, "why": "hooks left: crash (status 70)"}
+
+    lines = printed(capsys, status(WORKER) | {"sidecars": [web, hooks]})
+
+    assert lines[1:3] == ["web pid 12 ready", "hooks pid - held (hooks left: crash (status 70)), 3 restart(s)"]
+
+
 def test_a_history_without_exits_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, status(WORKER) | {"exits": []})[-1] == "no exits on record"
 
