@@ -2,7 +2,7 @@
 
 Spoken by the master (`server.py`) and the command line (`client.py`). Whatever arrives is checked here
 against the table before anybody acts on it, so that a verb's code only ever sees arguments of the right names
-and types.
+and types, and no time in the past.
 """
 
 from __future__ import annotations
@@ -143,3 +143,5 @@ def _check(request: Request) -> None:
         if type(value) not in arguments[name]:  # not isinstance: a bool is no number here
             wanted = " or ".join(kind.__name__ for kind in arguments[name])
             raise ControlError(f"{verb}: {name} must be {wanted}, not {value!r}")
+        if arguments[name] is _SECONDS_OR_NULL and value is not None and value < 0:
+            raise ControlError(f"{verb}: {name} must not be negative, as {value!r} is: 0 or more seconds, or null")

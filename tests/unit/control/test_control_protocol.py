@@ -26,6 +26,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("stop", {}),
     ("stop", {"now": True, "timeout_s": 2.5, "wait": True}),
     ("stop", {"timeout_s": 2}),
+    ("stop", {"timeout_s": 0}),
     ("stop", {"timeout_s": None}),
     ("find", {"message_id": "order-1"}),
     ("cut_connection", {"pool": "email"}),
@@ -51,6 +52,11 @@ BAD: list[tuple[bytes, str]] = [
     (b'{"verb": "stop", "now": 1}', "stop: now must be bool, not 1"),
     (b'{"verb": "stop", "timeout_s": true}', "stop: timeout_s must be int or float or NoneType, not True"),
     (b'{"verb": "stop", "timeout_s": "30s"}', "not '30s'"),
+    (
+        b'{"verb": "stop", "timeout_s": -1}',
+        "stop: timeout_s must not be negative, as -1 is: 0 or more seconds, or null",
+    ),
+    (b'{"verb": "stop", "timeout_s": -0.5}', "as -0.5 is"),
     (b'{"verb": "cut_connection", "pool": null}', "cut_connection: pool must be str"),
 ]
 
