@@ -15,6 +15,7 @@ import pytest
 from tests.support.disks import small_disk
 from tests.support.nobody import NOBODY, needs_root
 from tests.support.site import Site, make_site
+from tests.support.waiting import eventually
 
 CONFIG, FAILED = 78, 1
 
@@ -172,7 +173,7 @@ def test_a_start_that_cannot_work_says_what_where_and_what_to_do(site: Site, nam
     for text in (refused.stderr, log_without_stacks(site)):
         assert "Traceback" not in text
         assert "bug" not in text
-    assert site.processes() == []
+    eventually(lambda: not site.processes(), "nothing is left of it: the daemon says why as the last thing it does")
 
 
 def test_the_log_tells_why_a_start_failed(site: Site) -> None:
