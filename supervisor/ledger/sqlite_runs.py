@@ -50,7 +50,7 @@ class Runs:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
-        self._merge: Merge | None = None
+        self._merges: dict[int, Merge] = {}  # by the level of their sources
         self._due = 0
         filters: dict[int, list[bytes]] = defaultdict(list)
         for number, bits in database.execute(schema.ALL_FILTERS):
@@ -90,7 +90,7 @@ class Runs:
         self._due += settled
         while self._due >= ROWS_A_STEP:
             self._due -= ROWS_A_STEP
-            merge = self._merge or self._begin_merge()
+            merge = self._next_merge()
             if merge is not None:
                 self._merge_part(merge)
             self._remove_waste()
@@ -103,13 +103,16 @@ class Runs:
 
     # ---- merging --------------------------------------------------------------------------------------------------
 
-    def _begin_merge(self) -> Merge | None:
+    def _next_merge(self) -> Merge | None:
+        """The one of the lowest level: a large one takes half a million rows' time, in which a hundred small runs would
+        come to wait for it, and be asked at each look-up."""
         fan = 1 << entry_format.MERGE_BITS
         for level in range(TOP_LEVEL):
             sources = [run for run in self._in_force if run.level == level]
-            if len(sources) >= fan:
-                self._merge = Merge(self._new(), sources[:fan], [])
-                return self._merge
+            if level not in self._merges and len(sources) >= fan:
+                self._merges[level] = Merge(self._new(), sources[:fan], [])
+            if level in self._merges:
+                return self._merges[level]
         return None
 
     def _merge_part(self, merge: Merge) -> None:
@@ -130,7 +133,7 @@ class Runs:
             if source in self._in_force:
                 self._give_up(source)
         self._put_in_force(Run(merge.number, level, first_seq, last_seq, b"".join(merge.filters)))
-        self._merge = None
+        del self._merges[level - 1]
 
     # ---- rows -----------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,6 +156,18 @@ def test_runs_are_merged_up_to_the_highest_level_and_cover_all_records_without_a
     assert all(ledger.look_up([key_of(f"r{number}") for number in range(400)]).values())
 
 
+def test_a_large_merge_does_not_keep_small_runs_waiting(ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them is asked at every look-up. Steps and rows in the proportions that they have in earnest."""
+    monkeypatch.setattr(entries, "MERGE_BITS", 3)
+    monkeypatch.setattr(sqlite_runs, "ROWS_A_STEP", 6)
+    most: Counter[int] = Counter()
+    for start in range(0, 2 * 6 * 8**3, 6):
+        ledger.commit([row_of(f"r{number}") for number in range(start, start + 6)], {})
+        most |= Counter(level for level, _, _ in runs(ledger))
+    assert most[sqlite_runs.TOP_LEVEL] == 1
+    assert max(most.values()) <= 8 + 4
+
+
 def test_runs_that_were_merged_or_forgotten_are_removed(ledger: SqliteLedger) -> None:
     commit_each(ledger, *[row_of(f"r{number}", at_s=1.0) for number in range(400)])
     assert len(parts(ledger)) <= len(runs(ledger)) + 4  # the one that is made, and what is being removed
@@ -171,9 +184,9 @@ def test_runs_that_were_merged_or_forgotten_are_removed(ledger: SqliteLedger) ->
 def merging(ledger: SqliteLedger, numbers: Iterator[int]) -> int:
     """Commit until a merge is half done; its run."""
     runs = ledger._index._runs
-    while runs._merge is None or len(runs._merge.filters) < 3:
+    while not any(len(merge.filters) == 3 for merge in runs._merges.values()):
         ledger.commit([row_of(f"r{next(numbers)}")], {})
-    return runs._merge.number
+    return next(merge.number for merge in runs._merges.values() if len(merge.filters) == 3)
 
 
 def test_runs_forgotten_while_they_are_merged_are_not_missed(ledger: SqliteLedger, path: Path) -> None:
@@ -281,7 +294,10 @@ def test_an_entry_without_its_record_is_told_as_damage(ledger: SqliteLedger) -> 
 
 @pytest.mark.parametrize(
     "damage",
-    ["DELETE FROM filters WHERE part = (SELECT max(part) FROM filters)", "UPDATE chunks SET entries = x'C1'"],
+    [
+        "DELETE FROM filters WHERE part >> 20 = (SELECT max(run) FROM runs WHERE level IS NOT NULL)",
+        "UPDATE chunks SET entries = x'C1'",
+    ],
 )
 def test_a_damaged_part_of_the_index_is_told_as_damage(ledger: SqliteLedger, path: Path, damage: str) -> None:
     commit_each(ledger, *[row_of(f"r{number}") for number in range(60)])
