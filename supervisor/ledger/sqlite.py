@@ -215,6 +215,9 @@ def _take_lock(path: Path) -> FileLock:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    """The database. What a predecessor left in its log is written anew, into the database: after a failed fsync(2) the
+    kernel takes pages for written that are not, and no later sync of the log would write them. All that was committed
+    after them would be lost with the power."""
     database = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     try:
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -223,6 +226,7 @@ def _open(path: Path) -> sqlite3.Connection:
         database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         _make_or_check_tables(database, path)
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except (sqlite3.Error, LedgerError):
         database.close()
         raise

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,34 @@ def test_a_commit_that_fails_leaves_nothing_of_itself(ledger: SqliteLedger, path
         ledger.commit([row_of("during")], {"done": 1, "broken": None})  # type: ignore[dict-item]
     again = reopened(ledger, path)
     assert (found(again, "during"), again.counters()) == ([], {"done": 1})
+    again.close()
+
+
+def left_by_a_crash(path: Path, folder: Path) -> Path:
+    """What a consumer that died now would leave of this ledger, which it has open."""
+    folder.mkdir()
+    for file in (path, log_of(path)):
+        shutil.copyfile(file, folder / file.name)
+    return folder / path.name
+
+
+def log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def test_i1_what_is_left_in_the_log_is_written_anew_before_anything_is_added_to_it(
+    ledger: SqliteLedger, path: Path, tmp_path: Path
+) -> None:
+    """Its pages may have failed to be synced: then the kernel takes them for written, and no later sync writes them."""
+    ledger.commit([row_of("a")], {})
+    left = left_by_a_crash(path, tmp_path / "left")
+    assert log_of(left).stat().st_size > 0
+    again = SqliteLedger(left, "full")
+    assert log_of(left).stat().st_size == 0
+    assert len(found(again, "a")) == 1
+    log_of(left).unlink()  # nothing depends on it
+    with closing(sqlite3.connect(f"file:{left}?immutable=1", uri=True)) as database:
+        assert database.execute("SELECT count(*) FROM settled").fetchone() == (1,)
     again.close()
 
 
