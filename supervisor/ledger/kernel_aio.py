@@ -11,10 +11,18 @@ import ctypes
 import os
 import platform
 
-_SETUP, _DESTROY, _GETEVENTS, _SUBMIT = {
-    "x86_64": (206, 207, 208, 209),
-    "aarch64": (0, 1, 4, 2),
-}.get(platform.machine(), (-1, -1, -1, -1))
+
+def numbers(machine: str, pointer_bytes: int) -> tuple[int, int, int, int]:
+    """Those of io_setup, io_destroy, io_getevents and io_submit; -1, which the kernel has not, where we do not know
+    them. A 32-bit program has others, and is told the machine of its 64-bit kernel."""
+    known = {
+        ("x86_64", 8): (206, 207, 208, 209),
+        ("aarch64", 8): (0, 1, 4, 2),
+    }
+    return known.get((machine, pointer_bytes), (-1, -1, -1, -1))
+
+
+_SETUP, _DESTROY, _GETEVENTS, _SUBMIT = numbers(platform.machine(), ctypes.sizeof(ctypes.c_void_p))
 
 _FDSYNC = 3  # IOCB_CMD_FDSYNC
 _FLAG_RESFD = 1  # IOCB_FLAG_RESFD: add to an eventfd at the end

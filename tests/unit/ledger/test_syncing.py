@@ -166,6 +166,13 @@ def test_the_thread_need_not_wait_long_for_the_interpreter_which_then_is_as_it_w
     assert sys.getswitchinterval() == before_s
 
 
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_32_bit_program_on_a_64_bit_kernel_does_not_use_the_numbers_of_that(machine: str) -> None:
+    """206 would be setgroups(2) there."""
+    assert -1 not in kernel_aio.numbers(machine, 8)
+    assert set(kernel_aio.numbers(machine, 4)) == {-1}
+
+
 def test_an_unknown_machine_counts_as_a_kernel_that_does_not(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_aio, "_SETUP", -1)
     sync = syncing.begin_syncing(file)
