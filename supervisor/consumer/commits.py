@@ -43,6 +43,11 @@ class Commits:
         """Whether a turn is not durable yet, or has not been carried out."""
         return self._under_way is not None
 
+    @property
+    def held_up(self) -> bool:
+        """Whether the disk has been at the turn under way for so long that it must not be given more to do."""
+        return self.under_way and self._told
+
     def begin(self, turn: Turn, tails: dict[int, int]) -> None:
         """Say it, then one commit for all its rows; counters alone wait for the next one. Raises LedgerError."""
         for saying in turn.said:

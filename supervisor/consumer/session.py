@@ -364,6 +364,9 @@ class Session:
 
     def _evict(self) -> None:
         """Forget a batch of what the ledger need not know any more."""
+        if self.commits.held_up:  # what is forgotten is written, too: the loop would hang as the disk does
+            self._timer(EVICT_INTERVAL_S, self._evict)
+            return
         ledger = self._start.ledger
         aged, early = self._ledger.evict(wall_s() - ledger.keep_s, ledger.keep_max)
         self._timer(EVICT_AGAIN_S if aged or early else EVICT_INTERVAL_S, self._evict)

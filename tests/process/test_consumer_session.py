@@ -15,6 +15,7 @@ from supervisor import posix
 from supervisor.brokers import open_admin
 from supervisor.clock import wall_s
 from supervisor.config.schema import BrokerConfig, LedgerConfig, LogConfig, PoolConfig
+from supervisor.consumer import commits, session
 from supervisor.consumer.links import WorkerLinks
 from supervisor.consumer.session import Session
 from supervisor.errors import LedgerError
@@ -52,6 +53,7 @@ class WatchedLedger(SqliteLedger):
         self.order = order
         self.fails = False
         self.busy = False
+        self.evictions = 0
 
     @property
     def durable(self) -> bool:
@@ -62,6 +64,10 @@ class WatchedLedger(SqliteLedger):
             raise LedgerError("the disk is full")
         super().begin_commit(rows, counters)
         self.order.append("commit")
+
+    def evict(self, older_than_s: float, keep_max: int) -> tuple[int, int]:
+        self.evictions += 1
+        return super().evict(older_than_s, keep_max)
 
 
 class Bench:
@@ -167,6 +173,25 @@ def test_i1_while_the_disk_is_busy_nothing_is_acked_and_turns_go_on(bench: Bench
     bench.turn()
     assert bench.order == ["commit", "ack"]
     assert bench.session.at_rest
+
+
+def test_a_disk_that_hangs_is_not_asked_to_forget_rows_before_it_has_written_what_was_decided(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction may wait for the disk (a checkpoint), and the heartbeat with it."""
+    monkeypatch.setattr(session, "EVICT_INTERVAL_S", 0.0)
+    monkeypatch.setattr(commits, "SLOW_COMMIT_S", 0.0)
+    bench.session.open(set(), consume=True)
+    bench.until_waiting()
+    bench.end_a_run()
+    bench.ledger.busy = True
+    bench.turn()
+    forgotten = bench.ledger.evictions
+    for _ in range(5):
+        bench.turn()
+    assert bench.ledger.evictions == forgotten
+    bench.ledger.busy = False
+    eventually(lambda: (bench.turn(), bench.ledger.evictions > forgotten)[1], "eviction goes on")
 
 
 def test_i1_a_disk_that_fails_after_the_commit_was_written_acks_nothing(bench: Bench) -> None:
