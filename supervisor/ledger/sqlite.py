@@ -225,22 +225,26 @@ def _open(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous = NORMAL")  # at checkpoints; what a commit needs, the Syncer does
         database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        _make_or_check_tables(database, path)
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_schema")}
+        if tables:
+            _check_version(database, path, tables)
+            database.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        else:
+            _make_tables(database)
     except (sqlite3.Error, LedgerError):
         database.close()
         raise
     return database
 
 
-def _make_or_check_tables(database: sqlite3.Connection, path: Path) -> None:
-    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_schema")}
-    if not tables:
-        database.execute("BEGIN IMMEDIATE")
-        for statement in schema.CREATE:
-            database.execute(statement)
-        database.execute("COMMIT")
-        return
+def _make_tables(database: sqlite3.Connection) -> None:
+    database.execute("BEGIN IMMEDIATE")
+    for statement in schema.CREATE:
+        database.execute(statement)
+    database.execute("COMMIT")
+
+
+def _check_version(database: sqlite3.Connection, path: Path, tables: set[str]) -> None:
     version = meta(database, "schema") if "meta" in tables else None
     if version != schema.VERSION:
         raise LedgerUnusable(
