@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -20,16 +21,17 @@ from supervisor.clock import monotonic_s, wall_s
 from supervisor.identity import DIGEST_BYTES, ID_BYTES
 from supervisor.ledger import schema
 from supervisor.ledger.base import Row, RowState
-from supervisor.ledger.entries import chunk_count, entry, fingerprints
+from supervisor.ledger.entries import MERGE_BITS, chunk_count, entry, fingerprints
+from supervisor.ledger.sqlite_index import FOLD_AFTER_ROWS
 from supervisor.ledger.sqlite_runs import TOP_LEVEL, write_part
 
 FOLDER = ROOT / "build/bench-ledgers"
 NAME = "ledger.db"
-_SCHEMA = hashlib.blake2b("".join(schema.CREATE).encode(), digest_size=4).hexdigest()
+_FORM = "".join(schema.CREATE), MERGE_BITS, FOLD_AFTER_ROWS, TOP_LEVEL
+_SCHEMA = hashlib.blake2b(repr(_FORM).encode(), digest_size=4).hexdigest()
 _DAYS_S = 6 * 86400.0
 _KEY_BYTES = ID_BYTES + DIGEST_BYTES
 _RECORD_ROWS = 64
-_RUN_RECORDS = (1 << 21) // _RECORD_ROWS
 _BUILD = (
     "PRAGMA journal_mode = OFF",
     "PRAGMA synchronous = OFF",
@@ -72,19 +74,32 @@ def _build(database: sqlite3.Connection, rows: int) -> None:
     for statement in (*_BUILD, *schema.CREATE, "BEGIN"):
         database.execute(statement)
     first_s, step_s = wall_s() - _DAYS_S, _DAYS_S / rows
-    starts = range(0, rows, _RECORD_ROWS)
-    for run, turn in enumerate(range(0, len(starts), _RUN_RECORDS), 1):
-        first_seq, entries = turn + 1, list[int]()
-        for seq, start in enumerate(starts[turn : turn + _RUN_RECORDS], first_seq):
-            some = _rows(first_s + start * step_s, step_s, min(_RECORD_ROWS, rows - start))
+    seq = done = 0
+    for run, (level, size) in enumerate(_runs(rows), 1):
+        first_seq, entries = seq + 1, list[int]()
+        for start in range(done, done + size, _RECORD_ROWS):
+            seq += 1
+            some = _rows(first_s + start * step_s, step_s, min(_RECORD_ROWS, done + size - start))
             database.execute(schema.ADD_SETTLED, (seq, some[0].at_s, schema.pack(some)))
             entries += (entry(known, seq) for known in fingerprints([row.key for row in some]))
-        database.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", (run, TOP_LEVEL, first_seq, seq))
-        write_part(database, run, sorted(entries), TOP_LEVEL, 0, chunk_count(TOP_LEVEL))
-    for name, value in (("rows", rows), ("folded", len(starts))):
+        database.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", (run, level, first_seq, seq))
+        write_part(database, run, sorted(entries), level, 0, chunk_count(level))
+        done += size
+    for name, value in (("rows", rows), ("folded", seq)):
         database.execute("UPDATE meta SET value = ? WHERE name = ?", (value, name))
     database.execute("COMMIT")
     database.execute("PRAGMA journal_mode = WAL")
+
+
+def _runs(rows: int) -> Iterator[tuple[int, int]]:
+    """Level and rows of the runs that so many rows have come to, the oldest first."""
+    for level in range(TOP_LEVEL, -1, -1):
+        size = FOLD_AFTER_ROWS << MERGE_BITS * level
+        while rows >= size:
+            yield level, size
+            rows -= size
+    if rows:
+        yield 0, rows
 
 
 def _rows(at_s: float, step_s: float, count: int) -> list[Row]:
