@@ -34,7 +34,6 @@ from supervisor.link.frames import (
     Drained,
     Find,
     Found,
-    Incarnation,
     Pause,
     Quit,
     Reconfigure,
@@ -73,7 +72,6 @@ class Consumer:
         self._draining: dict[str, int] | None = None  # the counters when the drain began
         self._paused = start.paused
         self._quit = False
-        self._taken_verdicts: dict[Incarnation, int] = {}  # and the turn that makes it durable
         self._obey: dict[type[Any], Callable[[Any], None]] = {
             Spawned: lambda order: self._alive.add(order.worker),
             Verdict: self._on_verdict,
@@ -127,7 +125,6 @@ class Consumer:
         """Taken once it is durable; without a session it is repeated by the master until then."""
         if self._session is not None:
             self._session.hear_verdict(verdict)
-            self._taken_verdicts[verdict.worker] = self._session.commits.begun + 1
 
     def _on_drain(self, order: Drain) -> None:
         if self._session is None:
@@ -163,11 +160,10 @@ class Consumer:
         self._quit = True
 
     def _report(self, session: Session) -> None:
-        for worker in [worker for worker, turn in self._taken_verdicts.items() if turn <= session.commits.done]:
+        for worker in session.take_verdicts():
             # fail-point: consumer.verdict-durable: a verdict is durable, the master does not know
             self._reports.say(VerdictTaken(worker))
             self._alive.discard(worker)
-            del self._taken_verdicts[worker]
         if not self._consuming and (session.subscribed or (self._paused and session.connected)):
             self._consuming = True
             self._reports.say(Consuming())
@@ -213,7 +209,6 @@ class Consumer:
             retry_in_s=round(retry_s, 3),
         )
         self._close()
-        self._taken_verdicts.clear()
         self._reports.troubled(f"the ledger failed: {error}")
         next_s = min(retry_s * 2, REOPEN_S[1]) * random.uniform(0.8, 1.0)
         self._reactor.call_later(retry_s, lambda: self._open(next_s))

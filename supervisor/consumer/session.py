@@ -70,6 +70,7 @@ class Session:
         self.broker = open_broker(pool, start.broker, start.state_dir, reactor)
         self.subscribed = False
         self.commits = Commits(ledger, self.measures)
+        self._verdicts: dict[Incarnation, int] = {}  # and the turn that makes each durable
         self._recall_after: int | None = None  # the turn whose effects a Recall that is due must follow
         self._start = start
         self._ledger = ledger
@@ -158,6 +159,14 @@ class Session:
         self._links.drop(verdict.worker)
         # fail-point: consumer.verdict-heard: a death is known, not decided upon
         self.outcomes.died(verdict)
+        self._verdicts.setdefault(verdict.worker, self.commits.begun + 1)  # the master repeats it: the first one counts
+
+    def take_verdicts(self) -> list[Incarnation]:
+        """On whom there are verdicts that have become durable since the last call."""
+        taken = [worker for worker, turn in self._verdicts.items() if turn <= self.commits.done]
+        for worker in taken:
+            del self._verdicts[worker]
+        return taken
 
     def hear_broker(self) -> None:
         """Take in what the broker said; all deliveries of the turn are looked up in the ledger at once."""
