@@ -13,10 +13,11 @@ from supervisor.link.frames import ConsumerFrame, Incarnation
 
 
 class Ack(msgspec.Struct, frozen=True):
-    """Settle this delivery for good."""
+    """Settle this delivery for good. `twin`: what makes it recognisable should it come back; b"" where it has an id."""
 
     epoch: int
     tag: int
+    twin: bytes = b""
 
 
 class GiveBack(msgspec.Struct, frozen=True):
@@ -31,6 +32,10 @@ class Send(msgspec.Struct, frozen=True):
 
     worker: Incarnation
     frame: ConsumerFrame
+
+
+class RecallAll(msgspec.Struct, frozen=True):
+    """Ask all workers for what they have not begun; after what was decided to be sent to them before."""
 
 
 class PublishOut(msgspec.Struct, frozen=True):
@@ -54,13 +59,12 @@ class Say(msgspec.Struct, frozen=True):
     warning: bool = False
 
 
-Effect = Ack | GiveBack | Send | PublishOut | PublishLater
+Effect = Ack | GiveBack | Send | RecallAll | PublishOut | PublishLater
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """All that one loop turn decided: what is said, rows and counters for one commit, then the effects in order."""
+    """What one loop turn decided: what is said, then rows and counters for one commit. Its effects follow that."""
 
     said: list[Say]
     rows: dict[bytes, Row]
     counters: dict[str, int]
-    effects: list[Effect]

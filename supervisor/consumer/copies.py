@@ -7,6 +7,7 @@ key as headers of ours; it is persistent. Left out, because a broker would refus
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,9 +17,17 @@ from supervisor.brokers.letters import ATTEMPT, EXCHANGE, PREFIX, QUEUE, ROUND, 
 from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.clock import rfc3339
 from supervisor.consumer.entries import Entry, Failure
+from supervisor.events import Event
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Run
 from supervisor.message import Properties
+
+CONFIRMED = {
+    RowState.RETRY_PENDING: (RowState.RETRY, "retried", Event.MESSAGE_RETRIED),
+    RowState.DEAD_PENDING: (RowState.DEAD, "dead", Event.MESSAGE_DEAD),
+    RowState.PARKED_PENDING: (RowState.PARKED, "parked", Event.MESSAGE_PARKED),
+}
+"""What a confirmed copy turns a pending row into: the state, the counter and the event."""
 
 _NOT_CARRIED = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", PREFIX)
 STACK_CHARACTERS = 8000
@@ -53,6 +62,12 @@ def as_handled(delivery: Delivery, queue: str) -> Properties:
     if not headers or headers.get(QUEUE) != queue:
         return delivery.properties
     return msgspec.structs.replace(delivery.properties, headers=_carried(headers))
+
+
+def delayed(failure: Failure, attempt: int, delays_s: Sequence[float]) -> Failure:
+    """With the delay of the next attempt: as the handler asked for, or the pool's, whose last one repeats."""
+    delay_s = failure.delay_s or delays_s[min(attempt, len(delays_s)) - 1]
+    return msgspec.structs.replace(failure, delay_s=delay_s)
 
 
 def order_of(entry: Entry, queue: str) -> Run:

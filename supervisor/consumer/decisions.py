@@ -1,13 +1,17 @@
-"""Collects what a turn decided: log events, rows and counters for one commit, effects in order. Pure."""
+"""Collects what a turn decided: log events, rows and counters for one commit, effects in order. Pure.
+
+The effects stay here until that commit is durable: what is heard meanwhile may withdraw some of them, just as it may
+those of the turn that is still being decided.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from supervisor.brokers.base import Outgoing
-from supervisor.consumer.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, Say, Send, Turn
+from supervisor.consumer.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, RecallAll, Say, Send, Turn
 from supervisor.consumer.entries import Arrival, Entry, Failure
 from supervisor.events import Event
 from supervisor.ledger.base import Row, RowState
@@ -24,15 +28,22 @@ class Decisions:
         self._rows: dict[bytes, Row] = {}
         self._counters: dict[str, int] = {}
         self._effects: list[Effect] = []
+        self._committing: list[Effect] = []  # those of the turn that was taken last
         self._outgoing: dict[int, tuple[Entry, Outgoing]] = {}
         self._later: set[int] = set()  # tokens whose PublishLater is under way
         self._tokens = itertools.count(1)
 
     def take(self) -> Turn:
-        """All of it, once."""
-        turn = Turn(self._said, self._rows, self._counters, self._effects)
-        self._said, self._rows, self._counters, self._effects = [], {}, {}, []
+        """All of it, once; `take_effects` of the turn before comes first."""
+        turn = Turn(self._said, self._rows, self._counters)
+        self._said, self._rows, self._counters = [], {}, {}
+        self._committing, self._effects = self._effects, []
         return turn
+
+    def take_effects(self) -> list[Effect]:
+        """What is left to do of the turn that was taken last: it is durable."""
+        effects, self._committing = self._committing, []
+        return effects
 
     def row(self, key: bytes) -> Row | None:
         """The row this turn has already decided for a message: newer than what the ledger says."""
@@ -50,9 +61,9 @@ class Decisions:
         if by:
             self._counters[name] = self._counters.get(name, 0) + by
 
-    def ack(self, tags: Iterable[tuple[int, int]]) -> None:
+    def ack(self, tags: Iterable[tuple[int, int]], twin: bytes) -> None:
         """Settle deliveries, after the commit."""
-        self._effects.extend(Ack(epoch, tag) for epoch, tag in tags)
+        self._effects.extend(Ack(epoch, tag, twin) for epoch, tag in tags)
 
     def give_back(self, tags: Iterable[tuple[int, int]]) -> None:
         """Return deliveries, after the commit."""
@@ -63,8 +74,18 @@ class Decisions:
         self._effects.append(Send(worker, frame))
 
     def unsend(self, worker: Incarnation) -> None:
-        """Withdraw what has been decided to be sent to a worker."""
-        self._effects = [effect for effect in self._effects if type(effect) is not Send or effect.worker != worker]
+        """Withdraw what has not been sent to this worker yet."""
+        self._withdraw(lambda effect: type(effect) is Send and effect.worker == worker)
+
+    def recall(self) -> None:
+        """Ask all workers for what they have not begun, after the commit."""
+        self._effects.append(RecallAll())
+
+    def void_tags(self) -> list[bytes]:
+        """Settle none of the deliveries until now; the twins of those that were to be acked and were not yet."""
+        acks = [effect for effect in (*self._committing, *self._effects) if type(effect) is Ack]
+        self._withdraw(lambda effect: type(effect) is Ack or type(effect) is GiveBack)
+        return [effect.twin for effect in acks if effect.twin]
 
     def say(self, event: Event, text: str, *, warning: bool = False, **fields: Any) -> None:
         """Log an event, before the commit."""
@@ -87,6 +108,12 @@ class Decisions:
             delay_s=failure.delay_s or None,
             stack=failure.stack,
         )
+
+    def say_copy_refused(self, entry: Entry, reason: str) -> None:
+        """Log that the broker did not take a copy."""
+        text = f"the broker did not take the {entry.pending} copy of message {entry.id!r}: {reason}"
+        failure = entry.failure or Failure("unpublished", reason)
+        self.say_failure(Event.MESSAGE_FAILED, text, entry, failure, warning=True)
 
     def say_duplicate(self, arrival: Arrival, why: str) -> None:
         """Log a delivery that is acked without a run."""
@@ -140,3 +167,9 @@ class Decisions:
         """Their fate no longer matters."""
         for token in tokens:
             self._outgoing.pop(token, None)
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _withdraw(self, which: Callable[[Effect], bool]) -> None:
+        self._effects = [effect for effect in self._effects if not which(effect)]
+        self._committing = [effect for effect in self._committing if not which(effect)]

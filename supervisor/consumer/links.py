@@ -19,15 +19,11 @@ _UCRED = struct.Struct("3i")
 
 
 class WorkerLinks:
-    """All links of one consumer. `inbox` holds what was heard, in order, until the consumer takes it.
-
-    `newcomers`: whose Hello was read since the consumer last cleared it.
-    """
+    """All links of one consumer. `inbox` holds what was heard, in order, until the consumer takes it."""
 
     def __init__(self, listener: socket.socket, reactor: Reactor) -> None:
         self.inbox: list[tuple[Incarnation, WorkerFrame]] = []
         self.greeted: dict[Incarnation, Channel[WorkerFrame]] = {}
-        self.newcomers: set[Incarnation] = set()
         self._listener = listener
         self._reactor = reactor
         self._strangers: set[Channel[WorkerFrame]] = set()  # connected, no Hello yet
@@ -109,7 +105,6 @@ class WorkerLinks:
         self.drop(worker)
         self._strangers.discard(channel)
         self.greeted[worker] = channel
-        self.newcomers.add(worker)
         self._reactor.remove_handler(channel)
         self._reactor.add_handler(channel, lambda _fd, events: self._ready(worker, events), self._reactor.READ)
         self.inbox.extend((worker, frame) for frame in frames)

@@ -107,7 +107,6 @@ class Consumer:
         heard = self._session.begin_turn() if self._session else []
         self._hear_master()  # after the workers' frames were read: a Verdict sent before a Hello is known before it
         if self._session is not None:
-            self._session.carry_out()
             self._session.hear_workers(heard)
             self._session.hear_broker()
             self._session.dispatch()
@@ -190,7 +189,7 @@ class Consumer:
         path = Path(self._start.pool_dir) / "ledger.db"
         try:
             self._ledger = SqliteLedger(path, self._start.ledger.sync)
-            if self._ledger.news is not None:  # to be woken by it; `carry_out` looks
+            if self._ledger.news is not None:  # to be woken by it; the session looks
                 self._reactor.add_handler(self._ledger.news, lambda fd, events: None, self._reactor.READ)
             links = WorkerLinks(self._listener, self._reactor)
             self._session = Session(self._start, self._ledger, links, self._reactor)

@@ -71,7 +71,6 @@ class Session:
         self.subscribed = False
         self.commits = Commits(ledger, self.measures)
         self._verdicts: dict[Incarnation, int] = {}  # and the turn that makes each durable
-        self._recall_after: int | None = None  # the turn whose effects a Recall that is due must follow
         self._start = start
         self._ledger = ledger
         self._links = links
@@ -102,7 +101,8 @@ class Session:
         self._effects: dict[type[actions.Effect], Callable[[Any], None]] = {
             actions.Ack: lambda effect: self.broker.ack(effect.epoch, effect.tag),
             actions.GiveBack: lambda effect: self.broker.give_back(effect.epoch, effect.tag),
-            actions.Send: self._send,
+            actions.Send: lambda effect: self._links.send(effect.worker, effect.frame),
+            actions.RecallAll: self._recall,
             actions.PublishOut: self._publish,
             actions.PublishLater: self._publish_later,
         }
@@ -126,7 +126,7 @@ class Session:
         if not consume:
             self.drain()
         self.settle()
-        # fail-point: consumer.start-recovered: what was left is decided and durable, no broker yet
+        # fail-point: consumer.start-recovered: what was left is decided and on record, no broker yet
         self.broker.start()
         self._timer(PROBE_INTERVAL_S, self._probe)
         self._timer(EVICT_INTERVAL_S, self._evict)
@@ -196,14 +196,16 @@ class Session:
             self.settlement.assign(entry, worker)
 
     def settle(self) -> None:
-        """Say what has been decided and begin to make it durable, once the disk is done with the turn before."""
-        self.carry_out()
+        """Carry out the turn before, once it is durable; then say what has been decided since and begin its commit.
+
+        Not before all that was read has been heard: a hello, or the end of a connection, withdraws effects (I3).
+        """
+        self._carry_out()
         if not self.commits.under_way:
             self.commits.begin(self.settlement.take_turn(), self.outcomes.take_tails())
-            self._links.newcomers.clear()
-            self.carry_out()
+            self._carry_out()
 
-    def carry_out(self) -> None:
+    def _carry_out(self) -> None:
         """Carry out the turn under way if it is durable by now."""
         commit = self.commits.take()
         if commit is None:
@@ -213,9 +215,8 @@ class Session:
         # fail-point: consumer.tails-advanced: durable, the rings are free, no effect has left
         if commit.turn.said:
             self.letters.gather(commit.turn.said)
-        for effect in commit.turn.effects:
+        for effect in self.settlement.take_effects():
             self._effects[type(effect)](effect)
-        self._recall_if_due()
         # fail-point: consumer.effects-queued: effects are handed to broker and links, unsent
         self.broker.flush()
         # fail-point: consumer.broker-flushed: the broker has the turn's effects, the workers have not
@@ -227,7 +228,6 @@ class Session:
         # fail-point: consumer.stop-drain-ordered: a drain is ordered, the subscription is up
         self.settlement.drain()
         self.broker.cancel()
-        self._recall()
 
     def resume(self) -> None:
         """Take messages again."""
@@ -291,20 +291,9 @@ class Session:
         self.dispatcher.join(worker)
         self._links.send(worker, Welcome())
 
-    def _send(self, effect: actions.Send) -> None:
-        """Not to a worker whose hello came since: what it did not hold then is taken from it (I3)."""
-        if effect.worker not in self._links.newcomers:
-            self._links.send(effect.worker, effect.frame)
-
-    def _recall(self) -> None:
-        """Ask for what was not begun; after all that was decided before has left."""
-        self._recall_after = self.commits.begun + 1
-
-    def _recall_if_due(self) -> None:
-        if self._recall_after is not None and self._recall_after <= self.commits.done:
-            self._recall_after = None
-            for worker in self._links.greeted:
-                self._links.send(worker, Recall())
+    def _recall(self, effect: actions.RecallAll) -> None:
+        for worker in self._links.greeted:
+            self._links.send(worker, Recall())
 
     # ---- the broker -----------------------------------------------------------------------------------------------
 
@@ -322,7 +311,6 @@ class Session:
         self.subscribed = False
         self.settlement.twins.queue_is_ours = self.health.queue_is_ours
         self.settlement.disconnected()
-        self._recall()
         self.measures.connections.disconnected(self.health.connected)
         self.measures.publishes.disconnected()
         why = f"{event.reason}; trying again in {event.retry_in_s:.1f} s"
@@ -396,7 +384,7 @@ class Session:
         """A broker silent for longer than a heartbeat may have given up on us: start nothing that it may send again."""
         deaf = self.broker.silent_s > self._start.broker.heartbeat_s
         if deaf and not self._deaf:
-            self._recall()
+            self.settlement.recall()
         self._deaf = deaf
 
     def _timer(self, delay_s: float, callback: Callable[[], None]) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from supervisor.brokers.base import Outgoing
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer import copies
-from supervisor.consumer.actions import Turn
+from supervisor.consumer.actions import Effect, Turn
 from supervisor.consumer.decisions import Decisions
 from supervisor.consumer.entries import Arrival, Entry, Failure, Phase
 from supervisor.consumer.holdings import Holdings
@@ -26,13 +26,6 @@ from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, Published, RunId
 from supervisor.message import Publication
 from supervisor.scoreboard.words import OutcomeKind
-
-_COPIED = {
-    RowState.RETRY_PENDING: (RowState.RETRY, "retried", Event.MESSAGE_RETRIED),
-    RowState.DEAD_PENDING: (RowState.DEAD, "dead", Event.MESSAGE_DEAD),
-    RowState.PARKED_PENDING: (RowState.PARKED, "parked", Event.MESSAGE_PARKED),
-}
-"""What a confirmed copy turns a pending row into: the state, the counter and the event."""
 
 _SETTLED = frozenset({RowState.DONE, RowState.RETRY, RowState.DEAD, RowState.PARKED})
 
@@ -53,8 +46,12 @@ class Settlement:
         self._decisions = Decisions()
 
     def take_turn(self) -> Turn:
-        """What has been decided since the last call."""
+        """What has been decided since the last call, but for its effects."""
         return self._decisions.take()
+
+    def take_effects(self) -> list[Effect]:
+        """What is left to carry out of the turn taken last, once that is durable."""
+        return self._decisions.take_effects()
 
     # ---- deliveries -----------------------------------------------------------------------------------------------
 
@@ -141,7 +138,7 @@ class Settlement:
             self._publish_copy(entry)
 
     def _duplicate(self, arrival: Arrival, why: str) -> None:
-        self._decisions.ack([arrival.tag])
+        self._decisions.ack([arrival.tag], arrival.twin)
         self._decisions.count("duplicate")
         self._decisions.say_duplicate(arrival, why)
 
@@ -245,9 +242,7 @@ class Settlement:
             self._forget_publications(entry)
             self._decisions.send(entry.owner, Published(entry.run, False, reason))
         if token == entry.token and not lost:
-            text = f"the broker did not take the {entry.pending} copy of message {entry.id!r}: {reason}"
-            failure = entry.failure or Failure("unpublished", reason)
-            self._decisions.say_failure(Event.MESSAGE_FAILED, text, entry, failure, warning=True)
+            self._decisions.say_copy_refused(entry, reason)
 
     def publish_again(self, token: int) -> None:
         """The time to try this publication again has come."""
@@ -259,7 +254,10 @@ class Settlement:
         Publications without a fate get none (`brokers.base.Disconnected`): they are published again.
         """
         self._decisions.publish_all_later()
+        self._decisions.recall()
         self.twins.expire(self.now_s)
+        for twin in self._decisions.void_tags():
+            self.twins.expect(twin, b"", self.now_s)
         for entry in list(self.entries.values()):
             self._decisions.count("dropped", len(entry.tags) + len(entry.later))
             if entry.tags and not entry.has_id:
@@ -274,12 +272,17 @@ class Settlement:
     def drain(self) -> None:
         """Accept nothing more and return what nobody has begun; `accepting = True` ends it."""
         self.accepting = False
+        self.recall()
         for entry in list(self.entries.values()):
             later, entry.later = entry.later, []
             for arrival in later:
                 self._turn_away(arrival)
             if entry.phase is Phase.WAITING:
                 self._give_up(entry)
+
+    def recall(self) -> None:
+        """Have back from the workers what they have not begun."""
+        self._decisions.recall()
 
     # ---- recovery -------------------------------------------------------------------------------------------------
 
@@ -303,9 +306,8 @@ class Settlement:
         if entry.attempt >= self.pool.max_attempts:
             self._decide(entry, RowState.DEAD_PENDING, failure)
             return
-        delays = self.pool.retry_delays_s
-        delay_s = failure.delay_s or delays[min(entry.attempt, len(delays)) - 1]
-        self._decide(entry, RowState.RETRY_PENDING, msgspec.structs.replace(failure, delay_s=delay_s))
+        delayed = copies.delayed(failure, entry.attempt, self.pool.retry_delays_s)
+        self._decide(entry, RowState.RETRY_PENDING, delayed)
 
     def _in_doubt(self, entry: Entry, failure: Failure) -> None:
         if self.pool.on_crash == "park":
@@ -341,7 +343,7 @@ class Settlement:
         """The broker has the copy: final, and the original may go."""
         if entry.pending is None or entry.failure is None:
             raise ValueError("only a decided message has a copy")
-        state, counter, event = _COPIED[entry.pending]
+        state, counter, event = copies.CONFIRMED[entry.pending]
         self._record(entry, state, msgspec.msgpack.encode(entry.failure.in_short))
         self._decisions.count(counter)
         text = f"message {entry.id!r}: {counter} after attempt {entry.attempt}"
@@ -375,7 +377,7 @@ class Settlement:
         self._forget(entry)
 
     def _settle(self, entry: Entry) -> None:
-        self._decisions.ack(entry.tags)
+        self._decisions.ack(entry.tags, entry.twin)
         self._decisions.count("duplicate", max(0, len(entry.tags) - 1))
         self._forget(entry)
 

@@ -40,6 +40,7 @@ def _flights(accepted: bool) -> Callable[[World], list[int]]:
 
 _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World, int], bool]]] = {
     "settle": (lambda world: range(world.heard > 0), False, World.settle),
+    "disk_done": (lambda world: range(bool(world.committing) and not world.synced), False, World.disk_done),
     "verdict": (_slots(lambda slot: slot.verdicts), False, World.verdict),
     "respawn": (_slots(lambda slot: not slot.alive), False, World.respawn),
     "hello": (_slots(lambda slot: slot.may_greet), False, World.hello),
@@ -52,10 +53,12 @@ _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World
     "confirm": (_flights(True), False, World.confirm),
     "come_due": (lambda world: _kinds(world.delayed), False, World.come_due),
     "time": (lambda world: range(len(world.timers)), False, World.time),
+    "return_recalled": (_slots(lambda slot: slot.linked and slot.returning), False, World.return_recalled),
     "fail": (_slots(lambda slot: slot.may_finish), True, World.fail),
     "return": (_slots(lambda slot: slot.linked and slot.held), True, World.return_),
     "unlink": (_slots(lambda slot: slot.linked), True, World.unlink),
     "worker_death": (_slots(lambda slot: slot.alive), True, World.worker_death),
+    "power_loss": (lambda world: range(2 * world.laws.slow_disk), True, World.power_loss),
     "refuse": (_flights(False), True, World.refuse),
     "lose": (lambda world: range(len(world.flights)), True, World.lose),
     "disconnect": (lambda world: [0], True, World.disconnect),

@@ -40,6 +40,7 @@ class Laws(NamedTuple):
     max_attempts: int = 2
     faults: int = 2
     together: int = 1  # events that one turn may hear of
+    slow_disk: bool = False  # further turns hear of events while one is committed
 
     def repeats(self, run: RunId, former: RunId) -> bool:
         """Whether two runs without an id are of one message: nothing tells where another is like it."""
@@ -89,13 +90,26 @@ class Flight(NamedTuple):
 class SlotModel:
     """A worker's slot, its marks, and what the worker that has it now holds."""
 
-    __slots__ = ("alive", "generation", "held", "linked", "publishing", "ring", "running", "tail", "taken", "verdicts")
+    __slots__ = (
+        "alive",
+        "generation",
+        "held",
+        "linked",
+        "publishing",
+        "returning",
+        "ring",
+        "running",
+        "tail",
+        "taken",
+        "verdicts",
+    )
 
     def __init__(self) -> None:
         self.generation = 1
         self.alive = True
         self.linked = False  # said hello to the present consumer
         self.held: tuple[RunId, ...] = ()
+        self.returning: tuple[RunId, ...] = ()  # given back unbegun, the consumer has not heard
         self.running: RunId | None = None
         self.publishing = False
         self.ring: tuple[tuple[RunId, OutcomeKind, int], ...] = ()
@@ -121,6 +135,24 @@ class SlotModel:
             self.mark(OutcomeKind.IN_DOUBT)
         self.generation += 1
         self.alive = True
+
+    def unlink(self) -> None:
+        """Its link is lost, and with it what was under way on it."""
+        self.linked = False
+        self.returning = ()
+
+    def die(self) -> None:
+        """Its worker dies."""
+        self.unlink()
+        self.alive = self.publishing = False
+        self.held = ()
+
+    def lose_power(self, keeps_marks: bool) -> None:
+        """The machine dies; whether marks reached the disk is chance."""
+        self.die()
+        self.verdicts = ()
+        if not keeps_marks:
+            self.ring, self.running = self.ring[: self.tail], None
 
     @property
     def may_finish(self) -> bool:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from supervisor.ledger.base import Row
+from tests.support.settlement_checks import check_rest
 from tests.support.settlement_events import happen, possible
 from tests.support.settlement_parts import Broken, Event
 from tests.support.settlement_states import settlement_state
@@ -54,7 +56,7 @@ def come_to_rest(world: World) -> World:
     for _ in range(_LONGEST_REST):
         event = next(possible(world, faults=False), None)
         if event is None:
-            world.check_rest()
+            check_rest(world)
             return world
         happen(world, event)
     raise Broken("it never comes to rest")
@@ -91,9 +93,8 @@ def _mark(world: World) -> int:
     return hash(
         (
             settlement_state(world.settlement, tags, tokens),
-            frozenset(
-                (row.key, row.round, row.attempt, row.state, row.slot, row.generation) for row in world.rows.values()
-            ),
+            _rows_state(world.rows),
+            _rows_state(world.durable_rows) if world.committing else None,
             tuple(frozenset(Counter(place).items()) for place in places),
             tuple(world.unacked.values()),
             tuple((tokens.get(flight.outgoing.token), flight.accepted) for flight in world.flights),
@@ -101,5 +102,10 @@ def _mark(world: World) -> int:
             tuple(slot.state for slot in world.slots),
             (world.paused, world.faults, world.heard, world.given),
             (world.started, world.warned, world.done, world.audited, world.cut_off),
+            (world.synced, tuple(world.committing or ()), world.recalls, world.unproven, world.remembers),
         )
     )
+
+
+def _rows_state(rows: dict[bytes, Row]) -> frozenset[object]:
+    return frozenset((row.key, row.round, row.attempt, row.state, row.slot, row.generation) for row in rows.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from copy import copy
 
+from supervisor.consumer.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, Send
 from supervisor.consumer.decisions import Decisions
 from supervisor.consumer.entries import Entry
 from supervisor.consumer.holdings import Holdings
@@ -43,6 +44,7 @@ def _clone_decisions(original: Decisions, entries: dict[bytes, Entry]) -> Decisi
     clone._rows = original._rows.copy()
     clone._counters = original._counters.copy()
     clone._effects = original._effects.copy()
+    clone._committing = original._committing.copy()
     clone._outgoing = {token: (entries[entry.key], out) for token, (entry, out) in original._outgoing.items()}
     clone._later = original._later.copy()
     clone._tokens = copy(original._tokens)
@@ -69,9 +71,23 @@ def settlement_state(settlement: Settlement, tags: dict[int, int], tokens: dict[
         tuple(tuple(theirs) for theirs in settlement.holdings._by_worker.values()),
         frozenset(tokens.get(token) for token in decisions._later),
         frozenset((twin, len(waiting)) for twin, waiting in settlement.twins._expected.items()),
-        frozenset((row.key, row.round, row.attempt, row.state) for row in decisions._rows.values()),
-        tuple(type(effect) for effect in decisions._effects),
+        frozenset((row.key, row.round, row.attempt, row.state, row.slot) for row in decisions._rows.values()),
+        tuple(_effect_state(effect, tags, tokens) for effect in decisions._effects),
+        tuple(_effect_state(effect, tags, tokens) for effect in decisions._committing),
     )
+
+
+def _effect_state(effect: Effect, tags: dict[int, int], tokens: dict[int, int]) -> tuple[object, ...]:
+    what: object = None
+    if isinstance(effect, Ack | GiveBack):
+        what = tags.get(effect.tag)
+    elif isinstance(effect, Send):
+        what = effect.worker, type(effect.frame), getattr(effect.frame, "run", None)
+    elif isinstance(effect, PublishOut):
+        what = tokens.get(effect.outgoing.token), effect.outgoing.routing_key, effect.outgoing.body
+    elif isinstance(effect, PublishLater):
+        what = tokens.get(effect.token)
+    return type(effect), what
 
 
 def _entry_state(entry: Entry, tags: dict[int, int], tokens: dict[int, int]) -> tuple[object, ...]:

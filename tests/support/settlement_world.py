@@ -1,29 +1,29 @@
-"""A small world around the settlement, for model checks: an abstract broker, ledger, slots and workers.
+"""A small world around the settlement, for model checks: an abstract ledger, slots, workers and broker.
 
 Every method is one indivisible thing that can happen. The consumer's part of an event is one turn: the settlement
 hears of it, what waits is dispatched, the rows are committed, the effects follow one by one; `crash_after` ends the
-consumer between any two of these. The world checks I1 to I5 at the moment each could be broken, and raises `Broken`.
+consumer between any two of these. With a slow disk the effects wait for `disk_done`, and what is decided meanwhile for
+the next commit. I1 to I5 are checked at the moment each could be broken (`settlement_checks.py`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from copy import copy
 from functools import partial
 from typing import Any
 
-from supervisor.brokers.base import Outgoing
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer import copies
-from supervisor.consumer.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, Send
+from supervisor.consumer.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, RecallAll, Send
 from supervisor.consumer.entries import Arrival, Failure
 from supervisor.consumer.settlement import Settlement
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, Published, Run, RunId
 from supervisor.scoreboard.words import OutcomeKind
+from tests.support.settlement_broker import BrokerModel
+from tests.support.settlement_checks import check_kept, check_start
 from tests.support.settlement_parts import (
-    AUDIT_QUEUE,
     DEATH,
     FAILED,
     LOST,
@@ -35,26 +35,23 @@ from tests.support.settlement_parts import (
     SlotModel,
     audit,
 )
-from tests.support.settlement_states import clone_settlement, memories
+from tests.support.settlement_states import clone_settlement
 
 
-class World:
+class World(BrokerModel):
     """Everything around one queue, in one state."""
 
     def __init__(self, laws: Laws) -> None:
+        super().__init__(laws)
         self.laws = laws
         self.pool = PoolConfig("p", QUEUE, "h:h", max_attempts=laws.max_attempts, on_crash=laws.on_crash)
         self.settlement = Settlement(self.pool, "host")
-        self.rows: dict[bytes, Row] = {}
-        self.ready = [Copy(body, f"id-{i}" if laws.ids else None) for i, body in enumerate(laws.bodies)]
-        self.delayed: list[Copy] = []
-        self.dead: list[Copy] = []
-        self.parked: list[Copy] = []
-        self.unacked: dict[int, Copy] = {}
-        self.flights: list[Flight] = []
+        self.rows: dict[bytes, Row] = {}  # on record: they outlive the consumer
+        self.durable_rows: dict[bytes, Row] = {}  # they outlive the power
+        self.committing: list[int] | None = None  # a turn under way: how far its rows go in each ring
+        self.synced = False  # the disk is done with it, the consumer has not looked
+        self.recalls = 0  # decided, on their way to the workers
         self.timers: list[int] = []
-        self.epoch = 1
-        self.tag = 0
         self.given = 0
         self.paused = False
         self.faults = laws.faults
@@ -63,9 +60,10 @@ class World:
         self.started: frozenset[RunId] = frozenset()
         self.warned: frozenset[RunId] = frozenset()  # sent with `maybe_duplicate`
         self.cut_off: frozenset[RunId] = frozenset()  # whose worker died in them
+        self.unproven: frozenset[RunId] = frozenset()  # that had a worker when the power failed
+        self.remembers = True  # which messages began: only a consumer without ids to go by forgets it, as it dies
         self.done: frozenset[bytes] = frozenset()  # keys whose outcome `done` was marked
         self.done_rows: frozenset[bytes] = frozenset()
-        self.audited: frozenset[bytes] = frozenset()  # what handlers published and the broker has
 
     def clone(self) -> World:
         """Another world in the same state; they share only what never changes."""
@@ -79,24 +77,42 @@ class World:
     def turn(self, crash_after: int | None = None) -> int:
         """Dispatch, commit, carry out; returns how many steps. The consumer dies after `crash_after` of them."""
         self.heard = 0
-        self._dispatch()
-        steps = self.steps()
+        steps = self._turn_under_way() if self.committing else self._next_turn()
         for step in steps[:crash_after]:
             step()
         if crash_after is not None:
             self.faults -= 1
             self._die_and_restart(0)
+        elif self.synced:
+            self.synced = False
+            self.turn()
         return len(steps)
 
+    def _turn_under_way(self) -> list[Callable[[], None]]:
+        if self.synced:
+            return [self._durable, *self._effects()]
+        self._dispatch()
+        return []
+
+    def _next_turn(self) -> list[Callable[[], None]]:
+        self._dispatch()
+        return self.steps()
+
     def steps(self) -> list[Callable[[], None]]:
-        """The commit of a turn, then its effects."""
-        decided = self.settlement.take_turn()
-        taken = [slot.taken for slot in self.slots]
-        effects = [effect for effect in decided.effects if type(effect) in _CARRY_OUT]
-        if not decided.rows and not effects:
-            return []
-        commit = partial(self._commit, decided.rows, taken)
-        return [commit, *(partial(_CARRY_OUT[type(effect)], self, effect) for effect in effects)]
+        """The commit of a turn, then its effects, unless they wait for the disk."""
+        rows = self.settlement.take_turn().rows
+        commit = partial(self._commit, rows, [slot.taken for slot in self.slots])
+        if self.laws.slow_disk and rows:
+            return [commit]
+        effects = self._effects()
+        return [commit, *effects] if rows or effects else []
+
+    def _effects(self) -> list[Callable[[], None]]:
+        return [partial(_CARRY_OUT[type(effect)], self, effect) for effect in self.settlement.take_effects()]
+
+    def disk_done(self, _what: int) -> bool:
+        self.synced = True
+        return True
 
     # ---- the turn -------------------------------------------------------------------------------------------------
 
@@ -110,37 +126,43 @@ class World:
 
     def _commit(self, rows: dict[bytes, Row], taken: list[int]) -> None:
         self.rows |= rows
-        self.done_rows |= {key for key, row in rows.items() if row.state is RowState.DONE}
-        if rows:
-            for slot, tail in zip(self.slots, taken, strict=True):
-                slot.tail = max(slot.tail, tail)
+        self.committing = taken
+        if not rows or not self.laws.slow_disk:
+            self._durable()
+
+    def _durable(self) -> None:
+        assert self.committing is not None
+        self.durable_rows = self.rows.copy()
+        self.done_rows |= {key for key, row in self.rows.items() if row.state is RowState.DONE}
+        for slot, tail in zip(self.slots, self.committing, strict=True):
+            slot.tail = max(slot.tail, tail)
+        self.committing = None
 
     def _ack(self, effect: Ack) -> None:
-        if effect.epoch != self.epoch and self.laws.together == 1:
-            raise Broken(f"a tag of epoch {effect.epoch} is acked in epoch {self.epoch}")
-        if effect.epoch == self.epoch:
-            self.check_kept(self._settled(effect.tag).body)
+        check_kept(self, self.settled(effect.epoch, effect.tag).body)
 
     def _give_back(self, effect: GiveBack) -> None:
-        if effect.epoch == self.epoch:
-            self.ready.append(self._settled(effect.tag)._replace(redelivered=True))
-
-    def _settled(self, tag: int) -> Copy:
-        if tag not in self.unacked:
-            raise Broken(f"tag {tag} is settled twice, or was never delivered")
-        return self.unacked.pop(tag)
+        self.ready.append(self.settled(effect.epoch, effect.tag)._replace(redelivered=True))
 
     def _send(self, effect: Send) -> None:
         slot = self.slots[effect.worker.slot]
         if not slot.linked or slot.generation != effect.worker.generation:
             return
         if isinstance(effect.frame, Run):
+            if self.paused and not self.recalls:
+                raise Broken("a run follows the Recall that was to bring it back")
             slot.held += (effect.frame.run,)
             self.warned |= {effect.frame.run} if effect.frame.maybe_duplicate else set()
         elif isinstance(effect.frame, Published) and slot.publishing and slot.running == effect.frame.run:
             if effect.frame.ok and audit(slot.running).body not in self.audited:
                 raise Broken("a run is done before the broker has what it published")
             self._mark(slot, OutcomeKind.DONE if effect.frame.ok else OutcomeKind.PUBLISH_FAILED)
+
+    def _recall(self, _effect: RecallAll) -> None:
+        self.recalls -= 1
+        for slot in self.slots:
+            if slot.linked:
+                slot.returning, slot.held = slot.returning + slot.held, ()
 
     def _publish_out(self, effect: PublishOut) -> None:
         self.flights.append(Flight(effect.outgoing))
@@ -167,7 +189,7 @@ class World:
         slot = self.slots[number]
         run, slot.held = slot.held[0], slot.held[1:]
         slot.running = run
-        self._check_start(run, slot)
+        check_start(self, run, slot)
         self.started |= {run}
         return False
 
@@ -191,19 +213,24 @@ class World:
 
     def return_(self, number: int) -> bool:
         slot = self.slots[number]
-        runs, slot.held = slot.held, ()
+        runs, slot.held, slot.returning = slot.returning + slot.held, (), ()
+        self.settlement.returned(Incarnation(number, slot.generation), runs)
+        return True
+
+    def return_recalled(self, number: int) -> bool:
+        slot = self.slots[number]
+        runs, slot.returning = slot.returning, ()
         self.settlement.returned(Incarnation(number, slot.generation), runs)
         return True
 
     def unlink(self, number: int) -> bool:
-        self.slots[number].linked = False
+        self.slots[number].unlink()
         return False
 
     def worker_death(self, number: int) -> bool:
         slot = self.slots[number]
         self.cut_off |= {slot.running} if slot.running else set()
-        slot.alive = slot.linked = slot.publishing = False
-        slot.held = ()
+        slot.die()
         slot.verdicts += (slot.generation,)
         return False
 
@@ -217,11 +244,11 @@ class World:
         self._bury(number, generation, DEATH)
         return True
 
-    def _bury(self, number: int, generation: int, failure: Failure) -> None:
+    def _bury(self, number: int, generation: int, failure: Failure, proof: bool = True) -> None:
         slot = self.slots[number]
         running = slot.running if slot.generation == generation else None
         self._hand_in(number)
-        self.settlement.died(Incarnation(number, generation), running, failure)
+        self.settlement.died(Incarnation(number, generation), running, failure, proof)
 
     def _hand_in(self, number: int) -> None:
         slot = self.slots[number]
@@ -242,9 +269,7 @@ class World:
         return False
 
     def deliver(self, index: int) -> bool:
-        found = self.ready.pop(index)
-        self.tag += 1
-        self.unacked[self.tag] = found
+        found = self.hand_over(index)
         self.settlement.delivered(self._arrival(found), [row for row in self.rows.values() if row.id == found.id])
         return True
 
@@ -257,23 +282,6 @@ class World:
         twin = b"" if found.id else found.body
         key = id.encode() + found.body.rjust(8, b"/")  # a digest's length
         return Arrival(delivery, key, id, found.id is not None, *(stamp or (1, 1)), stamp is not None, twin)
-
-    def come_due(self, index: int) -> bool:
-        self.ready.append(self.delayed.pop(index)._replace(redelivered=False))
-        return False
-
-    def accept(self, index: int) -> bool:
-        flight = self.flights[index]
-        self.flights[index] = flight._replace(accepted=True)
-        self._put(flight.outgoing)
-        return False
-
-    def _put(self, outgoing: Outgoing) -> None:
-        if outgoing.routing_key == AUDIT_QUEUE:
-            self.audited |= {outgoing.body}
-            return
-        places = {QUEUE: self.delayed, f"{QUEUE}.dead": self.dead, f"{QUEUE}.parked": self.parked}
-        places[outgoing.routing_key].append(Copy.of(outgoing))
 
     def confirm(self, index: int) -> bool:
         flight = self.flights.pop(index)
@@ -293,20 +301,16 @@ class World:
         return True
 
     def disconnect(self, _what: int) -> bool:
-        self._end_epoch()
+        self.end_epoch()
+        self.recalls += 1
         self.settlement.disconnected()
         return True
-
-    def _end_epoch(self) -> None:
-        self.ready += [found._replace(redelivered=True) for found in self.unacked.values()]
-        self.unacked.clear()
-        self.flights.clear()
-        self.epoch += 1
 
     # ---- the operator ---------------------------------------------------------------------------------------------
 
     def pause(self, _what: int) -> bool:
         self.paused = True
+        self.recalls += 1
         self.settlement.drain()
         return True
 
@@ -315,31 +319,42 @@ class World:
         self.settlement.accepting = True
         return False
 
-    def retry_dead(self, index: int) -> bool:
-        self.ready.append(self.dead.pop(index))
-        return False
-
     def consumer_death(self, what: int) -> bool:
         self._die_and_restart(what)
         return False
 
-    def _die_and_restart(self, burials: int) -> None:
+    def power_loss(self, what: int) -> bool:
+        """Everything but the broker dies. What was not synced is gone, and with `what` all marks in slots since."""
+        self.rows = self.durable_rows.copy()
+        self.unproven |= {
+            RunId(key, row.round, row.attempt) for key, row in self.rows.items() if row.state is RowState.DISPATCHED
+        }
+        self.done = self.done & self.done_rows if what else self.done
+        for slot in self.slots:
+            self.cut_off |= {slot.running} if slot.running else set()
+            slot.lose_power(what == 0)
+        self._die_and_restart(0, proof=False)
+        return False
+
+    def _die_and_restart(self, burials: int, proof: bool = True) -> None:
         """The next consumer starts. With `burials` the master has finished them before: no verdicts follow."""
-        self._end_epoch()
+        self.end_epoch()
         self.timers.clear()
-        self.heard = 0
-        self.paused = False
+        self.heard = self.recalls = 0
+        self.paused = self.synced = False
+        self.remembers = self.laws.ids
+        self.committing = None
         self.settlement = type(self.settlement)(self.pool, "host")
         for row in [row for row in self.rows.values() if row.state.open]:
             self.settlement.recall_row(row)
         for number, slot in enumerate(self.slots):
-            slot.linked = False
+            slot.unlink()
             slot.taken = slot.tail
             self._hand_in(number)
             if burials:
                 slot.verdicts = ()
         for worker in self.settlement.holdings.workers() - self._believed_alive():
-            self._bury(worker.slot, worker.generation, LOST)
+            self._bury(worker.slot, worker.generation, LOST, proof)
         for step in self.steps():
             step()
 
@@ -350,49 +365,12 @@ class World:
             for generation in (*slot.verdicts, *([slot.generation] if slot.alive else []))
         }
 
-    # ---- what must hold -------------------------------------------------------------------------------------------
-
-    def check_kept(self, body: bytes) -> None:
-        """I1: of each body at least as many are done (durably) or still with the broker as were sent."""
-        places = (self.ready, self.delayed, self.dead, self.parked, self.unacked.values())
-        kept = sum(found.body == body for place in places for found in place)
-        kept += sum(key.endswith(b"/" + body) for key in self.done_rows)
-        if kept < Counter(self.laws.bodies)[body]:
-            raise Broken(f"I1: a message {body!r} is acked and nowhere any more")
-
-    def _check_start(self, run: RunId, mine: SlotModel) -> None:
-        others = [slot.running for slot in self.slots if slot.alive and slot.running and slot is not mine]
-        if any(other.key == run.key for other in others):
-            raise Broken(f"I3: {run} runs twice at the same time")
-        if run.attempt == 1 and run not in self.warned and any(self.laws.repeats(run, other) for other in self.started):
-            raise Broken(f"{run} has no id and runs again as if it were new")
-        if run.key in self.done:
-            raise Broken(f"I2: {run} begins after it was done")
-        if run in self.started:
-            raise Broken(f"I5: {run} begins again undeclared")
-        former = RunId(run.key, run.round, run.attempt - 1)
-        if run.attempt > 1 and former not in self.started:
-            raise Broken(f"I4: {run} is charged for a run that never began")
-        if self.laws.on_crash == "park" and former in self.cut_off:
-            raise Broken(f"I5: {run} follows a crash, which was to be parked")
-
-    def check_rest(self) -> None:
-        """At rest nothing is lost, nothing is stuck, nothing is remembered that is over (I1, I6)."""
-        for body in set(self.laws.bodies):
-            self.check_kept(body)
-        left = memories(self.settlement) | {
-            "unacked": self.unacked,
-            "open rows": [row for row in self.rows.values() if row.state.open],
-        }
-        stuck = {name: what for name, what in left.items() if what}
-        if stuck:
-            raise Broken(f"at rest, but not over: {stuck}")
-
 
 _CARRY_OUT: dict[type[Effect], Callable[[World, Any], None]] = {
     Ack: World._ack,
     GiveBack: World._give_back,
     Send: World._send,
+    RecallAll: World._recall,
     PublishOut: World._publish_out,
     PublishLater: World._publish_later,
 }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 from supervisor.brokers import letters
 from supervisor.brokers.base import Delivery, Outgoing
 from supervisor.config.schema import PoolConfig
-from supervisor.consumer.actions import Ack, GiveBack, PublishLater, PublishOut, Send, Turn
+from supervisor.consumer.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, Say, Send
 from supervisor.consumer.entries import Arrival, Entry, Failure
 from supervisor.consumer.settlement import Settlement
 from supervisor.events import Event
@@ -28,6 +28,15 @@ def key_of(id: str, body: bytes = b"") -> bytes:
     return id.encode().ljust(16, b"\0") + body.ljust(8, b"\0")[:8]
 
 
+class Over(NamedTuple):
+    """A turn that is over: what it decided, and what is left of it to be carried out now that it is durable."""
+
+    said: list[Say]
+    rows: dict[bytes, Row]
+    counters: dict[str, int]
+    effects: list[Effect]
+
+
 class Bench:
     """One settlement and the rows it has made durable."""
 
@@ -38,7 +47,7 @@ class Bench:
         self.settlement.now_s = 1000.0
         self.rows: dict[bytes, Row] = {}
         self.counters: dict[str, int] = {}
-        self.last = Turn([], {}, {}, [])
+        self.last = Over([], {}, {}, [])
         self.epoch = 1
         self._tags = itertools.count(1)
         self._given = itertools.count(1)
@@ -97,12 +106,22 @@ class Bench:
 
     # ---- what came of it ------------------------------------------------------------------------------------------
 
-    def turn(self) -> Turn:
+    def turn(self) -> Over:
         """End the turn: its rows are durable now."""
-        self.last = self.settlement.take_turn()
-        self.rows |= self.last.rows
-        for name, by in self.last.counters.items():
+        self.commit()
+        return self.synced()
+
+    def commit(self) -> None:
+        """Begin the turn's commit: its rows are on record, not durable yet."""
+        turn = self.settlement.take_turn()
+        self.rows |= turn.rows
+        for name, by in turn.counters.items():
             self.counters[name] = self.counters.get(name, 0) + by
+        self.last = Over(turn.said, turn.rows, turn.counters, [])
+
+    def synced(self) -> Over:
+        """The disk is done with it."""
+        self.last = self.last._replace(effects=self.settlement.take_effects())
         return self.last
 
     def acked(self) -> list[int]:

@@ -32,7 +32,11 @@ SMALL_WORLDS = {
     "one message, long life": (Laws(ONE, faults=3, max_attempts=1), 11),
     "crashes are parked": (Laws(ONE, faults=3, on_crash="park"), 8),
     "handlers publish": (Laws(ONE, faults=2, publishes=True), 9),
-    "several events a turn": (Laws(ONE, faults=2, together=3), 9),
+    "several events a turn": (Laws(ONE, faults=2, together=3), 8),
+    "slow disk": (Laws(ONE, faults=2, slow_disk=True), 9),
+    "slow disk, two messages": (Laws(TWO, faults=1, slow_disk=True), 8),
+    "slow disk, no id": (Laws(ONE, ids=False, faults=2, slow_disk=True), 8),
+    "slow disk, handlers publish": (Laws(ONE, faults=2, publishes=True, slow_disk=True), 8),
 }
 
 
@@ -58,8 +62,8 @@ def test_i1_to_i5_hold_in_every_small_world(name: str, record_property: Callable
 
 LARGE_WORLDS = [
     Laws((b"a", b"b", b"b", b"c"), workers=3, room=3, faults=12, together=2, max_attempts=3),
-    Laws((b"a", b"a", b"b"), ids=False, workers=2, room=3, faults=10, together=1),
-    Laws((b"a", b"b", b"c"), workers=2, publishes=True, faults=12, together=3),
+    Laws((b"a", b"a", b"b"), ids=False, workers=2, room=3, faults=10, slow_disk=True),
+    Laws((b"a", b"b", b"c"), workers=2, publishes=True, faults=12, together=3, slow_disk=True),
     Laws((b"a", b"b", b"c"), workers=3, on_crash="park", faults=12, together=2),
 ]
 

@@ -10,6 +10,8 @@ import pytest
 from supervisor.brokers import letters
 from supervisor.brokers.base import Outgoing
 from supervisor.consumer import copies
+from supervisor.consumer.actions import RecallAll
+from supervisor.consumer.decisions import Decisions
 from supervisor.consumer.entries import Arrival, Entry, Failure, Phase
 from supervisor.consumer.holdings import Holdings
 from supervisor.consumer.settlement import Settlement
@@ -117,22 +119,22 @@ def effects_come_before_the_commit(patch: Patch) -> None:
 def acked_before_the_copy_is_confirmed(patch: Patch) -> None:
     def mutant(self: Settlement, entry: Entry, pending: RowState, failure: Failure) -> None:
         decide(self, entry, pending, failure)
-        self._decisions.ack(entry.tags)
+        self._decisions.ack(entry.tags, entry.twin)
         entry.tags.clear()
 
     patch.setattr(Settlement, "_decide", mutant)
 
 
 def the_unbegun_are_charged(patch: Patch) -> None:
-    def mutant(self: Settlement, worker: Incarnation, running: RunId | None, failure: Failure) -> None:
+    def mutant(self: Settlement, worker: Incarnation, running: RunId | None, failure: Failure, proof: bool) -> None:
         died(self, worker, running, failure, proof=False)
 
     patch.setattr(Settlement, "died", mutant)
 
 
 def the_running_one_counts_as_unbegun(patch: Patch) -> None:
-    def mutant(self: Settlement, worker: Incarnation, running: RunId | None, failure: Failure) -> None:
-        died(self, worker, None, failure)
+    def mutant(self: Settlement, worker: Incarnation, running: RunId | None, failure: Failure, proof: bool) -> None:
+        died(self, worker, None, failure, proof)
 
     patch.setattr(Settlement, "died", mutant)
 
@@ -161,8 +163,6 @@ def done_is_not_recorded(patch: Patch) -> None:
 
 
 def publications_lost_with_the_connection_stay_lost(patch: Patch) -> None:
-    from supervisor.consumer.decisions import Decisions
-
     patch.setattr(Decisions, "publish_all_later", lambda self: None)
 
 
@@ -196,6 +196,91 @@ def a_repetition_goes_ahead_of_what_a_worker_has(patch: Patch) -> None:
     patch.setattr(Holdings, "perhaps", lambda self, arrival: None)
 
 
+# ---- while a commit is under way ---------------------------------------------------------------------------------
+
+
+def effects_do_not_wait_for_the_disk(patch: Patch) -> None:
+    def mutant(self: World) -> list[Callable[[], None]]:
+        return steps(self) + self._effects()
+
+    patch.setattr(World, "steps", mutant)
+
+
+def tails_do_not_wait_for_the_disk(patch: Patch) -> None:
+    def mutant(self: World, rows: dict[bytes, Row], taken: list[int]) -> None:
+        for slot, tail in zip(self.slots, taken, strict=True):
+            slot.tail = max(slot.tail, tail)
+        commit(self, rows, taken)
+
+    commit = World._commit
+    patch.setattr(World, "_commit", mutant)
+
+
+def a_hello_withdraws_nothing(patch: Patch) -> None:
+    patch.setattr(Decisions, "unsend", lambda self, worker: None)
+
+
+def a_hello_withdraws_only_what_is_on_its_way_to_the_disk(patch: Patch) -> None:
+    def mutant(self: Decisions, worker: Incarnation) -> None:
+        undecided = self._effects
+        unsend(self, worker)
+        self._effects = undecided
+
+    unsend = Decisions.unsend
+    patch.setattr(Decisions, "unsend", mutant)
+
+
+def a_hello_withdraws_only_what_waits_for_the_next_commit(patch: Patch) -> None:
+    def mutant(self: Decisions, worker: Incarnation) -> None:
+        committing = self._committing
+        unsend(self, worker)
+        self._committing = committing
+
+    unsend = Decisions.unsend
+    patch.setattr(Decisions, "unsend", mutant)
+
+
+def a_hello_withdraws_what_it_holds(patch: Patch) -> None:
+    def mutant(self: Settlement, worker: Incarnation, held: Iterable[RunId]) -> None:
+        greeted(self, worker, [])
+
+    greeted = Settlement.greeted
+    patch.setattr(Settlement, "greeted", mutant)
+
+
+def a_recall_goes_with_the_turn_under_way(patch: Patch) -> None:
+    """It overtakes what was decided before it."""
+
+    def mutant(self: Decisions) -> None:
+        (self._committing or self._effects).append(RecallAll())
+
+    patch.setattr(Decisions, "recall", mutant)
+
+
+def a_recall_goes_before_its_own_turn(patch: Patch) -> None:
+    patch.setattr(Decisions, "recall", lambda self: self._effects.insert(0, RecallAll()))
+
+
+def acks_are_kept_when_their_epoch_is_over(patch: Patch) -> None:
+    patch.setattr(Decisions, "void_tags", lambda self: [])
+
+
+def acks_that_never_left_are_not_expected_back(patch: Patch) -> None:
+    def mutant(self: Decisions) -> list[bytes]:
+        void_tags(self)
+        return []
+
+    void_tags = Decisions.void_tags
+    patch.setattr(Decisions, "void_tags", mutant)
+
+
+def marks_count_after_a_power_loss(patch: Patch) -> None:
+    def mutant(self: Settlement, worker: Incarnation, running: RunId | None, failure: Failure, proof: bool) -> None:
+        died(self, worker, running, failure)
+
+    patch.setattr(Settlement, "died", mutant)
+
+
 FOUND_IN: dict[Callable[[Patch], None], Laws] = {
     pending_counts_as_final: Laws(ONE, faults=3),
     any_run_of_an_id_matches: Laws(ONE, faults=3),
@@ -217,6 +302,17 @@ FOUND_IN: dict[Callable[[Patch], None], Laws] = {
     open_rows_without_an_id_are_kept_for_ever: Laws(ONE, ids=False, faults=2),
     the_newest_run_goes_at_once: Laws(ONE, faults=2),
     a_repetition_goes_ahead_of_what_a_worker_has: Laws(ONE, ids=False, faults=2),
+    effects_do_not_wait_for_the_disk: Laws(ONE, faults=1, slow_disk=True),
+    tails_do_not_wait_for_the_disk: Laws(ONE, faults=1, slow_disk=True),
+    a_hello_withdraws_nothing: Laws(ONE, faults=1, slow_disk=True),
+    a_hello_withdraws_only_what_is_on_its_way_to_the_disk: Laws((b"a", b"b"), faults=1, slow_disk=True),
+    a_hello_withdraws_only_what_waits_for_the_next_commit: Laws(ONE, faults=1, slow_disk=True),
+    a_hello_withdraws_what_it_holds: Laws(ONE, faults=1, slow_disk=True),
+    a_recall_goes_with_the_turn_under_way: Laws((b"a", b"b"), faults=1, slow_disk=True),
+    a_recall_goes_before_its_own_turn: Laws((b"a", b"b"), faults=1, slow_disk=True),
+    acks_are_kept_when_their_epoch_is_over: Laws(ONE, faults=1, slow_disk=True),
+    acks_that_never_left_are_not_expected_back: Laws(ONE, ids=False, faults=1, slow_disk=True),
+    marks_count_after_a_power_loss: Laws(ONE, faults=1, slow_disk=True),
 }
 DEPTH = 10
 

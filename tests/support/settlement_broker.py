@@ -1,0 +1,63 @@
+"""The broker of a modelled world around the settlement: the pool's queue, where its copies go, what is under way."""
+
+from __future__ import annotations
+
+from supervisor.brokers.base import Outgoing
+from tests.support.settlement_parts import AUDIT_QUEUE, QUEUE, Broken, Copy, Flight, Laws
+
+
+class BrokerModel:
+    """One queue and its connection. Methods that are events tell whether the consumer hears of them."""
+
+    def __init__(self, laws: Laws) -> None:
+        self.ready = [Copy(body, f"id-{i}" if laws.ids else None) for i, body in enumerate(laws.bodies)]
+        self.delayed: list[Copy] = []
+        self.dead: list[Copy] = []
+        self.parked: list[Copy] = []
+        self.unacked: dict[int, Copy] = {}
+        self.flights: list[Flight] = []
+        self.audited: frozenset[bytes] = frozenset()  # what handlers published and the broker has
+        self.epoch = 1
+        self.tag = 0
+
+    def come_due(self, index: int) -> bool:
+        self.ready.append(self.delayed.pop(index)._replace(redelivered=False))
+        return False
+
+    def retry_dead(self, index: int) -> bool:
+        self.ready.append(self.dead.pop(index))
+        return False
+
+    def accept(self, index: int) -> bool:
+        flight = self.flights[index]
+        self.flights[index] = flight._replace(accepted=True)
+        self._put(flight.outgoing)
+        return False
+
+    def hand_over(self, index: int) -> Copy:
+        """One that was ready is delivered, with a tag of its own."""
+        self.tag += 1
+        self.unacked[self.tag] = self.ready.pop(index)
+        return self.unacked[self.tag]
+
+    def settled(self, epoch: int, tag: int) -> Copy:
+        """The consumer settles a delivery."""
+        if epoch != self.epoch:
+            raise Broken(f"a tag of epoch {epoch} is settled in epoch {self.epoch}")
+        if tag not in self.unacked:
+            raise Broken(f"tag {tag} is settled twice, or was never delivered")
+        return self.unacked.pop(tag)
+
+    def end_epoch(self) -> None:
+        """The connection is gone: what was not settled is ready again."""
+        self.ready += [found._replace(redelivered=True) for found in self.unacked.values()]
+        self.unacked.clear()
+        self.flights.clear()
+        self.epoch += 1
+
+    def _put(self, outgoing: Outgoing) -> None:
+        if outgoing.routing_key == AUDIT_QUEUE:
+            self.audited |= {outgoing.body}
+            return
+        places = {QUEUE: self.delayed, f"{QUEUE}.dead": self.dead, f"{QUEUE}.parked": self.parked}
+        places[outgoing.routing_key].append(Copy.of(outgoing))

@@ -1,0 +1,62 @@
+"""What must hold in a modelled world around the settlement, checked at the moment each rule could be broken."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from supervisor.link.frames import RunId
+from tests.support.settlement_parts import Broken, SlotModel
+from tests.support.settlement_states import memories
+
+if TYPE_CHECKING:  # the world calls these
+    from tests.support.settlement_world import World
+
+
+def check_kept(world: World, body: bytes) -> None:
+    """I1: of each body at least as many are done (durably) or still with the broker as were sent."""
+    places = (world.ready, world.delayed, world.dead, world.parked, world.unacked.values())
+    kept = sum(found.body == body for place in places for found in place)
+    kept += sum(key.endswith(b"/" + body) for key in world.done_rows)
+    if kept < Counter(world.laws.bodies)[body]:
+        raise Broken(f"I1: a message {body!r} is acked and nowhere any more")
+
+
+def check_start(world: World, run: RunId, mine: SlotModel) -> None:
+    """I2 to I5, as a run begins."""
+    others = [slot.running for slot in world.slots if slot.alive and slot.running and slot is not mine]
+    if any(other.key == run.key for other in others):
+        raise Broken(f"I3: {run} runs twice at the same time")
+    _check_repetition(world, run)
+    if run.key in world.done:
+        raise Broken(f"I2: {run} begins after it was done")
+    if run in world.started:
+        raise Broken(f"I5: {run} begins again undeclared")
+    former = RunId(run.key, run.round, run.attempt - 1)
+    if run.attempt > 1 and former not in world.started and former not in world.unproven:
+        raise Broken(f"I4: {run} is charged for a run that never began")
+    if world.laws.on_crash == "park" and former in world.cut_off:
+        raise Broken(f"I5: {run} follows a crash, which was to be parked")
+
+
+def _check_repetition(world: World, run: RunId) -> None:
+    """A message without an id that is like no other runs again only if the consumer died, and then says so."""
+    if run.attempt > 1 or not any(world.laws.repeats(run, other) for other in world.started):
+        return
+    if world.remembers:
+        raise Broken(f"{run} has no id and runs again, though the consumer knew of its former run")
+    if run not in world.warned:
+        raise Broken(f"{run} has no id and runs again as if it were new")
+
+
+def check_rest(world: World) -> None:
+    """At rest nothing is lost, nothing is stuck, nothing is remembered that is over (I1, I6)."""
+    for body in set(world.laws.bodies):
+        check_kept(world, body)
+    left = memories(world.settlement) | {
+        "unacked": world.unacked,
+        "open rows": [row for row in world.rows.values() if row.state.open],
+    }
+    stuck = {name: what for name, what in left.items() if what}
+    if stuck:
+        raise Broken(f"at rest, but not over: {stuck}")
