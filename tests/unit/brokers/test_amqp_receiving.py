@@ -126,7 +126,7 @@ def ended_alike(pieces: list[bytes]) -> None:
     """Both ways the same deliveries, then the same error."""
     with wires(pika.SelectConnection, ReceivingConnection) as (theirs, ours):
         assert received(ours, pieces) == received(theirs, pieces)
-        assert ours.taken == theirs.taken
+        assert repr(ours.taken) == repr(theirs.taken)  # a damaged number may be NaN, which equals nothing
 
 
 FEW = st.lists(deliveries(1, (OURS,)), min_size=2, max_size=4)
