@@ -17,6 +17,7 @@ from supervisor.brokers.amqp_messages import EncodedProperties
 from supervisor.message import Properties
 from tests.support.rabbit_daemon import HEARTBEAT_S, RabbitDaemon, bystander, rabbit_daemon
 from tests.support.rabbitmq import RabbitNode
+from tests.support.sockets import unread_bytes
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.rabbitmq
@@ -123,9 +124,14 @@ def test_of_two_runs_of_a_message_without_an_id_the_later_one_is_told(rabbitmq: 
         under_test.send_all(under_test.order("nothing", message_id=f"quick-{n}") for n in range(20))
         under_test.wait_counted(done=20)
         bare = msgspec.structs.replace(under_test.order("warned"), properties=Properties())
-        under_test.send_all([under_test.order("until", "released", message_id="long"), bare])
+        worker = under_test.worker()["pid"]
+        os.kill(worker, signal.SIGSTOP)
+        under_test.send("until", "released", message_id="long")
+        long_bytes = eventually(lambda: unread_bytes(worker), "the long one is at the worker")
+        under_test.send_all([bare])
+        eventually(lambda: unread_bytes(worker) > long_bytes, "the other one is there, too")
+        os.kill(worker, signal.SIGCONT)  # it reads both at once, and begins the long one
         under_test.pid_running("long")
-        eventually(lambda: under_test.pool()["consumer"]["in_flight"] == 2, "the worker has both")
         os.kill(under_test.pool()["consumer"]["pid"], signal.SIGKILL)
         under_test.ask("scale", pool="email", workers=2)
         under_test.send("nothing", message_id="next")

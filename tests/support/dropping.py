@@ -6,9 +6,10 @@ The account is in copies of /etc/passwd and /etc/group that only the daemon sees
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,22 @@ class Dropping:
             self.process.kill()
             self.process.wait()
         eventually(all_gone, "the daemon's processes have ended")
+        for pid in self._session():
+            os.kill(pid, signal.SIGKILL)
+
+    def _session(self) -> list[int]:
+        """What handlers have started and nobody has ended: the session is that of the daemon's first process."""
+        if self.process is None:
+            return []
+        numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+        return [pid for pid in numbers if session_of(pid) == self.process.pid]
+
+
+def session_of(pid: int) -> int | None:
+    """None where there is no such process any more."""
+    with suppress(ProcessLookupError):
+        return os.getsid(pid)
+    return None
 
 
 @contextmanager
