@@ -26,8 +26,8 @@ FOLDER = ROOT / "benchmarks/profiles"
 _TOP = 25
 _KINDS = ("consumer", "worker", "master")
 _POINTS = {
-    "": Point("an empty ledger", messages=120_000),
-    "-large-ledger": Point(f"a ledger of {LARGE:,} rows", rows=LARGE, messages=80_000),
+    "": Point("an empty ledger", messages=250_000),
+    "-large-ledger": Point(f"a ledger of {LARGE:,} rows", rows=LARGE, messages=200_000),
 }
 """What is added to the names of the files → the setting."""
 _LOOKS_PER_S, _TAKES_S = 250, 5
