@@ -40,7 +40,7 @@ class Timer:
 
 
 class Reactor:
-    """An epoll loop with timers. Only `add_callback` (pika resolves names in a thread) and `wake` are thread-safe."""
+    """An epoll loop with timers. Only `add_callback` is thread-safe: pika resolves names in a thread."""
 
     READ = select.EPOLLIN
     WRITE = select.EPOLLOUT
@@ -90,10 +90,6 @@ class Reactor:
     def add_callback(self, callback: Callback) -> None:
         """Call `callback()` in the next pass; may be called from another thread."""
         self._soon.append(callback)
-        self.wake()
-
-    def wake(self) -> None:
-        """End the wait of the present pass, or of the next; may be called from another thread."""
         with suppress(BlockingIOError):  # the pipe is full: the loop is awake already
             os.write(self._wake_write, b"\0")
 

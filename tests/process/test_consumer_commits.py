@@ -9,6 +9,7 @@ import pytest
 
 from supervisor.consumer import commits, session
 from supervisor.errors import LedgerError
+from supervisor.link.channel import Channel
 from supervisor.link.frames import ConsumerFrame, Recall, Run, Verdict, Welcome
 from tests.support.sessions import Bench, W, WatchedLedger, connected, living
 from tests.support.waiting import eventually
@@ -123,6 +124,12 @@ def test_a_verdict_repeated_in_every_commit_of_a_slow_disk_is_taken_all_the_same
     assert bench.session.take_verdicts() == [W]
 
 
+def once_the_disk_is_done(bench: Bench, channel: Channel[ConsumerFrame]) -> list[ConsumerFrame]:
+    """The first that a worker hears then."""
+    bench.ledger.busy = False
+    return eventually(lambda: (bench.turn(), channel.receive())[1], "an answer")
+
+
 def test_i3_a_run_on_its_way_to_the_disk_is_not_sent_to_a_worker_that_said_hello_without_it(bench: Bench) -> None:
     """Its hello took the message from it: somebody else may have it by now."""
     bench.session.open({W}, consume=True)
@@ -134,9 +141,7 @@ def test_i3_a_run_on_its_way_to_the_disk_is_not_sent_to_a_worker_that_said_hello
         bench.session.settle()
         with connected(bench) as channel:
             eventually(lambda: (bench.turn(), bool(bench.session.settlement.waiting))[1], "the hello is heard")
-            bench.ledger.busy = False
-            frames = eventually(lambda: (bench.turn(), channel.receive())[1], "an answer")
-            assert frames == [Welcome()]
+            assert once_the_disk_is_done(bench, channel) == [Welcome()]
     assert entry.owner is None
 
 
@@ -151,9 +156,7 @@ def test_i3_a_run_that_becomes_durable_as_a_hello_is_read_is_not_sent_either(ben
         bench.session.settle()
         with connected(bench) as channel:
             eventually(lambda: (bench.reactor.poll(0.01), bench.links.inbox)[1], "the hello is read")
-            bench.ledger.busy = False
-            frames = eventually(lambda: (bench.turn(), channel.receive())[1], "an answer")
-            assert frames == [Welcome()]
+            assert once_the_disk_is_done(bench, channel) == [Welcome()]
     assert entry.owner is None
 
 
@@ -169,9 +172,7 @@ def test_i3_a_run_that_waits_for_the_disk_behind_another_commit_is_withdrawn_by_
         bench.session.settlement.assign(entry, W)
         with connected(bench) as channel:
             eventually(lambda: (bench.turn(), bool(bench.session.settlement.waiting))[1], "the hello is heard")
-            bench.ledger.busy = False
-            frames = eventually(lambda: (bench.turn(), channel.receive())[1], "an answer")
-            assert frames == [Welcome()]
+            assert once_the_disk_is_done(bench, channel) == [Welcome()]
     assert entry.owner is None
 
 
