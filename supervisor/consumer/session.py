@@ -21,7 +21,8 @@ from supervisor.consumer.arrivals import Arrivals
 from supervisor.consumer.commits import Commits
 from supervisor.consumer.dispatch import Dispatcher
 from supervisor.consumer.entries import Phase
-from supervisor.consumer.health import PROBE_INTERVAL_S, Health
+from supervisor.consumer.health import Health
+from supervisor.consumer.housekeeping import BrokerSilence, Housekeeping
 from supervisor.consumer.letters import LetterNews
 from supervisor.consumer.links import WorkerLinks
 from supervisor.consumer.measures import Measures
@@ -50,8 +51,6 @@ from supervisor.logs import log
 from supervisor.reactor import Reactor
 
 PUBLISH_AGAIN_S = 1.0
-EVICT_INTERVAL_S, EVICT_AGAIN_S = 1.0, 0.02
-"""Looking for rows to forget; and the pause between two batches, which must outrun what a busy pool adds."""
 RESUBSCRIBE_S = 1.0
 
 
@@ -77,7 +76,10 @@ class Session:
         self._reactor = reactor
         self._arrivals = Arrivals(pool, start.broker)
         self._ended = False
-        self._deaf = False  # the broker has been silent for too long: nothing is started
+        self._silence = BrokerSilence(self.broker, start.broker.heartbeat_s, self.settlement.recall)
+        self._housekeeping = Housekeeping(
+            start, ledger, self.commits, self.measures, self.health, self.broker, self._timer
+        )
         self._hear_worker: dict[type[WorkerFrame], Callable[[Incarnation, Any], None]] = {
             Hello: self._on_hello,
             Outcome: self.outcomes.heard,
@@ -128,8 +130,7 @@ class Session:
         self.settle()
         # fail-point: consumer.start-recovered: what was left is decided and on record, no broker yet
         self.broker.start()
-        self._timer(PROBE_INTERVAL_S, self._probe)
-        self._timer(EVICT_INTERVAL_S, self._evict)
+        self._housekeeping.begin()
 
     def close(self, timeout_s: float) -> None:
         """Close the workers' links and the broker's connection, so that it has back what was not settled."""
@@ -188,8 +189,7 @@ class Session:
 
     def dispatch(self) -> None:
         """Give waiting messages to workers with room, the oldest first."""
-        self._listen_for_silence()
-        if self._deaf or not self.settlement.waiting:
+        if self._silence.lasts() or not self.settlement.waiting:
             return
         waiting = list(self.settlement.waiting.values())
         for entry, worker in zip(waiting, self.dispatcher.places(self.settlement.holdings.load), strict=False):
@@ -239,6 +239,7 @@ class Session:
         self._start = start
         self.settlement.pool = start.pool
         self.dispatcher.configure(start.pool)
+        self._housekeeping.reconfigure(start)
 
     @property
     def at_rest(self) -> bool:
@@ -353,25 +354,6 @@ class Session:
         self.health.depth(event, self.subscribed)
         self.settlement.twins.queue_is_ours = self.health.queue_is_ours
 
-    def _probe(self) -> None:
-        self._timer(PROBE_INTERVAL_S, self._probe)
-        self.measures.weigh(*self._ledger.size())
-        if self.connected:
-            self.broker.probe()
-
-    def _evict(self) -> None:
-        """Forget a batch of what the ledger need not know any more."""
-        if self.commits.held_up:  # what is forgotten is written, too: the loop would hang as the disk does
-            self._timer(EVICT_INTERVAL_S, self._evict)
-            return
-        ledger = self._start.ledger
-        aged, early = self._ledger.evict(wall_s() - ledger.keep_s, ledger.keep_max)
-        self._timer(EVICT_AGAIN_S if aged or early else EVICT_INTERVAL_S, self._evict)
-        self.measures.evicted_early += early
-        if early:
-            text = f"the ledger is full ({ledger.keep_max} rows): {early} forgotten before their time; raise keep_max"
-            log(Event.LEDGER_EVICTED, text, level=logging.WARNING, rows=early)
-
     def _publish(self, effect: actions.PublishOut) -> None:
         self.measures.publishes.sent()
         self.broker.publish(effect.outgoing)
@@ -379,13 +361,6 @@ class Session:
     def _publish_later(self, effect: actions.PublishLater) -> None:
         again_s = PUBLISH_AGAIN_S * random.uniform(1, 2)
         self._timer(again_s, lambda: self.settlement.publish_again(effect.token))
-
-    def _listen_for_silence(self) -> None:
-        """A broker silent for longer than a heartbeat may have given up on us: start nothing that it may send again."""
-        deaf = self.broker.silent_s > self._start.broker.heartbeat_s
-        if deaf and not self._deaf:
-            self.settlement.recall()
-        self._deaf = deaf
 
     def _timer(self, delay_s: float, callback: Callable[[], None]) -> None:
         """Call later, unless the session has ended by then."""

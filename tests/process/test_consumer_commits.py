@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.consumer import commits, session
+from supervisor.consumer import commits, housekeeping
 from supervisor.errors import LedgerError
 from supervisor.link.channel import Channel
 from supervisor.link.frames import ConsumerFrame, Recall, Run, Verdict, Welcome
@@ -60,7 +60,7 @@ def test_a_disk_that_hangs_is_not_asked_to_forget_rows_before_it_has_written_wha
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A transaction may wait for the disk (a checkpoint), and the heartbeat with it."""
-    monkeypatch.setattr(session, "EVICT_INTERVAL_S", 0.0)
+    monkeypatch.setattr(housekeeping, "EVICT_INTERVAL_S", 0.0)
     monkeypatch.setattr(commits, "SLOW_COMMIT_S", 0.0)
     bench.session.open(set(), consume=True)
     bench.until_waiting()

@@ -1,0 +1,98 @@
+"""What a session does by the clock, whatever it hears: ask for the queue's depth, forget old rows, notice silence.
+
+Runs in the consumer process, between its turns. Nothing here may block or decide about a message: the ledger is
+written to only while the disk keeps up, and a silent broker only ends dispatching.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from supervisor.brokers.base import Broker
+from supervisor.clock import wall_s
+from supervisor.consumer.commits import Commits
+from supervisor.consumer.health import PROBE_INTERVAL_S, Health
+from supervisor.consumer.measures import Measures
+from supervisor.events import Event
+from supervisor.ledger.base import Ledger
+from supervisor.link.frames import StartConsumer
+from supervisor.logs import log
+
+EVICT_INTERVAL_S, EVICT_AGAIN_S = 1.0, 0.02
+"""Looking for rows to forget; and the pause between two batches, which must outrun what a busy pool adds."""
+
+CallLater = Callable[[float, Callable[[], None]], None]
+"""`(delay_s, callback)`: call once after that time, unless the session has ended by then."""
+
+
+class Housekeeping:
+    """The periodic duties of one session; each keeps itself due once `begin` has been called."""
+
+    def __init__(
+        self,
+        start: StartConsumer,
+        ledger: Ledger,
+        commits: Commits,
+        measures: Measures,
+        health: Health,
+        broker: Broker,
+        call_later: CallLater,
+    ) -> None:
+        self._start = start
+        self._ledger = ledger
+        self._commits = commits
+        self._measures = measures
+        self._health = health
+        self._broker = broker
+        self._call_later = call_later
+
+    def begin(self) -> None:
+        """Do everything in its time from now on."""
+        self._call_later(PROBE_INTERVAL_S, self._probe)
+        self._call_later(EVICT_INTERVAL_S, self._evict)
+
+    def reconfigure(self, start: StartConsumer) -> None:
+        """Go on with other settings."""
+        self._start = start
+
+    def _probe(self) -> None:
+        """Weigh the ledger; ask the broker for the queue's depth."""
+        self._call_later(PROBE_INTERVAL_S, self._probe)
+        self._measures.weigh(*self._ledger.size())
+        if self._health.connected:
+            self._broker.probe()
+
+    def _evict(self) -> None:
+        """Forget a batch of what the ledger need not know any more."""
+        if self._commits.held_up:  # what is forgotten is written, too: the loop would hang as the disk does
+            self._call_later(EVICT_INTERVAL_S, self._evict)
+            return
+        ledger = self._start.ledger
+        aged, early = self._ledger.evict(wall_s() - ledger.keep_s, ledger.keep_max)
+        self._call_later(EVICT_AGAIN_S if aged or early else EVICT_INTERVAL_S, self._evict)
+        self._measures.evicted_early += early
+        if early:
+            text = f"the ledger is full ({ledger.keep_max} rows): {early} forgotten before their time; raise keep_max"
+            log(Event.LEDGER_EVICTED, text, level=logging.WARNING, rows=early)
+
+
+class BrokerSilence:
+    """A broker silent for longer than a heartbeat may have given up on us: nothing is started that it may send again.
+
+    `recall` is called once at the beginning of each silence: it has back from the workers what they have not begun.
+    """
+
+    def __init__(self, broker: Broker, heartbeat_s: float, recall: Callable[[], None]) -> None:
+        self._broker = broker
+        self._heartbeat_s = heartbeat_s
+        self._recall = recall
+        self._lasted = False
+
+    def lasts(self) -> bool:
+        """Whether the broker is silent now."""
+        lasts = self._broker.silent_s > self._heartbeat_s
+        if lasts and not self._lasted:
+            self._recall()
+        self._lasted = lasts
+        return lasts
