@@ -191,11 +191,19 @@ class Consumer:
             self._ledger = SqliteLedger(path, self._start.ledger.sync)
             if self._ledger.news is not None:  # to be woken by it; the session looks
                 self._reactor.add_handler(self._ledger.news, lambda fd, events: None, self._reactor.READ)
-            links = WorkerLinks(self._listener, self._reactor)
-            self._session = Session(self._start, self._ledger, links, self._reactor)
+            self._session = self._new_session(self._ledger)
             self._session.open(self._alive, consume=not self._paused and self._draining is None)
         except LedgerError as error:
             self._suspend(error, retry_s)
+
+    def _new_session(self, ledger: SqliteLedger) -> Session:
+        """A session on this ledger. Raises LedgerError, and leaves nothing registered then."""
+        links = WorkerLinks(self._listener, self._reactor)
+        try:
+            return Session(self._start, ledger, links, self._reactor)
+        except LedgerError:
+            links.close()
+            raise
 
     def _suspend(self, error: LedgerError, retry_s: float) -> None:
         """Give everything back to the broker and wait for the ledger to heal. Raises LedgerUnusable if it cannot."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from supervisor.clock import wall_s
-from supervisor.link.channel import ChannelClosed
-from supervisor.link.frames import Welcome
+from supervisor.consumer import loop
+from supervisor.consumer.loop import Consumer
+from supervisor.errors import LedgerError
+from supervisor.ledger.sqlite import SqliteLedger
+from supervisor.link.channel import Channel, ChannelClosed
+from supervisor.link.frames import ConsumerOrder, ConsumerReport, Consuming, Welcome
 from tests.support.ledgers import named
-from tests.support.sessions import Bench, W, connected, living
+from tests.support.sessions import Bench, W, a_start, connected, living
 from tests.support.waiting import eventually
 
 
@@ -75,3 +80,29 @@ def answer_to_hello(bench: Bench) -> str:
                 return "closed"
 
         return eventually(answer, "an answer to the hello")
+
+
+def test_a_ledger_that_fails_while_a_session_opens_heals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the failed opening had registered is gone, or the next one would fail of that for ever."""
+    failures = iter([LedgerError("the disk fails")])
+    counters = SqliteLedger.counters
+
+    def fails_once(ledger: SqliteLedger) -> dict[str, int]:
+        for failure in failures:
+            raise failure
+        return counters(ledger)
+
+    monkeypatch.setattr(SqliteLedger, "counters", fails_once)
+    monkeypatch.setattr(loop, "REOPEN_S", (0.01, 0.01))
+    monkeypatch.setattr(loop, "LONGEST_SLEEP_S", 0.01)
+    ours, theirs = socket.socketpair()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "p.sock"))
+    listener.listen()
+    consumer = Consumer(a_start(tmp_path), listener, Channel(ours, ConsumerOrder))
+    master: Channel[ConsumerReport] = Channel(theirs, ConsumerReport)
+    consumer._open(0.01)
+    eventually(lambda: (consumer.turn(), Consuming() in master.receive())[1], "it consumes")
+    consumer._close()
+    for opened in (ours, theirs, listener):
+        opened.close()

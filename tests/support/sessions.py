@@ -55,12 +55,22 @@ class WatchedLedger(SqliteLedger):
         return super().evict(older_than_s, keep_max)
 
 
+def a_start(directory: Path) -> StartConsumer:
+    """What the consumer of a pool "p" on the embedded queue "work" is started with; its folders are made."""
+    pool_dir = directory / "pools" / "p"
+    (pool_dir / "slots").mkdir(parents=True)
+    (pool_dir / "stacks").mkdir()
+    places = (str(directory), str(pool_dir), str(directory / "p.sock"))
+    pool, broker = PoolConfig("p", "work", "h:h"), BrokerConfig()
+    return StartConsumer(VERSION, pool, broker, LedgerConfig(), LogConfig(), *places, os.getpid(), [])
+
+
 class Bench:
     """A session with one message in its queue and no workers."""
 
     def __init__(self, directory: Path) -> None:
-        pool_dir = directory / "pools" / "p"
-        (pool_dir / "slots").mkdir(parents=True)
+        start = a_start(directory)
+        pool_dir = Path(start.pool_dir)
         self.link_path = str(directory / "p.sock")
         self.slot = Slot(pool_dir / "slots" / "0.slot")
         self.order: list[str] = []
@@ -69,10 +79,7 @@ class Bench:
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.link_path)
         self.listener.listen()
-        pool, broker = PoolConfig("p", "work", "h:h"), BrokerConfig()
-        places = (str(directory), str(pool_dir), self.link_path)
-        start = StartConsumer(VERSION, pool, broker, LedgerConfig(), LogConfig(), *places, os.getpid(), [])
-        with open_admin(broker, str(directory)) as admin:
+        with open_admin(start.broker, str(directory)) as admin:
             admin.ensure_queue("work")
             admin.publish([Publication("", "work", Properties(message_id="m"), b"")], 1, lambda total: None)
         self.links = WorkerLinks(self.listener, self.reactor)
