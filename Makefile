@@ -38,9 +38,13 @@ test: venv ## every test; installs RabbitMQ, logrotate, systemd-nspawn, Chromium
 demo: venv ## a daemon on the embedded queue, and a fault drill on it; ends with the audit
 	@$(BIN)/preforkd drill
 
-soak: venv ## chaos on RabbitMQ 3.10 and 4.0 at length (root, some 20 minutes; SEED, MESSAGES, FAULTS), and the table
+# Test files that have a long form: they name the variable, or the crash points, which read it.
+LONG_FORMS = $(shell grep -rlE 'PREFORKD_SOAK|support.crash_sites' tests --include='test_*.py')
+
+soak: venv ## long forms of tests, then chaos on RabbitMQ 3.10 and 4.0 (root, an hour; SEED, MESSAGES, FAULTS), and the table
 	@.ci/need-rabbitmq
 	@command -v debootstrap >/dev/null || .ci/apt-install debootstrap
+	PREFORKD_SOAK=$(or $(SEED),1) $(BIN)/python -m pytest -n 2 --dist loadfile $(LONG_FORMS)
 	$(BIN)/python -m benchmarks.soak --seed $(or $(SEED),1) \
 	    --messages $(or $(MESSAGES),100000) --faults $(or $(FAULTS),500)
 

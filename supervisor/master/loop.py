@@ -37,8 +37,8 @@ from supervisor.master.limits import Limits
 from supervisor.master.notify import Notifier
 from supervisor.master.oom import OomWatch, group_counter
 from supervisor.master.pool import Pool
-from supervisor.master.records import ExitRecord
-from supervisor.master.recovery import POLL_S, Foreigner, Services, lost_services, lost_worker, take_stock
+from supervisor.master.pool_states import PoolStates
+from supervisor.master.recovery import Services
 from supervisor.master.reload import Household, Reloads
 from supervisor.master.reports import hear_bell
 from supervisor.master.shutdown import CLOSE_S, HURRY_S, Phase, Stop
@@ -46,6 +46,7 @@ from supervisor.master.sidecars import Sidecars
 from supervisor.master.signals import Signals
 from supervisor.master.staff import adjust
 from supervisor.master.stopping import Stopping
+from supervisor.master.survivors import Survivors
 from supervisor.posix import signal_name, usage
 from supervisor.reactor import Reactor
 
@@ -91,10 +92,10 @@ class Master:
         self._limits = Limits(self._pools.values(), Deadlines(now_s))
         self._deadman = Deadman(now_s, stale_s)
         self._herald = Herald(notifier, now_s, stale_s) if notifier else None
-        self._foreigners: list[Foreigner] = []
+        self._survivors = Survivors(self._history, self._registrar)
+        self._pool_states = PoolStates(self._sidecars)
         self._stopping: Stopping | None = None
         self._asked: list[Pending] = []
-        self._states: dict[str, str] = {}
         self._ready = False
         self.failure: tuple[str, int] | None = None
         control_path = Path(config.daemon.runtime_dir) / "control.sock"
@@ -104,7 +105,7 @@ class Master:
         """Supervise until a stop is complete; the exit status."""
         log(Event.DAEMON_STARTED, f"preforkd {supervisor.__version__} started", state_dir=self._daemon.state_dir)
         self._sidecars.follow_config(self._reloads.config, monotonic_s())
-        self._take_over()
+        self._survivors.take_over(self._services.former(), self._pools.values(), self._patience_s)
         while self._stopping is None or self._stopping.stop.phase is not Phase.GONE or not self._sidecars.gone:
             self.turn()
         self._finish(self._stopping)
@@ -116,7 +117,7 @@ class Master:
         self._obey_signals()
         self._bury_the_dead()
         self._judge()
-        self._follow_foreigners()
+        self._survivors.turn(monotonic_s())
         self._reload_and_scale()
         self._announce()
         self._start_what_is_due()
@@ -140,8 +141,7 @@ class Master:
             yield self._herald.due_s
         if self._history.unsaved:
             yield now_s + SAVE_S
-        if self._foreigners:
-            yield now_s + POLL_S
+        yield self._survivors.due_s
         if self._stopping is not None:
             if self._stopping.stop.due_s > now_s:  # what is late is waited for: its end wakes us
                 yield self._stopping.stop.due_s
@@ -209,32 +209,6 @@ class Master:
         self._dismissals.judge(now_s)
         self._sidecars.judge(now_s)
 
-    def _take_over(self) -> None:
-        """Put in order what a former daemon left, before anybody is started."""
-        # fail-point: master.start-unaware: what a former daemon left is not looked at
-        lost = lost_services(self._services.former(), self._history)
-        for pool in self._pools.values():
-            lost += self._take_stock(pool)
-        # fail-point: master.start-stock-taken: the lost are found, no record is written
-        self._registrar.publish(lost)
-        # fail-point: master.start-recorded: the lost are on record, nobody is started
-        for pool in self._pools.values():
-            pool.verdicts.clear()  # a consumer takes everybody for dead who is not named alive in its first frame
-
-    def _take_stock(self, pool: Pool) -> list[ExitRecord]:
-        dead, living = take_stock(pool, self._history, monotonic_s() + self._daemon.stop_timeout_s)
-        self._foreigners += living
-        return dead
-
-    def _follow_foreigners(self) -> None:
-        for foreigner in list(self._foreigners):
-            if foreigner.gone:
-                self._foreigners.remove(foreigner)
-                del foreigner.pool.foreign[foreigner.number]
-                self._registrar.publish([lost_worker(foreigner.pool, foreigner.number, foreigner.identity)])
-            elif monotonic_s() >= foreigner.until_s:
-                foreigner.end()
-
     # ---- reload, scale --------------------------------------------------------------------------------------------
 
     def _reload_and_scale(self) -> None:
@@ -253,8 +227,7 @@ class Master:
     def _admit(self, config: Config, settings: PoolConfig) -> Pool:
         """A pool that a reload adds; a former daemon may have had it, too."""
         pool = self._make_pool(config, settings)
-        self._registrar.publish(self._take_stock(pool))
-        pool.verdicts.clear()
+        self._survivors.admit(pool, self._patience_s)
         return pool
 
     def _part_with(self, pool: Pool) -> None:
@@ -262,8 +235,8 @@ class Master:
         self._reactor.remove_handler(pool.bell_read)
         pool.close()
         del self._pools[pool.name]
-        self._states.pop(pool.name, None)
-        self._foreigners = [foreigner for foreigner in self._foreigners if foreigner.pool is not pool]
+        self._pool_states.forget(pool)
+        self._survivors.forget(pool)
 
     # ---- start ----------------------------------------------------------------------------------------------------
 
@@ -286,7 +259,7 @@ class Master:
             return
         for pool in self._pools.values():
             pool.was_ready = pool.was_ready or pool.ready
-            self._announce_state(pool)
+            self._pool_states.announce(pool, self._state_of(pool))
             if pool.failure is not None and not self._ready:
                 self.failure = pool.failure
                 log(Event.POOL_HELD, pool.failure[0], level=logging.ERROR, pool=pool.name, why=pool.failure[0])
@@ -299,16 +272,6 @@ class Master:
             log(Event.DAEMON_READY, "ready", took_s=round(monotonic_s() - self._started_s, 3))
             if self._on_ready is not None:
                 self._on_ready()
-
-    def _announce_state(self, pool: Pool) -> None:
-        state = self._state_of(pool)
-        former, self._states[pool.name] = self._states.get(pool.name, "starting"), state
-        event = _STATE_EVENTS.get(state)
-        if state == former or event is None or (event is Event.POOL_RECOVERED and former == "starting"):
-            return
-        level, why = logging.INFO if event is Event.POOL_RECOVERED else logging.ERROR, status.pool_why(pool)
-        log(event, f"pool {pool.name} is {state}", level=level, pool=pool.name, why=why)
-        self._sidecars.tell("hold", {"event": str(event), "at": rfc3339(wall_s()), "pool": pool.name, "why": why})
 
     def _proceed_with_stop(self) -> None:
         if self._stopping is None:
@@ -385,8 +348,9 @@ class Master:
         return status.pool_state(pool, self._stopping is not None)
 
     @property
+    def _patience_s(self) -> float:
+        return self._daemon.stop_timeout_s
+
+    @property
     def _daemon(self) -> DaemonConfig:
         return self._reloads.config.daemon
-
-
-_STATE_EVENTS = {"degraded": Event.POOL_DEGRADED, "held": Event.POOL_HELD, "ok": Event.POOL_RECOVERED}

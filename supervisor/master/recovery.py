@@ -1,8 +1,7 @@
-"""What a former daemon left behind, put in order before this one starts anything. Master only.
+"""Exit records of children that no master could wait for, and the file that remembers such children. Master only.
 
-A slot whose lock is taken belongs to a worker that outlived its master and finishes its message: it is waited for, and
-ended when that takes too long. Whoever died unrecorded, because nobody could wait for it, gets an exit record with
-cause `lost` first, so that no message of it runs again before its end is declared.
+A child that died unrecorded gets a record with cause `lost` before anything is started, so that no message of it runs
+again before its end is declared.
 """
 
 from __future__ import annotations
@@ -10,19 +9,16 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from supervisor import posix
 from supervisor.clock import rfc3339, wall_s
-from supervisor.errors import StateError
 from supervisor.events import Cause
-from supervisor.link.frames import Incarnation
 from supervisor.master import files
 from supervisor.master.children import Child, Kind, seat_name
-from supervisor.master.groups import end_group, end_recorded_group
+from supervisor.master.groups import end_recorded_group
 from supervisor.master.history import History
 from supervisor.master.pool import Pool
 from supervisor.master.records import EXITED, ExitRecord
@@ -71,26 +67,6 @@ class Services:
         return Service(child.pool, child.kind, child.pid, child.ticks, child.generation, self._boot_id)
 
 
-@dataclass
-class Foreigner:
-    """A worker of a former daemon that still has its slot. `until_s`: when it is ended (CLOCK_MONOTONIC)."""
-
-    pool: Pool
-    number: int
-    identity: Identity
-    until_s: float
-
-    @property
-    def gone(self) -> bool:
-        """Whether its lock is free: the only proof that it is dead."""
-        return self.pool.slots[self.number].owner() is None
-
-    def end(self) -> None:
-        """Kill exactly this process and its group; nobody who has its pid by now."""
-        end_group(self.identity.pid, self.identity.start_ticks)
-        posix.signal_process(self.identity.pid, self.identity.start_ticks, signal.SIGKILL)
-
-
 def lost_services(services: Iterable[Service], history: History) -> list[ExitRecord]:
     """Records for the forkservers and consumers that a former daemon had when it died. What is left of them is killed
     (they die with their master, but perhaps not at once)."""
@@ -101,21 +77,6 @@ def lost_services(services: Iterable[Service], history: History) -> list[ExitRec
         if history.recorded(seat_name(service.pool, service.kind, None)) < service.generation:
             lost.append(_record(service.pool, service.kind, None, service.pid, service.generation))
     return lost
-
-
-def take_stock(pool: Pool, history: History, until_s: float) -> tuple[list[ExitRecord], list[Foreigner]]:
-    """The slots of a pool: records for the dead without one, and the living.
-
-    Raises StateError for a slot that is locked by nobody we know.
-    """
-    lost, living = [], []
-    for number, slot in pool.slots.items():
-        identity = slot.identity()
-        if slot.owner() is not None:
-            living.append(_foreigner(pool, number, identity, until_s))
-        elif identity is not None and history.recorded(seat_name(pool.name, Kind.WORKER, number)) < identity.generation:
-            lost.append(lost_worker(pool, number, identity))
-    return lost, living
 
 
 def lost_worker(pool: Pool, number: int, identity: Identity) -> ExitRecord:
@@ -131,16 +92,6 @@ def lost_worker(pool: Pool, number: int, identity: Identity) -> ExitRecord:
         attempt=running.run.attempt if running else None,
         run="in_doubt" if running else "idle",
     )
-
-
-def _foreigner(pool: Pool, number: int, identity: Identity | None, until_s: float) -> Foreigner:
-    if identity is None:
-        raise StateError(
-            f"{pool.slots[number].path}: locked by pid {pool.slots[number].owner()}, which is no worker of ours; "
-            "end that process"
-        )
-    pool.foreign[number] = Incarnation(number, identity.generation)
-    return Foreigner(pool, number, identity, until_s)
 
 
 def _record(pool: str, kind: Kind, slot: int | None, pid: int, generation: int) -> ExitRecord:

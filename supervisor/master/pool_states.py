@@ -1,0 +1,37 @@
+"""Tells the log and the hooks when a pool's state changes: degraded, held, ok again. Master only."""
+
+from __future__ import annotations
+
+import logging
+
+from supervisor.clock import rfc3339, wall_s
+from supervisor.events import Event
+from supervisor.logs import log
+from supervisor.master import status
+from supervisor.master.pool import Pool
+from supervisor.master.sidecars import Sidecars
+
+_EVENTS = {"degraded": Event.POOL_DEGRADED, "held": Event.POOL_HELD, "ok": Event.POOL_RECOVERED}
+"""States that are told; the others (starting, draining, ...) follow from what somebody asked for."""
+
+
+class PoolStates:
+    """The last state of each pool that was told."""
+
+    def __init__(self, sidecars: Sidecars) -> None:
+        self._sidecars = sidecars
+        self._told: dict[str, str] = {}
+
+    def announce(self, pool: Pool, state: str) -> None:
+        """Tell `state` (of `status.pool_state`) if it is another than before; the first `ok` needs no telling."""
+        former, self._told[pool.name] = self._told.get(pool.name, "starting"), state
+        event = _EVENTS.get(state)
+        if state == former or event is None or (event is Event.POOL_RECOVERED and former == "starting"):
+            return
+        level, why = logging.INFO if event is Event.POOL_RECOVERED else logging.ERROR, status.pool_why(pool)
+        log(event, f"pool {pool.name} is {state}", level=level, pool=pool.name, why=why)
+        self._sidecars.tell("hold", {"event": str(event), "at": rfc3339(wall_s()), "pool": pool.name, "why": why})
+
+    def forget(self, pool: Pool) -> None:
+        """The pool was removed."""
+        self._told.pop(pool.name, None)
