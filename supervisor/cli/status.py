@@ -150,7 +150,7 @@ def _print_pool(name: str, pool: Facts) -> None:
     print_line(f"  forkserver  {_child(pool['forkserver'])}")
     print_line(f"  consumer    {_child(pool['consumer'])}  {_connection(pool['consumer'])}")
     for note in pool["consumer"].get("notes", ()):
-        print_line(f"  hold        {note}")
+        print_line(f"  note        {note}")
     if pool.get("paused"):
         print_line(f"  paused      by {pool['paused']['by']}, since {pool['paused']['since']}")
     if pool.get("configured", pool["wanted"]) != pool["wanted"]:

@@ -7,13 +7,12 @@ The symptoms (each logged once, until it heals): messages are ready and we are s
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from supervisor.brokers.base import Depth
 from supervisor.clock import monotonic_s
 from supervisor.events import Event
-from supervisor.logs import log
+from supervisor.symptoms import Symptom, Symptoms
 
 PROBE_INTERVAL_S = 5.0
 STARVED_AFTER_S = 30.0
@@ -28,7 +27,7 @@ class Health:
         self._since_s = monotonic_s()
         self._depth: Depth | None = None
         self._fed_s = monotonic_s()
-        self._notes: dict[Event, str] = {}
+        self._symptoms = Symptoms(queue=queue)
 
     def connection(self, state: str, host: str = "", why: str = "") -> None:
         """The connection is now `connected`, `connecting`, `blocked`, `refused` or `closed`."""
@@ -39,31 +38,31 @@ class Health:
     def fed(self) -> None:
         """Messages were delivered, or there was no room for any."""
         self._fed_s = monotonic_s()
-        self._heal(Event.CONSUMER_STARVED)
+        self.heal(Event.CONSUMER_STARVED)
 
     def depth(self, depth: Depth, subscribed: bool) -> None:
         """The answer to a probe."""
         self._depth = depth
-        self._heal(Event.QUEUE_UNRESPONSIVE)
+        self.heal(Event.QUEUE_UNRESPONSIVE)
         hungry_s = monotonic_s() - self._fed_s
         if depth.ready and subscribed and hungry_s > STARVED_AFTER_S:
-            self._notice(
+            self.notice(
                 Event.CONSUMER_STARVED,
                 f"{depth.ready} messages are ready in {self._queue!r} and we are subscribed, but nothing was delivered "
                 f"for {hungry_s:.0f} s: look at the broker (flow control, alarms, a stuck queue process)",
             )
         if depth.consumers > 1:
-            self._notice(
+            self.notice(
                 Event.QUEUE_SHARED,
                 f"queue {self._queue!r} has {depth.consumers} consumers: the guarantees hold only for what this "
                 "daemon consumes; stop the others or set `exclusive = true`",
             )
         else:
-            self._heal(Event.QUEUE_SHARED)
+            self.heal(Event.QUEUE_SHARED)
 
     def unresponsive(self, waited_s: float) -> None:
         """A probe got no answer."""
-        self._notice(
+        self.notice(
             Event.QUEUE_UNRESPONSIVE,
             f"the broker did not answer a passive declare of {self._queue!r} for {waited_s:.0f} s",
         )
@@ -98,18 +97,15 @@ class Health:
         depth = self._depth
         return {"name": self._queue} | ({"ready": depth.ready, "consumers": depth.consumers} if depth else {})
 
-    def symptoms(self) -> list[str]:
-        """Their events' names, for metrics."""
-        return list(self._notes)
+    def notice(self, event: Event, text: str, degrades: bool = False) -> None:
+        """Something is wrong with this pool (`supervisor/symptoms.py`): logged once, shown until it is healed."""
+        self._symptoms.notice(event, text, degrades)
 
-    def notes(self) -> list[str]:
-        """The symptoms there are now, for `status`."""
-        return list(self._notes.values())
+    def heal(self, event: Event) -> None:
+        """It is well again."""
+        self._symptoms.heal(event)
 
-    def _notice(self, event: Event, text: str) -> None:
-        if event not in self._notes:
-            log(event, text, level=logging.WARNING, queue=self._queue)
-        self._notes[event] = text
-
-    def _heal(self, event: Event) -> None:
-        self._notes.pop(event, None)
+    @property
+    def symptoms(self) -> list[Symptom]:
+        """What is wrong now."""
+        return self._symptoms.present

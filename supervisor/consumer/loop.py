@@ -216,7 +216,7 @@ class Consumer:
             retry_in_s=round(retry_s, 3),
         )
         self._close()
-        self._reports.troubled(f"the ledger failed: {error}")
+        self._reports.troubled(Event.LEDGER_FAILED, f"the ledger failed: {error}")
         next_s = min(retry_s * 2, REOPEN_S[1]) * random.uniform(0.8, 1.0)
         self._reactor.call_later(retry_s, lambda: self._open(next_s))
 

@@ -8,8 +8,10 @@ import msgspec
 
 from supervisor.clock import monotonic_s, wall_s
 from supervisor.consumer.session import Session
+from supervisor.events import Event
 from supervisor.link.channel import Channel
 from supervisor.link.frames import ConsumerOrder, ConsumerReport, Snapshot
+from supervisor.symptoms import Symptom
 
 INTERVAL_S = 0.25
 
@@ -42,10 +44,12 @@ class Reports:
         """When `show` must be called again even if nothing happens; None: not before something does."""
         return max(0.0, self._shown_s + INTERVAL_S - monotonic_s()) if self._owed else None
 
-    def troubled(self, note: str) -> None:
-        """There is no session: say why."""
+    def troubled(self, event: Event, text: str) -> None:
+        """There is no session: say why. The event is logged already."""
         counters, measures = (self._shown.counters, self._shown.measures) if self._shown else ({}, {})
-        self._show(Snapshot(0.0, {"state": "closed", "why": note}, {}, counters, 0, [note], measures))
+        former = next((each for each in self._shown.symptoms if each.name == event), None) if self._shown else None
+        symptom = Symptom(str(event), text, True, former.since if former else wall_s())
+        self._show(Snapshot(0.0, {"state": "closed", "why": text}, {}, counters, 0, [symptom], measures))
 
     def _show(self, snapshot: Snapshot) -> None:
         self._shown_s = monotonic_s()
@@ -57,4 +61,4 @@ class Reports:
 def _content(snapshot: Snapshot) -> tuple[Any, ...]:
     """All that is news: the age of the connection alone is not."""
     connection = {name: value for name, value in snapshot.connection.items() if name != "since_s"}
-    return connection, snapshot.queue, snapshot.counters, snapshot.in_flight, snapshot.notes, snapshot.measures
+    return connection, snapshot.queue, snapshot.counters, snapshot.in_flight, snapshot.symptoms, snapshot.measures

@@ -260,9 +260,10 @@ class Session:
     def snapshot(self) -> Snapshot:
         """What `status` shows of us now."""
         facts = self.health.facts(self.broker.connections_opened)
-        queue, notes = self.health.queue_facts(), self.health.notes()
-        measures = self.measures.facts(self.commits.counters, self.health.symptoms())
-        return Snapshot(0.0, facts, queue, dict(self.commits.counters), len(self.settlement.entries), notes, measures)
+        queue, symptoms = self.health.queue_facts(), self.health.symptoms
+        counters, in_flight = dict(self.commits.counters), len(self.settlement.entries)
+        measures = self.measures.facts(counters, (symptom.name for symptom in symptoms))
+        return Snapshot(0.0, facts, queue, counters, in_flight, symptoms, measures)
 
     def traces(self, message_id: str) -> list[dict[str, Any]]:
         """What is known of the messages with this id. Raises LedgerError."""

@@ -13,6 +13,7 @@ import msgspec
 
 from supervisor.config.schema import BrokerConfig, HooksConfig, LedgerConfig, LogConfig, PoolConfig, WebConfig
 from supervisor.message import Properties, Publication
+from supervisor.symptoms import Symptom
 
 VERSION = 1
 """Spoken in every Hello and Start: processes of different builds refuse each other instead of guessing."""
@@ -276,7 +277,7 @@ class Snapshot(Frame, frozen=True):
     queue: dict[str, Any]
     counters: dict[str, int]
     in_flight: int
-    notes: list[str]
+    symptoms: list[Symptom]
     measures: dict[str, Any]
 
 

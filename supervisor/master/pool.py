@@ -24,6 +24,7 @@ from supervisor.master.restarts import Intensity
 from supervisor.master.wire import Wire
 from supervisor.scoreboard.board import Board
 from supervisor.scoreboard.slot import Slot
+from supervisor.symptoms import Symptoms
 
 VERDICT_AGAIN_S = 1.0
 _BACKLOG = 1024
@@ -46,9 +47,9 @@ class Pool:
     `floor`: the youngest generation that the exit history knows. `slots` are all slot files there are, also those
     beyond the wanted number of workers. `foreign`: slots that are still held by a worker of a former daemon. `verdicts`
     wait for the consumer's word that they are durable. `cut_off`: ids of messages whose worker was killed by a stop.
-    `inquiries`: questions the consumer has not answered. `letters`: what it has told this turn, for the hooks.
-    `failure`: why the pool cannot boot, with the exit status that says so. `restarts` and `holds` count for the pool's
-    life here: seats come and go with its size.
+    `symptoms`: what the master itself sees to be wrong. `inquiries`: questions the consumer has not answered.
+    `letters`: what it has told this turn, for the hooks. `failure`: why the pool cannot boot, with the exit status that
+    says so. `restarts` and `holds` count for the pool's life here: seats come and go with its size.
 
     While it is reloaded: `candidate` is a forkserver with the new code, `probe` the slot of the one worker that proves
     it, `spares` the slots beyond the wanted ones that help out. Workers of forkservers older than `outdated_below` are
@@ -65,6 +66,7 @@ class Pool:
         for path in (self.dir / "slots", self.dir / "stacks"):
             _make_directory(path)
         self.slots = _open_slots(self.dir / "slots", pool.workers)
+        self.symptoms = Symptoms(pool=pool.name)
         self.board = Board(self.dir / "board")
         self.generations = Generations(self.dir, max(floor, self._youngest()))
         self.link_path = Path(config.daemon.runtime_dir) / f"{pool.name}.sock"

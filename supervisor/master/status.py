@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from supervisor import posix
 from supervisor.clock import rfc3339
 from supervisor.events import Cause
@@ -12,6 +14,7 @@ from supervisor.master.children import Kind, Seat
 from supervisor.master.herald import PoolFacts
 from supervisor.master.pool import Pool
 from supervisor.scoreboard.words import Intent, Running
+from supervisor.symptoms import Symptom
 
 _CONNECTION = {"state": "connecting", "host": "", "since_s": 0.0, "opened": 0, "why": ""}
 _CONSUMER_STATES = {"stopping": "draining", "paused": "paused"}
@@ -33,7 +36,7 @@ def pool_state(pool: Pool, stopping: bool) -> str:
     no_workers = all(seat.held or (pool.forkserver.held and seat.child is None) for seat in pool.workers)
     if pool.consumer.held or (held and no_workers):
         return "held"
-    if held or (pool.was_ready and _cut_off(pool)):
+    if held or (pool.was_ready and _cut_off(pool)) or any(symptom.degrades for symptom in symptoms(pool)):
         return "degraded"
     if not (pool.was_ready or pool.ready):
         return "starting"
@@ -42,7 +45,14 @@ def pool_state(pool: Pool, stopping: bool) -> str:
 
 def pool_why(pool: Pool) -> str:
     """Why a pool is not well; "" when it is."""
-    return next((seat.why for seat in pool.seats if seat.held and seat.why), _cut_off(pool))
+    whys = [seat.why for seat in pool.seats if seat.held]
+    whys += [_cut_off(pool), *(symptom.text for symptom in symptoms(pool) if symptom.degrades)]
+    return next(filter(None, whys), "")
+
+
+def symptoms(pool: Pool) -> list[Symptom]:
+    """What the master, and what the consumer sees to be wrong with a pool."""
+    return [*pool.symptoms.present, *(pool.snapshot.symptoms if pool.snapshot else ())]
 
 
 def _cut_off(pool: Pool) -> str:
@@ -67,9 +77,10 @@ def pool_status(pool: Pool, state: str, now_s: float) -> dict[str, Any]:
             **_service(pool.consumer, "starting", _CONSUMER_STATES.get(state, "consuming")),
             "connection": {**_CONNECTION, **(snapshot.connection if snapshot else {})},
             "in_flight": snapshot.in_flight if snapshot else 0,
-            "notes": snapshot.notes if snapshot else [],
+            "notes": [symptom.text for symptom in symptoms(pool)],
             "at": rfc3339(snapshot.at) if snapshot else "",
         },
+        "symptoms": [_symptom(symptom) for symptom in symptoms(pool)],
         "depth": {**_DEPTH, **(snapshot.queue if snapshot else {})},
         "counters": {**dict.fromkeys(_COUNTERS, 0), **(snapshot.counters if snapshot else {})},
         "restarts": pool.restarts,
@@ -97,6 +108,10 @@ def pool_facts(pool: Pool, state: str, exits: Iterable[Mapping[str, Any]]) -> Po
         consumer_alive=pool.consumer.child is not None,
         beat_s=pool.board.consumer_beat_s,
     )
+
+
+def _symptom(symptom: Symptom) -> dict[str, Any]:
+    return msgspec.structs.asdict(symptom) | {"since": rfc3339(symptom.since)}
 
 
 def _service(seat: Seat, starting: str, ready: str) -> dict[str, Any]:

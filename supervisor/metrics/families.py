@@ -31,6 +31,7 @@ SYMPTOMS = {
     "unresponsive": Event.QUEUE_UNRESPONSIVE,
     "shared": Event.QUEUE_SHARED,
 }
+"""Label and event; a symptom that is not in this table has its event's name for a label."""
 SERVICES = ("forkserver", "consumer")
 KINDS = ("worker", *SERVICES)
 _AT_WORK = frozenset({"ready", "consuming", "paused", "draining"})
@@ -173,8 +174,11 @@ def _consumer_told(read: Reading) -> Reading:
 
 
 def _symptoms(pool: Facts) -> Iterator[Sample]:
-    present = pool["measures"].get("symptoms", ())
-    yield from (((name,), int(event in present)) for name, event in SYMPTOMS.items())
+    """Those of the table that are not there are 0 only once the consumer has said so."""
+    labels = {event: label for label, event in SYMPTOMS.items()}
+    present = [labels.get(symptom["name"], symptom["name"]) for symptom in pool["symptoms"]]
+    known = SYMPTOMS if pool["consumer"]["at"] else ()
+    yield from (((label,), int(label in present)) for label in dict.fromkeys([*known, *present]))
 
 
 # ---- the table ----------------------------------------------------------------------------------------------------
@@ -292,8 +296,8 @@ OF_A_POOL: tuple[Family, ...] = (
         _consumer_told(fact("depth", "consumers")),
     ),
     Family(
-        *("preforkd_symptom", Type.GAUGE, ("symptom",), "1 while the consumer sees something wrong at the broker."),
-        _consumer_told(_symptoms),
+        *("preforkd_symptom", Type.GAUGE, ("symptom",), "1 while something is seen to be wrong with the pool."),
+        _symptoms,
     ),
     Family(
         *(

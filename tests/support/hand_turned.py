@@ -65,7 +65,7 @@ class HandTurned:
 
     def noted(self, words: str) -> bool:
         """Whether `status` would show a symptom with these words."""
-        return any(words in note for note in self.session.snapshot().notes)
+        return any(words in symptom.text for symptom in self.session.snapshot().symptoms)
 
     def events(self, caplog: pytest.LogCaptureFixture, event: str) -> list[str]:
         """The levels of this event's log lines."""

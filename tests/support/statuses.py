@@ -49,6 +49,7 @@ def pool(*workers: Status, name: str = "email", done: int = 0, failed: int = 0, 
         "workers": list(workers),
         "forkserver": {"pid": 9, "state": "ready", "restarts": 0, "why": ""},
         "consumer": consumer(),
+        "symptoms": [],
         "depth": {"ready": 5, "consumers": 1},
         "counters": {**dict.fromkeys(counters, 0), "done": done, "failed": failed},
     }

@@ -58,7 +58,7 @@ function ofPool([about, pool]) {
     ...ofChildren(pool),
     ...ofConnection(pool),
     ...ofWorkers(pool),
-    ...ofNotes(pool),
+    ...ofSymptoms(pool),
     ...ofLedger(pool),
   ];
   return found.map((concern) => ({ ...concern, about }));
@@ -99,9 +99,10 @@ function ofWorkers({ workers }) {
     }));
 }
 
-/** What the consumer noticed: nothing comes although something waits, the queue is shared, the ledger is slow … */
-function ofNotes({ consumer }) {
-  return (consumer?.notes ?? []).map((text) => ({ level: "warn", text }));
+/** Symptoms: nothing comes although something waits, the queue is shared … What degrades the pool may be its `why`. */
+function ofSymptoms({ symptoms, why }) {
+  const told = (symptoms ?? []).filter(({ text }) => text !== why);
+  return told.map(({ text, degrades }) => ({ level: degrades ? "bad" : "warn", text }));
 }
 
 function ofLedger({ measures }) {

@@ -114,7 +114,7 @@ def test_notes_and_a_missing_connection_are_shown(capsys: pytest.CaptureFixture[
     lines = printed(capsys, status(WORKER, consumer={**consumer, "in_flight": 0, "connection": {}}))
 
     assert "consumer pid - held (no such vhost), 3 restart(s) no connection yet" in lines
-    assert "hold 2 in doubt" in lines
+    assert "note 2 in doubt" in lines
 
 
 def test_children_that_belong_to_no_pool_are_shown_and_why_one_is_held(capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,10 +158,20 @@ def test_a_consumer_is_up_while_it_is_at_work(state: str, up: int) -> None:
 
 def test_symptoms_are_told_apart() -> None:
     status = documented_status()
-    pool(status)["measures"]["symptoms"] = ["queue.shared"]
+    pool(status)["symptoms"] = [{"name": "queue.shared"}, {"name": "pool.new"}]
 
     assert value(status, "preforkd_symptom", pool="email", symptom="shared") == 1.0
     assert value(status, "preforkd_symptom", pool="email", symptom="starved") == 0.0
+    assert value(status, "preforkd_symptom", pool="email", symptom="pool.new") == 1.0, "not in the table"
+
+
+def test_what_the_master_sees_is_known_while_the_consumer_is_away() -> None:
+    status = documented_status()
+    pool(status)["symptoms"] = [{"name": "pool.new"}]
+    pool(status)["consumer"]["at"] = ""
+
+    assert value(status, "preforkd_symptom", pool="email", symptom="pool.new") == 1.0
+    assert value(status, "preforkd_symptom", pool="email", symptom="starved") is None
 
 
 def test_any_name_of_a_pool_comes_back_as_it_was() -> None:
