@@ -7,7 +7,6 @@ key as headers of ours; it is persistent. Left out, because a broker would refus
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -62,12 +61,6 @@ def as_handled(delivery: Delivery, queue: str) -> Properties:
     if not headers or headers.get(QUEUE) != queue:
         return delivery.properties
     return msgspec.structs.replace(delivery.properties, headers=_carried(headers))
-
-
-def delayed(failure: Failure, attempt: int, delays_s: Sequence[float]) -> Failure:
-    """With the delay of the next attempt: as the handler asked for, or the pool's, whose last one repeats."""
-    delay_s = failure.delay_s or delays_s[min(attempt, len(delays_s)) - 1]
-    return msgspec.structs.replace(failure, delay_s=delay_s)
 
 
 def order_of(entry: Entry, queue: str) -> Run:

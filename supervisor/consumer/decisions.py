@@ -6,7 +6,6 @@ those of the turn that is still being decided.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,7 +20,7 @@ _NOBODY = Incarnation(-1, 0)
 
 
 class Decisions:
-    """What has been decided since the last `take()`, and the publications without a fate yet."""
+    """What has been decided since the last `take()`."""
 
     def __init__(self) -> None:
         self._said: list[Say] = []
@@ -29,9 +28,6 @@ class Decisions:
         self._counters: dict[str, int] = {}
         self._effects: list[Effect] = []
         self._committing: list[Effect] = []  # those of the turn that was taken last
-        self._outgoing: dict[int, tuple[Entry, Outgoing]] = {}
-        self._later: set[int] = set()  # tokens whose PublishLater is under way
-        self._tokens = itertools.count(1)
 
     def take(self) -> Turn:
         """All of it, once; `take_effects` of the turn before comes first."""
@@ -76,6 +72,14 @@ class Decisions:
     def unsend(self, worker: Incarnation) -> None:
         """Withdraw what has not been sent to this worker yet."""
         self._withdraw(lambda effect: type(effect) is Send and effect.worker == worker)
+
+    def publish(self, outgoing: Outgoing) -> None:
+        """Publish, after the commit."""
+        self._effects.append(PublishOut(outgoing))
+
+    def publish_later(self, token: int) -> None:
+        """Ask for `publish_again(token)` after a while, after the commit."""
+        self._effects.append(PublishLater(token))
 
     def recall(self) -> None:
         """Ask all workers for what they have not begun, after the commit."""
@@ -129,44 +133,6 @@ class Decisions:
         """Log that an id on record has come with other content."""
         text = f"message id {arrival.id!r} came again with other content: it is run as another message"
         self.say(Event.MESSAGE_ID_REUSED, text, warning=True, message_id=arrival.id)
-
-    # ---- publications ---------------------------------------------------------------------------------------------
-
-    def token(self) -> int:
-        """A token that no publication has had yet."""
-        return next(self._tokens)
-
-    def publish(self, entry: Entry, outgoing: Outgoing) -> None:
-        """Publish after the commit; kept until its fate is known."""
-        self._outgoing[outgoing.token] = (entry, outgoing)
-        self._effects.append(PublishOut(outgoing))
-
-    def publish_later(self, token: int) -> None:
-        """Publish the same again after a while; asked twice, once."""
-        if token not in self._later:
-            self._later.add(token)
-            self._effects.append(PublishLater(token))
-
-    def publish_all_later(self) -> None:
-        """Publish again after a while all that has no fate yet."""
-        for token in self._outgoing:
-            self.publish_later(token)
-
-    def publish_again(self, token: int) -> None:
-        """The while is over; forgotten ones are left alone."""
-        self._later.discard(token)
-        if token in self._outgoing:
-            self._effects.append(PublishOut(self._outgoing[token][1]))
-
-    def publisher(self, token: int) -> Entry | None:
-        """Whose publication this is."""
-        found = self._outgoing.get(token)
-        return found[0] if found else None
-
-    def forget(self, tokens: Iterable[int]) -> None:
-        """Their fate no longer matters."""
-        for token in tokens:
-            self._outgoing.pop(token, None)
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 

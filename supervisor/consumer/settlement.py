@@ -12,18 +12,19 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from supervisor.brokers.base import Outgoing
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer import copies
 from supervisor.consumer.actions import Effect, Turn
 from supervisor.consumer.decisions import Decisions
 from supervisor.consumer.entries import Arrival, Entry, Failure, Phase
+from supervisor.consumer.failure_policy import fate_of
 from supervisor.consumer.holdings import Holdings
 from supervisor.consumer.ids import given
+from supervisor.consumer.publications import Publications
 from supervisor.consumer.twins import Twins
 from supervisor.events import Event
 from supervisor.ledger.base import Row, RowState
-from supervisor.link.frames import Incarnation, Published, RunId
+from supervisor.link.frames import Incarnation, RunId
 from supervisor.message import Publication
 from supervisor.scoreboard.words import OutcomeKind
 
@@ -44,6 +45,7 @@ class Settlement:
         self._host = host
         self._dedupe = dedupe
         self._decisions = Decisions()
+        self.publications = Publications(self._decisions)
 
     def take_turn(self) -> Turn:
         """What has been decided since the last call, but for its effects."""
@@ -116,7 +118,8 @@ class Settlement:
             self._duplicate(arrival, "an earlier attempt of the same round is done")
         elif row.state.open and here == there:
             # Every open row has an entry. One without cannot be proven unstarted, so it is not run blindly.
-            self._in_doubt(self._admit(arrival), Failure("lost", "its run is on record, its worker unknown"))
+            failure = Failure("lost", "its run is on record, its worker unknown")
+            self._failed(self._admit(arrival), OutcomeKind.IN_DOUBT, failure)
         else:
             self._admit(arrival)
 
@@ -173,33 +176,21 @@ class Settlement:
     def publishing(self, worker: Incarnation, run: RunId, publications: Iterable[Publication]) -> None:
         """A handler returned with these publishes: the run is done once the broker has them all."""
         entry = self.holdings.find(worker, run)
-        if entry is None:
-            return
-        if entry.unconfirmed is None:
-            entry.phase, entry.unconfirmed = Phase.PUBLISHING, set()
-            for out in publications:
-                token = self._decisions.token()
-                entry.unconfirmed.add(token)
-                self._decisions.publish(entry, Outgoing(token, out.exchange, out.routing_key, out.properties, out.body))
-        self._tell_published(entry)
+        if entry is not None:
+            self.publications.publish_for(entry, publications)
 
     def outcome(self, worker: Incarnation, run: RunId, kind: OutcomeKind, failure: Failure) -> None:
         """A run ended, as marked in its slot. Heard twice, or of a run that is not this worker's: no effect."""
         entry = self.holdings.find(worker, run)
         if entry is None:
             return
-        self._forget_publications(entry)
+        self.publications.cancel_handlers(entry)
         if kind is OutcomeKind.DONE:
             self._record(entry, RowState.DONE)
             self._decisions.count("done")
             self._settle(entry)
-        elif kind is OutcomeKind.IN_DOUBT:
-            self._in_doubt(entry, failure)
-        elif kind is OutcomeKind.REJECT:
-            self._failed(entry, failure)
-            self._decide(entry, RowState.DEAD_PENDING, failure)
         else:
-            self._again_or_dead(entry, failure)
+            self._failed(entry, kind, failure)
 
     def died(self, worker: Incarnation, running: RunId | None, failure: Failure, proof: bool = True) -> None:
         """The master's verdict. `running`: what the slot says it was at; its ring has been handed in before.
@@ -207,9 +198,9 @@ class Settlement:
         Without `proof` (another boot, a damaged slot file) the absence of a mark says nothing: all it had is in doubt.
         """
         for entry in self.holdings.of(worker):
-            self._forget_publications(entry)
+            self.publications.cancel_handlers(entry)
             if entry.run == running or not proof:
-                self._in_doubt(entry, failure)
+                self._failed(entry, OutcomeKind.IN_DOUBT, failure)
             else:
                 self._unbegun(entry)
 
@@ -217,43 +208,24 @@ class Settlement:
 
     def confirmed(self, token: int) -> None:
         """The broker has this publication."""
-        entry = self._decisions.publisher(token)
-        if entry is None:
-            return
-        self._decisions.forget([token])
-        self._decisions.count("published")
-        if token == entry.token:
+        entry = self.publications.confirmed(token)
+        if entry is not None:
             self._copied(entry)
-        elif entry.unconfirmed is not None:
-            entry.unconfirmed.discard(token)
-            self._tell_published(entry)
 
     def unpublished(self, token: int, reason: str, lost: bool) -> None:
-        """The broker does not have it. A copy, and what was `lost` with its connection, is published again later.
-
-        A handler's own publish that the broker refused fails its run.
-        """
-        entry = self._decisions.publisher(token)
-        if entry is None:
-            return
-        if lost or token == entry.token:
-            self._decisions.publish_later(token)
-        elif entry.owner is not None:
-            self._forget_publications(entry)
-            self._decisions.send(entry.owner, Published(entry.run, False, reason))
-        if token == entry.token and not lost:
-            self._decisions.say_copy_refused(entry, reason)
+        """The broker does not have this publication; `lost`: nobody knows, its connection is gone."""
+        self.publications.unpublished(token, reason, lost)
 
     def publish_again(self, token: int) -> None:
         """The time to try this publication again has come."""
-        self._decisions.publish_again(token)
+        self.publications.publish_again(token)
 
     def disconnected(self) -> None:
         """The epoch is over: all tags are void; the broker brings back what was not settled.
 
         Publications without a fate get none (`brokers.base.Disconnected`): they are published again.
         """
-        self._decisions.publish_all_later()
+        self.publications.publish_all_again()
         self._decisions.recall()
         self.twins.expire(self.now_s)
         for twin in self._decisions.void_tags():
@@ -301,26 +273,12 @@ class Settlement:
 
     # ---- decisions ------------------------------------------------------------------------------------------------
 
-    def _again_or_dead(self, entry: Entry, failure: Failure) -> None:
-        self._failed(entry, failure)
-        if entry.attempt >= self.pool.max_attempts:
-            self._decide(entry, RowState.DEAD_PENDING, failure)
-            return
-        delayed = copies.delayed(failure, entry.attempt, self.pool.retry_delays_s)
-        self._decide(entry, RowState.RETRY_PENDING, delayed)
-
-    def _in_doubt(self, entry: Entry, failure: Failure) -> None:
-        if self.pool.on_crash == "park":
-            self._failed(entry, failure)
-            self._decide(entry, RowState.PARKED_PENDING, failure)
-        else:
-            self._again_or_dead(entry, failure)
-
-    def _failed(self, entry: Entry, failure: Failure) -> None:
+    def _failed(self, entry: Entry, kind: OutcomeKind, failure: Failure) -> None:
         self._decisions.count("failed")
         attempt = f"attempt {entry.attempt} of {self.pool.max_attempts}"
         text = f"message {entry.id!r}, {attempt}: {failure.cause}: {failure.reason}"
         self._decisions.say_failure(Event.MESSAGE_FAILED, text, entry, failure, warning=True)
+        self._decide(entry, *fate_of(kind, entry.attempt, self.pool, failure))
 
     def _decide(self, entry: Entry, pending: RowState, failure: Failure) -> None:
         """Record the outcome; the copy follows the commit, the ack follows the copy's confirm."""
@@ -336,8 +294,7 @@ class Settlement:
             self._publish_copy(entry)
 
     def _publish_copy(self, entry: Entry) -> None:
-        entry.token = self._decisions.token()
-        self._decisions.publish(entry, copies.copy_of(entry, self.pool.queue, self._host, entry.token))
+        self.publications.publish_copy(entry, self.pool.queue, self._host)
 
     def _copied(self, entry: Entry) -> None:
         """The broker has the copy: final, and the original may go."""
@@ -349,10 +306,6 @@ class Settlement:
         text = f"message {entry.id!r}: {counter} after attempt {entry.attempt}"
         self._decisions.say_failure(event, text, entry, entry.failure)
         self._settle(entry)
-
-    def _tell_published(self, entry: Entry) -> None:
-        if not entry.unconfirmed and entry.owner is not None:
-            self._decisions.send(entry.owner, Published(entry.run, True, ""))
 
     def _unbegun(self, entry: Entry) -> None:
         """Nobody began it: no attempt is charged; run it here, or let the broker bring it back."""
@@ -385,16 +338,9 @@ class Settlement:
         del self.entries[entry.key]
         self.waiting.pop(entry.key, None)
         self.holdings.take_away(entry)
-        self._forget_publications(entry)
-        if entry.token is not None:
-            self._decisions.forget([entry.token])
+        self.publications.cancel(entry)
         for arrival in entry.later:
             self._arrived(arrival, [])
-
-    def _forget_publications(self, entry: Entry) -> None:
-        if entry.unconfirmed is not None:
-            self._decisions.forget(entry.unconfirmed)
-            entry.unconfirmed = None
 
     def _record(self, entry: Entry, state: RowState, note: bytes = b"") -> None:
         self._decisions.record(entry, state, self.now_s, note)

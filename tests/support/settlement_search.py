@@ -88,7 +88,7 @@ def _history(seen: dict[int, tuple[int, Event] | None], mark: int) -> str:
 def _mark(world: World) -> int:
     """Equal for worlds with equal futures."""
     tags = {tag: number for number, tag in enumerate(world.unacked)}
-    tokens = {token: number for number, token in enumerate(world.settlement._decisions._outgoing)}
+    tokens = {token: number for number, token in enumerate(world.settlement.publications._outgoing)}
     places = (world.ready, world.delayed, world.dead, world.parked)
     return hash(
         (

@@ -9,6 +9,7 @@ from supervisor.consumer.actions import Ack, Effect, GiveBack, PublishLater, Pub
 from supervisor.consumer.decisions import Decisions
 from supervisor.consumer.entries import Entry
 from supervisor.consumer.holdings import Holdings
+from supervisor.consumer.publications import Publications
 from supervisor.consumer.settlement import Settlement
 from supervisor.consumer.twins import Twins
 
@@ -25,7 +26,8 @@ def clone_settlement(original: Settlement) -> Settlement:
     }
     clone.twins = Twins()
     clone.twins._expected = {twin: deque(waiting) for twin, waiting in original.twins._expected.items()}
-    clone._decisions = _clone_decisions(original._decisions, entries)
+    clone._decisions = _clone_decisions(original._decisions)
+    clone.publications = _clone_publications(original.publications, clone._decisions, entries)
     return clone
 
 
@@ -39,12 +41,17 @@ def _clone_entry(original: Entry) -> Entry:
     return clone
 
 
-def _clone_decisions(original: Decisions, entries: dict[bytes, Entry]) -> Decisions:
+def _clone_decisions(original: Decisions) -> Decisions:
     clone = Decisions()
     clone._rows = original._rows.copy()
     clone._counters = original._counters.copy()
     clone._effects = original._effects.copy()
     clone._committing = original._committing.copy()
+    return clone
+
+
+def _clone_publications(original: Publications, decisions: Decisions, entries: dict[bytes, Entry]) -> Publications:
+    clone = Publications(decisions)
     clone._outgoing = {token: (entries[entry.key], out) for token, (entry, out) in original._outgoing.items()}
     clone._later = original._later.copy()
     clone._tokens = copy(original._tokens)
@@ -57,7 +64,7 @@ def memories(settlement: Settlement) -> dict[str, object]:
         "entries": [entry.id for entry in settlement.entries.values()],
         "waiting": list(settlement.waiting),
         "holdings": settlement.holdings.workers(),
-        "publications": settlement._decisions._outgoing,
+        "publications": settlement.publications._outgoing,
     }
 
 
@@ -69,7 +76,7 @@ def settlement_state(settlement: Settlement, tags: dict[int, int], tokens: dict[
         tuple(_entry_state(entry, tags, tokens) for entry in settlement.entries.values()),
         tuple(settlement.waiting),
         tuple(tuple(theirs) for theirs in settlement.holdings._by_worker.values()),
-        frozenset(tokens.get(token) for token in decisions._later),
+        frozenset(tokens.get(token) for token in settlement.publications._later),
         frozenset((twin, len(waiting)) for twin, waiting in settlement.twins._expected.items()),
         frozenset((row.key, row.round, row.attempt, row.state, row.slot) for row in decisions._rows.values()),
         tuple(_effect_state(effect, tags, tokens) for effect in decisions._effects),

@@ -166,4 +166,4 @@ class Bench:
         """Whether nothing at all is remembered."""
         settlement = self.settlement
         memories = (settlement.entries, settlement.waiting, settlement.holdings.workers())
-        return not any(memories) and not settlement._decisions._outgoing
+        return not any(memories) and not settlement.publications._outgoing

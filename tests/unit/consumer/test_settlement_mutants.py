@@ -9,11 +9,12 @@ import pytest
 
 from supervisor.brokers import letters
 from supervisor.brokers.base import Outgoing
-from supervisor.consumer import copies
+from supervisor.consumer import copies, failure_policy
 from supervisor.consumer.actions import RecallAll
 from supervisor.consumer.decisions import Decisions
 from supervisor.consumer.entries import Arrival, Entry, Failure, Phase
 from supervisor.consumer.holdings import Holdings
+from supervisor.consumer.publications import Publications
 from supervisor.consumer.settlement import Settlement
 from supervisor.consumer.twins import Twins
 from supervisor.ledger.base import Row, RowState
@@ -88,13 +89,13 @@ def the_tail_runs_ahead_of_the_outcomes_taken(patch: Patch) -> None:
 
 
 def done_before_the_publishes_are_confirmed(patch: Patch) -> None:
-    def mutant(self: Settlement, entry: Entry) -> None:
+    def mutant(self: Publications, entry: Entry) -> None:
         if entry.unconfirmed:
             entry.unconfirmed.clear()
         tell_published(self, entry)
 
-    tell_published = Settlement._tell_published
-    patch.setattr(Settlement, "_tell_published", mutant)
+    tell_published = Publications._tell_published
+    patch.setattr(Publications, "_tell_published", mutant)
 
 
 def a_tag_is_acked_in_another_epoch(patch: Patch) -> None:
@@ -140,7 +141,8 @@ def the_running_one_counts_as_unbegun(patch: Patch) -> None:
 
 
 def in_doubt_is_run_again_though_to_be_parked(patch: Patch) -> None:
-    patch.setattr(Settlement, "_in_doubt", Settlement._again_or_dead)
+    rules = tuple(row for row in failure_policy._RULES if row[1] is not RowState.PARKED_PENDING)
+    patch.setattr(failure_policy, "_RULES", rules)
 
 
 def newer_runs_that_wait_are_forgotten(patch: Patch) -> None:
@@ -163,7 +165,7 @@ def done_is_not_recorded(patch: Patch) -> None:
 
 
 def publications_lost_with_the_connection_stay_lost(patch: Patch) -> None:
-    patch.setattr(Decisions, "publish_all_later", lambda self: None)
+    patch.setattr(Publications, "publish_all_again", lambda self: None)
 
 
 def what_hello_does_not_name_stays_owned(patch: Patch) -> None:
