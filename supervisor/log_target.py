@@ -45,6 +45,7 @@ class Target:
                 f"the log file {file} cannot be opened: {error.strerror}; "
                 'correct its rights or `file` in [log] ("-" is stderr)'
             ) from error
+        self._identity = _identity(self._fd)
 
     def is_terminal(self) -> bool:
         """Whether a person reads it."""
@@ -62,30 +63,37 @@ class Target:
 
     def close(self) -> None:
         """Close the file; stderr stays open."""
-        if self._path:
+        if self._path and _identity(self._fd) == self._identity:
             os.close(self._fd)
 
     def follow(self) -> None:
-        """Open the file anew where it was moved away; a stdout or stderr that goes to the same file goes along."""
+        """Open the file anew where it was moved away; a stdout or stderr that goes to the same file goes along.
+
+        Likewise where user code has closed our descriptor; one that it has opened since under that number is its own.
+        """
         if not self._path:
             return
-        opened = os.fstat(self._fd)
+        held = _identity(self._fd) == self._identity
         with suppress(OSError):
-            if os.path.samestat(opened, Path(self._path).stat()):
+            there = Path(self._path).stat()
+            if held and (there.st_dev, there.st_ino) == self._identity:
                 return
         with suppress(OSError):
             fresh = os.open(self._path, _FILE_FLAGS, _FILE_MODE)
             for standard in _STANDARD_FDS:
-                _move(standard, opened, fresh)
-            os.close(self._fd)
-            self._fd, self._torn = fresh, False
+                if _identity(standard) == self._identity:
+                    os.dup2(fresh, standard)
+            if held:
+                os.close(self._fd)
+            self._fd, self._identity, self._torn = fresh, _identity(fresh), False
 
 
-def _move(descriptor: int, former: os.stat_result, fresh: int) -> None:
-    """Let a descriptor of the former file be one of the fresh one; any other, and a closed one, is left alone."""
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    """Device and inode of an open file; None for a closed descriptor."""
     with suppress(OSError):
-        if os.path.samestat(os.fstat(descriptor), former):
-            os.dup2(fresh, descriptor)
+        opened = os.fstat(descriptor)
+        return opened.st_dev, opened.st_ino
+    return None
 
 
 class LineHandler(logging.Handler):
@@ -119,9 +127,16 @@ class LineHandler(logging.Handler):
         """In a fork: whoever lost lines before it tells of them."""
         self._lost = 0
 
-    def close(self) -> None:
-        """Close the target, too."""
-        super().close()
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to write it; a filter of user code that raises holds nothing back."""
+        try:
+            return super().filter(record)
+        except Exception:  # noqa: BLE001  (user code; its failure must not become that of whoever logs)
+            return True
+
+    def let_go(self) -> None:
+        """Close the target. `close` leaves it open: user code calls that too, through dictConfig and shutdown."""
+        self.close()
         self._target.close()
 
     def _line(self, record: logging.LogRecord) -> str:

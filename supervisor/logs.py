@@ -22,9 +22,11 @@ from supervisor.events import Event
 from supervisor.log_target import LineHandler, open_target
 from supervisor.redaction import Redactor, passwords, redact
 
-__all__ = ["add_secret", "configure", "follow", "hide_passwords", "log", "redact", "rename"]
+__all__ = ["OWN", "add_secret", "configure", "follow", "hide_passwords", "log", "own_handlers", "redact", "rename"]
 
-_OURS = "preforkd"
+OWN = "preforkd"
+"""The logger of our own lines; all others are user code's."""
+
 _EXTRA = "preforkd_line"
 _HEAD = ("at", "level", "event", "message", "process", "pid")
 
@@ -33,7 +35,7 @@ _redactor = Redactor()  # of the process, as the logging tree itself is
 
 def log(event: Event, message: str, /, *, level: int = logging.INFO, **fields: Any) -> None:
     """Write one line of ours. `fields` are JSON values, added to it as they are."""
-    logging.getLogger(_OURS).log(level, "%s", message, extra={_EXTRA: (event, fields)})
+    logging.getLogger(OWN).log(level, "%s", message, extra={_EXTRA: (event, fields)})
 
 
 def configure(config: LogConfig, process: str) -> None:
@@ -43,12 +45,14 @@ def configure(config: LogConfig, process: str) -> None:
     """
     target = open_target(config)
     formatter = _FORMATTERS[config.format, target.is_terminal()](process, _redactor)
-    root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, LineHandler)]:
-        root.removeHandler(handler)
-        handler.close()
+    for handler in own_handlers():
+        for logger in _places():
+            logger.removeHandler(handler)
+        handler.let_go()
+    root, ours = _places()
     root.addHandler(LineHandler(target, formatter))
     root.setLevel(config.level.upper())
+    ours.propagate = True
 
 
 def rename(config: LogConfig, process: str) -> None:
@@ -57,8 +61,8 @@ def rename(config: LogConfig, process: str) -> None:
     Where user code has left our handler as it was nothing is made anew: what is only read stays shared with the
     process that was forked (half a MiB).
     """
-    root = logging.getLogger()
-    match [handler for handler in root.handlers if isinstance(handler, LineHandler)]:
+    root, _ours = _places()
+    match own_handlers():
         case [LineHandler(formatter=JsonLines() as lines, level=logging.NOTSET, filters=[]) as handler]:
             lines.process = process
             handler.forget_losses()
@@ -70,9 +74,18 @@ def rename(config: LogConfig, process: str) -> None:
 
 def follow() -> None:
     """Look whether the log file was moved: what is printed now has to go to the new one."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, LineHandler):
-            handler.follow()
+    for handler in own_handlers():
+        handler.follow()
+
+
+def own_handlers() -> list[LineHandler]:
+    """Our handler: at the root logger, or at our own where user code has configured the root for itself."""
+    found = [handler for logger in _places() for handler in logger.handlers if isinstance(handler, LineHandler)]
+    return list(dict.fromkeys(found))
+
+
+def _places() -> tuple[logging.Logger, logging.Logger]:
+    return logging.getLogger(), logging.getLogger(OWN)
 
 
 def add_secret(secret: str) -> None:

@@ -26,6 +26,7 @@ from supervisor.forkserver.handlers import Handlers, import_handlers
 from supervisor.forkserver.server import Forkserver
 from supervisor.link.channel import Channel, ChannelClosed, receive_with_descriptors
 from supervisor.link.frames import VERSION, BootFailed, ForkOrder, Imported, StartForkserver
+from supervisor.log_guard import LogGuard
 from supervisor.scoreboard.board import Board
 from supervisor.stacks import sendable, stack_of
 from supervisor.worker import shared
@@ -59,7 +60,9 @@ def _boot(start: StartForkserver, channel: Channel[ForkOrder]) -> tuple[Handlers
         raise BootError(f"the master speaks version {start.version}, this forkserver {VERSION}: restart preforkd")
     _settle_in(start)
     started_s = monotonic_s()
+    log_guard = LogGuard(start.log.level)
     handlers = import_handlers(start.pool)
+    log_guard.restore()
     shared.prepare()
     sys.stdout.flush()  # what stays in a buffer would be written again by every worker
     gc.collect()

@@ -26,10 +26,13 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root = logging.getLogger()
     level = root.level
     yield
-    for handler in [handler for handler in root.handlers if isinstance(handler, LineHandler)]:
-        root.removeHandler(handler)
-        handler.close()
+    for handler in logs.own_handlers():
+        for logger in (root, logging.getLogger(logs.OWN)):
+            logger.removeHandler(handler)
+        handler.let_go()
     root.setLevel(level)
+    logging.getLogger(logs.OWN).setLevel(logging.NOTSET)
+    logging.getLogger(logs.OWN).propagate = True
 
 
 @pytest.fixture
