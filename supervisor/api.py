@@ -11,29 +11,48 @@ import json
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsFloat
 
 import msgspec
 
-from supervisor.field_tables import extension, packable_properties
+from supervisor.field_tables import extension, packable_properties, plain
 from supervisor.message import Properties, Publication
 
-_encode = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
 _decode = msgspec.msgpack.Decoder(Publication, ext_hook=extension).decode
 
 
 class Retry(Exception):
     """Raised by a handler: run this message again, `delay_s` seconds from now (None: the pool's `retry_delays`).
 
-    Counts as an attempt. Raises ValueError for a delay that is negative or not finite.
+    Counts as an attempt. `delay_s` is any number (Decimal, Fraction, numpy's). Raises ValueError for a delay that is
+    negative or not finite, TypeError for what is no number.
     """
 
-    def __init__(self, delay_s: float | None = None, reason: str = "") -> None:
-        if delay_s is not None and not 0 <= delay_s < math.inf:
-            raise ValueError(f"Retry({delay_s!r}): the delay is in seconds, 0 or more")
+    def __init__(self, delay_s: SupportsFloat | None = None, reason: str = "") -> None:
         super().__init__(reason)
-        self.delay_s = delay_s
+        self.delay_s = None if delay_s is None else retry_delay_s(delay_s)
         self.reason = reason
+
+
+def retry_delay_s(given: object) -> float:
+    """The delay that a Retry asks for, in seconds. Raises ValueError, TypeError."""
+    delay_s = _seconds(given, "Retry: the delay")
+    if not 0 <= delay_s < math.inf:
+        raise ValueError(f"Retry({delay_s:g}): the delay is in seconds, 0 or more")
+    return delay_s
+
+
+def _seconds(given: object, what: str) -> float:
+    """A number of seconds, whatever its class. Raises TypeError for what is no number, ValueError beyond a float."""
+    if isinstance(given, timedelta):
+        raise TypeError(f"{what} is a number of seconds, not a timedelta: give its total_seconds()")
+    if not hasattr(type(given), "__float__") and not hasattr(type(given), "__index__"):
+        raise TypeError(f"{what} is a number of seconds, not of type {type(given).__name__}")
+    try:
+        return float(given)  # type: ignore[arg-type]
+    except OverflowError:
+        raise ValueError(f"{what} is a number of seconds, and this one is too large for any") from None
 
 
 class Reject(Exception):
@@ -85,6 +104,10 @@ class RunLimit(Protocol):
     def extend(self, seconds: float) -> None:
         """Move both limits. Raises ValueError when the run may not last that long, or is over."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the handler has ended."""
+
 
 class Message(msgspec.Struct, eq=False, weakref=True):
     """One message, as its handler gets it. Made by the worker; a handler's own tests make one with `Message(b"…")`.
@@ -134,16 +157,17 @@ class Message(msgspec.Struct, eq=False, weakref=True):
         """Seconds until the time limit ends this run, not below 0; infinite outside a worker."""
         return math.inf if self.limit is None else max(0.0, self.limit.remaining_s())
 
-    def extend(self, seconds: float) -> None:
+    def extend(self, seconds: SupportsFloat) -> None:
         """Move the hard and the soft limit of this run `seconds` further away; outside a worker only checked.
 
         Raises ValueError, and leaves the limits alone, when the run would then last longer than the pool's
         `max_timeout`, when the run is over, or when `seconds` is not positive.
         """
-        if not 0 < seconds < math.inf:
-            raise ValueError(f"extend({seconds!r}): say by how many seconds, more than 0")
+        more_s = _seconds(seconds, "extend: the time")
+        if not 0 < more_s < math.inf:
+            raise ValueError(f"extend({more_s:g}): say by how many seconds, more than 0")
         if self.limit is not None:
-            self.limit.extend(seconds)
+            self.limit.extend(more_s)
 
     def publish(
         self,
@@ -159,16 +183,32 @@ class Message(msgspec.Struct, eq=False, weakref=True):
         `exchange` "" is the default exchange: `routing_key` is then the queue's name. `properties` may be replaced
         field by field with keywords: `headers`, `content_type`, `message_id`, `type`, `priority` and so on, as
         AMQP 0-9-1 names them. A str is sent as UTF-8. Messages are persistent, whatever `delivery_mode` says.
-        Raises TypeError for another body or an unknown keyword, ValueError for a value that cannot be sent.
+        Raises TypeError for another body or an unknown keyword, ValueError for a value that cannot be sent, and where
+        the run is over (a thread that outlives the handler): nothing would be sent any more.
         """
+        self._must_run()
         if not isinstance(body, bytes | str):
             raise TypeError(f"publish: the body must be bytes or str, not {type(body).__name__}")
-        data = body.encode() if isinstance(body, str) else body
+        data = str.encode(body) if isinstance(body, str) else body if type(body) is bytes else bytes(memoryview(body))
         given = msgspec.structs.replace(properties or Properties(), **fields)
         if _context.inject is not None:
             given = msgspec.structs.replace(given, headers=_context.inject(self, given.headers))
         envelope = _sendable(Publication(exchange, routing_key, given, b""))
         self.publications.append(msgspec.structs.replace(envelope, body=data))
+        self._must_run()  # it may have ended meanwhile: what is accepted must have been in time
+
+    def _must_run(self) -> None:
+        if self.limit is not None and self.limit.is_over:
+            raise ValueError("publish: the run of this message is over, so nothing is sent any more")
+
+
+def sendable_publications(given: object) -> list[Publication]:
+    """What `publish` has collected, or a handler has put in its place: as it will be read. Raises ValueError."""
+    if not isinstance(given, list | tuple) or not all(isinstance(one, Publication) for one in given):
+        raise ValueError("message.publications holds what no publish has made; use message.publish")
+    if not all(type(one.body) is bytes for one in given):
+        raise ValueError("message.publications holds a body that is not bytes; use message.publish")
+    return [msgspec.structs.replace(_sendable(msgspec.structs.replace(one, body=b"")), body=one.body) for one in given]
 
 
 def _sendable(envelope: Publication) -> Publication:

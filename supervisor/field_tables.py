@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
+from numbers import Integral, Real
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ import msgspec
 from supervisor.message import Properties
 
 _DECIMAL = 1  # the code of our msgpack extension type
+_EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, capitals=1, traps=[InvalidOperation])
+"""Instead of the thread's own: user code may have set that to three digits."""
 
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
@@ -39,7 +42,7 @@ def _array(values: list[Any] | tuple[Any, ...]) -> list[Any]:
 
 
 def _decimal(number: Decimal) -> msgspec.msgpack.Ext:
-    return msgspec.msgpack.Ext(_DECIMAL, str(number.normalize()).encode())
+    return msgspec.msgpack.Ext(_DECIMAL, _EXACT.to_sci_string(_EXACT.normalize(number)).encode())
 
 
 def _moment(moment: datetime) -> datetime:
@@ -53,6 +56,36 @@ _CONVERSIONS: dict[type, Callable[[Any], Any]] = {
     Decimal: _decimal,
     datetime: _moment,
 }
+
+
+def plain(value: Any) -> Any:
+    """The `enc_hook` for what user code hands in: a value of a derived class, or a number of a library, as what it is.
+
+    Raises TypeError for what no field table can hold.
+    """
+    for base, convert in _BASES:
+        if isinstance(value, base):
+            return convert(value)
+    raise TypeError(f"a value of type {type(value).__name__} has no place in a message")
+
+
+def _plain_moment(moment: datetime) -> datetime:
+    date = moment.year, moment.month, moment.day
+    time = moment.hour, moment.minute, moment.second, moment.microsecond
+    return _moment(datetime(*date, *time, tzinfo=moment.tzinfo, fold=moment.fold))
+
+
+_BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (bytes, lambda value: bytes(memoryview(value))),
+    (int, int.__int__),
+    (float, float.__float__),
+    (Decimal, lambda value: _decimal(Decimal(value))),
+    (datetime, _plain_moment),
+    (Integral, int),
+    (Real, float),
+)
+"""What msgspec takes only of the class itself, and how to make it that. The first base that fits counts."""
 
 
 def extension(code: int, data: memoryview) -> Any:

@@ -1,26 +1,35 @@
 """Exceptions of user code as texts that fit into frames, records and message headers. Pure; any process may use it.
 
-User code may raise anything: exceptions whose text is endless, cannot be made, or is no valid Unicode. What leaves
-here is always short, valid UTF-8.
+User code may raise anything: exceptions whose text is endless, cannot be made, or is no valid Unicode; chains, groups
+and tracebacks without end. What leaves here is always short, valid UTF-8, and nothing that user code does on the way
+(`__str__`, `__repr__`, a broken module of the standard library) is raised from here.
 """
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from types import TracebackType
 
 STACK_BYTES = 16 * 1024
 REASON_BYTES = 1024
+
+_FRAMES = 100
+"""The innermost ones are kept."""
+
+_LINKS = 20
+"""Of a chain of causes: those that lie further back are left out."""
 
 _CUT = "[… cut …]\n"
 
 
 def stack_of(error: BaseException, since: TracebackType | None = None) -> str:
     """The stack as Python prints it, its end where it is too long. `since`: begin at this frame, not at our own."""
-    trace = error.__traceback__ if since is None else since
-    text = "".join(traceback.format_exception(type(error), error, trace))
-    short = _end_of(text, STACK_BYTES - len(_CUT.encode()))
-    return short if short == sendable(text) else _CUT + short
+    try:
+        return _joined(_printed(error, error.__traceback__ if since is None else since))
+    except BaseException as failure:  # noqa: BLE001  (whatever user code raises from its texts, and MemoryError)
+        return f"(its stack cannot be had: {type(failure).__name__})\n{reason_of(error)}\n"
 
 
 def reason_of(error: BaseException) -> str:
@@ -34,19 +43,43 @@ def text_of(error: BaseException) -> str:
     """The exception's own text, "" where it has none; the beginning of a long one."""
     try:
         text = str(error)
-    except Exception as failure:  # noqa: BLE001  (a user's __str__ may raise anything)
+    except BaseException as failure:  # noqa: BLE001  (a user's __str__ may raise anything)
         text = f"(its text cannot be had: {type(failure).__name__})"
     return _beginning_of(text)
 
 
 def sendable(text: str) -> str:
     """The text without what UTF-8 cannot carry (lone surrogates are written as escapes)."""
-    return text.encode(errors="backslashreplace").decode()
+    return _bytes(text).decode()
+
+
+def _printed(error: BaseException, trace: TracebackType | None) -> Iterator[str]:
+    links = list(islice(_chain(error), _LINKS + 1))
+    if len(links) > _LINKS:
+        links[_LINKS - 1].__cause__ = links[_LINKS - 1].__context__ = None
+    return traceback.TracebackException(type(error), error, trace, limit=-_FRAMES, compact=True).format()
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ if error.__cause__ is not None or error.__suppress_context__ else error.__context__
+
+
+def _joined(chunks: Iterable[str]) -> str:
+    text, length = "", 0
+    for chunk in chunks:
+        length += len(chunk)
+        text = (text + chunk[-STACK_BYTES:])[-STACK_BYTES:]
+    data = _bytes(text)
+    if length <= STACK_BYTES and len(data) <= STACK_BYTES:
+        return data.decode()
+    return _CUT + data[-(STACK_BYTES - len(_CUT.encode())) :].decode(errors="ignore")
 
 
 def _beginning_of(text: str) -> str:
-    return sendable(text).encode()[:REASON_BYTES].decode(errors="ignore")
+    return _bytes(text[:REASON_BYTES])[:REASON_BYTES].decode(errors="ignore")
 
 
-def _end_of(text: str, limit: int) -> str:
-    return sendable(text).encode()[-limit:].decode(errors="ignore")
+def _bytes(text: str) -> bytes:
+    return str.encode(text, errors="backslashreplace")

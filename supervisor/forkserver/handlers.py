@@ -108,12 +108,17 @@ def _check_callable(where: str, function: Any, arguments: tuple[object, ...]) ->
     if not callable(function):
         raise BootError(f"{where}: is not a function but of type {type(function).__name__}")
     lazy = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
-    if any(is_lazy(function) for is_lazy in lazy):
+    if any(is_lazy(one) for is_lazy in lazy for one in (function, type(function).__call__)):
         raise BootError(
             f"{where}: is an async or generator function: calling it runs nothing, and every message would "
             "count as done; name a plain function (which may call asyncio.run)"
         )
-    with suppress(ValueError):  # builtins may not tell their signature
+    if inspect.isclass(function) and any("__call__" in vars(base) for base in function.__mro__):
+        raise BootError(
+            f"{where}: is a class whose objects are called: calling the class itself only makes one, and every message "
+            "would count as done; name a function, or an object of the class"
+        )
+    with suppress(ValueError, TypeError):  # builtins and objects of C code may not tell their signature
         signature = inspect.signature(function)
         try:
             signature.bind(*arguments)

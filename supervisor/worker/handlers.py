@@ -1,19 +1,21 @@
 """Calls the handler and says how that ended: one table from what it raised to the outcome of the run.
 
-Runs in workers. Only `Exception`s are outcomes: SystemExit and its like are the handler's wish to end the process, and
-pass through unsettled, so that the master judges the run from the slot.
+Runs in workers. Only SystemExit and KeyboardInterrupt are the handler's wish to end the process: they pass through
+unsettled, so that the master judges the run from the slot. Anything else that is raised ends the run and not the
+worker, and so does what user code raises while it is looked at: an exception's own text, a returned proxy.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple
 
-from supervisor.api import Message, Reject, Retry, SoftTimeout
+from supervisor.api import Message, Reject, Retry, SoftTimeout, retry_delay_s, sendable_publications
+from supervisor.message import Publication
 from supervisor.scoreboard.words import OutcomeKind
 from supervisor.stacks import reason_of, stack_of, text_of
+from supervisor.worker.returned import undone_work
 
 Handler = Callable[[Message], object]
 
@@ -29,26 +31,29 @@ class Ending(NamedTuple):
 
 DONE = Ending(OutcomeKind.DONE)
 
-_KINDS: tuple[tuple[type[Exception], OutcomeKind], ...] = (
+_KINDS: tuple[tuple[type[BaseException], OutcomeKind], ...] = (
     (Retry, OutcomeKind.RETRY),
     (Reject, OutcomeKind.REJECT),
     (SoftTimeout, OutcomeKind.SOFT_TIMEOUT),
-    (Exception, OutcomeKind.FAILED),
+    (BaseException, OutcomeKind.FAILED),
 )
 """The first class that fits gives the kind."""
 
 _OURS = (Retry, Reject, SoftTimeout)
+_OWN_MODULES = "supervisor.worker."
+
+_EXITS = (SystemExit, KeyboardInterrupt)
 
 
 def run_handler(handler: Handler, message: Message) -> Ending:
-    """Call the handler with the message. What is no Exception (SystemExit, KeyboardInterrupt) passes through."""
+    """Call the handler with the message. SystemExit and KeyboardInterrupt pass through."""
     try:
         returned = call(handler, message)
-    except Exception as error:  # noqa: BLE001  (whatever a handler raises is the outcome of its run)
+        return DONE if returned is None else _ending_of_value(returned)
+    except _EXITS:
+        raise
+    except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the outcome of its run)
         return _ending_of(error)
-    if returned is not None and inspect.isawaitable(returned):
-        return _not_awaited(returned)
-    return DONE
 
 
 def call(handler: Handler, message: Message) -> object:
@@ -56,23 +61,53 @@ def call(handler: Handler, message: Message) -> object:
     return handler(message)
 
 
-def _ending_of(error: Exception) -> Ending:
+def collected(message: Message) -> tuple[Ending, list[Publication]]:
+    """What a handler that is done has published; a failed run where it has spoilt that."""
+    try:
+        publications = message.publications
+        if type(publications) is list and not publications:
+            return DONE, publications
+        return DONE, sendable_publications(publications)
+    except Exception as error:  # noqa: BLE001  (what user code has put there may raise anything)
+        return Ending(OutcomeKind.FAILED, None, reason_of(error)), []
+
+
+def _ending_of(error: BaseException) -> Ending:
+    try:
+        return _classified(error)
+    except BaseException as failure:  # noqa: BLE001  (an exception class of user code: its attributes may raise)
+        return Ending(OutcomeKind.FAILED, None, f"an exception that cannot be looked at: {type(failure).__name__}")
+
+
+def _classified(error: BaseException) -> Ending:
     kind = next(kind for raised, kind in _KINDS if isinstance(error, raised))
-    delay_s = error.delay_s if isinstance(error, Retry) else None
+    frame = handlers_frame(error)
+    stack = stack_of(error, frame) if frame else stack_of(error.with_traceback(None))
+    delay_s: float | None = None
+    if isinstance(error, Retry):
+        try:
+            delay_s = _delay_of(error)
+        except (TypeError, ValueError) as wrong:
+            return Ending(OutcomeKind.FAILED, None, reason_of(wrong), stack)
     ours = isinstance(error, _OURS)  # the kind says it all: their text is the reason
     reason = (text_of(error) or type(error).__name__) if ours else reason_of(error)
-    return Ending(kind, delay_s, reason, stack_of(error, _handlers_frame(error)))
+    return Ending(kind, delay_s, reason, stack)
 
 
-def _handlers_frame(error: Exception) -> TracebackType | None:
+def _delay_of(error: Retry) -> float | None:
+    """A class derived from Retry may not have called ours, and anyone may set the attribute."""
+    asked = getattr(error, "delay_s", None)
+    return None if asked is None else retry_delay_s(asked)
+
+
+def handlers_frame(error: BaseException) -> TracebackType | None:
+    """Where user code's own frames begin in the stack of what it raised; None where it has none."""
     trace = error.__traceback__
-    for _ in range(2):  # run_handler and call
-        trace = trace.tb_next if trace else None
+    while trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith(_OWN_MODULES):
+        trace = trace.tb_next
     return trace
 
 
-def _not_awaited(returned: object) -> Ending:
-    if inspect.iscoroutine(returned):
-        returned.close()
-    kind = type(returned).__name__
-    return Ending(OutcomeKind.FAILED, None, f"the handler returned a {kind} that nobody awaits; call asyncio.run in it")
+def _ending_of_value(returned: object) -> Ending:
+    why = undone_work(returned)
+    return Ending(OutcomeKind.FAILED, None, f"the handler {why}") if why else DONE

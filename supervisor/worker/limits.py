@@ -100,6 +100,11 @@ class RunTimer:
         self._soft_spent = True
         return SoftTimeout(f"the soft limit of {self._soft_s:g} s is over")
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the handler has ended."""
+        return self._over
+
     def remaining_s(self) -> float:
         """Seconds until the hard limit ends the run."""
         return self.deadline_s - monotonic_s()

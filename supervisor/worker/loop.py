@@ -34,7 +34,7 @@ from supervisor.link.frames import (
 from supervisor.message import Publication
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
-from supervisor.worker.handlers import DONE, Ending
+from supervisor.worker.handlers import DONE, Ending, collected
 from supervisor.worker.limits import Alarm, LimitPolicy
 from supervisor.worker.recycling import Recycling
 from supervisor.worker.requests import Requests
@@ -182,8 +182,9 @@ class Worker:
         # fail-point: worker.handler-over: the handler has ended, no mark says how
         self._recycling.handled += 1
         elapsed_s = monotonic_s() - started_s
-        if ending is DONE and message.publications:
-            self._publish(_Publishing(run.run, message.publications, elapsed_s))
+        ending, publications = collected(message) if ending is DONE else (ending, [])
+        if publications:
+            self._publish(_Publishing(run.run, publications, elapsed_s))
         else:
             self._settle(run.run, ending, elapsed_s)
 

@@ -29,7 +29,7 @@ import msgspec
 from supervisor import api, logs, memory, posix
 from supervisor.clock import monotonic_s
 from supervisor.config.schema import PoolConfig
-from supervisor.errors import PreforkdError
+from supervisor.errors import BootError, PreforkdError
 from supervisor.link.frames import StartForkserver
 from supervisor.quantities import show_bytes
 from supervisor.reactor import HasFileno
@@ -41,6 +41,7 @@ from supervisor.worker.limits import Alarm, LimitPolicy
 from supervisor.worker.loop import Limits, Place, Worker
 from supervisor.worker.recycling import Recycling
 from supervisor.worker.requests import Requests
+from supervisor.worker.returned import undone_work
 from supervisor.worker.runners import Runner, runner
 
 _log = logging.getLogger("preforkd.worker")
@@ -230,7 +231,8 @@ class _Life:
         """Run the pool's init hook; whatever it raises, SystemExit included, is a failed boot."""
         if self._post.calling.init is not None and not self._requests.stop:
             try:
-                self._post.calling.init()
+                if why := undone_work(self._post.calling.init()):
+                    raise BootError(f"init {why}")
             except BaseException as error:  # noqa: BLE001  (user code; nothing it raises may pass as a boot)
                 self._report(f"init {self._post.pool.init!r} failed", error)
                 return False

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
+from enum import StrEnum
+from fractions import Fraction
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ class FixedLimit:
 
     def __init__(self) -> None:
         self.extended = 0.0
+        self.is_over = False
 
     def remaining_s(self) -> float:
         return 10.0 + self.extended
@@ -115,3 +120,87 @@ def test_extend_wants_a_positive_time(seconds: float) -> None:
 def test_retry_wants_a_delay_that_can_pass(delay_s: float) -> None:
     with pytest.raises(ValueError, match="0 or more"):
         Retry(delay_s)
+
+
+class _Word(str):
+    pass
+
+
+class _Bytes(bytes):
+    pass
+
+
+class _Colour(StrEnum):
+    RED = "red"
+
+
+class _Later(datetime):
+    """As pandas' Timestamp, or a frozen clock's datetime."""
+
+
+class _Whole(int):
+    pass
+
+
+class _Amount(Decimal):
+    pass
+
+
+DERIVED: dict[str, tuple[dict[str, Any], Any]] = {
+    "a text": ({"headers": {"a": _Word("x")}}, {"a": "x"}),
+    "bytes": ({"headers": {"a": _Bytes(b"x")}}, {"a": b"x"}),
+    "an enum": ({"headers": {"a": _Colour.RED}}, {"a": "red"}),
+    "an integer": ({"headers": {"a": _Whole(5)}}, {"a": 5}),
+    "a number of another kind": ({"headers": {"a": Fraction(1, 4)}}, {"a": 0.25}),
+    "a decimal": ({"headers": {"a": _Amount("1.5")}}, {"a": Decimal("1.5")}),
+    "a moment": ({"headers": {"a": _Later(2024, 1, 1, tzinfo=UTC)}}, {"a": datetime(2024, 1, 1, tzinfo=UTC)}),
+    "a table": ({"headers": OrderedDict(a=_Word("x"))}, {"a": "x"}),
+    "a name": ({"headers": {_Word("a"): 1}}, {"a": 1}),
+}
+
+
+@pytest.mark.parametrize("case", DERIVED)
+def test_a_value_of_a_derived_class_is_published_as_what_it_is(case: str) -> None:
+    fields, headers = DERIVED[case]
+    message = Message(b"")
+    message.publish(_Bytes(b"body"), routing_key=_Word("audit"), exchange=_Colour.RED, **fields)
+    (sent,) = message.publications
+    assert (type(sent.body), type(sent.routing_key), sent.exchange) == (bytes, str, "red")
+    assert sent.properties.headers == headers
+    assert [type(value) for value in (sent.properties.headers or {}).values()] == [type(v) for v in headers.values()]
+
+
+def test_properties_may_be_of_derived_classes() -> None:
+    message = Message(b"")
+    message.publish(
+        _Word("grüße"), routing_key="audit", type=_Colour.RED, priority=HTTPStatus.OK, message_id=_Word("m")
+    )
+    (sent,) = message.publications
+    assert sent.properties == Properties(type="red", priority=200, message_id="m")
+    assert sent.body == "grüße".encode()
+
+
+def test_a_decimal_is_published_whole_whatever_the_handlers_own_precision() -> None:
+    message = Message(b"")
+    with localcontext(Context(prec=3)):
+        message.publish(b"", routing_key="audit", headers={"price": Decimal("1234.5678")})
+    assert message.publications[0].properties.headers == {"price": Decimal("1234.5678")}
+
+
+def test_a_publish_after_the_run_is_refused() -> None:
+    limit = FixedLimit()
+    message = Message(b"", limit=limit)
+    message.publish(b"in time", routing_key="audit")
+    limit.is_over = True
+    with pytest.raises(ValueError, match="the run of this message is over"):
+        message.publish(b"too late", routing_key="audit")
+    assert len(message.publications) == 1
+
+
+def test_extend_takes_any_number_and_no_other() -> None:
+    message = Message(b"", limit=FixedLimit())
+    message.extend(Fraction(5, 2))
+    assert message.remaining_s == 12.5
+    for wrong in ("5", timedelta(seconds=5), None):
+        with pytest.raises(TypeError, match="a number of seconds"):
+            message.extend(wrong)  # type: ignore[arg-type]

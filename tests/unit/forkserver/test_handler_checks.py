@@ -76,3 +76,36 @@ def test_native_threads_are_named_too_and_the_cure_is_told(module: Path) -> None
     assert "(not a Python thread)" in str(caught.value)
     assert "OPENBLAS_NUM_THREADS" in str(caught.value)
     assert "`init`" in str(caught.value)
+
+
+LAZY = {
+    "a class whose objects are called": (
+        "class run:\n    def __init__(self, message): pass\n    def __call__(self): pass\n",
+        "is a class whose objects are called",
+    ),
+    "an object whose call is async": (
+        "class Task:\n    async def __call__(self, message): pass\nrun = Task()\n",
+        "is an async or generator function",
+    ),
+    "a partial of a generator function": (
+        "import functools\ndef _run(a, message): yield\nrun = functools.partial(_run, 1)\n",
+        "is an async or generator function",
+    ),
+    "a bound generator method": (
+        "class Task:\n    def go(self, message): yield\nrun = Task().go\n",
+        "is an async or generator function",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LAZY)
+def test_what_would_run_nothing_when_it_is_called_is_refused(module: Path, case: str) -> None:
+    source, reason = LAZY[case]
+    module.write_text(source)
+    with pytest.raises(BootError, match=reason):
+        import_handlers(pool(module))
+
+
+def test_a_class_that_works_when_it_is_made_may_be_a_handler(module: Path) -> None:
+    module.write_text("class run:\n    def __init__(self, message): pass\n")
+    assert import_handlers(pool(module)).run is sys.modules["under_check"].run
