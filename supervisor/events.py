@@ -45,6 +45,8 @@ class Event(StrEnum):
     RELOAD_DONE = "reload.done"
     RELOAD_FAILED = "reload.failed"
     CONFIG_INVALID = "config.invalid"
+    FRAME_REFUSED = "frame.refused"
+    """A child, or a peer on a link socket, has sent what cannot be understood."""
     STRANGER_ENDED = "stranger.ended"
     """A process nobody named was adopted by the master (left behind by user code) and was ended."""
 

@@ -68,6 +68,7 @@ class Consumer:
         self._alive = set(start.alive)
         self._session: Session | None = None
         self._ledger: SqliteLedger | None = None
+        self._links: WorkerLinks | None = None
         self._consuming = False
         self._draining: dict[str, int] | None = None  # the counters when the drain began
         self._paused = start.paused
@@ -168,11 +169,13 @@ class Consumer:
             self._reports.say(Consuming())
             does, queue = "paused before" if self._paused else "consuming from", self._start.pool.queue
             log(Event.CONSUMER_READY, f"{does} {queue!r}", queue=queue)
+        if self._links is not None:
+            self._reports.say(*self._links.take_misunderstood())
         if self._draining is not None and session.at_rest:
             # fail-point: consumer.stop-drained: the drain is over, the master does not know
             self._reports.say(session.drain_report(self._draining))
             self._draining = None
-        if (news := session.letters.take()) is not None:
+        if self._reports.has_room and (news := session.letters.take()) is not None:
             self._reports.say(news)
         self._reports.show(session)
 
@@ -200,10 +203,12 @@ class Consumer:
         """A session on this ledger. Raises LedgerError, and leaves nothing registered then."""
         links = WorkerLinks(self._listener, self._reactor)
         try:
-            return Session(self._start, ledger, links, self._reactor)
+            session = Session(self._start, ledger, links, self._reactor)
         except LedgerError:
             links.close()
             raise
+        self._links = links
+        return session
 
     def _suspend(self, error: LedgerError, retry_s: float) -> None:
         """Give everything back to the broker and wait for the ledger to heal. Raises LedgerUnusable if it cannot."""

@@ -7,6 +7,7 @@ leaves the outcome in the ring for the next one.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from supervisor.consumer.dispatch import Dispatcher
@@ -110,7 +111,10 @@ class Outcomes:
 
     def lives(self, worker: Incarnation) -> bool:
         """Whether this incarnation has its slot's lock now: its Hello may be read after its death was dealt with."""
-        slot = self.slot(worker.slot)
+        try:
+            slot = self.slot(worker.slot)
+        except StateError:  # there is no such slot
+            return False
         identity = slot.identity()
         return slot.owner() is not None and identity is not None and identity.generation == worker.generation
 
@@ -153,4 +157,4 @@ class Outcomes:
 
 def _asked_delay_s(delay_s: float | None) -> float:
     """The delay of a Retry; 0 stands for the pool's own, so a Retry(0) becomes the shortest there is."""
-    return 0.0 if delay_s is None else max(delay_s, 0.001)
+    return 0.0 if delay_s is None or not math.isfinite(delay_s) else max(delay_s, 0.001)

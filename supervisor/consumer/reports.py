@@ -1,4 +1,8 @@
-"""What the consumer tells its master: frames at once, a snapshot for `status` when it changed, at most every 250 ms."""
+"""What the consumer tells its master: frames at once, a snapshot for `status` when it changed, at most every 250 ms.
+
+A master that does not read (stopped, busy) must not fill the consumer's memory: what it will ask for again, or what
+the next frame of its kind replaces, is left out while too much waits.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,14 @@ from supervisor.clock import monotonic_s, wall_s
 from supervisor.consumer.session import Session
 from supervisor.events import Event
 from supervisor.link.channel import Channel
-from supervisor.link.frames import ConsumerOrder, ConsumerReport, Snapshot
+from supervisor.link.frames import ConsumerOrder, ConsumerReport, Found, Snapshot, VerdictTaken
 from supervisor.symptoms import Symptom
 
 INTERVAL_S = 0.25
+MAX_PENDING_BYTES = 256 * 1024
+
+_LEFT_OUT = (VerdictTaken, Found)
+"""A verdict is repeated until it is taken; an answer that comes late is not waited for."""
 
 
 class Reports:
@@ -26,8 +34,15 @@ class Reports:
         self._owed = False  # something may have changed since, too soon after the last snapshot
 
     def say(self, *reports: ConsumerReport) -> None:
-        """Send frames with the turn's flush."""
-        self._master.send(*reports)
+        """Send frames with the turn's flush; those that can be spared only while there is room."""
+        for report in reports:
+            if self.has_room or not isinstance(report, _LEFT_OUT):
+                self._master.send(report)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the master takes what is said."""
+        return self._master.pending_bytes < MAX_PENDING_BYTES
 
     def flush(self) -> None:
         """Write what was said; the rest leaves in a later turn."""
@@ -35,14 +50,17 @@ class Reports:
 
     def show(self, session: Session) -> None:
         """Send a snapshot if there is something new in it."""
-        self._owed = monotonic_s() - self._shown_s < INTERVAL_S
+        self._owed = monotonic_s() - self._shown_s < INTERVAL_S or self._master.pending_bytes > 0
         if not self._owed:
             self._show(session.snapshot())
 
     @property
     def due_in_s(self) -> float | None:
         """When `show` must be called again even if nothing happens; None: not before something does."""
-        return max(0.0, self._shown_s + INTERVAL_S - monotonic_s()) if self._owed else None
+        if not self._owed:
+            return None
+        left_s = self._shown_s + INTERVAL_S - monotonic_s()
+        return left_s if left_s > 0.0 else INTERVAL_S  # it is the master that is late: look again in a while
 
     def troubled(self, event: Event, text: str) -> None:
         """There is no session: say why. The event is logged already."""

@@ -29,7 +29,7 @@ from supervisor.consumer.measures import Measures
 from supervisor.consumer.outcomes import Outcomes
 from supervisor.consumer.settlement import Settlement
 from supervisor.consumer.traces import trace_of, trace_of_waiting
-from supervisor.errors import BrokerRefused
+from supervisor.errors import BrokerRefused, LedgerError
 from supervisor.events import Event
 from supervisor.ledger.base import Ledger, Row
 from supervisor.link.frames import (
@@ -152,7 +152,12 @@ class Session:
     def hear_workers(self, heard: list[tuple[Incarnation, WorkerFrame]]) -> None:
         """Take in what workers said."""
         for worker, frame in heard:
-            self._hear_worker[type(frame)](worker, frame)
+            try:
+                self._hear_worker[type(frame)](worker, frame)
+            except LedgerError:
+                raise
+            except Exception as error:  # noqa: BLE001  (what a worker says must not end the others' consumer)
+                self._links.refuse(worker, f"{type(frame).__name__} cannot be handled: {error!r}")
 
     def hear_verdict(self, verdict: Verdict) -> None:
         """The master declares a worker dead."""

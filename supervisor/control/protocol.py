@@ -98,7 +98,7 @@ def answer_line(result: Result) -> bytes:
     """The line of a good answer; of an error where the result cannot be written as JSON."""
     try:
         return msgspec.json.encode({"ok": True, "result": result}) + b"\n"
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         return error_line(ControlError(f"the answer cannot be written as JSON: {error}; please report this"))
 
 

@@ -15,7 +15,6 @@ import logging
 import os
 import socket
 import stat
-import struct
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +24,8 @@ from supervisor.clock import monotonic_s
 from supervisor.control.connection import Connection
 from supervisor.control.protocol import Pending, Request, Result, error_line
 from supervisor.errors import ControlError, PreforkdError, StateError
-from supervisor.reactor import Reactor, Timer
+from supervisor.listening import Listener, peer_of
+from supervisor.reactor import Reactor
 
 Handle = Callable[[Request], Result | Pending]
 
@@ -39,11 +39,7 @@ STALLED_S = 1.0
 BUDGET_S = 0.01
 """No further request is begun in a pass of the loop after this long: the `status` of many workers takes long itself."""
 
-_ACCEPTED_AT_ONCE = 16
-
-_PAUSE_S = 1.0
 _MAX_PATH_BYTES = 107  # sun_path of unix(7) is 108 bytes with the final zero
-_PEER = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 
 class ControlServer:
@@ -59,46 +55,25 @@ class ControlServer:
         self._reactor = reactor
         self._handle = handle
         self._idle_s = idle_s
-        self._again: Timer | None = None
         self._connections: dict[int, Connection] = {}
         self._queue: deque[Connection] = deque()  # with a request, the longest waiting first
-        self._listener = _listen(path)
+        self._socket = _listen(path)
         self._inode = path.stat().st_ino
-        reactor.add_handler(self._listener, self._accept, reactor.READ)
+        self._listener = Listener(self._socket, f"control socket {path}", reactor, self._admit)
 
     def close(self) -> None:
         """Drop all connections, stop listening, remove the socket if it is still ours."""
         for connection in list(self._connections.values()):
             connection.close()
-        if self._again is not None:
-            self._reactor.remove_timeout(self._again)
-        self._reactor.remove_handler(self._listener)
         self._listener.close()
+        self._socket.close()
         with suppress(FileNotFoundError):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
 
-    def _accept(self, fd: int, events: int) -> None:
-        for _ in range(_ACCEPTED_AT_ONCE):
-            peer = self._next_peer()
-            if peer is None:
-                return
-            self._admit(peer)
-
-    def _next_peer(self) -> socket.socket | None:
-        try:
-            return self._listener.accept()[0]
-        except BlockingIOError:  # that was all
-            return None
-        except OSError:  # out of descriptors or memory: epoll would spin on what we cannot take
-            self._reactor.remove_handler(self._listener)
-            self._again = self._reactor.call_later(_PAUSE_S, self._listen_again)
-            return None
-
     def _admit(self, peer: socket.socket) -> None:
         refusal = _refusal(peer) or self._make_room()
         if refusal is not None:
-            peer.setblocking(False)
             with suppress(OSError):
                 peer.send(error_line(refusal))
             peer.close()
@@ -129,10 +104,6 @@ class ControlServer:
         if self._queue:
             self._reactor.add_callback(self._obey_some)
 
-    def _listen_again(self) -> None:
-        self._again = None
-        self._reactor.add_handler(self._listener, self._accept, self._reactor.READ)
-
     def _make_room(self) -> ControlError | None:
         """Drop who has been idle longest when there are too many, or does not take its answer: an operator gets in."""
         if len(self._connections) < MAX_CONNECTIONS:
@@ -158,7 +129,7 @@ class ControlServer:
 
 
 def _refusal(peer: socket.socket) -> ControlError | None:
-    _pid, uid, _gid = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    _pid, uid = peer_of(peer)
     if uid in (0, os.geteuid()):
         return None
     return ControlError(

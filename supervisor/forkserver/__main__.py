@@ -24,8 +24,8 @@ from supervisor.errors import BootError, PreforkdError
 from supervisor.forkserver.birth import Cradle
 from supervisor.forkserver.handlers import Handlers, import_handlers
 from supervisor.forkserver.server import Forkserver
-from supervisor.link.channel import Channel, ChannelClosed, receive_with_descriptors
-from supervisor.link.frames import VERSION, BootFailed, ForkOrder, Imported, StartForkserver
+from supervisor.link.channel import Channel, ChannelClosed, OtherBuild, receive_with_descriptors, refuse_build
+from supervisor.link.frames import BootFailed, ForkOrder, Imported, StartForkserver
 from supervisor.log_guard import LogGuard
 from supervisor.scoreboard.board import Board
 from supervisor.stacks import sendable, stack_of
@@ -38,6 +38,8 @@ def main(argv: list[str]) -> None:
     sock = socket.socket(fileno=int(argv[1]))
     try:
         start, (bell,) = receive_with_descriptors(sock, StartForkserver, 1)
+    except OtherBuild:
+        os._exit(refuse_build(sock))
     except ChannelClosed:
         return  # the master died before it told us what to do
     for descriptor in (sock.fileno(), bell):
@@ -56,8 +58,6 @@ def _boot(start: StartForkserver, channel: Channel[ForkOrder]) -> tuple[Handlers
 
     Comes with what is to be kept for `fill_gaps`.
     """
-    if start.version != VERSION:
-        raise BootError(f"the master speaks version {start.version}, this forkserver {VERSION}: restart preforkd")
     _settle_in(start)
     started_s = monotonic_s()
     log_guard = LogGuard(start.log.level)

@@ -16,8 +16,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+import supervisor
 from supervisor.field_tables import extension, packable_properties
-from supervisor.link.frames import Frame, Publish, Run
+from supervisor.link.frames import VERSION, Build, Frame, Publish, Run
 
 F = TypeVar("F")
 
@@ -27,6 +28,9 @@ _READ_BYTES = 64 * 1024
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 """Above any message a broker lets through; a longer length means that the stream is not ours."""
+
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are no frame: not msgpack or of the wrong type, no UTF-8, nested too deeply."""
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -56,12 +60,25 @@ class ChannelClosed(Exception):
     """The other side closed the channel, died, or spoke something that is not ours."""
 
 
-class Channel(Generic[F]):
-    """Both directions of one stream socket. `receives` is the union of frames that may arrive."""
+class NotUnderstood(ChannelClosed):
+    """The other side said something that is none of the frames that it may send; the text is what."""
 
-    def __init__(self, sock: socket.socket, receives: Any) -> None:
+
+class OtherBuild(NotUnderstood):
+    """The first frame is of another build of preforkd; the text names the VERSION of its frames."""
+
+
+class Channel(Generic[F]):
+    """Both directions of one stream socket. `receives` is the union of frames that may arrive.
+
+    `most_bytes`: how long a frame may be that is received.
+    """
+
+    def __init__(self, sock: socket.socket, receives: Any, most_bytes: int = MAX_FRAME_BYTES) -> None:
         sock.setblocking(False)
         self.socket = sock
+        self._most_bytes = most_bytes
+        self.spoiled: NotUnderstood | None = None  # what followed the frames received so far
         self._decode = msgspec.msgpack.Decoder(receives, ext_hook=extension).decode
         self._incoming = bytearray()
         self._outgoing = bytearray()
@@ -70,24 +87,38 @@ class Channel(Generic[F]):
         """The socket's descriptor, for a reactor."""
         return self.socket.fileno()
 
-    def receive(self) -> list[F]:
-        """All whole frames that have arrived, possibly none. Raises ChannelClosed at the end of the stream."""
+    def receive(self, at_once_bytes: int = MAX_FRAME_BYTES) -> list[F]:
+        """All whole frames that have arrived, possibly none; what follows the first `at_once_bytes` waits.
+
+        Raises ChannelClosed at the end of the stream, NotUnderstood for what is no frame. Frames before that come
+        first: it is raised by the next call then, or by `confirm`.
+        """
         frames: list[F] = []
-        closed = self._read()
+        closed = self._read(at_once_bytes)
         buffer, start = self._incoming, 0
         view, size = memoryview(buffer), len(buffer)
-        while size - start >= _LENGTH.size:
-            body = start + _LENGTH.size
-            end = body + _checked(_LENGTH.unpack_from(buffer, start)[0])
-            if end > size:
-                break
-            frames.append(self._one(view[body:end]))
-            start = end
+        try:
+            while size - start >= _LENGTH.size:
+                body = start + _LENGTH.size
+                end = body + _checked(_LENGTH.unpack_from(buffer, start)[0], self._most_bytes)
+                if end > size:
+                    break
+                frames.append(self._one(view[body:end]))
+                start = end
+        except NotUnderstood as error:
+            self.spoiled = error
         if start:
             self._incoming = buffer[start:]
-        if closed and not frames:
-            raise ChannelClosed("end of stream")
+        if not frames:
+            self.confirm()
+            if closed:
+                raise ChannelClosed("end of stream")
         return frames
+
+    def confirm(self) -> None:
+        """Raise NotUnderstood where something that is no frame has followed those that were received."""
+        if self.spoiled is not None:
+            raise self.spoiled
 
     def send(self, *frames: Frame) -> None:
         """Queue frames; they leave at the next `flush()`."""
@@ -122,8 +153,10 @@ class Channel(Generic[F]):
         with suppress(OSError):
             self.socket.close()
 
-    def _read(self) -> bool:
-        while True:
+    def _read(self, at_once_bytes: int) -> bool:
+        """Read what is there; True at the end of the stream. One that never stops writing must not keep us here."""
+        until = len(self._incoming) + at_once_bytes
+        while len(self._incoming) < until:
             try:
                 data = self.socket.recv(_READ_BYTES)
             except BlockingIOError:
@@ -135,13 +168,23 @@ class Channel(Generic[F]):
             self._incoming += data
             if len(data) < _READ_BYTES:
                 return False
+        return False
 
     def _one(self, data: memoryview) -> F:
         try:
             frame: F = self._decode(data)
-        except msgspec.MsgspecError as error:
-            raise ChannelClosed(f"a frame cannot be read: {error}") from error
+        except _UNREADABLE as error:
+            raise NotUnderstood(f"{_name_of(data)} cannot be read: {error}") from error
         return frame
+
+
+def _name_of(data: memoryview) -> str:
+    """What a frame that cannot be read calls itself, for the text about it."""
+    with suppress(*_UNREADABLE):
+        match msgspec.msgpack.decode(data):
+            case [str(name), *_]:
+                return f"a frame {name[:40]!r}"
+    return "a frame"
 
 
 def send_with_descriptors(sock: socket.socket, frame: Frame, descriptors: Sequence[int]) -> None:
@@ -156,7 +199,8 @@ def send_with_descriptors(sock: socket.socket, frame: Frame, descriptors: Sequen
 def receive_with_descriptors(sock: socket.socket, receives: type[F], count: int) -> tuple[F, list[int]]:
     """The other end of `send_with_descriptors`, blocking; the descriptors are close-on-exec.
 
-    Raises ChannelClosed when the sender went away first, or sent another frame or another number of descriptors.
+    Raises ChannelClosed when the sender went away first, or sent another frame or another number of descriptors;
+    OtherBuild when the frame's first field is not our VERSION.
     """
     head, descriptors, _flags, _address = socket.recv_fds(sock, _LENGTH.size, count)
     for descriptor in descriptors:
@@ -166,19 +210,38 @@ def receive_with_descriptors(sock: socket.socket, receives: type[F], count: int)
     if len(descriptors) != count:
         raise ChannelClosed(f"the first frame came with {len(descriptors)} descriptors instead of {count}")
     data = bytearray()
-    length = _checked(_LENGTH.unpack(head)[0])
+    length = _checked(_LENGTH.unpack(head)[0], MAX_FRAME_BYTES)
     while len(data) < length:
         more = sock.recv(min(length - len(data), _READ_BYTES))
         if not more:
             raise ChannelClosed("end of stream within the first frame")
         data += more
     try:
+        _refuse_other_build(msgspec.msgpack.decode(data))
         return msgspec.msgpack.decode(data, type=receives), descriptors
-    except msgspec.MsgspecError as error:
-        raise ChannelClosed(f"the first frame cannot be read: {error}") from error
+    except _UNREADABLE as error:
+        raise NotUnderstood(f"the first frame cannot be read: {error}") from error
 
 
-def _checked(length: int) -> int:
-    if length > MAX_FRAME_BYTES:
-        raise ChannelClosed(f"a frame of {length} bytes was announced: the other side is not preforkd")
+def refuse_build(sock: socket.socket) -> int:
+    """Tell a master of another build what is on disk now, and give back the status to leave with."""
+    channel: Channel[Frame] = Channel(sock, Frame)
+    channel.send(Build(VERSION, supervisor.__version__))
+    with suppress(ChannelClosed):
+        channel.flush()
+    return os.EX_CONFIG
+
+
+def _refuse_other_build(first: Any) -> None:
+    """Look at the version before the rest is decoded: in all builds it is the first field of a frame named Start."""
+    match first:
+        case [str(name), version, *_] if name.startswith("Start") and version != VERSION:
+            raise OtherBuild(str(version))
+
+
+def _checked(length: int, most_bytes: int) -> int:
+    if length > most_bytes:
+        raise NotUnderstood(
+            f"a frame of {length} bytes was announced, more than {most_bytes}: the other side is not preforkd"
+        )
     return length

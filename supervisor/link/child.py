@@ -17,9 +17,16 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from supervisor import logs, posix
-from supervisor.errors import PreforkdError, StateError
-from supervisor.link.channel import Channel, ChannelClosed, receive_with_descriptors
-from supervisor.link.frames import VERSION, Frame, Refused, StartConsumer, StartSidecar
+from supervisor.errors import PreforkdError
+from supervisor.link.channel import (
+    Channel,
+    ChannelClosed,
+    NotUnderstood,
+    OtherBuild,
+    receive_with_descriptors,
+    refuse_build,
+)
+from supervisor.link.frames import Frame, Refused, StartConsumer, StartSidecar
 
 Start = StartConsumer | StartSidecar
 S = TypeVar("S", StartConsumer, StartSidecar)
@@ -43,12 +50,10 @@ def live(first: type[S], descriptors: int, orders: Any, run: Run[S, Order]) -> N
 def settle_in(start: Start, title: str, when_signalled: SignalHandler = signal.SIG_IGN) -> None:
     """Become `title`, bound to the master's life, and log. Signals to the whole group are for the master: it says when.
 
-    Raises StateError: of another version than the master, or the log file cannot be opened.
+    Raises StateError when the log file cannot be opened.
     """
     if not posix.die_with_parent(signal.SIGKILL, start.master_pid):
         raise ChannelClosed("the master is gone")
-    if start.version != VERSION:
-        raise StateError(f"the master speaks version {start.version}, {title} version {VERSION}: restart preforkd")
     posix.forbid_core_and_ptrace()  # each has a secret: the broker's password, a token, a webhook's URL
     posix.set_title(f"preforkd: {title}")
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
@@ -59,11 +64,16 @@ def settle_in(start: Start, title: str, when_signalled: SignalHandler = signal.S
 def _lived(sock: socket.socket, first: type[S], descriptors: int, orders: Any, run: Run[S, Order]) -> int:
     try:
         start, received = receive_with_descriptors(sock, first, descriptors)
+    except OtherBuild:
+        return refuse_build(sock)
     except ChannelClosed:
         return os.EX_OK  # the master died before it told us what to do
     master: Channel[Order] = Channel(sock, orders)
     try:
         return run(start, master, received)
+    except NotUnderstood as error:
+        logging.getLogger(__name__).error("what the master said cannot be understood: %s; leaving", error)
+        return os.EX_SOFTWARE
     except ChannelClosed:
         return os.EX_OK  # the master is gone; its PDEATHSIG is on the way
     except PreforkdError as error:

@@ -2,7 +2,7 @@
 
 worker <-> consumer (`WorkerFrame`, `ConsumerFrame`), master <-> forkserver (`ForkOrder`, `ForkReport`),
 master <-> consumer (`ConsumerOrder`, `ConsumerReport`) and master <-> sidecar (`SidecarOrder`, `SidecarReport`).
-Data only: no I/O, no clock.
+Data only: no I/O, no clock. A field's type states its range as well: what is decoded is within it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,20 @@ from typing import Any
 
 import msgspec
 
-from supervisor.config.schema import BrokerConfig, HooksConfig, LedgerConfig, LogConfig, PoolConfig, WebConfig
+from supervisor.config.schema import (
+    Binding,
+    BrokerConfig,
+    HooksConfig,
+    LedgerConfig,
+    LogConfig,
+    PoolConfig,
+    TlsConfig,
+    WebConfig,
+)
+from supervisor.link.fingerprint import fingerprint
+from supervisor.link.ranges import Count, Number, Pid, Seconds
 from supervisor.message import Properties, Publication
 from supervisor.symptoms import Symptom
-
-VERSION = 1
-"""Spoken in every Hello and Start: processes of different builds refuse each other instead of guessing."""
 
 
 class RunId(msgspec.Struct, frozen=True, array_like=True):
@@ -37,23 +45,23 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, tag=True):
 class Hello(Frame, frozen=True):
     """First frame of a worker, after every (re)connect: who it is and all it still holds (running one included)."""
 
-    version: int
-    slot: int
-    generation: int
-    pid: int
+    version: str
+    slot: Number
+    generation: Number
+    pid: Pid
     held: list[RunId]
 
 
 class Outcome(Frame, frozen=True):
     """A run ended. The same is in the slot's ring at `cell`; `stack` here is whole, there it is capped."""
 
-    cell: int
+    cell: Count
     run: RunId
     kind: str  # an OutcomeKind value of supervisor.scoreboard.layout
     delay_s: float | None
     reason: str
     stack: str
-    elapsed_s: float
+    elapsed_s: Seconds
 
 
 class Publish(Frame, frozen=True):
@@ -116,7 +124,7 @@ class StartForkserver(Frame, frozen=True):
     A worker writes `struct.pack("<II", slot, generation)` to the bell once it is ready for messages.
     """
 
-    version: int
+    version: str
     pool: PoolConfig
     log: LogConfig
     pool_dir: str
@@ -127,12 +135,25 @@ class StartForkserver(Frame, frozen=True):
 class Fork(Frame, frozen=True):
     """Fork a worker into this slot."""
 
-    slot: int
-    generation: int
+    slot: Number
+    generation: Number
 
 
 class Quit(Frame, frozen=True):
     """Leave with status 0 (every child but workers)."""
+
+
+# ---- every child -> master ------------------------------------------------------------------------------------------
+
+
+class Build(Frame, frozen=True):
+    """Instead of anything else, from a child whose frames are not those of its master: what it speaks itself.
+
+    `version` is its VERSION, `release` the package's version. This frame must be the same in all builds.
+    """
+
+    version: str
+    release: str
 
 
 # ---- forkserver -> master -----------------------------------------------------------------------------------------
@@ -141,7 +162,7 @@ class Quit(Frame, frozen=True):
 class Imported(Frame, frozen=True):
     """The handler is imported, frozen and checked; forks may be ordered."""
 
-    seconds: float
+    seconds: Seconds
 
 
 class BootFailed(Frame, frozen=True):
@@ -154,16 +175,16 @@ class BootFailed(Frame, frozen=True):
 class Forked(Frame, frozen=True):
     """The order was carried out; the pid is now the master's own child."""
 
-    slot: int
-    generation: int
-    pid: int
+    slot: Number
+    generation: Number
+    pid: Pid
 
 
 class ForkFailed(Frame, frozen=True):
     """The order could not be carried out (EAGAIN, slot locked ...)."""
 
-    slot: int
-    generation: int
+    slot: Number
+    generation: Number
     reason: str
 
 
@@ -173,8 +194,8 @@ class ForkFailed(Frame, frozen=True):
 class Incarnation(msgspec.Struct, frozen=True, array_like=True):
     """One life of a worker: its slot and generation (unique in the life of the state directory)."""
 
-    slot: int
-    generation: int
+    slot: Number
+    generation: Number
 
 
 class StartConsumer(Frame, frozen=True):
@@ -183,7 +204,7 @@ class StartConsumer(Frame, frozen=True):
     `alive` names the incarnations that are not known to be dead; every other one is dead and recorded.
     """
 
-    version: int
+    version: str
     pool: PoolConfig
     broker: BrokerConfig
     ledger: LedgerConfig
@@ -234,7 +255,7 @@ class Reconfigure(Frame, frozen=True):
 class Find(Frame, frozen=True):
     """What is known of the messages with this id? Answered with Found, which carries the same number."""
 
-    number: int
+    number: Count
     message_id: str
 
 
@@ -249,6 +270,14 @@ class VerdictTaken(Frame, frozen=True):
     """The Verdict is durable in the ledger; it need not be repeated."""
 
     worker: Incarnation
+
+
+class Misunderstood(Frame, frozen=True):
+    """This worker has sent its consumer something that cannot be understood. `pid`: the sender, from the kernel."""
+
+    worker: Incarnation
+    pid: Pid
+    reason: str
 
 
 class Consuming(Frame, frozen=True):
@@ -272,11 +301,11 @@ class Drained(Frame, frozen=True):
 class Snapshot(Frame, frozen=True):
     """What `status` shows of a consumer; pushed when it changed, at most every 250 ms."""
 
-    at: float
+    at: Seconds
     connection: dict[str, Any]
     queue: dict[str, Any]
     counters: dict[str, int]
-    in_flight: int
+    in_flight: Count
     symptoms: list[Symptom]
     measures: dict[str, Any]
 
@@ -285,13 +314,13 @@ class Letters(Frame, frozen=True):
     """Messages that were given up in one turn, for the hooks (docs/hooks.md); `more`: how many are not named."""
 
     named: list[dict[str, Any]]
-    more: int
+    more: Number
 
 
 class Found(Frame, frozen=True):
     """The answer to Find: a trace of each message (docs/control-protocol.md); `why`: why there can be none just now."""
 
-    number: int
+    number: Count
     traces: list[dict[str, Any]]
     why: str
 
@@ -306,7 +335,7 @@ class StartSidecar(Frame, frozen=True):
     are left at their defaults, so that it has no secret that it does not need. `source`: the configuration's path.
     """
 
-    version: int
+    version: str
     web: WebConfig
     hooks: HooksConfig
     broker: BrokerConfig
@@ -342,8 +371,17 @@ class Serving(Frame, frozen=True):
 WorkerFrame = Hello | Outcome | Publish | Returned | Bye
 ConsumerFrame = Welcome | Run | Recall | Published
 ForkOrder = StartForkserver | Fork | Quit
-ForkReport = Imported | BootFailed | Forked | ForkFailed
+ForkReport = Build | Imported | BootFailed | Forked | ForkFailed
 ConsumerOrder = StartConsumer | Spawned | Verdict | Drain | Pause | Resume | Reconfigure | Find | CloseConnection | Quit
-ConsumerReport = VerdictTaken | Consuming | Refused | Drained | Snapshot | Letters | Found
+ConsumerReport = Build | VerdictTaken | Misunderstood | Consuming | Refused | Drained | Snapshot | Letters | Found
 SidecarOrder = StartSidecar | Happened | Missed | Quit
-SidecarReport = Serving | Refused
+SidecarReport = Build | Serving | Refused
+
+PARTS = (
+    *(RunId, Incarnation, Properties, Publication, Binding, Symptom),
+    *(BrokerConfig, HooksConfig, LedgerConfig, LogConfig, PoolConfig, TlsConfig, WebConfig),
+)
+"""The structs that fields of frames are made of."""
+
+VERSION = fingerprint((*Frame.__subclasses__(), *PARTS))
+"""The first field of every Hello and Start: processes of different builds refuse each other instead of guessing."""

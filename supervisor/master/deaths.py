@@ -31,7 +31,7 @@ from supervisor.master.restarts import decide
 from supervisor.master.sidecars import Sidecars
 from supervisor.scoreboard.words import Intent, LeavingReason, Running
 
-_OUR_KILLS = frozenset({Intent.STOP_KILL, Intent.TIMEOUT_KILL, Intent.MEMORY_KILL})
+_OUR_KILLS = frozenset({Intent.STOP_KILL, Intent.TIMEOUT_KILL, Intent.MEMORY_KILL, Intent.PROTOCOL_KILL})
 _EXPECTED = frozenset({Cause.CLEAN_STOP, Cause.RECYCLED})
 
 
@@ -97,7 +97,7 @@ class Registrar:
     def _report(self, records: Sequence[ExitRecord]) -> None:
         for record in records:
             level = logging.INFO if record.cause in _EXPECTED else logging.WARNING
-            log(record.event, f"{record.seat} left: {record.cause} ({record.ending})", level=level, **record.fields())
+            log(record.event, record.summary, level=level, **record.fields())
             self._sidecars.tell_exit(record)
 
     def _tell(self, pool: Pool, slot: int, record: ExitRecord) -> None:
@@ -227,4 +227,4 @@ def _why(record: ExitRecord, reported: str) -> str:
         last_line = record.stack.strip().rpartition("\n")[2] or record.ending
         said = "" if record.kind is Kind.WORKER else reported
         return said or f"{record.seat} cannot boot: {last_line}"
-    return f"{record.seat} left: {record.cause} ({record.ending})"
+    return record.summary

@@ -88,6 +88,7 @@ _OF_SIGNALS = (
     _Row(Cause.TIMEOUT, signal=_KILL, intent=frozenset({Intent.TIMEOUT_KILL})),
     _Row(Cause.MEMORY_LIMIT, signal=_KILL, intent=frozenset({Intent.MEMORY_KILL})),
     _Row(Cause.STOP_KILLED, signal=_KILL, intent=frozenset({Intent.STOP_KILL})),
+    _Row(Cause.CRASH, signal=_KILL, intent=frozenset({Intent.PROTOCOL_KILL})),
     _Row(Cause.OUT_OF_MEMORY, signal=_KILL, oom_evidence=_EVIDENCE),
     _Row(Cause.CRASH, signal=_FAULTS),
     _Row(Cause.KILLED),

@@ -250,10 +250,17 @@ class Pool:
         elif self.verdicts_due_s == float("inf"):
             self.verdicts_due_s = now_s + VERDICT_AGAIN_S
         elif now_s >= self.verdicts_due_s:
-            self.send(Kind.CONSUMER, *self.verdicts.values())
+            self._repeat_verdicts()
             self.verdicts_due_s = now_s + VERDICT_AGAIN_S
         for wire in self.wires.values():
             wire.flush()
+
+    def _repeat_verdicts(self) -> None:
+        """Not to a consumer that has yet to read what it was told: it would only grow."""
+        child = self.consumer.child
+        wire = self.wires.get(child.pid) if child is not None else None
+        if wire is not None and not wire.pending_bytes:
+            wire.send(*self.verdicts.values())
 
     def close(self) -> None:
         """Give back descriptors and the link socket's path."""

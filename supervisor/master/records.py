@@ -21,6 +21,10 @@ EXITED: dict[Kind, Event] = {
 }
 
 
+NOT_UNDERSTOOD = "said something that cannot be understood"
+"""The beginning of `requested_by` where the master has ended a child for what it has sent."""
+
+
 class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One exit. None where nothing is known (`lost`) or nothing applies; `at` in RFC 3339; sizes in bytes."""
 
@@ -60,6 +64,13 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     def ending(self) -> str:
         """`SIGSEGV`, `status 78`, or `status unknown`."""
         return self.signal or ("status unknown" if self.status is None else f"status {self.status}")
+
+    @property
+    def summary(self) -> str:
+        """How it ended, for people: `email/3 left: crash (SIGSEGV)`, or what it said that ended it."""
+        if self.requested_by.startswith(NOT_UNDERSTOOD):
+            return f"{self.seat} {self.requested_by}"
+        return f"{self.seat} left: {self.cause} ({self.ending})"
 
     def fields(self) -> dict[str, Any]:
         """What the log line carries besides its head."""

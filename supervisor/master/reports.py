@@ -13,10 +13,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import supervisor
 from supervisor.clock import monotonic_s
 from supervisor.events import Event
 from supervisor.link import frames
+from supervisor.link.snapshot_facts import check
 from supervisor.logs import log
+from supervisor.master import protocol_errors
 from supervisor.master.children import Child, Kind, Seat
 from supervisor.master.pool import Pool
 from supervisor.master.restarts import back_off_s
@@ -65,6 +68,19 @@ def _ready(seat: Seat, child: Child) -> None:
     )
 
 
+def other_build(seat: Seat, frame: frames.Build) -> str:
+    """Why a child that speaks other frames than its master has left."""
+    return (
+        f"{seat.name}: preforkd on disk is another one (release {frame.release}, frames {frame.version}) than the "
+        f"daemon that runs (release {supervisor.__version__}, frames {frames.VERSION}): restart it (`preforkd restart`)"
+    )
+
+
+def _other_build(pool: Pool, seat: Seat, frame: frames.Build) -> None:
+    seat.why = other_build(seat, frame)
+    pool.failure = (seat.why, 78)
+
+
 # ---- the forkserver -----------------------------------------------------------------------------------------------
 
 
@@ -84,8 +100,8 @@ def _forked(pool: Pool, seat: Seat, frame: frames.Forked) -> None:
 
 
 def _fork_failed(pool: Pool, seat: Seat, frame: frames.ForkFailed) -> None:
-    worker = pool.workers[frame.slot]
-    if worker.ordered != frame.generation:
+    worker = next((seat for seat in pool.workers if seat.slot == frame.slot), None)
+    if worker is None or worker.ordered != frame.generation:
         return
     worker.ordered, worker.why = None, frame.reason
     worker.deaths += 1
@@ -94,6 +110,7 @@ def _fork_failed(pool: Pool, seat: Seat, frame: frames.ForkFailed) -> None:
 
 
 FORK_REPORTS: Reports = {
+    frames.Build: _other_build,
     frames.Imported: _imported,
     frames.BootFailed: _boot_failed,
     frames.Forked: _forked,
@@ -107,6 +124,14 @@ FORK_REPORTS: Reports = {
 def _verdict_taken(pool: Pool, seat: Seat, frame: frames.VerdictTaken) -> None:
     # fail-point: master.verdict-taken: the consumer has the verdict, we still owe it
     pool.verdicts.pop(frame.worker, None)
+
+
+def _misunderstood(pool: Pool, seat: Seat, frame: frames.Misunderstood) -> None:
+    """The sender is ended only when it is the worker that it said it was: anybody of this user can use the socket."""
+    worker = next((seat for seat in pool.workers if seat.slot == frame.worker.slot), None)
+    child = worker.child if worker is not None else None
+    if child is not None and (child.generation, child.pid) == (frame.worker.generation, frame.pid):
+        protocol_errors.end(pool, child, frame.reason)
 
 
 def _consuming(pool: Pool, seat: Seat, frame: frames.Consuming) -> None:
@@ -124,6 +149,7 @@ def _drained(pool: Pool, seat: Seat, frame: frames.Drained) -> None:
 
 
 def _snapshot(pool: Pool, seat: Seat, frame: frames.Snapshot) -> None:
+    check(frame)
     pool.snapshot = frame
 
 
@@ -138,6 +164,8 @@ def _found(pool: Pool, seat: Seat, frame: frames.Found) -> None:
 
 
 CONSUMER_REPORTS: Reports = {
+    frames.Build: _other_build,
+    frames.Misunderstood: _misunderstood,
     frames.VerdictTaken: _verdict_taken,
     frames.Consuming: _consuming,
     frames.Refused: _refused,

@@ -20,13 +20,15 @@ from supervisor.clock import monotonic_s, rfc3339, wall_s
 from supervisor.config.schema import BrokerConfig, Config, HooksConfig, WebConfig
 from supervisor.errors import StateError
 from supervisor.events import Cause, Event
-from supervisor.link.frames import VERSION, Happened, Quit, Refused, Serving, SidecarReport, StartSidecar
+from supervisor.link.frames import VERSION, Build, Happened, Quit, Refused, Serving, SidecarReport, StartSidecar
 from supervisor.logs import log
+from supervisor.master import protocol_errors
 from supervisor.master.children import SIDECARS, Child, Children, Kind, Seat
 from supervisor.master.history import History
 from supervisor.master.outbox import Outbox
 from supervisor.master.pool import Pool
 from supervisor.master.records import ExitRecord
+from supervisor.master.reports import other_build
 from supervisor.master.restarts import Decision, Intensity, decide
 from supervisor.master.shutdown import CLOSE_S
 from supervisor.master.spawn import spawn
@@ -187,14 +189,23 @@ class Sidecars:
         pid, sock = spawn(seat.kind, first, [], urls)
         # a number need not be kept on disk: who has no record is not told apart from anybody by it
         sidecar.generation = max(sidecar.generation, self._history.recorded(seat.name)) + 1
-        sidecar.wire = Wire(sock, SidecarReport, self._reactor, lambda frame: self._hear(sidecar, frame))
-        seat.child = Child("", seat.kind, None, pid, posix.start_ticks(pid) or 0, sidecar.generation, now_s)
+        child = Child("", seat.kind, None, pid, posix.start_ticks(pid) or 0, sidecar.generation, now_s)
+        sidecar.wire = Wire(
+            sock,
+            SidecarReport,
+            self._reactor,
+            lambda frame: self._hear(sidecar, frame),
+            lambda reason: protocol_errors.end(None, child, reason),
+        )
+        seat.child = child
         seat.due_s = None
         self._children.add(seat.child)
 
-    def _hear(self, sidecar: _Sidecar, report: Serving | Refused) -> None:
+    def _hear(self, sidecar: _Sidecar, report: Build | Serving | Refused) -> None:
         seat = sidecar.seat
-        if isinstance(report, Refused):
+        if isinstance(report, Build):
+            seat.why = other_build(seat, report)
+        elif isinstance(report, Refused):
             seat.why = report.reason
         elif seat.child is not None and seat.child.ready_s is None:
             seat.child.ready_s = monotonic_s()
@@ -238,10 +249,10 @@ class Sidecars:
 
     def _decide(self, sidecar: _Sidecar, child: Child, record: ExitRecord, died_s: float) -> Decision:
         seat = sidecar.seat
-        if child.intent is not Intent.NONE:  # it was asked to leave for another with other settings
+        if child.intent in (Intent.STOP, Intent.STOP_KILL):  # it was asked to leave for another with other settings
             return Decision(0.0)
         reported = seat.why if record.cause is Cause.BOOT_FAILED else ""
-        seat.why = reported or f"{seat.name} left: {record.cause} ({record.ending})"
+        seat.why = reported or record.summary
         steady = child.ready_s is not None and died_s - child.ready_s >= STEADY_S
         return decide(record.cause, steady, seat, sidecar.intensity, _Patience(), died_s, self._random.random())
 

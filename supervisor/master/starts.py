@@ -13,6 +13,7 @@ from typing import Any
 from supervisor.clock import monotonic_s
 from supervisor.config.schema import Config
 from supervisor.link import frames
+from supervisor.master import protocol_errors
 from supervisor.master.children import Kind, Seat
 from supervisor.master.pool import Pool
 from supervisor.master.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports
@@ -82,8 +83,14 @@ def _start_service(
 ) -> None:
     generation = pool.generations.next()
     pid, sock = spawn(seat.kind, first, [descriptor], urls)
-    pool.wires[pid] = Wire(sock, receives, reactor, lambda frame: reports[type(frame)](pool, seat, frame))
-    pool.seated(seat, pid, generation, monotonic_s())
+    child = pool.seated(seat, pid, generation, monotonic_s())
+    pool.wires[pid] = Wire(
+        sock,
+        receives,
+        reactor,
+        lambda frame: reports[type(frame)](pool, seat, frame),
+        lambda reason: protocol_errors.end(pool, child, reason),
+    )
 
 
 def _order_worker(pool: Pool, seat: Seat, reactor: Reactor) -> None:

@@ -1,7 +1,8 @@
 """The master's end of the channel to one child (workers have none), joined to the reactor. Master only.
 
 What is sent leaves at the end of the turn; a child that reads slowly is waited for by the reactor, never by the master.
-The end of the stream means nothing here: a child is dead when it was waited for, not when its socket closed.
+The end of the stream means nothing here: a child is dead when it was waited for, not when its socket closed. Nothing
+that a child sends may leave this file as an exception: it would end the master, and with it all pools.
 """
 
 from __future__ import annotations
@@ -10,18 +11,36 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from supervisor.link.channel import Channel, ChannelClosed
+from supervisor.link.channel import Channel, ChannelClosed, NotUnderstood
 from supervisor.link.frames import Frame
 from supervisor.reactor import Reactor
 
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+"""Far above what a child reports: stacks and traces of some messages."""
+
+READ_AT_ONCE_BYTES = 1024 * 1024
+"""Of one child in one pass of the loop: the others have their turn, whatever it writes."""
+
 
 class Wire:
-    """One child's channel. `handle(frame)` is called for each frame of the union `receives`."""
+    """One child's channel. `handle(frame)` is called for each frame of the union `receives`.
 
-    def __init__(self, sock: socket.socket, receives: Any, reactor: Reactor, handle: Callable[[Any], None]) -> None:
-        self._channel: Channel[Any] = Channel(sock, receives)
+    `refuse(reason)` is called once, when the child has sent what is no such frame, or what cannot be handled; nothing
+    more is heard of it then.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        receives: Any,
+        reactor: Reactor,
+        handle: Callable[[Any], None],
+        refuse: Callable[[str], None],
+    ) -> None:
+        self._channel: Channel[Any] = Channel(sock, receives, MAX_FRAME_BYTES)
         self._reactor = reactor
         self._handle = handle
+        self._refuse = refuse
         self._joined = True
         self._writing = False
         reactor.add_handler(self._channel, self._ready, reactor.READ)
@@ -59,12 +78,21 @@ class Wire:
 
     def _receive(self) -> None:
         try:
-            frames = self._channel.receive()
+            for frame in self._channel.receive(READ_AT_ONCE_BYTES):
+                self._take(frame)
+            self._channel.confirm()
+        except NotUnderstood as error:
+            self._leave()
+            self._refuse(str(error))
         except ChannelClosed:
             self._leave()
-            return
-        for frame in frames:
+
+    def _take(self, frame: Frame) -> None:
+        """Raises NotUnderstood, whatever there is in the frame that nobody has thought of."""
+        try:
             self._handle(frame)
+        except Exception as error:
+            raise NotUnderstood(f"{type(frame).__name__} cannot be handled: {error!r}") from error
 
     def _wait_for_room(self, wanted: bool) -> None:
         if wanted != self._writing:

@@ -54,6 +54,7 @@ class Intent(IntEnum):
     STOP_KILL = 2
     TIMEOUT_KILL = 3
     MEMORY_KILL = 4
+    PROTOCOL_KILL = 5  # it has sent what cannot be understood
 
 
 class LimitSource(IntEnum):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.link.frames import BootFailed, Imported
+import supervisor
+from supervisor.link.frames import VERSION, BootFailed, Build, Imported
 from supervisor.scoreboard.board import Board
 from tests.support.pools import ROOT, MakeMaster, run_frame
 from tests.support.waiting import eventually
@@ -83,8 +84,10 @@ def test_a_thread_that_ends_soon_after_the_import_is_no_offence(make_master: Mak
 
 def test_a_forkserver_of_another_build_refuses(make_master: MakeMaster) -> None:
     master = make_master()
-    failed = master.start_forkserver(version=999).expect(BootFailed)
-    assert "restart preforkd" in failed.reason
+    told = master.start_forkserver(version="0123abcd").expect(Build)
+    assert told == Build(VERSION, supervisor.__version__)
+    assert master.forkserver is not None
+    assert master.forkserver.wait(20) == os.EX_CONFIG
 
 
 def test_the_pools_path_and_environment_are_there_before_the_import(make_master: MakeMaster) -> None:

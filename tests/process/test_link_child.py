@@ -10,25 +10,27 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
+import supervisor
 from supervisor.config.schema import BrokerConfig, HooksConfig, LedgerConfig, LogConfig, PoolConfig, WebConfig
 from supervisor.link.channel import Channel, send_with_descriptors
-from supervisor.link.frames import VERSION, Refused, StartConsumer, StartSidecar
+from supervisor.link.frames import VERSION, Build, Frame, Refused, StartConsumer, StartSidecar
 from tests.support.source_tree import ROOT
 from tests.support.waiting import eventually
 
 Start = StartConsumer | StartSidecar
-MakeStart = Callable[[Path, int, int], Start]
+MakeStart = Callable[[Path, str, int], Start]
 Run = Callable[..., "ChildRun"]
 
 
-def start_consumer(directory: Path, version: int, master_pid: int) -> StartConsumer:
+def start_consumer(directory: Path, version: str, master_pid: int) -> StartConsumer:
     pool, broker, places = PoolConfig("email", "email", "m:f"), BrokerConfig(), [str(directory)] * 3
     return StartConsumer(version, pool, broker, LedgerConfig(), LogConfig(), *places, master_pid, [])
 
 
-def start_sidecar(directory: Path, version: int, master_pid: int) -> StartSidecar:
+def start_sidecar(directory: Path, version: str, master_pid: int) -> StartSidecar:
     settings, places = (WebConfig(), HooksConfig(), BrokerConfig(), LogConfig()), [str(directory)] * 2
     return StartSidecar(version, *settings, *places, "", master_pid)
 
@@ -74,11 +76,11 @@ class ChildRun:
         with Path(os.devnull).open() as null:
             send_with_descriptors(self.sock, first, [null.fileno()] * count)
 
-    def refusal(self) -> str:
-        """Why it would not run."""
-        channel: Channel[Refused] = Channel(self.sock, Refused)
-        (refused,) = eventually(channel.receive, "it has said why")
-        return refused.reason
+    def said(self) -> Frame:
+        """The one frame that it sends."""
+        channel: Channel[Frame] = Channel(self.sock, Build | Refused)
+        (said,) = eventually(channel.receive, "it has said why")
+        return said
 
     def end(self) -> tuple[int, str]:
         """Its exit status and what it has printed."""
@@ -99,13 +101,24 @@ def run() -> Iterator[Run]:
 
 
 @every_child
-def test_a_master_of_another_version_is_told_to_be_started_again(module: str, run: Run, tmp_path: Path) -> None:
-    make_start, count, title = CHILDREN[module]
+def test_a_master_of_another_build_is_told_what_is_on_disk_now(module: str, run: Run, tmp_path: Path) -> None:
+    make_start, count, _ = CHILDREN[module]
     child = run("-m", module)
-    child.send(make_start(tmp_path, VERSION + 1, os.getpid()), count)
+    child.send(make_start(tmp_path, "0123abcd", os.getpid()), count)
 
-    told = f"the master speaks version {VERSION + 1}, {title} version {VERSION}: restart preforkd"
-    assert child.refusal() == told
+    assert child.said() == Build(VERSION, supervisor.__version__)
+    assert child.end() == (os.EX_CONFIG, "")
+
+
+@every_child
+def test_a_first_frame_of_which_only_the_version_can_be_read_is_answered_too(module: str, run: Run) -> None:
+    _, count, _ = CHILDREN[module]
+    child = run("-m", module)
+    data = msgspec.msgpack.encode(["StartAnother", "0123abcd", {"all": ["else", 1.5]}])
+    with Path(os.devnull).open() as null:
+        socket.send_fds(child.sock, [len(data).to_bytes(4, "little") + data], [null.fileno()] * count)
+
+    assert child.said() == Build(VERSION, supervisor.__version__)
     assert child.end() == (os.EX_CONFIG, "")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -58,6 +59,50 @@ def _become(*command: str) -> None:
 def _until(name: str) -> None:
     while not (Path(os.environ["MARKS"]) / name).exists():
         time.sleep(0.01)
+
+
+def _talk_nonsense() -> None:
+    """Write into the worker's own link, once; then wait to be ended for it."""
+    if not (Path(os.environ["MARKS"]) / "talked").exists():
+        mark("talked", os.getpid())
+        for descriptor in _links():
+            os.write(descriptor, b"\x09\0\0\0\x91\xa7Outcome")
+        time.sleep(1000)
+
+
+def _links() -> list[int]:
+    """The descriptors of this process that are connected to its pool's link socket."""
+    found = []
+    for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        try:
+            peer = socket.socket(fileno=os.dup(descriptor)).getpeername()
+        except OSError:
+            continue
+        found += [descriptor] if str(peer).endswith("email.sock") else []
+    return found
+
+
+def _let_another_talk_nonsense() -> None:
+    """A program of its own says hello as this worker, and then nonsense."""
+    (link,) = (descriptor for descriptor in _links())
+    path = socket.socket(fileno=os.dup(link)).getpeername()
+    subprocess.run([sys.executable, "-c", _IMPOSTOR, path, str(os.getpid())], check=True)
+
+
+_IMPOSTOR = """
+import socket, sys
+from supervisor.link import frames
+from supervisor.link.channel import Channel
+sock = socket.socket(socket.AF_UNIX)
+sock.connect(sys.argv[1])
+channel = Channel(sock, frames.ConsumerFrame)
+for generation in range(1, 10):
+    channel.send(frames.Hello(frames.VERSION, 0, generation, int(sys.argv[2]), []))
+channel.flush()
+sock.setblocking(True)
+sock.sendall(b"\\x01\\0\\0\\0\\xc1")
+assert sock.recv(1) == b""
+"""
 
 
 def _hang_in_c() -> None:
@@ -127,6 +172,8 @@ _DEEDS: dict[str, Any] = {
     "leave_hard": _leave_hard,
     "kill": _kill,
     "become": _become,
+    "talk_nonsense": _talk_nonsense,
+    "let_another_talk_nonsense": _let_another_talk_nonsense,
     "until": _until,
     "until_untimed": _until_untimed,
     "sleep": time.sleep,

@@ -181,7 +181,7 @@ class Master:
     def link_path(self) -> Path:
         return self.home / "link.sock"
 
-    def start_frame(self, version: int = VERSION) -> StartForkserver:
+    def start_frame(self, version: str = VERSION) -> StartForkserver:
         """What this master tells its forkserver."""
         return StartForkserver(
             version, self.pool, LogConfig(), str(self.pool_dir), str(self.link_path), master_pid=os.getpid()
@@ -189,7 +189,7 @@ class Master:
 
     # ---- the forkserver -------------------------------------------------------------------------------------------
 
-    def start_forkserver(self, version: int = VERSION) -> Inbox:
+    def start_forkserver(self, version: str = VERSION) -> Inbox:
         start = self.start_frame(version)
         self.forkserver, self.inbox = spawn_forkserver(start, self.bell_write, self.errors)
         return self.inbox

@@ -92,9 +92,9 @@ class Bench:
 
         self.session.broker.ack = ack  # type: ignore[method-assign]
 
-    def turn(self) -> None:
+    def turn(self, wait_s: float = 0.01) -> None:
         """One turn without dispatch."""
-        self.reactor.poll(0.01)
+        self.reactor.poll(wait_s)
         self.session.hear_workers(self.session.begin_turn())
         self.session.hear_broker()
         self.session.settle()

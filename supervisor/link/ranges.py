@@ -1,0 +1,18 @@
+"""Numbers with a range, for fields of frames: what is decoded is within it, so no receiver checks it. Data only."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+"""A slot, a generation or a small count; 32 bits, as in the slot file."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+Pid = Annotated[int, msgspec.Meta(ge=1, le=2**22)]
+"""PID_MAX_LIMIT of Linux is 2^22 (proc_sys_kernel(5))."""
+
+Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e10)]
+"""A duration, or a wall clock time of this era; neither NaN nor infinite."""
