@@ -1,6 +1,8 @@
-"""Two clocks, two names: `monotonic_s` for durations and deadlines, `wall_s` for records that people read.
+"""Three clocks, three names: `monotonic_s` for durations and deadlines of a process, `boottime_s` for what is counted
+in a file (`passing_time.py`), `wall_s` for records that people read and for nothing else: somebody may set it.
 
 CLOCK_MONOTONIC is shared by all processes of a machine, so a deadline written by a worker can be read by the master.
+CLOCK_BOOTTIME counts the time that the machine was suspended, too.
 """
 
 from __future__ import annotations
@@ -11,7 +13,18 @@ from datetime import UTC, datetime
 monotonic_s = time.monotonic
 wall_s = time.time
 
+_LATEST_S = 253_402_300_799.0  # the end of the year 9999, the last that RFC 3339 can say
+
+
+def boottime_s() -> float:
+    """Seconds since the machine was booted, suspended ones included (CLOCK_BOOTTIME)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
 
 def rfc3339(wall_time_s: float) -> str:
-    """A wall-clock time as RFC 3339 in UTC with milliseconds, as logs and records carry it."""
-    return datetime.fromtimestamp(wall_time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """A wall-clock time as RFC 3339 in UTC with milliseconds, as logs and records carry it.
+
+    One that RFC 3339 cannot say (before 1970 counts, too; no number) is shown as the nearest that it can.
+    """
+    sayable_s = min(max(wall_time_s, 0.0), _LATEST_S) if wall_time_s == wall_time_s else 0.0
+    return datetime.fromtimestamp(sayable_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -42,6 +42,7 @@ class Event(StrEnum):
     LEDGER_SLOW = "ledger.slow"
     LEDGER_FAILED = "ledger.failed"
     LEDGER_EVICTED = "ledger.evicted"
+    CLOCK_JUMPED = "clock.jumped"
     RELOAD_DONE = "reload.done"
     RELOAD_FAILED = "reload.failed"
     CONFIG_INVALID = "config.invalid"

@@ -30,7 +30,7 @@ from supervisor.brokers.base import (
 from supervisor.brokers.embedded_bell import Bell, hang_bell, queue_file, ring
 from supervisor.brokers.embedded_store import FILE_NAME, Store, Stored, StoreError
 from supervisor.brokers.names import dead_queue, delay_step_s, parked_queue
-from supervisor.clock import monotonic_s, wall_s
+from supervisor.clock import monotonic_s
 from supervisor.config.schema import PoolConfig
 from supervisor.locks import FileLock, LockHeld
 from supervisor.message import Publication
@@ -83,7 +83,7 @@ class EmbeddedBroker(Broker):
         self._acked: list[int] = []
         self._outgoing: list[Outgoing] = []
         self._look = False  # there may be something ready that we do not hold
-        self._next_ready_s: float | None = None  # wall clock
+        self._next_ready_s: float | None = None  # as the file counts time
 
     # ---- what the consumer asks -----------------------------------------------------------------------------------
 
@@ -258,7 +258,7 @@ class EmbeddedBroker(Broker):
         return store.publish(Publication(exchange, queue, outgoing.properties, outgoing.body), delay_s)
 
     def _fetch(self, store: Store) -> list[Stored]:
-        now_s = wall_s()  # one time for both questions: nothing becomes ready between them unseen
+        now_s = store.now_s  # one time for both questions: nothing becomes ready between them unseen
         room = self._pool.prefetch - len(self._held)
         fresh = store.fetch(self._pool.queue, set(self._held.values()), room, now_s)
         self._look = len(fresh) == room
@@ -301,7 +301,7 @@ class EmbeddedBroker(Broker):
 
     def _notice(self, line: _Line) -> None:
         """Once a second: what no bell told of. A delayed message that is ready, other writers, leases of the dead."""
-        due = self._next_ready_s is not None and self._next_ready_s <= wall_s()
+        due = self._next_ready_s is not None and self._next_ready_s <= line.store.now_s
         if line.store.changed() or line.store.end_dead_leases() or due:
             self._look = True
 
@@ -311,7 +311,7 @@ class EmbeddedBroker(Broker):
             return
         wait_s = _LOOK_EVERY_S
         if self._next_ready_s is not None:
-            wait_s = min(wait_s, max(0.0, self._next_ready_s - wall_s()) + 0.001)
+            wait_s = min(wait_s, max(0.0, self._next_ready_s - self._line.store.now_s) + 0.001)
         if self._timer is None or self._timer.due_s > monotonic_s() + wait_s:
             self._stop_timer()
             self._timer = self._reactor.call_later(wait_s, self._on_timer)

@@ -3,7 +3,8 @@
 Used by consumers and by the command line, never by master or workers. Messages leave in the order of (ready_at_s, id).
 A queue's `seen` pair is the last message ever delivered from it, in that order: whatever is not beyond it may have
 been delivered before (`redelivered`), also after a crash, at the price of one small write per batch.
-Times are taken inside the write transaction, so that the order of publications is the order of their commits.
+Times are the file's own (`passing_time.py`: whoever sets the machine's clock delays and reorders nothing), and are
+taken inside the write transaction, so that the order of publications is the order of their commits.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import msgspec
 from supervisor.clock import wall_s
 from supervisor.field_tables import pack_properties, unpack_properties
 from supervisor.message import Properties, Publication
-from supervisor.posix import start_ticks
+from supervisor.passing_time import Anchor, anchored
+from supervisor.posix import boot_id, start_ticks
 
 FILE_NAME = "embedded.db"
 
@@ -38,6 +40,10 @@ _CREATE = (
     "CREATE INDEX leased ON messages (lease) WHERE lease IS NOT NULL",
     f"PRAGMA user_version = {_VERSION}",
 )
+_CREATE_CLOCK = """CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), boot_id TEXT NOT NULL,
+    offset_s REAL NOT NULL, latest_s REAL NOT NULL)"""
+_LATEST_EVERY_S = 10.0
+"""How often the time of publications is noted in the clock: after a boot with a wrong clock time goes on from there."""
 _PUBLISH = """INSERT INTO messages (queue, ready_at_s, properties, body)
     SELECT name, ?, ?, ? FROM queues WHERE name = ?"""
 _FREE_IDS = """SELECT id FROM messages WHERE queue = ? AND ready_at_s <= ? AND lease IS NULL
@@ -83,6 +89,7 @@ class Store:
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / FILE_NAME
         self._synchronous = ""
+        self._noted_s = 0.0
         with self.guarded():
             _create_for_owner(self._path, state_dir)
             self._database = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
@@ -124,6 +131,11 @@ class Store:
         except OSError as error:
             raise StoreError(f"{error.filename}: {error.strerror}", lasting=False) from error
 
+    @property
+    def now_s(self) -> float:
+        """The file's time: what `ready_at_s` is compared to. It only passes."""
+        return self._clock.now_s
+
     def changed(self) -> bool:
         """Whether another connection has written since this was last asked."""
         with self.guarded():
@@ -149,10 +161,10 @@ class Store:
     def ready(self, queue: str) -> int:
         """How many messages could be delivered now, if nobody had any."""
         query = "SELECT count(*) FROM messages WHERE queue = ? AND ready_at_s <= ?"
-        return int(self._database.execute(query, (queue, wall_s())).fetchone()[0])
+        return int(self._database.execute(query, (queue, self.now_s)).fetchone()[0])
 
     def next_ready_s(self, queue: str, now_s: float) -> float | None:
-        """When, after `now_s`, the next delayed message becomes ready (wall clock); None without one."""
+        """When, after `now_s`, the next delayed message becomes ready (as `now_s` counts); None without one."""
         query = "SELECT min(ready_at_s) FROM messages WHERE queue = ? AND ready_at_s > ?"
         found: float | None = self._database.execute(query, (queue, now_s)).fetchone()[0]
         return found
@@ -164,9 +176,13 @@ class Store:
         if publication.exchange:
             return f"no such exchange {publication.exchange!r}: the embedded queue has only the default one"
         properties = msgspec.structs.replace(publication.properties, delivery_mode=_PERSISTENT)
+        now_s = self.now_s
+        if now_s >= self._noted_s + _LATEST_EVERY_S:
+            self._database.execute("UPDATE clock SET latest_s = ?", (now_s,))
+            self._noted_s = now_s
         done = self._database.execute(
             _PUBLISH,
-            (wall_s() + delay_s, pack_properties(properties), publication.body, publication.routing_key),
+            (now_s + delay_s, pack_properties(properties), publication.body, publication.routing_key),
         )
         return "" if done.rowcount == 1 else f"no such queue {publication.routing_key!r}"
 
@@ -197,7 +213,7 @@ class Store:
     def take(self, queue: str, limit: int, lease: str) -> list[Stored]:
         """Lease up to `limit` ready messages: nobody else is given them until the lease ends or its process dies."""
         seen = self._seen(queue)
-        ids = [id for (id,) in self._database.execute(_FREE_IDS, (queue, wall_s(), limit))]
+        ids = [id for (id,) in self._database.execute(_FREE_IDS, (queue, self.now_s, limit))]
         self._database.executemany("UPDATE messages SET lease = ? WHERE id = ?", [(lease, id) for id in ids])
         return [self._load(id, seen)[1] for id in ids]
 
@@ -232,7 +248,20 @@ class Store:
         elif version != _VERSION:
             text = f"written by another version of preforkd (schema {version}, this one knows {_VERSION})"
             raise StoreError(f"{self._path}: {text}: run that version, or move the file away", lasting=True)
+        self._clock = self._wind_clock()
         self._database.execute("COMMIT")
+
+    def _wind_clock(self) -> Anchor:
+        """The file's clock, as it goes on from now. After a boot it takes the wall clock's word for the time that the
+        machine was off, but never goes back: what is ready stays ready, what was delivered counts as delivered."""
+        self._database.execute(_CREATE_CLOCK)
+        row = self._database.execute("SELECT boot_id, offset_s, latest_s FROM clock").fetchone()
+        (seen_s,) = self._database.execute("SELECT ifnull(max(seen_s), 0) FROM queues").fetchone()
+        former, latest_s = (Anchor(*row[:2]), max(row[2], seen_s)) if row else (None, seen_s)
+        anchor = anchored(former, boot_id(), latest_s, begin_s=wall_s())
+        if anchor != former:
+            self._database.execute("REPLACE INTO clock VALUES (1, ?, ?, ?)", (*anchor, latest_s))
+        return anchor
 
     def _seen(self, queue: str) -> tuple[float, int]:
         query = "SELECT seen_s, seen_id FROM queues WHERE name = ?"

@@ -1,4 +1,5 @@
-"""What a session does by the clock, whatever it hears: ask for the queue's depth, forget old rows, notice silence.
+"""What a session does by the clock, whatever it hears: ask for the queue's depth, forget old rows, notice
+silence and a clock that was set.
 
 Runs in the consumer process, between its turns. Nothing here may block or decide about a message: the ledger is
 written to only while the disk keeps up, and a silent broker only ends dispatching.
@@ -10,7 +11,8 @@ import logging
 from collections.abc import Callable
 
 from supervisor.brokers.base import Broker
-from supervisor.clock import wall_s
+from supervisor.clock import boottime_s, rfc3339, wall_s
+from supervisor.consumer.clock_jumps import ClockJumps
 from supervisor.consumer.commits import Commits
 from supervisor.consumer.health import PROBE_INTERVAL_S, Health
 from supervisor.consumer.measures import Measures
@@ -18,9 +20,15 @@ from supervisor.events import Event
 from supervisor.ledger.base import Ledger
 from supervisor.link.frames import StartConsumer
 from supervisor.logs import log
+from supervisor.quantities import show_seconds
 
 EVICT_INTERVAL_S, EVICT_AGAIN_S = 1.0, 0.02
 """Looking for rows to forget; and the pause between two batches, which must outrun what a busy pool adds."""
+
+LOOK_INTERVAL_S = 1.0
+"""Looking at the machine's clock."""
+JUMP_SHOWN_S = 3600.0
+"""How long a clock that was set stays a note."""
 
 CallLater = Callable[[float, Callable[[], None]], None]
 """`(delay_s, callback)`: call once after that time, unless the session has ended by then."""
@@ -46,11 +54,14 @@ class Housekeeping:
         self._health = health
         self._broker = broker
         self._call_later = call_later
+        self._clock_jumps = ClockJumps(wall_s(), boottime_s())
+        self._jump_shown_until_s = 0.0
 
     def begin(self) -> None:
         """Do everything in its time from now on."""
         self._call_later(PROBE_INTERVAL_S, self._probe)
         self._call_later(EVICT_INTERVAL_S, self._evict)
+        self._call_later(LOOK_INTERVAL_S, self._look_around)
 
     def reconfigure(self, start: StartConsumer) -> None:
         """Go on with other settings."""
@@ -63,13 +74,30 @@ class Housekeeping:
         if self._health.connected:
             self._broker.probe()
 
+    def _look_around(self) -> None:
+        """Notice what happened to the machine."""
+        self._call_later(LOOK_INTERVAL_S, self._look_around)
+        now_s, passed_s = wall_s(), boottime_s()
+        by_s = self._clock_jumps.look(now_s, passed_s)
+        if by_s:
+            by, where = show_seconds(round(abs(by_s))), "forward" if by_s > 0 else "back"
+            text = (
+                f"the machine's clock was set {where} by {by}, to {rfc3339(now_s)}: times in log and records jump; "
+                "no message is forgotten, delayed or repeated for it"
+            )
+            self._health.heal(Event.CLOCK_JUMPED)  # each is logged
+            self._health.notice(Event.CLOCK_JUMPED, text)
+            self._jump_shown_until_s = passed_s + JUMP_SHOWN_S
+        elif passed_s > self._jump_shown_until_s:
+            self._health.heal(Event.CLOCK_JUMPED)
+
     def _evict(self) -> None:
         """Forget a batch of what the ledger need not know any more."""
         if self._commits.held_up:  # what is forgotten is written, too: the loop would hang as the disk does
             self._call_later(EVICT_INTERVAL_S, self._evict)
             return
         ledger = self._start.ledger
-        aged, early = self._ledger.evict(wall_s() - ledger.keep_s, ledger.keep_max)
+        aged, early = self._ledger.evict(self._ledger.now_s - ledger.keep_s, ledger.keep_max)
         self._call_later(EVICT_AGAIN_S if aged or early else EVICT_INTERVAL_S, self._evict)
         self._measures.evicted_early += early
         if early:

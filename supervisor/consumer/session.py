@@ -119,7 +119,7 @@ class Session:
         # fail-point: consumer.start-ledger-open: the ledger is ours, nothing is recovered
         self.measures.before = dict(self.commits.counters)
         self.measures.weigh(*self._ledger.size())
-        self.settlement.now_s = wall_s()
+        self._tell_time()
         for row in self._ledger.open_rows():
             self.settlement.recall_row(row)
         self.outcomes.hand_in_all()
@@ -145,7 +145,7 @@ class Session:
 
     def begin_turn(self) -> list[tuple[Incarnation, WorkerFrame]]:
         """Set the settlement's time; the frames that workers have sent since the last turn."""
-        self.settlement.now_s = wall_s()
+        self._tell_time()
         # fail-point: consumer.woken: frames of workers are read, none has had an effect
         return self._links.take()
 
@@ -191,6 +191,10 @@ class Session:
                 self.settlement.delivered(arrival, known.get(arrival.key, ()))
             else:
                 self._hear_broker[type(event)](event)
+
+    def _tell_time(self) -> None:
+        self.settlement.now_s = now_s = self._ledger.now_s
+        self.settlement.ahead_s = wall_s() - now_s
 
     def dispatch(self) -> None:
         """Give waiting messages to workers with room, the oldest first."""
@@ -275,7 +279,8 @@ class Session:
         waiting = [entry for entry in self.settlement.waiting.values() if entry.id == message_id]
         key = self._arrivals.key_of(message_id)
         rows = self._ledger.look_up([key])[key]
-        return [trace_of_waiting(entry) for entry in waiting] + [trace_of(self._start.pool.name, row) for row in rows]
+        name, ahead_s = self._start.pool.name, self.settlement.ahead_s
+        return [trace_of_waiting(entry) for entry in waiting] + [trace_of(name, row, ahead_s) for row in rows]
 
     def drain_report(self, before: dict[str, int]) -> Drained:
         """What a drain did; `before`: the counters at its beginning."""

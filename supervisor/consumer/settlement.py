@@ -1,9 +1,9 @@
 """The settlement: what every delivery, outcome, confirm and death means for a message. Pure: events in, actions out.
 
 Runs in the consumer process, which feeds it, commits the rows of a turn and only then carries out its effects. It
-does no I/O and has no clock of its own (`now_s` is set each turn), so that it can be model-checked. Two rules carry
-the rest: nothing is acked before the row that says why is durable (effects follow the commit); and an OWNED message
-is its worker's until that worker says otherwise or is declared dead by the master.
+does no I/O and has no clocks of its own (`now_s`, `ahead_s` are set each turn), so that it can be model-checked. Two
+rules carry the rest: nothing is acked before the row that says why is durable (effects follow the commit); and an OWNED
+message is its worker's until that worker says otherwise or is declared dead by the master.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Settlement:
     """All messages in flight of one pool."""
 
     def __init__(self, pool: PoolConfig, host: str, dedupe: str = "keep") -> None:
-        self.now_s = 0.0
+        self.now_s = 0.0  # the ledger's time: what passes, for windows and rows
+        self.ahead_s = 0.0  # of it the wall clock, which is for what people read
         self.accepting = True
         self.entries: dict[bytes, Entry] = {}
         self.waiting: dict[bytes, Entry] = {}  # a view of `entries`: those in Phase.WAITING, in order of arrival
@@ -288,7 +289,7 @@ class Settlement:
         self.waiting.pop(entry.key, None)
         self.holdings.take_away(entry)
         entry.phase, entry.pending = Phase.COPYING, pending
-        entry.failure = msgspec.structs.replace(failure, at_s=failure.at_s or self.now_s)
+        entry.failure = msgspec.structs.replace(failure, at_s=failure.at_s or self.now_s + self.ahead_s)
         self._record(entry, pending, msgspec.msgpack.encode(entry.failure))
         if entry.delivery is not None:
             self._publish_copy(entry)

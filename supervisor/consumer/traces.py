@@ -18,14 +18,17 @@ WAITING = "waiting"
 """The state of a message that was delivered and that nobody runs yet: it has no row that says so."""
 
 
-def trace_of(pool: str, row: Row) -> dict[str, Any]:
-    """What a row says; `failure` is why the last run ended badly, None where it did not."""
+def trace_of(pool: str, row: Row, ahead_s: float = 0.0) -> dict[str, Any]:
+    """What a row says; `failure` is why the last run ended badly, None where it did not.
+
+    `ahead_s`: the wall clock minus the ledger's time, which differ once somebody has set the clock.
+    """
     trace = _trace(row.state.value, row.round, row.attempt)
     if row.note:
         failure = msgspec.to_builtins(msgspec.msgpack.decode(row.note, type=Failure))
         failure["at"] = rfc3339(failure.pop("at_s"))
         trace["failure"] = failure
-    return trace | {"at": rfc3339(row.at_s), "worker": f"{pool}/{row.slot}" if row.slot >= 0 else ""}
+    return trace | {"at": rfc3339(row.at_s + ahead_s), "worker": f"{pool}/{row.slot}" if row.slot >= 0 else ""}
 
 
 def trace_of_waiting(entry: Entry) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
 
     `key`: 24 bytes, 16 of the scoped id and 8 of the content digest (`supervisor.identity`). `slot`, `generation`: who
     got it (DISPATCHED). `note`: why the last run failed (msgpack of a Failure), for its copy and for `preforkd why`;
-    empty where it did not. `at_s`: wall clock of the last change.
+    empty where it did not. `at_s`: the ledger's time (`Ledger.now_s`) of the last change.
     """
 
     key: bytes
@@ -64,6 +64,12 @@ class Ledger(ABC):
     @abstractmethod
     def rebooted(self) -> bool:
         """Whether the machine has booted since the ledger was last written: slot marks from before prove nothing."""
+
+    @property
+    @abstractmethod
+    def now_s(self) -> float:
+        """The ledger's own time: seconds that only pass, whoever sets the machine's clock, also while it is closed (but
+        not while the machine is off). Begins at the wall clock's; the times of rows and their ages are of this one."""
 
     @abstractmethod
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:
@@ -93,8 +99,9 @@ class Ledger(ABC):
 
     @abstractmethod
     def evict(self, older_than_s: float, keep_max: int) -> tuple[int, int]:
-        """Forget a bounded batch of closed rows: those last changed before wall clock `older_than_s`, then the oldest
-        beyond `keep_max` rows. Returns (aged out, evicted early because of keep_max); again while either is > 0."""
+        """Forget a bounded batch of closed rows: those last changed before `older_than_s` (as `now_s` counts), then
+        the oldest beyond `keep_max` rows. Returns (aged out, evicted early because of keep_max); again while either is
+        > 0."""
 
     @abstractmethod
     def size(self) -> tuple[int, int]:

@@ -31,7 +31,8 @@ CREATE = (
     f"INSERT INTO meta VALUES ('rows', 0), ('folded', 0), ('boot_id', NULL), ('schema', {VERSION})",
 )
 """`at_s` of a record: that of its oldest row; its rows are in the order of theirs. `rows` in `meta`: how many closed
-rows are folded. `part`: of a run, see `part_id`; `level`: NULL while a run is not in force."""
+rows are folded; `clock_boot_id`, `clock_offset_s`: an Anchor (`passing_time.py`). `part`: of a run, see `part_id`;
+`level`: NULL while a run is not in force."""
 
 _PART_BITS = 20
 
@@ -42,6 +43,7 @@ ADD_TO_COUNTER = """INSERT INTO counters VALUES (?, ?)
 
 LAST_SEQ = """SELECT max((SELECT ifnull(max(seq), 0) FROM settled), (SELECT ifnull(max(seq), 0) FROM begun),
     (SELECT value FROM meta WHERE name = 'folded'))"""
+LATEST = "SELECT at_s FROM settled ORDER BY seq DESC LIMIT 1"
 UNFOLDED = """SELECT seq, rows, 1 FROM settled WHERE seq > ?
     UNION ALL SELECT seq, rows, 0 FROM begun ORDER BY seq"""
 RECORD = "SELECT rows FROM settled WHERE seq = ? UNION ALL SELECT rows FROM begun WHERE seq = ?"

@@ -14,12 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from supervisor.clock import wall_s
 from supervisor.errors import LedgerError, LedgerUnusable
 from supervisor.ledger import schema
 from supervisor.ledger.base import Damaged, Ledger, Row
 from supervisor.ledger.sqlite_index import Index, meta
 from supervisor.ledger.syncing import Syncer
 from supervisor.locks import FileLock, LockHeld
+from supervisor.passing_time import Anchor, anchored
 from supervisor.posix import boot_id
 from supervisor.reactor import HasFileno
 
@@ -75,6 +77,7 @@ class SqliteLedger(Ledger):
             undo.callback(self._database.close)
             self._index = Index(self._database)
             self._seq: int = self._database.execute(schema.LAST_SEQ).fetchone()[0]
+            self._clock = self._wind_clock()
             last_boot = meta(self._database, "boot_id")
             if sync == "full":
                 self._syncer = Syncer(path.with_name(f"{path.name}-wal"))
@@ -91,6 +94,10 @@ class SqliteLedger(Ledger):
     def rebooted(self) -> bool:
         """Whether open rows may be of an earlier boot; stays so for later openings until each was written again."""
         return self._rebooted
+
+    @property
+    def now_s(self) -> float:
+        return self._clock.now_s
 
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:
         with self._usable():
@@ -169,6 +176,20 @@ class SqliteLedger(Ledger):
             self._seq += 1
             self._database.execute(schema.ADD_SETTLED, (self._seq, rows[0].at_s, schema.pack(rows)))
             self._index.recent.settle(self._seq, rows)
+
+    def _wind_clock(self) -> Anchor:
+        """The ledger's clock, as it goes on from now; kept once a boot. The time that the machine was off is not
+        counted: a row may be kept longer for it, but never forgotten by a clock that is wrong at boot."""
+        known = [row.at_s for row in self._index.recent.open.values()]
+        known += [at_s for (at_s,) in self._database.execute(schema.LATEST)]
+        boot, offset_s = meta(self._database, "clock_boot_id"), meta(self._database, "clock_offset_s")
+        former = Anchor(boot, offset_s) if boot else None
+        latest_s = max(known, default=0.0)
+        anchor = anchored(former, self._boot_id, latest_s, begin_s=latest_s if known else wall_s())
+        if anchor != former:
+            values = (("clock_boot_id", anchor.boot_id), ("clock_offset_s", anchor.offset_s))
+            self._database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values)
+        return anchor
 
     def _prove_boot(self, database: sqlite3.Connection, written: Iterable[bytes]) -> None:
         """Name this boot as the writer of all open rows, once it is (I4: until then marks prove nothing)."""

@@ -21,7 +21,7 @@ from supervisor.brokers.base import (
     Unpublished,
 )
 from supervisor.brokers.embedded_store import Store
-from supervisor.clock import wall_s
+from supervisor.clock import monotonic_s, wall_s
 from supervisor.config.schema import BrokerConfig
 from tests.support.brokers import Backend, Driver, a_pool, an_outgoing
 from tests.support.children import snippet
@@ -195,10 +195,41 @@ def test_a_clock_that_steps_back_hides_no_message(
 ) -> None:
     backend.put(driver.pool.queue, b"before")
     driver.next(Delivery)
-    for module in (embedded, embedded_store):
-        monkeypatch.setattr(module, "wall_s", lambda: wall_s() - 3600.0)
+    monkeypatch.setattr(embedded_store, "wall_s", lambda: wall_s() - 3600.0)
     backend.put(driver.pool.queue, b"after")
-    assert driver.next(Delivery).body == b"after"
+    after = driver.next(Delivery)
+    assert (after.body, after.redelivered) == (b"after", False)
+
+
+@pytest.mark.parametrize("by_s", [-3600.0, 864_000.0])
+def test_a_retry_waits_its_delay_whatever_the_clock_is_set_to(
+    backend: Backend, driver: Driver, monkeypatch: pytest.MonkeyPatch, by_s: float
+) -> None:
+    driver.broker.publish(an_outgoing(1, "", b"delayed", delay_s=0.5))
+    driver.next(Confirmed)
+    begun_s = monotonic_s()
+    monkeypatch.setattr(embedded_store, "wall_s", lambda: wall_s() + by_s)
+    driver.broker.cut()  # opened anew: the file knows its time
+    driver.next(Disconnected)
+    assert driver.next(Delivery).body == b"delayed"
+    assert 0.3 < monotonic_s() - begun_s < 10.0
+
+
+def test_a_boot_in_1970_holds_up_and_repeats_nothing(
+    backend: Backend, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of the file goes on where it was; what was delivered counts as delivered, what is new as new."""
+    backend.put(driver.pool.queue, b"seen")
+    driver.next(Delivery)
+    driver.broker.publish(an_outgoing(1, driver.pool.queue, b"unseen"))
+    driver.next(Confirmed)
+    driver.next(Delivery)
+    driver.broker.cut()
+    monkeypatch.setattr(embedded_store, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(embedded_store, "wall_s", lambda: 30.0)
+    backend.put(driver.pool.queue, b"new")
+    again = [driver.next(Delivery) for _ in range(3)]
+    assert [(each.body, each.redelivered) for each in again] == [(b"seen", True), (b"unseen", True), (b"new", False)]
 
 
 # ---- settling -----------------------------------------------------------------------------------------------------

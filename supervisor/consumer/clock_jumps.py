@@ -1,0 +1,32 @@
+"""Whether somebody has set the wall clock: it is compared with the time that passed. Pure.
+
+Small corrections are no jump (time daemons slew by up to a tenth); steps too small to be one add up to one.
+"""
+
+from __future__ import annotations
+
+JUMP_S = 2.0
+_SLEW = 0.1
+"""How fast a time daemon corrects a clock without a step at most (chrony's `maxslewrate` is 8 %)."""
+
+
+class ClockJumps:
+    """The wall clock of one machine, as it was when last looked at."""
+
+    def __init__(self, wall_s: float, passed_s: float) -> None:
+        self._ahead_s = wall_s - passed_s
+        self._looked_s = passed_s
+
+    def look(self, wall_s: float, passed_s: float) -> float:
+        """By how many seconds the clock was set (back: negative); 0 while it was not.
+
+        `wall_s`: what it shows; `passed_s`: a clock that nobody can set. What is told once is not told again.
+        """
+        slewed_s = _SLEW * max(0.0, passed_s - self._looked_s)
+        self._looked_s = passed_s
+        off_s = wall_s - passed_s - self._ahead_s
+        if abs(off_s) - slewed_s < JUMP_S:
+            self._ahead_s += max(-slewed_s, min(off_s, slewed_s))
+            return 0.0
+        self._ahead_s += off_s
+        return off_s
