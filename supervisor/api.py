@@ -15,11 +15,8 @@ from typing import Any, Protocol, SupportsFloat
 
 import msgspec
 
-from supervisor.field_tables import extension, packable_properties, plain
 from supervisor.message import Properties, Publication
-
-_encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
-_decode = msgspec.msgpack.Decoder(Publication, ext_hook=extension).decode
+from supervisor.publications import LARGEST_RUN_BYTES, sendable, weight_bytes
 
 
 class Retry(Exception):
@@ -115,7 +112,7 @@ class Message(msgspec.Struct, eq=False, weakref=True):
     `id`: stable over all runs of this message. `round`, `attempt`: which run this is; both start at 1, a failed run
     leads to the next attempt, a message put back from the dead-letter queue to the next round. `redelivered`: the
     broker's flag. `maybe_duplicate`: the message has no id, and an earlier run of it cannot be ruled out.
-    `publications`: what `publish` has collected, for tests of handlers.
+    `publications`: what `publish` has collected, for tests of handlers; `publications_bytes`: how much that is.
     """
 
     body: bytes
@@ -130,6 +127,7 @@ class Message(msgspec.Struct, eq=False, weakref=True):
     maybe_duplicate: bool = False
     publications: list[Publication] = []
     limit: RunLimit | None = None
+    publications_bytes: int = 0
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -183,8 +181,9 @@ class Message(msgspec.Struct, eq=False, weakref=True):
         `exchange` "" is the default exchange: `routing_key` is then the queue's name. `properties` may be replaced
         field by field with keywords: `headers`, `content_type`, `message_id`, `type`, `priority` and so on, as
         AMQP 0-9-1 names them. A str is sent as UTF-8. Messages are persistent, whatever `delivery_mode` says.
-        Raises TypeError for another body or an unknown keyword, ValueError for a value that cannot be sent, and where
-        the run is over (a thread that outlives the handler): nothing would be sent any more.
+        Raises TypeError for another body or an unknown keyword, ValueError for a value that cannot be sent
+        (handlers.md has the bounds of each), where one run would publish more than `LARGEST_RUN_BYTES`, and where the
+        run is over (a thread that outlives the handler): nothing would be sent any more.
         """
         self._must_run()
         if not isinstance(body, bytes | str):
@@ -193,8 +192,9 @@ class Message(msgspec.Struct, eq=False, weakref=True):
         given = msgspec.structs.replace(properties or Properties(), **fields)
         if _context.inject is not None:
             given = msgspec.structs.replace(given, headers=_context.inject(self, given.headers))
-        envelope = _sendable(Publication(exchange, routing_key, given, b""))
-        self.publications.append(msgspec.structs.replace(envelope, body=data))
+        publication = _sendable(Publication(exchange, routing_key, given, data))
+        self.publications_bytes = _added(self.publications_bytes, publication)
+        self.publications.append(publication)
         self._must_run()  # it may have ended meanwhile: what is accepted must have been in time
 
     def _must_run(self) -> None:
@@ -208,13 +208,23 @@ def sendable_publications(given: object) -> list[Publication]:
         raise ValueError("message.publications holds what no publish has made; use message.publish")
     if not all(type(one.body) is bytes for one in given):
         raise ValueError("message.publications holds a body that is not bytes; use message.publish")
-    return [msgspec.structs.replace(_sendable(msgspec.structs.replace(one, body=b"")), body=one.body) for one in given]
+    publications, total_bytes = [_sendable(one) for one in given], 0
+    for publication in publications:
+        total_bytes = _added(total_bytes, publication)
+    return publications
 
 
-def _sendable(envelope: Publication) -> Publication:
-    """The publication as the consumer will read it: checked here, where the handler's own line is to blame."""
+def _sendable(publication: Publication) -> Publication:
+    """The publication in plain types: checked here, where the handler's own line is to blame."""
     try:
-        properties = packable_properties(envelope.properties)
-        return _decode(_encode(msgspec.structs.replace(envelope, properties=properties)))
+        return sendable(publication)
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"publish: this cannot be sent: {error}") from error
+
+
+def _added(total_bytes: int, publication: Publication) -> int:
+    """How much a run publishes in all with one more."""
+    total_bytes += weight_bytes(publication)
+    if total_bytes > LARGEST_RUN_BYTES:
+        raise ValueError(f"publish: with it this run would publish {total_bytes} bytes, at most {LARGEST_RUN_BYTES}")
+    return total_bytes

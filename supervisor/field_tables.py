@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
-from numbers import Integral, Real
 from typing import Any
 
 import msgspec
@@ -56,36 +55,6 @@ _CONVERSIONS: dict[type, Callable[[Any], Any]] = {
     Decimal: _decimal,
     datetime: _moment,
 }
-
-
-def plain(value: Any) -> Any:
-    """The `enc_hook` for what user code hands in: a value of a derived class, or a number of a library, as what it is.
-
-    Raises TypeError for what no field table can hold.
-    """
-    for base, convert in _BASES:
-        if isinstance(value, base):
-            return convert(value)
-    raise TypeError(f"a value of type {type(value).__name__} has no place in a message")
-
-
-def _plain_moment(moment: datetime) -> datetime:
-    date = moment.year, moment.month, moment.day
-    time = moment.hour, moment.minute, moment.second, moment.microsecond
-    return _moment(datetime(*date, *time, tzinfo=moment.tzinfo, fold=moment.fold))
-
-
-_BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
-    (str, str.__str__),
-    (bytes, lambda value: bytes(memoryview(value))),
-    (int, int.__int__),
-    (float, float.__float__),
-    (Decimal, lambda value: _decimal(Decimal(value))),
-    (datetime, _plain_moment),
-    (Integral, int),
-    (Real, float),
-)
-"""What msgspec takes only of the class itself, and how to make it that. The first base that fits counts."""
 
 
 def extension(code: int, data: memoryview) -> Any:

@@ -9,6 +9,9 @@ from typing import Any
 
 import msgspec
 
+PROPERTIES_ROOM_BYTES = 120_000
+"""Most that encoded properties, headers included, may take: one frame holds them, of 128 KiB by RabbitMQ's default."""
+
 
 class Properties(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """The basic properties of a message; None where the publisher did not set one.

@@ -13,6 +13,7 @@ from tests.support.brokers import driver, pool
 from tests.support.longest_first import longest_first
 from tests.support.pools import make_master
 from tests.support.rabbitmq import own_rabbitmq, rabbitmq
+from tests.support.trixie import rabbit_4
 
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(
@@ -27,6 +28,7 @@ __all__ = [
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_runtest_makereport",
+    "rabbit_4",
     "rabbitmq",
 ]
 

@@ -58,7 +58,7 @@ class AmqpBroker(Broker):
         self._subscription: Subscription | None = None
         self._wanted = True
         self._epoch = 0
-        self._up_since_s = 0.0
+        self._up_since_s = self._serves_since_s = 0.0
         self._backoff = Backoff()
         self._retry: Timer | None = None
         self._delay_queues: set[str] = set()
@@ -191,7 +191,7 @@ class AmqpBroker(Broker):
         if not ready or self._over or self._subscription is not None or self._consuming is None:
             return
         self._epoch += 1
-        self._up_since_s = monotonic_s()
+        self._up_since_s, self._serves_since_s = monotonic_s(), 0.0
         self._delay_queues.clear()
         self.events.append(Connected(self._consuming.host))
         self._subscription = Subscription(self._reactor, self._consuming.connection, self._pool, self._epoch, self)
@@ -200,7 +200,9 @@ class AmqpBroker(Broker):
     def _end_epoch(self, trouble: Trouble, retry_in_s: float) -> None:
         """All tags are void, and nobody is told any more about publications of that time."""
         if self._subscription is not None:
-            self._backoff.healed(monotonic_s() - self._up_since_s)
+            now_s = monotonic_s()
+            served_s = now_s - self._serves_since_s if self._serves_since_s else 0.0
+            self._backoff.healed(now_s - self._up_since_s, served_s)
         self._subscription = None
         self._queues_ready = False
         if self._over or self._publisher is None or self._consuming is None:
@@ -230,6 +232,9 @@ class AmqpBroker(Broker):
 
     def subscribed(self, epoch: int) -> None:
         """The subscription is up."""
+        self._serves_since_s = self._serves_since_s or monotonic_s()
+        if self._consuming is not None:
+            self._consuming.serves()
         self.events.append(Subscribed(epoch))
 
     def subscription_ended(self, reason: str) -> None:

@@ -29,6 +29,10 @@ _FIRST_S, _CAP_S = 1.0, 30.0
 _STEADY_S = 10.0
 """A connection that held for so long has healed: the next loss starts with a quick attempt again."""
 
+_SERVED_S = 1.0
+"""So has one that did for so long what it is for; less than that, and a loss at once after each success would be
+followed by the next attempt at once, many times a second."""
+
 _OPEN_TIMEOUT_S = 15.0
 _SILENCE_HEARTBEATS = 1.5
 """RabbitMQ sends something every half heartbeat; pika alone would wait up to 2 x (heartbeat + 5 s)."""
@@ -107,9 +111,9 @@ class Backoff:
         self._failures += 1
         return delay_s * random.uniform(0.75, 1.0)
 
-    def healed(self, lasted_s: float) -> None:
-        """What was attempted worked and held for `lasted_s`."""
-        if lasted_s >= _STEADY_S:
+    def healed(self, lasted_s: float, served_s: float = 0.0) -> None:
+        """What was attempted worked and held for `lasted_s`; for `served_s` of that it did what it is for."""
+        if lasted_s >= _STEADY_S or served_s >= _SERVED_S:
             self._failures = 0
 
 
@@ -124,18 +128,24 @@ class Owner(Protocol):
 
 
 class Dialer:
-    """Keeps one connection up until it is closed or refused for good."""
+    """Keeps one connection up until it is closed or refused for good.
 
-    def __init__(self, reactor: Reactor, targets: list[Target], owner: Owner) -> None:
+    `final_when_open`: whether a refusal is final also when it ends a connection that was open; else only one that is
+    met while a connection opens is.
+    """
+
+    def __init__(self, reactor: Reactor, targets: list[Target], owner: Owner, final_when_open: bool = True) -> None:
         self.connection: pika.SelectConnection | None = None
         self.opened = 0
         self.host = targets[0].host
         self._reactor = reactor
         self._targets = targets
         self._owner = owner
+        self._final_when_open = final_when_open
         self._backoff = Backoff()
         self._attempts = 0
         self._up_since_s = 0.0
+        self._serves_since_s = 0.0
         self._retry: Timer | None = None
         self._watch: Timer | None = None
         self._received_bytes = 0
@@ -157,6 +167,10 @@ class Dialer:
             on_close_callback=self._on_gone,
             custom_ioloop=self._reactor,
         )
+
+    def serves(self) -> None:
+        """From now on the connection does what it is for: should it be lost, it was no failed attempt."""
+        self._serves_since_s = self._serves_since_s or monotonic_s()
 
     def cut(self, reason: str) -> None:
         """Drop the connection as a network fault would, also while it opens; the owner is told.
@@ -210,10 +224,14 @@ class Dialer:
         self.connection = None
         if self._watch is not None:
             self._reactor.remove_timeout(self._watch)
-        if self._up_since_s:
-            self._backoff.healed(monotonic_s() - self._up_since_s)
-            self._up_since_s = 0.0
         trouble = explain(error)
+        if self._up_since_s:
+            now_s = monotonic_s()
+            served_s = now_s - self._serves_since_s if self._serves_since_s else 0.0
+            self._backoff.healed(now_s - self._up_since_s, served_s)
+            self._up_since_s = self._serves_since_s = 0.0
+            if not self._final_when_open:
+                trouble = msgspec.structs.replace(trouble, fatal=False)
         retry_in_s = self._backoff.next_s()
         if not self._closing and not trouble.fatal:
             self._retry = self._reactor.call_later(retry_in_s, self.dial)

@@ -16,10 +16,14 @@ import pika.exceptions
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """Why something ended or failed. `fatal`: the broker refuses, and waiting will not change its mind."""
+    """Why something ended or failed. `fatal`: the broker refuses, and waiting will not change its mind.
+
+    `code`: AMQP's reply code where the broker closed a connection or channel, else 0.
+    """
 
     reason: str
     fatal: bool = False
+    code: int = 0
 
 
 _CHECK_LOGIN = "check user and password in [broker] url"
@@ -48,20 +52,21 @@ def explain(error: BaseException | None) -> Trouble:
     """Why a connection or channel ended or did not come about."""
     error = _root(error)
     if isinstance(error, pika.exceptions.ConnectionClosed | pika.exceptions.ChannelClosed):
-        return _explain_words(f"{error.reply_code} {error.reply_text}", error.reply_code in _FINAL_CODES)
+        words = f"{error.reply_code} {error.reply_text}"
+        return _explain_words(words, error.reply_code in _FINAL_CODES, error.reply_code)
     if isinstance(error, _WHILE_OPENING):
-        return _explain_words(_words(error), fatal=False)
+        return _explain_words(_words(error), fatal=False, code=0)
     for kinds, text in _KINDS:
         if isinstance(error, kinds):
             return Trouble(f"{text} ({_words(error)})")
     return Trouble(_words(error))
 
 
-def _explain_words(text: str, fatal: bool) -> Trouble:
+def _explain_words(text: str, fatal: bool, code: int) -> Trouble:
     for pattern, meaning, final in _REFUSALS:
         if re.search(pattern, text):
-            return Trouble(f"{meaning} (the broker says: {text})", final)
-    return Trouble(f"the broker says: {text}", fatal)
+            return Trouble(f"{meaning} (the broker says: {text})", final, code)
+    return Trouble(f"the broker says: {text}", fatal, code)
 
 
 def _root(error: BaseException | None) -> BaseException | None:

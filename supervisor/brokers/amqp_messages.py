@@ -17,18 +17,19 @@ import pika.exceptions
 import pika.spec
 
 from supervisor.brokers.amqp_tables import decode_short_string
-from supervisor.message import Properties
+from supervisor.brokers.letters import QUEUE
+from supervisor.message import PROPERTIES_ROOM_BYTES, Properties
 
 NOTE_HEADER = "x-preforkd-note"
 """What a copy lacks of its original, for people."""
 
-HEADER_ROOM_BYTES = 120_000
-"""Most that the encoded properties may take: they must fit into one frame, of 128 KiB by RabbitMQ's default."""
+_FRAME_EXTRA_BYTES = 22
+"""What the frame of properties holds besides them: its own head and end (8), class, weight, size of the body (14)."""
 
 _PERSISTENT = 2
 _OCTET = struct.Struct("B")
 _TIMESTAMP = struct.Struct(">Q")
-_CANNOT = (
+CANNOT_ENCODE = (
     *(ValueError, TypeError, OverflowError, RecursionError),
     *(AssertionError, AttributeError),  # how pika says that a property is not text
     *(struct.error, pika.exceptions.AMQPError),
@@ -91,15 +92,34 @@ def decode(flags: int, encoded: bytes) -> Properties:
     return Properties(*values)
 
 
-def encode(properties: Properties) -> EncodedProperties:
-    """Ready to publish: always persistent, and without what AMQP cannot say (see NOTE_HEADER). Never fails."""
+def encode(properties: Properties, room_bytes: int = PROPERTIES_ROOM_BYTES) -> EncodedProperties:
+    """Ready to publish: always persistent, and without what AMQP cannot say (see NOTE_HEADER). Never fails.
+
+    `room_bytes`: most that they may take; what is left out when they take more is named, too.
+    """
     properties = msgspec.structs.replace(properties, delivery_mode=_PERSISTENT)
     pieces = _pieces(properties)
-    if pieces is None or sum(map(len, pieces)) > HEADER_ROOM_BYTES:
-        pieces = _pieces(_reduced(properties))
+    if pieces is None or sum(map(len, pieces)) > room_bytes:
+        pieces = _pieces(_reduced(properties, room_bytes // 2))
     if pieces is None:
         raise AssertionError("properties reduced to what can be encoded must be encodable")
     return EncodedProperties(pieces)
+
+
+def fitted(properties: Properties, whole: EncodedProperties, frame_max: int) -> EncodedProperties:
+    """`whole`, which is `properties` encoded, if a frame of this connection holds it (`frame_max` bytes; 0: any).
+
+    A copy is reduced until it does, since its original is acked for it. Raises ValueError for anything else.
+    """
+    room_bytes = frame_max - _FRAME_EXTRA_BYTES
+    if not frame_max or len(whole.data) <= room_bytes:
+        return whole
+    if QUEUE in (properties.headers or {}):
+        return encode(properties, room_bytes)
+    raise ValueError(
+        f"its properties and headers take {len(whole.data)} bytes, and one frame of this connection holds {room_bytes}:"
+        " send less in headers, or raise frame_max in rabbitmq.conf"
+    )
 
 
 def encoded(properties: pika.spec.BasicProperties) -> bytes:
@@ -110,19 +130,18 @@ def encoded(properties: pika.spec.BasicProperties) -> bytes:
 def _pieces(properties: Properties) -> list[bytes] | None:
     try:
         pieces: list[bytes] = pika.spec.BasicProperties(**msgspec.structs.asdict(properties)).encode()
-    except _CANNOT:
+    except CANNOT_ENCODE:
         return None
     return pieces
 
 
-def _reduced(properties: Properties) -> Properties:
+def _reduced(properties: Properties, room: int) -> Properties:
     fields, headers, left_out = {}, {}, []
     for field, value in msgspec.structs.asdict(properties).items():
         if field == "headers" or _size({field: value}) is not None:
             fields[field] = value
         else:
             left_out.append(field)
-    room = HEADER_ROOM_BYTES // 2
     for name, value in sorted((fields.pop("headers") or {}).items(), key=_small_first):
         size = _size({"headers": {name: value}})
         if size is None or size > room:
@@ -130,7 +149,7 @@ def _reduced(properties: Properties) -> Properties:
         else:
             headers[name] = value
             room -= size
-    headers[NOTE_HEADER] = f"left out, AMQP cannot carry it: {', '.join(left_out)}"[:2000]
+    headers[NOTE_HEADER] = f"left out, AMQP cannot carry it: {', '.join(left_out)}"[: min(2000, room // 4)]
     return Properties(**fields, headers=headers)
 
 

@@ -2,13 +2,15 @@
 
 Runs in the consumer and the command line. A connection of its own, because RabbitMQ stops reading from any connection
 that has published while a memory or disk alarm is up: acks on it would stall; and because a publish to a missing
-exchange closes its channel, which would return everything in flight.
+exchange closes its channel, which would return everything in flight. What may have closed it is sent again alone
+(amqp_suspects.py), so that it fails by itself.
 Confirms: https://www.rabbitmq.com/confirms.html (a Return comes before the confirm of its message).
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Protocol
 
 import pika
@@ -19,10 +21,16 @@ import pika.spec
 
 from supervisor.brokers.amqp_connection import Dialer, Target
 from supervisor.brokers.amqp_errors import Trouble, explain
-from supervisor.brokers.amqp_messages import EncodedProperties, encode, encoded
+from supervisor.brokers.amqp_messages import CANNOT_ENCODE, EncodedProperties, encode, encoded, fitted
+from supervisor.brokers.amqp_returns import returned
+from supervisor.brokers.amqp_suspects import LOSSES_BEFORE_ALONE, End, sentence
 from supervisor.clock import monotonic_s
 from supervisor.message import Publication
 from supervisor.reactor import Reactor, Timer
+
+_DIRECT_REPLY = "amq.rabbitmq.reply-to"
+"""How the pseudo-queues of RPC clients begin (https://www.rabbitmq.com/docs/direct-reply-to). Up to 4.1 a mandatory
+publication to one is delivered *and* returned. So a reply is not mandatory; one to a client that has gone is lost."""
 
 
 class PublisherOwner(Protocol):
@@ -47,14 +55,23 @@ class PublisherOwner(Protocol):
 class _Entry:
     """A publication without a confirm. `settled`: its fate was told, only its confirm is still to come."""
 
-    __slots__ = ("due_s", "properties", "publication", "settled", "token")
+    __slots__ = ("alone", "due_s", "losses", "properties", "publication", "returned", "settled", "token")
 
-    def __init__(self, token: int, publication: Publication, due_s: float) -> None:
+    def __init__(self, token: int, publication: Publication, due_s: float, losses: int) -> None:
         self.token = token
         self.publication = publication
         self.properties: EncodedProperties = encode(publication.properties)
         self.due_s = due_s
+        self.losses = losses
+        self.alone = False
         self.settled = False
+        self.returned = False
+
+    @property
+    def mandatory(self) -> bool:
+        """Whether a publication that reaches no queue has failed."""
+        publication = self.publication
+        return bool(publication.exchange) or not publication.routing_key.startswith(_DIRECT_REPLY)
 
 
 class Publisher:
@@ -64,15 +81,19 @@ class Publisher:
     """
 
     def __init__(self, reactor: Reactor, targets: list[Target], owner: PublisherOwner, timeout_s: float) -> None:
-        self.dialer = Dialer(reactor, targets, self)
+        self.dialer = Dialer(reactor, targets, self, final_when_open=False)
         self._reactor = reactor
         self._owner = owner
         self._timeout_s = timeout_s
         self._channel: pika.channel.Channel | None = None
         self._blocked = False
-        self._next_tag = 1
+        self._last_tag = 0
+        self._seen_tag = 0  # the broker's channel is past everything up to here, confirmed or not
+        self._asked_tag = 0  # and up to here once it has answered
         self._sent: dict[int, _Entry] = {}
         self._waiting: deque[_Entry] = deque()
+        self._suspects: deque[_Entry] = deque()  # to be sent one at a time, before all others
+        self._losses: dict[int, int] = {}  # by token, of what was told `lost` last and may be published again
         self._deadline: Timer | None = None
 
     @property
@@ -87,17 +108,18 @@ class Publisher:
 
     def publish(self, token: int, publication: Publication) -> None:
         """Send, or hold until it can be sent; the owner is told its fate under `token`."""
-        entry = _Entry(token, publication, monotonic_s() + self._timeout_s)
+        losses = self._losses.pop(token, 0) if self._losses else 0
+        entry = _Entry(token, publication, monotonic_s() + self._timeout_s, losses)
         if self._deadline is None:
             self._deadline = self._reactor.call_later(self._timeout_s, self._give_up_overdue)
-        if self._channel is not None and not self._blocked:
-            self._send(self._channel, entry)
-        else:
-            self._waiting.append(entry)
+        (self._suspects if losses >= LOSSES_BEFORE_ALONE else self._waiting).append(entry)
+        self._send_waiting()
 
     def forget(self) -> None:
         """Tell nobody anything more about what was published until now."""
+        self._losses |= {entry.token: LOSSES_BEFORE_ALONE for entry in self._suspects}
         self._waiting.clear()
+        self._suspects.clear()
         for entry in self._sent.values():
             entry.settled = True
 
@@ -123,25 +145,28 @@ class Publisher:
         self._channel = None
         if self._blocked:
             self._on_unblocked(None, None)
-        self._lose_sent(f"the publishing connection ended: {trouble.reason}", "")
+        end = End.CRASHED if trouble.code >= _ERRORS_FROM else End.LOST
+        self._end(end, f"the publishing connection ended: {trouble.reason}", "")
         self._owner.publisher_down(trouble, retry_in_s)
 
     def _on_channel_open(self, channel: pika.channel.Channel) -> None:
-        self._next_tag = 1
         channel.add_on_close_callback(self._on_channel_closed)
         channel.add_on_return_callback(self._on_return)
         channel.confirm_delivery(self._on_confirm, callback=lambda _ok: self._on_ready(channel))
 
     def _on_ready(self, channel: pika.channel.Channel) -> None:
+        self._last_tag = self._seen_tag = self._asked_tag = 0
         self._channel = channel
+        self.dialer.serves()
         self._send_waiting()
         self._owner.publisher_ready()
 
     def _on_channel_closed(self, channel: pika.channel.Channel, error: BaseException) -> None:
-        """One publication was refused, which is known only where the broker names its exchange; the others are lost."""
+        """The broker refused one publication; where the connection ended, `connection_down` follows."""
+        if not isinstance(error, pika.exceptions.ChannelClosedByBroker):
+            return
         self._channel = None
-        refusal = str(error) if isinstance(error, pika.exceptions.ChannelClosedByBroker) else ""
-        self._lose_sent(f"the publishing channel was closed: {explain(error).reason}", refusal)
+        self._end(End.REFUSED, f"the publishing channel was closed: {explain(error).reason}", error.reply_text)
         if channel.connection.is_open:
             channel.connection.channel(on_open_callback=self._on_channel_open)
 
@@ -154,20 +179,59 @@ class Publisher:
         self._owner.publisher_blocked(None)
         self._send_waiting()
 
-    # ---- fates ----------------------------------------------------------------------------------------------------
+    # ---- sending --------------------------------------------------------------------------------------------------
+
+    def _send_waiting(self) -> None:
+        """All that may leave now. Suspects go first, each once the broker is past everything that was sent before."""
+        while self._channel is not None and not self._blocked:
+            if self._suspects or self._on_trial:
+                if self._last_tag > self._seen_tag:
+                    self._ask_how_far(self._channel)
+                    return
+                suspect = self._suspects.popleft()
+                suspect.alone = True
+                self._send(self._channel, suspect)
+            elif self._waiting:
+                self._send(self._channel, self._waiting.popleft())
+            else:
+                return
+
+    @property
+    def _on_trial(self) -> bool:
+        last = self._sent.get(self._last_tag)
+        return last is not None and last.alone and self._last_tag > self._seen_tag
+
+    def _ask_how_far(self, channel: pika.channel.Channel) -> None:
+        """A channel works in order: its answer to anything means that it is past all publications before it."""
+        if self._asked_tag == self._last_tag:
+            return
+        self._asked_tag = tag = self._last_tag
+        channel.basic_qos(callback=lambda _ok: self._past(channel, tag))
+
+    def _past(self, channel: pika.channel.Channel, tag: int) -> None:
+        if channel is self._channel:
+            self._seen_tag = max(self._seen_tag, tag)
+            self._send_waiting()
 
     def _send(self, channel: pika.channel.Channel, entry: _Entry) -> None:
         publication = entry.publication
-        channel.basic_publish(
-            publication.exchange, publication.routing_key, publication.body, entry.properties, mandatory=True
-        )
-        self._sent[self._next_tag] = entry
-        self._next_tag += 1
+        try:
+            entry.properties = fitted(publication.properties, entry.properties, channel.connection.params.frame_max)
+            channel.basic_publish(
+                publication.exchange,
+                publication.routing_key,
+                publication.body,
+                entry.properties,
+                mandatory=entry.mandatory,
+            )
+        except CANNOT_ENCODE as error:
+            self._settle(entry, f"it cannot be sent: {error or type(error).__name__}")
+            return
+        self._last_tag += 1
+        self._sent[self._last_tag] = entry
         # fail-point: consumer.amqp-published: a publication is on its way, no confirm has come
 
-    def _send_waiting(self) -> None:
-        while self._waiting and self._channel is not None and not self._blocked:
-            self._send(self._channel, self._waiting.popleft())
+    # ---- fates ----------------------------------------------------------------------------------------------------
 
     def _on_confirm(self, frame: pika.frame.Method) -> None:
         method = frame.method
@@ -179,6 +243,10 @@ class Publisher:
                 self._settle(entry, "the broker could not take it (nack): queue full, or its leader lost")
             else:
                 self._owner.confirmed(entry.token)
+        if method.delivery_tag > self._seen_tag:
+            self._seen_tag = method.delivery_tag
+            if self._suspects:
+                self._send_waiting()
 
     def _take_confirmed(self, tag: int, multiple: bool) -> list[_Entry]:
         if not multiple:
@@ -198,42 +266,60 @@ class Publisher:
         properties: pika.spec.BasicProperties,
         body: bytes,
     ) -> None:
-        """A Return names no tag. Equal publications are interchangeable: the oldest equal one is the returned one."""
-        data = encoded(properties)
-        for entry in self._sent.values():
-            publication = entry.publication
-            target = (publication.exchange, publication.routing_key)
-            if entry.settled or target != (method.exchange, method.routing_key):
-                continue
-            if publication.body == body and entry.properties.data == data:
-                self._settle(
-                    entry, f"no queue for exchange {target[0]!r}, routing key {target[1]!r} ({method.reply_text})"
-                )
-                return
+        """Nothing that a Return may speak of can count as published, whatever its confirm says."""
+        sent = [entry for entry in self._sent.values() if not entry.returned and entry.mandatory]
+        found = returned(sent, method, encoded(properties), body)
+        where = f"no queue for exchange {method.exchange!r}, routing key {method.routing_key!r} ({method.reply_text})"
+        if len(found) > 1:
+            where += f"; the broker has changed it on the way: it may be any of {len(found)} publications"
+        for entry in found:
+            entry.returned = len(found) == 1
+            if not entry.settled:
+                self._settle(entry, where)
 
     def _settle(self, entry: _Entry, reason: str, lost: bool = False) -> None:
         entry.settled = True
         self._owner.unpublished(entry.token, reason, lost)
 
-    def _lose_sent(self, reason: str, refusal: str) -> None:
-        """`refusal`: the broker's words when it closed the channel because of one of these, else empty."""
-        entries = [entry for entry in self._sent.values() if not entry.settled]
+    def _end(self, end: End, reason: str, words: str) -> None:
+        """The channel is gone: who is to blame is refused, what the broker had not come to is sent again."""
+        past = [entry for tag, entry in self._sent.items() if tag <= self._seen_tag]
+        unseen = [entry for tag, entry in self._sent.items() if tag > self._seen_tag]
         self._sent.clear()
-        blamed = {entry.token for entry in entries if f"exchange '{entry.publication.exchange}'" in refusal}
-        suspects = blamed or ({entry.token for entry in entries} if refusal else set())
-        for entry in entries:
-            self._settle(entry, reason, lost=entry.token not in suspects)
+        found = sentence(end, words, unseen)
+        again, lost = found.again, found.lost
+        if end is End.LOST:
+            self._losses = {entry.token: entry.losses + 1 for entry in _unsettled(lost)}
+            lost = past + lost
+        else:
+            again = sorted(past + again, key=lambda entry: entry.due_s)
+        self._suspects.extendleft(reversed(_unsettled(found.alone)))
+        self._waiting.extendleft(reversed(_unsettled(again)))
+        for entry in _unsettled(found.guilty):
+            self._settle(entry, reason)
+        for entry in _unsettled(lost):
+            self._settle(entry, reason, lost=True)
 
     def _give_up_overdue(self) -> None:
-        """Deadlines rise in the order of publishing: look at the heads only."""
+        """Deadlines rise in the order of publishing: look at the heads of what waits."""
         now_s = monotonic_s()
         self._deadline = None
-        while self._waiting and self._waiting[0].due_s <= now_s:
-            self._settle(self._waiting.popleft(), f"it could not be sent within {self._timeout_s:g} s")
-        open_entries = [entry for entry in self._sent.values() if not entry.settled]
+        for waiting in (self._suspects, self._waiting):
+            while waiting and waiting[0].due_s <= now_s:
+                self._settle(waiting.popleft(), f"it could not be sent within {self._timeout_s:g} s")
+        open_entries = _unsettled(self._sent.values())
         for entry in open_entries:
             if entry.due_s <= now_s:
                 self._settle(entry, f"the broker did not confirm it within {self._timeout_s:g} s")
-        due_s = min((entry.due_s for entry in (*open_entries, *self._waiting) if not entry.settled), default=None)
+        still = _unsettled((*open_entries, *self._suspects, *self._waiting))
+        due_s = min((entry.due_s for entry in still), default=None)
         if due_s is not None:
             self._deadline = self._reactor.call_later(due_s - now_s, self._give_up_overdue)
+
+
+def _unsettled(entries: Iterable[_Entry]) -> list[_Entry]:
+    return [entry for entry in entries if not entry.settled]
+
+
+_ERRORS_FROM = 500
+"""Reply codes of AMQP from here on are errors that a connection does not survive: frame errors, the broker's own."""

@@ -151,10 +151,10 @@ def _encoder_of_base(value: Any) -> Callable[[list[bytes], Any], object]:
 
 
 def _encode_integer(pieces: list[bytes], value: int) -> None:
-    bits = value.bit_length()
-    if bits > 63:
+    if not -(2**63) <= value < 2**63:
         raise ValueError("an integer beyond 64 bits")
-    pieces.append(struct.pack(">ci", b"I", value) if bits <= 31 else struct.pack(">cq", b"l", value))
+    short = value.bit_length() <= 31
+    pieces.append(struct.pack(">ci", b"I", value) if short else struct.pack(">cq", b"l", value))
 
 
 def _encode_bytes(pieces: list[bytes], value: bytes) -> None:

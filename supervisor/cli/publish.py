@@ -17,6 +17,7 @@ from supervisor.cli.console import print_line, progress_bar, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.errors import PreforkdError
 from supervisor.message import Properties, Publication
+from supervisor.publications import sendable
 
 _WINDOW = 1000  # messages on their way without a confirm, at most
 _REASONS_SHOWN = 5
@@ -67,11 +68,19 @@ def publications(
     queue: str, bodies: Iterable[bytes], template: Properties, id_prefix: str | None
 ) -> Iterator[Publication]:
     """A publication for each body, with an id of its own: numbered behind `id_prefix`, or a UUID where it is
-    None.
+    None. Raises PreforkdError at one that cannot be sent.
     """
     for number, body in enumerate(bodies):
         message_id = uuid.uuid4().hex if id_prefix is None else f"{id_prefix}{number}"
-        yield Publication("", queue, _stamped(template, message_id), body)
+        yield _sendable(number, Publication("", queue, _stamped(template, message_id), body))
+
+
+def _sendable(number: int, publication: Publication) -> Publication:
+    try:
+        return sendable(publication)
+    except ValueError as error:
+        before = f"; {number} message(s) before it have been sent" if number else ""
+        raise PreforkdError(f"message {number} cannot be sent: {error}{before}") from error
 
 
 def repeated(bodies: Iterator[bytes], count: int) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,19 @@ def test_connections_closed_by_the_operator_come_back(backend: Backend, driver: 
     after = driver.next(Delivery)
     assert (after.body, after.redelivered) == (b"in flight", True)
     assert after.epoch > before.epoch
+
+
+def _older_than(since_s: float, age_s: float) -> bool:
+    return monotonic_s() - since_s > age_s
+
+
+def test_connections_that_are_closed_again_and_again_but_work_in_between_are_soon_back(driver: Driver) -> None:
+    for _cut in range(3):
+        up_s = monotonic_s()
+        driver.until(partial(_older_than, up_s, 1.2), "the connection has worked for a while")
+        driver.broker.cut()
+        assert driver.next(Disconnected).retry_in_s <= 0.1
+        driver.next(Subscribed)
 
 
 def test_a_lost_publishing_connection_does_not_end_the_epoch(

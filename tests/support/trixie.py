@@ -5,12 +5,23 @@ Made once and kept in the user's cache; `RabbitNode(root=...)` runs it. Nothing 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from tests.support.rabbitmq import RabbitNode, running_node
+from tests.support.tools import cannot
+
 _BUILD_TIMEOUT_S = 900
+
+RELEASES = ("rabbitmq", "rabbit_4") if os.environ.get("PREFORKD_SOAK") else ("rabbitmq",)
+"""The fixtures of nodes on which a test runs that is about what differs between RabbitMQ 3.10 and 4.0."""
 
 
 class Unavailable(Exception):
@@ -27,9 +38,35 @@ def rabbitmq_4_root() -> Path:
         return root
     if shutil.which("debootstrap") is None:
         raise Unavailable("RabbitMQ 4.0 is taken from Debian 13: apt-get install debootstrap, and try again")
-    unfinished = cache / "rabbitmq-4.0.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
     cache.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(cache / "rabbitmq-4.0.lock"):
+        return root if root.exists() else _build(root, cache / "rabbitmq-4.0.unfinished")
+
+
+@pytest.fixture(scope="session")
+def rabbit_4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """One node of RabbitMQ 4.0 for the whole run, only where PREFORKD_SOAK is set: use unique queue names."""
+    if not os.environ.get("PREFORKD_SOAK"):
+        pytest.skip("RabbitMQ 4.0 is built and run only where PREFORKD_SOAK is set")
+    try:
+        root = rabbitmq_4_root()
+    except Unavailable as error:
+        cannot(str(error))
+    with running_node(tmp_path_factory.mktemp("rabbitmq-4"), root=root) as node:
+        yield node
+
+
+@contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Two runs that build the same tree destroy each other's."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(root: Path, unfinished: Path) -> Path:
+    subprocess.run(["umount", unfinished / "proc"], capture_output=True)  # left mounted by a build that was killed
+    shutil.rmtree(unfinished, ignore_errors=True)
     command = ["debootstrap", "--variant=minbase", "--include=rabbitmq-server", "trixie", str(unfinished)]
     built = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_TIMEOUT_S)
     if built.returncode != 0:

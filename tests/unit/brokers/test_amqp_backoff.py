@@ -36,6 +36,18 @@ def test_a_connection_that_held_makes_the_next_retry_quick_again() -> None:
     assert backoff.next_s() <= 0.1
 
 
+@pytest.mark.parametrize(("lasted_s", "served_s", "quick"), [(4.0, 3.5, True), (4.0, 0.5, False), (4.0, 0.0, False)])
+def test_a_connection_that_did_its_work_for_a_second_was_no_failure(
+    lasted_s: float, served_s: float, quick: bool
+) -> None:
+    backoff = Backoff()
+    for _ in range(5):
+        backoff.next_s()
+
+    backoff.healed(lasted_s, served_s)
+    assert (backoff.next_s() <= 0.1) is quick
+
+
 def test_hosts_keep_their_order_and_hide_their_secrets() -> None:
     config = BrokerConfig(urls=("amqp://u:s3cret@one:5673/v", "amqps://u:s3cret@two"), heartbeat_s=7)
     first, second = targets(config, "preforkd consumer p", 14.0)

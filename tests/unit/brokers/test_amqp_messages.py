@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.brokers import amqp_tables
-from supervisor.brokers.amqp_messages import HEADER_ROOM_BYTES, NOTE_HEADER, decode, encode, encoded, to_properties
-from supervisor.message import Properties
+from supervisor.brokers.amqp_messages import NOTE_HEADER, decode, encode, encoded, to_properties
+from supervisor.message import PROPERTIES_ROOM_BYTES, Properties
 
 FULL = Properties(
     content_type="text/plain",
@@ -97,7 +97,7 @@ def test_a_property_that_cannot_be_encoded_is_left_out_and_named(field: dict[str
 def test_headers_that_do_not_fit_into_a_frame_lose_the_largest() -> None:
     properties = Properties(headers={"small": "s", "huge": "x" * 200_000, "large": "y" * 30_000})
 
-    assert len(encode(properties).data) < HEADER_ROOM_BYTES
+    assert len(encode(properties).data) < PROPERTIES_ROOM_BYTES
     headers = _headers(properties)
     assert set(headers) == {"small", "large", NOTE_HEADER}
 

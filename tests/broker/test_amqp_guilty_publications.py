@@ -1,0 +1,165 @@
+"""One publication that RabbitMQ refuses, or dies of, fails alone: its neighbours are published, and it is not sent on.
+
+On RabbitMQ 3.10, and with PREFORKD_SOAK on 4.0 as well.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pika
+import pytest
+
+from tests.support.publishing import Desk, connected_desk
+from tests.support.rabbitmq import RabbitNode
+from tests.support.trixie import RELEASES
+
+pytestmark = pytest.mark.rabbitmq
+
+
+@pytest.fixture(params=RELEASES)
+def node(request: pytest.FixtureRequest) -> RabbitNode:
+    """Each release in turn."""
+    found: RabbitNode = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def desk(node: RabbitNode) -> Iterator[Desk]:
+    with connected_desk(node) as desk:
+        yield desk
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "an infinite float in a header": ({"headers": {"ratio": float("inf")}}, "541"),
+    "a float deep in a header that is no number": ({"headers": {"a": [{"b": float("nan")}]}}, "541"),
+    "another user's id": ({"user_id": "somebody-else"}, "user_id"),
+    "an exchange that is not there": ({"exchange": "no-such-exchange"}, "no-such-exchange"),
+    "an exchange for the broker only": ({"exchange": "amq.rabbitmq.trace"}, "amq.rabbitmq.trace"),
+    "an expiration in words": ({"expiration": "soon"}, "expiration"),
+    "a CC header that is no list": ({"headers": {"CC": "other"}}, "CC"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_broker_refuses_fails_alone_and_its_neighbours_are_published(desk: Desk, case: str) -> None:
+    properties, told = REFUSED[case]
+    for token in range(1, 21):
+        desk.publish(token, body=b"%d" % token, **(properties if token == 11 else {}))
+
+    fates = desk.settled(*range(1, 21))
+
+    assert fates == {token: "refused" if token == 11 else "confirmed" for token in range(1, 21)}
+    assert told in desk.fates.reasons[11]
+    found = Counter(desk.bodies())
+    assert set(found) == {b"%d" % token for token in range(1, 21) if token != 11}
+    assert max(found.values()) <= 3  # at the most: in company, alone, and once more behind another suspect
+
+
+def test_several_bad_ones_among_many_are_each_found(desk: Desk) -> None:
+    bad: dict[int, dict[str, Any]] = {
+        3: {"headers": {"f": float("nan")}},
+        4: {"user_id": "x"},
+        17: {"exchange": "missing"},
+        18: {"exchange": "missing"},
+        19: {"headers": {"f": float("-inf")}},
+    }
+    for token in range(1, 31):
+        desk.publish(token, **bad.get(token, {}))
+
+    fates = desk.settled(*range(1, 31))
+
+    assert fates == {token: "refused" if token in bad else "confirmed" for token in range(1, 31)}
+
+
+def test_what_comes_while_a_suspect_is_tried_is_published_behind_it(desk: Desk) -> None:
+    desk.publish(1, headers={"f": float("inf")})
+    desk.until(lambda: desk.fates.downs, "the connection was lost")
+    desk.publish(2)
+
+    assert desk.settled(1, 2) == {1: "refused", 2: "confirmed"}
+    assert len(desk.fates.downs) == 2
+
+
+def test_connections_lost_for_other_reasons_blame_no_publication(desk: Desk) -> None:
+    for _loss in range(2):
+        desk.until(lambda: desk.publisher.connected, "connected")
+        desk.publish(1)
+        desk.publisher.dialer.cut("a flapping network")
+        assert desk.settled(1) == {1: "lost"}
+        desk.fates.by_token.clear()
+
+    desk.publish(1)  # alone by now
+    desk.publish(2)
+    assert desk.settled(1, 2) == {1: "confirmed", 2: "confirmed"}
+
+
+def test_a_publication_that_pika_cannot_write_is_refused_and_the_channel_lives(desk: Desk) -> None:
+    desk.publish(1, key="k" * 300)
+    desk.publish(2)
+
+    assert desk.settled(1, 2) == {1: "refused", 2: "confirmed"}
+    assert "cannot be sent" in desk.fates.reasons[1]
+    assert desk.fates.downs == []
+
+
+def test_headers_beyond_a_small_frame_are_refused_by_size_and_cost_no_connection(node: RabbitNode) -> None:
+    with connected_desk(node, frame_max=4096) as desk:
+        desk.publish(1, headers={"huge": "x" * 5000})
+        desk.publish(2, body=b"y" * 50_000)
+
+        assert desk.settled(1, 2) == {1: "refused", 2: "confirmed"}
+        assert "frame" in desk.fates.reasons[1]
+        assert desk.fates.downs == []
+
+
+def test_a_copy_whose_headers_are_beyond_a_small_frame_comes_about_with_a_note(node: RabbitNode) -> None:
+    with connected_desk(node, frame_max=4096) as desk:
+        desk.publish(1, headers={"x-preforkd-queue": "q", "huge": "x" * 5000})
+        assert desk.settled(1) == {1: "confirmed"}
+
+        with node.channel() as channel:
+            _method, properties, _body = channel.basic_get(desk.queue, auto_ack=True)
+        assert "huge" in properties.headers["x-preforkd-note"]
+
+
+# ---- returns ------------------------------------------------------------------------------------------------------
+
+
+def test_a_return_whose_headers_the_broker_has_changed_is_recognised(desk: Desk) -> None:
+    for token in range(1, 11):
+        gone = token % 2
+        desk.publish(token, key="nowhere" if gone else None, message_id=str(token), headers={"BCC": ["x"], "n": token})
+
+    fates = desk.settled(*range(1, 11))
+    assert fates == {token: "refused" if token % 2 else "confirmed" for token in range(1, 11)}
+
+
+def test_of_returned_ones_that_look_alike_none_counts_as_published(desk: Desk) -> None:
+    desk.publish(1, key="nowhere", headers={"BCC": [desk.queue]})
+    desk.publish(2, key="nowhere", headers={"BCC": ["nowhere, too"]})
+
+    assert desk.settled(1, 2)[2] == "refused"
+
+
+def test_an_rpc_client_gets_one_reply_and_it_counts_as_published(desk: Desk, node: RabbitNode) -> None:
+    with pika.BlockingConnection(pika.URLParameters(node.url)) as client:
+        channel = client.channel()
+        replies: list[bytes] = []
+        channel.basic_consume("amq.rabbitmq.reply-to", lambda *got: replies.append(got[3]), auto_ack=True)
+        channel.basic_publish("", desk.queue, b"question", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
+        with node.channel() as server:
+            _method, properties, _body = server.basic_get(desk.queue, auto_ack=True)
+
+        desk.publish(1, key=properties.reply_to, body=b"answer")
+        assert desk.settled(1) == {1: "confirmed"}
+        client.process_data_events(time_limit=1)
+        assert replies == [b"answer"]
+
+
+def test_a_reply_to_an_rpc_client_that_has_gone_counts_as_published(desk: Desk) -> None:
+    desk.publish(1, key="amq.rabbitmq.reply-to.gone")
+
+    assert desk.settled(1) == {1: "confirmed"}
