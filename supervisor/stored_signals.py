@@ -21,9 +21,7 @@ class StoredSignals:
     `requests` are stored; signals of `wakes` end the loop's wait and leave nothing else.
     """
 
-    def __init__(
-        self, reactor: Reactor, requests: Iterable[signal.Signals], wakes: Iterable[signal.Signals] = ()
-    ) -> None:
+    def __init__(self, reactor: Reactor, requests: Iterable[int], wakes: Iterable[int] = ()) -> None:
         self._reactor = reactor
         self._requests = frozenset(requests)
         self._arrived: list[int] = []
@@ -40,7 +38,7 @@ class StoredSignals:
     def close(self) -> None:
         """Restore the handlers and the wake-up descriptor that were there before."""
         for number, handler in self._former.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set by Python
         signal.set_wakeup_fd(self._former_wakeup)
         self._reactor.remove_handler(self._read)
         for descriptor in (self._read, self._write):

@@ -45,7 +45,8 @@ def start_daemon(serve: Callable[[Announce], int], output: Path, timeout_s: floa
         _serve(serve, writer)
     os.close(target)
     os.close(writer)
-    os.waitpid(intermediate, 0)
+    with suppress(ChildProcessError):  # whoever called us ignores SIGCHLD: the kernel has reaped it
+        os.waitpid(intermediate, 0)
     try:
         return _first_announcement(reader, output, timeout_s)
     finally:
