@@ -48,6 +48,7 @@ class Event(StrEnum):
     CONFIG_INVALID = "config.invalid"
     FRAME_REFUSED = "frame.refused"
     """A child, or a peer on a link socket, has sent what cannot be understood."""
+    CHILD_UNKILLABLE = "child.unkillable"
     STRANGER_ENDED = "stranger.ended"
     """A process nobody named was adopted by the master (left behind by user code) and was ended."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -103,15 +105,20 @@ def usage(pid: int | None) -> Usage:
 
 
 def _stat(pid: int) -> list[bytes]:
-    """Fields 3 and on of /proc/PID/stat (proc(5)); [] when there is no such process."""
+    """Fields 3 and on of /proc/PID/stat (proc(5)); [] when there is no such process, or /proc cannot be read."""
     with suppress(OSError):
-        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            stat = os.read(file, _STAT_BYTES)
-        finally:
-            os.close(file)
-        return stat[stat.rindex(b")") + 2 :].split()
+        return _read_stat(pid)
     return []
+
+
+def _read_stat(pid: int) -> list[bytes]:
+    """As `_stat`. Raises OSError: no such process, no descriptor left, no /proc."""
+    file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        stat = os.read(file, _STAT_BYTES)
+    finally:
+        os.close(file)
+    return stat[stat.rindex(b")") + 2 :].split()
 
 
 def is_zombie(pid: int) -> bool:
@@ -139,18 +146,52 @@ def own_children() -> list[int]:
     return []
 
 
-def signal_process(pid: int, ticks: int, signum: int) -> bool:
-    """Signal exactly the process that started at `ticks`, through a pidfd; False when that one is gone."""
-    with suppress(ProcessLookupError):
+class Delivery(Enum):
+    """What became of a signal: the process has it, is gone, or is one that we may not signal (EPERM)."""
+
+    SENT = "sent"
+    GONE = "gone"
+    REFUSED = "refused"
+
+
+def signal_process(pid: int, ticks: int, signum: int) -> Delivery:
+    """Signal exactly the process that started at `ticks` (0: not known). Never raises an OSError.
+
+    Through a pidfd, so that a later process with this pid is never meant; where there is none (no descriptor left, a
+    kernel or a sandbox without pidfd_open(2)), by kill(2), which is as safe for a child that was not waited for.
+    """
+    try:
         descriptor = os.pidfd_open(pid)
-        try:
-            if start_ticks(pid) != ticks:
-                return False
-            signal.pidfd_send_signal(descriptor, signum)
-            return True
-        finally:
-            os.close(descriptor)
-    return False
+    except ProcessLookupError:
+        return Delivery.GONE
+    except OSError:
+        return _deliver(pid, ticks, lambda: os.kill(pid, signum))
+    try:
+        return _deliver(pid, ticks, lambda: signal.pidfd_send_signal(descriptor, signum))
+    finally:
+        os.close(descriptor)
+
+
+def _deliver(pid: int, ticks: int, send: Callable[[], None]) -> Delivery:
+    try:
+        if ticks and _read_start_ticks(pid) not in (ticks, None):
+            return Delivery.GONE
+        send()
+    except (ProcessLookupError, FileNotFoundError):
+        return Delivery.GONE
+    except OSError:
+        return Delivery.REFUSED
+    return Delivery.SENT
+
+
+def _read_start_ticks(pid: int) -> int | None:
+    """As `start_ticks`; None only where /proc cannot be read. Raises OSError for a process that is gone."""
+    try:
+        return int(_read_stat(pid)[19])
+    except (ProcessLookupError, FileNotFoundError):
+        raise
+    except OSError:
+        return None
 
 
 def signal_name(signum: int) -> str:

@@ -103,7 +103,10 @@ def _stop_by_signal(invocation: Invocation, limit_s: float) -> bool:
     if holder is None:
         return False
     with ProcessEnd(holder.pid) as end:
-        if not posix.signal_process(holder.pid, holder.start_ticks, signal.SIGTERM):
+        delivery = posix.signal_process(holder.pid, holder.start_ticks, signal.SIGTERM)
+        if delivery is posix.Delivery.REFUSED:
+            raise ControlError(f"pid {holder.pid} cannot be signalled by this user: stop it as the user it runs as")
+        if delivery is posix.Delivery.GONE:
             return False
         end.wait(limit_s)
     print_line(f"stopped pid {holder.pid} (by SIGTERM: it had no control socket)")

@@ -33,6 +33,7 @@ class Child:
 
     `requested_by` says who made it leave ("" for nobody), `intent` what the master did to it. A worker's intent is
     in its slot, too, where it outlives the master. `origin`: the generation of the forkserver that a worker is of.
+    `unkillable`: why no signal reaches it, "" when one does; `killed_s`: when SIGKILL was sent first.
     """
 
     pool: str
@@ -46,6 +47,8 @@ class Child:
     intent: Intent = Intent.NONE
     requested_by: str = ""
     origin: int = 0
+    unkillable: str = ""
+    killed_s: float | None = None
 
     @property
     def name(self) -> str:

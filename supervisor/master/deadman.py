@@ -9,10 +9,10 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable
 
-from supervisor import posix
 from supervisor.master.children import Child, Kind, Seat
 from supervisor.master.deadlines import LATE_S
 from supervisor.master.pool import Pool
+from supervisor.master.signalling import send
 from supervisor.scoreboard.words import Intent
 
 STALE_S = 30.0
@@ -49,13 +49,13 @@ class Deadman:
         if now_s - max(beat_s, child.ready_s or child.started_s, self._forgiven_s) < self._stale_s:
             return
         child.intent, child.requested_by = Intent.TIMEOUT_KILL, f"no progress for {self._stale_s:.0f} s"
-        posix.signal_process(child.pid, child.ticks, signal.SIGQUIT)
+        send(child, signal.SIGQUIT, now_s)
         self._condemned[child.pid] = (child, now_s + _DUMP_S)
 
     def _kill_condemned(self, now_s: float) -> None:
         for pid, (child, due_s) in list(self._condemned.items()):
             if now_s >= due_s:
-                posix.signal_process(child.pid, child.ticks, signal.SIGKILL)
+                send(child, signal.SIGKILL, now_s)
                 del self._condemned[pid]
             else:
                 self.due_s = min(self.due_s, due_s)

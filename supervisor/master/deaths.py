@@ -165,6 +165,7 @@ class Registrar:
             cpu_system_s=round(corpse.usage.ru_stime, 4),
             oom_evidence=evidence if cause is Cause.OUT_OF_MEMORY else "",
             stack=self._stack(pool, child, cause) if pool else "",
+            unkillable=child.unkillable,
         )
         if pool is None:
             return msgspec.structs.replace(record, restart_in_s=self._sidecars.follow(child, record, self.stopping))

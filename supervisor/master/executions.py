@@ -14,6 +14,7 @@ from pathlib import Path
 
 from supervisor import posix
 from supervisor.master.children import Child
+from supervisor.master.signalling import send
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import Intent, Running
 
@@ -58,7 +59,7 @@ class Execution:
         # fail-point: master.timeout-condemned: a worker is to be killed, no mark says so
         self._slot.write_intent(self._intent, self.child.generation)
         # fail-point: master.timeout-intended: the slot tells what comes, no signal is sent
-        if self._stacks is None or not self._signal(signal.SIGQUIT):
+        if self._stacks is None or not self._signal(signal.SIGQUIT, now_s):
             return self._stop(now_s)
         return self._then(self._await_dump, now_s, _DUMP_S)
 
@@ -69,7 +70,9 @@ class Execution:
         return self._stop(now_s) if done or now_s >= self._until_s else now_s + _POLL_S
 
     def _stop(self, now_s: float) -> float | None:
-        self._signal(signal.SIGSTOP)
+        if not self._signal(signal.SIGSTOP, now_s):
+            self._let_be()
+            return None
         # fail-point: master.timeout-stopped: the worker is stopped, not judged
         return self._then(self._judge, now_s, _STOP_S)
 
@@ -79,19 +82,23 @@ class Execution:
         running = self._slot.running()
         if running is not None and running.number == self._number and self._still_guilty(running, now_s):
             self.child.requested_by = _ASKED_BY[self._intent]
-            self._signal(signal.SIGKILL)
+            self._signal(signal.SIGKILL, now_s)
             # fail-point: master.timeout-killed: the worker is killed, not waited for
             return None
-        self._slot.write_intent(self.child.intent, self.child.generation)
-        self._signal(signal.SIGCONT)
+        self._signal(signal.SIGCONT, now_s)
+        self._let_be()
         return None
+
+    def _let_be(self) -> None:
+        """It is not killed, or cannot be: what is said of its end is what it was before."""
+        self._slot.write_intent(self.child.intent, self.child.generation)
 
     def _then(self, step: Step, now_s: float, within_s: float) -> float:
         self._next, self._until_s = step, now_s + within_s
         return now_s + _POLL_S
 
-    def _signal(self, signum: int) -> bool:
-        return posix.signal_process(self.child.pid, self.child.ticks, signum)
+    def _signal(self, signum: int, now_s: float) -> bool:
+        return send(self.child, signum, now_s)
 
 
 _ASKED_BY = {Intent.TIMEOUT_KILL: "time limit", Intent.MEMORY_KILL: "kill_memory"}

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import signal
 
-from supervisor import posix
 from supervisor.link.frames import Quit
 from supervisor.master.children import Child, Kind
 from supervisor.master.pool import Pool
+from supervisor.master.signalling import send
 from supervisor.scoreboard.words import Intent
 
 PATIENCE_S = 15.0
@@ -44,7 +44,7 @@ class Dismissals:
         mark(pool, child, Intent.STOP, requested_by)
         # fail-point: master.reload-intended: the slot tells that the worker is to leave, no signal is sent
         if child.kind is Kind.WORKER:
-            posix.signal_process(child.pid, child.ticks, signal.SIGTERM)
+            send(child, signal.SIGTERM, now_s)
         else:
             pool.tell(child, Quit())
         self._asked[child.pid] = (pool, child, now_s + PATIENCE_S)
@@ -61,4 +61,4 @@ class Dismissals:
             self._asked[pid] = (pool, child, now_s + PATIENCE_S)
             if child.slot is None or pool.slots[child.slot].running() is None:
                 mark(pool, child, Intent.STOP_KILL, child.requested_by)
-                posix.signal_process(child.pid, child.ticks, signal.SIGKILL)
+                send(child, signal.SIGKILL, now_s)

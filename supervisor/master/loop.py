@@ -43,6 +43,7 @@ from supervisor.master.reload import Household, Reloads
 from supervisor.master.reports import hear_bell
 from supervisor.master.shutdown import CLOSE_S, HURRY_S, Phase, Stop
 from supervisor.master.sidecars import Sidecars
+from supervisor.master.signalling import note_unkillable
 from supervisor.master.signals import Signals
 from supervisor.master.staff import adjust
 from supervisor.master.stopping import Stopping
@@ -257,7 +258,9 @@ class Master:
         """Tell the log about pools that changed, and who started us when everything is up, or why it never will be."""
         if self._stopping is not None:
             return
+        now_s = monotonic_s()
         for pool in self._pools.values():
+            note_unkillable(pool, now_s)
             pool.was_ready = pool.was_ready or pool.ready
             self._pool_states.announce(pool, self._state_of(pool))
             if pool.failure is not None and not self._ready:

@@ -53,6 +53,7 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     cpu_system_s: float | None = None
     oom_evidence: str = ""
     stack: str = ""
+    unkillable: str = ""
     restart_in_s: float | None = None
 
     @property

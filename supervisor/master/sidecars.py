@@ -31,6 +31,7 @@ from supervisor.master.records import ExitRecord
 from supervisor.master.reports import other_build
 from supervisor.master.restarts import Decision, Intensity, decide
 from supervisor.master.shutdown import CLOSE_S
+from supervisor.master.signalling import send
 from supervisor.master.spawn import spawn
 from supervisor.master.wire import Wire
 from supervisor.reactor import Reactor
@@ -122,7 +123,7 @@ class Sidecars:
             if child is not None and now_s >= sidecar.kill_due_s:
                 sidecar.kill_due_s = float("inf")
                 child.intent = Intent.STOP_KILL
-                posix.signal_process(child.pid, child.ticks, signal.SIGKILL)
+                send(child, signal.SIGKILL, now_s)
 
     @property
     def kill_due_s(self) -> float:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from supervisor import posix
 from supervisor.link.frames import Drain, Quit
 from supervisor.master.children import Child, Children, Kind
 from supervisor.master.leaving import mark
 from supervisor.master.pool import Pool
 from supervisor.master.shutdown import Facts, Phase, Stop
+from supervisor.master.signalling import send
 from supervisor.scoreboard.words import Intent
 
 _SERVICES = (Kind.FORKSERVER, Kind.CONSUMER)
@@ -39,7 +39,8 @@ class Stopping:
         while self.stop.advance(self._facts(), now_s):
             for kind in _TOLD_TO_QUIT.get(self.stop.phase, ()):
                 self._quit(kind)
-        self._act()
+        if self._act(now_s):
+            self.proceed(now_s)
 
     def report(self, now_s: float) -> dict[str, Any]:
         """The drain report (docs/control-protocol.md)."""
@@ -47,34 +48,39 @@ class Stopping:
         return {"pools": pools, "forced": self._forced, "took_s": round(now_s - self.stop.started_s, 3)}
 
     def _facts(self) -> Facts:
-        workers = len(self._of_kind(Kind.WORKER)) + sum(
+        workers = len(self._waited_for(Kind.WORKER)) + sum(
             seat.ordered is not None for pool in self._pools for seat in pool.workers
         )
         living = [pool for pool in self._pools if pool.consumer.child is not None]
         drained = all(pool.drained is not None for pool in living)
         settled = drained and not any(pool.verdicts for pool in living)
-        services = sum(len(self._of_kind(kind)) for kind in _SERVICES)
+        services = sum(len(self._waited_for(kind)) for kind in _SERVICES)
         return Facts(drained=drained, settled=settled, workers=workers, others=services)
 
-    def _act(self) -> None:
-        """Again in every turn: a worker may be born of an order that was under way."""
+    def _act(self, now_s: float) -> bool:
+        """Again in every turn: a worker may be born of an order that was under way. True if one cannot be ended."""
+        before = len(self._unkillable())
         if self.stop.phase >= Phase.LEAVING:
             for child in self._of_kind(Kind.WORKER):
                 by_force = self.stop.phase >= Phase.KILLING or (self.stop.overran and self._runs(child))
-                self._signal(child, by_force)
+                self._signal(child, by_force, now_s)
         if self.stop.phase >= Phase.ENDING:
             for kind in _SERVICES:
                 for child in self._of_kind(kind):
-                    self._signal(child, by_force=True)
+                    self._signal(child, by_force=True, now_s=now_s)
+        return len(self._unkillable()) > before
 
-    def _signal(self, child: Child, by_force: bool) -> None:
+    def _unkillable(self) -> list[Child]:
+        return [child for child in self._children if child.unkillable]
+
+    def _signal(self, child: Child, by_force: bool, now_s: float) -> None:
         intent, signum = (Intent.STOP_KILL, signal.SIGKILL) if by_force else (Intent.STOP, signal.SIGTERM)
         if child.intent >= intent:
             return
         self._forced = self._forced or by_force
         mark(self._pool_of(child), child, intent, self.stop.requested_by)
         # fail-point: master.stop-intended: the slot tells what comes, no signal is sent
-        posix.signal_process(child.pid, child.ticks, signum)
+        send(child, signum, now_s)
         # fail-point: master.stop-signalled: a child is told to leave
 
     def _runs(self, child: Child) -> bool:
@@ -84,6 +90,10 @@ class Stopping:
         for child in self._of_kind(kind):
             self._pool_of(child).tell(child, Quit())
             mark(self._pool_of(child), child, Intent.STOP, self.stop.requested_by)
+
+    def _waited_for(self, kind: Kind) -> list[Child]:
+        """A child that cannot be ended is left behind: a stop would never be over."""
+        return [child for child in self._of_kind(kind) if not child.unkillable]
 
     def _of_kind(self, kind: Kind) -> list[Child]:
         names = {pool.name for pool in self._pools}

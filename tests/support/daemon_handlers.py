@@ -56,6 +56,12 @@ def _become(*command: str) -> None:
     os.execvp(command[0], command)
 
 
+def _become_deaf(*command: str) -> None:
+    """A program that ignores the time limit's timer, as it may have been started to."""
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    _become(*command)
+
+
 def _until(name: str) -> None:
     while not (Path(os.environ["MARKS"]) / name).exists():
         time.sleep(0.01)
@@ -174,6 +180,7 @@ _DEEDS: dict[str, Any] = {
     "become": _become,
     "talk_nonsense": _talk_nonsense,
     "let_another_talk_nonsense": _let_another_talk_nonsense,
+    "become_deaf": _become_deaf,
     "until": _until,
     "until_untimed": _until_untimed,
     "sleep": time.sleep,

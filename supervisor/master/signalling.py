@@ -1,0 +1,53 @@
+"""Sends signals to the master's children: the one place where it is noticed that a child cannot be ended. Master only.
+
+A handler may execute a set-user-ID program: the child is then a process that an unprivileged master may not signal. And
+a killed process that waits inside the kernel (state D: a network file system, a broken disk) ends when that wait does.
+Neither raises here or is waited for; the child carries the reason, which becomes a symptom of its pool.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterable
+
+from supervisor import posix
+from supervisor.events import Event
+from supervisor.logs import log
+from supervisor.master.children import Child
+from supervisor.master.pool import Pool
+
+OVERDUE_S = 5.0
+"""How long a killed child may take to end before that is a symptom."""
+
+
+def send(child: Child, signum: int, now_s: float) -> bool:
+    """Signal a child; whether the signal was sent. `now_s`: CLOCK_MONOTONIC."""
+    delivery = posix.signal_process(child.pid, child.ticks, signum)
+    if delivery is posix.Delivery.REFUSED and not child.unkillable:
+        child.unkillable = (
+            f"{child.name} (pid {child.pid}) cannot be signalled: it has become a program of another user"
+        )
+        if not child.pool:  # nobody else says it: a sidecar has no pool to be a symptom of
+            log(Event.CHILD_UNKILLABLE, child.unkillable, level=logging.ERROR, pid=child.pid)
+    if delivery is posix.Delivery.SENT and signum == signal.SIGKILL:
+        child.killed_s = child.killed_s or now_s
+    return delivery is posix.Delivery.SENT
+
+
+def note_unkillable(pool: Pool, now_s: float) -> None:
+    """Keep the pool's symptom about children that cannot be ended; `status` and the log have it."""
+    reasons = list(_reasons(pool, now_s))
+    if reasons:
+        advice = "it is left alone until it ends by itself; its message is not run again before that"
+        pool.symptoms.notice(Event.CHILD_UNKILLABLE, f"{'; '.join(reasons)}; {advice}", degrades=True)
+    else:
+        pool.symptoms.heal(Event.CHILD_UNKILLABLE)
+
+
+def _reasons(pool: Pool, now_s: float) -> Iterable[str]:
+    for child in (seat.child for seat in pool.seats if seat.child is not None):
+        if child.unkillable:
+            yield child.unkillable
+        elif child.killed_s is not None and now_s >= child.killed_s + OVERDUE_S:
+            yield f"{child.name} (pid {child.pid}) was killed and does not end: it waits inside the kernel (state D)"
