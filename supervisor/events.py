@@ -50,7 +50,9 @@ class Event(StrEnum):
     """A child, or a peer on a link socket, has sent what cannot be understood."""
     CHILD_UNKILLABLE = "child.unkillable"
     STRANGER_ENDED = "stranger.ended"
-    """A process nobody named was adopted by the master (left behind by user code) and was ended."""
+    """A process that user code left behind was ended by the master, which had become its parent."""
+
+    STRANGER_UNKILLABLE = "stranger.unkillable"
 
 
 class Cause(StrEnum):

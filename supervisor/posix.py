@@ -139,11 +139,26 @@ def boot_id() -> str:
 
 
 def own_children() -> list[int]:
-    """The pids of our children, zombies included (/proc/self/task/TID/children; we are single-threaded)."""
-    pid = os.getpid()
+    """The pids of our children, zombies included (/proc/PID/task/TID/children; we are single-threaded).
+
+    Where the kernel has no such file (CONFIG_PROC_CHILDREN, gVisor) all of /proc is read; [] where that fails, too.
+    """
     with suppress(OSError):
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_bytes().split()]
+        return [int(word) for word in _children_file().read_bytes().split()]
+    with suppress(OSError):
+        numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+        return [pid for pid in numbers if is_child(pid)]
     return []
+
+
+def lists_children() -> bool:
+    """Whether the kernel tells a process its children; else all of /proc is read for them."""
+    return _children_file().exists()
+
+
+def _children_file() -> Path:
+    pid = os.getpid()
+    return Path(f"/proc/{pid}/task/{pid}/children")
 
 
 class Delivery(Enum):

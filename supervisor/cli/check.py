@@ -29,6 +29,7 @@ from supervisor.errors import BrokerRefused, ConfigError, PreforkdError
 from supervisor.master.privileges import account, become
 from supervisor.quantities import show_seconds
 from supervisor.redaction import Redactor, passwords, secrets_of
+from supervisor.surroundings import shortcomings
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
@@ -70,6 +71,8 @@ def findings(config: Config) -> Iterator[Finding]:
     if not os.access(sys.executable, os.X_OK):
         yield Finding(Level.ERROR, "python", f"uid {os.geteuid()} may not run {sys.executable}; install it elsewhere")
         return
+    for text in shortcomings():
+        yield Finding(Level.WARNING, "machine", text)
     for key, text in advise(config, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
         yield Finding(Level.WARNING, key, text)
     yield from about_sidecars(config)

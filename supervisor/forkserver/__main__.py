@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from supervisor import logs, posix
+from supervisor import descent, logs, posix
 from supervisor.clock import monotonic_s
 from supervisor.errors import BootError, PreforkdError
 from supervisor.forkserver.birth import Cradle
@@ -78,6 +78,7 @@ def _settle_in(start: StartForkserver) -> None:
     if not posix.die_with_parent(signal.SIGKILL, start.master_pid):
         os._exit(os.EX_OK)  # the master is gone already
     posix.set_title(f"preforkd: forkserver {start.pool.name}")
+    descent.mark(start.pool.name)
     for number in (signal.SIGINT, signal.SIGHUP):  # the terminal's: they are for the master
         signal.signal(number, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_RDONLY)

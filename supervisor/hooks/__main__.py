@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from types import FrameType
 
-from supervisor import logs
+from supervisor import descent, logs
 from supervisor.hooks.loop import Hooks
 from supervisor.link.channel import Channel
 from supervisor.link.child import live, settle_in
@@ -16,6 +16,7 @@ from supervisor.redaction import secrets_of
 def tell(start: StartSidecar, master: Channel[SidecarOrder], descriptors: list[int]) -> int:
     """Tell until the master says Quit; the exit status."""
     settle_in(start, "hooks", _the_master_decides)
+    descent.mark("")  # what its commands leave behind is ended as what handlers leave is
     for secret in secrets_of(start.hooks.webhook):
         logs.add_secret(secret)
     Hooks(start, master).run()

@@ -1,65 +1,107 @@
-"""Buries dead children: the order that makes death one fact from one place. Master only.
+"""Reaps dead children: the order that makes death one fact from one place. Master only.
 
 waitid(WNOWAIT) finds a dead child while its pid cannot be given away -> its process groups are killed -> wait4 takes
-its status and usage -> strangers that it left to us are killed, until none is left. Only then are the dead handed out,
-for the exit record and then the verdict: no re-run begins before the earlier run, its grandchildren included, is over.
+its status and usage -> orphans that it left to us are killed, until none is left. Only then is the dead child handed
+out, for the exit record and then the verdict: no re-run begins before the earlier run, its grandchildren included, is
+over. An orphan that does not end is waited for with a bound: then its worker is handed out as `kept`, which is recorded
+and replaced, and whose verdict waits until `released` names it. All others wait for nothing.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from resource import struct_rusage
 
-from supervisor import posix
 from supervisor.clock import monotonic_s
-from supervisor.events import Event
-from supervisor.logs import log
-from supervisor.master.children import Child, Children
+from supervisor.master.children import Child, Children, Kind
 from supervisor.master.groups import end_recorded_group, kill_group
+from supervisor.master.leftovers import UNKILLABLE_S, Leftover, Leftovers
 from supervisor.master.pool import Pool
 
 LOOK_S = 10.0
-"""How often strangers are looked for while nobody dies: a living worker's handler may have left one, too."""
+"""How often orphans are looked for while no child dies: a living worker's handler may have left one, too."""
+
+_AGAIN_S = 1.0
+"""How often an orphan that does not end is killed again."""
 
 
 @dataclass(frozen=True)
 class Corpse:
-    """A child that was waited for. `died_s` is CLOCK_MONOTONIC."""
+    """A child that was waited for. `died_s` is CLOCK_MONOTONIC. `kept`: why its verdict must wait; "" when it need
+    not."""
 
     child: Child
     wait_status: int
     usage: struct_rusage
     died_s: float
+    kept: str = ""
 
 
 class Undertaker:
-    """Finds the dead and everything they left. Children that this process had before (a shell's `exec`) are let be."""
+    """Finds the dead and everything they left."""
 
     def __init__(self, pools: Collection[Pool], children: Children) -> None:
         self._pools = pools
         self._children = children
-        self._inherited = set(posix.own_children()) - {child.pid for child in children}
+        self._leftovers = Leftovers(
+            lambda pid: pid in children or self._adopt(pid) is not None, [child.pid for child in children]
+        )
         self._waiting: list[Corpse] = []
-        self._named: set[int] = set()
+        self._kept: list[Child] = []
+        self._released: list[Child] = []
         self._look_due_s = 0.0
 
+    @property
+    def due_s(self) -> float:
+        """When `bury` is needed next without a SIGCHLD (CLOCK_MONOTONIC)."""
+        return min((corpse.died_s + UNKILLABLE_S for corpse in self._waiting), default=self._look_due_s)
+
     def bury(self) -> list[Corpse]:
-        """All dead children whose death is complete; [] also while strangers of theirs are still dying."""
-        found = self._wait_for_all()
-        if not found and not self._waiting and monotonic_s() < self._look_due_s:
+        """Dead children, once their orphans have ended or had the time for it."""
+        found, now_s = self._wait_for_all(), monotonic_s()
+        if not found and not self._waiting and now_s < self._look_due_s:
             return []
-        self._look_due_s = monotonic_s() + LOOK_S
-        while self._end_strangers():
-            if not self._wait_for_all():  # they take their time to die: SIGCHLD brings us back
-                return []
-        self._named.clear()
-        complete, self._waiting = self._waiting, []
+        left = self._leftovers.end(now_s)
+        while left and self._wait_for_all():
+            left = self._leftovers.end(now_s)
+        self._look_due_s = now_s + (_AGAIN_S if left else LOOK_S)
+        self._leftovers.note_unkillable(self._pools, now_s)
+        self._release(left)
+        return self._hand_out(left, now_s)
+
+    def released(self) -> list[Child]:
+        """Kept ones whose orphans have ended since the last call."""
+        released, self._released = self._released, []
+        return released
+
+    def give_up(self) -> list[Corpse]:
+        """Everybody who still waits, at the end of a stop: a death without its record is none."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _hand_out(self, left: list[Leftover], now_s: float) -> list[Corpse]:
+        complete = []
+        for corpse in list(self._waiting):
+            reasons = [leftover.why for leftover in left if _is_of(leftover, corpse.child)]
+            if reasons and now_s < corpse.died_s + UNKILLABLE_S:
+                continue
+            self._waiting.remove(corpse)
+            if reasons and corpse.child.slot is not None:
+                self._kept.append(corpse.child)
+                corpse = replace(corpse, kept="; ".join(reasons))
+            complete.append(corpse)
         return complete
+
+    def _release(self, left: list[Leftover]) -> None:
+        for child in list(self._kept):
+            if not any(_is_of(leftover, child) for leftover in left):
+                self._kept.remove(child)
+                self._released.append(child)
 
     def _wait_for_all(self) -> int:
         found = 0
@@ -72,14 +114,16 @@ class Undertaker:
     def _wait_for(self, pid: int) -> None:
         # fail-point: master.dead-found: a child is dead and a zombie
         child = self._child(pid)
-        self._inherited.discard(pid)
-        kill_group(pid)
+        if child is not None or self._leftovers.may_end(pid):
+            kill_group(pid)
         if child is not None and child.slot is not None:
             end_recorded_group(self._pool(child).slots[child.slot])
         # fail-point: master.group-ended: the dead child's groups are killed, it is a zombie
         _pid, wait_status, usage = os.wait4(pid, 0)
         # fail-point: master.waited: its status is known to us alone
-        if child is not None:
+        if child is None:
+            self._leftovers.ended(pid)
+        else:
             self._children.remove(pid)
             self._waiting.append(Corpse(child, wait_status, usage, monotonic_s()))
 
@@ -98,26 +142,13 @@ class Undertaker:
                 return pool.adopt(number, monotonic_s())
         return None
 
-    def _end_strangers(self) -> bool:
-        """Kill whatever we have adopted and nobody named; True while there was any."""
-        unknown = [pid for pid in posix.own_children() if pid not in self._children and pid not in self._inherited]
-        strangers = [pid for pid in unknown if not self._adopt(pid)]
-        for pid in strangers:
-            self._name(pid)
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        return bool(strangers)
 
-    def _name(self, pid: int) -> None:
-        if pid in self._named or posix.is_dying(pid):  # a standby is, when its forkserver has died
-            return
-        self._named.add(pid)
-        command = _command(pid)
-        log(Event.STRANGER_ENDED, f"ended pid {pid}, which user code left behind: {command}", pid=pid, command=command)
-
-
-def _command(pid: int) -> str:
-    with suppress(OSError):
-        line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        return line[:200] or Path(f"/proc/{pid}/comm").read_text().strip()
-    return "?"
+def _is_of(leftover: Leftover, child: Child) -> bool:
+    """Whether a dead child has left this orphan, as far as that is known."""
+    if leftover.origin is None:
+        return True
+    if not leftover.origin.is_of(child.pool):
+        return False
+    if leftover.origin.generation is None:
+        return child.kind is not Kind.WORKER
+    return child.kind is Kind.WORKER and child.generation == leftover.origin.generation

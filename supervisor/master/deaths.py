@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -29,6 +29,7 @@ from supervisor.master.pool import Pool
 from supervisor.master.records import EXITED, ExitRecord
 from supervisor.master.restarts import decide
 from supervisor.master.sidecars import Sidecars
+from supervisor.master.staff import keep
 from supervisor.scoreboard.words import Intent, LeavingReason, Running
 
 _OUR_KILLS = frozenset({Intent.STOP_KILL, Intent.TIMEOUT_KILL, Intent.MEMORY_KILL, Intent.PROTOCOL_KILL})
@@ -74,7 +75,7 @@ class Registrar:
         marked = [(corpse, self._read_marks(corpse.child)) for corpse in corpses]
         evidence = self._oom_evidence(marked)
         records = [self._record(corpse, marks, evidence) for corpse, marks in marked]
-        self._pronounce(records)
+        self._pronounce(records, [corpse.child for corpse, _marks in marked if corpse.kept])
         self._replace()
         self._report(records)
 
@@ -83,8 +84,21 @@ class Registrar:
         self._pronounce(records)
         self._report(records)
 
-    def _pronounce(self, records: Sequence[ExitRecord]) -> None:
-        """The records first: only a written death may have consequences."""
+    def release(self, children: Iterable[Child]) -> None:
+        """Give the verdicts that have waited for orphans of these workers."""
+        for child in children:
+            pool = self._pools.get(child.pool)
+            if pool is not None and child.slot is not None and pool.kept.has(child.slot, child.generation):
+                self._give(pool, pool.kept.let_go(child.slot))
+
+    def release_all(self, pool: Pool) -> None:
+        """Give all verdicts that wait: this pool runs nothing any more."""
+        for slot in pool.kept:
+            self._give(pool, pool.kept.let_go(slot))
+
+    def _pronounce(self, records: Sequence[ExitRecord], kept: Sequence[Child] = ()) -> None:
+        """The records first: only a written death may have consequences. `kept`: their verdicts wait."""
+        waiting = {(child.pool, child.slot, child.generation) for child in kept}
         for record in records:
             self._history.add(record)
             # fail-point: master.record-unwritten: the death is classified, its record in memory
@@ -92,7 +106,8 @@ class Registrar:
         for record in records:
             # fail-point: master.record-written: the record is written, neither log nor consumer has it
             if record.kind is Kind.WORKER and record.pool in self._pools and record.slot is not None:
-                self._tell(self._pools[record.pool], record.slot, record)
+                keeps = (record.pool, record.slot, record.generation) in waiting
+                self._tell(self._pools[record.pool], record.slot, record, keeps)
 
     def _report(self, records: Sequence[ExitRecord]) -> None:
         for record in records:
@@ -100,10 +115,17 @@ class Registrar:
             log(record.event, record.summary, level=level, **record.fields())
             self._sidecars.tell_exit(record)
 
-    def _tell(self, pool: Pool, slot: int, record: ExitRecord) -> None:
+    def _tell(self, pool: Pool, slot: int, record: ExitRecord, keeps: bool) -> None:
         worker = Incarnation(slot, record.generation)
-        pool.verdicts[worker] = Verdict(worker, record.cause, record.status, record.signal, record.stack)
-        pool.send(Kind.CONSUMER, pool.verdicts[worker])
+        verdict = Verdict(worker, record.cause, record.status, record.signal, record.stack)
+        if keeps:
+            keep(pool, slot, verdict)
+        else:
+            self._give(pool, verdict)
+
+    def _give(self, pool: Pool, verdict: Verdict) -> None:
+        pool.verdicts[verdict.worker] = verdict
+        pool.send(Kind.CONSUMER, verdict)
         # fail-point: master.verdict-queued: a verdict is queued, not sent
 
     def _read_marks(self, child: Child) -> Marks:

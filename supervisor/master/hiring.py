@@ -44,7 +44,7 @@ class Hiring:
                     self._start(pool, seat, now_s)
 
     def _may_start(self, pool: Pool, seat: Seat) -> bool:
-        if not (seat.empty and pool.wants(seat) and can_start(pool, seat)) or seat.slot in pool.foreign:
+        if not (seat.empty and pool.wants(seat) and can_start(pool, seat)) or seat.slot in (*pool.foreign, *pool.kept):
             return False
         return seat is not pool.consumer or self._queue_is_free(pool)
 

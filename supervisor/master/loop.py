@@ -23,7 +23,7 @@ from supervisor.errors import PreforkdError
 from supervisor.events import Event
 from supervisor.logs import log
 from supervisor.master import status
-from supervisor.master.burial import Undertaker
+from supervisor.master.burial import Corpse, Undertaker
 from supervisor.master.children import Children, Kind
 from supervisor.master.commands import Commands, Verb
 from supervisor.master.deadlines import Deadlines
@@ -133,6 +133,7 @@ class Master:
 
     def _due_times(self, now_s: float) -> Iterable[float]:
         yield now_s + _FAR_S
+        yield self._undertaker.due_s
         yield self._limits.due_s
         yield self._deadman.due_s
         yield self._dismissals.due_s
@@ -197,11 +198,17 @@ class Master:
     # ---- bury, judge ----------------------------------------------------------------------------------------------
 
     def _bury_the_dead(self) -> None:
-        corpses = self._undertaker.bury()
+        self._register(self._undertaker.bury())
+
+    def _register(self, corpses: list[Corpse]) -> None:
         for corpse in corpses:
             self._limits.forget(corpse.child)
             self._dismissals.forget(corpse.child)
         self._registrar.register(corpses)
+        self._registrar.release(self._undertaker.released())
+        for pool in self._pools.values():
+            if self._stopping is not None or pool.leaving:
+                self._registrar.release_all(pool)
 
     def _judge(self) -> None:
         now_s = monotonic_s()
@@ -304,6 +311,7 @@ class Master:
     def _finish(self, stopping: Stopping) -> None:
         """Everybody is gone: report, and leave nothing behind but state."""
         # fail-point: master.stop-alone: everybody is gone, the locks are held
+        self._register(self._undertaker.give_up())
         report = stopping.report(monotonic_s())
         self._remember_services()
         log(Event.DAEMON_STOPPED, "stopped", requested_by=stopping.stop.requested_by, **report)

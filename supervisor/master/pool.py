@@ -20,6 +20,7 @@ from supervisor.errors import StateError
 from supervisor.link.frames import Drained, Found, Frame, Incarnation, Letters, Snapshot, Spawned, Verdict
 from supervisor.master.children import Child, Children, Kind, Seat
 from supervisor.master.generations import Generations
+from supervisor.master.kept import Kept
 from supervisor.master.restarts import Intensity
 from supervisor.master.wire import Wire
 from supervisor.scoreboard.board import Board
@@ -45,17 +46,18 @@ class Pool:
     """Made once at the start; raises StateError when a directory, slot or socket of it cannot be used.
 
     `floor`: the youngest generation that the exit history knows. `slots` are all slot files there are, also those
-    beyond the wanted number of workers. `foreign`: slots that are still held by a worker of a former daemon. `verdicts`
-    wait for the consumer's word that they are durable. `cut_off`: ids of messages whose worker was killed by a stop.
-    `symptoms`: what the master itself sees to be wrong. `inquiries`: questions the consumer has not answered.
-    `letters`: what it has told this turn, for the hooks. `failure`: why the pool cannot boot, with the exit status that
-    says so. `restarts` and `holds` count for the pool's life here: seats come and go with its size.
+    beyond the wanted number of workers. `foreign`: slots that are still held by a worker of a former daemon.
+    `verdicts` wait for the consumer's word that they are durable; those `kept` wait for orphans of their worker.
+    `cut_off`: ids of messages whose worker was killed by a stop. `symptoms`: what the master itself sees to be
+    wrong. `inquiries`: questions the consumer has not answered. `letters`: what it has told this turn, for the
+    hooks. `failure`: why the pool cannot boot, with the exit status that says so. `restarts` and `holds` count for
+    the pool's life here: seats come and go with its size.
 
-    While it is reloaded: `candidate` is a forkserver with the new code, `probe` the slot of the one worker that proves
-    it, `spares` the slots beyond the wanted ones that help out. Workers of forkservers older than `outdated_below` are
-    to be replaced while `rolling`; `capacity`: how many were ready when that began. `on_trial`: it was added, and only
-    its code is tried. `leaving`: it was removed. `handover_due_s`: its consumer drains, to be replaced then at the
-    latest.
+    While it is reloaded: `candidate` is a forkserver with the new code, `probe` the slot of the one worker that
+    proves it, `spares` the slots beyond the wanted ones that help out. Workers of forkservers older than
+    `outdated_below` are to be replaced while `rolling`; `capacity`: how many were ready when that began.
+    `on_trial`: it was added, and only its code is tried. `leaving`: it was removed. `handover_due_s`: its consumer
+    drains, to be replaced then at the latest.
     """
 
     def __init__(self, config: Config, pool: PoolConfig, children: Children, floor: int) -> None:
@@ -82,6 +84,7 @@ class Pool:
         self.wires: dict[int, Wire] = {}  # by pid
         self.verdicts: dict[Incarnation, Verdict] = {}
         self.verdicts_due_s = float("inf")
+        self.kept = Kept()
         self.snapshot: Snapshot | None = None
         self.drained: Drained | None = None
         self.cut_off: list[str] = []
@@ -111,14 +114,16 @@ class Pool:
 
     @property
     def ready(self) -> bool:
-        """Whether everybody is there and the pool consumes; seats that a former daemon's workers still have aside."""
+        """Whether everybody is there and the pool consumes; seats that cannot be filled yet (foreign, kept) aside."""
         return self.manned and self.consumer.ready
 
     @property
     def manned(self) -> bool:
         """Whether everybody is there who runs messages."""
         wanted = self.workers[: self.config.workers]
-        return self.forkserver.ready and all(seat.ready for seat in wanted if seat.slot not in self.foreign)
+        return self.forkserver.ready and all(
+            seat.ready for seat in wanted if seat.slot not in (*self.foreign, *self.kept)
+        )
 
     @property
     def busy(self) -> bool:
@@ -131,7 +136,12 @@ class Pool:
             return False
         if self.on_trial:
             return seat is self.forkserver or (seat.slot is not None and seat.slot == self.probe)
-        return seat.slot is None or seat.slot < self.config.workers or seat.slot in {self.probe, *self.spares}
+        return seat.slot is None or seat.slot < self.config.workers or seat.slot in self.beyond
+
+    @property
+    def beyond(self) -> set[int]:
+        """Slots beyond the wanted number of workers that are to be filled all the same."""
+        return {slot for slot in (self.probe, *self.spares, *self.kept.stand_ins) if slot is not None}
 
     def source(self, seat: Seat) -> Seat:
         """The forkserver that a worker's seat is filled from."""
@@ -146,8 +156,7 @@ class Pool:
 
     def make_room(self) -> None:
         """Have seats for everybody who is wanted, and no empty ones beyond. Raises StateError (full disk)."""
-        beyond = [slot + 1 for slot in (self.probe, *self.spares) if slot is not None]
-        count = max(self.config.workers, *beyond) if beyond else self.config.workers
+        count = max([self.config.workers, *(slot + 1 for slot in self.beyond)])
         self.open_slots(count)
         for number in range(len(self.workers), count):
             self.workers.append(Seat(self.name, Kind.WORKER, number))
@@ -216,7 +225,7 @@ class Pool:
             for slot, generation in generations.items()
             if slot is not None and generation is not None
         ]
-        return [*ours, *self.foreign.values()]
+        return [*ours, *self.foreign.values(), *self.kept.workers]
 
     def void_orders(self, forkserver: Child, now_s: float) -> None:
         """This forkserver is dead: whom it had not forked, it never will; whom it had is in its slot."""

@@ -5,6 +5,7 @@ Called by the command line in the process that becomes the master; it must have 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from supervisor.master.loop import Master
 from supervisor.master.notify import take_notifier
 from supervisor.master.pidfile import PID_FILE, STATE_LOCK, LockFile
 from supervisor.master.privileges import account, become, prepare_directory
+from supervisor.surroundings import shortcomings
 
 
 def run_daemon(
@@ -69,6 +71,8 @@ def _supervise(
     config: Config, read_again: Callable[[], Config], on_ready: Callable[[], None] | None, stale_s: float
 ) -> tuple[str, int]:
     posix.become_subreaper()
+    for text in shortcomings():
+        logging.getLogger(__name__).warning("%s", text)
     master = Master(config, read_again, on_ready, stale_s, take_notifier(os.environ))
     status = master.run()
     return (master.failure[0] if master.failure else "", status)

@@ -9,9 +9,11 @@ import logging
 from collections.abc import Iterable
 
 from supervisor.errors import StateError
+from supervisor.link.frames import Verdict
+from supervisor.master.children import Child
 from supervisor.master.leaving import Dismissals
 from supervisor.master.pool import Pool
-from supervisor.master.rolling import Step, next_step, surplus
+from supervisor.master.rolling import Step, free_slot, next_step, surplus
 
 
 def adjust(pools: Iterable[Pool], dismissals: Dismissals, now_s: float) -> None:
@@ -26,13 +28,31 @@ def _adjust(pool: Pool, dismissals: Dismissals, now_s: float) -> None:
     step = _next_step(pool)
     pool.spares = step.spares
     for seat in step.leave:
-        if seat.child is not None and seat.slot != pool.probe:
+        if seat.child is not None and seat.slot not in _to_stay(pool, seat.child):
             dismissals.ask(pool, seat.child, "reload" if pool.rolling else "preforkd scale", now_s)
+    _make_room(pool)
+    pool.rolling = pool.rolling and not (step.over and len(pool.workers) == pool.config.workers)
+
+
+def keep(pool: Pool, slot: int, verdict: Verdict) -> None:
+    """Let a verdict wait, and have another worker in the place of the dead one: at most as many as there are wanted."""
+    taken = frozenset({*pool.beyond, *pool.kept, *pool.foreign})
+    room = len(pool.kept.stand_ins) < pool.config.workers
+    pool.kept.keep(slot, verdict, free_slot(pool.workers, pool.config.workers, taken) if room else None)
+    _make_room(pool)
+
+
+def _make_room(pool: Pool) -> None:
     try:
         pool.make_room()
     except StateError as error:  # a full disk: the next turn tries again, with what there is
         logging.getLogger(__name__).error("pool %s: %s", pool.name, error)
-    pool.rolling = pool.rolling and not (step.over and len(pool.workers) == pool.config.workers)
+
+
+def _to_stay(pool: Pool, child: Child) -> set[int | None]:
+    """Slots whose worker is not asked to leave now; one of older code that stands in for another is."""
+    outdated = pool.rolling and child.origin < pool.outdated_below
+    return {pool.probe} if outdated else {pool.probe, *pool.kept.stand_ins}
 
 
 def _next_step(pool: Pool) -> Step:

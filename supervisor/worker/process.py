@@ -26,7 +26,7 @@ from typing import NoReturn, Protocol
 
 import msgspec
 
-from supervisor import api, logs, memory, posix
+from supervisor import api, descent, logs, memory, posix
 from supervisor.clock import monotonic_s
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import BootError, PreforkdError
@@ -180,6 +180,7 @@ def _take_slot(post: Post, cradle: Cradle) -> Slot:
     except PreforkdError as error:
         cradle.refused(str(error))
         os._exit(os.EX_SOFTWARE)
+    descent.mark(post.pool.name, post.generation)
     # fail-point: worker.slot-taken: the slot names us, our parent does not know
     cradle.settled()
     # fail-point: worker.settled: our parent may leave

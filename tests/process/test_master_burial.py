@@ -36,7 +36,7 @@ def test_what_a_dead_worker_left_ends_before_its_message_runs_again(tmp_path: Pa
 def test_the_exit_is_declared_before_the_message_runs_again(tmp_path: Path) -> None:
     with daemon(tmp_path, ONE) as under_test:
         under_test.send("leave_hard", 9)
-        eventually(lambda: len(under_test.exits(status=9)) == 2, "both attempts have ended")
+        eventually(lambda: len(under_test.events("worker.exited", status=9)) == 2, "both attempts have ended")
         first, second = (record["pid"] for record in under_test.exits(status=9))
         lines = [line for line in under_test.log_path.read_text().splitlines() if '"worker.' in line]
         assert next(i for i, line in enumerate(lines) if f'"pid": {first}' in line and "exited" in line) < next(

@@ -164,6 +164,17 @@ def _daemonize_and_die() -> None:
     os._exit(9)
 
 
+def _abandon(*command: str) -> None:
+    """Leave a process behind, in a session of its own and without our environment, and die."""
+    script = 'env -i setsid "$@" >&- 2>&- & echo $!'
+    answer = subprocess.run(["sh", "-c", script, "sh", *command], check=True, stdout=subprocess.PIPE)
+    pid = int(answer.stdout)
+    while Path(f"/proc/{pid}/comm").read_text() != Path(command[-2]).name + "\n":
+        time.sleep(0.01)  # until it has left our process group, with which it would end
+    mark("spawned", pid)
+    os._exit(9)
+
+
 def _tell_environment() -> None:
     mark("environment", " ".join(sorted(os.environ)))
 
@@ -180,6 +191,7 @@ _DEEDS: dict[str, Any] = {
     "become": _become,
     "talk_nonsense": _talk_nonsense,
     "let_another_talk_nonsense": _let_another_talk_nonsense,
+    "abandon": _abandon,
     "become_deaf": _become_deaf,
     "until": _until,
     "until_untimed": _until_untimed,

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,14 +39,17 @@ class Unprivileged(Daemon):
 
 
 @contextmanager
-def unprivileged(settings: str) -> Iterator[Unprivileged]:
-    """A running daemon of nobody's; skipped where set-user-ID programs have no effect."""
+def unprivileged(
+    settings: str, prepare: Callable[[Unprivileged], None] = lambda under_test: None
+) -> Iterator[Unprivileged]:
+    """A running daemon of nobody's, after `prepare`; skipped where set-user-ID programs have no effect."""
     if os.geteuid() != 0:
         pytest.skip("needs root to make a set-user-ID program")
     with a_folder_for_everybody() as folder:
         under_test = Unprivileged(folder, settings)
         if not _escalates(under_test):
             pytest.skip("set-user-ID programs have no effect here")
+        prepare(under_test)
         with cleaned_up(under_test, start=True):
             yield under_test
 
