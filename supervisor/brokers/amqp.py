@@ -8,14 +8,16 @@ decides what follows what; the pieces are in amqp_connection, amqp_queues, amqp_
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import pika
 
 from supervisor.brokers.amqp_connection import Backoff, Dialer, targets
+from supervisor.brokers.amqp_copy_queues import CopyQueues
 from supervisor.brokers.amqp_errors import Trouble, explain
 from supervisor.brokers.amqp_publisher import Publisher
 from supervisor.brokers.amqp_questions import Probe, rule_out_stream
-from supervisor.brokers.amqp_queues import Declarer, delay_queue, pool_queues
+from supervisor.brokers.amqp_queues import Declarer, pool_queues
 from supervisor.brokers.amqp_subscription import Subscription
 from supervisor.brokers.base import (
     Blocked,
@@ -61,7 +63,7 @@ class AmqpBroker(Broker):
         self._up_since_s = self._serves_since_s = 0.0
         self._backoff = Backoff()
         self._retry: Timer | None = None
-        self._delay_queues: set[str] = set()
+        self._copy_queues: CopyQueues | None = None
         self._stream_ruled_out = False
         self._over = False  # closing, or refused for good
 
@@ -106,16 +108,27 @@ class AmqpBroker(Broker):
         if self._subscription is not None and self._subscription.epoch == epoch:
             self._subscription.give_back(tag)
 
+    def set_aside(self, tags: Sequence[tuple[int, int]]) -> None:
+        if self._subscription is not None:
+            self._subscription.set_aside(tags)
+
     def publish(self, outgoing: Outgoing) -> None:
-        publisher, token = self._publisher, outgoing.token
+        publisher, copy_queues, token, epoch = self._publisher, self._copy_queues, outgoing.token, self._epoch
         if publisher is None:
             self.unpublished(token, "the broker was not started")
-        elif outgoing.delay_s > 0:
-            self._publish_delayed(publisher, outgoing)
+        elif copy_queues is None:
+            self.unpublished(token, "there is no connection to the broker", lost=True)
         else:
-            publisher.publish(
-                token, Publication(outgoing.exchange, outgoing.routing_key, outgoing.properties, outgoing.body)
-            )
+
+            def send(publication: Publication) -> None:
+                if self._epoch == epoch:
+                    publisher.publish(token, publication)
+
+            def refuse(trouble: Trouble) -> None:
+                if self._epoch == epoch:
+                    self.unpublished(token, trouble.reason)
+
+            copy_queues.send(outgoing, send, refuse)
 
     def flush(self) -> None:
         if self._subscription is not None:
@@ -162,11 +175,12 @@ class AmqpBroker(Broker):
     def connection_up(self, connection: pika.SelectConnection) -> None:
         """The consuming connection is open: see to the queues."""
         self._declarer = Declarer(connection)
+        self._copy_queues = CopyQueues(self._pool.queue, self._declarer)
         self._set_up()
 
     def connection_down(self, trouble: Trouble, retry_in_s: float) -> None:
         """The consuming connection was lost or did not come about."""
-        self._declarer = None
+        self._declarer = self._copy_queues = None
         self._forget_retry()
         self._end_epoch(trouble, retry_in_s)
 
@@ -192,7 +206,6 @@ class AmqpBroker(Broker):
             return
         self._epoch += 1
         self._up_since_s, self._serves_since_s = monotonic_s(), 0.0
-        self._delay_queues.clear()
         self.events.append(Connected(self._consuming.host))
         self._subscription = Subscription(self._reactor, self._consuming.connection, self._pool, self._epoch, self)
         self._subscription.wanted = self._wanted
@@ -286,29 +299,10 @@ class AmqpBroker(Broker):
         self.events.append(Confirmed(token))
 
     def unpublished(self, token: int, reason: str, lost: bool = False) -> None:
-        """The broker does not have it; a delay queue may have been deleted, so they are looked for again."""
-        self._delay_queues.clear()
+        """The broker does not have it; its queue may have been deleted, so they are looked for again."""
+        if self._copy_queues is not None:
+            self._copy_queues.doubt()
         self.events.append(Unpublished(token, reason, lost))
-
-    def _publish_delayed(self, publisher: Publisher, outgoing: Outgoing) -> None:
-        plan = delay_queue(self._pool.queue, outgoing.delay_s)
-        epoch = self._epoch
-
-        def send(trouble: Trouble | None) -> None:
-            if self._epoch != epoch:
-                return
-            if trouble is not None:
-                self.unpublished(outgoing.token, trouble.reason)
-            else:
-                self._delay_queues.add(plan.name)
-                publisher.publish(outgoing.token, Publication("", plan.name, outgoing.properties, outgoing.body))
-
-        if plan.name in self._delay_queues:
-            send(None)
-        elif self._declarer is not None:
-            self._declarer.ensure([plan], send)
-        else:
-            self.unpublished(outgoing.token, "there is no connection to the broker", lost=True)
 
     # ---- the end --------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ another epoch never reach it: tags restart at 1 on each channel, so a late ack w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Protocol
 
@@ -71,11 +71,26 @@ class Subscription:
         self._later: Timer | None = None
         self._channel: pika.channel.Channel = connection.channel(on_open_callback=self._on_open)
         self._tag = ""
+        self._last_delivery = 0  # its tag
+        self._not_ours_up_to = 0  # deliveries up to this tag are of a former consumer tag
+        self._renewing = False
 
     def want(self, wanted: bool) -> None:
         """Subscribe or cancel; goes there as soon as the channel allows."""
         self.wanted = wanted
         self._steer()
+
+    def set_aside(self, tags: Sequence[tuple[int, int]]) -> None:
+        """Let these deliveries take no room: once they fill half of the window, go on under another consumer tag.
+
+        RabbitMQ counts what is unsettled for each consumer tag by itself; what a cancelled one was given stays ours
+        on this channel (https://www.rabbitmq.com/consumer-prefetch.html).
+        """
+        counted = sum(epoch == self.epoch and tag > self._not_ours_up_to for epoch, tag in tags)
+        if counted > self._pool.prefetch // 2 and self._state is _State.SUBSCRIBED and self.wanted:
+            self._renewing = True
+            self._cancel()
+            self._channel._cancelled.discard(self._tag)  # or pika would return what is still on its way
 
     @property
     def idle(self) -> bool:
@@ -119,6 +134,7 @@ class Subscription:
     def _steer(self) -> None:
         if self._state is _State.IDLE and self.wanted:
             self._state = _State.SUBSCRIBING
+            self._not_ours_up_to = self._last_delivery
             self._tag = self._channel.basic_consume(
                 self._pool.queue,
                 Receiver(self._on_delivery),
@@ -127,19 +143,26 @@ class Subscription:
                 callback=self._on_subscribed,
             )
         elif self._state is _State.SUBSCRIBED and not self.wanted:
-            self._state = _State.CANCELLING
-            self._channel.basic_cancel(self._tag, callback=lambda _ok: self._on_idle(""))
+            self._cancel()
+
+    def _cancel(self) -> None:
+        self._state = _State.CANCELLING
+        self._channel.basic_cancel(self._tag, callback=lambda _ok: self._on_idle(""))
 
     def _on_subscribed(self, _frame: pika.frame.Method) -> None:
         self._state = _State.SUBSCRIBED
-        self._owner.subscribed(self.epoch)
+        if not self._renewing:
+            self._owner.subscribed(self.epoch)
+        self._renewing = False
         self._steer()
 
     def _on_idle(self, reason: str) -> None:
         if self._state is _State.IDLE:  # cancelled from both sides at once
             return
         self._state = _State.IDLE
-        self._owner.subscription_ended(reason)
+        self._renewing = self._renewing and self.wanted
+        if not self._renewing:
+            self._owner.subscription_ended(reason)
         self._steer()
 
     def _on_cancelled(self, _frame: pika.frame.Method) -> None:
@@ -152,6 +175,7 @@ class Subscription:
         self, tag: int, exchange: str, routing_key: str, redelivered: bool, properties: Properties, body: bytes
     ) -> None:
         self._acks.delivered(tag)
+        self._last_delivery = tag
         self._owner.delivered(Delivery(self.epoch, tag, exchange, routing_key, redelivered, properties, body))
 
     def _on_closed(self, _channel: pika.channel.Channel, error: BaseException) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 
@@ -155,6 +156,13 @@ class Broker(ABC):
     @abstractmethod
     def give_back(self, epoch: int, tag: int) -> None:
         """Return a delivery to its queue (nack with requeue). A tag of an epoch that is over is dropped silently."""
+
+    @abstractmethod
+    def set_aside(self, tags: Sequence[tuple[int, int]]) -> None:
+        """Deliver as if these deliveries, as (epoch, tag), were settled, which they are not.
+
+        At least half of `prefetch` others are out besides them while there are any. Each call replaces the former one.
+        """
 
     @abstractmethod
     def publish(self, outgoing: Outgoing) -> None:

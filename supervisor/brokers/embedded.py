@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from supervisor.brokers.base import (
@@ -80,6 +80,7 @@ class EmbeddedBroker(Broker):
         self._epoch = 0
         self._next_tag = itertools.count(1)
         self._held: dict[int, int] = {}  # tag -> id in the file, of this epoch; no tag is used twice
+        self._aside: set[int] = set()  # tags that take no room
         self._acked: list[int] = []
         self._outgoing: list[Outgoing] = []
         self._look = False  # there may be something ready that we do not hold
@@ -107,6 +108,10 @@ class EmbeddedBroker(Broker):
     def give_back(self, epoch: int, tag: int) -> None:
         if epoch == self._epoch and self._held.pop(tag, None) is not None:
             self._look = True
+
+    def set_aside(self, tags: Sequence[tuple[int, int]]) -> None:
+        self._aside = {tag for epoch, tag in tags if epoch == self._epoch}
+        self._look = True
 
     def publish(self, outgoing: Outgoing) -> None:
         self._outgoing.append(outgoing)
@@ -224,7 +229,11 @@ class EmbeddedBroker(Broker):
 
     @property
     def _hungry(self) -> bool:
-        return self._look and self._subscribed and len(self._held) < self._pool.prefetch
+        return self._look and self._subscribed and self._room > 0
+
+    @property
+    def _room(self) -> int:
+        return self._pool.prefetch - len(self._held.keys() - self._aside)
 
     def _write(self, line: _Line) -> None:
         """One transaction for all that the turn asked for; only then tell what came of it."""
@@ -259,7 +268,7 @@ class EmbeddedBroker(Broker):
 
     def _fetch(self, store: Store) -> list[Stored]:
         now_s = store.now_s  # one time for both questions: nothing becomes ready between them unseen
-        room = self._pool.prefetch - len(self._held)
+        room = self._room
         fresh = store.fetch(self._pool.queue, set(self._held.values()), room, now_s)
         self._look = len(fresh) == room
         if not self._look:

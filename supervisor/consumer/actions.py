@@ -45,9 +45,10 @@ class PublishOut(msgspec.Struct, frozen=True):
 
 
 class PublishLater(msgspec.Struct, frozen=True):
-    """Ask for `publish_again(token)` after a while: the broker did not take it."""
+    """Ask for `publish_again(token)` after about `delay_s`: the broker did not take it."""
 
     token: int
+    delay_s: float
 
 
 class Say(msgspec.Struct, frozen=True):

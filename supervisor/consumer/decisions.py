@@ -77,9 +77,13 @@ class Decisions:
         """Publish, after the commit."""
         self._effects.append(PublishOut(outgoing))
 
-    def publish_later(self, token: int) -> None:
-        """Ask for `publish_again(token)` after a while, after the commit."""
-        self._effects.append(PublishLater(token))
+    def publish_later(self, token: int, delay_s: float) -> None:
+        """Ask for `publish_again(token)` after about `delay_s`, after the commit."""
+        self._effects.append(PublishLater(token, delay_s))
+
+    def unpublish(self) -> None:
+        """Withdraw what has not been published yet."""
+        self._withdraw(lambda effect: type(effect) is PublishOut)
 
     def recall(self) -> None:
         """Ask all workers for what they have not begun, after the commit."""
@@ -113,11 +117,19 @@ class Decisions:
             stack=failure.stack,
         )
 
-    def say_copy_refused(self, entry: Entry, reason: str) -> None:
-        """Log that the broker did not take a copy."""
-        text = f"the broker did not take the {entry.pending} copy of message {entry.id!r}: {reason}"
-        failure = entry.failure or Failure("unpublished", reason)
-        self.say_failure(Event.MESSAGE_FAILED, text, entry, failure, warning=True)
+    def say_copy_refused(self, entry: Entry, queue: str, reason: str) -> None:
+        """Log that the broker did not take a copy, which is published again until it does."""
+        text = f"the broker did not take the copy of message {entry.id!r} for {queue!r}: {reason}; it is tried again"
+        self.say(
+            Event.COPY_REFUSED,
+            text,
+            warning=True,
+            message_id=entry.id,
+            round=entry.round,
+            attempt=entry.attempt,
+            queue=queue,
+            reason=reason,
+        )
 
     def say_duplicate(self, arrival: Arrival, why: str) -> None:
         """Log a delivery that is acked without a run."""

@@ -1,7 +1,8 @@
 """What is published and has no fate yet: copies of messages, and what handlers published. Owner of their tokens. Pure.
 
-Part of the settlement, in the consumer process. A copy is published until the broker has it. A handler's publication
-that the broker refuses fails its run; one that was lost with its connection is published again.
+Part of the settlement, in the consumer process. A copy is published until the broker has it, ever more rarely while it
+is refused (docs/decisions/0009-refused-copies.md). A handler's publication that the broker refuses fails its run; one
+that was lost with its connection is published again.
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ from supervisor.brokers.base import Outgoing
 from supervisor.consumer import copies
 from supervisor.consumer.decisions import Decisions
 from supervisor.consumer.entries import Entry, Phase
+from supervisor.consumer.refused_copies import RefusedCopies, destination
 from supervisor.link.frames import Published
 from supervisor.message import Publication
+
+SET_ASIDE_MOST, SET_ASIDE_BYTES = 1000, 64 * 1024 * 1024
+"""How many deliveries with refused copies, and how much of their bodies, may be held beside the prefetch window."""
 
 
 class Publications:
     """The publications of one pool; their effects go into `decisions`."""
 
     def __init__(self, decisions: Decisions) -> None:
+        self.refused = RefusedCopies()
         self._decisions = decisions
         self._outgoing: dict[int, tuple[Entry, Outgoing]] = {}
         self._later: set[int] = set()  # tokens whose PublishLater is under way
@@ -45,12 +51,13 @@ class Publications:
 
     def publish_again(self, token: int) -> None:
         """The delay of a PublishLater is over; a cancelled publication stays cancelled."""
-        self._later.discard(token)
-        if token in self._outgoing:
-            self._decisions.publish(self._outgoing[token][1])
+        if token in self._later:
+            self._later.discard(token)
+            self._republish(token)
 
     def publish_all_again(self) -> None:
-        """Publish after a delay all that has no fate yet: its connection is gone."""
+        """Publish after a delay, once, all that has no fate yet: its connection is gone."""
+        self._decisions.unpublish()
         for token in self._outgoing:
             self._publish_later(token)
 
@@ -60,9 +67,11 @@ class Publications:
         """The broker has it. Returns the message if it was the message's copy."""
         if token not in self._outgoing:
             return None
-        entry, _ = self._outgoing.pop(token)
+        entry, outgoing = self._outgoing.pop(token)
         self._decisions.count("published")
         if token == entry.token:
+            if self.refused:
+                self._let_follow(outgoing)
             return entry
         if entry.unconfirmed is not None:
             entry.unconfirmed.discard(token)
@@ -73,15 +82,32 @@ class Publications:
         """The broker does not have it. `lost`: nobody knows, its connection is gone."""
         if token not in self._outgoing:
             return
-        entry, _ = self._outgoing[token]
+        entry, outgoing = self._outgoing[token]
         is_copy = token == entry.token
+        if is_copy and not lost and self.refused.add(outgoing, reason):
+            self._decisions.say_copy_refused(entry, destination(outgoing), reason)
         if is_copy or lost:
             self._publish_later(token)
         elif entry.owner is not None:
             self.cancel_handlers(entry)
             self._decisions.send(entry.owner, Published(entry.run, False, reason))
-        if is_copy and not lost:
-            self._decisions.say_copy_refused(entry, reason)
+
+    def came_again(self, entry: Entry) -> None:
+        """Another delivery of this message is here; it waits for its copy, too, if there is one."""
+        if entry.token in self.refused:
+            self.refused.changes += 1
+
+    def set_aside(self) -> list[tuple[int, int]]:
+        """The deliveries, as (epoch, tag), that wait for a refused copy and take no room from others; bounded."""
+        tags: list[tuple[int, int]] = []
+        size = 0
+        for entry in [entry for token, (entry, _) in self._outgoing.items() if token in self.refused]:
+            size += len(entry.delivery.body) if entry.delivery is not None else 0
+            if len(tags) >= SET_ASIDE_MOST or size > SET_ASIDE_BYTES:
+                break
+            tags += entry.tags
+            tags += [arrival.tag for arrival in entry.later]
+        return tags
 
     # ---- cancelled ------------------------------------------------------------------------------------------------
 
@@ -90,6 +116,7 @@ class Publications:
         self.cancel_handlers(entry)
         if entry.token is not None:
             self._outgoing.pop(entry.token, None)
+            self.refused.drop(entry.token)
 
     def cancel_handlers(self, entry: Entry) -> None:
         """The fate of what its handler published no longer matters."""
@@ -106,7 +133,20 @@ class Publications:
     def _publish_later(self, token: int) -> None:
         if token not in self._later:
             self._later.add(token)
-            self._decisions.publish_later(token)
+            self._decisions.publish_later(token, self.refused.wait_s(token))
+
+    def _republish(self, token: int) -> None:
+        if token in self._outgoing:
+            self.refused.published(token)
+            self._decisions.publish(self._outgoing[token][1])
+
+    def _let_follow(self, placed: Outgoing) -> None:
+        """Its queue takes copies: publish the next that it had refused."""
+        self.refused.drop(placed.token)
+        for token in self.refused.next_for(destination(placed)):
+            if token in self._later:
+                self._later.discard(token)
+                self._republish(token)
 
     def _tell_published(self, entry: Entry) -> None:
         if not entry.unconfirmed and entry.owner is not None:

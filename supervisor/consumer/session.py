@@ -50,7 +50,6 @@ from supervisor.link.frames import (
 from supervisor.logs import log
 from supervisor.reactor import Reactor
 
-PUBLISH_AGAIN_S = 1.0
 RESUBSCRIBE_S = 1.0
 
 
@@ -76,6 +75,7 @@ class Session:
         self._reactor = reactor
         self._arrivals = Arrivals(pool, start.broker)
         self._ended = False
+        self._refused_changes = 0  # of the refused copies, when they were looked at last
         self._silence = BrokerSilence(self.broker, start.broker.heartbeat_s, self.settlement.recall)
         self._housekeeping = Housekeeping(
             start, ledger, self.commits, self.measures, self.health, self.broker, self._timer
@@ -209,10 +209,23 @@ class Session:
 
         Not before all that was read has been heard: a hello, or the end of a connection, withdraws effects (I3).
         """
+        self._look_at_refused()
         self._carry_out()
         if not self.commits.under_way:
             self.commits.begin(self.settlement.take_turn(), self.outcomes.take_tails())
             self._carry_out()
+
+    def _look_at_refused(self) -> None:
+        """Copies that are refused are a symptom, and their deliveries take no room from others."""
+        refused = self.settlement.publications.refused
+        if refused.changes == self._refused_changes:
+            return
+        self._refused_changes = refused.changes
+        self.broker.set_aside(self.settlement.publications.set_aside())
+        if refused:
+            self.health.notice(Event.COPIES_REFUSED, refused.told(), degrades=True)
+        else:
+            self.health.heal(Event.COPIES_REFUSED)
 
     def _carry_out(self) -> None:
         """Carry out the turn under way if it is durable by now."""
@@ -254,10 +267,13 @@ class Session:
     def at_rest(self) -> bool:
         """Whether nothing is in flight that can still move: no run, and no copy that the broker could confirm now.
 
-        A copy that cannot leave (no connection, or an alarm that may last for hours) is on record and follows later.
+        A copy that cannot leave (no connection, an alarm that may last for hours, a refusal) is on record and follows
+        later.
         """
+        publishing, refused = self.health.publishing, self.settlement.publications.refused
         return not self.commits.under_way and not any(
-            entry.owner is not None or (entry.phase is Phase.COPYING and entry.delivery and self.health.publishing)
+            entry.owner is not None
+            or (entry.phase is Phase.COPYING and entry.delivery and publishing and entry.token not in refused)
             for entry in self.settlement.entries.values()
         )
 
@@ -370,7 +386,7 @@ class Session:
         self.broker.publish(effect.outgoing)
 
     def _publish_later(self, effect: actions.PublishLater) -> None:
-        again_s = PUBLISH_AGAIN_S * random.uniform(1, 2)
+        again_s = effect.delay_s * random.uniform(1, 2)
         self._timer(again_s, lambda: self.settlement.publish_again(effect.token))
 
     def _timer(self, delay_s: float, callback: Callable[[], None]) -> None:

@@ -136,6 +136,7 @@ class Settlement:
 
     def _attach(self, entry: Entry, arrival: Arrival) -> None:
         entry.tags.append(arrival.tag)
+        self.publications.came_again(entry)
         if entry.delivery is None:
             entry.delivery = arrival.delivery
         if entry.phase is Phase.COPYING and entry.token is None:

@@ -6,6 +6,7 @@ import random
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from supervisor.brokers.base import (
@@ -131,6 +132,24 @@ def test_no_more_than_prefetch_is_out(backend: Backend, pool: PoolConfig) -> Non
 
 
 # ---- settling -----------------------------------------------------------------------------------------------------
+
+
+def test_deliveries_that_are_set_aside_take_no_room_and_stay_unsettled(backend: Backend, pool: PoolConfig) -> None:
+    with backend.driver(msgspec.structs.replace(pool, prefetch=4)) as driver:
+        driver.start()
+        deliveries: list[Delivery] = []
+        for _ in range(5):  # again and again: what was set aside before still is
+            deliveries += _deliver(backend, driver, b"one", b"two")
+            driver.broker.set_aside([(delivery.epoch, delivery.tag) for delivery in deliveries])
+        backend.put(pool.queue, *[b"more"] * 10)
+        driver.many(Delivery, 2)
+        driver.until(lambda: driver.depth().ready >= 6, "the window is full")
+        assert len(driver.of(Subscribed)) == 1
+        assert driver.of(Cancelled) == []
+        for delivery in driver.of(Delivery):
+            driver.ack(delivery)
+        driver.until(lambda: len(driver.of(Delivery)) >= 14, "there is room again")
+        assert [delivery for delivery in driver.of(Delivery) if delivery.redelivered] == []
 
 
 def test_an_acked_message_is_gone_for_good(backend: Backend, driver: Driver) -> None:

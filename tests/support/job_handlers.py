@@ -77,6 +77,11 @@ def _fail_first(message: Message) -> None:
         raise Retry(0.1)
 
 
+def _retry_after(message: Message, delay_s: float) -> None:
+    if message.attempt == 1:
+        raise Retry(delay_s)
+
+
 def _publish(message: Message, queue: str, count: int) -> None:
     for number in range(count):
         message.publish(b"result", routing_key=queue, message_id=f"{message.id}-{number}")
@@ -100,6 +105,7 @@ _DEEDS: dict[str, Callable[..., None]] = {
     "fail": _fail,
     "reject": _reject,
     "fail_first": _fail_first,
+    "retry_after": _retry_after,
     "publish": _publish,
     "warned": _warned,
     "by_attempt": _by_attempt,

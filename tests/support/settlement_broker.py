@@ -17,6 +17,7 @@ class BrokerModel:
         self.unacked: dict[int, Copy] = {}
         self.flights: list[Flight] = []
         self.audited: frozenset[bytes] = frozenset()  # what handlers published and the broker has
+        self.closed = frozenset(laws.refuses)  # queues that take nothing now
         self.epoch = 1
         self.tag = 0
 
@@ -32,6 +33,14 @@ class BrokerModel:
         flight = self.flights[index]
         self.flights[index] = flight._replace(accepted=True)
         self._put(flight.outgoing)
+        return False
+
+    def takes(self, outgoing: Outgoing) -> bool:
+        """Whether the queue that a publication is for takes it."""
+        return outgoing.routing_key not in self.closed
+
+    def reopen(self, _what: int) -> bool:
+        self.closed = frozenset()
         return False
 
     def hand_over(self, index: int) -> Copy:

@@ -49,6 +49,12 @@ def _check_repetition(world: World, run: RunId) -> None:
         raise Broken(f"{run} has no id and runs again as if it were new")
 
 
+def check_fed(world: World) -> None:
+    """Nothing more can happen while queues refuse copies: what needs none of them must not wait for them."""
+    if world.ready:
+        raise Broken(f"starved by copies that are refused: {world.ready}")
+
+
 def check_rest(world: World) -> None:
     """At rest nothing is lost, nothing is stuck, nothing is remembered that is over (I1, I6)."""
     for body in set(world.laws.bodies):

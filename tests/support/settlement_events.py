@@ -34,8 +34,12 @@ def _kinds(found: list[Copy]) -> list[int]:
     return [found.index(one) for one in dict.fromkeys(found)]
 
 
-def _flights(accepted: bool) -> Callable[[World], list[int]]:
-    return lambda world: [number for number, flight in enumerate(world.flights) if flight.accepted is accepted]
+def _flights(accepted: bool, taken: bool = True) -> Callable[[World], list[int]]:
+    return lambda world: [
+        number
+        for number, flight in enumerate(world.flights)
+        if flight.accepted is accepted and (accepted or world.takes(flight.outgoing) is taken)
+    ]
 
 
 _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World, int], bool]]] = {
@@ -45,15 +49,18 @@ _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World
     "respawn": (_slots(lambda slot: not slot.alive), False, World.respawn),
     "hello": (_slots(lambda slot: slot.may_greet), False, World.hello),
     "resume": (lambda world: range(world.paused), False, World.resume),
-    "deliver": (lambda world: [] if world.paused else _kinds(world.ready), False, World.deliver),
+    "deliver": (lambda world: _kinds(world.ready) if world.has_room and not world.paused else [], False, World.deliver),
     "start": (_slots(lambda slot: slot.held and not slot.running), False, World.start),
     "finish": (_slots(lambda slot: slot.may_finish), False, World.finish),
     "hear": (_slots(lambda slot: slot.linked and len(slot.ring) > slot.taken), False, World.hear),
     "accept": (_flights(False), False, World.accept),
+    "turn_down": (_flights(False, taken=False), False, World.refuse),
     "confirm": (_flights(True), False, World.confirm),
     "come_due": (lambda world: _kinds(world.delayed), False, World.come_due),
-    "time": (lambda world: range(len(world.timers)), False, World.time),
+    "time": (lambda world: world.timers_in(vain=False), False, World.time),
     "return_recalled": (_slots(lambda slot: slot.linked and slot.returning), False, World.return_recalled),
+    "reopen": (lambda world: range(bool(world.closed)), False, World.reopen),
+    "time_in_vain": (lambda world: world.timers_in(vain=True), True, World.time),
     "fail": (_slots(lambda slot: slot.may_finish), True, World.fail),
     "return": (_slots(lambda slot: slot.linked and slot.held), True, World.return_),
     "unlink": (_slots(lambda slot: slot.linked), True, World.unlink),

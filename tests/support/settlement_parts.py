@@ -41,6 +41,8 @@ class Laws(NamedTuple):
     faults: int = 2
     together: int = 1  # events that one turn may hear of
     slow_disk: bool = False  # further turns hear of events while one is committed
+    window: int = 1000  # deliveries that may be unsettled at a time
+    refuses: tuple[str, ...] = ()  # queues that take nothing, until `reopen`
 
     def repeats(self, run: RunId, former: RunId) -> bool:
         """Whether two runs without an id are of one message: nothing tells where another is like it."""

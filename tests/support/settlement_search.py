@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from supervisor.ledger.base import Row
-from tests.support.settlement_checks import check_rest
+from tests.support.settlement_checks import check_fed, check_rest
 from tests.support.settlement_events import happen, possible
 from tests.support.settlement_parts import Broken, Event
 from tests.support.settlement_states import settlement_state
@@ -58,6 +58,8 @@ def come_to_rest(world: World) -> World:
         if event is None:
             check_rest(world)
             return world
+        if event.name == "reopen":
+            check_fed(world)
         happen(world, event)
     raise Broken("it never comes to rest")
 
@@ -102,7 +104,7 @@ def _mark(world: World) -> int:
             tuple(slot.state for slot in world.slots),
             (world.paused, world.faults, world.heard, world.given),
             (world.started, world.warned, world.done, world.audited, world.cut_off),
-            (world.synced, tuple(world.committing or ()), world.recalls, world.unproven, world.remembers),
+            (world.closed, world.synced, tuple(world.committing or ()), world.recalls, world.unproven, world.remembers),
         )
     )
 

@@ -10,6 +10,7 @@ from supervisor.consumer.decisions import Decisions
 from supervisor.consumer.entries import Entry
 from supervisor.consumer.holdings import Holdings
 from supervisor.consumer.publications import Publications
+from supervisor.consumer.refused_copies import RefusedCopies
 from supervisor.consumer.settlement import Settlement
 from supervisor.consumer.twins import Twins
 
@@ -54,7 +55,18 @@ def _clone_publications(original: Publications, decisions: Decisions, entries: d
     clone = Publications(decisions)
     clone._outgoing = {token: (entries[entry.key], out) for token, (entry, out) in original._outgoing.items()}
     clone._later = original._later.copy()
+    clone.refused = _clone_refused(original.refused)
     clone._tokens = copy(original._tokens)
+    return clone
+
+
+def _clone_refused(original: RefusedCopies) -> RefusedCopies:
+    clone = RefusedCopies()
+    clone._times = original._times.copy()
+    clone._queue_of = original._queue_of.copy()
+    for name, queue in original._queues.items():
+        twin = clone._queues[name] = copy(queue)
+        twin.tokens, twin.waiting = queue.tokens.copy(), queue.waiting.copy()
     return clone
 
 
@@ -65,18 +77,21 @@ def memories(settlement: Settlement) -> dict[str, object]:
         "waiting": list(settlement.waiting),
         "holdings": settlement.holdings.workers(),
         "publications": settlement.publications._outgoing,
+        "refused copies": settlement.publications.refused._queues,
     }
 
 
 def settlement_state(settlement: Settlement, tags: dict[int, int], tokens: dict[int, int]) -> tuple[object, ...]:
     """All that decides the settlement's future, with tags and tokens renamed: how they are counted is no matter."""
-    decisions = settlement._decisions
+    decisions, refused = settlement._decisions, settlement.publications.refused
     return (
         settlement.accepting,
         tuple(_entry_state(entry, tags, tokens) for entry in settlement.entries.values()),
         tuple(settlement.waiting),
         tuple(tuple(theirs) for theirs in settlement.holdings._by_worker.values()),
         frozenset(tokens.get(token) for token in settlement.publications._later),
+        frozenset(tokens.get(token) for token in refused._times),
+        tuple(tuple(tokens.get(token) for token in queue.waiting) for queue in refused._queues.values()),
         frozenset((twin, len(waiting)) for twin, waiting in settlement.twins._expected.items()),
         frozenset((row.key, row.round, row.attempt, row.state, row.slot) for row in decisions._rows.values()),
         tuple(_effect_state(effect, tags, tokens) for effect in decisions._effects),

@@ -165,11 +165,11 @@ class World(BrokerModel):
                 slot.returning, slot.held = slot.returning + slot.held, ()
 
     def _publish_out(self, effect: PublishOut) -> None:
+        if any(flight.outgoing.token == effect.outgoing.token for flight in self.flights):
+            raise Broken("a publication is published again before the broker has said anything about it")
         self.flights.append(Flight(effect.outgoing))
 
     def _publish_later(self, effect: PublishLater) -> None:
-        if effect.token in self.timers:
-            raise Broken("the same publication waits twice for its time")
         self.timers.append(effect.token)
 
     # ---- workers --------------------------------------------------------------------------------------------------
@@ -267,6 +267,21 @@ class World(BrokerModel):
     def settle(self, _what: int) -> bool:
         self.turn()
         return False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the broker may deliver one more."""
+        aside = {tag for epoch, tag in self.settlement.publications.set_aside() if epoch == self.epoch}
+        return len(self.unacked.keys() - aside) < self.laws.window
+
+    def timers_in(self, vain: bool) -> list[int]:
+        """The timers of copies that would be refused once more, or the others."""
+        publications = self.settlement.publications
+        return [
+            number
+            for number, token in enumerate(self.timers)
+            if (token in publications.refused and not self.takes(publications._outgoing[token][1])) is vain
+        ]
 
     def deliver(self, index: int) -> bool:
         found = self.hand_over(index)

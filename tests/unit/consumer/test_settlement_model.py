@@ -33,6 +33,8 @@ SMALL_WORLDS = {
     "crashes are parked": (Laws(ONE, faults=3, on_crash="park"), 8),
     "handlers publish": (Laws(ONE, faults=2, publishes=True), 9),
     "several events a turn": (Laws(ONE, faults=2, together=3), 8),
+    "dead letters refused": (Laws(TWO, faults=2, max_attempts=1, window=1, refuses=("q.dead",)), 8),
+    "retries refused": (Laws(TWO, faults=2, window=1, refuses=("q",)), 7),
     "slow disk": (Laws(ONE, faults=2, slow_disk=True), 9),
     "slow disk, two messages": (Laws(TWO, faults=1, slow_disk=True), 8),
     "slow disk, no id": (Laws(ONE, ids=False, faults=2, slow_disk=True), 8),
@@ -65,6 +67,7 @@ LARGE_WORLDS = [
     Laws((b"a", b"a", b"b"), ids=False, workers=2, room=3, faults=10, slow_disk=True),
     Laws((b"a", b"b", b"c"), workers=2, publishes=True, faults=12, together=3, slow_disk=True),
     Laws((b"a", b"b", b"c"), workers=3, on_crash="park", faults=12, together=2),
+    Laws((b"a", b"b", b"c", b"d"), workers=2, faults=12, window=2, refuses=("q", "q.dead"), slow_disk=True),
 ]
 
 

@@ -198,6 +198,37 @@ def a_repetition_goes_ahead_of_what_a_worker_has(patch: Patch) -> None:
     patch.setattr(Holdings, "perhaps", lambda self, arrival: None)
 
 
+# ---- copies that are refused ----------------------------------------------------------------------------------------
+
+
+def what_waits_for_a_refused_copy_takes_room(patch: Patch) -> None:
+    patch.setattr(Publications, "set_aside", lambda self: [])
+
+
+def a_refused_copy_counts_as_placed(patch: Patch) -> None:
+    def mutant(self: Settlement, token: int, reason: str, lost: bool) -> None:
+        self.confirmed(token)
+
+    patch.setattr(Settlement, "unpublished", mutant)
+
+
+def a_refused_copy_is_given_up(patch: Patch) -> None:
+    def mutant(self: Publications, token: int) -> None:
+        if token not in self.refused:
+            publish_later(self, token)
+
+    publish_later = Publications._publish_later
+    patch.setattr(Publications, "_publish_later", mutant)
+
+
+def a_copy_that_follows_another_is_published_once_more_when_its_time_comes(patch: Patch) -> None:
+    patch.setattr(Publications, "publish_again", Publications._republish)
+
+
+def what_was_never_sent_is_published_twice_after_a_disconnect(patch: Patch) -> None:
+    patch.setattr(Decisions, "unpublish", lambda self: None)
+
+
 # ---- while a commit is under way ---------------------------------------------------------------------------------
 
 
@@ -304,6 +335,15 @@ FOUND_IN: dict[Callable[[Patch], None], Laws] = {
     open_rows_without_an_id_are_kept_for_ever: Laws(ONE, ids=False, faults=2),
     the_newest_run_goes_at_once: Laws(ONE, faults=2),
     a_repetition_goes_ahead_of_what_a_worker_has: Laws(ONE, ids=False, faults=2),
+    what_waits_for_a_refused_copy_takes_room: Laws(
+        (b"a", b"b"), faults=1, max_attempts=1, window=1, refuses=("q.dead",)
+    ),
+    a_refused_copy_counts_as_placed: Laws(ONE, faults=2),
+    a_refused_copy_is_given_up: Laws(ONE, faults=1, max_attempts=1, refuses=("q.dead",)),
+    a_copy_that_follows_another_is_published_once_more_when_its_time_comes: Laws(
+        (b"a", b"b"), workers=1, faults=2, max_attempts=1, refuses=("q.dead",)
+    ),
+    what_was_never_sent_is_published_twice_after_a_disconnect: Laws(ONE, faults=2, slow_disk=True),
     effects_do_not_wait_for_the_disk: Laws(ONE, faults=1, slow_disk=True),
     tails_do_not_wait_for_the_disk: Laws(ONE, faults=1, slow_disk=True),
     a_hello_withdraws_nothing: Laws(ONE, faults=1, slow_disk=True),
