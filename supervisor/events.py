@@ -53,6 +53,9 @@ class Event(StrEnum):
     FRAME_REFUSED = "frame.refused"
     """A child, or a peer on a link socket, has sent what cannot be understood."""
     CHILD_UNKILLABLE = "child.unkillable"
+    LOG_LOST = "log.lost"
+    """Lines of the log could not be written, or nobody read them; told by the log relay (`log_relay.py`)."""
+    LOG_RELAY_REPLACED = "log.relay_replaced"
     STRANGER_ENDED = "stranger.ended"
     """A process that user code left behind was ended by the master, which had become its parent."""
 

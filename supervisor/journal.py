@@ -11,6 +11,7 @@ import json
 import os
 import re
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -34,19 +35,20 @@ def is_journal(stream: str, descriptor: int = _STDERR_FD) -> bool:
 
 
 class JournalTarget:
-    """Takes JSON lines, one entry each. `address`: of journald's socket."""
+    """Takes JSON lines, one entry each.
 
-    def __init__(self, address: str = SOCKET) -> None:
+    `address`: of journald's socket; `fallback`: writes a line that no datagram can carry. Default: to stderr.
+    """
+
+    def __init__(self, address: str = SOCKET, fallback: Callable[[str], None] | None = None) -> None:
         self._address = address
+        self._fallback = fallback or _write_to_stderr
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.settimeout(PATIENCE_S)
 
     def is_terminal(self) -> bool:
         """No: lines are to come as JSON."""
         return False
-
-    def follow(self) -> None:
-        """No file that could be moved; a new journald is found by the next line."""
 
     def write(self, line: str) -> None:
         """Hand over one line. Raises OSError when it is lost."""
@@ -60,13 +62,17 @@ class JournalTarget:
             self._socket.settimeout(0.0)  # no patience until something is taken again
             raise
         except OSError:  # too long for a datagram, or no journald there just now
-            os.write(_STDERR_FD, line.encode(errors="backslashreplace") + b"\n")
+            self._fallback(line)
         else:
             self._socket.settimeout(PATIENCE_S)
 
     def close(self) -> None:
         """Give the socket back."""
         self._socket.close()
+
+
+def _write_to_stderr(line: str) -> None:
+    os.write(_STDERR_FD, line.encode(errors="backslashreplace") + b"\n")
 
 
 def entry(line: dict[str, Any]) -> bytes:

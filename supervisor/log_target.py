@@ -1,10 +1,9 @@
-"""Where log lines go: stderr or a file, one `write` a line. Made by `supervisor.logs` in every process.
+"""Where log lines go, whole, from this process. Made by `supervisor.logs` in every process.
 
-It must never stop a process: a line that cannot be written (disk full, reader gone) is counted, and the loss
-is told once writing works again. A file is opened for appending, so that lines of several processes do not
-overwrite each other, and opened anew when logrotate has moved it; where that fails, the old one is kept. What a
-handler prints takes the same way: a daemon's stdout and stderr are that file, too.
-Where stderr is systemd's journal, lines become entries of it (`journal.py`).
+In a daemon that is the log relay, which writes to stderr or to the file of `[log]` (`log_relay.py`), or systemd's
+journal, where lines become entries (`journal.py`). Before there is a relay, and in the command line, a line is one
+`write` to stderr or to the file, opened for appending and opened anew when logrotate has moved it.
+It must never stop a process: a line that cannot be written is counted, and the loss is told once writing works again.
 """
 
 from __future__ import annotations
@@ -13,23 +12,66 @@ import logging
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from supervisor.config.schema import LogConfig
 from supervisor.errors import StateError
 from supervisor.journal import JournalTarget, is_journal
+from supervisor.log_pipe import LINE, LogPipe, identity, own_stream
 
 STDERR = "-"
+JOURNAL, TERMINAL = "journal", "terminal"
+"""What a relay's stream may lead to, where it makes a difference."""
+
 _STDERR_FD = 2
-_STANDARD_FDS = (1, _STDERR_FD)
 _FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _FILE_MODE = 0o640
 
 
-def open_target(config: LogConfig) -> Target | JournalTarget:
+def open_target(config: LogConfig) -> LogTarget:
     """Where the lines of `[log]` go. Raises StateError if the file cannot be opened."""
-    if config.file == STDERR and config.format == "auto" and is_journal(os.environ.get("JOURNAL_STREAM", "")):
-        return JournalTarget()
-    return Target(config.file)
+    stream, to_stderr = own_stream(), config.file == STDERR
+    if stream is None:
+        variable = os.environ.get("JOURNAL_STREAM", "")
+        return (
+            JournalTarget() if to_stderr and config.format == "auto" and is_journal(variable) else Target(config.file)
+        )
+    if to_stderr and config.format == "auto" and stream.reader == JOURNAL:
+        return JournalTarget(fallback=RelayTarget(False).write)
+    return RelayTarget(to_stderr and stream.reader == TERMINAL)
+
+
+class LogTarget(Protocol):
+    """What takes finished lines."""
+
+    def is_terminal(self) -> bool:
+        """Whether a person reads it."""
+
+    def write(self, line: str) -> None:
+        """Write one line whole, without its end. Raises OSError when it is lost."""
+
+    def close(self) -> None:
+        """Give back what is open; the next line opens it again where that is possible."""
+
+
+class RelayTarget:
+    """Gives lines to the log relay. `terminal`: whether a person reads them in the end."""
+
+    def __init__(self, terminal: bool) -> None:
+        self._terminal = terminal
+        self._pipe = LogPipe()
+
+    def is_terminal(self) -> bool:
+        """Whether a person reads it."""
+        return self._terminal
+
+    def write(self, line: str) -> None:
+        """Hand over one line. Raises OSError when it is lost."""
+        self._pipe.send(LINE, line.encode(errors="backslashreplace") + b"\n")
+
+    def close(self) -> None:
+        """Give the descriptor back; the next line opens one again."""
+        self._pipe.close()
 
 
 class Target:
@@ -45,7 +87,7 @@ class Target:
                 f"the log file {file} cannot be opened: {error.strerror}; "
                 'correct its rights or `file` in [log] ("-" is stderr)'
             ) from error
-        self._identity = _identity(self._fd)
+        self._identity = identity(self._fd)
 
     def is_terminal(self) -> bool:
         """Whether a person reads it."""
@@ -53,7 +95,7 @@ class Target:
 
     def write(self, line: str) -> None:
         """Write one line whole. Raises OSError; a line cut off by it is ended before the next one begins."""
-        self.follow()
+        self._follow()
         data = (b"\n" if self._torn else b"") + line.encode(errors="backslashreplace") + b"\n"
         written = os.write(self._fd, data)
         while written < len(data):
@@ -63,43 +105,32 @@ class Target:
 
     def close(self) -> None:
         """Close the file; stderr stays open."""
-        if self._path and _identity(self._fd) == self._identity:
+        if self._path and identity(self._fd) == self._identity:
             os.close(self._fd)
 
-    def follow(self) -> None:
-        """Open the file anew where it was moved away; a stdout or stderr that goes to the same file goes along.
+    def _follow(self) -> None:
+        """Open the file anew where it was moved away; where that fails the former one is kept.
 
         Likewise where user code has closed our descriptor; one that it has opened since under that number is its own.
         """
         if not self._path:
             return
-        held = _identity(self._fd) == self._identity
+        held = identity(self._fd) == self._identity
         with suppress(OSError):
             there = Path(self._path).stat()
             if held and (there.st_dev, there.st_ino) == self._identity:
                 return
         with suppress(OSError):
             fresh = os.open(self._path, _FILE_FLAGS, _FILE_MODE)
-            for standard in _STANDARD_FDS:
-                if _identity(standard) == self._identity:
-                    os.dup2(fresh, standard)
             if held:
                 os.close(self._fd)
-            self._fd, self._identity, self._torn = fresh, _identity(fresh), False
-
-
-def _identity(descriptor: int) -> tuple[int, int] | None:
-    """Device and inode of an open file; None for a closed descriptor."""
-    with suppress(OSError):
-        opened = os.fstat(descriptor)
-        return opened.st_dev, opened.st_ino
-    return None
+            self._fd, self._identity, self._torn = fresh, identity(fresh), False
 
 
 class LineHandler(logging.Handler):
     """Gives formatted records to a target; nothing that goes wrong on the way leaves it."""
 
-    def __init__(self, target: Target | JournalTarget, formatter: logging.Formatter) -> None:
+    def __init__(self, target: LogTarget, formatter: logging.Formatter) -> None:
         super().__init__()
         self.setFormatter(formatter)
         self._target = target
@@ -117,11 +148,6 @@ class LineHandler(logging.Handler):
         except OSError as error:
             self._lost += 1
             self._reason = error.strerror or str(error)
-
-    def follow(self) -> None:
-        """Let the target look whether its file was moved, though there is nothing to write."""
-        if isinstance(self._target, Target):
-            self._target.follow()
 
     def forget_losses(self) -> None:
         """In a fork: whoever lost lines before it tells of them."""

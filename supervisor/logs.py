@@ -22,7 +22,7 @@ from supervisor.events import Event
 from supervisor.log_target import LineHandler, open_target
 from supervisor.redaction import Redactor, passwords, redact
 
-__all__ = ["OWN", "add_secret", "configure", "follow", "hide_passwords", "log", "own_handlers", "redact", "rename"]
+__all__ = ["OWN", "add_secret", "configure", "hide_passwords", "log", "own_handlers", "redact", "rename"]
 
 OWN = "preforkd"
 """The logger of our own lines; all others are user code's."""
@@ -70,12 +70,6 @@ def rename(config: LogConfig, process: str) -> None:
             configure(config, process)
     if logging.getLevelName(root.level) != config.level.upper():
         root.setLevel(config.level.upper())
-
-
-def follow() -> None:
-    """Look whether the log file was moved: what is printed now has to go to the new one."""
-    for handler in own_handlers():
-        handler.follow()
 
 
 def own_handlers() -> list[LineHandler]:

@@ -27,6 +27,7 @@ from supervisor.forkserver.server import Forkserver
 from supervisor.link.channel import Channel, ChannelClosed, OtherBuild, receive_with_descriptors, refuse_build
 from supervisor.link.frames import BootFailed, ForkOrder, Imported, StartForkserver
 from supervisor.log_guard import LogGuard
+from supervisor.log_pipe import print_through_relay
 from supervisor.scoreboard.board import Board
 from supervisor.stacks import sendable, stack_of
 from supervisor.worker import shared
@@ -86,6 +87,7 @@ def _settle_in(start: StartForkserver) -> None:
     os.close(null)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what a handler prints is not lost with its worker
+    print_through_relay()
     logs.configure(start.log, f"forkserver {start.pool.name}")
     stacks = Path(start.pool_dir) / "stacks"
     stacks.mkdir(parents=True, exist_ok=True)

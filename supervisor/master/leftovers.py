@@ -51,6 +51,10 @@ class Leftovers:
         self._marked = descent.possible()
         self._present: dict[int, Leftover] = {}
 
+    def let_be(self, pid: int) -> None:
+        """This child is neither on the books nor an orphan."""
+        self._inherited.add(pid)
+
     def end(self, now_s: float) -> list[Leftover]:
         """Kill them all; those that are there."""
         found = [pid for pid in posix.own_children() if pid not in self._inherited and not self._ours(pid)]

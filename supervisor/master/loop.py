@@ -11,10 +11,12 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import supervisor
+from supervisor import logs
 from supervisor.clock import monotonic_s, rfc3339, wall_s
 from supervisor.config.schema import Config, DaemonConfig, PoolConfig
 from supervisor.control.protocol import Pending
@@ -34,6 +36,7 @@ from supervisor.master.hiring import Hiring
 from supervisor.master.history import SAVE_S, History
 from supervisor.master.leaving import Dismissals
 from supervisor.master.limits import Limits
+from supervisor.master.log_relay import LogRelay
 from supervisor.master.notify import Notifier
 from supervisor.master.oom import OomWatch, group_counter
 from supervisor.master.pool import Pool
@@ -64,6 +67,7 @@ class Master:
         on_ready: Callable[[], None] | None,
         stale_s: float,
         notifier: Notifier | None,
+        relay: LogRelay | None = None,
     ) -> None:
         now_s = monotonic_s()
         self._on_ready = on_ready
@@ -83,10 +87,20 @@ class Master:
         self._reloads = Reloads(
             config,
             read_again,
-            Household(self._pools, self._children, self._reactor, self._dismissals, self._admit, self._part_with),
+            Household(
+                self._pools,
+                self._children,
+                self._reactor,
+                self._dismissals,
+                self._admit,
+                self._part_with,
+                relay.configure if relay else partial(logs.configure, process="master"),
+            ),
         )
         self._commands = Commands(self._pools, self._reloads, self._reactor)
         self._undertaker = Undertaker(self._pools.values(), self._children)
+        if relay is not None:
+            relay.watch(self._reactor, self._undertaker.let_be)
         membership = Path("/proc/self/cgroup").read_text()
         oom = OomWatch(group_counter(membership))
         self._registrar = Registrar(self._pools, self._history, oom, self._sidecars, self._hiring.replace_workers)

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from supervisor import logs
 from supervisor.clock import monotonic_s, rfc3339, wall_s
-from supervisor.config.schema import Config, PoolConfig
+from supervisor.config.schema import Config, LogConfig, PoolConfig
 from supervisor.control.protocol import Pending
 from supervisor.errors import ConfigError, ControlError, PreforkdError
 from supervisor.events import Event
@@ -40,7 +39,8 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Household:
-    """What a reload works on. `admit` makes a pool and knows it from then on, `part_with` forgets one that is gone."""
+    """What a reload works on. `admit` makes a pool and knows it from then on, `part_with` forgets one that is gone;
+    `configure_log` takes up `[log]`, or raises StateError."""
 
     pools: dict[str, Pool]
     children: Children
@@ -48,6 +48,7 @@ class Household:
     dismissals: Dismissals
     admit: Callable[[Config, PoolConfig], Pool]
     part_with: Callable[[Pool], None]
+    configure_log: Callable[[LogConfig], None]
 
 
 class Reload:
@@ -129,7 +130,7 @@ class Reload:
         pools, changes = self._household.pools, self.changes
         for name in self.config.pools:
             pools[name].open_slots(self.config.pools[name].workers)
-        logs.configure(self.config.log, "master")
+        self._household.configure_log(self.config.log)
         self.stage = Stage.REPLACING
         self._moved_s = now_s
         for name in self.config.pools:

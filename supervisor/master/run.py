@@ -14,6 +14,7 @@ from supervisor import posix
 from supervisor.config.schema import Config
 from supervisor.errors import PreforkdError
 from supervisor.master.deadman import STALE_S
+from supervisor.master.log_relay import LogRelay
 from supervisor.master.loop import Master
 from supervisor.master.notify import take_notifier
 from supervisor.master.pidfile import PID_FILE, STATE_LOCK, LockFile
@@ -71,8 +72,12 @@ def _supervise(
     config: Config, read_again: Callable[[], Config], on_ready: Callable[[], None] | None, stale_s: float
 ) -> tuple[str, int]:
     posix.become_subreaper()
-    for text in shortcomings():
-        logging.getLogger(__name__).warning("%s", text)
-    master = Master(config, read_again, on_ready, stale_s, take_notifier(os.environ))
-    status = master.run()
-    return (master.failure[0] if master.failure else "", status)
+    relay = LogRelay(config.log)
+    try:
+        for text in shortcomings():
+            logging.getLogger(__name__).warning("%s", text)
+        master = Master(config, read_again, on_ready, stale_s, take_notifier(os.environ), relay)
+        status = master.run()
+        return (master.failure[0] if master.failure else "", status)
+    finally:
+        relay.close()

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from supervisor import logs
 from supervisor.api import Message
 from supervisor.clock import monotonic_s, wall_s
 from supervisor.link.frames import (
@@ -44,7 +43,6 @@ _FULL_RING_POLL_S = 0.01
 _FAREWELL_S = 5.0
 _BATCH = 64
 _BATCH_S = 0.001
-_FOLLOW_S = 1.0
 
 
 class Place(NamedTuple):
@@ -100,7 +98,6 @@ class Worker:
         self._publishing: _Publishing | None = None
         self._unflushed = 0
         self._flushed_s = 0.0
-        self._follow_due_s = 0.0
         self._obey: dict[type, Callable[..., object]] = {
             Run: self._runs.append,
             Recall: self._give_back,
@@ -166,9 +163,6 @@ class Worker:
         message = self._message(run)
         limit = self._policy.limit_for(message.headers)
         started_s = monotonic_s()
-        if started_s >= self._follow_due_s:
-            self._follow_due_s = started_s + _FOLLOW_S
-            logs.follow()
         # fail-point: worker.unbegun: a message is about to begin, no mark says so
         self._slot.mark_running(run.run, run.id, wall_s(), started_s, started_s + limit.hard_s, limit.source)
         # fail-point: worker.running-marked: the run has begun, its handler was not called

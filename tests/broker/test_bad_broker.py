@@ -65,7 +65,7 @@ def test_a_broker_that_refuses_is_named_with_the_reason(
     said = refused.stdout + refused.stderr
     assert f"127.0.0.1:{rabbitmq.port}" in said
     assert all(word in said for word in told), said
-    log = site.folder / "state" / "preforkd.log"
+    log = site.log_path
     for text in (said, log.read_text() if log.exists() else ""):
         assert "sesame" not in text
         assert "Traceback" not in text

@@ -62,6 +62,7 @@ def test_a_disk_that_is_full_in_mid_work_costs_no_message_and_no_exit_record(sit
     (record,) = eventually(site.exits, "what had to wait is written")
     assert record["cause"] == "crash"
     eventually(lambda: pool(site)["state"] == "ok", "the pool is well")
+    assert site.log_path
     log = (site.folder / "log").read_text()
     for told in ("ledger.failed", "exit records cannot be written", "exit records are written again", "pool.recovered"):
         assert told in log

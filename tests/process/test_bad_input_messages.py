@@ -123,7 +123,7 @@ def test_an_id_is_taken_as_it_is_and_never_obeyed(site: Site, id: str) -> None:
     assert (killed["message_id"], killed["run"]) == (id, "in_doubt")
     for command in (("exits",), ("status",), ("dead", "list", "mail"), ("dead", "show", "mail", id)):
         assert harmless(site.ok(*command).replace("\t", "")), command
-    assert harmless((site.folder / "state" / "preforkd.log").read_text().replace("\t", ""))
+    assert harmless(site.log_path.read_text().replace("\t", ""))
     assert site.ok("dead", "retry", "mail", id).startswith("1 message(s)")
     site.wait_for_counter("dead", 2)
 

@@ -314,7 +314,7 @@ def test_a_disk_that_fills_up_during_the_start_is_waited_for(tmp_path: Path) -> 
 
 def log_without_stacks(site: Site) -> str:
     """The daemon's log, all of it whole JSON lines, without the stacks of user code (its own worker logs them, too)."""
-    path = site.folder / "state" / "preforkd.log"
+    path = site.log_path
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for line in lines:
         line.pop("stack", "")

@@ -50,7 +50,12 @@ def test_a_daemon_is_held_by_no_terminal_no_folder_and_no_parent(running: Site) 
     assert os.getsid(pid) not in (pid, os.getsid(0)), "a session of its own, which it does not lead"
     assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
     targets = [Path(f"/proc/{pid}/fd/{standard}").readlink() for standard in (0, 1, 2)]
-    assert targets == [Path("/dev/null"), *[running.folder / "state" / "preforkd.log"] * 2]
+    assert targets[0] == Path("/dev/null")
+    assert targets[1] == targets[2], "the pipe of the log relay"
+    assert targets[1].name.startswith("pipe:")
+    relays = [pid for pid in running.processes() if "log_relay" in Path(f"/proc/{pid}/cmdline").read_text()]
+    targets = [Path(f"/proc/{relays[0]}/fd/{standard}").readlink() for standard in (1, 2)]
+    assert targets == [running.folder / "state" / "preforkd.log"] * 2
 
 
 def test_a_second_start_is_refused_and_names_the_first(running: Site) -> None:

@@ -196,7 +196,7 @@ def _refused_with_78(site: Site) -> None:
     done = site.cli("reload")
     assert done.returncode == 78
     assert "pools.mail.workers" in done.stderr
-    assert "reload.failed" in (site.folder / "state" / "preforkd.log").read_text(), "the daemon has judged it"
+    assert "reload.failed" in site.log_path.read_text(), "the daemon has judged it"
     site.config.write_text(good)
     site.ok("stop")
     assert site.cli("reload").returncode == 1

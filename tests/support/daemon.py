@@ -23,6 +23,7 @@ from supervisor.control.client import ControlClient
 from supervisor.errors import ControlError
 from supervisor.message import Properties, Publication
 from supervisor.posix import executes
+from tests.support.settled_log import settle_log
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -41,13 +42,12 @@ class Daemon:
 
     def __init__(self, directory: Path, settings: str, daemon: str = "") -> None:
         self.directory = directory
+        self.process: subprocess.Popen[bytes] | None = None
         self.state_dir, self.runtime_dir = directory / "state", directory / "run"
-        self.log_path = directory / "log"
         self.config_path = directory / "preforkd.toml"
         self.marks = directory / "marks"
         self.marks.mkdir()
         self.configure(settings, daemon)
-        self.process: subprocess.Popen[bytes] | None = None
 
     def configure(self, settings: str, daemon: str = "") -> None:
         """Write the configuration; it counts from the next start on."""
@@ -57,6 +57,12 @@ class Daemon:
             f'[pools.email]\nqueue = "email"\nhandler = "daemon_handlers:run"\npath = ["{Path(__file__).parent}"]\n'
             f'{settings}\n[pools.email.environment]\nMARKS = "{self.marks}"\n'
         )
+
+    @property
+    def log_path(self) -> Path:
+        """The log, with all that was logged before."""
+        settle_log(self.process.pid if self.process is not None else None)
+        return self.directory / "log"
 
     # ---- life -----------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.control.client import ControlClient
+from supervisor.master.pidfile import PID_FILE, read_holder
+from tests.support.settled_log import settle_log
 from tests.support.source_tree import ROOT
 from tests.support.waiting import eventually
 
@@ -116,6 +118,13 @@ class Site:
             lambda: message_id in [w["message_id"] for w in self.status()["pools"]["mail"]["workers"]],
             f"{message_id} is being run",
         )
+
+    @property
+    def log_path(self) -> Path:
+        """The log of a started daemon, with all that was logged before."""
+        holder = read_holder(self.folder / "run" / PID_FILE)
+        settle_log(holder.pid if holder is not None else None)
+        return self.folder / "state" / "preforkd.log"
 
     def runs(self) -> list[str]:
         """What the handler has noted: `id round attempt` for each run."""

@@ -126,7 +126,6 @@ def test_the_log_goes_on_when_its_descriptor_was_closed_and_the_users_file_stays
     theirs = tmp_path / "theirs"
     with theirs.open("w") as user_file:  # it has our descriptor's number now
         assert user_file.fileno() == handler._target._fd  # type: ignore[union-attr]
-        logs.follow()
         logs.log(Event.WORKER_READY, "still here")
         user_file.write("theirs")
     assert theirs.read_text() == "theirs"
