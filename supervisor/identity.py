@@ -2,37 +2,31 @@
 
 Used by the consumer for every delivery. A message and its retry copy must have the same digest, or the copy would be
 taken for another message and the ledger would forget that it ran: only what a copy keeps may be digested, and nothing
-that we or a broker add on the way.
+that we, a broker, a tracer or a client library add on the way (`transport_headers.py`).
+
+What is left out has grown: rule 2 leaves out what tracers add, rule 1 did not. Rows of the ledger live for days, so a
+message is looked for under the digests of former rules, too, before it is taken for another one (`former_digests`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 from supervisor.field_tables import pack_canonical, pack_words
 from supervisor.message import Properties
+from supervisor.transport_headers import Matcher, transport, transport_before
 
 ID_BYTES = 16
 """The first bytes of a key: the id within its queue."""
 DIGEST_BYTES = 8
 """The last bytes of a key: the content."""
 
-_ADDED_ON_THE_WAY = ("x-preforkd-", "x-first-death-", "x-last-death-")
-_ADDED_NAMES = frozenset(
-    {
-        "x-death",
-        "x-delivery-count",
-        "x-acquired-count",
-        "CC",
-        "BCC",
-        "x-received-from",  # federation
-        "x-shovelled",  # shovels, which are a way back into the queue
-        "x-shovelled-timestamp",
-    }
-)
+BUILT_IN: Matcher = transport()
+_FORMER_RULES = (transport_before(1),)
 
 _lengths = struct.Struct("<II").pack
 
@@ -52,13 +46,31 @@ def _scope(vhost: str, queue: str) -> bytes:
     return _lengths(len(scope), len(name)) + scope + name
 
 
-def content_digest(properties: Properties, body: bytes) -> bytes:
+def content_digest(properties: Properties, body: bytes, is_transport: Matcher = BUILT_IN) -> bytes:
     """16 bytes that differ when anything differs that makes it another message to its handler, and that survive a copy.
 
     Not in it: delivery_mode, expiration, user_id and cluster_id (a copy loses or changes them), message_id (it is in
     the key, and a first copy of a message without one is given one), timestamp (a publisher that sends the same message
-    again, not knowing whether the first arrived, stamps it anew), and headers added on the way.
+    again, not knowing whether the first arrived, stamps it anew), and transport headers.
     """
+    own = _own_headers(properties.headers, is_transport) if properties.headers else None
+    return _digest(properties, own, body)
+
+
+def former_digests(properties: Properties, body: bytes, is_transport: Matcher) -> Iterator[bytes]:
+    """The digests that former rules give this message, as far as they differ from its present one.
+
+    A pool's own transport headers may be new, too: so the built-in list alone counts as a former rule.
+    """
+    tried = [_own_headers(properties.headers, is_transport)]
+    for former in (BUILT_IN, *_FORMER_RULES):
+        own = _own_headers(properties.headers, former)
+        if own not in tried:
+            tried.append(own)
+            yield _digest(properties, own, body)
+
+
+def _digest(properties: Properties, own: dict[str, Any] | None, body: bytes) -> bytes:
     words = (
         properties.content_type,
         properties.content_encoding,
@@ -68,17 +80,12 @@ def content_digest(properties: Properties, body: bytes) -> bytes:
         properties.type,
         properties.app_id,
     )
-    own = _own_headers(properties.headers) if properties.headers else None
     head = pack_words((*words, None)) if own is None else pack_canonical((*words, own))
     digest = hashlib.blake2b(head, digest_size=16)
     digest.update(body)
     return digest.digest()
 
 
-def _own_headers(headers: dict[str, Any]) -> dict[str, Any] | None:
+def _own_headers(headers: dict[str, Any] | None, is_transport: Matcher) -> dict[str, Any] | None:
     """The headers the publisher set; None when there are none, as on a message without a header table."""
-    return {name: value for name, value in headers.items() if not _added(name)} or None
-
-
-def _added(name: str) -> bool:
-    return name in _ADDED_NAMES or name.startswith(_ADDED_ON_THE_WAY)
+    return {name: value for name, value in (headers or {}).items() if not is_transport(name)} or None

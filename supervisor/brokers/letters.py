@@ -12,6 +12,7 @@ import msgspec
 
 from supervisor.brokers.base import Delivery
 from supervisor.message import Properties, Publication
+from supervisor.transport_headers import is_left_behind
 
 PREFIX = "x-preforkd-"
 QUEUE = "x-preforkd-queue"
@@ -23,18 +24,13 @@ ROUTING_KEY = "x-preforkd-routing-key"
 STAMPS = frozenset({QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY})
 """The headers of ours that a copy going back must keep: they make it the next round, once, however often it is sent."""
 
-ROUTED_AGAIN = frozenset({"CC", "BCC"})
-"""Headers that a broker acts on."""
-
 PREVIEW_BYTES = 2000
 
 
 def without_diagnosis(properties: Properties) -> Properties:
     """Properties of a dead or parked message on its way back to work: only its stamps are kept of ours."""
     headers = {
-        name: value
-        for name, value in (properties.headers or {}).items()
-        if name in STAMPS or not (name.startswith(PREFIX) or name in ROUTED_AGAIN)
+        name: value for name, value in (properties.headers or {}).items() if name in STAMPS or not is_left_behind(name)
     }
     return msgspec.structs.replace(properties, headers=headers or None, delivery_mode=2, expiration=None, user_id=None)
 

@@ -39,6 +39,7 @@ LONGEST_DELAY_S = 7 * 86400.0
 
 _MAX_PREFETCH = 65_535  # a short in basic.qos, AMQP 0-9-1
 _MAX_QUEUE_BYTES = 255 - len(".retry.604800000")  # AMQP's short string, less the longest name we derive
+_MAX_HEADER_BYTES = 255  # AMQP's short string
 _MAX_WORKERS = 10_000
 _HEARTBEAT_S = (1.0, 300.0)
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -154,6 +155,15 @@ def _bad_queue(pool: PoolConfig) -> str:
         return "names that begin with amq. are the broker's own"
     if len(pool.queue.encode()) > _MAX_QUEUE_BYTES:
         return f"must not be longer than {_MAX_QUEUE_BYTES} bytes"
+    return ""
+
+
+def _bad_header(pool: PoolConfig) -> str:
+    for name in pool.transport_headers:
+        if not name.removesuffix("*") or "*" in name[:-1]:
+            return f'{name!r} is no header\'s name; a * may stand at its end, after something: "x-acme-*"'
+        if len(name.encode()) > _MAX_HEADER_BYTES:
+            return f"names are at most {_MAX_HEADER_BYTES} bytes long"
     return ""
 
 
@@ -316,6 +326,7 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
         _above_zero("kill_grace"),
         _at_least("max_attempts", 1),
         Rule(("retry_delays",), _bad_delays),
+        Rule(("transport_headers",), _bad_header),
         _one_of("on_crash", "retry", "park"),
         _at_least("max_messages", 0),
         Rule(

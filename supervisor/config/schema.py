@@ -96,6 +96,7 @@ class PoolConfig(msgspec.Struct, frozen=True):
     hold_retry_s: float = 60.0
     missing_id: str = "run"
     id_header: str = ""
+    transport_headers: tuple[str, ...] = ()
     exclusive: bool = False
     consumer_priority: int = 0
     declare: bool = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from urllib.parse import unquote, urlsplit
 
@@ -12,7 +13,9 @@ from supervisor.config.schema import BrokerConfig, PoolConfig
 from supervisor.consumer import copies
 from supervisor.consumer.entries import Arrival
 from supervisor.consumer.ids import give_id
-from supervisor.identity import DIGEST_BYTES, content_digest, message_key
+from supervisor.identity import DIGEST_BYTES, content_digest, former_digests, message_key
+from supervisor.ledger.base import Row
+from supervisor.transport_headers import transport
 
 FIRST = (1, 1)
 
@@ -24,10 +27,11 @@ class Arrivals:
         self._queue = pool.queue
         self._id_header = pool.id_header
         self._vhost = _vhost(broker)
+        self._is_transport = transport(pool.transport_headers)
 
     def identify(self, delivery: Delivery) -> Arrival:
         """The arrival that this delivery is."""
-        digest = content_digest(delivery.properties, delivery.body)
+        digest = content_digest(delivery.properties, delivery.body, self._is_transport)
         stamp = copies.stamp(delivery, self._queue)
         found = self._id_of(delivery)
         id = found or give_id()
@@ -40,6 +44,21 @@ class Arrivals:
             stamp is not None,
             b"" if found else _twin(delivery, digest),
         )
+
+    def as_known(self, arrival: Arrival, known: Sequence[Row]) -> Arrival:
+        """The arrival, under the key of its row where that was made by a former rule for digests.
+
+        `known`: the ledger's rows with the same id. Costs nothing unless all of them are of other content.
+        """
+        keys = {row.key for row in known}
+        if not keys or arrival.key in keys:
+            return arrival
+        properties, body = arrival.delivery.properties, arrival.delivery.body
+        for digest in former_digests(properties, body, self._is_transport):
+            key = message_key(self._vhost, self._queue, arrival.id, digest)
+            if key in keys:
+                return msgspec.structs.replace(arrival, key=key)
+        return arrival
 
     def key_of(self, id: str) -> bytes:
         """A key with the id part that all messages with this id have, whatever is in them."""

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from supervisor.brokers.base import Delivery, Outgoing
-from supervisor.brokers.letters import ATTEMPT, EXCHANGE, PREFIX, QUEUE, ROUND, ROUTED_AGAIN, ROUTING_KEY
+from supervisor.brokers.letters import ATTEMPT, EXCHANGE, PREFIX, QUEUE, ROUND, ROUTING_KEY
 from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.clock import rfc3339
 from supervisor.consumer.entries import Entry, Failure
@@ -20,6 +20,7 @@ from supervisor.events import Event
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Run
 from supervisor.message import Properties
+from supervisor.transport_headers import is_left_behind
 
 CONFIRMED = {
     RowState.RETRY_PENDING: (RowState.RETRY, "retried", Event.MESSAGE_RETRIED),
@@ -28,7 +29,6 @@ CONFIRMED = {
 }
 """What a confirmed copy turns a pending row into: the state, the counter and the event."""
 
-_NOT_CARRIED = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", PREFIX)
 STACK_CHARACTERS = 8000
 """Headers must fit into one AMQP frame (128 KiB as negotiated by default) together with the user's own."""
 
@@ -111,9 +111,7 @@ def copy_of(entry: Entry, queue: str, host: str, token: int) -> Outgoing:
 def _carried(headers: dict[str, Any] | None) -> dict[str, Any]:
     if not headers:
         return {}
-    return {
-        name: value for name, value in headers.items() if not name.startswith(_NOT_CARRIED) and name not in ROUTED_AGAIN
-    }
+    return {name: value for name, value in headers.items() if not is_left_behind(name)}
 
 
 def _diagnosis(entry: Entry, failure: Failure, host: str) -> dict[str, Any]:

@@ -188,7 +188,8 @@ class Session:
         for event in events:
             if type(event) is base.Delivery:
                 arrival = next(following)
-                self.settlement.delivered(arrival, known.get(arrival.key, ()))
+                rows = known.get(arrival.key, ())
+                self.settlement.delivered(self._arrivals.as_known(arrival, rows), rows)
             else:
                 self._hear_broker[type(event)](event)
 

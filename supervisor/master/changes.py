@@ -24,7 +24,7 @@ FIXED = ("state_dir", "runtime_dir", "user", "group")
 RECONNECT = frozenset(
     {
         *("queue", "prefetch", "exclusive", "consumer_priority", "declare", "queue_arguments", "bindings"),
-        "id_header",  # a message in flight would come back under another name
+        *("id_header", "transport_headers"),  # a message in flight would come back under another name
     }
 )
 """Keys of a pool that need a new consumer; so does everything in [broker] and [ledger] but these:"""

@@ -5,16 +5,23 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from supervisor.brokers import open_admin
 from supervisor.clock import wall_s
+from supervisor.config.schema import BrokerConfig
 from supervisor.consumer import loop
 from supervisor.consumer.loop import Consumer
 from supervisor.errors import LedgerError
+from supervisor.identity import content_digest, message_key
+from supervisor.ledger.base import Row, RowState
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.link.channel import Channel, ChannelClosed
 from supervisor.link.frames import ConsumerOrder, ConsumerReport, Consuming, Welcome
+from supervisor.message import Properties, Publication
+from supervisor.transport_headers import transport_before
 from tests.support.ledgers import named
 from tests.support.sessions import Bench, W, a_start, connected, living
 from tests.support.waiting import eventually
@@ -66,6 +73,57 @@ def test_the_hello_of_a_living_worker_is_welcomed(bench: Bench) -> None:
     with living(bench, W):
         assert answer_to_hello(bench) == "welcome"
     assert W in bench.session.dispatcher
+
+
+TRACED = {"traceparent": "00-a-b-01", "tenant": 7}
+FORMER = transport_before(1)
+
+
+def publish(bench: Bench, headers: dict[str, Any], body: bytes = b"body") -> None:
+    with open_admin(BrokerConfig(), bench.directory) as admin:
+        properties = Properties(headers=headers, message_id="traced")
+        admin.publish([Publication("", "work", properties, body)], 1, lambda total: None)
+
+
+def counted(bench: Bench, name: str, count: int) -> None:
+    def turned() -> bool:
+        bench.turn()
+        return bench.session.commits.counters.get(name, 0) == count
+
+    eventually(turned, f"{count} are {name}")
+
+
+def test_a_finished_message_is_known_again_although_its_digest_is_made_otherwise_since_an_upgrade(bench: Bench) -> None:
+    digest = content_digest(Properties(headers=TRACED), b"body", FORMER)
+    key = message_key("", "work", "traced", digest)
+    bench.ledger.begin_commit({key: Row(key, 1, 1, RowState.DONE, 0, 1, wall_s(), "traced")}, {})
+    bench.session.open(set(), consume=True)
+    publish(bench, TRACED)
+    counted(bench, "duplicate", 1)
+    publish(bench, TRACED, b"other body")
+    counted(bench, "delivered", 3)
+    assert [entry.id for entry in bench.session.settlement.waiting.values()] == ["m", "traced"]
+
+
+def test_a_run_that_was_under_way_before_an_upgrade_is_attached_to_and_not_run_again(bench: Bench) -> None:
+    digest = content_digest(Properties(headers=TRACED), b"body", FORMER)
+    key = message_key("", "work", "traced", digest)
+    bench.ledger.begin_commit({key: Row(key, 1, 1, RowState.DISPATCHED, W.slot, W.generation, wall_s(), "traced")}, {})
+    with living(bench, W):
+        bench.session.open({W}, consume=True)
+        publish(bench, TRACED)
+        counted(bench, "delivered", 2)
+        assert [entry.id for entry in bench.session.settlement.waiting.values()] == ["m"]
+        assert bench.session.settlement.entries[key].tags
+
+
+def test_a_publishers_retry_with_another_trace_is_a_duplicate(bench: Bench) -> None:
+    bench.session.open(set(), consume=True)
+    bench.until_waiting()
+    for number in range(3):
+        publish(bench, {"tenant": 7, "traceparent": f"00-{number}", "X-B3-TraceId": str(number), "b3": b"0"})
+    counted(bench, "delivered", 4)
+    assert [entry.id for entry in bench.session.settlement.waiting.values()] == ["m", "traced"]
 
 
 def answer_to_hello(bench: Bench) -> str:

@@ -71,6 +71,7 @@ class Bench:
     def __init__(self, directory: Path) -> None:
         start = a_start(directory)
         pool_dir = Path(start.pool_dir)
+        self.directory = str(directory)
         self.link_path = str(directory / "p.sock")
         self.slot = Slot(pool_dir / "slots" / "0.slot")
         self.order: list[str] = []

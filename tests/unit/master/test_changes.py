@@ -34,6 +34,7 @@ OTHER: dict[str, Any] = {
     "restart_intensity": (3, 4.0),
     "missing_id": "dead_letter",
     "id_header": "x-id",
+    "transport_headers": ("x-acme-*",),
     "queue_arguments": {"x-queue-type": "classic"},
     "bindings": (Binding("e"),),
     "environment": {"A": "b"},
