@@ -24,6 +24,7 @@ WHERE: dict[str, str] = {
     "reload": "supervisor.cli.reload:reload_command",
     "restart": "supervisor.cli.stop:restart_command",
     "resume": "supervisor.cli.pools:resume_command",
+    "retry": "supervisor.cli.pools:retry_command",
     "run": "supervisor.cli.start:run_command",
     "scale": "supervisor.cli.pools:scale_command",
     "service": "supervisor.cli.service:service_command",

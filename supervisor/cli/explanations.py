@@ -100,14 +100,14 @@ POOLS: dict[str, Explanation] = {
     "starting": Explanation("not everybody is up yet"),
     "ok": Explanation("it consumes, with all its workers"),
     "degraded": Explanation(
-        "a part of it is held, or nothing can be consumed just now",
-        "remove the reason; what is held is tried again every hold_retry",
+        "a part of it is held or keeps dying, or nothing moves although something could",
+        "remove the reason; what is held is tried again every hold_retry, or at once by `preforkd retry {pool}`",
     ),
     "held": Explanation(
-        "nothing runs: too many deaths without a finished message, or a boot that fails",
-        "remove the reason; it is tried again every hold_retry, or at once by `preforkd restart`",
+        "nothing runs: too many deaths without progress, or a boot that fails; what it had was given back to the queue",
+        "remove the reason; it is tried again every hold_retry, or at once by `preforkd retry {pool}`",
     ),
-    "paused": Explanation("somebody has paused it: nothing is consumed", "`preforkd resume` goes on"),
+    "paused": Explanation("somebody has paused it: nothing is consumed", "`preforkd resume {pool}` goes on"),
     "stopping": Explanation("the daemon is being stopped"),
 }
 """By the state of a pool in `status`."""

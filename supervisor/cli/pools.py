@@ -1,4 +1,4 @@
-"""`preforkd scale`, `pause` and `resume`: what an operator does with one pool while the daemon runs."""
+"""`preforkd scale`, `pause`, `resume` and `retry`: what an operator does with one pool while the daemon runs."""
 
 from __future__ import annotations
 
@@ -52,6 +52,17 @@ def resume_command(invocation: Invocation, pool: str) -> int:
     with invocation.connect() as daemon:
         changed = daemon.ask("resume", pool=pool)["changed"]
     print_line(f"pool {pool} takes messages again" if changed else f"pool {pool} was not paused")
+    return 0
+
+
+@click.command("retry")
+@click.argument("pool")
+@pass_invocation
+def retry_command(invocation: Invocation, pool: str) -> int:
+    """Try what is held in POOL at once, instead of after hold_retry; the other pools are left alone."""
+    with invocation.connect() as daemon:
+        tried = daemon.ask("retry", pool=pool)["tried"]
+    print_line(f"pool {pool}: trying {', '.join(tried)}" if tried else f"pool {pool}: nothing waits to be tried again")
     return 0
 
 

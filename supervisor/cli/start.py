@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from supervisor import logs
 from supervisor.cli.console import print_line, shown
 from supervisor.cli.daemonize import Announce, Startup, start_daemon
 from supervisor.cli.duration import SECONDS
+from supervisor.cli.exit_codes import POOL_HELD
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.config.load import load
 from supervisor.config.schema import Config
 from supervisor.errors import ControlError, PreforkdError, StateError
 from supervisor.extras import refuse_missing
 from supervisor.log_target import STDERR
+from supervisor.master.loop import OnReady
 from supervisor.master.pidfile import PID_FILE, read_holder
 from supervisor.master.privileges import account, prepare_directory
 from supervisor.master.run import run_daemon
@@ -35,7 +37,7 @@ def run_command(invocation: Invocation) -> int:
     config = refuse_missing(invocation.config)
     _prepare_log(config)
     reasons: list[str] = []
-    status = _serve(config, lambda: None, reasons.append)
+    status = _serve(config, lambda held: None, reasons.append)
     if reasons:
         raise _failed_start(reasons[0], status)
     return status
@@ -45,7 +47,7 @@ def run_command(invocation: Invocation) -> int:
 @click.option("--timeout", "timeout_s", type=SECONDS, default=START_TIMEOUT_S, help="Wait this long (60s).")
 @pass_invocation
 def start_command(invocation: Invocation, timeout_s: float) -> int:
-    """Start the daemon; return when it is ready, or with the reason why not."""
+    """Start the daemon; return when it is ready (exit code 150: but a pool is held), or with the reason why not."""
     return start(invocation, timeout_s)
 
 
@@ -64,10 +66,12 @@ def start(invocation: Invocation, timeout_s: float) -> int:
     if not startup.ready:
         raise _failed_start(f"{startup.reason}\n  (log: {log_file})", startup.status)
     print_line(f"preforkd is ready, pid {startup.pid}, log {log_file}")
-    return 0
+    for line in startup.reason.splitlines():
+        click.echo(shown(line), err=True)
+    return startup.status
 
 
-def _serve(config: Config, on_ready: Callable[[], None], on_failed: Callable[[str], None]) -> int:
+def _serve(config: Config, on_ready: OnReady, on_failed: Callable[[str], None]) -> int:
     logs.hide_passwords(config.broker.urls)
     logs.configure(config.log, "master")
     return run_daemon(config, lambda: _read_again(config), on_ready, on_failed)
@@ -92,7 +96,7 @@ def _serve_announced(config: Config, announce: Announce) -> int:
             announce(startup)
 
     try:
-        status = _serve(config, lambda: tell(Startup(True, os.getpid())), reasons.append)
+        status = _serve(config, lambda held: tell(_ready_but(held)), reasons.append)
     except PreforkdError as error:
         status = error.exit_code
         reasons.append(str(error))
@@ -102,6 +106,14 @@ def _serve_announced(config: Config, announce: Announce) -> int:
     reason = reasons[0] if reasons else "the daemon ended before it was ready"
     tell(Startup(False, os.getpid(), reason, status))
     return status
+
+
+def _ready_but(held: Mapping[str, str]) -> Startup:
+    lines = (
+        f"  pool {name} is held: {why}; it is tried again by itself, or by `preforkd retry {name}`"
+        for name, why in held.items()
+    )
+    return Startup(True, os.getpid(), "\n".join(lines), POOL_HELD if held else 0)
 
 
 def _obstacles(invocation: Invocation) -> str:

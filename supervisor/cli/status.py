@@ -1,6 +1,7 @@
 """`preforkd status`: what the daemon says of itself, as tables or as its own JSON.
 
-Leaves with 0 running, 1 dead although its PID file is there, 3 not running (LSB 5.0, init script actions).
+Leaves with 0 running, 1 dead although its PID file is there, 3 not running (LSB 5.0, init script actions), 150 running
+with a pool that is held.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import click
 
 from supervisor.cli.console import print_line, print_table
 from supervisor.cli.duration import SECONDS
+from supervisor.cli.exit_codes import POOL_HELD
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.top.display import make_display
 from supervisor.cli.top.frame import Size
@@ -38,7 +40,7 @@ Facts = Mapping[str, Any]
 @click.option("--interval", "interval_s", type=SECONDS, default=INTERVAL_S, help="With --watch: look this often (1s).")
 @pass_invocation
 def status_command(invocation: Invocation, as_json: bool, watch: bool, interval_s: float) -> int:
-    """Show pools, workers, connections and exits. Exit code: 0 running, 1 dead, 3 not running."""
+    """Show pools, workers, connections and exits. Exit code: 0 running, 1 dead, 3 not running, 150 a pool is held."""
     if watch:
         display = make_display(keys=False)
         page = StatusPage(_as_json if as_json else _as_tables, cut=display.live)
@@ -49,7 +51,7 @@ def status_command(invocation: Invocation, as_json: bool, watch: bool, interval_
     except NotRunning as error:
         return _report_absence(invocation, error, as_json)
     click.echo(_as_json(status)) if as_json else print_status(status)
-    return 0
+    return POOL_HELD if any(pool["state"] == "held" for pool in status["pools"].values()) else 0
 
 
 class StatusPage:

@@ -139,7 +139,7 @@ def _about_pool(sources: Sources, name: str) -> Iterator[Line]:
         yield "now", f"pool {name} is {pool['state']}: {state.means}"
         yield from (("reason", why) for why in dict.fromkeys([pool["why"], *pool["consumer"]["notes"]]) if why)
         if state.next:
-            yield "next", state.next
+            yield "next", state.next.format(pool=name)
         yield "queue", f"{pool['depth']['ready']} ready, {pool['consumer']['in_flight']} in flight"
     counts = Counter(f"{record.get('cause')} ({_ending(record)})" for record in records)
     if counts:

@@ -35,6 +35,7 @@ VERBS: dict[str, dict[str, tuple[type, ...]]] = {
     "scale": {"pool": _TEXT, "workers": _COUNT},
     "pause": {"pool": _TEXT, "by": _TEXT},
     "resume": {"pool": _TEXT},
+    "retry": {"pool": _TEXT},
 }
 """Every verb with the arguments it takes and their types. Which of them it needs, the verb itself says."""
 

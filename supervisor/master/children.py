@@ -62,8 +62,9 @@ class Seat:
 
     `ordered`: the generation of a worker that was ordered and is not known to be there; `origin`: that of the
     forkserver it was last ordered from. `due_s`: when the next start is due (CLOCK_MONOTONIC), None while nothing is to
-    be started. `deaths`: consecutive ones without any progress. `held`: given up for now; `on_probation`: tried again
-    after a hold, the next such death holds it at once.
+    be started. `deaths`: consecutive ones without any progress. `held`: given up, until somebody here has proved
+    that it works; `on_probation`: tried again after a hold, the next such death holds it at once. `incurable`: why the
+    last one died, a person must mend: time will not.
     """
 
     pool: str
@@ -77,6 +78,7 @@ class Seat:
     restarts: int = 0
     held: bool = False
     on_probation: bool = False
+    incurable: bool = False
     why: str = ""
 
     @property
@@ -94,9 +96,13 @@ class Seat:
         """Whether nobody has it and nobody was ordered for it."""
         return self.child is None and self.ordered is None
 
-    def forgive(self) -> None:
-        """What went wrong here does not count any more: who comes next has other code, or other settings."""
+    def clear(self) -> None:
+        """What went wrong here does not count any more: its child has made progress."""
         self.deaths, self.held, self.on_probation, self.why = 0, False, False, ""
+
+    def forgive(self) -> None:
+        """Start anew, and at once: who comes next has other code, or other settings."""
+        self.clear()
         if self.empty:
             self.due_s = 0.0
 

@@ -11,11 +11,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from supervisor.clock import wall_s
+from supervisor.clock import monotonic_s, wall_s
 from supervisor.config.load import check
 from supervisor.control.protocol import Pending, Request, Result
 from supervisor.errors import ControlError
-from supervisor.link.frames import CloseConnection, Pause, Reconfigure, Resume
+from supervisor.link.frames import CloseConnection, Reconfigure
+from supervisor.master import intake
 from supervisor.master.children import Kind
 from supervisor.master.inquiries import Inquiry
 from supervisor.master.pool import Pausing, Pool
@@ -37,6 +38,7 @@ class Commands:
             "cut_connection": self._cut_connection,
             "pause": self._pause,
             "resume": self._resume,
+            "retry": self._retry,
             "scale": self._scale,
             "reload": self._reload,
         }
@@ -50,7 +52,7 @@ class Commands:
         changed = pool.paused is None
         if changed:
             pool.paused = Pausing(str(request.get("by") or "the control socket"), wall_s())
-            pool.send(Kind.CONSUMER, Pause())
+            intake.follow(pool)
         return {"changed": changed}
 
     def _resume(self, request: Request) -> Result:
@@ -58,8 +60,17 @@ class Commands:
         changed = pool.paused is not None
         if changed:
             pool.paused = None
-            pool.send(Kind.CONSUMER, Resume())
+            intake.follow(pool)
         return {"changed": changed}
+
+    def _retry(self, request: Request) -> Result:
+        """Whoever is held, or waits to be replaced, is tried at once."""
+        pool, now_s = self._pool(request), monotonic_s()
+        waiting = [seat for seat in pool.seats if seat.empty and seat.due_s is not None and pool.wants(seat)]
+        tried = [seat.name for seat in waiting if seat.held or (seat.due_s is not None and seat.due_s > now_s)]
+        for seat in waiting:
+            seat.due_s = now_s
+        return {"tried": tried}
 
     def _scale(self, request: Request) -> Result:
         """Raises ConfigError for a number that the configuration could not have either, StateError (full disk)."""

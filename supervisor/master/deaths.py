@@ -27,7 +27,7 @@ from supervisor.master.history import History
 from supervisor.master.oom import OomWatch
 from supervisor.master.pool import Pool
 from supervisor.master.records import EXITED, ExitRecord
-from supervisor.master.restarts import decide
+from supervisor.master.restarts import BOOT_TRIES, Life, decide
 from supervisor.master.sidecars import Sidecars
 from supervisor.master.staff import keep
 from supervisor.scoreboard.words import Intent, LeavingReason, Running
@@ -214,19 +214,16 @@ class Registrar:
             pool.cut_off.append(marks.running.message_id)
         if record.cause not in _EXPECTED:
             seat.why = _why(record, seat.why)
+        seat.incurable = _incurable(record)
         if self.stopping or not pool.wants(seat):
             seat.deaths, seat.due_s = seat.deaths + 1, None
             return None
-        progressed = marks.handled > 0 or (child.kind is not Kind.WORKER and child.ready_s is not None)
-        decision = decide(
-            record.cause, progressed, seat, pool.intensity, pool.config, corpse.died_s, self._random.random()
-        )
+        life, dice = _life(corpse, marks, record.cause), self._random.random()
+        tries = BOOT_TRIES if pool.was_ready else 1  # at the start somebody waits to hear of it
+        decision = decide(record.cause, life, seat, pool.intensity, pool.config, corpse.died_s, dice, tries)
         seat.restarts += 1
         pool.restarts[child.kind] += 1
         pool.holds += decision.hold
-        seat.held = decision.hold
-        if record.cause is Cause.BOOT_FAILED or decision.hold:
-            pool.failure = pool.failure or (f"pools.{pool.name}: {seat.why}", _FAILURES.get(record.cause, 1))
         seat.due_s = None if decision.delay_s is None else corpse.died_s + decision.delay_s
         return None if decision.delay_s is None else round(decision.delay_s, 3)
 
@@ -238,7 +235,23 @@ class Registrar:
         return pool.boot_stack if cause is Cause.BOOT_FAILED else ""
 
 
-_FAILURES = {Cause.BOOT_FAILED: 78}
+def _life(corpse: Corpse, marks: Marks, cause: Cause) -> Life:
+    """What this child has shown; a time limit ends a run as its handler would."""
+    ready_s, timed_out = corpse.child.ready_s, cause is Cause.TIMEOUT and marks.running is not None
+    return Life(
+        ready_for_s=None if ready_s is None else corpse.died_s - ready_s,
+        messages=marks.handled + timed_out,
+        asked=marks.intent is Intent.STOP,
+    )
+
+
+def _incurable(record: ExitRecord) -> bool:
+    """Whether a person must edit something: an import that failed, or what a worker says in one line of ours. What an
+    `init` raises (a stack) may heal by itself, as may what the broker refuses, or a boot that took too long."""
+    if record.cause is not Cause.BOOT_FAILED or record.status is None:
+        return False
+    stack = record.stack.strip()
+    return record.kind is Kind.FORKSERVER or (record.kind is Kind.WORKER and bool(stack) and "\n" not in stack)
 
 
 def _why(record: ExitRecord, reported: str) -> str:

@@ -6,10 +6,9 @@ never block, and never touch broker, ledger or user code: whatever goes wrong th
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from supervisor.control.server import ControlServer
 from supervisor.errors import PreforkdError
 from supervisor.events import Event
 from supervisor.logs import log
-from supervisor.master import status
+from supervisor.master import intake, probation, startup, status
 from supervisor.master.burial import Corpse, Undertaker
 from supervisor.master.children import Children, Kind
 from supervisor.master.commands import Commands, Verb
@@ -49,10 +48,14 @@ from supervisor.master.sidecars import Sidecars
 from supervisor.master.signalling import note_unkillable
 from supervisor.master.signals import Signals
 from supervisor.master.staff import adjust
+from supervisor.master.startup import Started
 from supervisor.master.stopping import Stopping
 from supervisor.master.survivors import Survivors
 from supervisor.posix import signal_name, usage
 from supervisor.reactor import Reactor
+
+OnReady = Callable[[Mapping[str, str]], None]
+"""Told once that the daemon is ready, with the pools that are held nevertheless, and why."""
 
 _FAR_S = 3600.0
 
@@ -64,7 +67,7 @@ class Master:
         self,
         config: Config,
         read_again: Callable[[], Config],
-        on_ready: Callable[[], None] | None,
+        on_ready: OnReady | None,
         stale_s: float,
         notifier: Notifier | None,
         relay: LogRelay | None = None,
@@ -150,6 +153,7 @@ class Master:
         yield self._undertaker.due_s
         yield self._limits.due_s
         yield self._deadman.due_s
+        yield probation.due_s(self._pools.values())
         yield self._dismissals.due_s
         yield self._sidecars.kill_due_s
         yield self._reloads.due_s
@@ -226,6 +230,7 @@ class Master:
 
     def _judge(self) -> None:
         now_s = monotonic_s()
+        probation.acquit(self._pools.values(), now_s)
         self._limits.judge(now_s)
         self._deadman.judge(self._pools.values(), now_s)
         self._dismissals.judge(now_s)
@@ -238,6 +243,8 @@ class Master:
             now_s = monotonic_s()
             self._reloads.turn(now_s)
             adjust(self._pools.values(), self._dismissals, now_s)
+            for pool in self._pools.values():
+                intake.follow(pool)
             self._sidecars.follow_config(self._reloads.config, now_s)
 
     def _make_pool(self, config: Config, settings: PoolConfig) -> Pool:
@@ -284,18 +291,20 @@ class Master:
             note_unkillable(pool, now_s)
             pool.was_ready = pool.was_ready or pool.ready
             self._pool_states.announce(pool, self._state_of(pool))
-            if pool.failure is not None and not self._ready:
-                self.failure = pool.failure
-                log(Event.POOL_HELD, pool.failure[0], level=logging.ERROR, pool=pool.name, why=pool.failure[0])
-                self._stop("failed start", None, now=True)
-                return
-            pool.failure = None
-        if not self._ready and all(pool.ready for pool in self._pools.values()):
-            self._ready = True
-            self._reloads.refuses = ""
-            log(Event.DAEMON_READY, "ready", took_s=round(monotonic_s() - self._started_s, 3))
-            if self._on_ready is not None:
-                self._on_ready()
+        if not self._ready and (started := startup.outcome(self._pools.values())) is not None:
+            self._conclude_start(started)
+
+    def _conclude_start(self, started: Started) -> None:
+        if started.failed:
+            self.failure = (started.reason, started.status)
+            self._stop("failed start", None, now=False)
+            return
+        self._ready = True
+        self._reloads.refuses = ""
+        took_s = round(monotonic_s() - self._started_s, 3)
+        log(Event.DAEMON_READY, "ready", took_s=took_s, held=list(started.held))
+        if self._on_ready is not None:
+            self._on_ready(started.held)
 
     def _proceed_with_stop(self) -> None:
         if self._stopping is None:

@@ -50,8 +50,8 @@ class Pool:
     `verdicts` wait for the consumer's word that they are durable; those `kept` wait for orphans of their worker.
     `cut_off`: ids of messages whose worker was killed by a stop. `symptoms`: what the master itself sees to be
     wrong. `inquiries`: questions the consumer has not answered. `letters`: what it has told this turn, for the
-    hooks. `failure`: why the pool cannot boot, with the exit status that says so. `restarts` and `holds` count for
-    the pool's life here: seats come and go with its size.
+    hooks. `restarts` and `holds` count for the pool's life here: seats come and go with its size. `idled`: nobody can
+    run a message, so none is taken; `takes`: whether the consumer was last told to take messages.
 
     While it is reloaded: `candidate` is a forkserver with the new code, `probe` the slot of the one worker that
     proves it, `spares` the slots beyond the wanted ones that help out. Workers of forkservers older than
@@ -91,9 +91,9 @@ class Pool:
         self.letters: list[Letters] = []
         self.inquiries: dict[int, Callable[[Pool, Found], None]] = {}
         self.boot_stack = ""
-        self.failure: tuple[str, int] | None = None
         self.was_ready = False
         self.paused: Pausing | None = None
+        self.idled, self.takes = False, True
         self.consumes = pool.queue
         self.candidate: Seat | None = None
         self.probe: int | None = None

@@ -6,7 +6,6 @@ acts on them in its turn.
 
 from __future__ import annotations
 
-import logging
 import os
 import struct
 from collections.abc import Callable
@@ -22,7 +21,8 @@ from supervisor.logs import log
 from supervisor.master import protocol_errors
 from supervisor.master.children import Child, Kind, Seat
 from supervisor.master.pool import Pool
-from supervisor.master.restarts import back_off_s
+from supervisor.master.restarts import in_trouble
+from supervisor.master.vacancies import stays_empty
 
 _BELL = struct.Struct("<II")
 _BELL_READ_BYTES = 8192 * _BELL.size
@@ -55,7 +55,8 @@ def _ready(seat: Seat, child: Child) -> None:
     if child.ready_s is not None:
         return
     child.ready_s = monotonic_s()
-    seat.held, seat.why = False, ""
+    if not in_trouble(seat):
+        seat.why = ""
     if child.kind not in _READY:
         return
     log(
@@ -78,7 +79,6 @@ def other_build(seat: Seat, frame: frames.Build) -> str:
 
 def _other_build(pool: Pool, seat: Seat, frame: frames.Build) -> None:
     seat.why = other_build(seat, frame)
-    pool.failure = (seat.why, 78)
 
 
 # ---- the forkserver -----------------------------------------------------------------------------------------------
@@ -91,7 +91,6 @@ def _imported(pool: Pool, seat: Seat, frame: frames.Imported) -> None:
 
 def _boot_failed(pool: Pool, seat: Seat, frame: frames.BootFailed) -> None:
     seat.why, pool.boot_stack = frame.reason, frame.stack
-    pool.failure = (frame.reason, 78)
 
 
 def _forked(pool: Pool, seat: Seat, frame: frames.Forked) -> None:
@@ -103,10 +102,7 @@ def _fork_failed(pool: Pool, seat: Seat, frame: frames.ForkFailed) -> None:
     worker = next((seat for seat in pool.workers if seat.slot == frame.slot), None)
     if worker is None or worker.ordered != frame.generation:
         return
-    worker.ordered, worker.why = None, frame.reason
-    worker.deaths += 1
-    worker.due_s = monotonic_s() + back_off_s(worker.deaths + 1, pool.config.restart_backoff_s, 0.0)
-    logging.getLogger(__name__).error("%s could not be forked: %s", worker.name, frame.reason)
+    stays_empty(pool, worker, frame.reason)
 
 
 FORK_REPORTS: Reports = {
@@ -141,7 +137,6 @@ def _consuming(pool: Pool, seat: Seat, frame: frames.Consuming) -> None:
 
 def _refused(pool: Pool, seat: Seat, frame: frames.Refused) -> None:
     seat.why = frame.reason
-    pool.failure = (f"pools.{pool.name}: {frame.reason}", 1)
 
 
 def _drained(pool: Pool, seat: Seat, frame: frames.Drained) -> None:

@@ -1,8 +1,9 @@
-"""When a dead child is replaced: its cause, its seat's history and the clock -> a decision. Pure; master only.
+"""When a dead child is replaced: cause, life, the seat's history and the clock -> a decision. Pure; master only.
 
 The first replacement is immediate, the second comes after `restart_backoff`, each further one after twice that, with
-jitter, up to the cap; only consecutive deaths without progress count (a finished message; for a forkserver or
-consumer: having become ready). Too many of them in a pool, and the seat is held instead of spinning.
+jitter, up to the cap; only consecutive deaths without progress count. Too many of them in a pool, and the seat is held
+instead of spinning. Progress is one thing for all kinds of children: to have been ready for `STEADY_S`, or, for a
+worker, to have ended a message.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ class Policy(Enum):
 
 
 POLICIES: dict[Cause, Policy] = {
-    Cause.CLEAN_STOP: Policy.AT_ONCE,
+    Cause.CLEAN_STOP: Policy.BACK_OFF,  # of itself: who was asked to leave is replaced at once
     Cause.UNEXPECTED_EXIT: Policy.BACK_OFF,
     Cause.RECYCLED: Policy.AT_ONCE,
     Cause.BOOT_FAILED: Policy.BOOT,
-    Cause.TIMEOUT: Policy.AT_ONCE,
+    Cause.TIMEOUT: Policy.BACK_OFF,  # a worker's has ended a message, which is progress
     Cause.CRASH: Policy.BACK_OFF,
     Cause.KILLED: Policy.BACK_OFF,
     Cause.OUT_OF_MEMORY: Policy.BACK_OFF,
@@ -58,7 +59,39 @@ class Patience(Protocol):
 
 
 BOOT_TRIES = 3
+"""So many failed boots hold a seat; as many deaths in a row without progress make its pool degraded."""
+
+STEADY_S = 10.0
+"""Who was ready for so long has proved that it works. To become ready alone proves nothing: it may die of its work."""
+
 _JITTER = 0.25
+
+
+def progressed(ready_for_s: float | None, messages: int) -> bool:
+    """Whether a child has proved that it works.
+
+    `ready_for_s`: for how long it has been ready, None for not at all; `messages`: how many runs have ended in it.
+    """
+    return messages > 0 or (ready_for_s is not None and ready_for_s >= STEADY_S)
+
+
+def in_trouble(seat: Seat) -> bool:
+    """Whether those who had this seat lately died one after the other, and the present one has proved nothing yet."""
+    return seat.held or seat.deaths >= BOOT_TRIES
+
+
+@dataclass(frozen=True)
+class Life:
+    """What a dead child has shown. `asked`: the master wanted it to leave; else as `progressed` takes it."""
+
+    ready_for_s: float | None = None
+    messages: int = 0
+    asked: bool = False
+
+    @property
+    def progressed(self) -> bool:
+        """Whether it has proved that it works."""
+        return progressed(self.ready_for_s, self.messages)
 
 
 @dataclass(frozen=True)
@@ -86,30 +119,38 @@ class Intensity:
 
 def decide(
     cause: Cause,
-    progressed: bool,
+    life: Life,
     seat: Seat,
     intensity: Intensity,
     config: Patience,
     now_s: float,
     chance: float,
+    boot_tries: int = BOOT_TRIES,
 ) -> Decision:
-    """What follows this death. `progressed`: it had finished a message (become ready). `chance`: from [0, 1).
+    """What follows this death. `chance`: from [0, 1); `boot_tries`: this many failed boots in a row hold the seat.
 
-    Writes the seat's books (`deaths`, `on_probation`) and the pool's `intensity`; nothing else happens here.
+    Writes the seat's books (`deaths`, `held`, `on_probation`) and the pool's `intensity`; nothing else happens here.
     """
     policy = POLICIES[cause]
-    if progressed:
-        seat.deaths, seat.on_probation = 0, False
+    if life.progressed:
+        seat.deaths, seat.held, seat.on_probation = 0, False, False
     if policy is Policy.NEVER:
         return Decision(None)
-    if policy is Policy.AT_ONCE or progressed:
+    if policy is Policy.AT_ONCE or life.asked or life.progressed:
         return Decision(0.0)
     seat.deaths += 1
     hold = intensity.exceeded(now_s, config.restart_intensity) or seat.on_probation
-    if hold or (policy is Policy.BOOT and seat.deaths >= BOOT_TRIES):
-        seat.on_probation = True
+    if hold or (policy is Policy.BOOT and seat.deaths >= boot_tries):
+        seat.held = seat.on_probation = True
         return Decision(config.hold_retry_s, hold=True)
     return Decision(back_off_s(seat.deaths, config.restart_backoff_s, chance))
+
+
+def decide_unborn(seat: Seat, intensity: Intensity, config: Patience, now_s: float) -> Decision:
+    """What follows a start that failed (no process, no descriptor): as a death without progress, but never at once."""
+    decision = decide(Cause.CRASH, Life(), seat, intensity, config, now_s, 0.0)
+    soonest_s = config.restart_backoff_s[0]
+    return decision if decision.hold else Decision(max(soonest_s, decision.delay_s or 0.0))
 
 
 def back_off_s(deaths: int, backoff_s: tuple[float, float], chance: float) -> float:

@@ -15,7 +15,7 @@ from supervisor.config.schema import Config
 from supervisor.errors import PreforkdError
 from supervisor.master.deadman import STALE_S
 from supervisor.master.log_relay import LogRelay
-from supervisor.master.loop import Master
+from supervisor.master.loop import Master, OnReady
 from supervisor.master.notify import take_notifier
 from supervisor.master.pidfile import PID_FILE, STATE_LOCK, LockFile
 from supervisor.master.privileges import account, become, prepare_directory
@@ -25,16 +25,16 @@ from supervisor.surroundings import shortcomings
 def run_daemon(
     config: Config,
     read_again: Callable[[], Config],
-    on_ready: Callable[[], None] | None,
+    on_ready: OnReady | None,
     on_failed: Callable[[str], None],
     stale_s: float = STALE_S,
 ) -> int:
-    """Be the daemon until it is stopped; the exit status (78: a handler cannot boot, 1: other failures).
+    """Be the daemon until it is stopped; the exit status (78: a person must edit something, 1: other failures).
 
     `read_again()` gives the configuration as it is now, for a reload, or raises ConfigError.
-    `on_ready()` is called once every pool has its workers and consumes; `on_failed(reason)` when that never came, after
-    everything has been taken down again. Logging is configured by the caller. `stale_s`: how long a forkserver or
-    consumer may stand still, in seconds.
+    `on_ready(held)` is called once every pool has its workers and consumes, or is held; `on_failed(reason)` when all
+    are, after everything has been taken down again. Logging is configured by the caller. `stale_s`: how long a
+    forkserver or consumer may stand still, in seconds.
     """
     try:
         failure, status = _serve(config, read_again, on_ready, stale_s)
@@ -46,7 +46,7 @@ def run_daemon(
 
 
 def _serve(
-    config: Config, read_again: Callable[[], Config], on_ready: Callable[[], None] | None, stale_s: float
+    config: Config, read_again: Callable[[], Config], on_ready: OnReady | None, stale_s: float
 ) -> tuple[str, int]:
     posix.set_title("preforkd: master")
     state_dir, runtime_dir = Path(config.daemon.state_dir), Path(config.daemon.runtime_dir)
@@ -69,7 +69,7 @@ def _serve(
 
 
 def _supervise(
-    config: Config, read_again: Callable[[], Config], on_ready: Callable[[], None] | None, stale_s: float
+    config: Config, read_again: Callable[[], Config], on_ready: OnReady | None, stale_s: float
 ) -> tuple[str, int]:
     posix.become_subreaper()
     relay = LogRelay(config.log)

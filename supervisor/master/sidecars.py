@@ -29,16 +29,13 @@ from supervisor.master.outbox import Outbox
 from supervisor.master.pool import Pool
 from supervisor.master.records import ExitRecord
 from supervisor.master.reports import other_build
-from supervisor.master.restarts import Decision, Intensity, decide
+from supervisor.master.restarts import Decision, Intensity, Life, decide, in_trouble, progressed
 from supervisor.master.shutdown import CLOSE_S
 from supervisor.master.signalling import send
 from supervisor.master.spawn import spawn
 from supervisor.master.wire import Wire
 from supervisor.reactor import Reactor
 from supervisor.scoreboard.words import Intent
-
-STEADY_S = 10.0
-"""Who dies sooner after it was ready has not proved that it works, and is backed off."""
 
 _STACK_CHARACTERS = 4000
 
@@ -117,9 +114,11 @@ class Sidecars:
                 sidecar.kill_due_s = min(sidecar.kill_due_s, now_s + patience_s)
 
     def judge(self, now_s: float) -> None:
-        """Kill who should have left."""
+        """Clear who has proved that it works, kill who should have left."""
         for sidecar in self._all.values():
             child = sidecar.seat.child
+            if child is not None and child.ready_s is not None and progressed(now_s - child.ready_s, 0):
+                sidecar.seat.clear()
             if child is not None and now_s >= sidecar.kill_due_s:
                 sidecar.kill_due_s = float("inf")
                 child.intent = Intent.STOP_KILL
@@ -210,7 +209,8 @@ class Sidecars:
             seat.why = report.reason
         elif seat.child is not None and seat.child.ready_s is None:
             seat.child.ready_s = monotonic_s()
-            seat.held, seat.why = False, ""
+            if not in_trouble(seat):
+                seat.why = ""
             log(_READY[seat.kind], f"{seat.name} is ready {report.what}", pid=seat.child.pid, what=report.what)
 
     def _send_away(self, sidecar: _Sidecar, requested_by: str, until_s: float) -> None:
@@ -239,23 +239,23 @@ class Sidecars:
         if sidecar.first is None or stopping:
             seat.due_s = None
             return None
+        was_held = seat.held
         decision = self._decide(sidecar, child, record, died_s)
         seat.restarts += 1
-        if decision.hold and not seat.held:
+        if seat.held and not was_held:
             log(Event.SIDECAR_HELD, f"{seat.name} is held: {seat.why}", level=logging.ERROR, why=seat.why)
-        seat.held = decision.hold
         delay_s = decision.delay_s or 0.0
         seat.due_s = died_s + delay_s
         return round(delay_s, 3)
 
     def _decide(self, sidecar: _Sidecar, child: Child, record: ExitRecord, died_s: float) -> Decision:
         seat = sidecar.seat
-        if child.intent in (Intent.STOP, Intent.STOP_KILL):  # it was asked to leave for another with other settings
-            return Decision(0.0)
+        asked = child.intent in (Intent.STOP, Intent.STOP_KILL)  # to leave, for another with other settings
+        life = Life(None if child.ready_s is None else died_s - child.ready_s, asked=asked)
         reported = seat.why if record.cause is Cause.BOOT_FAILED else ""
-        seat.why = reported or record.summary
-        steady = child.ready_s is not None and died_s - child.ready_s >= STEADY_S
-        return decide(record.cause, steady, seat, sidecar.intensity, _Patience(), died_s, self._random.random())
+        if not asked:
+            seat.why = reported or record.summary
+        return decide(record.cause, life, seat, sidecar.intensity, _Patience(), died_s, self._random.random())
 
     # ---- status, end ----------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Any
 from supervisor.clock import monotonic_s
 from supervisor.config.schema import Config
 from supervisor.link import frames
-from supervisor.master import protocol_errors
+from supervisor.master import intake, protocol_errors
 from supervisor.master.children import Kind, Seat
 from supervisor.master.pool import Pool
 from supervisor.master.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports
@@ -62,8 +62,9 @@ def _start_consumer(pool: Pool, seat: Seat, reactor: Reactor) -> None:
         link_path=str(pool.link_path),
         master_pid=os.getpid(),
         alive=pool.alive(),
-        paused=pool.paused is not None,
+        paused=not intake.wanted(pool),
     )
+    pool.takes = intake.wanted(pool)
     pool.snapshot = pool.drained = pool.handover_due_s = None
     pool.consumes = pool.config.queue
     descriptor, urls = pool.link.fileno(), pool.whole_config.broker.urls

@@ -13,6 +13,7 @@ from supervisor.events import Cause
 from supervisor.master.children import Kind, Seat
 from supervisor.master.herald import PoolFacts
 from supervisor.master.pool import Pool
+from supervisor.master.restarts import in_trouble
 from supervisor.scoreboard.words import Intent, Running
 from supervisor.symptoms import Symptom
 
@@ -32,11 +33,9 @@ def pool_state(pool: Pool, stopping: bool) -> str:
     """The one word for a pool: held when nothing can be done any more, degraded when a part is, or nothing comes."""
     if stopping or pool.leaving:
         return "stopping"
-    held = [seat for seat in pool.seats if seat.held]
-    no_workers = all(seat.held or (pool.forkserver.held and seat.child is None) for seat in pool.workers)
-    if pool.consumer.held or (held and no_workers):
+    if pool.consumer.held or not can_work(pool):
         return "held"
-    if held or (pool.was_ready and _cut_off(pool)) or any(symptom.degrades for symptom in symptoms(pool)):
+    if any(map(in_trouble, pool.seats)) or (pool.was_ready and _cut_off(pool)) or _degrading(pool):
         return "degraded"
     if not (pool.was_ready or pool.ready):
         return "starting"
@@ -46,13 +45,22 @@ def pool_state(pool: Pool, stopping: bool) -> str:
 def pool_why(pool: Pool) -> str:
     """Why a pool is not well; "" when it is."""
     whys = [seat.why for seat in pool.seats if seat.held]
-    whys += [_cut_off(pool), *(symptom.text for symptom in symptoms(pool) if symptom.degrades)]
+    whys += [_cut_off(pool), *_degrading(pool), *(seat.why for seat in pool.seats if in_trouble(seat))]
     return next(filter(None, whys), "")
+
+
+def can_work(pool: Pool) -> bool:
+    """Whether somebody may run messages, now or soon: not all places of workers were given up."""
+    return not all(seat.held or (pool.forkserver.held and seat.child is None) for seat in pool.workers)
 
 
 def symptoms(pool: Pool) -> list[Symptom]:
     """What the master, and what the consumer sees to be wrong with a pool."""
     return [*pool.symptoms.present, *(pool.snapshot.symptoms if pool.snapshot else ())]
+
+
+def _degrading(pool: Pool) -> list[str]:
+    return [symptom.text for symptom in symptoms(pool) if symptom.degrades]
 
 
 def _cut_off(pool: Pool) -> str:
@@ -74,7 +82,7 @@ def pool_status(pool: Pool, state: str, now_s: float) -> dict[str, Any]:
         "workers": [_worker(pool, seat, now_s) for seat in pool.workers],
         "forkserver": _service(pool.forkserver, "importing", "ready"),
         "consumer": {
-            **_service(pool.consumer, "starting", _CONSUMER_STATES.get(state, "consuming")),
+            **_service(pool.consumer, "starting", _CONSUMER_STATES.get(state, "consuming" if pool.takes else "paused")),
             "connection": {**_CONNECTION, **(snapshot.connection if snapshot else {})},
             "in_flight": snapshot.in_flight if snapshot else 0,
             "notes": [symptom.text for symptom in symptoms(pool)],

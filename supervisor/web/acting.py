@@ -46,6 +46,10 @@ class Acting:
         """Consume again."""
         return await self._order(request, "resume")
 
+    async def retry_held(self, request: Request) -> Response:
+        """Try what is held at once."""
+        return await self._order(request, "retry")
+
     async def scale(self, request: Request) -> Response:
         """Another number of workers."""
         wish = await asked.body(request, asked.Scale)

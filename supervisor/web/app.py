@@ -42,6 +42,7 @@ def make_app(start: StartSidecar, mirror: Mirror) -> ASGIApp:
         "/api/pools/{pool}/letters/drop": acting.drop,
         "/api/pools/{pool}/pause": acting.pause,
         "/api/pools/{pool}/resume": acting.resume,
+        "/api/pools/{pool}/retry": acting.retry_held,
         "/api/pools/{pool}/scale": acting.scale,
         "/api/reload": acting.reload,
     }

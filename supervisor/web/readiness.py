@@ -7,6 +7,7 @@ from typing import Any
 Status = dict[str, Any]
 
 _UP = ("running", "reloading")
+_UNWELL = ("held", "degraded")
 
 
 def reasons_not_ready(status: Status) -> list[str]:
@@ -20,6 +21,8 @@ def reasons_not_ready(status: Status) -> list[str]:
             reasons.append(f"pool {name}: its consumer is {consumer['state']}" + (f" ({why})" if why else ""))
         elif connection != "connected":
             reasons.append(f"pool {name}: the broker connection is {connection}")
+        elif pool["state"] in _UNWELL:
+            reasons.append(f"pool {name} is {pool['state']}" + (f" ({pool['why']})" if pool["why"] else ""))
     return reasons
 
 

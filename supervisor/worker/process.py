@@ -234,6 +234,9 @@ class _Life:
             try:
                 if why := undone_work(self._post.calling.init()):
                     raise BootError(f"init {why}")
+            except BootError as error:
+                self._explain(str(error))
+                return False
             except BaseException as error:  # noqa: BLE001  (user code; nothing it raises may pass as a boot)
                 self._report(f"init {self._post.pool.init!r} failed", error)
                 return False
@@ -251,8 +254,7 @@ class _Life:
             f"pools.{pool.name}.{name} = {show_bytes(limit)} leaves no room for messages: the worker has {used} for "
             "itself before its first one; raise it, or load less in `init`"
         )
-        _log.error("%s: %s", self._post.name, text)
-        os.write(self._stacks, text.encode())
+        self._explain(text)
         return False
 
     def worker(self, run: Runner) -> Worker:
@@ -298,6 +300,11 @@ class _Life:
 
     def _record_group(self, pgid: int) -> None:
         self._slot.record_group(pgid, (posix.start_ticks(pgid) or 0) if pgid else 0)
+
+    def _explain(self, text: str) -> None:
+        """Say in one line why we cannot boot: for the master a sign that a person must edit something."""
+        _log.error("%s: %s", self._post.name, text)
+        os.write(self._stacks, " ".join(text.split()).encode(errors="replace"))
 
     def _report(self, what: str, error: BaseException) -> None:
         """Say why we leave, in the log and where the master looks for the stack of the exit record."""

@@ -108,7 +108,7 @@ CASES = {
     ),
     "an init that raises": Case(
         init_hook("def run(message): ...\ndef boot(): raise RuntimeError('no database')"),
-        CONFIG,
+        FAILED,
         ("mail/0 cannot boot: RuntimeError: no database",),
     ),
     # ---- files and folders

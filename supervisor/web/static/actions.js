@@ -36,6 +36,10 @@ export function makeActions(changed) {
         {},
         ({ changed: done }) => `${pool}: ${done ? DONE[verb] : `was ${DONE[verb]} already`}`,
       ),
+    retry: (pool) =>
+      perform(poolPath(pool, "retry"), {}, ({ tried }) =>
+        tried.length > 0 ? `${pool}: trying ${tried.join(", ")}` : `${pool}: nothing waits to be tried again`,
+      ),
     scale: (pool, now) => scale(pool, now, perform),
     reload: () => reload(perform),
     letters: (pool, kind, verb, ids) => letters({ pool, kind, verb, ids }, perform),

@@ -44,15 +44,20 @@ function why({ why: reason, paused }) {
   return text && h("span", { class: "why" }, foreign(text, 300));
 }
 
-function poolButtons(name, pool, { run, scale, reason }) {
+function poolButtons(name, pool, { run, retry, scale, reason }) {
   const paused = Boolean(pool.paused);
   const [verb, label] = paused ? ["resume", "Resume"] : ["pause", "Pause"];
   return h(
     "div",
     { class: "actions" },
     button(label, () => run(name, verb), { why: reason, name: `${label} ${visible(name, 60)}` }),
+    isHeld(pool) && button("Try again", () => retry(name), { why: reason, name: `Try ${visible(name, 60)} again` }),
     button("Scale…", () => scale(name, pool), { why: reason, name: `Scale ${visible(name, 60)}` }),
   );
+}
+
+function isHeld({ forkserver, consumer, workers }) {
+  return [forkserver, consumer, ...workers].some(({ state }) => state === "held" || state === "backoff");
 }
 
 // ---- figures -------------------------------------------------------------------------------------------------------

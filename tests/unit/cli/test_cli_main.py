@@ -59,7 +59,7 @@ def test_completion_knows_commands_that_nobody_has_loaded() -> None:
 
     offered = ShellComplete(group, {}, "preforkd", "_PREFORKD_COMPLETE").get_completions([], "re")
 
-    assert [item.value for item in offered] == ["reload", "restart", "resume"]
+    assert [item.value for item in offered] == ["reload", "restart", "resume", "retry"]
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

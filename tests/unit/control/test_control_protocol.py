@@ -34,6 +34,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("scale", {"pool": "email", "workers": 3}),
     ("pause", {"pool": "email", "by": "alice"}),
     ("resume", {"pool": "email"}),
+    ("retry", {"pool": "email"}),
 ]
 
 BAD: list[tuple[bytes, str]] = [

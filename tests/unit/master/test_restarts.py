@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from supervisor.config.schema import PoolConfig
 from supervisor.events import Cause
 from supervisor.master.children import Kind, Seat
-from supervisor.master.restarts import BOOT_TRIES, POLICIES, Decision, Intensity, back_off_s, decide
+from supervisor.master.restarts import (
+    BOOT_TRIES,
+    POLICIES,
+    STEADY_S,
+    Decision,
+    Intensity,
+    Life,
+    back_off_s,
+    decide,
+    decide_unborn,
+    in_trouble,
+)
 
 POOL = PoolConfig(
     name="email",
@@ -22,61 +33,113 @@ POOL = PoolConfig(
 CRASH, TIMEOUT, RECYCLED = Cause.CRASH, Cause.TIMEOUT, Cause.RECYCLED
 HOLD = Decision(30.0, hold=True)
 
-Death = tuple[float, Cause, bool, Decision]
+Death = tuple[float, Cause, Life, Decision]
+
+NOTHING, WORKED, STAYED = Life(ready_for_s=STEADY_S - 0.1), Life(messages=1), Life(ready_for_s=STEADY_S)
+ASKED = Life(asked=True)
 
 HISTORIES: dict[str, list[Death]] = {
     "the first replacement is immediate, then each waits twice as long": [
-        (0.0, CRASH, False, Decision(0.0)),
-        (0.1, CRASH, False, Decision(0.1)),
-        (0.2, CRASH, False, Decision(0.2)),
-        (0.3, CRASH, False, Decision(0.4)),
+        (0.0, CRASH, NOTHING, Decision(0.0)),
+        (0.1, CRASH, NOTHING, Decision(0.1)),
+        (0.2, CRASH, NOTHING, Decision(0.2)),
+        (0.3, CRASH, NOTHING, Decision(0.4)),
     ],
     "a finished message since boot starts the count anew": [
-        (0.0, CRASH, False, Decision(0.0)),
-        (1.0, CRASH, False, Decision(0.1)),
-        (2.0, CRASH, True, Decision(0.0)),
-        (3.0, CRASH, False, Decision(0.0)),
-        (4.0, CRASH, False, Decision(0.1)),
+        (0.0, CRASH, NOTHING, Decision(0.0)),
+        (1.0, CRASH, NOTHING, Decision(0.1)),
+        (2.0, CRASH, WORKED, Decision(0.0)),
+        (3.0, CRASH, NOTHING, Decision(0.0)),
+        (4.0, CRASH, NOTHING, Decision(0.1)),
     ],
     "limits are no fault of the worker: at once, however often": [
-        (float(second), cause, False, Decision(0.0)) for second in range(20) for cause in (TIMEOUT, RECYCLED)
+        (float(second), cause, life, Decision(0.0))
+        for second in range(20)
+        for cause, life in ((TIMEOUT, WORKED), (RECYCLED, NOTHING))
+    ],
+    "to have been ready proves nothing, to have stayed does": [
+        (0.0, CRASH, NOTHING, Decision(0.0)),
+        (1.0, CRASH, NOTHING, Decision(0.1)),
+        (2.0, CRASH, STAYED, Decision(0.0)),
+        (3.0, CRASH, NOTHING, Decision(0.0)),
+    ],
+    "who stands still from its boot on, or leaves unasked, is backed off as who crashes": [
+        (0.0, TIMEOUT, Life(), Decision(0.0)),
+        (1.0, Cause.CLEAN_STOP, NOTHING, Decision(0.1)),
+        (2.0, TIMEOUT, Life(), Decision(0.2)),
+        (3.0, Cause.CLEAN_STOP, ASKED, Decision(0.0)),
+        (4.0, TIMEOUT, Life(), Decision(0.4)),
+        (5.0, TIMEOUT, Life(), HOLD),
     ],
     "one too many within the window holds the seat": [
-        *((float(second), CRASH, False, Decision(delay_s)) for second, delay_s in enumerate((0.0, 0.1, 0.2, 0.4))),
-        (4.0, CRASH, False, HOLD),
+        *((float(second), CRASH, NOTHING, Decision(delay_s)) for second, delay_s in enumerate((0.0, 0.1, 0.2, 0.4))),
+        (4.0, CRASH, NOTHING, HOLD),
     ],
     "deaths that are far apart never hold": [
-        (100.0 * number, CRASH, False, Decision(back_off_s(number + 1, (0.1, 2.0), 0.0))) for number in range(30)
+        (100.0 * number, CRASH, NOTHING, Decision(back_off_s(number + 1, (0.1, 2.0), 0.0))) for number in range(30)
     ],
     "after a hold one death is enough to be held again": [
-        *((float(second), CRASH, False, Decision(delay_s)) for second, delay_s in enumerate((0.0, 0.1, 0.2, 0.4))),
-        (4.0, CRASH, False, HOLD),
-        (1000.0, CRASH, False, HOLD),
-        (2000.0, CRASH, True, Decision(0.0)),
-        (2001.0, CRASH, False, Decision(0.0)),
+        *((float(second), CRASH, NOTHING, Decision(delay_s)) for second, delay_s in enumerate((0.0, 0.1, 0.2, 0.4))),
+        (4.0, CRASH, NOTHING, HOLD),
+        (1000.0, CRASH, NOTHING, HOLD),
+        (2000.0, CRASH, WORKED, Decision(0.0)),
+        (2001.0, CRASH, NOTHING, Decision(0.0)),
     ],
     "a boot that fails is tried a few times, then held": [
-        (0.0, Cause.BOOT_FAILED, False, Decision(0.0)),
-        (1.0, Cause.BOOT_FAILED, False, Decision(0.1)),
-        (2.0, Cause.BOOT_FAILED, False, HOLD),
-        (32.0, Cause.BOOT_FAILED, False, HOLD),
+        (0.0, Cause.BOOT_FAILED, NOTHING, Decision(0.0)),
+        (1.0, Cause.BOOT_FAILED, NOTHING, Decision(0.1)),
+        (2.0, Cause.BOOT_FAILED, NOTHING, HOLD),
+        (32.0, Cause.BOOT_FAILED, NOTHING, HOLD),
     ],
-    "who was killed by a stop is not replaced": [(0.0, Cause.STOP_KILLED, False, Decision(None))],
+    "who was killed by a stop is not replaced": [(0.0, Cause.STOP_KILLED, NOTHING, Decision(None))],
 }
 
 
 @pytest.mark.parametrize("history", HISTORIES.values(), ids=HISTORIES)
 def test_histories_of_one_seat(history: list[Death]) -> None:
     seat, intensity = Seat("email", Kind.WORKER, 0), Intensity()
-    for now_s, cause, progressed, expected in history:
-        assert decide(cause, progressed, seat, intensity, POOL, now_s, 0.0) == expected
+    for now_s, cause, life, expected in history:
+        assert decide(cause, life, seat, intensity, POOL, now_s, 0.0) == expected
 
 
 def test_the_intensity_counts_the_deaths_of_all_seats_of_the_pool() -> None:
     intensity = Intensity()
     seats = [Seat("email", Kind.WORKER, slot) for slot in range(5)]
-    decisions = [decide(CRASH, False, seat, intensity, POOL, 1.0, 0.0) for seat in seats]
+    decisions = [decide(CRASH, NOTHING, seat, intensity, POOL, 1.0, 0.0) for seat in seats]
     assert [decision.hold for decision in decisions] == [False] * 4 + [True]
+
+
+def test_at_the_start_one_failed_boot_is_enough() -> None:
+    seat = Seat("email", Kind.FORKSERVER)
+    assert decide(Cause.BOOT_FAILED, Life(), seat, Intensity(), POOL, 0.0, 0.0, boot_tries=1) == HOLD
+
+
+def test_a_start_that_keeps_failing_is_never_tried_at_once_and_is_held_in_the_end() -> None:
+    seat, intensity = Seat("email", Kind.WORKER, 0), Intensity()
+    delays = [decide_unborn(seat, intensity, POOL, float(second)) for second in range(5)]
+    assert delays == [Decision(0.1), Decision(0.1), Decision(0.2), Decision(0.4), HOLD]
+
+
+def test_a_seat_is_in_trouble_from_its_third_death_in_a_row_until_somebody_proves_himself() -> None:
+    seat, intensity = Seat("email", Kind.CONSUMER), Intensity()
+    troubled = []
+    for second in range(3):
+        decide(CRASH, NOTHING, seat, intensity, POOL, float(second), 0.0)
+        troubled.append(in_trouble(seat))
+    assert troubled == [False, False, True]
+    seat.clear()
+    assert not in_trouble(seat)
+
+
+def test_a_hold_outlasts_the_next_try_until_it_has_proved_itself() -> None:
+    seat, intensity = Seat("email", Kind.WORKER, 0), Intensity()
+    for second in range(5):
+        decide(CRASH, NOTHING, seat, intensity, POOL, float(second), 0.0)
+    assert seat.held
+    decide(CRASH, NOTHING, seat, intensity, POOL, 1000.0, 0.0)
+    assert seat.held
+    decide(CRASH, STAYED, seat, intensity, POOL, 2000.0, 0.0)
+    assert not seat.held
 
 
 def test_every_cause_has_a_policy() -> None:

@@ -21,7 +21,8 @@ from supervisor.events import Cause, Event
 from supervisor.master.children import Child, Children, Kind
 from supervisor.master.history import History
 from supervisor.master.records import ExitRecord
-from supervisor.master.sidecars import STEADY_S, Sidecars, _first_frame
+from supervisor.master.restarts import STEADY_S
+from supervisor.master.sidecars import Sidecars, _first_frame
 from supervisor.reactor import Reactor
 
 HOOKS = HooksConfig(on_exit="true", webhook="https://host/geheim", causes=("crash",))

@@ -66,6 +66,14 @@ def test_a_held_pool_says_why() -> None:
     ]
 
 
+@pytest.mark.parametrize("state", ["held", "degraded"])
+def test_a_pool_that_is_not_well_is_not_ready_although_its_consumer_consumes(state: str) -> None:
+    status = changed("pools.email.state", state)
+    status["pools"]["email"]["why"] = "email/0 left: crash"
+
+    assert reasons_not_ready(status) == [f"pool email is {state} (email/0 left: crash)"]
+
+
 @pytest.mark.parametrize("path", ["uptime_s", "pools.email.consumer.at", "pools.email.consumer.connection.since_s"])
 def test_clocks_are_no_news(path: str) -> None:
     assert without_clocks(changed(path, 99.0)) == without_clocks(READY)

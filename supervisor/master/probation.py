@@ -1,0 +1,34 @@
+"""Whose seat has had deaths, and has now proved that it works: by the same measure as the dead (`restarts.py`).
+
+Master only. A hold, and the degradation of its pool, end with the proof and not with readiness: what dies a moment
+after it was ready would else be well again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from supervisor.master.children import Child, Seat
+from supervisor.master.pool import Pool
+from supervisor.master.restarts import STEADY_S, progressed
+
+
+def acquit(pools: Iterable[Pool], now_s: float) -> None:
+    """Clear the seats whose child has made progress."""
+    for pool, seat, child in _suspects(pools):
+        ready_for_s = None if child.ready_s is None else now_s - child.ready_s
+        if progressed(ready_for_s, pool.slots[seat.slot].handled if seat.slot is not None else 0):
+            seat.clear()
+
+
+def due_s(pools: Iterable[Pool]) -> float:
+    """When time alone clears the next one (CLOCK_MONOTONIC)."""
+    ready = (child.ready_s for _pool, _seat, child in _suspects(pools) if child.ready_s is not None)
+    return min(ready, default=float("inf")) + STEADY_S
+
+
+def _suspects(pools: Iterable[Pool]) -> Iterator[tuple[Pool, Seat, Child]]:
+    for pool in pools:
+        for seat in pool.seats:
+            if seat.child is not None and (seat.deaths or seat.held):
+                yield pool, seat, seat.child

@@ -1,0 +1,53 @@
+"""How the daemon's start ends: ready, perhaps with pools that are held, or failed. Pure; master only.
+
+One pool that cannot boot is no reason to end the others: it is held, as it would be later. The start has failed when no
+pool can do anything; its status is 78 only where each waits for a person to edit something, so that whoever started the
+daemon (systemd) tries again what may heal by itself: a database that comes up later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from supervisor.master.exits import EX_CONFIG
+from supervisor.master.pool import Pool
+from supervisor.master.status import pool_state, pool_why
+
+_FAILED = 1
+
+
+@dataclass(frozen=True)
+class Started:
+    """Every pool is ready or held. `held`: the latter, and why; `status`: the daemon's, when that is all of them."""
+
+    held: Mapping[str, str]
+    failed: bool
+    status: int
+
+    @property
+    def reason(self) -> str:
+        """Why the held pools are held, a line each."""
+        told = (why if why.startswith("pools.") else f"pools.{name}: {why}" for name, why in self.held.items())
+        return "\n".join(told)
+
+
+def outcome(pools: Collection[Pool]) -> Started | None:
+    """How the start has ended; None while a pool is still on its way."""
+    if not all(_decided(pool) for pool in pools):
+        return None
+    held = [pool for pool in pools if pool_state(pool, stopping=False) == "held"]
+    failed = len(held) == len(pools)
+    status = EX_CONFIG if all(_incurable(pool) for pool in held) else _FAILED
+    return Started({pool.name: pool_why(pool) for pool in held}, failed, status)
+
+
+def _decided(pool: Pool) -> bool:
+    """Whether everybody is there or was given up."""
+    wanted = [seat for seat in pool.workers[: pool.config.workers] if seat.slot not in pool.foreign]
+    seats = [pool.forkserver, pool.consumer, *wanted]
+    return pool_state(pool, stopping=False) == "held" or all(seat.ready or seat.held for seat in seats)
+
+
+def _incurable(pool: Pool) -> bool:
+    return any(seat.incurable for seat in pool.seats if seat.held)
