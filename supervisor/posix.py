@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -207,6 +208,24 @@ def _read_start_ticks(pid: int) -> int | None:
         raise
     except OSError:
         return None
+
+
+def end(pid: int, title: str, within_s: float) -> bool:
+    """Kill the process that has set this title, and wait for its end; False if it is another, or does not end."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        line = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
+        if line != title:
+            return False
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        return bool(select.select([descriptor], [], [], within_s)[0])
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def signal_name(signum: int) -> str:

@@ -14,6 +14,7 @@ from supervisor.consumer.measures import Measures
 from supervisor.events import Event
 from supervisor.ledger.base import Ledger
 from supervisor.logs import log
+from supervisor.scoreboard.slot import Slot
 
 SLOW_COMMIT_S = 1.0
 
@@ -22,7 +23,7 @@ class Commit(NamedTuple):
     """One turn. `tails`: of the workers' rings, as far as its rows reach; `begun_s`: CLOCK_MONOTONIC."""
 
     turn: Turn
-    tails: dict[int, int]
+    tails: dict[Slot, int]
     begun_s: float
 
 
@@ -48,7 +49,7 @@ class Commits:
         """Whether the disk has been at the turn under way for so long that it must not be given more to do."""
         return self.under_way and self._told
 
-    def begin(self, turn: Turn, tails: dict[int, int]) -> None:
+    def begin(self, turn: Turn, tails: dict[Slot, int]) -> None:
         """Say it, then one commit for all its rows; counters alone wait for the next one. Raises LedgerError."""
         for saying in turn.said:
             _say(saying)

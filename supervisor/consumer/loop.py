@@ -63,7 +63,7 @@ class Consumer:
         self._listener = listener
         self._master = master
         self._reactor = Reactor()
-        self._board = Board(Path(start.pool_dir) / "board")
+        self._board = Board(Path(start.pool_dir) / "board", owner=False)
         self._reports = Reports(master)
         self._alive = set(start.alive)
         self._session: Session | None = None
@@ -74,7 +74,7 @@ class Consumer:
         self._paused = start.paused
         self._quit = False
         self._obey: dict[type[Any], Callable[[Any], None]] = {
-            Spawned: lambda order: self._alive.add(order.worker),
+            Spawned: self._on_spawned,
             Verdict: self._on_verdict,
             Drain: self._on_drain,
             Pause: self._on_pause,
@@ -120,6 +120,11 @@ class Consumer:
     def _hear_master(self) -> None:
         for order in self._master.receive():
             self._obey[type(order)](order)
+
+    def _on_spawned(self, order: Spawned) -> None:
+        self._alive.add(order.worker)
+        if self._session is not None:
+            self._session.outcomes.renew(order.worker.slot)
 
     def _on_verdict(self, verdict: Verdict) -> None:
         """Taken once it is durable; without a session it is repeated by the master until then."""

@@ -8,6 +8,7 @@ leaves the outcome in the ring for the next one.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 
 from supervisor.consumer.dispatch import Dispatcher
@@ -16,7 +17,7 @@ from supervisor.consumer.measures import Histogram
 from supervisor.consumer.settlement import Settlement
 from supervisor.errors import StateError
 from supervisor.link.frames import Incarnation, Outcome, RunId, Verdict
-from supervisor.scoreboard.slot import Slot
+from supervisor.scoreboard.slot import Slot, slot_numbers
 from supervisor.scoreboard.words import Cell, OutcomeKind
 
 _KINDS = {kind.value: kind for kind in OutcomeKind}
@@ -44,15 +45,26 @@ class Outcomes:
         self._taken: dict[int, int] = {}
         self._moved: set[int] = set()
         self._deaths: dict[Incarnation, Failure] = {}
-        for path in slots_dir.glob("*.slot"):
-            self.slot(int(path.stem))
+        for number in slot_numbers(slots_dir):
+            self.slot(number)
 
     def slot(self, number: int) -> Slot:
-        """The slot file of this number, opened once."""
+        """The slot file of this number, opened once. Raises StateError when there is none."""
         if number not in self._slots:
-            slot = self._slots[number] = Slot(self._slots_dir / f"{number}.slot", make=False)
+            path = self._slots_dir / f"{number}.slot"
+            slot = self._slots[number] = Slot(path, make=False, mapped=False)
             self._taken[number] = slot.tail
         return self._slots[number]
+
+    def renew(self, number: int) -> None:
+        """A worker is about to take this slot, whose file may have been made anew because it was damaged."""
+        slot = self._slots.get(number)
+        if slot is None or slot.is_at_its_path():
+            return
+        self.hand_in(number)
+        self._moved.discard(number)
+        del self._slots[number]
+        slot.close()
 
     def hand_in_all(self) -> None:
         """What all rings hold and no ledger has yet; at start."""
@@ -98,16 +110,17 @@ class Outcomes:
         """A worker of a former master is dead; without `proof` (another boot) its marks prove nothing."""
         self._bury(worker, _UNKNOWN_DEATH, proof)
 
-    def take_tails(self) -> dict[int, int]:
+    def take_tails(self) -> dict[Slot, int]:
         """How far each ring was taken since the last call: for `advance_tails`, once that is durable."""
-        tails = {number: self._taken[number] for number in self._moved}
+        tails = {self._slots[number]: self._taken[number] for number in self._moved}
         self._moved.clear()
         return tails
 
-    def advance_tails(self, tails: dict[int, int]) -> None:
+    def advance_tails(self, tails: dict[Slot, int]) -> None:
         """What was taken is durable now: the workers may use the cells again."""
-        for number, taken in tails.items():
-            self._slots[number].advance_tail(taken)
+        for slot, taken in tails.items():
+            with suppress(ValueError):  # the file is damaged: the master has its worker replaced
+                slot.advance_tail(taken)
 
     def lives(self, worker: Incarnation) -> bool:
         """Whether this incarnation has its slot's lock now: its Hello may be read after its death was dealt with."""

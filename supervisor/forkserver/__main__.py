@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
     channel: Channel[ForkOrder] = Channel(sock, ForkOrder)
     try:
         handlers, _gaps = _boot(start, channel)
-        board = Board(Path(start.pool_dir) / "board")
+        board = Board(Path(start.pool_dir) / "board", owner=False)
     except (PreforkdError, OSError) as error:
         _give_up(channel, error)
     Forkserver(channel, board, functools.partial(_be_worker, start, handlers, bell)).run()

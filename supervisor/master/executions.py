@@ -81,7 +81,7 @@ class Execution:
             return now_s + _POLL_S
         running = self._slot.running()
         if running is not None and running.number == self._number and self._still_guilty(running, now_s):
-            self.child.requested_by = _ASKED_BY[self._intent]
+            self.child.requested_by, self.child.intent = _ASKED_BY[self._intent], self._intent
             self._signal(signal.SIGKILL, now_s)
             # fail-point: master.timeout-killed: the worker is killed, not waited for
             return None

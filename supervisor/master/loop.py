@@ -47,6 +47,7 @@ from supervisor.master.shutdown import CLOSE_S, HURRY_S, Phase, Stop
 from supervisor.master.sidecars import Sidecars
 from supervisor.master.signalling import note_unkillable
 from supervisor.master.signals import Signals
+from supervisor.master.slot_watch import SlotWatch
 from supervisor.master.staff import adjust
 from supervisor.master.startup import Started
 from supervisor.master.stopping import Stopping
@@ -109,6 +110,7 @@ class Master:
         self._registrar = Registrar(self._pools, self._history, oom, self._sidecars, self._hiring.replace_workers)
         self._limits = Limits(self._pools.values(), Deadlines(now_s))
         self._deadman = Deadman(now_s, stale_s)
+        self._slot_watch = SlotWatch(now_s)
         self._herald = Herald(notifier, now_s, stale_s) if notifier else None
         self._survivors = Survivors(self._history, self._registrar)
         self._pool_states = PoolStates(self._sidecars)
@@ -154,6 +156,7 @@ class Master:
         yield self._limits.due_s
         yield self._deadman.due_s
         yield probation.due_s(self._pools.values())
+        yield self._slot_watch.due_s
         yield self._dismissals.due_s
         yield self._sidecars.kill_due_s
         yield self._reloads.due_s
@@ -233,6 +236,7 @@ class Master:
         probation.acquit(self._pools.values(), now_s)
         self._limits.judge(now_s)
         self._deadman.judge(self._pools.values(), now_s)
+        self._slot_watch.judge(self._pools.values(), now_s)
         self._dismissals.judge(now_s)
         self._sidecars.judge(now_s)
 

@@ -18,13 +18,13 @@ from supervisor import posix
 from supervisor.config.schema import Config, PoolConfig
 from supervisor.errors import StateError
 from supervisor.link.frames import Drained, Found, Frame, Incarnation, Letters, Snapshot, Spawned, Verdict
+from supervisor.master import slot_files
 from supervisor.master.children import Child, Children, Kind, Seat
 from supervisor.master.generations import Generations
 from supervisor.master.kept import Kept
 from supervisor.master.restarts import Intensity
 from supervisor.master.wire import Wire
 from supervisor.scoreboard.board import Board
-from supervisor.scoreboard.slot import Slot
 from supervisor.symptoms import Symptoms
 
 VERDICT_AGAIN_S = 1.0
@@ -67,7 +67,7 @@ class Pool:
         self.dir = Path(config.daemon.state_dir) / "pools" / pool.name
         for path in (self.dir / "slots", self.dir / "stacks"):
             _make_directory(path)
-        self.slots = _open_slots(self.dir / "slots", pool.workers)
+        self.slots = slot_files.open_slots(self.dir / "slots", pool.workers, pool.name)
         self.symptoms = Symptoms(pool=pool.name)
         self.board = Board(self.dir / "board")
         self.generations = Generations(self.dir, max(floor, self._youngest()))
@@ -170,7 +170,7 @@ class Pool:
         """See that there are slot files for so many workers. Raises StateError."""
         for number in range(count):
             if number not in self.slots:
-                self.slots[number] = Slot(self.dir / "slots" / f"{number}.slot")
+                self.slots[number] = slot_files.open_slot(self.dir / "slots" / f"{number}.slot", self.name)
 
     def stacks(self, slot: int) -> Path:
         """Where a worker's stacks are dumped."""
@@ -292,15 +292,6 @@ def _make_directory(path: Path) -> None:
         raise StateError(
             f"{path}: this directory cannot be made: {error.strerror}; check the owner of state_dir"
         ) from error
-
-
-def _open_slots(directory: Path, wanted: int) -> dict[int, Slot]:
-    present = {int(path.stem) for path in directory.glob("*.slot") if path.stem.isdecimal()}
-    slots = {number: Slot(directory / f"{number}.slot") for number in sorted(present | set(range(wanted)))}
-    for number in present:
-        if slots[number].damage:
-            _logger.error("%s; what its worker was running is in doubt (on_crash)", slots[number].damage)
-    return slots
 
 
 def _listen(path: Path) -> socket.socket:

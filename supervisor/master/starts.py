@@ -13,7 +13,7 @@ from typing import Any
 from supervisor.clock import monotonic_s
 from supervisor.config.schema import Config
 from supervisor.link import frames
-from supervisor.master import intake, protocol_errors
+from supervisor.master import intake, protocol_errors, slot_files
 from supervisor.master.children import Kind, Seat
 from supervisor.master.pool import Pool
 from supervisor.master.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports
@@ -82,6 +82,7 @@ def _start_service(
     reports: Reports,
     urls: Sequence[str],
 ) -> None:
+    pool.board = pool.board.renewed()
     generation = pool.generations.next()
     pid, sock = spawn(seat.kind, first, [descriptor], urls)
     child = pool.seated(seat, pid, generation, monotonic_s())
@@ -97,6 +98,7 @@ def _start_service(
 def _order_worker(pool: Pool, seat: Seat, reactor: Reactor) -> None:
     forkserver, consumer = pool.source(seat).child, pool.consumer.child
     assert seat.slot is not None and forkserver is not None  # workers' seats have one; see can_start
+    pool.slots[seat.slot] = slot_files.mended(pool.slots[seat.slot], pool.name, seat.slot)
     # fail-point: master.unordered: a worker is about to be ordered
     seat.ordered, seat.origin = pool.generations.next(), forkserver.generation
     seat.due_s = None

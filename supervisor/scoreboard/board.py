@@ -1,4 +1,4 @@
-"""A pool's progress board: one mapped word in which the consumer, and one in which the forkserver, shows that it lives.
+"""A pool's progress board: one word in which the consumer, and one in which the forkserver, shows that it lives.
 
 Written by each of them in its own loop, read by the master (the dead-man): a word that has not moved for too long is
 a process that is stopped or wedged, though its pid and sockets look healthy. No lock: each word has one writer.
@@ -10,26 +10,46 @@ import struct
 import time
 from pathlib import Path
 
-from supervisor.scoreboard.mapping import MappedFile
+from supervisor.scoreboard.mapping import is_at_path
+from supervisor.scoreboard.positional import PositionalFile
 
 _BYTES = 4096
 _HEADER = b"prefbord" + struct.pack("=II", 1, _BYTES)
 _CONSUMER, _FORKSERVER = 64 // 8, 128 // 8
 
 
-class Board:
-    """The mapped file `board` of a pool, made where it is missing. Raises StateError like a Slot."""
+BEAT_NS = 100_000_000
+"""How often a beat is written at most."""
 
-    def __init__(self, path: Path) -> None:
-        self._words = MappedFile(path, _HEADER, _BYTES, make=True).words
+
+class Board:
+    """The file `board` of a pool. Raises StateError like a Slot.
+
+    It is made where it is missing. `owner`: also where it is something else; only for the master, as two files of one
+    name would be two boards. A file that was damaged later is whole again with the next beat.
+    """
+
+    def __init__(self, path: Path, *, owner: bool = True) -> None:
+        self._path = path
+        self._file = PositionalFile(path, _HEADER, _BYTES, make=owner or not path.exists())
+        self._words = self._file.words
+        self._beaten_ns = {_CONSUMER: 0, _FORKSERVER: 0}
+
+    def renewed(self) -> Board:
+        """This one; another one where its file was removed. Raises StateError."""
+        if is_at_path(self._file.descriptor, self._path):
+            return self
+        fresh = Board(self._path)
+        self._file.close()
+        return fresh
 
     def beat_consumer(self) -> None:
         """The consumer has made progress now."""
-        self._words[_CONSUMER] = time.monotonic_ns()
+        self._beat(_CONSUMER)
 
     def beat_forkserver(self) -> None:
         """The forkserver has made progress now."""
-        self._words[_FORKSERVER] = time.monotonic_ns()
+        self._beat(_FORKSERVER)
 
     @property
     def consumer_beat_s(self) -> float:
@@ -40,6 +60,11 @@ class Board:
     def forkserver_beat_s(self) -> float:
         """CLOCK_MONOTONIC of the forkserver's last progress, in seconds; 0 when there was none since boot."""
         return self._read(_FORKSERVER)
+
+    def _beat(self, word: int) -> None:
+        now_ns = time.monotonic_ns()
+        if now_ns - self._beaten_ns[word] >= BEAT_NS:
+            self._words[word] = self._beaten_ns[word] = now_ns
 
     def _read(self, word: int) -> float:
         beat_ns = self._words[word]

@@ -88,6 +88,7 @@ _LEAVING_CODES = {
     LeavingReason.FAILED: 7,
 }
 _KINDS = {code: kind for kind, code in _KIND_CODES.items()}
+_INTENTS = {int(intent): intent for intent in Intent}
 _LEAVINGS = {code: reason for reason, code in _LEAVING_CODES.items()}
 
 
@@ -260,8 +261,8 @@ def intent_word(intent: Intent, generation: int) -> int:
 
 
 def intent_of(word: int, generation: int) -> Intent:
-    """The intent towards this generation."""
-    return Intent(word & 0xFF) if word >> 8 == generation else Intent.NONE
+    """The intent towards this generation; none where the word is no intent."""
+    return _INTENTS.get(word & 0xFF, Intent.NONE) if word >> 8 == generation else Intent.NONE
 
 
 def leaving_word(reason: LeavingReason, generation: int) -> int:

@@ -1,4 +1,4 @@
-"""Small files that several processes map at once; the only mmap in the project. Used by Slot and Board.
+"""Small files that workers map and others read (`positional.py`); the only mmap in the project. Used by Slot.
 
 A mapped file is complete from the moment it has its name, its blocks are allocated (a hole on a full disk would be a
 SIGBUS later), and it stays open: closing any descriptor of a file drops the POSIX locks that this process holds on it,
@@ -21,6 +21,8 @@ from supervisor.errors import StateError
 StrPath = str | Path
 """Workers give a text: a path made of parts is 15 functions more that each of them has in its own memory."""
 
+OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid
 _HINTS = {
     errno.ENOSPC: "make room on this file system",
@@ -30,6 +32,14 @@ _HINTS = {
     errno.EPERM: "it must belong to the user that preforkd runs as",
     errno.ENOENT: "somebody has deleted it: restart preforkd, which makes it anew",
 }
+
+
+class FileInUse(StateError):
+    """A damaged file whose lock is held by `pid`."""
+
+    def __init__(self, path: StrPath, fault: str, pid: int) -> None:
+        super().__init__(f"{path}: {fault}, but pid {pid} is using it; wait until that has ended, then start again")
+        self.pid = pid
 
 
 class MappedFile:
@@ -42,12 +52,12 @@ class MappedFile:
 
     def __init__(self, path: StrPath, header: bytes, size: int, *, make: bool) -> None:
         try:
-            self.descriptor, self.damage = _open_sound(path, header, size, make)
+            self.descriptor, self.damage = open_sound(path, header, size, make)
             if make:  # others find it made, or looked after, by the one who may
                 os.posix_fallocate(self.descriptor, 0, size)
             self.bytes = mmap.mmap(self.descriptor, size)
         except OSError as error:
-            raise _state_error(Path(path), error) from error
+            raise state_error(Path(path), error) from error
         self.words = memoryview(self.bytes).cast("Q")
 
     def close(self) -> None:
@@ -74,32 +84,41 @@ def lock_owner(descriptor: int) -> int | None:
     return None if kind == fcntl.F_UNLCK else pid
 
 
+def is_at_path(descriptor: int, path: StrPath) -> bool:
+    """Whether an open file is still the one that has this name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), Path(path).stat())
+    except OSError:
+        return False
+
+
 def set_aside(path: StrPath) -> Path:
     """Move a damaged file out of the way, for people to look at; an older one set aside is replaced."""
     damaged = Path(path)
     return damaged.replace(damaged.with_name(f"{damaged.name}.damaged"))
 
 
-def _open_sound(path: StrPath, header: bytes, size: int, make: bool) -> tuple[int, str]:
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+def open_sound(path: StrPath, header: bytes, size: int, make: bool) -> tuple[int, str]:
+    """Descriptor of a sound file, and what was wrong with it before. Raises OSError, and StateError as MappedFile."""
     try:
-        descriptor = os.open(path, flags)
+        descriptor = os.open(path, OPEN_FLAGS)
     except FileNotFoundError:
         if not make:
             raise
         _create(Path(path), header, size)
-        return os.open(path, flags), f"{path}: was missing and has been made anew"
-    fault = _fault(descriptor, header, size)
+        return os.open(path, OPEN_FLAGS), f"{path}: was missing and has been made anew"
+    fault = fault_of(descriptor, header, size)
     if not fault:
         return descriptor, ""
     _refuse(path, fault, lock_owner(descriptor), make)
     os.close(descriptor)
     aside = set_aside(path)
     _create(Path(path), header, size)
-    return os.open(path, flags), f"{path}: {fault}; set aside as {aside.name} and made anew"
+    return os.open(path, OPEN_FLAGS), f"{path}: {fault}; set aside as {aside.name} and made anew"
 
 
-def _fault(descriptor: int, header: bytes, size: int) -> str:
+def fault_of(descriptor: int, header: bytes, size: int) -> str:
+    """Why an open file is not one of `size` bytes that begins with `header`; "" if it is. Raises OSError."""
     found = os.fstat(descriptor).st_size
     if found != size:
         return f"has {found} bytes instead of {size}"
@@ -108,9 +127,7 @@ def _fault(descriptor: int, header: bytes, size: int) -> str:
 
 def _refuse(path: StrPath, fault: str, user_pid: int | None, make: bool) -> None:
     if user_pid is not None:
-        raise StateError(
-            f"{path}: {fault}, but pid {user_pid} is using it; wait until that has ended, then start again"
-        )
+        raise FileInUse(path, fault, user_pid)
     if not make:
         raise StateError(f"{path}: {fault}; restart preforkd, which makes it anew")
 
@@ -129,7 +146,8 @@ def _create(path: Path, header: bytes, size: int) -> None:
         unfinished.unlink()
 
 
-def _state_error(path: Path, error: OSError) -> StateError:
+def state_error(path: Path, error: OSError) -> StateError:
+    """What users read when a file cannot be opened or made."""
     hint = _HINTS.get(error.errno or 0, "look at the state directory and start again")
     return StateError(f"{path}: cannot be mapped: {error.strerror}{_free_space(path.parent)}; {hint}")
 

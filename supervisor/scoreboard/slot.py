@@ -7,15 +7,22 @@ process, but not the power, so marks of another boot prove nothing (`vouches_for
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
 import msgspec
 
 from supervisor import posix
 from supervisor.link.frames import RunId
 from supervisor.scoreboard import layout
 from supervisor.scoreboard.layout import GROUP, HEAD, INTENT, LEAVING, TAIL, Owner
-from supervisor.scoreboard.mapping import MappedFile, StrPath, lock, lock_owner, set_aside
+from supervisor.scoreboard.mapping import MappedFile, StrPath, fault_of, is_at_path, lock, lock_owner, set_aside
+from supervisor.scoreboard.positional import PositionalFile
 from supervisor.scoreboard.words import Cell, Identity, Intent, LeavingReason, LimitSource, OutcomeKind, Running
 
+T = TypeVar("T")
 _Copies = tuple[slice, slice]
 _TRIES = 100
 """Reads of a field before it counts as broken. A live writer spoils a few in a row at most."""
@@ -30,16 +37,22 @@ class Slot:
 
     `damage`: "", or what was found wrong at this opening, for the log. Whether the absence of a mark proves anything
     about a generation is what `vouches_for` says; it holds across openings.
+
+    `mapped`: for the worker, whose marks must cost nothing. All others read and write the file, and survive whatever
+    becomes of it; without `make` they open it as it is.
     """
 
-    def __init__(self, path: StrPath, *, make: bool = True) -> None:
+    def __init__(self, path: StrPath, *, make: bool = True, mapped: bool = True) -> None:
         self.path = path
-        self._map_file(make)
+        self._closed = False
+        self._open(make, mapped)
         fault = self._ring_fault()
-        if fault:
+        if fault and make:
             aside = set_aside(path)
-            self._map_file(make)
+            self._open(make, mapped)
             self.damage = f"{path}: {fault}; set aside as {aside.name} and made anew"
+        elif fault:
+            self.damage = f"{path}: {fault}"
         elif not self.damage:
             self.damage = self._record_fault()
         self._owner: Owner | None = None
@@ -47,7 +60,8 @@ class Slot:
         self._identity_sequence = self._running_sequence = 0
 
     def close(self) -> None:
-        """Give it back, and with it the lock: only for a slot that is nobody's."""
+        """Give it back, and with it the lock: only for a slot that is nobody's. Not to be used afterwards."""
+        self._closed = True
         self._file.close()
 
     @property
@@ -96,7 +110,7 @@ class Slot:
 
     def free_cell(self) -> bool:
         """Whether the ring has room for one more outcome; nothing may be started unless it has."""
-        return self._words[HEAD] - self._words[TAIL] < layout.CELLS
+        return bool(self._words[HEAD] - self._words[TAIL] < layout.CELLS)
 
     def mark_running(
         self,
@@ -160,6 +174,8 @@ class Slot:
 
         Raises ValueError for a step back or past the head.
         """
+        if self._closed:
+            return  # it was damaged, and another file has its place
         if not self._words[TAIL] <= tail <= self._words[HEAD]:
             raise ValueError(f"{self.path}: tail {tail} is not in {self._words[TAIL]} to {self._words[HEAD]}")
         self._words[TAIL] = tail
@@ -173,6 +189,20 @@ class Slot:
     def owner(self) -> int | None:
         """The pid of the other process that holds the kernel lock now, or None (a worker does not see its own)."""
         return lock_owner(self._file.descriptor)
+
+    def fault(self) -> str:
+        """What is wrong with the file now, so that no mark in it can be relied upon; "" for nothing."""
+        try:
+            fault = fault_of(self._file.descriptor, layout.HEADER, layout.FILE_BYTES)
+        except OSError as error:
+            fault = f"cannot be read: {error.strerror}"
+        if not fault and not any(self._ring_is_sound() for _ in range(_TRIES)):
+            fault = "the ring's head and tail contradict each other"
+        return f"{self.path}: {fault}" if fault else self._record_fault()
+
+    def is_at_its_path(self) -> bool:
+        """Whether the file that is open here is still the one that has its name."""
+        return is_at_path(self._file.descriptor, self.path)
 
     # ---- everybody's reads ----------------------------------------------------------------------------------------
 
@@ -197,10 +227,10 @@ class Slot:
     def running(self) -> Running | None:
         """The run that has begun and has no outcome yet, or None."""
         record = self._read_record(layout.RUNNING)
-        if record is None:
+        running = _decoded(layout.decode_running, record[1]) if record else None
+        if running is None or running.number <= self._words[HEAD]:  # the head comes last: a marked outcome wins
             return None
-        running = layout.decode_running(record[1])
-        return running if running.number > self._words[HEAD] else None  # the head comes last: a marked outcome wins
+        return running
 
     def leaving(self, generation: int) -> LeavingReason | None:
         """Why this generation leaves; None when it has not said so."""
@@ -270,8 +300,9 @@ class Slot:
 
     # ---- reading --------------------------------------------------------------------------------------------------
 
-    def _map_file(self, make: bool) -> None:
-        self._file = MappedFile(self.path, layout.HEADER, layout.FILE_BYTES, make=make)
+    def _open(self, make: bool, mapped: bool) -> None:
+        kind: Any = MappedFile if mapped else PositionalFile
+        self._file = kind(self.path, layout.HEADER, layout.FILE_BYTES, make=make)
         self._bytes, self._words, self.damage = self._file.bytes, self._file.words, self._file.damage
 
     def _copies(self, copies: _Copies) -> tuple[bytes, bytes]:
@@ -288,11 +319,12 @@ class Slot:
 
     def _read_owner(self) -> Owner | None:
         record = self._read_record(layout.IDENTITY)
-        return layout.decode_owner(record[1]) if record else None
+        return _decoded(layout.decode_owner, record[1]) if record else None
 
     def _read_cell(self, index: int) -> Cell | None:
         start = layout.cell_at(index)
-        return layout.decode_cell(self._bytes[start : start + layout.CELL_BYTES], index)
+        data = bytes(self._bytes[start : start + layout.CELL_BYTES])
+        return _decoded(lambda cell: layout.decode_cell(cell, index), data)
 
     def _record_fault(self) -> str:
         for name, copies in (("identity", layout.IDENTITY), ("running mark", layout.RUNNING)):
@@ -302,7 +334,24 @@ class Slot:
 
     def _ring_fault(self) -> str:
         """Head and tail fit together, unless the disk lost one of them. The tail is read first: it follows the head."""
-        tail, head = self._words[TAIL], self._words[HEAD]
-        if tail <= head <= tail + layout.CELLS or self.owner() is not None:
+        if self._ring_is_sound() or self.owner() is not None:
             return ""
-        return f"the ring's head {head} and tail {tail} contradict each other"
+        return f"the ring's head {self._words[HEAD]} and tail {self._words[TAIL]} contradict each other"
+
+    def _ring_is_sound(self) -> bool:
+        tail, head = self._words[TAIL], self._words[HEAD]
+        return bool(tail <= head <= tail + layout.CELLS)
+
+
+def slot_numbers(directory: Path) -> list[int]:
+    """The numbers of the slot files in a directory, in order; files with other names are none of ours."""
+    stems = (path.stem for path in directory.glob("*.slot"))
+    return sorted(int(stem) for stem in stems if stem.isdecimal() and str(int(stem)) == stem)
+
+
+def _decoded(decode: Callable[[bytes], T], data: bytes) -> T | None:
+    """None for bytes that are whole and mean nothing: written by chance, or by somebody else."""
+    try:
+        return decode(data)
+    except (ValueError, KeyError, struct.error):
+        return None

@@ -1,0 +1,80 @@
+"""A mapped file as its other users read and write it: by pread(2) and pwrite(2), never through a mapping.
+
+A worker maps its slot, for its marks cost no system call. Whoever else uses the file must survive what a worker, or
+anything else on the machine, does to it: a mapping of a file that was cut short ends its reader with SIGBUS, a read of
+it is only short. What is not there reads as zeros, which is what a slot without a mark has.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from supervisor.scoreboard.mapping import OPEN_FLAGS, StrPath, open_sound, state_error
+
+_WORD_BYTES = 8
+
+
+class PositionalFile:
+    """An open file of `size` bytes that begins with `header`, with the members of a MappedFile.
+
+    With `make` it is looked after as a MappedFile is. Without, it is opened as it is, whatever is in it. Raises
+    StateError when it cannot be opened.
+    """
+
+    def __init__(self, path: StrPath, header: bytes, size: int, *, make: bool) -> None:
+        self.damage = ""
+        try:
+            if make:
+                self.descriptor, self.damage = open_sound(path, header, size, make)
+                os.posix_fallocate(self.descriptor, 0, size)  # a hole on a full disk would be its worker's SIGBUS
+            else:
+                self.descriptor = os.open(path, OPEN_FLAGS)
+        except OSError as error:
+            raise state_error(Path(path), error) from error
+        self.bytes = _Bytes(self.descriptor)
+        self.words = _Words(self.descriptor)
+
+    def close(self) -> None:
+        """Give it back."""
+        os.close(self.descriptor)
+
+
+class _Bytes:
+    """Slices of the file, always of full length."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __getitem__(self, part: slice) -> bytes:
+        return _read(self._descriptor, part.stop - part.start, part.start)
+
+    def __setitem__(self, part: slice, data: bytes) -> None:
+        _write(self._descriptor, data, part.start)
+
+
+class _Words:
+    """The file as words of 8 bytes, by index."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __getitem__(self, index: int) -> int:
+        return int.from_bytes(_read(self._descriptor, _WORD_BYTES, index * _WORD_BYTES), sys.byteorder)
+
+    def __setitem__(self, index: int, value: int) -> None:
+        _write(self._descriptor, value.to_bytes(_WORD_BYTES, sys.byteorder), index * _WORD_BYTES)
+
+
+def _read(descriptor: int, count: int, offset: int) -> bytes:
+    data = b""
+    with suppress(OSError):  # a broken disk: as if nothing had been written
+        data = os.pread(descriptor, count, offset)
+    return data.ljust(count, b"\0")
+
+
+def _write(descriptor: int, data: bytes, offset: int) -> None:
+    with suppress(OSError):  # as with a mapped page that the kernel cannot write back: the mark is lost
+        os.pwrite(descriptor, data, offset)
