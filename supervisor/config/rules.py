@@ -337,6 +337,7 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
         Rule(("restart_backoff",), _bad_backoff),
         Rule(("restart_intensity",), _bad_intensity),
         _above_zero("hold_retry"),
+        _above_zero("boot_timeout"),
         _one_of("missing_id", "run", "dead_letter"),
         _between("consumer_priority", -(2**31), 2**31 - 1),
         Rule(("queue_arguments",), _stream, "use a quorum or classic queue"),

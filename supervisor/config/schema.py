@@ -94,6 +94,7 @@ class PoolConfig(msgspec.Struct, frozen=True):
     restart_backoff_s: tuple[float, float] = (0.1, 30.0)
     restart_intensity: tuple[int, float] = (10, 60.0)
     hold_retry_s: float = 60.0
+    boot_timeout_s: float = 60.0
     missing_id: str = "run"
     id_header: str = ""
     transport_headers: tuple[str, ...] = ()

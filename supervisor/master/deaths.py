@@ -20,6 +20,7 @@ from supervisor.clock import rfc3339, wall_s
 from supervisor.events import Cause
 from supervisor.link.frames import Incarnation, Verdict
 from supervisor.logs import log
+from supervisor.master import boots
 from supervisor.master.burial import Corpse
 from supervisor.master.children import SIDECARS, Child, Kind
 from supervisor.master.exits import Death, cause_of, run_of
@@ -32,7 +33,9 @@ from supervisor.master.sidecars import Sidecars
 from supervisor.master.staff import keep
 from supervisor.scoreboard.words import Intent, LeavingReason, Running
 
-_OUR_KILLS = frozenset({Intent.STOP_KILL, Intent.TIMEOUT_KILL, Intent.MEMORY_KILL, Intent.PROTOCOL_KILL})
+_OUR_KILLS = frozenset(
+    {Intent.STOP_KILL, Intent.TIMEOUT_KILL, Intent.MEMORY_KILL, Intent.PROTOCOL_KILL, Intent.BOOT_KILL}
+)
 _EXPECTED = frozenset({Cause.CLEAN_STOP, Cause.RECYCLED})
 
 
@@ -232,6 +235,8 @@ class Registrar:
             return ""
         if child.slot is not None:
             return pool.stack_text(child.slot)
+        if child.intent is Intent.BOOT_KILL:
+            return pool.forkserver_stack()
         return pool.boot_stack if cause is Cause.BOOT_FAILED else ""
 
 
@@ -259,6 +264,9 @@ def _why(record: ExitRecord, reported: str) -> str:
 
     `reported`: what a forkserver or consumer has said by itself; a worker says it in its stack.
     """
+    if record.requested_by == boots.REQUESTED_BY:
+        what = "its import hangs" if record.kind is Kind.FORKSERVER else "its `init` hangs, or its link socket is gone"
+        return f"{record.seat} was not ready within boot_timeout: {what}; see the stack of its exit record"
     if record.cause is Cause.BOOT_FAILED:
         last_line = record.stack.strip().rpartition("\n")[2] or record.ending
         said = "" if record.kind is Kind.WORKER else reported

@@ -85,6 +85,8 @@ _RECYCLED = frozenset({LeavingReason.MESSAGES, LeavingReason.AGE, LeavingReason.
 _EVIDENCE = frozenset({"confirmed", "suspected"})
 
 _OF_SIGNALS = (
+    # The stacks are asked for first; that alone ends who has no handler for it yet.
+    _Row(Cause.BOOT_FAILED, signal=_KILL | _QUIT, intent=frozenset({Intent.BOOT_KILL})),
     _Row(Cause.TIMEOUT, signal=_KILL, intent=frozenset({Intent.TIMEOUT_KILL})),
     _Row(Cause.MEMORY_LIMIT, signal=_KILL, intent=frozenset({Intent.MEMORY_KILL})),
     _Row(Cause.STOP_KILLED, signal=_KILL, intent=frozenset({Intent.STOP_KILL})),

@@ -23,7 +23,7 @@ from supervisor.control.server import ControlServer
 from supervisor.errors import PreforkdError
 from supervisor.events import Event
 from supervisor.logs import log
-from supervisor.master import intake, probation, startup, status
+from supervisor.master import intake, startup, status
 from supervisor.master.burial import Corpse, Undertaker
 from supervisor.master.children import Children, Kind
 from supervisor.master.commands import Commands, Verb
@@ -52,6 +52,7 @@ from supervisor.master.staff import adjust
 from supervisor.master.startup import Started
 from supervisor.master.stopping import Stopping
 from supervisor.master.survivors import Survivors
+from supervisor.master.watch import Watch
 from supervisor.posix import signal_name, usage
 from supervisor.reactor import Reactor
 
@@ -111,6 +112,7 @@ class Master:
         self._limits = Limits(self._pools.values(), Deadlines(now_s))
         self._deadman = Deadman(now_s, stale_s)
         self._slot_watch = SlotWatch(now_s)
+        self._watch = Watch(self._pools.values())
         self._herald = Herald(notifier, now_s, stale_s) if notifier else None
         self._survivors = Survivors(self._history, self._registrar)
         self._pool_states = PoolStates(self._sidecars)
@@ -155,8 +157,8 @@ class Master:
         yield self._undertaker.due_s
         yield self._limits.due_s
         yield self._deadman.due_s
-        yield probation.due_s(self._pools.values())
         yield self._slot_watch.due_s
+        yield self._watch.due_s
         yield self._dismissals.due_s
         yield self._sidecars.kill_due_s
         yield self._reloads.due_s
@@ -233,7 +235,7 @@ class Master:
 
     def _judge(self) -> None:
         now_s = monotonic_s()
-        probation.acquit(self._pools.values(), now_s)
+        self._watch.judge(now_s)
         self._limits.judge(now_s)
         self._deadman.judge(self._pools.values(), now_s)
         self._slot_watch.judge(self._pools.values(), now_s)

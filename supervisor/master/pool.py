@@ -178,9 +178,11 @@ class Pool:
 
     def stack_text(self, slot: int) -> str:
         """The dump of the worker that last had this slot, the beginning of a long one; "" for none."""
-        with suppress(OSError), self.stacks(slot).open("rb") as dump:
-            return dump.read(_STACK_BYTES).decode(errors="replace")
-        return ""
+        return _beginning_of(self.stacks(slot))
+
+    def forkserver_stack(self) -> str:
+        """The dump of the forkserver started last; as `stack_text`."""
+        return _beginning_of(self.dir / "stacks" / "forkserver.txt")
 
     def seated(self, seat: Seat, pid: int, generation: int, now_s: float) -> Child:
         """Take a new child into the books."""
@@ -283,6 +285,12 @@ class Pool:
     def _youngest(self) -> int:
         identities = [slot.identity() for slot in self.slots.values()]
         return max((identity.generation for identity in identities if identity), default=0)
+
+
+def _beginning_of(dump: Path) -> str:
+    with suppress(OSError), dump.open("rb") as text:
+        return text.read(_STACK_BYTES).decode(errors="replace")
+    return ""
 
 
 def _make_directory(path: Path) -> None:

@@ -26,7 +26,7 @@ from supervisor.master.leaving import Dismissals
 from supervisor.master.pool import Pool
 from supervisor.master.shutdown import Phase, Stop
 from supervisor.master.stopping import Stopping
-from supervisor.master.trial import TRIAL_S, Trial
+from supervisor.master.trial import Trial, trial_s
 from supervisor.reactor import Reactor
 
 
@@ -167,8 +167,9 @@ class Reload:
 
     def _patience_s(self) -> float:
         """Handlers may take as long as their limits allow."""
-        longest_s = max((pool.config.max_timeout_s for pool in self._household.pools.values()), default=0.0)
-        return TRIAL_S + longest_s + self._old.daemon.stop_timeout_s
+        pools = [pool.config for pool in self._household.pools.values()]
+        longest_s = max((trial_s(pool) + pool.max_timeout_s for pool in pools), default=0.0)
+        return longest_s + self._old.daemon.stop_timeout_s
 
 
 _GOES_ON = "the new settings are in force, and the remaining old workers go on; they are replaced when that is possible"

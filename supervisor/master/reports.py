@@ -20,9 +20,11 @@ from supervisor.link.snapshot_facts import check
 from supervisor.logs import log
 from supervisor.master import protocol_errors
 from supervisor.master.children import Child, Kind, Seat
+from supervisor.master.leaving import mark
 from supervisor.master.pool import Pool
 from supervisor.master.restarts import in_trouble
 from supervisor.master.vacancies import stays_empty
+from supervisor.scoreboard.words import Intent
 
 _BELL = struct.Struct("<II")
 _BELL_READ_BYTES = 8192 * _BELL.size
@@ -48,13 +50,15 @@ def _worker_ready(pool: Pool, number: int, generation: int) -> None:
     seat = pool.workers[number]
     child = seat.child or pool.adopt(number, monotonic_s())
     if child is not None and child.generation == generation:
-        _ready(seat, child)
+        _ready(pool, seat, child)
 
 
-def _ready(seat: Seat, child: Child) -> None:
+def _ready(pool: Pool, seat: Seat, child: Child) -> None:
     if child.ready_s is not None:
         return
     child.ready_s = monotonic_s()
+    if child.intent is Intent.BOOT_KILL:  # its time was over, but it was asked for its stacks only
+        mark(pool, child, Intent.NONE, "")
     if not in_trouble(seat):
         seat.why = ""
     if child.kind not in _READY:
@@ -86,7 +90,7 @@ def _other_build(pool: Pool, seat: Seat, frame: frames.Build) -> None:
 
 def _imported(pool: Pool, seat: Seat, frame: frames.Imported) -> None:
     if seat.child is not None:
-        _ready(seat, seat.child)
+        _ready(pool, seat, seat.child)
 
 
 def _boot_failed(pool: Pool, seat: Seat, frame: frames.BootFailed) -> None:
@@ -132,7 +136,7 @@ def _misunderstood(pool: Pool, seat: Seat, frame: frames.Misunderstood) -> None:
 
 def _consuming(pool: Pool, seat: Seat, frame: frames.Consuming) -> None:
     if seat.child is not None:
-        _ready(seat, seat.child)
+        _ready(pool, seat, seat.child)
 
 
 def _refused(pool: Pool, seat: Seat, frame: frames.Refused) -> None:

@@ -6,7 +6,7 @@ ones are sent away again and nothing has changed. A pool that is new itself is t
 
 from __future__ import annotations
 
-from supervisor.config.schema import Config
+from supervisor.config.schema import Config, PoolConfig
 from supervisor.errors import BootError
 from supervisor.master.children import Kind, Seat
 from supervisor.master.leaving import Dismissals
@@ -15,8 +15,10 @@ from supervisor.master.rolling import free_slot
 from supervisor.master.starts import start_candidate
 from supervisor.reactor import Reactor
 
-TRIAL_S = 120.0
-"""How long the import and the `init` of the first worker may take together."""
+
+def trial_s(pool: PoolConfig) -> float:
+    """How long the import and the `init` of the first worker may take together, in seconds."""
+    return 2 * pool.boot_timeout_s
 
 
 class Trial:
@@ -25,7 +27,8 @@ class Trial:
     def __init__(self, pool: Pool, config: Config, reactor: Reactor, now_s: float) -> None:
         """Raises StateError when no process can be started."""
         self.pool = pool
-        self.until_s = now_s + TRIAL_S
+        self._patience_s = trial_s(config.pools[pool.name])
+        self.until_s = now_s + self._patience_s
         self._forkserver = pool.forkserver
         if not pool.on_trial:
             self._forkserver = Seat(pool.name, Kind.FORKSERVER)
@@ -52,7 +55,9 @@ class Trial:
         if now_s < self.until_s:
             return None
         waits_for = "its first worker is not ready" if self._forkserver.ready else "its handler is not imported"
-        return BootError(f"pool {self.pool.name}: {waits_for} after {TRIAL_S:g} s; does its import or `init` hang?")
+        return BootError(
+            f"pool {self.pool.name}: {waits_for} after {self._patience_s:g} s; does its import or `init` hang?"
+        )
 
     def abandon(self, dismissals: Dismissals, now_s: float) -> None:
         """Send the new ones away; the worker leaves as one too many."""

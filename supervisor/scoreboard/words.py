@@ -55,6 +55,7 @@ class Intent(IntEnum):
     TIMEOUT_KILL = 3
     MEMORY_KILL = 4
     PROTOCOL_KILL = 5  # it has sent what cannot be understood
+    BOOT_KILL = 6  # it was not ready within boot_timeout
 
 
 class LimitSource(IntEnum):

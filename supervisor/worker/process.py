@@ -208,6 +208,9 @@ class _Life:
             worker.turn()  # greets the consumer while the intermediate ends
             self._be_adopted(cradle)
             return EXIT_STATUS[worker.run()]
+        except BootError as error:
+            self._explain(str(error))
+            return self._leaving(LeavingReason.BOOT_FAILED)
         except SystemExit as asked:
             return _asked_status(asked)
         except BaseException as error:  # noqa: BLE001  (ours, or a handler's KeyboardInterrupt: the worker failed)

@@ -7,16 +7,20 @@ succeeds while the consumer is being replaced, and the Hello waits there for the
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 from collections.abc import Callable
 
 from supervisor.clock import monotonic_s
+from supervisor.errors import BootError
 from supervisor.link.channel import Channel, ChannelClosed
 from supervisor.link.frames import ConsumerFrame, WorkerFrame
 from supervisor.reactor import HasFileno
 
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.01, 1.0
+
+_CUT_OFF = "permission denied; an `init` that changes the user cuts itself off: set `user` in [daemon] instead"
 
 
 class Uplink:
@@ -28,9 +32,13 @@ class Uplink:
         self._channel: Channel[ConsumerFrame] | None = None
         self._delay_s = _FIRST_DELAY_S
         self._due_s = 0.0
+        self._greeted = False
 
     def connect_when_due(self) -> bool:
-        """Connect where that is needed, and greet; True when the greeting has just been sent."""
+        """Connect where that is needed, and greet; True when the greeting has just been sent.
+
+        Raises BootError where a worker that has never greeted can tell that it never will.
+        """
         if self._channel is not None or monotonic_s() < self._due_s:
             return False
         self._due_s = monotonic_s() + self._delay_s
@@ -39,9 +47,12 @@ class Uplink:
         try:
             sock.setblocking(False)
             sock.connect(self._path)
-        except OSError:  # nobody has accepted for long, or the master is gone: try again later
+        except OSError as error:  # nobody has accepted for long, or the master is gone: try again later
             sock.close()
+            if error.errno == errno.EACCES and not self._greeted:  # waiting does not heal that
+                raise BootError(f"{self._path}: the worker cannot reach its consumer: {_CUT_OFF}") from error
             return False
+        self._greeted = True
         self._channel = Channel(sock, ConsumerFrame)
         # fail-point: worker.connected: the consumer's socket is open, the hello is not sent
         self._channel.send(*self._greet())
