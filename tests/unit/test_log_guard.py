@@ -16,6 +16,7 @@ from supervisor import logs
 from supervisor.config.schema import LogConfig
 from supervisor.events import Event
 from supervisor.log_guard import LogGuard
+from tests.support.logging_state import logging_as_before
 
 _DJANGO = {
     "version": 1,
@@ -30,7 +31,7 @@ def _refuse(*given: Any, **named: Any) -> logging.LogRecord:
 
 
 def _other_format() -> None:
-    for handler in logging.getLogger().handlers:
+    for handler in logs.own_handlers():
         handler.setFormatter(logging.Formatter("%(message)s"))
         handler.setLevel(logging.CRITICAL)
 
@@ -40,7 +41,7 @@ def _own_root_handlers() -> None:
 
 
 def _bad_filter() -> None:
-    for handler in logging.getLogger().handlers:
+    for handler in logs.own_handlers():
         handler.addFilter(lambda record: 1 // 0 == 0)
 
 
@@ -69,22 +70,13 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def guard(file: Path) -> Iterator[LogGuard]:
-    root, ours = logging.getLogger(), logging.getLogger(logs.OWN)
-    handlers, level, factory = list(root.handlers), root.level, logging.getLogRecordFactory()
-    logs.configure(LogConfig(level="info", format="json", file=str(file)), "worker email/0")
-    own = logs.own_handlers()
-    yield LogGuard("info")
-    logging.disable(logging.NOTSET)
-    logging.setLogRecordFactory(factory)
-    for handler in [*root.handlers, *logging.getLogger("django").handlers]:
-        if handler not in [*handlers, *own]:
-            handler.close()
-    root.handlers[:], ours.handlers[:] = handlers, []
-    root.setLevel(level)
-    ours.setLevel(logging.NOTSET)
-    ours.propagate, ours.disabled = True, False
-    for line_handler in own:
-        line_handler.let_go()
+    with logging_as_before():
+        logging.getLogger().handlers[:] = []  # pytest's own are not user code's
+        logs.configure(LogConfig(level="info", format="json", file=str(file)), "worker email/0")
+        own = logs.own_handlers()
+        yield LogGuard("info")
+        for line_handler in own:
+            line_handler.let_go()
 
 
 def messages(file: Path) -> list[str]:
