@@ -13,6 +13,15 @@ PROPERTIES_ROOM_BYTES = 120_000
 """Most that encoded properties, headers included, may take: one frame holds them, of 128 KiB by RabbitMQ's default."""
 
 
+class UnreadableHeaders(dict[str, Any]):
+    """In the place of headers that were received and cannot be read: empty, with their bytes and the reason."""
+
+    def __init__(self, raw: bytes, reason: str) -> None:
+        super().__init__()
+        self.raw = raw
+        self.reason = reason
+
+
 class Properties(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """The basic properties of a message; None where the publisher did not set one.
 

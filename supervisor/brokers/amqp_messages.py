@@ -16,7 +16,7 @@ import pika.data
 import pika.exceptions
 import pika.spec
 
-from supervisor.brokers.amqp_tables import decode_short_string
+from supervisor.brokers.amqp_tables import decode_short_string, decode_table
 from supervisor.brokers.letters import QUEUE
 from supervisor.message import PROPERTIES_ROOM_BYTES, Properties
 
@@ -51,7 +51,7 @@ _READERS: tuple[tuple[int, Callable[[bytes, int], tuple[Any, int]]], ...] = tupl
     (
         getattr(pika.spec.BasicProperties, f"FLAG_{field.upper()}"),
         {
-            "headers": pika.data.decode_table,
+            "headers": decode_table,
             "delivery_mode": _read_octet,
             "priority": _read_octet,
             "timestamp": _read_timestamp,

@@ -2,7 +2,8 @@
 
 Runs in the consumer and the command line. pika cuts floats to integers when it decodes, cannot encode them, drops a
 Decimal's trailing zeros, and raises out of the connection on timestamps beyond the year 9999: one odd message would
-take the consumer down for ever. So decoding here never fails on what RabbitMQ lets through.
+take the consumer down for ever. So decoding here never fails on what RabbitMQ lets through: a table that cannot be
+read, or is nested too deeply to be handled anywhere, becomes `UnreadableHeaders`.
 Wire format: https://www.rabbitmq.com/amqp-0-9-1-errata#section_3 (the kinds that RabbitMQ and its clients use).
 """
 
@@ -18,9 +19,17 @@ from typing import Any
 import pika.data
 import pika.exceptions
 
+from supervisor.message import UnreadableHeaders
+
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 _DECIMAL = struct.Struct(">Bi")
+
+DEEPEST = 100
+"""Tables and arrays within each other, at most: what is behind here, user code included, handles them by recursion."""
+
+_UNREADABLE = (ValueError, ArithmeticError, IndexError, RecursionError, struct.error, pika.exceptions.AMQPError)
+"""What decoding raises on bytes that are no field table, or on one that is too much for it."""
 
 _NUMBERS = {
     kind: struct.Struct(form)
@@ -44,6 +53,7 @@ _NUMBERS = {
 
 def install() -> None:
     """Make pika use this codec. Harmless when called again; every way to a connection calls it first."""
+    pika.data.decode_table = decode_table
     pika.data.decode_value = decode_value
     pika.data.encode_value = encode_value
     pika.data.decode_short_string = decode_short_string
@@ -52,16 +62,36 @@ def install() -> None:
 # ---- decoding -----------------------------------------------------------------------------------------------------
 
 
-def decode_value(encoded: bytes, offset: int) -> tuple[Any, int]:
-    """The field value at `offset` and the offset behind it. Raises InvalidFieldTypeException on unknown kinds."""
+def decode_table(encoded: bytes, offset: int) -> tuple[dict[str, Any], int]:
+    """The field table at `offset` and the offset behind it. Raises what `decode_value` raises on one that is cut."""
+    try:
+        return _decode_table(encoded, offset)
+    except _UNREADABLE as error:
+        end = offset + 4 + _U32.unpack_from(encoded, offset)[0]
+        if end > len(encoded):
+            raise
+        reason = str(error) or type(error).__name__
+        return UnreadableHeaders(encoded[offset:end], f"its headers cannot be read: {reason}"), end
+
+
+def decode_value(encoded: bytes, offset: int, depth: int = 0) -> tuple[Any, int]:
+    """The field value at `offset` and the offset behind it; `depth`: in how many tables and arrays it is.
+
+    Raises InvalidFieldTypeException on unknown kinds, ValueError on one that is nested too deeply.
+    """
     kind = encoded[offset : offset + 1]
     number = _NUMBERS.get(kind)
     if number is not None:
         return number.unpack_from(encoded, offset + 1)[0], offset + 1 + number.size
     decode = _DECODERS.get(kind)
-    if decode is None:
-        raise pika.exceptions.InvalidFieldTypeException(kind)
-    return decode(encoded, offset + 1)
+    if decode is not None:
+        return decode(encoded, offset + 1)
+    decode_all = _CONTAINERS.get(kind)
+    if decode_all is None:
+        raise pika.exceptions.InvalidFieldTypeException(f"there is no kind {kind!r}")
+    if depth >= DEEPEST:
+        raise ValueError(f"tables and arrays are nested more than {DEEPEST} deep")
+    return decode_all(encoded, offset + 1, depth + 1)
 
 
 def decode_short_string(encoded: bytes, offset: int) -> tuple[str, int]:
@@ -97,23 +127,23 @@ def _decode_time(encoded: bytes, offset: int) -> tuple[datetime | int, int]:
         return seconds, offset + 8
 
 
-def _decode_list(encoded: bytes, offset: int) -> tuple[list[Any], int]:
+def _decode_list(encoded: bytes, offset: int, depth: int) -> tuple[list[Any], int]:
     end = offset + 4 + _U32.unpack_from(encoded, offset)[0]
     offset += 4
     values = []
     while offset < end:
-        value, offset = decode_value(encoded, offset)
+        value, offset = decode_value(encoded, offset, depth)
         values.append(value)
     return values, end
 
 
-def _decode_table(encoded: bytes, offset: int) -> tuple[dict[str, Any], int]:
+def _decode_table(encoded: bytes, offset: int, depth: int = 0) -> tuple[dict[str, Any], int]:
     end = offset + 4 + _U32.unpack_from(encoded, offset)[0]
     offset += 4
     table = {}
     while offset < end:
         name, offset = decode_short_string(encoded, offset)
-        table[name], offset = decode_value(encoded, offset)
+        table[name], offset = decode_value(encoded, offset, depth)
     return table, end
 
 
@@ -126,10 +156,10 @@ _DECODERS: dict[bytes, Callable[[bytes, int], tuple[Any, int]]] = {
     b"x": _decode_bytes,
     b"D": _decode_decimal,
     b"T": _decode_time,
-    b"A": _decode_list,
-    b"F": _decode_table,
     b"V": _decode_none,
 }
+
+_CONTAINERS: dict[bytes, Callable[[bytes, int, int], tuple[Any, int]]] = {b"A": _decode_list, b"F": _decode_table}
 
 
 # ---- encoding -----------------------------------------------------------------------------------------------------

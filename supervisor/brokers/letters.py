@@ -21,7 +21,12 @@ ATTEMPT = "x-preforkd-attempt"
 EXCHANGE = "x-preforkd-exchange"
 ROUTING_KEY = "x-preforkd-routing-key"
 
-STAMPS = frozenset({QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY})
+ORIGINAL = "x-preforkd-original"
+"""A table: what the message had and its copy does not carry as it was (`consumer/originals.py`)."""
+UNREADABLE_HEADERS = "x-preforkd-unreadable-headers"
+"""The bytes of headers that could not be read, as they were received: an AMQP field table with its length."""
+
+STAMPS = frozenset({QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY, ORIGINAL})
 """The headers of ours that a copy going back must keep: they make it the next round, once, however often it is sent."""
 
 PREVIEW_BYTES = 2000

@@ -15,6 +15,7 @@ from supervisor.consumer.entries import Arrival
 from supervisor.consumer.ids import give_id
 from supervisor.identity import DIGEST_BYTES, content_digest, former_digests, message_key
 from supervisor.ledger.base import Row
+from supervisor.message import Properties, UnreadableHeaders
 from supervisor.transport_headers import transport
 
 FIRST = (1, 1)
@@ -30,10 +31,30 @@ class Arrivals:
         self._is_transport = transport(pool.transport_headers)
 
     def identify(self, delivery: Delivery) -> Arrival:
-        """The arrival that this delivery is."""
-        digest = content_digest(delivery.properties, delivery.body, self._is_transport)
+        """The arrival that this delivery is. Whatever a publisher has made of it, this raises nothing."""
+        headers = delivery.properties.headers
+        if isinstance(headers, UnreadableHeaders):
+            return self._unreadable(delivery, headers.raw, headers.reason)
+        try:
+            return self._identified(delivery)
+        except Exception as error:  # noqa: BLE001  (a message must not end the consumer, which all others need)
+            reason = str(error) or "no reason given"
+            return self._unreadable(delivery, b"", f"it cannot be identified: {type(error).__name__}: {reason}")
+
+    def _unreadable(self, delivery: Delivery, raw_headers: bytes, reason: str) -> Arrival:
+        """Told apart by body and bytes of its headers alone; to be set aside."""
+        digest = blake2b(raw_headers + delivery.body, digest_size=16).digest()
+        found = delivery.properties.message_id or None
+        id = found or give_id()
+        key = message_key(self._vhost, self._queue, id, digest)
+        twin = b"" if found else digest
+        return Arrival(delivery, key, id, found is not None, *FIRST, stamped=False, twin=twin, unreadable=reason)
+
+    def _identified(self, delivery: Delivery) -> Arrival:
+        properties = copies.as_handled(delivery, self._queue)
+        digest = content_digest(properties, delivery.body, self._is_transport)
         stamp = copies.stamp(delivery, self._queue)
-        found = self._id_of(delivery)
+        found = self._id_of(properties) or delivery.properties.message_id or None
         id = found or give_id()
         return Arrival(
             delivery,
@@ -51,7 +72,7 @@ class Arrivals:
         `known`: the ledger's rows with the same id. Costs nothing unless all of them are of other content.
         """
         keys = {row.key for row in known}
-        if not keys or arrival.key in keys:
+        if not keys or arrival.key in keys or arrival.unreadable:
             return arrival
         properties, body = arrival.delivery.properties, arrival.delivery.body
         for digest in former_digests(properties, body, self._is_transport):
@@ -64,9 +85,8 @@ class Arrivals:
         """A key with the id part that all messages with this id have, whatever is in them."""
         return message_key(self._vhost, self._queue, id, bytes(DIGEST_BYTES))
 
-    def _id_of(self, delivery: Delivery) -> str | None:
+    def _id_of(self, properties: Properties) -> str | None:
         """The id that the publisher gave. A header with nothing in it names nothing: else all such were one message."""
-        properties = delivery.properties
         named = properties.headers.get(self._id_header) if self._id_header and properties.headers else None
         if named not in (None, "", b""):
             return named.decode("utf-8", "backslashreplace") if isinstance(named, bytes) else str(named)

@@ -1,8 +1,7 @@
 """Copies of a message: for another attempt, for the dead-letter queue, for the parked queue. Pure.
 
-A copy looks like the original to its handler: headers, type, priority and timestamp are carried, exchange and routing
-key as headers of ours; it is persistent. Left out, because a broker would refuse them or act on them again: `user_id`
-(406 when it is another user), `expiration`, `cluster_id`, `CC`/`BCC` (routed again), `x-death` and its kin.
+A copy looks like the original to its handler: what it may carry it carries, the rest, exchange and routing key are in
+headers of ours (`originals.py`). It is persistent.
 """
 
 from __future__ import annotations
@@ -12,15 +11,24 @@ from typing import Any
 import msgspec
 
 from supervisor.brokers.base import Delivery, Outgoing
-from supervisor.brokers.letters import ATTEMPT, EXCHANGE, PREFIX, QUEUE, ROUND, ROUTING_KEY
+from supervisor.brokers.letters import (
+    ATTEMPT,
+    EXCHANGE,
+    ORIGINAL,
+    PREFIX,
+    QUEUE,
+    ROUND,
+    ROUTING_KEY,
+    UNREADABLE_HEADERS,
+)
 from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.clock import rfc3339
 from supervisor.consumer.entries import Entry, Failure
+from supervisor.consumer.originals import is_long, restored, without
 from supervisor.events import Event
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Run
-from supervisor.message import Properties
-from supervisor.transport_headers import is_left_behind
+from supervisor.message import Properties, UnreadableHeaders
 
 CONFIRMED = {
     RowState.RETRY_PENDING: (RowState.RETRY, "retried", Event.MESSAGE_RETRIED),
@@ -60,7 +68,7 @@ def as_handled(delivery: Delivery, queue: str) -> Properties:
     headers = delivery.properties.headers
     if not headers or headers.get(QUEUE) != queue:
         return delivery.properties
-    return msgspec.structs.replace(delivery.properties, headers=_carried(headers))
+    return restored(delivery.properties, headers.get(ORIGINAL))
 
 
 def order_of(entry: Entry, queue: str) -> Run:
@@ -80,38 +88,32 @@ def copy_of(entry: Entry, queue: str, host: str, token: int) -> Outgoing:
     if delivery is None or failure is None:
         raise ValueError("a copy needs the message and the reason")
     retry = entry.pending is RowState.RETRY_PENDING
-    headers = _carried(delivery.properties.headers)
+    original = as_handled(delivery, queue)
+    properties, lacking = without(original)
     exchange, routing_key = origin(delivery, queue)
-    headers |= {
+    headers: dict[str, Any] = (properties.headers or {}) | {
         QUEUE: queue,
         ROUND: entry.round if retry else entry.round + 1,
         ATTEMPT: entry.attempt + 1 if retry else 1,
         EXCHANGE: exchange,
         ROUTING_KEY: routing_key,
     }
+    if not properties.message_id and not is_long(entry.id):
+        lacking.setdefault("message_id", properties.message_id)
+        properties = msgspec.structs.replace(properties, message_id=entry.id)
+    if lacking:
+        headers[ORIGINAL] = lacking
+    if isinstance(original.headers, UnreadableHeaders):
+        headers[UNREADABLE_HEADERS] = original.headers.raw
     if not retry:
         headers |= _diagnosis(entry, failure, host)
-    properties = msgspec.structs.replace(
-        delivery.properties,
-        headers=headers,
-        delivery_mode=2,
-        message_id=delivery.properties.message_id or entry.id,
-        expiration=None,
-        user_id=None,
-        cluster_id=None,
-    )
+    properties = msgspec.structs.replace(properties, headers=headers)
     target = {
         RowState.RETRY_PENDING: queue,
         RowState.DEAD_PENDING: dead_queue(queue),
         RowState.PARKED_PENDING: parked_queue(queue),
     }[entry.pending or RowState.DEAD_PENDING]
     return Outgoing(token, "", target, properties, delivery.body, failure.delay_s if retry else 0.0)
-
-
-def _carried(headers: dict[str, Any] | None) -> dict[str, Any]:
-    if not headers:
-        return {}
-    return {name: value for name, value in headers.items() if not is_left_behind(name)}
 
 
 def _diagnosis(entry: Entry, failure: Failure, host: str) -> dict[str, Any]:

@@ -93,6 +93,7 @@ class Arrival(msgspec.Struct, frozen=True):
     """A delivery as the settlement sees it: identified and placed in the order of runs.
 
     `twin`: what makes a message without an id recognisable after a connection loss (b"" where it has an id).
+    `unreadable`: why it cannot be given to a handler.
     """
 
     delivery: Delivery
@@ -103,6 +104,7 @@ class Arrival(msgspec.Struct, frozen=True):
     attempt: int
     stamped: bool  # carries our own, trusted headers
     twin: bytes = b""
+    unreadable: str = ""
 
     @property
     def tag(self) -> tuple[int, int]:

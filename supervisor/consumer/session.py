@@ -8,7 +8,6 @@ and `loop.py` starts a new one, which knows what it must from the ledger and the
 from __future__ import annotations
 
 import logging
-import random
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +15,10 @@ from typing import Any
 
 from supervisor.brokers import base, open_broker
 from supervisor.clock import wall_s
-from supervisor.consumer import actions
 from supervisor.consumer.arrivals import Arrivals
 from supervisor.consumer.commits import Commits
 from supervisor.consumer.dispatch import Dispatcher
+from supervisor.consumer.effects import Effects
 from supervisor.consumer.entries import Phase
 from supervisor.consumer.health import Health
 from supervisor.consumer.housekeeping import BrokerSilence, Housekeeping
@@ -39,7 +38,6 @@ from supervisor.link.frames import (
     Incarnation,
     Outcome,
     Publish,
-    Recall,
     Returned,
     Snapshot,
     StartConsumer,
@@ -80,6 +78,7 @@ class Session:
         self._housekeeping = Housekeeping(
             start, ledger, self.commits, self.measures, self.health, self.broker, self._timer
         )
+        self._effects = Effects(self.settlement, self.broker, links, self.measures.publishes, self._timer)
         self._hear_worker: dict[type[WorkerFrame], Callable[[Incarnation, Any], None]] = {
             Hello: self._on_hello,
             Outcome: self.outcomes.heard,
@@ -99,14 +98,6 @@ class Session:
             base.Fatal: self._on_fatal,
             base.Depth: self._on_depth,
             base.Unresponsive: lambda event: self.health.unresponsive(event.waited_s),
-        }
-        self._effects: dict[type[actions.Effect], Callable[[Any], None]] = {
-            actions.Ack: lambda effect: self.broker.ack(effect.epoch, effect.tag),
-            actions.GiveBack: lambda effect: self.broker.give_back(effect.epoch, effect.tag),
-            actions.Send: lambda effect: self._links.send(effect.worker, effect.frame),
-            actions.RecallAll: self._recall,
-            actions.PublishOut: self._publish,
-            actions.PublishLater: self._publish_later,
         }
 
     # ---- life -----------------------------------------------------------------------------------------------------
@@ -238,8 +229,7 @@ class Session:
         # fail-point: consumer.tails-advanced: durable, the rings are free, no effect has left
         if commit.turn.said:
             self.letters.gather(commit.turn.said)
-        for effect in self.settlement.take_effects():
-            self._effects[type(effect)](effect)
+        self._effects.carry_out(self.settlement.take_effects())
         # fail-point: consumer.effects-queued: effects are handed to broker and links, unsent
         self.broker.flush()
         # fail-point: consumer.broker-flushed: the broker has the turn's effects, the workers have not
@@ -320,10 +310,6 @@ class Session:
         self.dispatcher.join(worker)
         self._links.send(worker, Welcome())
 
-    def _recall(self, effect: actions.RecallAll) -> None:
-        for worker in self._links.greeted:
-            self._links.send(worker, Recall())
-
     # ---- the broker -----------------------------------------------------------------------------------------------
 
     def _on_connected(self, event: base.Connected) -> None:
@@ -381,14 +367,6 @@ class Session:
             self.health.fed()  # no room for more: nothing to be hungry for
         self.health.depth(event, self.subscribed)
         self.settlement.twins.queue_is_ours = self.health.queue_is_ours
-
-    def _publish(self, effect: actions.PublishOut) -> None:
-        self.measures.publishes.sent()
-        self.broker.publish(effect.outgoing)
-
-    def _publish_later(self, effect: actions.PublishLater) -> None:
-        again_s = effect.delay_s * random.uniform(1, 2)
-        self._timer(again_s, lambda: self.settlement.publish_again(effect.token))
 
     def _timer(self, delay_s: float, callback: Callable[[], None]) -> None:
         """Call later, unless the session has ended by then."""

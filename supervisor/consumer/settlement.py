@@ -132,6 +132,8 @@ class Settlement:
         self._attach(entry, arrival)
         if not arrival.has_id and self.pool.missing_id == "dead_letter":
             self._decide(entry, RowState.DEAD_PENDING, Failure("missing_id", "the message has no id"))
+        elif arrival.unreadable:
+            self._decide(entry, RowState.DEAD_PENDING, Failure("unreadable", arrival.unreadable))
         return entry
 
     def _attach(self, entry: Entry, arrival: Arrival) -> None:

@@ -10,6 +10,7 @@ import pytest
 from supervisor.brokers import letters
 from supervisor.brokers.base import Delivery, Outgoing
 from supervisor.brokers.letters import ATTEMPT, EXCHANGE, QUEUE, ROUND, ROUTING_KEY
+from supervisor.brokers.letters import ORIGINAL as ORIGINAL_HEADER
 from supervisor.consumer import copies
 from supervisor.consumer.entries import Entry, Failure
 from supervisor.ledger.base import RowState
@@ -92,7 +93,7 @@ def test_a_message_without_an_id_gets_the_entrys() -> None:
 
 def test_dead_and_parked_copies_say_what_happened_and_retry_copies_do_not() -> None:
     told = {name.removeprefix(letters.PREFIX): value for name, value in headers_of(a_copy(DEAD)).items()}
-    told = {name: told[name] for name in told if name not in ("queue", "round", "attempt", "exchange", "routing-key")}
+    told = {name: told[name] for name in told if f"{letters.PREFIX}{name}" not in letters.STAMPS}
     assert told == {
         "user": 1,
         "cause": "killed",
@@ -105,7 +106,7 @@ def test_dead_and_parked_copies_say_what_happened_and_retry_copies_do_not() -> N
         "stack": "line 1",
     }
     ours = {name for name in headers_of(a_copy(RETRY)) if name.startswith(letters.PREFIX)}
-    assert ours == {QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY}
+    assert ours == {QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY, ORIGINAL_HEADER}
 
 
 def test_of_a_long_stack_the_end_is_kept() -> None:
@@ -135,7 +136,7 @@ def test_headers_that_are_not_ours_are_not_trusted(headers: dict[str, Any] | Non
 
 def test_the_handler_sees_a_copy_without_our_headers() -> None:
     back = Delivery(1, 1, "", "work", False, a_copy(RETRY).properties, b"body")
-    assert copies.as_handled(back, "work").headers == {"user": 1}
+    assert copies.as_handled(back, "work") == ORIGINAL
     foreign = a_delivery(Properties(headers={QUEUE: "other", "user": 1}))
     assert copies.as_handled(foreign, "work").headers == {QUEUE: "other", "user": 1}
 
@@ -143,7 +144,7 @@ def test_the_handler_sees_a_copy_without_our_headers() -> None:
 def test_back_from_the_dead_only_what_orders_runs_is_kept() -> None:
     dead = a_copy(DEAD).properties
     back = letters.without_diagnosis(msgspec.structs.replace(dead, expiration="1", user_id="u"))
-    assert set(back.headers or {}) == {"user", QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY}
+    assert set(back.headers or {}) == {"user", QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY, ORIGINAL_HEADER}
     assert (back.expiration, back.user_id) == (None, None)
 
 

@@ -221,7 +221,7 @@ def test_the_handler_sees_the_original_of_a_copy() -> None:
     bench.begun(run=(1, 2))
     (frame,) = bench.sent()
     assert isinstance(frame, Run)
-    assert frame.properties.headers == {}
+    assert frame.properties.headers is None
     assert frame.routing_key == QUEUE
 
 
