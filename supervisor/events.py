@@ -30,6 +30,8 @@ class Event(StrEnum):
     CONSUMER_STARVED = "consumer.starved"
     QUEUE_UNRESPONSIVE = "queue.unresponsive"
     QUEUE_SHARED = "queue.shared"
+    QUEUE_DECLARED = "queue.declared"
+    QUEUE_UNSAFE = "queue.unsafe"
     MESSAGE_FAILED = "message.failed"
     MESSAGE_RETRIED = "message.retried"
     MESSAGE_DEAD = "message.dead"

@@ -26,7 +26,7 @@ def open_broker(pool: PoolConfig, broker: BrokerConfig, state_dir: str, reactor:
     load_pika()
     from supervisor.brokers.amqp import AmqpBroker
 
-    return AmqpBroker(pool, broker, reactor)
+    return AmqpBroker(pool, broker, state_dir, reactor)
 
 
 def open_admin(broker: BrokerConfig, state_dir: str) -> BrokerAdmin:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
 import msgspec
 
 from supervisor.brokers.base import Delivery, Depth
+from supervisor.config.schema import PoolConfig
 from supervisor.message import Publication
 
 
@@ -23,6 +24,13 @@ class BrokerFacts(msgspec.Struct, frozen=True):
     """What `check` learns: the server, and remarks an operator should read (each says what to do)."""
 
     server: str
+    remarks: list[str]
+
+
+class PoolReview(msgspec.Struct, frozen=True):
+    """What `check` learns of one pool's queues: what would keep it from working, and what its queues do to messages."""
+
+    errors: list[str]
     remarks: list[str]
 
 
@@ -69,6 +77,10 @@ class BrokerAdmin(ABC):
     @abstractmethod
     def facts(self, queue: str) -> BrokerFacts:
         """Facts and remarks about the server and this queue, without changing anything."""
+
+    @abstractmethod
+    def review(self, pool: PoolConfig, pools: Sequence[PoolConfig]) -> PoolReview:
+        """Whether a pool could work: its rights, its queues. Changes nothing. `pools`: all that share the account."""
 
     @abstractmethod
     def close(self) -> None:

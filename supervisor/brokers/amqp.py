@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
 import pika
 
 from supervisor.brokers.amqp_connection import Backoff, Dialer, targets
 from supervisor.brokers.amqp_copy_queues import CopyQueues
+from supervisor.brokers.amqp_declarer import Declarer
 from supervisor.brokers.amqp_errors import Trouble, explain
+from supervisor.brokers.amqp_findings import QueueFindings
 from supervisor.brokers.amqp_publisher import Publisher
-from supervisor.brokers.amqp_questions import Probe, rule_out_stream
-from supervisor.brokers.amqp_queues import Declarer, pool_queues
+from supervisor.brokers.amqp_questions import Probe, ask_to_publish, rule_out_stream
+from supervisor.brokers.amqp_queues import pool_queues
+from supervisor.brokers.amqp_rights import account_of, with_command
 from supervisor.brokers.amqp_subscription import Subscription
 from supervisor.brokers.base import (
     Blocked,
@@ -34,6 +38,7 @@ from supervisor.brokers.base import (
     Unblocked,
     Unpublished,
 )
+from supervisor.brokers.permits import Permit
 from supervisor.clock import monotonic_s
 from supervisor.config.schema import BrokerConfig, PoolConfig
 from supervisor.errors import BrokerRefused
@@ -43,11 +48,13 @@ from supervisor.reactor import Reactor, Timer
 _STREAM_HEADER = "x-stream-offset"
 """RabbitMQ sets it on every delivery of a stream, and nowhere else; but publishers may set any header."""
 
+_MAY_PUBLISH_S = 2.0
+
 
 class AmqpBroker(Broker):
     """One pool's two connections to RabbitMQ."""
 
-    def __init__(self, pool: PoolConfig, broker: BrokerConfig, reactor: Reactor) -> None:
+    def __init__(self, pool: PoolConfig, broker: BrokerConfig, state_dir: str, reactor: Reactor) -> None:
         self.events: deque[BrokerEvent] = deque()
         self._pool = pool
         self._config = broker
@@ -56,7 +63,10 @@ class AmqpBroker(Broker):
         self._publisher: Publisher | None = None
         self._probe = Probe(reactor, pool.queue, self.events.append)
         self._declarer: Declarer | None = None
+        self._permit = Permit(reactor, Path(state_dir))
+        self._findings = QueueFindings(pool.queue, self.events.append)
         self._queues_ready = False
+        self._may_publish = False
         self._subscription: Subscription | None = None
         self._wanted = True
         self._epoch = 0
@@ -174,12 +184,14 @@ class AmqpBroker(Broker):
 
     def connection_up(self, connection: pika.SelectConnection) -> None:
         """The consuming connection is open: see to the queues."""
-        self._declarer = Declarer(connection)
+        self._declarer = Declarer(connection, self._permit, self._findings, self._with_command)
         self._copy_queues = CopyQueues(self._pool.queue, self._declarer)
         self._set_up()
 
     def connection_down(self, trouble: Trouble, retry_in_s: float) -> None:
         """The consuming connection was lost or did not come about."""
+        if self._declarer is not None:
+            self._declarer.close()
         self._declarer = self._copy_queues = None
         self._forget_retry()
         self._end_epoch(trouble, retry_in_s)
@@ -199,14 +211,20 @@ class AmqpBroker(Broker):
         else:
             self._subscription.want(self._wanted)
 
+    def _with_command(self, trouble: Trouble) -> Trouble:
+        dialer = self._consuming
+        return trouble if dialer is None else with_command(trouble, account_of(dialer.parameters), [self._pool])
+
     def _begin_epoch(self) -> None:
-        """Once both connections are up and the queues are there, whichever is last."""
-        ready = self._queues_ready and self._publisher is not None and self._publisher.connected
+        """Once both connections are up, the queues are there and copies may be published, whichever is last."""
+        ready = self._queues_ready and self._may_publish and self._publisher is not None and self._publisher.connected
         if not ready or self._over or self._subscription is not None or self._consuming is None:
             return
         self._epoch += 1
         self._up_since_s, self._serves_since_s = monotonic_s(), 0.0
         self.events.append(Connected(self._consuming.host))
+        if not self._wanted:
+            self._findings.tell()
         self._subscription = Subscription(self._reactor, self._consuming.connection, self._pool, self._epoch, self)
         self._subscription.wanted = self._wanted
 
@@ -249,11 +267,13 @@ class AmqpBroker(Broker):
         if self._consuming is not None:
             self._consuming.serves()
         self.events.append(Subscribed(epoch))
+        self._findings.tell()
 
     def subscription_ended(self, reason: str) -> None:
         """Cancelled, by us or by the broker: then the queues are looked at again before the next subscription."""
         if reason:
             self._wanted = self._queues_ready = False
+            self._findings.forget()
         self.events.append(Cancelled(reason))
         if self._over:
             self._say_goodbye()
@@ -262,7 +282,7 @@ class AmqpBroker(Broker):
         """The epoch is over; where its connection ended too, `connection_down` follows."""
         connection = self._consuming.connection if self._consuming else None
         if connection is not None and connection.is_open:
-            self._restart_epoch(explain(error))
+            self._restart_epoch(self._with_command(explain(error)))
 
     def _suspect_stream(self, delivery: Delivery) -> None:
         """A stream's messages cannot be settled, so nothing may run before it is known. The message comes again."""
@@ -277,7 +297,22 @@ class AmqpBroker(Broker):
 
     def publisher_ready(self) -> None:
         """It may be what the epoch waits for."""
-        self._begin_epoch()
+        publishing = self._publisher.dialer.connection if self._publisher is not None else None
+        if self._may_publish or publishing is None:
+            self._begin_epoch()
+        else:
+            ask_to_publish(publishing, self._on_may_publish)
+            # During an alarm the broker reads nothing from who publishes: no answer is no refusal.
+            self._reactor.call_later(_MAY_PUBLISH_S, lambda: self._on_may_publish(None))
+
+    def _on_may_publish(self, trouble: Trouble | None) -> None:
+        if trouble is None:
+            self._may_publish = True
+            self._begin_epoch()
+        elif self._publisher is not None:
+            trouble = self._with_command(trouble)
+            needed = "copies of messages (retries, dead letters) cannot be published to the default exchange"
+            self._refuse(f"{self._publisher.dialer.host}: {needed}: {trouble.reason}")
 
     def publisher_down(self, trouble: Trouble, retry_in_s: float) -> None:
         """Told to users only where the consumer waits for it."""
@@ -313,6 +348,7 @@ class AmqpBroker(Broker):
             self._say_goodbye()
 
     def _say_goodbye(self) -> None:
+        self._permit.give_back()
         if self._subscription is not None:
             self._subscription.flush(everything=True)
         if self._consuming is not None and self._publisher is not None:

@@ -6,21 +6,23 @@ own Publisher on a Reactor of its own, since BlockingConnection waits for every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import pika
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 
-from supervisor.brokers.admin import BrokerAdmin, BrokerFacts, PublishReport
+from supervisor.brokers.admin import BrokerAdmin, BrokerFacts, PoolReview, PublishReport
 from supervisor.brokers.amqp_connection import Target, targets
 from supervisor.brokers.amqp_errors import Trouble, explain
 from supervisor.brokers.amqp_messages import encode, to_properties
 from supervisor.brokers.amqp_publisher import Publisher
 from supervisor.brokers.amqp_queues import QUORUM
+from supervisor.brokers.amqp_review import Reviewer
+from supervisor.brokers.amqp_rights import account_of
 from supervisor.brokers.base import Delivery, Depth
-from supervisor.config.schema import BrokerConfig
+from supervisor.config.schema import BrokerConfig, PoolConfig
 from supervisor.errors import BrokerRefused, BrokerUnavailable, PreforkdError
 from supervisor.message import Publication
 from supervisor.reactor import Reactor
@@ -110,6 +112,10 @@ class AmqpAdmin(BrokerAdmin):
             server=f"{properties.get('product', 'AMQP server')} {version} at {self._target.host}",
             remarks=[*self._queue_remarks(queue, version), *self._timeout_remarks()],
         )
+
+    def review(self, pool: PoolConfig, pools: Sequence[PoolConfig]) -> PoolReview:
+        with _translated(self._target.host):
+            return Reviewer(self._connection, account_of(self._target.parameters), pools).review(pool)
 
     def close(self) -> None:
         with suppress(pika.exceptions.AMQPError):  # closed by the broker already: nothing is left to say

@@ -138,6 +138,7 @@ class Dialer:
         self.connection: pika.SelectConnection | None = None
         self.opened = 0
         self.host = targets[0].host
+        self.parameters = targets[0].parameters
         self._reactor = reactor
         self._targets = targets
         self._owner = owner
@@ -159,7 +160,7 @@ class Dialer:
         self._cutting = False
         target = self._targets[self._attempts % len(self._targets)]
         self._attempts += 1
-        self.host = target.host
+        self.host, self.parameters = target.host, target.parameters
         self.connection = ReceivingConnection(
             target.parameters,
             on_open_callback=self._on_open,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from supervisor.brokers.amqp_declarer import Declarer
 from supervisor.brokers.amqp_errors import Trouble
-from supervisor.brokers.amqp_queues import QUORUM, Declarer, QueuePlan, delay_queue
+from supervisor.brokers.amqp_queues import QUORUM, QueuePlan, delay_queue
 from supervisor.brokers.base import Outgoing
 from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.message import Publication

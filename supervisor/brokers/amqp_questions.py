@@ -1,4 +1,4 @@
-"""Two questions to RabbitMQ on channels of their own: how deep is the queue, and is it a stream?
+"""Questions to RabbitMQ on channels of their own: how deep is the queue, is it a stream, may we publish?
 
 Runs in the consumer. Never on the consuming channel: an answer may be the end of the channel that asked.
 """
@@ -6,6 +6,7 @@ Runs in the consumer. Never on the consuming channel: an answer may be the end o
 from __future__ import annotations
 
 from collections.abc import Callable
+from uuid import uuid4
 
 import pika
 import pika.channel
@@ -13,6 +14,7 @@ import pika.exceptions
 import pika.frame
 import pika.spec
 
+from supervisor.brokers.amqp_errors import Trouble, explain
 from supervisor.brokers.base import Depth, Unresponsive
 from supervisor.reactor import Reactor, Timer
 
@@ -90,5 +92,26 @@ def rule_out_stream(connection: pika.SelectConnection, queue: str, ruled_out: Ca
     def on_closed(error: BaseException) -> None:
         if isinstance(error, pika.exceptions.ChannelClosed):  # by us, or refused for other reasons than a stream's
             ruled_out()
+
+    connection.channel(on_open_callback=on_open)
+
+
+def ask_to_publish(connection: pika.SelectConnection, done: Callable[[Trouble | None], object]) -> None:
+    """Find out whether the default exchange may be written to, through which all copies of messages go.
+
+    By publishing to a queue that cannot be there: what may be published is returned. Nothing is told when the
+    connection is lost meanwhile.
+    """
+
+    def on_open(channel: pika.channel.Channel) -> None:
+        channel.add_on_close_callback(lambda _channel, error: on_closed(error))
+        channel.add_on_return_callback(lambda *_returned: channel.close())
+        channel.basic_publish("", f"preforkd.asks.{uuid4()}", b"", mandatory=True)
+
+    def on_closed(error: BaseException) -> None:
+        if isinstance(error, pika.exceptions.ChannelClosedByClient):
+            done(None)
+        elif isinstance(error, pika.exceptions.ChannelClosedByBroker):
+            done(explain(error))
 
     connection.channel(on_open_callback=on_open)

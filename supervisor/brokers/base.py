@@ -97,6 +97,18 @@ class Unblocked(msgspec.Struct, frozen=True):
     """Publications are taken again."""
 
 
+class Declared(msgspec.Struct, frozen=True):
+    """The pool's queue did not exist and has been made; `text` says how, and what publishers must know of it."""
+
+    text: str
+
+
+class Unsafe(msgspec.Struct, frozen=True):
+    """What the pool's queues do to messages that preforkd does not, a sentence each: others have declared them."""
+
+    remarks: tuple[str, ...]
+
+
 class Fatal(msgspec.Struct, frozen=True):
     """The broker refuses and waiting will not heal it (credentials, vhost, rights, stream queue, missing queue)."""
 
@@ -126,6 +138,8 @@ BrokerEvent = (
     | Unpublished
     | Blocked
     | Unblocked
+    | Declared
+    | Unsafe
     | Fatal
     | Depth
     | Unresponsive

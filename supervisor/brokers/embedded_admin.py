@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from supervisor.brokers.admin import BrokerAdmin, BrokerFacts, PublishReport
+from supervisor.brokers.admin import BrokerAdmin, BrokerFacts, PoolReview, PublishReport
 from supervisor.brokers.base import Delivery, Depth
 from supervisor.brokers.embedded_bell import queue_file, ring
 from supervisor.brokers.embedded_store import Store, StoreError, new_lease
+from supervisor.config.schema import PoolConfig
 from supervisor.errors import BrokerRefused, BrokerUnavailable
 from supervisor.locks import lock_holder
 from supervisor.message import Publication
@@ -95,6 +96,9 @@ class EmbeddedAdmin(BrokerAdmin):
 
     def facts(self, queue: str) -> BrokerFacts:
         return BrokerFacts(f"embedded queue (SQLite {sqlite3.sqlite_version})", [])
+
+    def review(self, pool: PoolConfig, pools: Sequence[PoolConfig]) -> PoolReview:
+        return PoolReview([], [])
 
     def close(self) -> None:
         try:

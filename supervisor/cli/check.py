@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -156,7 +156,7 @@ def _about_broker(config: Config) -> Iterator[Finding]:
     try:
         with open_admin(config.broker, config.daemon.state_dir) as admin:
             for pool in config.pools.values():
-                yield from _about_queue(pool, admin)
+                yield from _about_queue(pool, admin, list(config.pools.values()))
     except PreforkdError as error:
         yield Finding(Level.ERROR, "broker.url", str(error), error.exit_code)
 
@@ -167,15 +167,18 @@ def _embedded_queue(config: Config) -> Path:
     return Path(config.daemon.state_dir, FILE_NAME)
 
 
-def _about_queue(pool: PoolConfig, admin: BrokerAdmin) -> Iterator[Finding]:
+def _about_queue(pool: PoolConfig, admin: BrokerAdmin, pools: Sequence[PoolConfig]) -> Iterator[Finding]:
     key = f"pools.{pool.name}.queue"
     try:
         facts = admin.facts(pool.queue)
         depth = admin.depth(pool.queue)
+        review = admin.review(pool, pools)
     except BrokerRefused as error:
         yield Finding(Level.ERROR, key, str(error))
         return
-    for remark in facts.remarks:
+    for text in review.errors:
+        yield Finding(Level.ERROR, key, text)
+    for remark in (*facts.remarks, *review.remarks):
         yield Finding(Level.WARNING, key, remark)
     if depth:
         text = f"{pool.queue} on {facts.server}: {depth.ready} ready, {depth.consumers} consumer(s)"

@@ -66,7 +66,7 @@ def start(invocation: Invocation, timeout_s: float) -> int:
     if not startup.ready:
         raise _failed_start(f"{startup.reason}\n  (log: {log_file})", startup.status)
     print_line(f"preforkd is ready, pid {startup.pid}, log {log_file}")
-    for line in startup.reason.splitlines():
+    for line in (*startup.reason.splitlines(), *_remarks(invocation)):
         click.echo(shown(line), err=True)
     return startup.status
 
@@ -114,6 +114,17 @@ def _ready_but(held: Mapping[str, str]) -> Startup:
         for name, why in held.items()
     )
     return Startup(True, os.getpid(), "\n".join(lines), POOL_HELD if held else 0)
+
+
+def _remarks(invocation: Invocation) -> list[str]:
+    """What is to be known of each pool that has just started, a line each: a queue that was made, what is not well."""
+    try:
+        with invocation.connect() as daemon:
+            pools = daemon.ask("status")["pools"]
+    except ControlError:
+        return []
+    told = {name: (pool["depth"].get("declared"), *pool["consumer"]["notes"]) for name, pool in pools.items()}
+    return [f"  pool {name}: {text}" for name, texts in told.items() for text in texts if text]
 
 
 def _obstacles(invocation: Invocation) -> str:

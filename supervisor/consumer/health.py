@@ -2,16 +2,18 @@
 
 The symptoms (each logged once, until it heals): messages are ready and we are subscribed, yet nothing is delivered
 (`consumer.starved`); the broker does not answer a passive declare (`queue.unresponsive`); somebody else consumes too
-(`queue.shared`). Pure, but for the log.
+(`queue.shared`); a queue that others have declared breaks a promise (`queue.unsafe`). Pure, but for the log.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from supervisor.brokers.base import Depth
 from supervisor.clock import monotonic_s
 from supervisor.events import Event
+from supervisor.logs import log
 from supervisor.symptoms import Symptom, Symptoms
 
 PROBE_INTERVAL_S = 5.0
@@ -25,6 +27,7 @@ class Health:
         self._queue = queue
         self._state, self._host, self._why = "connecting", "", ""
         self._since_s = monotonic_s()
+        self._made = ""
         self._depth: Depth | None = None
         self._fed_s = monotonic_s()
         self._symptoms = Symptoms(queue=queue)
@@ -67,6 +70,18 @@ class Health:
             f"the broker did not answer a passive declare of {self._queue!r} for {waited_s:.0f} s",
         )
 
+    def made(self, text: str) -> None:
+        """The queue did not exist and was declared; `text` says how: publishers must know."""
+        self._made = text
+        log(Event.QUEUE_DECLARED, text, queue=self._queue)
+
+    def queues(self, remarks: Sequence[str]) -> None:
+        """What the pool's queues do to messages that preforkd does not; nothing: they are as they should be."""
+        if remarks:
+            self.notice(Event.QUEUE_UNSAFE, "; ".join(remarks))
+        else:
+            self.heal(Event.QUEUE_UNSAFE)
+
     @property
     def connected(self) -> bool:
         """Whether the broker is connected; blocked counts: it settles, it only takes no publications."""
@@ -95,7 +110,12 @@ class Health:
     def queue_facts(self) -> dict[str, Any]:
         """`queue` of a Snapshot."""
         depth = self._depth
-        return {"name": self._queue} | ({"ready": depth.ready, "consumers": depth.consumers} if depth else {})
+        facts: dict[str, Any] = {"name": self._queue}
+        if depth is not None:
+            facts |= {"ready": depth.ready, "consumers": depth.consumers}
+        if self._made:
+            facts["declared"] = self._made
+        return facts
 
     def notice(self, event: Event, text: str, degrades: bool = False) -> None:
         """Something is wrong with this pool (`supervisor/symptoms.py`): logged once, shown until it is healed."""

@@ -171,6 +171,7 @@ class Consumer:
             self._alive.discard(worker)
         if not self._consuming and (session.subscribed or (self._paused and session.connected)):
             self._consuming = True
+            self._reports.show_now(session)
             self._reports.say(Consuming())
             does, queue = "paused before" if self._paused else "consuming from", self._start.pool.queue
             log(Event.CONSUMER_READY, f"{does} {queue!r}", queue=queue)

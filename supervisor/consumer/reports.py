@@ -54,6 +54,10 @@ class Reports:
         if not self._owed:
             self._show(session.snapshot())
 
+    def show_now(self, session: Session) -> None:
+        """Send a snapshot, however soon after the last one: what follows is to find it there."""
+        self._show(session.snapshot())
+
     @property
     def due_in_s(self) -> float | None:
         """When `show` must be called again even if nothing happens; None: not before something does."""

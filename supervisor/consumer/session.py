@@ -95,6 +95,8 @@ class Session:
             base.Unpublished: self._on_unpublished,
             base.Blocked: lambda event: self.health.connection("blocked", why=event.reason),
             base.Unblocked: lambda event: self.health.connection("connected"),
+            base.Declared: lambda event: self.health.made(event.text),
+            base.Unsafe: lambda event: self.health.queues(event.remarks),
             base.Fatal: self._on_fatal,
             base.Depth: self._on_depth,
             base.Unresponsive: lambda event: self.health.unresponsive(event.waited_s),

@@ -79,10 +79,25 @@ def test_a_queue_that_exists_is_used_as_it_is(backend: Backend, rabbitmq: Rabbit
     backend.clean_up(pool)
 
 
-def test_a_stream_is_fatal_before_any_message_runs(backend: Backend, rabbitmq: RabbitNode, pool: PoolConfig) -> None:
+def test_a_stream_is_fatal_before_anything_is_consumed(
+    backend: Backend, rabbitmq: RabbitNode, pool: PoolConfig
+) -> None:
     with rabbitmq.channel() as channel:
         channel.queue_declare(pool.queue, durable=True, arguments={"x-queue-type": "stream"})
-    with backend.driver(pool) as driver:
+
+    for declare in (True, False):
+        reason = _refusal(backend, a_pool(queue=pool.queue, declare=declare))
+        assert "stream" in reason
+        assert pool.queue in reason
+
+
+def test_a_stream_that_cannot_be_asked_about_is_fatal_before_any_message_runs(
+    backend: Backend, rabbitmq: RabbitNode, pool: PoolConfig
+) -> None:
+    with rabbitmq.channel() as channel:
+        channel.queue_declare(pool.queue, durable=True, arguments={"x-queue-type": "stream"})
+    rabbitmq.add_user("asks-not", "pw", (r"\.(dead|parked|retry\..*)$", ".*", ".*"))
+    with backend.driver(pool, BrokerConfig(urls=(_as(rabbitmq, "asks-not", "pw"),))) as driver:
         driver.start()
         backend.put(pool.queue, b"1", b"2")
 

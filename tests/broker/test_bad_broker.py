@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pika
+import pika.exceptions
 import pytest
 
 from tests.support.rabbitmq import RabbitNode
@@ -113,3 +114,47 @@ def test_ids_and_headers_that_no_copy_can_carry_lose_no_message(site: Site, rabb
     assert len(dead) == 3
     assert job in [entry["properties"]["headers"].get("job") for entry in dead]
     eventually(lambda: site.status()["pools"]["mail"]["consumer"]["in_flight"] == 0, "everything is settled")
+
+
+# ---- what a daemon says of its queues --------------------------------------------------------------------------------
+
+
+def started_with(site: Site) -> str:
+    """All that a start that succeeds says."""
+    started = site.cli("start")
+    assert started.returncode == 0, started.stderr
+    return started.stdout + started.stderr
+
+
+def test_a_start_that_declares_the_queue_says_how_and_what_publishers_must_do(site: Site, rabbitmq: RabbitNode) -> None:
+    started = started_with(site)
+
+    assert f"queue '{queue(site)}' did not exist and was declared" in started
+    assert "406" in started
+    assert '"queue.declared"' in site.log_path.read_text()
+    with rabbitmq.channel() as channel, pytest.raises(pika.exceptions.ChannelClosedByBroker, match="406"):
+        channel.queue_declare(queue(site), durable=True)
+
+
+def test_a_queue_that_drops_messages_is_named_by_check_start_and_status(site: Site, rabbitmq: RabbitNode) -> None:
+    with rabbitmq.channel() as channel:
+        channel.queue_declare(queue(site), durable=True, arguments={"x-max-length": 10})
+    told = "beyond 10 messages"
+
+    assert told in site.cli("check").stdout
+    assert told in started_with(site)
+    assert told in site.ok("status")
+    assert [symptom["name"] for symptom in site.status()["pools"]["mail"]["symptoms"]] == ["queue.unsafe"]
+    assert site.status()["pools"]["mail"]["state"] == "ok"
+
+
+def test_a_missing_right_ends_a_start_with_the_command_that_gives_it(site: Site, rabbitmq: RabbitNode) -> None:
+    rabbitmq.add_user("copies-nothing", "pw", (".*", "^mail", ".*"))
+    configure(site, "guest:guest@", "copies-nothing:pw@")
+
+    checked, started = site.cli("check"), site.cli("start")
+
+    assert (checked.returncode, started.returncode) == (FAILED, FAILED)
+    for said in (checked.stdout, started.stderr):
+        assert "rabbitmqctl set_permissions -p / copies-nothing '^(mail" in said
+        assert "default exchange" in said

@@ -192,10 +192,12 @@ class RabbitNode:
         """A user; `permissions` are the patterns for configure, write and read in `vhost`, None for no access."""
         self.call(f'rabbit_auth_backend_internal:add_user(<<"{name}">>, <<"{password}">>, <<"test">>)')
         if permissions is not None:
-            patterns = ", ".join(f'<<"{pattern}">>' for pattern in permissions)
-            self.call(
-                f'rabbit_auth_backend_internal:set_permissions(<<"{name}">>, <<"{vhost}">>, {patterns}, <<"test">>)'
-            )
+            self.set_permissions(name, permissions, vhost)
+
+    def set_permissions(self, name: str, permissions: tuple[str, str, str], vhost: str = "/") -> None:
+        """Other patterns for configure, write and read of a user who is there."""
+        patterns = ", ".join(f'<<"{_in_erlang(pattern)}">>' for pattern in permissions)
+        self.call(f'rabbit_auth_backend_internal:set_permissions(<<"{name}">>, <<"{vhost}">>, {patterns}, <<"test">>)')
 
     def add_vhost(self, name: str) -> None:
         """A virtual host in which guest may do everything."""
@@ -290,6 +292,10 @@ class RabbitNode:
         with suppress(ProcessLookupError):  # helpers of the runtime share its session, nothing else does
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=20)
+
+
+def _in_erlang(text: str) -> str:
+    return text.replace("\\", "\\\\")
 
 
 def _all_threads_stopped(pid: int) -> bool:

@@ -1,0 +1,55 @@
+"""What was found of a pool's queues while they were seen to: one that was made, and what others are that were there.
+
+Runs in the consumer. Collected until the queues are ready, then told once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from supervisor.brokers.amqp_errors import Trouble
+from supervisor.brokers.amqp_inquiry import QueueFacts
+from supervisor.brokers.amqp_promises import STREAM, broken_promises
+from supervisor.brokers.amqp_queues import QueuePlan, declared_text
+from supervisor.brokers.base import Declared, Unsafe
+
+
+class QueueFindings:
+    """The owner of a Declarer, as far as findings go. `queue`: the pool's own; `tell`: who hears of it."""
+
+    def __init__(self, queue: str, tell: Callable[[Declared | Unsafe], object]) -> None:
+        self.known: set[str] = set()
+        """Queues that need not be examined again."""
+        self._queue = queue
+        self._tell = tell
+        self._made: Declared | None = None
+        self._remarks: dict[str, list[str]] = {}
+        self._told: tuple[str, ...] = ()
+
+    def declared(self, plan: QueuePlan) -> None:
+        """Part of DeclarerOwner: what was missing has been made."""
+        self._remarks.pop(plan.name, None)
+        if plan.name == self._queue:
+            self._made = Declared(declared_text(plan))
+
+    def examined(self, plan: QueuePlan, facts: QueueFacts) -> Trouble | None:
+        """Part of DeclarerOwner: what was there is another one than we would have made. A stream is refused."""
+        if facts.type == STREAM:
+            return Trouble(f"queue {plan.name!r} is a stream, which cannot be settled message by message", True)
+        self._remarks[plan.name] = broken_promises(plan, facts)
+        return None
+
+    def forget(self) -> None:
+        """The pool's own queue was deleted, perhaps: examine what takes its place."""
+        self.known.discard(self._queue)
+        self._remarks.pop(self._queue, None)
+
+    def tell(self) -> None:
+        """Tell what is new."""
+        if self._made is not None:
+            self._tell(self._made)
+            self._made = None
+        remarks = tuple(remark for queue in self._remarks.values() for remark in queue)
+        if remarks != self._told:
+            self._told = remarks
+            self._tell(Unsafe(remarks))
