@@ -1,4 +1,4 @@
-"""A lock file for as long as its holder lives, with the holder's pid inside for people. No policy.
+"""Locks of fcntl(2): a lock file for as long as its holder lives, and the kernel's word on who holds a lock. No policy.
 
 Open-file-description locks (fcntl(2), F_OFD_SETLK): like flock they hold between two users within one process, too,
 and unlike flock one can ask who holds one without taking it for a moment from somebody who is just starting.
@@ -53,6 +53,23 @@ class FileLock:
         with suppress(OSError):  # a full disk: the lock is held all the same, only its holder has no name
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+
+
+def lock(descriptor: int) -> bool:
+    """Take the POSIX lock of an open file for this process; False when another one has it."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def lock_owner(descriptor: int) -> int | None:
+    """The pid of the other process that holds the POSIX lock of an open file, or None (fcntl(2), F_GETLK)."""
+    question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    answer: bytes = fcntl.fcntl(descriptor, fcntl.F_GETLK, question)
+    kind, _whence, _start, _length, pid = _FLOCK.unpack(answer)
+    return None if kind == fcntl.F_UNLCK else pid
 
 
 def lock_holder(path: Path) -> str | None:

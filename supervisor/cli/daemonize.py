@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from supervisor.errors import PreforkdError, StateError
+from supervisor.errors import PreforkdError
 
 _READ_BYTES = 64 * 1024
 
@@ -31,12 +31,12 @@ class Startup(msgspec.Struct, frozen=True):
 Announce = Callable[[Startup], None]
 
 
-def start_daemon(serve: Callable[[Announce], int], output: Path, timeout_s: float) -> Startup | None:
+def start_daemon(serve: Callable[[Announce], int], target: int, output: Path, timeout_s: float) -> Startup | None:
     """Run `serve(announce)` in a daemon and give back its first announcement; None after `timeout_s` seconds without.
 
-    `output`: what the daemon writes to stdout and stderr goes there. Raises StateError when it cannot be opened.
+    `target`: an open descriptor, which this closes: what the daemon writes to stdout and stderr goes there; `output`:
+    what that is, for people.
     """
-    target = _open_output(output)
     reader, writer = os.pipe()
     intermediate = os.fork()
     if intermediate == 0:
@@ -94,12 +94,3 @@ def _first_announcement(reader: int, output: Path, timeout_s: float) -> Startup 
     if not data:
         raise PreforkdError(f"the daemon ended before it was ready, without a word; {output} may have more")
     return msgspec.json.decode(data, type=Startup)
-
-
-def _open_output(path: Path) -> int:
-    try:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise StateError(
-            f"{path}: the log cannot be opened: {error.strerror}; check [log] file and its owner"
-        ) from error

@@ -21,9 +21,10 @@ from supervisor.config.schema import Config
 from supervisor.errors import ControlError, PreforkdError, StateError
 from supervisor.extras import refuse_missing
 from supervisor.log_target import STDERR
+from supervisor.master.log_file import open_log
 from supervisor.master.loop import OnReady
-from supervisor.master.pidfile import PID_FILE, read_holder
-from supervisor.master.privileges import account, prepare_directory
+from supervisor.master.pidfile import PID_FILE, find_holder
+from supervisor.master.privileges import account, acting_as, prepare_directory
 from supervisor.master.run import run_daemon
 
 LOG_NAME = "preforkd.log"
@@ -57,7 +58,8 @@ def start(invocation: Invocation, timeout_s: float) -> int:
     config = _with_log_file(refuse_missing(invocation.config))
     _prepare_log(config)
     log_file = Path(config.log.file)
-    startup = start_daemon(lambda announce: _serve_announced(config, announce), log_file, timeout_s)
+    output = open_log(log_file, account(config.daemon))
+    startup = start_daemon(lambda announce: _serve_announced(config, announce), output, log_file, timeout_s)
     if startup is None:
         raise PreforkdError(
             f"preforkd is not ready after {timeout_s:g} s; it goes on starting in the background: "
@@ -73,7 +75,8 @@ def start(invocation: Invocation, timeout_s: float) -> int:
 
 def _serve(config: Config, on_ready: OnReady, on_failed: Callable[[str], None]) -> int:
     logs.hide_passwords(config.broker.urls)
-    logs.configure(config.log, "master")
+    with acting_as(account(config.daemon)):
+        logs.configure(config.log, "master")
     return run_daemon(config, lambda: _read_again(config), on_ready, on_failed)
 
 
@@ -146,8 +149,8 @@ def _obstacle(pool: dict[str, Any]) -> str:
 
 def _refuse_second(invocation: Invocation) -> None:
     """Say early that a daemon is there; the locks in the state and runtime directories are what prevents a second."""
-    holder = read_holder(invocation.runtime_dir / PID_FILE)
-    if holder is not None and holder.alive:
+    holder = find_holder(invocation.runtime_dir / PID_FILE)
+    if holder is not None:
         raise StateError(
             f"preforkd is running already, pid {holder.pid}; `preforkd status` shows it, `preforkd restart` replaces it"
         )
@@ -162,16 +165,11 @@ def _with_log_file(config: Config) -> Config:
 
 
 def _prepare_log(config: Config) -> None:
-    """Make the log file the daemon's own before anybody writes to it: root opens it, but will not stay root."""
+    """Make the log file the daemon's own before anybody writes to it: root starts, but will not stay root."""
     owner = account(config.daemon)
     prepare_directory(Path(config.daemon.state_dir), owner)
-    if owner is None or config.log.file == STDERR:
-        return
-    try:
-        Path(config.log.file).touch(mode=0o640)
-        os.chown(config.log.file, owner.uid, owner.gid)
-    except OSError as error:
-        raise StateError(f"{config.log.file}: the log cannot be made: {error.strerror}; check [log] file") from error
+    if owner is not None and config.log.file != STDERR:
+        os.close(open_log(Path(config.log.file), owner))
 
 
 def _failed_start(reason: str, status: int) -> PreforkdError:

@@ -25,7 +25,7 @@ from supervisor.cli.top.lines import Line, Span, Style, fitted, line
 from supervisor.cli.top.loop import INTERVAL_S, Loop
 from supervisor.cli.top.view import brief_seconds, connection_s
 from supervisor.control.client import NotRunning
-from supervisor.master.pidfile import PID_FILE, read_holder
+from supervisor.master.pidfile import PID_FILE, find_holder
 from supervisor.quantities import show_bytes, show_seconds
 
 DEAD_WITH_PID_FILE = 1
@@ -130,8 +130,8 @@ def ended_with(exit_: Facts) -> str:
 def _report_absence(invocation: Invocation, error: NotRunning, as_json: bool) -> int:
     """Tell the three ways apart in which nobody answers, by the PID file and the process it names."""
     path = invocation.runtime_dir / PID_FILE
-    holder = read_holder(path)
-    if holder is not None and holder.alive:
+    holder = find_holder(path)
+    if holder is not None:
         state, text, code = "starting", f"pid {holder.pid} runs, its control socket is not there (yet)", 0
     elif path.exists():
         state, text, code = (

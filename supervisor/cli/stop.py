@@ -1,7 +1,7 @@
 """`preforkd stop` and `preforkd restart`: end the daemon, wait until it is gone, and show its drain report.
 
-Stopping what does not run succeeds, as LSB 5.0 asks of init scripts. A pid is signalled only when its start time shows
-that it is the daemon's, never because a file names it.
+Stopping what does not run succeeds, as LSB 5.0 asks of init scripts. A pid is signalled only when the kernel says that
+it holds the daemon's lock, never because a file names it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.start import START_TIMEOUT_S, start
 from supervisor.control.client import ControlClient, NotRunning
 from supervisor.errors import ControlError
-from supervisor.master.pidfile import PID_FILE, read_holder
+from supervisor.master.pidfile import PID_FILE, find_holder
+from supervisor.master.privileges import account
 from supervisor.quantities import show_seconds
 
 _MARGIN_S = 30.0
@@ -99,7 +100,8 @@ def _drain_report(daemon: ControlClient, limit_s: float) -> Mapping[str, Any] | 
 
 def _stop_by_signal(invocation: Invocation, limit_s: float) -> bool:
     """Stop a daemon that has no control socket: one that is still starting, or whose socket was removed."""
-    holder = read_holder(invocation.runtime_dir / PID_FILE)
+    target = account(invocation.config.daemon)
+    holder = find_holder(invocation.runtime_dir / PID_FILE, target.uid if target else None)
     if holder is None:
         return False
     with ProcessEnd(holder.pid) as end:

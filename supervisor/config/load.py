@@ -7,12 +7,13 @@ only the machine or the broker can tell (does the handler import, does the queue
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from supervisor.config.cross_checks import apply_cross_checks, fitted
 from supervisor.config.report import Report, did_you_mean
@@ -31,6 +32,7 @@ from supervisor.config.schema import (
 from supervisor.config.sections import Sections
 from supervisor.config.variables import filled_in
 from supervisor.errors import ConfigError, Problem
+from supervisor.trust import changeable_by
 
 VARIABLE = "PREFORKD_CONFIG"
 FILE_NAME = "preforkd.toml"
@@ -107,12 +109,17 @@ def _text(source: Path) -> str:
 
 
 def _refuse_strangers(source: Path, found: os.stat_result) -> None:
-    """Whoever can write the file decides what runs here, and as whom."""
+    """Whoever can write the file decides what runs here, and as whom; for root that includes whoever can replace it."""
     if found.st_mode & stat.S_IWOTH:
         raise _refused(str(source), "rights", "everyone may write to it", f"chmod o-w {source}")
-    if os.geteuid() == 0 and found.st_uid != 0:
+    if os.geteuid() != 0:
+        return
+    if found.st_uid != 0:
         reason = f"it belongs to uid {found.st_uid}, who could have root run anything"
         raise _refused(str(source), "owner", reason, f"chown root {source}, or run as that user")
+    if strangers := changeable_by(source):
+        reason = f"{strangers} could change or replace it, and have root run anything"
+        raise _refused(str(source), "rights", reason, "keep it where only root may write, such as /etc/preforkd")
 
 
 def _parsed(source: Path, text: str) -> dict[str, Any]:
@@ -139,7 +146,8 @@ def _read(tree: dict[str, Any], source: Path, report: Report) -> Config:
             report.add((name,), "there is no such section", did_you_mean(name, _SECTIONS))
     sections = Sections(source.parent, report)
     pools = sections.table(("pools",), tree.get("pools", {})) or {}
-    broker = _read_broker(sections, tree.get("broker", {}), report)
+    owner = _daemon_uid(tree)
+    broker = _read_broker(sections, tree.get("broker", {}), report, owner)
     return Config(
         source=str(source),
         daemon=sections.read(DaemonConfig, ("daemon",), tree.get("daemon", {})),
@@ -148,7 +156,7 @@ def _read(tree: dict[str, Any], source: Path, report: Report) -> Config:
         ledger=sections.read(LedgerConfig, ("ledger",), tree.get("ledger", {})),
         pools={name: _read_pool(name, table, broker, sections) for name, table in pools.items()},
         web=sections.read(WebConfig, ("web",), tree.get("web", {})),
-        hooks=_read_hooks(sections, tree.get("hooks", {}), report),
+        hooks=_read_hooks(sections, tree.get("hooks", {}), report, owner),
     )
 
 
@@ -158,45 +166,66 @@ def _read_pool(name: str, table: Any, broker: BrokerConfig, sections: Sections) 
     return pool if chosen else fitted(pool, broker)
 
 
-def _read_broker(sections: Sections, table: Any, report: Report) -> BrokerConfig:
+def _daemon_uid(tree: dict[str, Any]) -> int | None:
+    """The uid of `user` in [daemon]; None where there is none."""
+    daemon = tree.get("daemon")
+    name = daemon.get("user") if isinstance(daemon, dict) else None
+    try:
+        return pwd.getpwnam(name).pw_uid if isinstance(name, str) and name else None
+    except (KeyError, ValueError):  # nobody of that name: the start says so
+        return None
+
+
+def _read_broker(sections: Sections, table: Any, report: Report, owner: int | None) -> BrokerConfig:
     broker = dict(sections.table(("broker",), table) or {})
     tls = sections.read(TlsConfig, ("broker", "tls"), broker.pop("tls", {}))
-    urls = _urls_of(("broker", "url_file"), "url", broker, sections, report)
+    urls = _urls_of(("broker", "url_file"), "url", broker, _Reading(sections, report, owner))
     if urls is not None:
         broker["url"] = urls or list(BrokerConfig().urls)
     return sections.read(BrokerConfig, ("broker",), broker, tls=tls)
 
 
-def _read_hooks(sections: Sections, table: Any, report: Report) -> HooksConfig:
+def _read_hooks(sections: Sections, table: Any, report: Report, owner: int | None) -> HooksConfig:
     hooks = dict(sections.table(("hooks",), table) or {})
-    urls = _urls_of(("hooks", "webhook_file"), "webhook", hooks, sections, report)
+    urls = _urls_of(("hooks", "webhook_file"), "webhook", hooks, _Reading(sections, report, owner))
     if urls is not None:
         hooks["webhook"] = urls[0] if urls else ""
     return sections.read(HooksConfig, ("hooks",), hooks)
 
 
-def _urls_of(
-    here: tuple[str, str], instead_of: str, table: dict[str, Any], sections: Sections, report: Report
-) -> list[str] | None:
+class _Reading(NamedTuple):
+    """`owner`: the uid that a file of secrets may belong to besides root."""
+
+    sections: Sections
+    report: Report
+    owner: int | None
+
+
+def _urls_of(here: tuple[str, str], instead_of: str, table: dict[str, Any], reading: _Reading) -> list[str] | None:
     """What the file at this key holds, the key taken out of its table; None where no file is named."""
     file = table.pop(here[1], "")
     if not isinstance(file, str):
-        report.add(here, "expected a string: the path of a file that holds the URL")
+        reading.report.add(here, "expected a string: the path of a file that holds the URL")
     elif file and instead_of in table:
-        report.add(here, f"{instead_of} is given, too", "keep one of them")
+        reading.report.add(here, f"{instead_of} is given, too", "keep one of them")
     elif file:
-        return _urls_in(here, sections.located(here, file), report)
+        return _urls_in(here, Path(reading.sections.located(here, file)), reading)
     return None
 
 
-def _urls_in(here: tuple[str, str], path: str, report: Report) -> list[str]:
+def _urls_in(here: tuple[str, str], path: Path, reading: _Reading) -> list[str]:
+    report = reading.report
     try:
-        if Path(path).stat().st_mode & stat.S_IWOTH:
+        if path.stat().st_mode & stat.S_IWOTH:
             report.add(here, f"everyone may write to {path}", f"chmod o-w {path}")
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        elif os.geteuid() == 0 and (strangers := changeable_by(path, reading.owner)):
+            reason = f"{strangers} could change or replace {path}, and have root read any file in its place"
+            report.add(here, reason, "keep it where only root may write, such as /etc/preforkd")
+            return []
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        report.add(here, f"{path} cannot be read: {reason}")
+        failure = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        report.add(here, f"{path} cannot be read: {failure}")
         return []
     urls = [line.strip() for line in lines if line.strip()]
     if not urls:

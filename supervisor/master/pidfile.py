@@ -1,44 +1,49 @@
 """The locks that keep daemons apart, and the PID file that says which daemon it is. Master; the CLI reads it.
 
-Both locks are flock(2), held for the daemon's life and dropped by the kernel at its death, so a stale file never blocks
-a start. The PID file carries pid and start time: a pid that was given to another program is never taken for the daemon.
+Two locks on each file, both dropped by the kernel at the daemon's death, so that a stale file never blocks a start:
+flock(2) keeps daemons apart, also within one process; of a lock of fcntl(2) the kernel tells who holds it. What is
+written in the file is for people (`kill $(cat preforkd.pid)`): it may be old, or written by somebody else. Nobody is
+signalled for it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
 from supervisor import posix
 from supervisor.errors import StateError
+from supervisor.locks import lock, lock_owner
 from supervisor.master import files
 
 PID_FILE = "preforkd.pid"
 STATE_LOCK = "lock"
 
+_OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""A link is not followed, and a FIFO not waited for."""
+
 
 class Holder(NamedTuple):
-    """A process, by pid and start time (clock ticks since boot)."""
+    """The process that holds a lock, by pid and start time (clock ticks since boot)."""
 
     pid: int
     start_ticks: int
 
-    @property
-    def alive(self) -> bool:
-        """Whether that very process is there, and not just waiting to be reaped."""
-        return posix.start_ticks(self.pid) == self.start_ticks and not posix.is_zombie(self.pid)
-
 
 class LockFile:
-    """A file locked by this process, with its pid and start time in it."""
+    """A file locked by this process, with its pid in it.
+
+    The process must not open the file a second time: to close that would drop the lock of fcntl(2).
+    """
 
     def __init__(self, path: Path, what: str) -> None:
         """Lock `path`; `what` is what the lock stands for. Raises StateError: held by somebody else, not writable."""
         self._path = path
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN, 0o644)
         except OSError as error:
             raise StateError(f"{path}: cannot be opened: {error.strerror}; remove it, or correct its owner") from error
         try:
@@ -50,12 +55,6 @@ class LockFile:
             os.close(self._descriptor)
             raise
 
-    def _write(self) -> None:
-        pid = os.getpid()
-        os.ftruncate(self._descriptor, 0)
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        files.write_all(self._descriptor, b"%d %d\n" % (pid, posix.start_ticks(pid) or 0))
-
     def release(self, remove: bool) -> None:
         """Give the lock up; `remove` the file first, while it is still ours."""
         if remove:
@@ -63,27 +62,52 @@ class LockFile:
         os.close(self._descriptor)
 
     def _lock(self, what: str) -> None:
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            raise StateError(f"{self._path}: this is not a file; remove it")
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = lock(self._descriptor)
         except BlockingIOError:
-            holder = read_holder(self._path)
-            who = f"pid {holder.pid}" if holder else "another process"
+            free = False
+        if not free:
+            pid = lock_owner(self._descriptor)
             raise StateError(
-                f"{what} is in use by {who} (lock {self._path}); `preforkd status` shows it, "
-                "`preforkd stop` ends it, or choose another directory"
-            ) from None
+                f"{what} is in use by {f'pid {pid}' if pid else 'another process'} (lock {self._path}); "
+                "`preforkd status` shows it, `preforkd stop` ends it, or choose another directory"
+            )
         if not _same(self._descriptor, self._path):
             raise StateError(f"{self._path}: another daemon has just stopped or started here; try again")
-        self._write()
+        os.ftruncate(self._descriptor, 0)
+        files.write_all(self._descriptor, b"%d\n" % os.getpid())
 
 
-def read_holder(path: Path) -> Holder | None:
-    """Who is written in a lock file; None when it is missing or holds nothing of ours."""
+def find_holder(path: Path, owner: int | None = None) -> Holder | None:
+    """The living process that holds the lock at `path`, as the kernel tells; None when nobody does.
+
+    Only a process of the directory's owner counts, and only with a file of that owner: whoever may write there can put
+    another daemon's file in its place. `owner`: the uid that must own the directory; None for any.
+    """
     try:
-        pid, ticks = path.read_bytes().split()
-        return Holder(int(pid), int(ticks))
-    except (OSError, ValueError):
+        descriptor = os.open(path, os.O_RDONLY | _OPEN)
+        try:
+            file, folder = os.fstat(descriptor), path.parent.stat()
+            holder = _locking(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
         return None
+    if holder is None or file.st_uid != folder.st_uid or owner not in (None, folder.st_uid):
+        return None
+    return holder if posix.real_uid(holder.pid) == folder.st_uid else None
+
+
+def _locking(descriptor: int) -> Holder | None:
+    """Who holds the lock; asked again after its start time was read, so that the two belong together."""
+    pid = lock_owner(descriptor)
+    ticks = posix.start_ticks(pid) if pid else None
+    if pid is None or ticks is None or lock_owner(descriptor) != pid:
+        return None
+    return Holder(pid, ticks)
 
 
 def _same(descriptor: int, path: Path) -> bool:

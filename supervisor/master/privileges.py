@@ -10,11 +10,14 @@ import grp
 import os
 import pwd
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from supervisor.config.schema import DaemonConfig
 from supervisor.errors import StateError
+from supervisor.trust import changeable_by
 
 
 class Account(NamedTuple):
@@ -48,9 +51,9 @@ def prepare_directory(path: Path, owner: Account | None) -> None:
 
     Raises StateError: not a directory, somebody else's, writable by everybody, or it cannot be made.
     """
-    uid, gid = (owner.uid, owner.gid) if owner else (os.geteuid(), -1)
+    uid = owner.uid if owner else os.geteuid()
     try:
-        _make(path, uid, gid)
+        _make(path, owner)
         found = path.stat()
     except OSError as error:
         raise StateError(
@@ -65,6 +68,10 @@ def prepare_directory(path: Path, owner: Account | None) -> None:
         )
     if found.st_mode & stat.S_IWOTH:
         raise StateError(f"{path}: everybody can write to this directory; take that away (chmod o-w {path})")
+    if uid == 0 and found.st_mode & stat.S_IWGRP:
+        raise StateError(
+            f"{path}: group {found.st_gid} can write to root's directory; take that away (chmod g-w {path})"
+        )
 
 
 def become(target: Account) -> None:
@@ -74,9 +81,47 @@ def become(target: Account) -> None:
     os.setresuid(target.uid, target.uid, target.uid)
 
 
-def _make(path: Path, uid: int, gid: int) -> None:
+@contextmanager
+def acting_as(target: Account | None) -> Iterator[None]:
+    """Have the rights of `target` for a while, and no others; None changes nothing. For root, while it has one thread.
+
+    What root opens or makes by a path that somebody else may have prepared (a link, a FIFO), it does with their rights.
+    """
+    if target is None:
+        yield
+        return
+    gid, groups = os.getegid(), os.getgroups()
+    os.setgroups(target.groups)
+    os.setegid(target.gid)
+    os.seteuid(target.uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
+
+
+def _make(path: Path, owner: Account | None) -> None:
+    """Make a directory where it is missing. Root makes it only where nobody else can meddle; else the owner does."""
     if path.exists():
         return
-    path.mkdir(mode=0o750, parents=True)
-    if uid != os.geteuid():
-        os.chown(path, uid, gid)
+    if owner is None or not changeable_by(path.parent):
+        path.mkdir(mode=0o750, parents=True)
+        if owner is not None:
+            _give(path, owner)
+    else:
+        with acting_as(owner):
+            path.mkdir(mode=0o750, parents=True)
+
+
+def _give(path: Path, owner: Account) -> None:
+    """Give the directory just made to its owner: that very one, whatever is at its path by now."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with os.scandir(descriptor) as entries:
+            just_made = os.fstat(descriptor).st_uid == os.geteuid() and next(entries, None) is None
+        if just_made:
+            os.fchown(descriptor, owner.uid, owner.gid)
+    finally:
+        os.close(descriptor)

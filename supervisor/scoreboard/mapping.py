@@ -9,21 +9,19 @@ that no life hangs on.
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
-import struct
 from contextlib import suppress
 from pathlib import Path
 
 from supervisor.errors import StateError
+from supervisor.locks import lock_owner
 
 StrPath = str | Path
 """Workers give a text: a path made of parts is 15 functions more that each of them has in its own memory."""
 
 OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
-_FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid
 _HINTS = {
     errno.ENOSPC: "make room on this file system",
     errno.EDQUOT: "raise the quota of this user",
@@ -65,23 +63,6 @@ class MappedFile:
         self.words.release()
         self.bytes.close()
         os.close(self.descriptor)
-
-
-def lock(descriptor: int) -> bool:
-    """Take the POSIX lock of an open file for this process; False when another one has it."""
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
-
-
-def lock_owner(descriptor: int) -> int | None:
-    """The pid of the other process that holds the POSIX lock of an open file, or None (fcntl(2), F_GETLK)."""
-    question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    answer: bytes = fcntl.fcntl(descriptor, fcntl.F_GETLK, question)
-    kind, _whence, _start, _length, pid = _FLOCK.unpack(answer)
-    return None if kind == fcntl.F_UNLCK else pid
 
 
 def is_at_path(descriptor: int, path: StrPath) -> bool:

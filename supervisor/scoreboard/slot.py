@@ -16,9 +16,10 @@ import msgspec
 
 from supervisor import posix
 from supervisor.link.frames import RunId
+from supervisor.locks import lock, lock_owner
 from supervisor.scoreboard import layout
 from supervisor.scoreboard.layout import GROUP, HEAD, INTENT, LEAVING, TAIL, Owner
-from supervisor.scoreboard.mapping import MappedFile, StrPath, fault_of, is_at_path, lock, lock_owner, set_aside
+from supervisor.scoreboard.mapping import MappedFile, StrPath, fault_of, is_at_path, set_aside
 from supervisor.scoreboard.positional import PositionalFile
 from supervisor.scoreboard.words import Cell, Identity, Intent, LeavingReason, LimitSource, OutcomeKind, Running
 

@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from supervisor import posix
 from tests.support.site import Site, make_site
 from tests.support.waiting import eventually
 
@@ -118,12 +118,23 @@ def test_a_dead_daemon_is_no_obstacle_to_the_next(running: Site) -> None:
     assert running.status()["pid"] != first
 
 
+HOLD = """
+import pathlib, sys
+from supervisor.master.pidfile import LockFile
+lock = LockFile(pathlib.Path(sys.argv[1]), "the runtime directory")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_a_daemon_that_nobody_has_reaped_is_dead(site: Site) -> None:
     (site.folder / "run").mkdir()
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as ended:
-        (site.folder / "run" / "preforkd.pid").write_text(f"{ended.pid} {posix.start_ticks(ended.pid)}\n")
-        assert site.cli("status").returncode == 0
+    path = site.folder / "run" / "preforkd.pid"
+    with subprocess.Popen([sys.executable, "-c", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ended:
         assert ended.stdin is not None
+        assert ended.stdout is not None
+        assert ended.stdout.readline() == b"held\n"
+        assert site.cli("status").returncode == 0
         ended.stdin.close()
         os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.control.client import ControlClient
-from supervisor.master.pidfile import PID_FILE, read_holder
+from supervisor.master.pidfile import PID_FILE, find_holder
 from tests.support.settled_log import settle_log
 from tests.support.source_tree import ROOT
 from tests.support.waiting import eventually
@@ -122,7 +122,7 @@ class Site:
     @property
     def log_path(self) -> Path:
         """The log of a started daemon, with all that was logged before."""
-        holder = read_holder(self.folder / "run" / PID_FILE)
+        holder = find_holder(self.folder / "run" / PID_FILE)
         settle_log(holder.pid if holder is not None else None)
         return self.folder / "state" / "preforkd.log"
 

@@ -79,7 +79,7 @@ def test_a_file_that_everyone_may_write_to_is_refused(file: Path) -> None:
     file.chmod(0o666)
     with pytest.raises(ConfigError, match=r"everyone may write to it.*chmod o-w"):
         load(None)
-    file.chmod(0o664)
+    file.chmod(0o644)
     load(None)
 
 
@@ -384,3 +384,60 @@ def test_problems_show_what_was_written_not_what_was_filled_in() -> None:
     (only,) = problems(MINIMAL + 'on_crash = "${SECRET}"', SECRET="hidden")
     assert 'on_crash = "${SECRET}": must be one of retry, park' in only
     assert "hidden" not in only
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
+@pytest.mark.parametrize("what", ["the file", "its directory", "a link to it"])
+def test_root_takes_no_orders_from_what_others_may_change(file: Path, what: str) -> None:
+    """That group may be the daemon's user's own."""
+    file.write_text(MINIMAL)
+    if what == "the file":
+        file.chmod(0o660)
+        os.chown(file, 0, 12345)
+    elif what == "its directory":
+        file.parent.chmod(0o775)
+    else:
+        file.rename(file.parent / "real.toml")
+        file.symlink_to("real.toml")
+        os.chown(file, 12345, 12345, follow_symlinks=False)
+    with pytest.raises(ConfigError, match=r"rights: .* could change or replace it, and have root run anything"):
+        load(None)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
+@pytest.mark.parametrize("key", ["[broker]\nurl_file", '[hooks]\non_exit = "true"\nwebhook_file'])
+@pytest.mark.parametrize("what", ["the file", "its directory", "a link to it", "its owner"])
+def test_root_reads_no_secret_that_others_could_put_another_file_in_place_of(file: Path, key: str, what: str) -> None:
+    folder = file.parent / "secrets"
+    folder.mkdir()
+    secret = folder / "url"
+    secret.write_text("amqp://host/\n" if "url_file" in key else "https://host/\n")
+    file.write_text(f'{MINIMAL}\n{key} = "secrets/url"\n')
+    load(None)
+    if what == "the file":
+        secret.chmod(0o660)
+    elif what == "its directory":
+        os.chown(folder, 12345, -1)
+    elif what == "its owner":
+        os.chown(secret, 12345, -1)
+    else:
+        secret.rename(folder / "real")
+        secret.symlink_to("/etc/shadow")
+        os.chown(secret, 12345, 12345, follow_symlinks=False)
+    with pytest.raises(
+        ConfigError, match=r"_file.*could change or replace .*secrets/url, and have root read"
+    ) as caught:
+        load(None)
+    assert "root:" not in str(caught.value)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
+def test_a_secret_may_belong_to_the_user_that_the_daemon_becomes(file: Path) -> None:
+    secret = file.parent / "url"
+    secret.write_text("amqp://host/\n")
+    os.chown(secret, 65534, -1)
+    file.write_text(f'[daemon]\nuser = "nobody"\n{MINIMAL}\n[broker]\nurl_file = "url"\n')
+    assert load(None).broker.urls == ("amqp://host/",)

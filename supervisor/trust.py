@@ -1,0 +1,71 @@
+"""Who besides root can change what lies at a path: asked by root, before it reads a file or makes one there. No state.
+
+A file that is root's own proves nothing while somebody else can replace it, its directory, or a link on the way to it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from functools import cache
+from pathlib import Path
+
+_MOST_LINKS = 40  # as path_resolution(7) has it
+
+
+def changeable_by(path: Path, owner: int | None = None) -> str:
+    """Who could change what is found at this path, for people: "uid 1000 (it owns /srv/app)"; "" for nobody but root.
+
+    Looks at every directory and link on the way, from / on, and at the file itself; what is not there yet depends on
+    its directory. In a directory with the sticky bit others cannot replace what is root's. `owner`: the uid that the
+    file itself, and nothing on the way to it, may belong to as well.
+    """
+    place, ahead, links = Path("/"), list(path.absolute().parts[1:]), _MOST_LINKS
+    while True:
+        try:
+            found = place.lstat()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            return f"somebody ({place} cannot be looked at: {error.strerror})"
+        linked = stat.S_ISLNK(found.st_mode)
+        if reason := _stranger(place, found, owner if not (ahead or linked) else None):
+            return reason
+        if linked:
+            links -= 1
+            target = place.readlink()
+            place, ahead = (Path("/") if target.is_absolute() else place.parent), [*target.parts, *ahead]
+        if not ahead:
+            return ""
+        if not links:
+            return f"somebody (there are too many links at {place})"
+        place = _step(place, ahead.pop(0))
+
+
+def _step(place: Path, name: str) -> Path:
+    return place.parent if name == ".." else place / name  # `place` has no link in it
+
+
+def _stranger(place: Path, found: os.stat_result, owner: int | None) -> str:
+    if found.st_uid not in _nobody_else() and found.st_uid != owner:
+        return f"uid {found.st_uid} (it owns {place})"
+    return "" if stat.S_ISLNK(found.st_mode) else _writable(place, found)
+
+
+def _writable(place: Path, found: os.stat_result) -> str:
+    if stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX:
+        return ""
+    if found.st_mode & stat.S_IWOTH:
+        return f"everyone (chmod o-w {place})"
+    return f"group {found.st_gid} (chmod g-w {place})" if found.st_mode & stat.S_IWGRP else ""
+
+
+@cache
+def _nobody_else() -> frozenset[int]:
+    """Root; in a user namespace also whoever has no number there, and so cannot be told apart from the real root."""
+    try:
+        mapped = Path("/proc/self/uid_map").read_text().split()
+        overflow = int(Path("/proc/sys/kernel/overflowuid").read_text())
+    except (OSError, ValueError):
+        return frozenset({0})
+    return frozenset({0}) if mapped == ["0", "0", "4294967295"] else frozenset({0, overflow})
