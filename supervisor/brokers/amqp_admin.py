@@ -140,7 +140,8 @@ class AmqpAdmin(BrokerAdmin):
         if version.split(".")[0].isdigit() and int(version.split(".")[0]) >= 4:
             remarks.append(
                 f"if queue {queue!r} is a quorum queue that preforkd did not declare: RabbitMQ 4 drops a message after"
-                " 20 returns; set delivery-limit by policy (rabbitmqctl set_policy) or give it a dead-letter exchange"
+                " 20 returns; preforkd puts a copy in its place before (message.saved); to be safe set delivery-limit"
+                " by policy (rabbitmqctl set_policy) or give it a dead-letter exchange"
             )
         return remarks
 

@@ -20,6 +20,7 @@ ROUND = "x-preforkd-round"
 ATTEMPT = "x-preforkd-attempt"
 EXCHANGE = "x-preforkd-exchange"
 ROUTING_KEY = "x-preforkd-routing-key"
+REPEATS = "x-preforkd-maybe-duplicate"
 
 ORIGINAL = "x-preforkd-original"
 """A table: what the message had and its copy does not carry as it was (`consumer/originals.py`)."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from supervisor.config.schema import Config, PoolConfig, TlsConfig
+from supervisor.consumer.delivery_limit import danger
 from supervisor.quantities import show_bytes, show_seconds
 
 _QUICK_HEARTBEAT_S, _SLOW_HEARTBEAT_S = 5.0, 60.0
@@ -95,6 +96,11 @@ ABOUT_A_POOL = (
         lambda config, pool: (
             f"ledger.keep = {show_seconds(config.ledger.keep_s)} forgets a message before its last retry comes back"
         ),
+    ),
+    Advice(
+        "queue_arguments",
+        lambda config, pool: not config.broker.embedded and danger(pool.queue_arguments),
+        lambda _, pool: danger(pool.queue_arguments),
     ),
     Advice(
         "bindings",

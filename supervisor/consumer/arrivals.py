@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from urllib.parse import unquote, urlsplit
 
@@ -11,6 +11,7 @@ import msgspec
 from supervisor.brokers.base import Delivery
 from supervisor.config.schema import BrokerConfig, PoolConfig
 from supervisor.consumer import copies
+from supervisor.consumer.delivery_limit import count_of, limit_of, worn_from
 from supervisor.consumer.entries import Arrival
 from supervisor.consumer.ids import give_id
 from supervisor.identity import DIGEST_BYTES, content_digest, former_digests, message_key
@@ -29,6 +30,9 @@ class Arrivals:
         self._id_header = pool.id_header
         self._vhost = _vhost(broker)
         self._is_transport = transport(pool.transport_headers)
+        self._worn_from = worn_from(pool.queue_arguments)
+        self._limit = limit_of(pool.queue_arguments)
+        self._most_worn = 0
 
     def identify(self, delivery: Delivery) -> Arrival:
         """The arrival that this delivery is. Whatever a publisher has made of it, this raises nothing."""
@@ -56,6 +60,9 @@ class Arrivals:
         stamp = copies.stamp(delivery, self._queue)
         found = self._id_of(properties) or delivery.properties.message_id or None
         id = found or give_id()
+        count = count_of(delivery)
+        if worn := count >= self._worn_from:
+            self._most_worn = max(self._most_worn, count)
         return Arrival(
             delivery,
             message_key(self._vhost, self._queue, id, digest),
@@ -64,6 +71,8 @@ class Arrivals:
             *(stamp or FIRST),
             stamp is not None,
             b"" if found else _twin(delivery, digest),
+            worn,
+            found is None and copies.is_repetition(delivery),
         )
 
     def as_known(self, arrival: Arrival, known: Sequence[Row]) -> Arrival:
@@ -80,6 +89,13 @@ class Arrivals:
             if key in keys:
                 return msgspec.structs.replace(arrival, key=key)
         return arrival
+
+    def tell_worn(self, hear: Callable[[int, int | None], None]) -> None:
+        """Tell of messages that came back too often, if there were any since the last call: their highest count, and
+        the limit beyond which the queue drops them, where it is known."""
+        if self._most_worn:
+            hear(self._most_worn, self._limit)
+            self._most_worn = 0
 
     def key_of(self, id: str) -> bytes:
         """A key with the id part that all messages with this id have, whatever is in them."""

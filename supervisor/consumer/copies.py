@@ -17,6 +17,7 @@ from supervisor.brokers.letters import (
     ORIGINAL,
     PREFIX,
     QUEUE,
+    REPEATS,
     ROUND,
     ROUTING_KEY,
     UNREADABLE_HEADERS,
@@ -88,13 +89,49 @@ def copy_of(entry: Entry, queue: str, host: str, token: int) -> Outgoing:
     if delivery is None or failure is None:
         raise ValueError("a copy needs the message and the reason")
     retry = entry.pending is RowState.RETRY_PENDING
+    round_, attempt = (entry.round, entry.attempt + 1) if retry else (entry.round + 1, 1)
+    properties = _stamped(entry, delivery, queue, round_, attempt)
+    if not retry:
+        headers = (properties.headers or {}) | _diagnosis(entry, failure, host)
+        properties = msgspec.structs.replace(properties, headers=headers)
+    target = {
+        RowState.RETRY_PENDING: queue,
+        RowState.DEAD_PENDING: dead_queue(queue),
+        RowState.PARKED_PENDING: parked_queue(queue),
+    }[entry.pending or RowState.DEAD_PENDING]
+    return Outgoing(token, "", target, properties, delivery.body, failure.delay_s if retry else 0.0)
+
+
+def saved_copy(entry: Entry, queue: str, token: int) -> Outgoing:
+    """The same run of the same message, for its own queue, which has not had it back yet. The entry has its delivery.
+
+    Without an id it is published without one, and says that it may be a repetition: its original may come back.
+    """
+    delivery = entry.delivery
+    if delivery is None:
+        raise ValueError("a copy needs the message")
+    properties = _stamped(entry, delivery, queue, entry.round, entry.attempt)
+    if not entry.has_id:
+        headers = (properties.headers or {}) | {REPEATS: True}
+        properties = msgspec.structs.replace(properties, headers=headers, message_id=None)
+    return Outgoing(token, "", queue, properties, delivery.body)
+
+
+def is_repetition(delivery: Delivery) -> bool:
+    """Whether this is a saved copy of a message without an id, whose original may have come back."""
+    headers = delivery.properties.headers
+    return headers is not None and headers.get(REPEATS) is True
+
+
+def _stamped(entry: Entry, delivery: Delivery, queue: str, round_: int, attempt: int) -> Properties:
+    """The properties of a copy: those of the original, as far as a broker takes them, and the run it stands for."""
     original = as_handled(delivery, queue)
     properties, lacking = without(original)
     exchange, routing_key = origin(delivery, queue)
     headers: dict[str, Any] = (properties.headers or {}) | {
         QUEUE: queue,
-        ROUND: entry.round if retry else entry.round + 1,
-        ATTEMPT: entry.attempt + 1 if retry else 1,
+        ROUND: round_,
+        ATTEMPT: attempt,
         EXCHANGE: exchange,
         ROUTING_KEY: routing_key,
     }
@@ -105,15 +142,7 @@ def copy_of(entry: Entry, queue: str, host: str, token: int) -> Outgoing:
         headers[ORIGINAL] = lacking
     if isinstance(original.headers, UnreadableHeaders):
         headers[UNREADABLE_HEADERS] = original.headers.raw
-    if not retry:
-        headers |= _diagnosis(entry, failure, host)
-    properties = msgspec.structs.replace(properties, headers=headers)
-    target = {
-        RowState.RETRY_PENDING: queue,
-        RowState.DEAD_PENDING: dead_queue(queue),
-        RowState.PARKED_PENDING: parked_queue(queue),
-    }[entry.pending or RowState.DEAD_PENDING]
-    return Outgoing(token, "", target, properties, delivery.body, failure.delay_s if retry else 0.0)
+    return msgspec.structs.replace(properties, headers=headers)
 
 
 def _diagnosis(entry: Entry, failure: Failure, host: str) -> dict[str, Any]:

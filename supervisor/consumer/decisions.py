@@ -141,6 +141,16 @@ class Decisions:
             attempt=arrival.attempt,
         )
 
+    def say_saved(self, entry: Entry) -> None:
+        """Log that a message was replaced by a copy before its queue drops it."""
+        self.say(
+            Event.MESSAGE_SAVED,
+            f"message {entry.id!r} had come back too often: a copy of it takes its place before its queue drops it",
+            message_id=entry.id,
+            round=entry.round,
+            attempt=entry.attempt,
+        )
+
     def say_id_reused(self, arrival: Arrival) -> None:
         """Log that an id on record has come with other content."""
         text = f"message id {arrival.id!r} came again with other content: it is run as another message"

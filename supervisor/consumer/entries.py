@@ -19,6 +19,7 @@ class Phase(Enum):
     WAITING = auto()  # delivered, nobody's yet; no row says DISPATCHED
     OWNED = auto()  # DISPATCHED: its worker has it, or is unheard of since we (re)started
     PUBLISHING = auto()  # its handler returned; what it published is under way
+    SAVING = auto()  # a copy of it is under way that its queue has not had back too often; then this one may go
     COPYING = auto()  # *_pending: its copy is under way, or waits for the body to come back
 
 
@@ -67,6 +68,7 @@ class Entry:
         "token",
         "twin",
         "unconfirmed",
+        "worn",
     )
 
     def __init__(self, key: bytes, id: str, round: int, attempt: int) -> None:
@@ -87,6 +89,7 @@ class Entry:
         self.token: int | None = None  # of the copy under way
         self.unconfirmed: set[int] | None = None  # tokens of what its handler published; None: nothing yet
         self.twin = b""
+        self.worn = False  # its queue may drop it when it comes back once more: it is never given back
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -104,6 +107,8 @@ class Arrival(msgspec.Struct, frozen=True):
     attempt: int
     stamped: bool  # carries our own, trusted headers
     twin: bytes = b""
+    worn: bool = False  # it has come back so often that its queue may soon drop it (`delivery_limit.py`)
+    repeats: bool = False  # it is a copy of a message without an id that may be a repetition
     unreadable: str = ""
 
     @property

@@ -2,7 +2,8 @@
 
 The symptoms (each logged once, until it heals): messages are ready and we are subscribed, yet nothing is delivered
 (`consumer.starved`); the broker does not answer a passive declare (`queue.unresponsive`); somebody else consumes too
-(`queue.shared`); a queue that others have declared breaks a promise (`queue.unsafe`). Pure, but for the log.
+(`queue.shared`); a queue that others have declared breaks a promise (`queue.unsafe`); messages have come back so often
+that their queue may drop them (`queue.delivery_limit`). Pure, but for the log.
 """
 
 from __future__ import annotations
@@ -12,30 +13,38 @@ from typing import Any
 
 from supervisor.brokers.base import Depth
 from supervisor.clock import monotonic_s
+from supervisor.consumer.delivery_limit import DEFAULT_LIMIT
 from supervisor.events import Event
 from supervisor.logs import log
 from supervisor.symptoms import Symptom, Symptoms
 
 PROBE_INTERVAL_S = 5.0
 STARVED_AFTER_S = 30.0
+WORN_SHOWN_S = 600.0
+"""For how long messages that came back too often stay a note after the last one."""
 
 
 class Health:
     """The broker's state as last heard."""
 
-    def __init__(self, queue: str) -> None:
+    def __init__(self, queue: str, danger: str = "") -> None:
+        """`danger`: what the limits of the queue risk, shown all the time."""
         self._queue = queue
+        self._danger = danger
         self._state, self._host, self._why = "connecting", "", ""
         self._since_s = monotonic_s()
         self._made = ""
         self._depth: Depth | None = None
         self._fed_s = monotonic_s()
+        self._worn_s = 0.0
         self._symptoms = Symptoms(queue=queue)
 
     def connection(self, state: str, host: str = "", why: str = "") -> None:
         """The connection is now `connected`, `connecting`, `blocked`, `refused` or `closed`."""
         self._state, self._why, self._since_s = state, why, monotonic_s()
         self._host = host or self._host
+        if self._danger and state == "connected":
+            self.notice(Event.QUEUE_DELIVERY_LIMIT, self._danger)
         self._fed_s = monotonic_s()
 
     def fed(self) -> None:
@@ -47,6 +56,8 @@ class Health:
         """The answer to a probe."""
         self._depth = depth
         self.heal(Event.QUEUE_UNRESPONSIVE)
+        if monotonic_s() - self._worn_s > WORN_SHOWN_S and not self._danger:
+            self.heal(Event.QUEUE_DELIVERY_LIMIT)
         hungry_s = monotonic_s() - self._fed_s
         if depth.ready and subscribed and hungry_s > STARVED_AFTER_S:
             self.notice(
@@ -62,6 +73,21 @@ class Health:
             )
         else:
             self.heal(Event.QUEUE_SHARED)
+
+    def worn(self, count: int, limit: int | None) -> None:
+        """A message has come back `count` times; its queue drops it beyond `limit` (None: nobody knows)."""
+        self._worn_s = monotonic_s()
+        beyond = (
+            f"{limit} times"
+            if limit is not None
+            else f"its limit ({DEFAULT_LIMIT} from RabbitMQ 4.0 on, or a policy's)"
+        )
+        self.notice(
+            Event.QUEUE_DELIVERY_LIMIT,
+            f"messages of {self._queue!r} have come back up to {count} times; one that comes back more often than "
+            f"{beyond} is dropped by its queue. A copy takes the place of each in time: find out what ends our "
+            "connections, or raise x-delivery-limit",
+        )
 
     def unresponsive(self, waited_s: float) -> None:
         """A probe got no answer."""

@@ -36,8 +36,15 @@ class Publications:
 
     def publish_copy(self, entry: Entry, queue: str, host: str) -> None:
         """Publish the copy that was decided upon."""
+        self.cancel(entry)
         entry.token = next(self._tokens)
         self._publish(entry, copies.copy_of(entry, queue, host, entry.token))
+
+    def publish_saved(self, entry: Entry, queue: str) -> None:
+        """Publish the message itself once more."""
+        self.cancel(entry)
+        entry.token = next(self._tokens)
+        self._publish(entry, copies.saved_copy(entry, queue, entry.token))
 
     def publish_for(self, entry: Entry, publications: Iterable[Publication]) -> None:
         """Publish what a handler published, once; then tell its worker as soon as the broker has it all."""
@@ -60,6 +67,10 @@ class Publications:
         self._decisions.unpublish()
         for token in self._outgoing:
             self._publish_later(token)
+
+    def publisher(self, token: int) -> Entry | None:
+        """The message that this publication without a fate is for."""
+        return self._outgoing[token][0] if token in self._outgoing else None
 
     # ---- fates ----------------------------------------------------------------------------------------------------
 
@@ -117,6 +128,7 @@ class Publications:
         if entry.token is not None:
             self._outgoing.pop(entry.token, None)
             self.refused.drop(entry.token)
+            entry.token = None
 
     def cancel_handlers(self, entry: Entry) -> None:
         """The fate of what its handler published no longer matters."""

@@ -17,6 +17,7 @@ from supervisor.brokers import base, open_broker
 from supervisor.clock import wall_s
 from supervisor.consumer.arrivals import Arrivals
 from supervisor.consumer.commits import Commits
+from supervisor.consumer.delivery_limit import danger
 from supervisor.consumer.dispatch import Dispatcher
 from supervisor.consumer.effects import Effects
 from supervisor.consumer.entries import Phase
@@ -49,6 +50,7 @@ from supervisor.logs import log
 from supervisor.reactor import Reactor
 
 RESUBSCRIBE_S = 1.0
+_COPIED = (Phase.COPYING, Phase.SAVING)
 
 
 class Session:
@@ -61,7 +63,7 @@ class Session:
         self.measures = Measures(start.ledger.keep_max)
         slots_dir = Path(start.pool_dir) / "slots"
         self.outcomes = Outcomes(pool.name, slots_dir, self.settlement, self.dispatcher, self.measures.handler_s)
-        self.health = Health(pool.queue)
+        self.health = Health(pool.queue, danger(pool.queue_arguments))
         self.letters = LetterNews()
         self.broker = open_broker(pool, start.broker, start.state_dir, reactor)
         self.subscribed = False
@@ -176,6 +178,7 @@ class Session:
         if arrivals:
             known = self._ledger.look_up([arrival.key for arrival in arrivals])
             self.health.fed()
+            self._arrivals.tell_worn(self.health.worn)
         # fail-point: consumer.delivered: deliveries are looked up, nothing is decided
         following = iter(arrivals)
         for event in events:
@@ -266,7 +269,7 @@ class Session:
         publishing, refused = self.health.publishing, self.settlement.publications.refused
         return not self.commits.under_way and not any(
             entry.owner is not None
-            or (entry.phase is Phase.COPYING and entry.delivery and publishing and entry.token not in refused)
+            or (publishing and entry.phase in _COPIED and entry.delivery and entry.token not in refused)
             for entry in self.settlement.entries.values()
         )
 

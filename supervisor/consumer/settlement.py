@@ -64,7 +64,7 @@ class Settlement:
         self._arrived(arrival, known)
 
     def _arrived(self, arrival: Arrival, known: Sequence[Row]) -> None:
-        if not self.accepting:
+        if not self.accepting and not arrival.worn:
             self._turn_away(arrival)
         elif (twin := self.twins.match(arrival, self.now_s)) is not None:
             self._meet_twin(arrival, twin)
@@ -91,6 +91,9 @@ class Settlement:
             entry.later.append(arrival)
             if entry.pending is RowState.RETRY_PENDING and here == (entry.round, entry.attempt + 1):
                 self._copied(entry)  # the retry copy itself is here: proof that the broker has it
+        elif here == there and entry.phase is Phase.SAVING and not arrival.worn:
+            entry.later.append(arrival)
+            self._saved(entry)  # the copy itself is here
         elif here == there:
             self._attach(entry, arrival)
         else:
@@ -127,25 +130,29 @@ class Settlement:
     def _admit(self, arrival: Arrival) -> Entry:
         entry = Entry(arrival.key, arrival.id, arrival.round, arrival.attempt)
         entry.has_id, entry.twin = arrival.has_id, arrival.twin
-        entry.maybe_duplicate = not arrival.has_id and arrival.delivery.redelivered
+        entry.maybe_duplicate = not arrival.has_id and (arrival.delivery.redelivered or arrival.repeats)
         self.entries[entry.key] = self.waiting[entry.key] = entry
         self._attach(entry, arrival)
         if not arrival.has_id and self.pool.missing_id == "dead_letter":
             self._decide(entry, RowState.DEAD_PENDING, Failure("missing_id", "the message has no id"))
         elif arrival.unreadable:
             self._decide(entry, RowState.DEAD_PENDING, Failure("unreadable", arrival.unreadable))
+        elif entry.worn:
+            self._save(entry)
         return entry
 
     def _attach(self, entry: Entry, arrival: Arrival) -> None:
         entry.tags.append(arrival.tag)
         self.publications.came_again(entry)
+        if arrival.worn:
+            entry.worn, entry.twin = True, b""  # dropped by its queue, it would be taken for another one like it
         if entry.delivery is None:
             entry.delivery = arrival.delivery
         if entry.phase is Phase.COPYING and entry.token is None:
             self._publish_copy(entry)
 
     def _duplicate(self, arrival: Arrival, why: str) -> None:
-        self._decisions.ack([arrival.tag], arrival.twin)
+        self._decisions.ack([arrival.tag], b"" if arrival.worn else arrival.twin)
         self._decisions.count("duplicate")
         self._decisions.say_duplicate(arrival, why)
 
@@ -213,12 +220,19 @@ class Settlement:
     def confirmed(self, token: int) -> None:
         """The broker has this publication."""
         entry = self.publications.confirmed(token)
-        if entry is not None:
+        if entry is not None and entry.phase is Phase.SAVING:
+            self._saved(entry)
+        elif entry is not None:
             self._copied(entry)
 
     def unpublished(self, token: int, reason: str, lost: bool) -> None:
         """The broker does not have this publication; `lost`: nobody knows, its connection is gone."""
-        self.publications.unpublished(token, reason, lost)
+        entry = self.publications.publisher(token)
+        if entry is not None and entry.phase is Phase.SAVING and entry.tags and self.accepting and not lost:
+            self.publications.cancel(entry)
+            self._wait(entry)  # it cannot be saved: it is run while it is here
+        else:
+            self.publications.unpublished(token, reason, lost)
 
     def publish_again(self, token: int) -> None:
         """The time to try this publication again has come."""
@@ -234,14 +248,19 @@ class Settlement:
         self.twins.expire(self.now_s)
         for twin in self._decisions.void_tags():
             self.twins.expect(twin, b"", self.now_s)
+        worn: list[Arrival] = []
         for entry in list(self.entries.values()):
             self._decisions.count("dropped", len(entry.tags) + len(entry.later))
-            if entry.tags and not entry.has_id:
+            if entry.tags and entry.twin:
                 self.twins.expect(entry.twin, entry.key, self.now_s)
             entry.tags.clear()
+            worn += [arrival for arrival in entry.later if arrival.worn]
             entry.later.clear()
             if entry.phase is Phase.WAITING:
                 self._give_up(entry)
+        for arrival in worn:
+            if arrival.key not in self.entries:
+                self._admit(arrival).tags.clear()
 
     # ---- the operator ---------------------------------------------------------------------------------------------
 
@@ -250,9 +269,10 @@ class Settlement:
         self.accepting = False
         self.recall()
         for entry in list(self.entries.values()):
-            later, entry.later = entry.later, []
+            later, entry.later = entry.later, [arrival for arrival in entry.later if arrival.worn]
             for arrival in later:
-                self._turn_away(arrival)
+                if not arrival.worn:
+                    self._turn_away(arrival)
             if entry.phase is Phase.WAITING:
                 self._give_up(entry)
 
@@ -316,8 +336,7 @@ class Settlement:
         self.holdings.take_away(entry)
         self._record(entry, RowState.RETURNED)
         if entry.tags and self.accepting:
-            entry.phase = Phase.WAITING
-            self.waiting[entry.key] = entry
+            self._wait(entry)
         else:
             self._give_up(entry)
 
@@ -327,7 +346,26 @@ class Settlement:
         self._record(entry, RowState.RETURNED)
         self._give_up(entry)
 
+    def _wait(self, entry: Entry) -> None:
+        entry.phase = Phase.WAITING
+        self.waiting[entry.key] = entry
+
+    def _save(self, entry: Entry) -> None:
+        """Publish it once more and keep it until the broker has that: its queue may drop it when it comes back."""
+        self.waiting.pop(entry.key, None)
+        entry.phase = Phase.SAVING
+        self.publications.publish_saved(entry, self.pool.queue)
+
+    def _saved(self, entry: Entry) -> None:
+        """The broker has the copy: this one may go, and the copy is run when it comes."""
+        self._decisions.count("saved")
+        self._decisions.say_saved(entry)
+        self._settle(entry)
+
     def _give_up(self, entry: Entry) -> None:
+        if entry.worn and entry.delivery is not None:
+            self._save(entry)
+            return
         self._decisions.count("returned", len(entry.tags))
         self._decisions.give_back(entry.tags)
         self.twins.forget(entry.key, entry.twin)

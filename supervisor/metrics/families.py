@@ -23,7 +23,7 @@ DAEMON_STATES = ("starting", "running", "reloading", "stopping")
 POOL_STATES = ("starting", "ok", "degraded", "held", "paused", "stopping")
 WORKER_STATES = ("booting", "idle", "running", "publishing", "leaving", "backoff", "held", "stopped")
 CONNECTION_STATES = ("connected", "connecting", "blocked", "refused", "closed")
-OUTCOMES = ("done", "retried", "dead", "parked", "duplicate", "returned", "dropped")
+OUTCOMES = ("done", "retried", "dead", "parked", "saved", "duplicate", "returned", "dropped")
 """As exactly one of these every delivery ends (docs/guarantees.md)."""
 PUBLISH_RESULTS = ("confirmed", "refused", "lost")
 SYMPTOMS = {

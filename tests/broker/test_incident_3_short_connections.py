@@ -17,7 +17,7 @@ import pytest
 from supervisor.brokers import amqp_questions
 from supervisor.clock import monotonic_s
 from supervisor.config.schema import BrokerConfig
-from supervisor.consumer import health, session
+from supervisor.consumer import health, housekeeping
 from tests.support.brokers import a_pool
 from tests.support.hand_turned import HandTurned
 from tests.support.proxy import running_proxy
@@ -122,7 +122,7 @@ def test_a_crash_loop_is_slowed_down_and_held_and_never_reaches_the_broker(
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds instead of half a minute."""
-    monkeypatch.setattr(session, "PROBE_INTERVAL_S", 0.2)
+    monkeypatch.setattr(housekeeping, "PROBE_INTERVAL_S", 0.2)
     monkeypatch.setattr(health, "STARVED_AFTER_S", 0.5)
     monkeypatch.setattr(amqp_questions, "PATIENCE_S", 0.5)
 

@@ -10,6 +10,8 @@ class BrokerModel:
     """One queue and its connection. Methods that are events tell whether the consumer hears of them."""
 
     def __init__(self, laws: Laws) -> None:
+        self.delivery_limit = laws.delivery_limit
+        self.dropped: list[Copy] = []  # since the present consumer was started
         self.ready = [Copy(body, f"id-{i}" if laws.ids else None) for i, body in enumerate(laws.bodies)]
         self.delayed: list[Copy] = []
         self.dead: list[Copy] = []
@@ -57,16 +59,27 @@ class BrokerModel:
             raise Broken(f"tag {tag} is settled twice, or was never delivered")
         return self.unacked.pop(tag)
 
-    def end_epoch(self) -> None:
-        """The connection is gone: what was not settled is ready again."""
-        self.ready += [found._replace(redelivered=True) for found in self.unacked.values()]
+    def end_epoch(self, drops: bool = True) -> None:
+        """The connection is gone: what was not settled is ready again. `drops`: or dropped, at its limit."""
+        for found in self.unacked.values():
+            self.have_back(found, drops)
         self.unacked.clear()
         self.flights.clear()
         self.epoch += 1
+
+    def have_back(self, found: Copy, drops: bool = True) -> None:
+        """A delivery that was not settled."""
+        limit, count = self.delivery_limit, found.count + (self.delivery_limit is not None)
+        found = found._replace(redelivered=True, count=count if limit is None else min(count, limit))
+        (self.dropped if drops and limit is not None and count > limit else self.ready).append(found)
 
     def _put(self, outgoing: Outgoing) -> None:
         if outgoing.routing_key == AUDIT_QUEUE:
             self.audited |= {outgoing.body}
             return
-        places = {QUEUE: self.delayed, f"{QUEUE}.dead": self.dead, f"{QUEUE}.parked": self.parked}
+        places = {
+            QUEUE: self.delayed if outgoing.delay_s else self.ready,
+            f"{QUEUE}.dead": self.dead,
+            f"{QUEUE}.parked": self.parked,
+        }
         places[outgoing.routing_key].append(Copy.of(outgoing))

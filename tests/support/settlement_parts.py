@@ -40,6 +40,7 @@ class Laws(NamedTuple):
     max_attempts: int = 2
     faults: int = 2
     together: int = 1  # events that one turn may hear of
+    delivery_limit: int | None = None  # the queue drops what it has had back more often
     slow_disk: bool = False  # further turns hear of events while one is committed
     window: int = 1000  # deliveries that may be unsettled at a time
     refuses: tuple[str, ...] = ()  # queues that take nothing, until `reopen`
@@ -66,13 +67,16 @@ class Copy(NamedTuple):
     id: str | None
     headers: tuple[tuple[str, object], ...] = ()
     redelivered: bool = False
+    count: int = 0  # how often the queue has had it back
 
     @classmethod
     def of(cls, outgoing: Outgoing) -> Copy:
         """What the broker has once it has taken a publication."""
         headers = (outgoing.properties.headers or {}).items()
         kept = tuple(
-            (name, value) for name, value in headers if name in (letters.QUEUE, letters.ROUND, letters.ATTEMPT)
+            (name, value)
+            for name, value in headers
+            if name in (letters.QUEUE, letters.ROUND, letters.ATTEMPT, letters.REPEATS)
         )
         return cls(outgoing.body, outgoing.properties.message_id, kept)
 

@@ -91,7 +91,7 @@ def _mark(world: World) -> int:
     """Equal for worlds with equal futures."""
     tags = {tag: number for number, tag in enumerate(world.unacked)}
     tokens = {token: number for number, token in enumerate(world.settlement.publications._outgoing)}
-    places = (world.ready, world.delayed, world.dead, world.parked)
+    places = (world.ready, world.dropped, world.delayed, world.dead, world.parked)
     return hash(
         (
             settlement_state(world.settlement, tags, tokens),

@@ -16,6 +16,7 @@ from typing import Any
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer import copies
 from supervisor.consumer.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, RecallAll, Send
+from supervisor.consumer.delivery_limit import worn_from
 from supervisor.consumer.entries import Arrival, Failure
 from supervisor.consumer.settlement import Settlement
 from supervisor.ledger.base import Row, RowState
@@ -69,7 +70,7 @@ class World(BrokerModel):
         """Another world in the same state; they share only what never changes."""
         other = copy(self)
         other.settlement = clone_settlement(self.settlement)
-        for name in ("rows", "ready", "delayed", "dead", "parked", "unacked", "flights", "timers"):
+        for name in ("rows", "ready", "dropped", "delayed", "dead", "parked", "unacked", "flights", "timers"):
             setattr(other, name, getattr(self, name).copy())
         other.slots = [slot.clone() for slot in self.slots]
         return other
@@ -142,7 +143,7 @@ class World(BrokerModel):
         check_kept(self, self.settled(effect.epoch, effect.tag).body)
 
     def _give_back(self, effect: GiveBack) -> None:
-        self.ready.append(self.settled(effect.epoch, effect.tag)._replace(redelivered=True))
+        self.have_back(self.settled(effect.epoch, effect.tag))
 
     def _send(self, effect: Send) -> None:
         slot = self.slots[effect.worker.slot]
@@ -296,7 +297,10 @@ class World(BrokerModel):
         id = found.id or f"preforkd-{self.given:032x}"
         twin = b"" if found.id else found.body
         key = id.encode() + found.body.rjust(8, b"/")  # a digest's length
-        return Arrival(delivery, key, id, found.id is not None, *(stamp or (1, 1)), stamp is not None, twin)
+        run = (*(stamp or (1, 1)), stamp is not None)
+        worn = self.delivery_limit is not None and found.count >= worn_from({"x-delivery-limit": self.delivery_limit})
+        repeats = found.id is None and copies.is_repetition(delivery)
+        return Arrival(delivery, key, id, found.id is not None, *run, twin, worn, repeats)
 
     def confirm(self, index: int) -> bool:
         flight = self.flights.pop(index)
@@ -352,8 +356,12 @@ class World(BrokerModel):
         return False
 
     def _die_and_restart(self, burials: int, proof: bool = True) -> None:
-        """The next consumer starts. With `burials` the master has finished them before: no verdicts follow."""
-        self.end_epoch()
+        """The next consumer starts. With `burials` the master has finished them before: no verdicts follow.
+
+        It has back what the queue dropped meanwhile: that only a dead consumer knew it, nobody can mend.
+        """
+        self.end_epoch(drops=False)
+        self.ready, self.dropped = self.ready + self.dropped, []
         self.timers.clear()
         self.heard = self.recalls = 0
         self.paused = self.synced = False

@@ -55,7 +55,14 @@ class Bench:
     # ---- events ---------------------------------------------------------------------------------------------------
 
     def deliver(
-        self, id: str | None = "m", run: tuple[int, int] | None = None, *, redelivered: bool = False, body: bytes = b""
+        self,
+        id: str | None = "m",
+        run: tuple[int, int] | None = None,
+        *,
+        redelivered: bool = False,
+        body: bytes = b"",
+        worn: bool = False,
+        repeats: bool = False,
     ) -> int:
         """A delivery; `run`: stamped as this (round, attempt). Returns its tag."""
         tag = next(self._tags)
@@ -63,7 +70,9 @@ class Bench:
         delivery = Delivery(self.epoch, tag, "", QUEUE, redelivered, Properties(headers=headers, message_id=id), body)
         name = id or f"preforkd-{next(self._given):032x}"
         twin = b"" if id else b"twin" + body
-        arrival = Arrival(delivery, key_of(name, body), name, bool(id), *(run or (1, 1)), run is not None, twin)
+        arrival = Arrival(
+            delivery, key_of(name, body), name, bool(id), *(run or (1, 1)), run is not None, twin, worn, repeats
+        )
         known = [row for row in self.rows.values() if row.key[:16] == arrival.key[:16]]
         self.settlement.delivered(arrival, known)
         return tag

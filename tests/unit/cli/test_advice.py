@@ -19,6 +19,15 @@ def advice(text: str, memory_bytes: int = MACHINE_BYTES) -> dict[str, str]:
     return dict(advise(interpret(tomllib.loads(text), Path("/etc/preforkd.toml"), {}), memory_bytes))
 
 
+def limit(count: int) -> str:
+    return f"queue_arguments = {{ x-delivery-limit = {count} }}"
+
+
+@pytest.mark.parametrize("count", [2, 20, 1_000_000])
+def test_a_delivery_limit_that_leaves_time_for_copies_is_no_doubt(count: int) -> None:
+    assert advice(AMQP + POOL + limit(count)) == {}
+
+
 @pytest.mark.parametrize("broker", ["", AMQP, '[broker]\nurl = "amqps://h"\ntls = { ca_file = "ca" }\n'])
 def test_the_defaults_leave_no_doubt(broker: str) -> None:
     assert advice(broker + POOL) == {}
@@ -37,6 +46,9 @@ def test_the_defaults_leave_no_doubt(broker: str) -> None:
         ('[ledger]\nkeep = "10m"\n' + POOL, "pools.email.retry_delays", "ledger.keep = 10m"),
         (POOL + 'bindings = [{ exchange = "x" }]', "pools.email.bindings", "has no exchanges"),
         (AMQP + POOL + 'bindings = [{ exchange = "x" }]\ndeclare = false', "pools.email.bindings", "nothing is bound"),
+        (AMQP + POOL + limit(0), "pools.email.queue_arguments", "nothing can save it"),
+        (AMQP + POOL + limit(1), "pools.email.queue_arguments", "comes back twice is dropped"),
+        (AMQP + POOL + limit(-1), "pools.email.queue_arguments", "dropped the first time it comes back"),
     ],
 )
 def test_a_doubt_names_its_key_and_what_may_go_wrong(text: str, key: str, said: str) -> None:

@@ -35,6 +35,11 @@ SMALL_WORLDS = {
     "several events a turn": (Laws(ONE, faults=2, together=3), 8),
     "dead letters refused": (Laws(TWO, faults=2, max_attempts=1, window=1, refuses=("q.dead",)), 8),
     "retries refused": (Laws(TWO, faults=2, window=1, refuses=("q",)), 7),
+    "delivery limit of 1": (Laws(ONE, faults=4, delivery_limit=1), 6),
+    "delivery limit of 2": (Laws(ONE, faults=4, delivery_limit=2, max_attempts=1), 7),
+    "delivery limit of 1, two messages": (Laws(TWO, faults=3, workers=1, delivery_limit=1), 6),
+    "delivery limit of 1, no id": (Laws(ONE, ids=False, faults=3, delivery_limit=1), 7),
+    "delivery limit of 1, slow disk": (Laws(ONE, faults=3, delivery_limit=1, slow_disk=True), 7),
     "slow disk": (Laws(ONE, faults=2, slow_disk=True), 9),
     "slow disk, two messages": (Laws(TWO, faults=1, slow_disk=True), 8),
     "slow disk, no id": (Laws(ONE, ids=False, faults=2, slow_disk=True), 8),
@@ -68,6 +73,8 @@ LARGE_WORLDS = [
     Laws((b"a", b"b", b"c"), workers=2, publishes=True, faults=12, together=3, slow_disk=True),
     Laws((b"a", b"b", b"c"), workers=3, on_crash="park", faults=12, together=2),
     Laws((b"a", b"b", b"c", b"d"), workers=2, faults=12, window=2, refuses=("q", "q.dead"), slow_disk=True),
+    Laws((b"a", b"b", b"c"), workers=2, faults=12, together=2, delivery_limit=2, slow_disk=True),
+    Laws((b"a", b"a", b"b"), ids=False, workers=2, faults=10, together=2, delivery_limit=1),
 ]
 
 

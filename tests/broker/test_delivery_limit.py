@@ -1,0 +1,82 @@
+"""Quorum queues drop what comes back too often: messages outlive more lost connections than their queue allows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pika
+import pytest
+
+from supervisor.brokers import amqp_connection
+from supervisor.config.schema import BrokerConfig, PoolConfig
+from tests.support.hand_turned import HandTurned
+from tests.support.rabbitmq import RabbitNode
+from tests.support.trixie import RELEASES
+
+pytestmark = pytest.mark.rabbitmq
+
+IDS = {f"m{number}" for number in range(30)}
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many lost connections in seconds instead of minutes."""
+    monkeypatch.setattr(amqp_connection, "_FIRST_S", 0.05)
+    monkeypatch.setattr(amqp_connection, "_CAP_S", 0.05)
+
+
+def lost_again_and_again(
+    node: RabbitNode, directory: Path, limit: int | None, losses: int, queue_arguments: dict[str, Any]
+) -> tuple[Counter[str], list[str]]:
+    """30 messages that nobody can begin, and so many lost connections: how often each is in the queue then; what the
+    consumer noticed."""
+    queue = f"limit-{uuid4().hex[:8]}"
+    with node.channel() as channel:
+        arguments = {"x-queue-type": "quorum"} | ({} if limit is None else {"x-delivery-limit": limit})
+        channel.queue_declare(queue, durable=True, arguments=arguments)
+        for id in sorted(IDS):
+            properties = pika.BasicProperties(message_id=id, delivery_mode=2, headers={"mine": "yes"})
+            channel.basic_publish("", queue, b"body", properties)
+    pool = PoolConfig("p", queue, "h:h", declare=False, queue_arguments=queue_arguments)
+    turned = HandTurned(directory, pool, BrokerConfig(urls=(node.url,)))
+    turned.start()
+    for _ in range(losses):
+        turned.until(lambda: len(turned.session.settlement.entries) >= len(IDS) - 1, "all are here")
+        turned.session.broker.cut()
+        turned.until(lambda: not turned.session.subscribed, "the connection is lost")
+        turned.until(lambda: turned.session.subscribed, "it is back")
+    turned.until(lambda: turned.session.at_rest, "no copy is under way")
+    noticed = [symptom.name for symptom in turned.session.snapshot().symptoms]
+    turned.close()
+    found: Counter[str] = Counter()
+    with node.channel() as channel:
+        while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
+            found[got[1].message_id] += 1
+            assert (got[1].headers["mine"], got[2]) == ("yes", b"body")
+        channel.queue_delete(queue)
+    return found, noticed
+
+
+@pytest.fixture(params=RELEASES)
+def node(request: pytest.FixtureRequest) -> RabbitNode:
+    found: RabbitNode = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.mark.parametrize(("limit", "known", "losses"), [(1, True, 4), (2, True, 6), (2, False, 6), (20, False, 26)])
+def test_no_message_is_dropped_by_the_limit_of_its_queue(
+    node: RabbitNode, tmp_path: Path, limit: int, known: bool, losses: int
+) -> None:
+    arguments = {"x-delivery-limit": limit} if known else {}
+    found, noticed = lost_again_and_again(node, tmp_path, limit, losses, arguments)
+    assert set(found) == IDS
+    assert "queue.delivery_limit" in noticed
+
+
+@pytest.mark.skipif("rabbit_4" not in RELEASES, reason="only RabbitMQ 4 has a limit by default")
+def test_no_message_is_dropped_by_the_default_limit_of_rabbitmq_4(rabbit_4: RabbitNode, tmp_path: Path) -> None:
+    found, _ = lost_again_and_again(rabbit_4, tmp_path, None, 26, {})
+    assert set(found) == IDS
