@@ -76,6 +76,12 @@ def executes(pid: int) -> bool:
     return bool(fields) and fields[0] not in (b"T", b"t", b"Z", b"X")
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped (SIGSTOP, a terminal, a debugger)."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] in (b"T", b"t")
+
+
 def is_dying(pid: int) -> bool:
     """Whether a process will run no more code of its own: it was killed and is not a zombie yet, or has ended."""
     fields = _stat(pid)

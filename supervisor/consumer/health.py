@@ -64,6 +64,7 @@ class Health:
                 Event.CONSUMER_STARVED,
                 f"{depth.ready} messages are ready in {self._queue!r} and we are subscribed, but nothing was delivered "
                 f"for {hungry_s:.0f} s: look at the broker (flow control, alarms, a stuck queue process)",
+                degrades=True,
             )
         if depth.consumers > 1:
             self.notice(

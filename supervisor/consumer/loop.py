@@ -176,7 +176,7 @@ class Consumer:
             does, queue = "paused before" if self._paused else "consuming from", self._start.pool.queue
             log(Event.CONSUMER_READY, f"{does} {queue!r}", queue=queue)
         if self._links is not None:
-            self._reports.say(*self._links.take_misunderstood())
+            self._reports.say(*self._links.take_misunderstood(), *session.stalls.take())
         if self._draining is not None and session.at_rest:
             # fail-point: consumer.stop-drained: the drain is over, the master does not know
             self._reports.say(session.drain_report(self._draining))

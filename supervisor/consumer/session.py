@@ -28,6 +28,7 @@ from supervisor.consumer.links import WorkerLinks
 from supervisor.consumer.measures import Measures
 from supervisor.consumer.outcomes import Outcomes
 from supervisor.consumer.settlement import Settlement
+from supervisor.consumer.stalls import Stalls
 from supervisor.consumer.traces import trace_of, trace_of_waiting
 from supervisor.errors import BrokerRefused, LedgerError
 from supervisor.events import Event
@@ -81,6 +82,7 @@ class Session:
             start, ledger, self.commits, self.measures, self.health, self.broker, self._timer
         )
         self._effects = Effects(self.settlement, self.broker, links, self.measures.publishes, self._timer)
+        self.stalls = Stalls(self.settlement, self.outcomes, self.commits, self.health)
         self._hear_worker: dict[type[WorkerFrame], Callable[[Incarnation, Any], None]] = {
             Hello: self._on_hello,
             Outcome: self.outcomes.heard,
@@ -126,6 +128,7 @@ class Session:
         # fail-point: consumer.start-recovered: what was left is decided and on record, no broker yet
         self.broker.start()
         self._housekeeping.begin()
+        self.stalls.begin(self._timer)
 
     def close(self, timeout_s: float) -> None:
         """Close the workers' links and the broker's connection, so that it has back what was not settled."""

@@ -280,6 +280,14 @@ class Misunderstood(Frame, frozen=True):
     reason: str
 
 
+class Stalled(Frame, frozen=True):
+    """This worker has so many messages and has begun none for `waited_s` seconds. Repeated while that is so."""
+
+    worker: Incarnation
+    messages: int
+    waited_s: float
+
+
 class Consuming(Frame, frozen=True):
     """The subscription is up: the pool consumes."""
 
@@ -373,7 +381,9 @@ ConsumerFrame = Welcome | Run | Recall | Published
 ForkOrder = StartForkserver | Fork | Quit
 ForkReport = Build | Imported | BootFailed | Forked | ForkFailed
 ConsumerOrder = StartConsumer | Spawned | Verdict | Drain | Pause | Resume | Reconfigure | Find | CloseConnection | Quit
-ConsumerReport = Build | VerdictTaken | Misunderstood | Consuming | Refused | Drained | Snapshot | Letters | Found
+ConsumerReport = (
+    Build | VerdictTaken | Misunderstood | Stalled | Consuming | Refused | Drained | Snapshot | Letters | Found
+)
 SidecarOrder = StartSidecar | Happened | Missed | Quit
 SidecarReport = Build | Serving | Refused
 

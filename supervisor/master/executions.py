@@ -45,6 +45,7 @@ class Execution:
         self._intent = intent
         self._still_guilty = still_guilty
         self._stacks = stacks
+        self._asked_by = _ASKED_BY.get(intent, "")
         self._until_s = 0.0
         self._dumped_bytes = -1
         self._next: Step = self._begin
@@ -79,15 +80,18 @@ class Execution:
     def _judge(self, now_s: float) -> float | None:
         if now_s < self._until_s and posix.executes(self.child.pid):
             return now_s + _POLL_S
-        running = self._slot.running()
-        if running is not None and running.number == self._number and self._still_guilty(running, now_s):
-            self.child.requested_by, self.child.intent = _ASKED_BY[self._intent], self._intent
+        if self._is_guilty(now_s):
+            self.child.requested_by, self.child.intent = self._asked_by, self._intent
             self._signal(signal.SIGKILL, now_s)
             # fail-point: master.timeout-killed: the worker is killed, not waited for
             return None
         self._signal(signal.SIGCONT, now_s)
         self._let_be()
         return None
+
+    def _is_guilty(self, now_s: float) -> bool:
+        running = self._slot.running()
+        return running is not None and running.number == self._number and self._still_guilty(running, now_s)
 
     def _let_be(self) -> None:
         """It is not killed, or cannot be: what is said of its end is what it was before."""
@@ -99,6 +103,18 @@ class Execution:
 
     def _signal(self, signum: int, now_s: float) -> bool:
         return send(self.child, signum, now_s)
+
+
+class StalledExecution(Execution):
+    """Of a worker that has messages and begins none: it is killed unless it has begun one meanwhile."""
+
+    def __init__(self, child: Child, slot: Slot, stacks: Path, waited_s: float) -> None:
+        super().__init__(child, slot, Intent.TIMEOUT_KILL, lambda running, now_s: False, stacks)
+        self._asked_by = f"no progress for {waited_s:.0f} s"
+        self._handled = slot.handled
+
+    def _is_guilty(self, now_s: float) -> bool:
+        return self._slot.running() is None and self._slot.handled == self._handled
 
 
 _ASKED_BY = {Intent.TIMEOUT_KILL: "time limit", Intent.MEMORY_KILL: "kill_memory"}

@@ -13,7 +13,7 @@ from supervisor import memory
 from supervisor.config.schema import PoolConfig
 from supervisor.master.children import Child
 from supervisor.master.deadlines import Deadlines
-from supervisor.master.executions import Execution
+from supervisor.master.executions import Execution, StalledExecution
 from supervisor.master.pool import Pool
 from supervisor.scoreboard.words import Intent, Running
 
@@ -42,6 +42,8 @@ class Limits:
             self._look_at_time(now_s)
         if now_s >= self._memory_due_s():
             self._look_at_memory(now_s)
+        for pool in self.pools:
+            self._condemn_stalled(pool)
         for pid, (due_s, execution) in list(self.executions.items()):
             if now_s >= due_s:
                 self._step(pid, execution, now_s)
@@ -69,6 +71,18 @@ class Limits:
             return
         stacks = pool.stacks(child.slot) if intent is Intent.TIMEOUT_KILL else None
         self.executions[child.pid] = (0.0, Execution(child, pool.slots[child.slot], intent, still_guilty, stacks))
+
+    def _condemn_stalled(self, pool: Pool) -> None:
+        """Those whom the consumer has named and who are still at nothing."""
+        named, pool.stalled = pool.stalled, []
+        for stalled in named:
+            slot, generation = stalled.worker.slot, stalled.worker.generation
+            child = pool.workers[slot].child if slot < len(pool.workers) else None
+            if child is None or child.generation != generation or child.intent is not Intent.NONE:
+                continue
+            if child.pid not in self.executions and pool.slots[slot].leaving(generation) is None:
+                execution = StalledExecution(child, pool.slots[slot], pool.stacks(slot), stalled.waited_s)
+                self.executions[child.pid] = (0.0, execution)
 
     def _step(self, pid: int, execution: Execution, now_s: float) -> None:
         due_s = execution.step(now_s)

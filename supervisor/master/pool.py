@@ -17,9 +17,10 @@ from pathlib import Path
 from supervisor import posix
 from supervisor.config.schema import Config, PoolConfig
 from supervisor.errors import StateError
-from supervisor.link.frames import Drained, Found, Frame, Incarnation, Letters, Snapshot, Spawned, Verdict
+from supervisor.link.frames import Drained, Found, Frame, Incarnation, Letters, Snapshot, Spawned, Stalled, Verdict
 from supervisor.master import slot_files
 from supervisor.master.children import Child, Children, Kind, Seat
+from supervisor.master.crash_rate import CrashRate
 from supervisor.master.generations import Generations
 from supervisor.master.kept import Kept
 from supervisor.master.restarts import Intensity
@@ -51,7 +52,8 @@ class Pool:
     `cut_off`: ids of messages whose worker was killed by a stop. `symptoms`: what the master itself sees to be
     wrong. `inquiries`: questions the consumer has not answered. `letters`: what it has told this turn, for the
     hooks. `restarts` and `holds` count for the pool's life here: seats come and go with its size. `idled`: nobody can
-    run a message, so none is taken; `takes`: whether the consumer was last told to take messages.
+    run a message, so none is taken; `takes`: whether the consumer was last told to take messages. `stalled`: workers
+    that the consumer has named because they have messages and begin none.
 
     While it is reloaded: `candidate` is a forkserver with the new code, `probe` the slot of the one worker that
     proves it, `spares` the slots beyond the wanted ones that help out. Workers of forkservers older than
@@ -69,6 +71,8 @@ class Pool:
             _make_directory(path)
         self.slots = slot_files.open_slots(self.dir / "slots", pool.workers, pool.name)
         self.symptoms = Symptoms(pool=pool.name)
+        self.crash_rate = CrashRate()
+        self.stalled: list[Stalled] = []
         self.board = Board(self.dir / "board")
         self.generations = Generations(self.dir, max(floor, self._youngest()))
         self.link_path = Path(config.daemon.runtime_dir) / f"{pool.name}.sock"

@@ -165,6 +165,7 @@ def _found(pool: Pool, seat: Seat, frame: frames.Found) -> None:
 CONSUMER_REPORTS: Reports = {
     frames.Build: _other_build,
     frames.Misunderstood: _misunderstood,
+    frames.Stalled: lambda pool, seat, frame: pool.stalled.append(frame),
     frames.VerdictTaken: _verdict_taken,
     frames.Consuming: _consuming,
     frames.Refused: _refused,

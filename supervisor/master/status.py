@@ -35,7 +35,7 @@ def pool_state(pool: Pool, stopping: bool) -> str:
         return "stopping"
     if pool.consumer.held or not can_work(pool):
         return "held"
-    if any(map(in_trouble, pool.seats)) or (pool.was_ready and _cut_off(pool)) or _degrading(pool):
+    if any(map(in_trouble, pool.seats)) or (pool.was_ready and cut_off(pool)) or _degrading(pool):
         return "degraded"
     if not (pool.was_ready or pool.ready):
         return "starting"
@@ -45,7 +45,7 @@ def pool_state(pool: Pool, stopping: bool) -> str:
 def pool_why(pool: Pool) -> str:
     """Why a pool is not well; "" when it is."""
     whys = [seat.why for seat in pool.seats if seat.held]
-    whys += [_cut_off(pool), *_degrading(pool), *(seat.why for seat in pool.seats if in_trouble(seat))]
+    whys += [cut_off(pool), *_degrading(pool), *(seat.why for seat in pool.seats if in_trouble(seat))]
     return next(filter(None, whys), "")
 
 
@@ -63,7 +63,7 @@ def _degrading(pool: Pool) -> list[str]:
     return [symptom.text for symptom in symptoms(pool) if symptom.degrades]
 
 
-def _cut_off(pool: Pool) -> str:
+def cut_off(pool: Pool) -> str:
     """Why nothing can be consumed just now: no connection to the broker, a ledger that cannot be written; or ""."""
     connection: dict[str, Any] = _CONNECTION | (pool.snapshot.connection if pool.snapshot else {})
     return "" if connection["state"] in _CONNECTED else str(connection["why"])

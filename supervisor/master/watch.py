@@ -7,6 +7,7 @@ from collections.abc import Collection
 from supervisor.master import probation
 from supervisor.master.boots import Boots
 from supervisor.master.pool import Pool
+from supervisor.master.standstill import Standstill
 
 
 class Watch:
@@ -15,13 +16,18 @@ class Watch:
     def __init__(self, pools: Collection[Pool]) -> None:
         self._pools = pools
         self._boots = Boots(pools)
+        self._standstill = Standstill()
 
     @property
     def due_s(self) -> float:
         """The earliest moment at which there is something to do."""
-        return min(self._boots.due_s, probation.due_s(self._pools))
+        rates = min((pool.crash_rate.due_s for pool in self._pools), default=float("inf"))
+        return min(self._boots.due_s, self._standstill.due_s, probation.due_s(self._pools), rates)
 
     def judge(self, now_s: float) -> None:
-        """Clear who has proved that it works, end who does not get ready."""
+        """Clear who has proved that it works, end who does not get ready, notice what stands still or crashes."""
         probation.acquit(self._pools, now_s)
         self._boots.judge(now_s)
+        self._standstill.judge(self._pools, now_s)
+        for pool in self._pools:
+            pool.crash_rate.judge(pool.config, pool.symptoms, now_s)

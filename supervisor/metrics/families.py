@@ -30,6 +30,11 @@ SYMPTOMS = {
     "starved": Event.CONSUMER_STARVED,
     "unresponsive": Event.QUEUE_UNRESPONSIVE,
     "shared": Event.QUEUE_SHARED,
+    "stalled": Event.POOL_STALLED,
+    "worker_stalled": Event.WORKER_STALLED,
+    "worker_stopped": Event.WORKER_STOPPED,
+    "crashing": Event.POOL_CRASHING,
+    "unmanned": Event.POOL_UNMANNED,
 }
 """Label and event; a symptom that is not in this table has its event's name for a label."""
 SERVICES = ("forkserver", "consumer")

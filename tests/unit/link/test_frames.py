@@ -72,6 +72,7 @@ SPOKEN: list[Frame] = [
     frames.CloseConnection(),
     frames.VerdictTaken(Incarnation(3, 7)),
     frames.Misunderstood(Incarnation(3, 7), 4711, "a frame cannot be read"),
+    frames.Stalled(Incarnation(3, 7), 4, 30.5),
     frames.Consuming(),
     frames.Refused("wrong password"),
     frames.Drained(3, 2, ["id"]),

@@ -1,0 +1,68 @@
+"""The rate of unplanned exits of a pool: a symptom of its own, whatever workers finish between them. Pure; master only.
+
+Back-off and holds count deaths without progress. Workers that finish messages and crash every other second make
+progress, and so are replaced at once; that something is wrong with their messages or their code must be said.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import NamedTuple
+
+from supervisor.config.schema import PoolConfig
+from supervisor.events import Cause, Event
+from supervisor.master.records import ExitRecord
+from supervisor.quantities import show_seconds
+from supervisor.symptoms import Symptoms
+
+_PLANNED = frozenset({Cause.CLEAN_STOP, Cause.RECYCLED, Cause.STOP_KILLED, Cause.LOST})
+_NAMED = 3
+_CALM = 0.5
+"""It has healed when no more than this part of what makes the symptom is left: else it would come and go."""
+
+
+class _Exit(NamedTuple):
+    at_s: float
+    how: str
+    message_id: str
+
+
+class CrashRate:
+    """The unplanned exits of one pool within the time of `restart_intensity`. Times are CLOCK_MONOTONIC."""
+
+    def __init__(self) -> None:
+        self._exits: deque[_Exit] = deque()
+        self._within_s = 0.0
+
+    def add(self, record: ExitRecord, now_s: float) -> None:
+        """A child of the pool has left."""
+        if record.cause not in _PLANNED:
+            self._exits.append(_Exit(now_s, f"{record.cause} ({record.ending})", record.message_id))
+
+    def judge(self, config: PoolConfig, symptoms: Symptoms, now_s: float) -> None:
+        """Notice the symptom when there are more exits than `restart_intensity` says, and than workers; heal it."""
+        count, self._within_s = config.restart_intensity
+        while self._exits and self._exits[0].at_s < now_s - self._within_s:
+            self._exits.popleft()
+        most = max(count, config.workers)
+        if len(self._exits) > most:
+            symptoms.notice(Event.POOL_CRASHING, self._text(), degrades=True)
+        elif len(self._exits) <= most * _CALM:
+            symptoms.heal(Event.POOL_CRASHING)
+
+    @property
+    def due_s(self) -> float:
+        """When the oldest of them is forgotten."""
+        return self._exits[0].at_s + self._within_s if self._exits else float("inf")
+
+    def _text(self) -> str:
+        ways = Counter(exit_.how for exit_ in self._exits)
+        said = ", ".join(f"{number} x {how}" for how, number in ways.most_common(_NAMED))
+        text = f"{len(self._exits)} unplanned exits within {show_seconds(self._within_s)}: {said}"
+        shared = self._shared()
+        return f"{text}; {shared or 'no message is in more than one of them'}; `preforkd exits` has them all"
+
+    def _shared(self) -> str:
+        ids = Counter(exit_.message_id for exit_ in self._exits if exit_.message_id)
+        often = [f"{name!r} ({number} times)" for name, number in ids.most_common(_NAMED) if number > 1]
+        return f"while they ran the same messages: {', '.join(often)}" if often else ""
