@@ -22,7 +22,7 @@ from supervisor.message import PROPERTIES_ROOM_BYTES, Properties, Publication
 
 SHORT_STRING_BYTES = 255
 DEEPEST = 64
-"""Tables and lists in one another, at most: AMQP has no bound, but whoever reads a deeper one needs as deep a stack."""
+"""Tables and lists in one another, at most: AMQP has no bound, but readers of deeper ones need as deep a stack."""
 
 LARGEST_BODY_BYTES = 128 * 1024 * 1024
 """RabbitMQ's default for `max_message_size` up to 3.13; from 4.0 on it is 16 MiB, which the broker says itself."""
@@ -50,6 +50,16 @@ def sendable(publication: Publication) -> Publication:
         _properties(publication.properties),
         publication.body,
     )
+
+
+def checked_table(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table of AMQP (headers, arguments) in plain types. Raises ValueError for what AMQP cannot carry."""
+    return _table(name, table, 0)
+
+
+def checked_name(name: str, value: str) -> str:
+    """The name of an exchange or queue, or a routing key. Raises ValueError for what AMQP cannot carry."""
+    return _short_string(name, value)
 
 
 def weight_bytes(publication: Publication) -> int:

@@ -49,6 +49,8 @@ _STREAM_HEADER = "x-stream-offset"
 """RabbitMQ sets it on every delivery of a stream, and nowhere else; but publishers may set any header."""
 
 _MAY_PUBLISH_S = 2.0
+_CHANNELS = 4
+"""The consuming connection has channels for queues, deliveries, depths, and now and then for one more question."""
 
 
 class AmqpBroker(Broker):
@@ -184,6 +186,13 @@ class AmqpBroker(Broker):
 
     def connection_up(self, connection: pika.SelectConnection) -> None:
         """The consuming connection is open: see to the queues."""
+        channels = connection.params.channel_max
+        if 0 < channels < _CHANNELS:
+            allowed = (
+                f"the broker allows {channels} channel(s) on a connection (channel_max), a consumer needs {_CHANNELS}"
+            )
+            self._refuse(f"{self._consuming.host if self._consuming else ''}: {allowed}")
+            return
         self._declarer = Declarer(connection, self._permit, self._findings, self._with_command)
         self._copy_queues = CopyQueues(self._pool.queue, self._declarer)
         self._set_up()

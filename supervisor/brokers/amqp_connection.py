@@ -81,9 +81,8 @@ def _shown(url: str) -> str:
     """Scheme, host, port and virtual host of a URL."""
     try:
         parts = urlsplit(url)
-        return (
-            f"{parts.scheme}://{parts.hostname}:{parts.port or (5671 if parts.scheme == 'amqps' else 5672)}{parts.path}"
-        )
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{parts.scheme}://{host}:{parts.port or (5671 if parts.scheme == 'amqps' else 5672)}{parts.path}"
     except ValueError:
         return "(not a URL)"
 

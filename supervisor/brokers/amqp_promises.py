@@ -48,14 +48,14 @@ _PROMISES: tuple[tuple[Callable[[QueueFacts], object], Callable[[dict[str, Any]]
     (
         lambda facts: facts.auto_delete,
         lambda _: (
-            "is auto-delete: it is deleted with its messages as soon as nobody consumes, at each restart and each "
+            "is auto-delete: it is deleted with its messages as soon as it has no consumer, at each restart and each "
             "lost connection; declare one that is not"
         ),
     ),
     (
         lambda facts: "x-expires" in facts.arguments,
         lambda arguments: (
-            "is deleted with its messages when nobody consumes for "
+            "is deleted with its messages when it has no consumer for "
             f"{show_seconds(arguments['x-expires'] / 1000)} (x-expires); declare one without it"
         ),
     ),
@@ -87,7 +87,7 @@ def _keeps_confirmed_ones(facts: QueueFacts) -> bool:
     return facts.durable and not facts.auto_delete and facts.type == "quorum" and at_least_once
 
 
-_REMEDY = "delete it when it is empty, and it is made anew"
+_REMEDY = "delete it when it is empty, and preforkd makes it again"
 
 _DELAY_PROMISES: tuple[tuple[Callable[[QueuePlan, QueueFacts], object], Callable[[dict[str, Any]], str]], ...] = (
     (

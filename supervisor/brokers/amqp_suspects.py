@@ -3,7 +3,7 @@
 Runs in the consumer and the command line. A broker answers one bad publication by closing the channel (404, 403, 406)
 or, where its own code fails on it, the whole connection (541); which one it was is said in words at most. Everything
 that may have been the cause is a suspect and is sent again alone: one that ends its channel alone is guilty. So one
-publication fails its own run and no other, and nobody sends it for ever.
+publication fails its own run and no other, and it is not sent for ever.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Sentence(NamedTuple, Generic[S]):
     """Not the cause: to be sent again with the others."""
 
     lost: list[S]
-    """Nobody knows about them: their owners decide."""
+    """Their fate is unknown: the owners decide."""
 
 
 def sentence(end: End, words: str, unseen: Sequence[S]) -> Sentence[S]:

@@ -29,6 +29,7 @@ from supervisor.config.schema import (
     WebConfig,
 )
 from supervisor.events import Cause
+from supervisor.publications import checked_name, checked_table
 from supervisor.quantities import show_seconds
 
 Judge = Callable[[Any], str]
@@ -185,6 +186,26 @@ def _bad_intensity(pool: PoolConfig) -> str:
     return "" if deaths >= 1 and within_s > 0 else "both must be more than 0"
 
 
+def _bad_arguments(pool: PoolConfig) -> str:
+    try:
+        plain = checked_table("queue_arguments", pool.queue_arguments)
+    except ValueError as error:
+        return str(error)
+    odd = [name for name, value in pool.queue_arguments.items() if type(plain[name]) is not type(value)]
+    return f"{odd[0]!r} has a kind of value that AMQP does not have" if odd else ""
+
+
+def _bad_name(key: str) -> Rule:
+    def check(binding: Binding) -> str:
+        try:
+            checked_name(key, getattr(binding, key))
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    return Rule((key,), check)
+
+
 def _stream(pool: PoolConfig) -> str:
     if pool.queue_arguments.get("x-queue-type") != "stream":
         return ""
@@ -297,7 +318,7 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
         Rule(("rate",), _bad_rate),
         _above_zero("timeout"),
     ),
-    Binding: (_given("exchange"),),
+    Binding: (_given("exchange"), _bad_name("exchange"), _bad_name("routing_key")),
     PoolConfig: (
         Rule(("queue",), _bad_queue),
         Rule(
@@ -341,5 +362,6 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
         _one_of("missing_id", "run", "dead_letter"),
         _between("consumer_priority", -(2**31), 2**31 - 1),
         Rule(("queue_arguments",), _stream, "use a quorum or classic queue"),
+        Rule(("queue_arguments",), _bad_arguments),
     ),
 }

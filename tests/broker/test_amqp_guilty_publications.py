@@ -163,3 +163,62 @@ def test_a_reply_to_an_rpc_client_that_has_gone_counts_as_published(desk: Desk) 
     desk.publish(1, key="amq.rabbitmq.reply-to.gone")
 
     assert desk.settled(1) == {1: "confirmed"}
+
+
+# ---- routes that change under way ---------------------------------------------------------------------------------
+
+
+def test_an_exchange_deleted_amidst_work_fails_only_what_is_for_it(desk: Desk, node: RabbitNode) -> None:
+    exchange = f"x-{desk.queue}"
+    with node.channel() as channel:
+        channel.exchange_declare(exchange, "fanout")
+        channel.queue_bind(desk.queue, exchange)
+        for token in range(1, 61):
+            desk.publish(token, exchange=exchange if token % 2 else "")
+            if token == 30:
+                desk.reactor.poll(0.0)
+                channel.exchange_delete(exchange)
+
+    fates = desk.settled(*range(1, 61))
+    assert {fates[token] for token in range(2, 61, 2)} == {"confirmed"}
+    assert {fates[token] for token in range(1, 61, 2)} <= {"confirmed", "refused"}
+    assert fates[59] == "refused"
+
+
+def test_what_an_alternate_exchange_takes_counts_as_published(desk: Desk, node: RabbitNode) -> None:
+    exchange, other = f"x-{desk.queue}", f"y-{desk.queue}"
+    with node.channel() as channel:
+        channel.exchange_declare(other, "fanout")
+        channel.exchange_declare(exchange, "direct", arguments={"alternate-exchange": other})
+        channel.queue_bind(desk.queue, other)
+        desk.publish(1, exchange=exchange, key="no-queue")
+
+        assert desk.settled(1) == {1: "confirmed"}
+        channel.exchange_delete(exchange)
+        channel.exchange_delete(other)
+
+
+def test_a_reply_to_a_queue_that_has_gone_with_its_client_is_refused_as_unroutable(
+    desk: Desk, node: RabbitNode
+) -> None:
+    with node.channel() as client:
+        queue = client.queue_declare("", exclusive=True).method.queue
+    desk.publish(1, key=queue)
+
+    assert desk.settled(1) == {1: "refused"}
+    assert "no queue" in desk.fates.reasons[1]
+    assert desk.fates.downs == []
+
+
+def test_a_queue_that_refuses_by_nack_costs_its_neighbours_nothing(desk: Desk, node: RabbitNode) -> None:
+    full = f"{desk.queue}-full"
+    with node.channel() as channel:
+        channel.queue_declare(full, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+        channel.basic_publish("", full, b"first")
+        for token in range(1, 21):
+            desk.publish(token, key=full if token % 2 else None)
+
+        fates = desk.settled(*range(1, 21))
+        assert {fates[token] for token in range(2, 21, 2)} == {"confirmed"}
+        assert [fates[token] for token in range(3, 21, 2)] == ["refused"] * 9
+        channel.queue_delete(full)

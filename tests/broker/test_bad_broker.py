@@ -116,7 +116,7 @@ def test_ids_and_headers_that_no_copy_can_carry_lose_no_message(site: Site, rabb
     eventually(lambda: site.status()["pools"]["mail"]["consumer"]["in_flight"] == 0, "everything is settled")
 
 
-# ---- what a daemon says of its queues --------------------------------------------------------------------------------
+# ---- what a daemon says of its queues -----------------------------------------------------------------------------
 
 
 def started_with(site: Site) -> str:
@@ -158,3 +158,59 @@ def test_a_missing_right_ends_a_start_with_the_command_that_gives_it(site: Site,
     for said in (checked.stdout, started.stderr):
         assert "rabbitmqctl set_permissions -p / copies-nothing '^(mail" in said
         assert "default exchange" in said
+
+
+# ---- what handlers publish ----------------------------------------------------------------------------------------
+
+PUBLISHES = """
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+def run(message):
+    what, _, _ = message.text().partition(" ")
+    if what == "infinite":
+        message.publish(b"x", routing_key=message.queue + ".out", headers={"ratio": float("inf")})
+    elif what == "stranger":
+        message.publish(b"x", routing_key=message.queue + ".out", user_id="stranger")
+    elif what == "nowhere":
+        message.publish(b"x", routing_key="k", exchange="nowhere")
+    elif what == "long":
+        message.publish(b"x", routing_key="k" * 300)
+    else:
+        message.publish(message.body, routing_key=message.queue + ".out")
+"""
+
+
+def test_publications_that_cannot_be_sent_fail_their_own_runs_and_no_other(site: Site, rabbitmq: RabbitNode) -> None:
+    (site.folder / "site_handler.py").write_text(PUBLISHES)
+    configure(site, "workers = 1", "workers = 4")
+    with rabbitmq.channel() as channel:
+        channel.queue_declare(f"{queue(site)}.out", durable=True)
+    site.ok("start")
+    bad = ["infinite", "stranger", "nowhere", "long"]
+    good = [f"good {number}" for number in range(40)]
+    orders = [order for number, order in enumerate(good) for order in ([*bad, order] if number % 10 == 0 else [order])]
+
+    site.ok("publish", queue(site), "--id-prefix", "m", stdin="\n".join(orders) + "\n")
+
+    site.wait_for_counter("done", len(good))
+    site.wait_for_counter("dead", 4 * len(bad))
+    dead = {
+        letter["id"]: letter["reason"] for letter in map(json.loads, dead_letters(site))
+    }  # a copy may be there twice
+    for told in ("not finite", "user_id property", "no exchange 'nowhere'", "300 bytes"):
+        assert len([reason for reason in dead.values() if told in reason]) == 4, dead
+    with rabbitmq.channel() as channel:
+        found = []
+        while (got := channel.basic_get(f"{queue(site)}.out", auto_ack=True))[0] is not None:
+            found.append(got[2].decode())
+        channel.queue_delete(f"{queue(site)}.out")
+    assert set(found) == set(good)
+    assert [record for record in site.exits() if record["kind"] == "consumer"] == []
+    assert site.status()["pools"]["mail"]["consumer"]["connection"]["opened"] == 2
+
+
+def dead_letters(site: Site) -> list[str]:
+    """The dead letters, as JSON lines."""
+    return site.ok("dead", "list", queue(site), "--json").splitlines()

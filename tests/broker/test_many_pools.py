@@ -1,4 +1,4 @@
-"""A daemon of many pools on an empty broker: all are ready in time, and nobody is started twice for it.
+"""A daemon of many pools on an empty broker: all are ready in time, and no process is started twice.
 
 With PREFORKD_SOAK there are 60 of them, which declare 420 quorum queues.
 """

@@ -1,4 +1,4 @@
-"""Only a few of one daemon's consumers make queues at a time, and a dead or stuck one keeps nobody from it."""
+"""Only a few of one daemon's consumers make queues at a time, and a stuck one does not keep the others from it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def test_holders_that_stand_still_are_not_waited_for_without_end(
     turn_until(reactor, had, AT_ONCE + 1)
 
 
-def test_a_state_directory_that_cannot_be_used_keeps_nobody_from_a_queue(reactor: Reactor, tmp_path: Path) -> None:
+def test_a_state_directory_that_cannot_be_used_keeps_no_consumer_from_its_queues(
+    reactor: Reactor, tmp_path: Path
+) -> None:
     _consumers, had = asked(reactor, tmp_path / "gone", 3)
 
     assert had == [0, 1, 2]

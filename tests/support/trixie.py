@@ -45,15 +45,25 @@ def rabbitmq_4_root() -> Path:
 
 @pytest.fixture(scope="session")
 def rabbit_4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
-    """One node of RabbitMQ 4.0 for the whole run, only where PREFORKD_SOAK is set: use unique queue names."""
+    """One node of RabbitMQ 4.0 for the whole run, only where PREFORKD_SOAK is set: use unique queue names.
+
+    Its interceptors change every message on its way, as some operators have them do: what comes back is not what was
+    sent (https://www.rabbitmq.com/docs/message-interceptors).
+    """
     if not os.environ.get("PREFORKD_SOAK"):
         pytest.skip("RabbitMQ 4.0 is built and run only where PREFORKD_SOAK is set")
     try:
         root = rabbitmq_4_root()
     except Unavailable as error:
         cannot(str(error))
-    with running_node(tmp_path_factory.mktemp("rabbitmq-4"), root=root) as node:
+    with running_node(tmp_path_factory.mktemp("rabbitmq-4"), _INTERCEPTORS, root=root) as node:
         yield node
+
+
+_INTERCEPTORS = """
+message_interceptors.incoming.set_header_timestamp.overwrite = true
+message_interceptors.incoming.set_header_routing_node.overwrite = true
+"""
 
 
 @contextmanager

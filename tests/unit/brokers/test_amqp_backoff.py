@@ -56,6 +56,12 @@ def test_hosts_keep_their_order_and_hide_their_secrets() -> None:
     assert (first.parameters.heartbeat, second.parameters.ssl_options is not None) == (7, True)
 
 
+def test_an_ipv6_address_is_shown_as_it_is_written() -> None:
+    (target,) = targets(BrokerConfig(urls=("amqp://u:s3cret@[::1]:5673/v",)), "n", 1.0)
+
+    assert (target.host, target.parameters.host) == ("amqp://[::1]:5673/v", "::1")
+
+
 def test_a_connection_is_named_and_guarded_by_the_kernel() -> None:
     (target,) = targets(BrokerConfig(urls=("amqp://localhost/",)), "preforkd consumer p", 14.0)
 

@@ -75,11 +75,11 @@ def test_one_whose_header_the_broker_has_overwritten_means_every_one_with_its_bo
     assert found(on_their_way, sent(headers={"n": 3})) == [0, 1]
 
 
-def test_one_with_a_body_that_nobody_sent_means_every_one_on_its_way_there() -> None:
+def test_one_with_an_unknown_body_means_every_one_on_its_way_there() -> None:
     assert found([sent(body=b"1"), sent(body=b"2"), sent(key="elsewhere")], sent(body=b"3")) == [0, 1]
 
 
-def test_one_to_a_place_that_nobody_named_means_all() -> None:
+def test_one_to_an_unknown_place_means_all() -> None:
     assert found([sent(key="a"), sent(key="b")], sent(exchange="interceptors", key="c")) == [0, 1]
 
 

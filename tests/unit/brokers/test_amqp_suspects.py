@@ -46,7 +46,7 @@ WORDS = {
     "PRECONDITION_FAILED - message size 5 is larger than configured max size 4": ("d", ""),
     "PRECONDITION_FAILED - invalid expiration 'soon': no_integer": ("e", ""),
     'PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,"CC",longstr}': ("e", ""),
-    "something that nobody has heard before": ("", "abcde"),
+    "words of a later release": ("", "abcde"),
 }
 
 
@@ -73,7 +73,7 @@ def test_one_that_was_sent_alone_is_guilty(end: End) -> None:
     assert (names(found.guilty), found.alone, found.again, found.lost) == ("a", [], [], [])
 
 
-def test_a_lost_connection_blames_nobody() -> None:
+def test_a_lost_connection_blames_no_publication() -> None:
     found = sentence(End.LOST, "", COMPANY)
 
     assert (found.guilty, found.alone, found.again) == ([], [], [])

@@ -70,6 +70,11 @@ def pool(line: str) -> str:
         ('missing_id = "dead-letter"', 'did you mean "dead_letter"?'),
         ("consumer_priority = 2147483648", "must be from"),
         ('queue_arguments = { "x-queue-type" = "stream" }', "use a quorum or classic queue"),
+        ('queue_arguments = { "x-message-ttl" = inf }', "not finite"),
+        ('queue_arguments = { "x-since" = 2026-01-01 }', "'x-since' has a kind of value that AMQP does not have"),
+        (f'queue_arguments = {{ "{"k" * 256}" = 1 }}', "AMQP allows 255"),
+        (f'bindings = [{{ exchange = "x", routing_key = "{"é" * 128}" }}]', "256 bytes in UTF-8, AMQP allows 255"),
+        (f'bindings = [{{ exchange = "{"x" * 256}" }}]', "bindings[0].exchange"),
         ('bindings = [{ exchange = "" }]', "bindings[0].exchange"),
     ],
 )
@@ -88,6 +93,7 @@ def test_a_pool_that_cannot_work_is_refused(line: str, said: str) -> None:
         'max_memory = ""',
         'retry_delays = ["7d"]',
         "consumer_priority = -5",
+        'queue_arguments = { "x-queue-type" = "quorum", "x-max-length" = 5, "x-ratio" = 0.5, "x-list" = ["a", true] }',
         'init = ""',
     ],
 )
