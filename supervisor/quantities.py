@@ -22,6 +22,9 @@ SIZE_UNITS_BYTES = {
     "tib": 1024**4,
 }
 
+LONGEST_S = 3650 * 86400.0
+LARGEST_BYTES = 2**63 - 1
+
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _DURATION_PART = re.compile(_NUMBER + r"\s*([a-z]+)\s*", re.ASCII)
 _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+", re.ASCII)
@@ -34,7 +37,7 @@ _SIZE_HELP = 'not a size: write "256MiB", "1GiB", "500kB" or a number of bytes'
 def read_seconds(value: object) -> float:
     """A duration in seconds from `"30s"`, `"1h30m"` or a number. Raises ValueError, which says what to write."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _finite(float(value))
+        return _seconds(value)
     if not isinstance(value, str):
         raise ValueError(_DURATION_HELP)
     text = value.strip().lower()
@@ -43,20 +46,20 @@ def read_seconds(value: object) -> float:
     parts = _DURATION_PART.findall(text)
     if unknown := [unit for _, unit in parts if unit not in DURATION_UNITS_S]:
         raise ValueError(f"unknown unit {unknown[0]!r}: use one of {', '.join(DURATION_UNITS_S)}")
-    return _finite(math.fsum(float(number) * DURATION_UNITS_S[unit] for number, unit in parts))
+    return _seconds(math.fsum(float(number) * DURATION_UNITS_S[unit] for number, unit in parts))
 
 
 def read_bytes(value: object) -> int:
     """A size in bytes from `"256MiB"` or a number of bytes. Raises ValueError, which says what to write."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return int(_finite(value))
+        return _size(value)
     match = _SIZE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
     if match is None:
         raise ValueError(_SIZE_HELP)
     number, unit = match.groups()
     if unit not in SIZE_UNITS_BYTES:
         raise ValueError(f"unknown unit {unit!r}: use one of B, kB, MB, GB, TB, KiB, MiB, GiB, TiB")
-    return round(_finite(float(number) * SIZE_UNITS_BYTES[unit]))
+    return _size(round(_finite(float(number) * SIZE_UNITS_BYTES[unit])))
 
 
 def show_seconds(seconds: float) -> str:
@@ -88,8 +91,20 @@ def _two_units(seconds: int) -> str:
     return "".join(shown[:2])
 
 
+def _seconds(number: float) -> float:
+    if _finite(number) > LONGEST_S:
+        raise ValueError("must not be longer than 3650d (ten years)")
+    return float(number)
+
+
+def _size(number: int) -> int:
+    if _finite(number) > LARGEST_BYTES:
+        raise ValueError("must be below 8388608TiB: no machine has more")
+    return number
+
+
 def _finite(number: float) -> float:
-    if not math.isfinite(number):
+    if isinstance(number, float) and not math.isfinite(number):
         raise ValueError("must be a finite number")
     if number < 0:
         raise ValueError("must not be negative")

@@ -15,19 +15,29 @@ MASK = "***"
 
 # The password begins after the first colon and ends at the last @, so one with an unescaped @ or / is hidden, too.
 _CREDENTIALS = re.compile(r"^(\s*(?>(?:[a-z][a-z0-9+.-]*:/+)?))([^:/\s]*):(.*)@", re.IGNORECASE | re.DOTALL)
+# A scheme that is misspelt (amqp//user:…@host), or no host behind the password: what follows the colon is no port.
+_MISSPELT = re.compile(r"^(\s*[a-z][a-z0-9+.-]*:?/+)([^:\[\]]*):(.*)@", re.IGNORECASE | re.DOTALL)
+_NO_HOST = re.compile(
+    r"^(\s*[a-z][a-z0-9+.-]*:/+)([^:/@\[\]]*):(?!\d{0,5}(?:[/?\s]|$))(.*)$", re.IGNORECASE | re.DOTALL
+)
 
 
 def redact(url: str) -> str:
     """The URL with its password struck out: `amqp://user:***@host`."""
-    return _CREDENTIALS.sub(rf"\1\2:{MASK}@", url)
+    match = _secret_of(url)
+    return url if match is None else f"{match[1]}{match[2]}:{MASK}{url[match.end(3) :]}"
 
 
 def passwords(url: str) -> set[str]:
     """The password in a URL as written and percent-decoded; empty when there is none."""
-    match = _CREDENTIALS.match(url)
+    match = _secret_of(url)
     if match is None or not match[3]:
         return set()
     return {match[3], unquote(match[3])}
+
+
+def _secret_of(url: str) -> re.Match[str] | None:
+    return _CREDENTIALS.match(url) or _MISSPELT.match(url) or _NO_HOST.match(url)
 
 
 def without_path(url: str) -> str:

@@ -16,7 +16,9 @@ import click
 
 from supervisor import __version__
 from supervisor.cli.commands import WHERE, Commands
+from supervisor.cli.console import block
 from supervisor.cli.invocation import Invocation
+from supervisor.cli.standard import discard_output, open_standard, say_error
 from supervisor.errors import PreforkdError
 from supervisor.journal import is_journal
 
@@ -50,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give back its exit code. `argv`: without the program's name; None: the process's
     own.
     """
+    open_standard()
     try:
         _refuse_supervisord()
         result = preforkd.main(args=argv, prog_name="preforkd", standalone_mode=False)
@@ -61,11 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PreforkdError as error:
         return _failed(error, error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        say_error("interrupted")
         return _INTERRUPTED
-    except BrokenPipeError:  # `preforkd exits | head`: whoever read us has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `preforkd exits | head`
+        discard_output()
         return 0
+    except OSError as error:  # a full disk behind stdout, a folder that nobody may enter: of the machine, not of ours
+        discard_output()
+        file = f"{error.filename}: " if error.filename else ""
+        return _failed(PreforkdError(f"{file}{error.strerror or error}; {DEBUG_VARIABLE}=1 shows where"), 1)
+    except UnicodeError as error:
+        return _failed(PreforkdError(f"{_odd_text(error)} is not UTF-8: write or name it in UTF-8"), 1)
     except Exception as error:  # noqa: BLE001  (a bug: users still get one line, and the way to the rest)
         hint = f"this is a bug in preforkd ({type(error).__name__}: {error}); {DEBUG_VARIABLE}=1 shows where"
         return _failed(PreforkdError(hint), 1)
@@ -76,8 +85,13 @@ def _failed(error: PreforkdError, status: int) -> int:
         raise error
     in_journal = is_journal(os.environ.get("JOURNAL_STREAM", ""))
     prefix = _JOURNAL_ERROR if in_journal else ""  # each line is an entry
-    click.echo("\n".join(prefix + line for line in f"error: {error}".splitlines()), err=True)
+    say_error("\n".join(prefix + line for line in block(f"error: {error}").splitlines()))
     return status
+
+
+def _odd_text(error: UnicodeError) -> str:
+    """The text (an argument, a name, a value of the environment) that holds other bytes than UTF-8."""
+    return repr(error.object) if isinstance(error, UnicodeEncodeError | UnicodeDecodeError) else "a text"
 
 
 def _refuse_supervisord() -> None:

@@ -79,7 +79,8 @@ ABOUT_A_POOL = (
         "timeout",
         lambda config, pool: pool.timeout_s > config.daemon.stop_timeout_s,
         lambda config, pool: (
-            f"a stop cuts off runs longer than daemon.stop_timeout = {show_seconds(config.daemon.stop_timeout_s)}"
+            f"{pool.timeout_s:g} s ({show_seconds(pool.timeout_s)}): a stop cuts off runs longer than "
+            f"daemon.stop_timeout = {show_seconds(config.daemon.stop_timeout_s)}"
         ),
     ),
     Advice(

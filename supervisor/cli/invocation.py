@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from supervisor.config.load import load
-from supervisor.config.schema import Config
+from supervisor.config.load import load, load_daemon
+from supervisor.config.schema import Config, DaemonConfig
 from supervisor.control.client import ControlClient
 
 
@@ -24,15 +24,20 @@ class Invocation:
         """The configuration, read when it is first needed. Raises ConfigError."""
         return load(self.config_path)
 
+    @cached_property
+    def daemon(self) -> DaemonConfig:
+        """[daemon] alone: all that is needed to find the daemon, whatever else the file lacks. Raises ConfigError."""
+        return load_daemon(self.config_path)
+
     @property
     def state_dir(self) -> Path:
         """The daemon's state directory."""
-        return Path(self.config.daemon.state_dir)
+        return Path(self.daemon.state_dir)
 
     @property
     def runtime_dir(self) -> Path:
         """The daemon's runtime directory."""
-        return Path(self.config.daemon.runtime_dir)
+        return Path(self.daemon.runtime_dir)
 
     def connect(self) -> ControlClient:
         """A connection to the daemon. Raises NotRunning, ControlError."""

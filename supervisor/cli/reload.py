@@ -13,9 +13,8 @@ import click
 from supervisor.cli.console import print_line
 from supervisor.cli.duration import SECONDS
 from supervisor.cli.invocation import Invocation, pass_invocation
-from supervisor.config.load import named_runtime_dir
-from supervisor.control.client import ControlClient, NoAnswer, NotRunning
-from supervisor.errors import ConfigError, ControlError
+from supervisor.control.client import NoAnswer
+from supervisor.errors import ControlError
 from supervisor.quantities import show_seconds
 
 TIMEOUT_S = 300.0
@@ -29,7 +28,7 @@ def reload_command(invocation: Invocation, timeout_s: float) -> int:
 
     Returns when all is replaced. Exit code 78: the configuration or the new code is bad, and nothing has changed.
     """
-    with _connect(invocation) as daemon:
+    with invocation.connect() as daemon:
         queued = daemon.ask("reload", wait=True)["queued"]
         if queued:
             print_line("another reload is under way; this one follows")
@@ -42,20 +41,6 @@ def reload_command(invocation: Invocation, timeout_s: float) -> int:
             ) from error
     _print(result)
     return 0
-
-
-def _connect(invocation: Invocation) -> ControlClient:
-    """A connection to the daemon, also where the configuration is bad, as long as it tells the runtime directory."""
-    try:
-        return invocation.connect()
-    except ConfigError as error:
-        runtime_dir = named_runtime_dir(error.source)
-        if runtime_dir is None:
-            raise
-        try:
-            return ControlClient(runtime_dir)
-        except NotRunning:
-            raise error from None
 
 
 def _print(result: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.start import START_TIMEOUT_S, start
 from supervisor.control.client import ControlClient, NotRunning
 from supervisor.errors import ControlError
+from supervisor.extras import refuse_missing
 from supervisor.master.pidfile import PID_FILE, find_holder
 from supervisor.master.privileges import account
 from supervisor.quantities import show_seconds
@@ -46,13 +47,14 @@ def stop_command(invocation: Invocation, now: bool, timeout_s: float | None) -> 
 @pass_invocation
 def restart_command(invocation: Invocation, now: bool) -> int:
     """Stop the daemon if one runs, then start one. A bad configuration stops nothing."""
+    refuse_missing(invocation.config)
     stop(invocation, now, None)
     return start(invocation, START_TIMEOUT_S)
 
 
 def stop(invocation: Invocation, now: bool, timeout_s: float | None) -> bool:
     """Stop the daemon and print its drain report; False when none runs. Raises ControlError when it does not end."""
-    limit_s = (invocation.config.daemon.stop_timeout_s if timeout_s is None else timeout_s) + _MARGIN_S
+    limit_s = (invocation.daemon.stop_timeout_s if timeout_s is None else timeout_s) + _MARGIN_S
     try:
         with invocation.connect() as daemon:
             pid = daemon.ask("stop", now=now, timeout_s=timeout_s, wait=True)["pid"]
@@ -100,7 +102,7 @@ def _drain_report(daemon: ControlClient, limit_s: float) -> Mapping[str, Any] | 
 
 def _stop_by_signal(invocation: Invocation, limit_s: float) -> bool:
     """Stop a daemon that has no control socket: one that is still starting, or whose socket was removed."""
-    target = account(invocation.config.daemon)
+    target = account(invocation.daemon)
     holder = find_holder(invocation.runtime_dir / PID_FILE, target.uid if target else None)
     if holder is None:
         return False

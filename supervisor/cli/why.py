@@ -35,7 +35,7 @@ def why_command(invocation: Invocation, target: str, as_message: bool) -> int:
     """Say what happened lately, and what to do next: `why email`, `why email/3`, `why ORDER-17`."""
     sources = Sources(invocation)
     pool, _slash, slot = target.partition("/")
-    if as_message or pool not in sources.config.pools:
+    if as_message or pool not in sources.queues:
         story = list(_about_message(sources, target))
         if not story:
             raise _unknown(sources, target)
@@ -90,7 +90,7 @@ def _about_failure(failure: Facts) -> Iterator[Line]:
 
 
 def _unknown(sources: Sources, target: str) -> PreforkdError:
-    pools = ", ".join(sources.config.pools)
+    pools = ", ".join(sources.queues)
     gaps = "".join(f"\n  {gap}" for gap in sources.gaps)
     return PreforkdError(
         f"{target!r} is no pool (there are {pools}), and no trace of a message with this id is left: it was never "
@@ -107,9 +107,10 @@ def _about_worker(sources: Sources, pool: str, slot: int) -> Iterator[Line]:
     records = sources.exits(_EXITS, pool=pool, slot=slot)
     worker = next((worker for worker in workers if worker["slot"] == slot), None)
     if worker is None and not records:
-        wanted = sources.config.pools[pool].workers
         raise PreforkdError(
-            f"there is no worker {pool}/{slot}, nor a record of one: pool {pool} has {wanted} worker(s)"
+            f"there is no worker {pool}/{slot}, nor a record of one: pool {pool} has {len(workers)} worker(s) now"
+            if sources.status
+            else f"there is no record of a worker {pool}/{slot}, and no daemon runs"
         )
     if worker is not None:
         yield "now", f"{worker['name']} {_running(worker)}"

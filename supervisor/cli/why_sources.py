@@ -16,7 +16,7 @@ from supervisor.cli.invocation import Invocation
 from supervisor.consumer.arrivals import Arrivals
 from supervisor.consumer.traces import trace_of
 from supervisor.control.client import NotRunning
-from supervisor.errors import ControlError, LedgerError
+from supervisor.errors import ConfigError, ControlError, LedgerError
 from supervisor.exit_history import HistoryTail
 from supervisor.ledger.sqlite_peek import peek
 
@@ -27,7 +27,6 @@ class Sources:
     """The facts of one call. `gaps`: what could not be asked, for people."""
 
     def __init__(self, invocation: Invocation) -> None:
-        self.config = invocation.config
         self._invocation = invocation
         self.gaps: list[str] = []
 
@@ -43,9 +42,20 @@ class Sources:
             self.gaps.append(f"the daemon could not be asked ({error})")
         return None
 
+    @cached_property
+    def queues(self) -> dict[str, str]:
+        """The queue of each pool of the daemon, and of the file where that can be read. ConfigError: neither can."""
+        found = {name: pool["queue"] for name, pool in self.status["pools"].items()} if self.status else {}
+        try:
+            return {name: pool.queue for name, pool in self._invocation.config.pools.items()} | found
+        except ConfigError:
+            if self.status is None:
+                raise
+            return found
+
     def queue_of(self, pool: str) -> str:
-        """The queue of a pool; "?" for one that only the daemon has, not the file as it is now."""
-        return self.config.pools[pool].queue if pool in self.config.pools else "?"
+        """The queue of a pool; "?" for one that neither the daemon nor the file has."""
+        return self.queues.get(pool, "?")
 
     def exits(self, count: int, **facts: Any) -> list[Facts]:
         """The last exit records in which these fields have these values, oldest first."""
@@ -74,11 +84,12 @@ class Sources:
             return {}
 
     def _read(self, message_id: str) -> dict[str, Facts]:
-        return {name: self._read_ledger(name, message_id) for name in self.config.pools}
+        return {name: self._read_ledger(name, message_id) for name in self._invocation.config.pools}
 
     def _read_ledger(self, name: str, message_id: str) -> Facts:
-        key = Arrivals(self.config.pools[name], self.config.broker).key_of(message_id)
-        path = Path(self.config.daemon.state_dir) / "pools" / name / "ledger.db"
+        config = self._invocation.config
+        key = Arrivals(config.pools[name], config.broker).key_of(message_id)
+        path = Path(config.daemon.state_dir) / "pools" / name / "ledger.db"
         try:
             return {"traces": [trace_of(name, row) for row in peek(path, key)], "why": ""}
         except LedgerError as error:

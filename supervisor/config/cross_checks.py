@@ -14,6 +14,7 @@ from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, PoolCon
 from supervisor.quantities import show_seconds
 
 _POOL_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_LONG_S = 3600.0
 _MAX_SOCKET_PATH_BYTES = 107  # sun_path of unix(7) is 108 bytes, its end included
 
 
@@ -67,12 +68,18 @@ def _before_ack_timeout(pool: PoolConfig, broker: BrokerConfig, report: Report) 
     rounds = _rounds(pool, broker)
     lower = f"lower prefetch to {rounds * pool.workers} or less, or " if rounds else ""
     reason = (
-        f"with {pool.workers} worker(s) at {show_seconds(pool.timeout_s)} each, the last message may take "
+        f"with {pool.workers} worker(s) at {_timeout(pool)} each, the last message may take "
         f"{show_seconds(wait_s)}, but the broker takes back what is not settled within ack_timeout = "
         f"{show_seconds(broker.ack_timeout_s)}"
     )
     hint = f"{lower}lower timeout, or raise the broker's consumer_timeout and broker.ack_timeout"
     report.add(keys[0], reason, hint, str(pool.prefetch))
+
+
+def _timeout(pool: PoolConfig) -> str:
+    """The time limit; a long one in seconds, too: who wrote milliseconds sees it."""
+    shown = show_seconds(pool.timeout_s)
+    return shown if pool.timeout_s < _LONG_S else f"timeout = {pool.timeout_s:g} s ({shown})"
 
 
 def _queues_not_shared(config: Config, report: Report) -> None:

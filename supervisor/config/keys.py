@@ -59,10 +59,19 @@ def _reader(field: msgspec.structs.FieldInfo) -> Reader:
 
 
 def _typed(type_: Any, value: Any) -> Any:
+    if _has_huge_number(value):
+        raise ValueError("is a number of more than 64 bits")
     try:
         return msgspec.convert(value, type_)
     except msgspec.ValidationError as error:
         raise ValueError(str(error).replace("`", "").replace("Expected", "expected").split(" - at")[0]) from None
+
+
+def _has_huge_number(value: Any) -> bool:
+    """Whether a whole number is in it that no frame and no AMQP table can carry."""
+    if isinstance(value, dict | list):
+        return any(map(_has_huge_number, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def _or_off(read: Reader, value: Any) -> Any:

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from supervisor.config.cross_checks import apply_cross_checks, fitted
 from supervisor.config.report import Report, did_you_mean
 from supervisor.config.rules import apply_rules
@@ -30,6 +32,7 @@ from supervisor.config.schema import (
     WebConfig,
 )
 from supervisor.config.sections import Sections
+from supervisor.config.text import NoText, read_text
 from supervisor.config.variables import filled_in
 from supervisor.errors import ConfigError, Problem
 from supervisor.trust import changeable_by
@@ -51,13 +54,21 @@ def load(path: str | None) -> Config:
     return interpret(_parsed(source, _text(source)), source, os.environ)
 
 
-def named_runtime_dir(source: str) -> Path | None:
-    """The runtime directory in a file that is wrong in something else; None where it cannot be told."""
-    try:
-        daemon = tomllib.loads(Path(source).read_text(encoding="utf-8")).get("daemon", {})
-        return Path(source).parent / Path(daemon.get("runtime_dir", DaemonConfig().runtime_dir)).expanduser()
-    except (OSError, ValueError, RuntimeError, TypeError, AttributeError):  # not there, not TOML, no path
-        return None
+def load_daemon(path: str | None) -> DaemonConfig:
+    """Only [daemon] of the configuration that `load` would find; nothing else of it is looked at, no variable needed.
+
+    Raises ConfigError: as `load`, for the file and this section.
+    """
+    source = _find(path, os.environ)
+    tree = {"daemon": _parsed(source, _text(source)).get("daemon", {})}
+    report = Report(tree)
+    daemon = Sections(source.parent, report).read(
+        DaemonConfig, ("daemon",), filled_in(tree, os.environ, report)["daemon"]
+    )
+    apply_rules(daemon, ("daemon",), report)
+    if report.problems:
+        raise ConfigError(str(source), report.problems)
+    return daemon
 
 
 def interpret(tree: dict[str, Any], source: Path, environment: Mapping[str, str]) -> Config:
@@ -85,27 +96,51 @@ def check(config: Config) -> None:
 
 
 def _find(path: str | None, environment: Mapping[str, str]) -> Path:
+    """The whole path of the file. It has to be Unicode: frames to children, log and status are UTF-8."""
+    found = _whole(_named(path, environment))
+    try:
+        str(found).encode()
+    except UnicodeEncodeError:
+        raise _refused(show_path(found), "file", "its path is not UTF-8", "rename the folder or the file") from None
+    return found
+
+
+def show_path(path: Path) -> str:
+    """A path for people; bytes that are not UTF-8 are written escaped."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _whole(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except FileNotFoundError:
+        hint = "go to another one, or give the whole path of the file"
+        raise _refused(str(path), "file", "the current folder was removed", hint) from None
+    except RuntimeError:
+        raise _refused(str(path), "file", "the home folder of ~ cannot be found", "write the whole path") from None
+
+
+def _named(path: str | None, environment: Mapping[str, str]) -> Path:
     named = path or environment.get(VARIABLE)
     if named:
-        return Path(named).expanduser().absolute()
+        return Path(named)
     for candidate in SEARCHED:
         if os.access(candidate, os.F_OK):
-            return candidate.absolute()
+            return candidate
     looked = ", ".join(["--config", f"${VARIABLE}", *map(str, SEARCHED)])
     raise _refused("configuration", "no file found", f"looked at {looked}", "`preforkd init` writes one")
 
 
 def _text(source: Path) -> str:
     try:
-        with source.open("rb") as file:
-            _refuse_strangers(source, os.fstat(file.fileno()))
-            return file.read().decode()
+        text, found = read_text(source)
     except FileNotFoundError:
         raise _refused(str(source), "file", "there is no such file", "`preforkd init` writes one") from None
-    except UnicodeDecodeError as error:
-        raise _refused(str(source), f"byte {error.start}", "not UTF-8, which TOML must be") from None
-    except OSError as error:
-        raise _refused(str(source), "file", f"cannot be read: {error.strerror}") from None
+    except NoText as error:
+        reason = f"{error.reason}, as TOML must be" if error.place.startswith("byte") else error.reason
+        raise _refused(str(source), error.place, reason, error.hint) from None
+    _refuse_strangers(source, found)
+    return text
 
 
 def _refuse_strangers(source: Path, found: os.stat_result) -> None:
@@ -162,8 +197,11 @@ def _read(tree: dict[str, Any], source: Path, report: Report) -> Config:
 
 def _read_pool(name: str, table: Any, broker: BrokerConfig, sections: Sections) -> PoolConfig:
     pool = sections.read(PoolConfig, ("pools", name), table, name=name)
-    chosen = not isinstance(table, dict) or "prefetch" in table
-    return pool if chosen else fitted(pool, broker)
+    if not isinstance(table, dict):
+        return pool
+    if "max_timeout" not in table:  # its default is no limit for who has chosen a longer timeout
+        pool = msgspec.structs.replace(pool, max_timeout_s=max(pool.max_timeout_s, pool.timeout_s))
+    return pool if "prefetch" in table else fitted(pool, broker)
 
 
 def _daemon_uid(tree: dict[str, Any]) -> int | None:
@@ -222,10 +260,12 @@ def _urls_in(here: tuple[str, str], path: Path, reading: _Reading) -> list[str]:
             reason = f"{strangers} could change or replace {path}, and have root read any file in its place"
             report.add(here, reason, "keep it where only root may write, such as /etc/preforkd")
             return []
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        failure = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        report.add(here, f"{path} cannot be read: {failure}")
+        lines = read_text(path)[0].splitlines()
+    except NoText as error:
+        report.add(here, f"{path} cannot be read: {error.reason}", error.hint)
+        return []
+    except OSError as error:
+        report.add(here, f"{path} cannot be read: {error.strerror}")
         return []
     urls = [line.strip() for line in lines if line.strip()]
     if not urls:

@@ -115,18 +115,36 @@ def _bad_urls(broker: BrokerConfig) -> str:
 
 
 def _bad_url(url: str) -> str:
+    if not url.isprintable() or " " in url:
+        return "has a blank or a control character in it: in user, password and vhost a blank is written %20"
+    if "#" in url or "@" in url.partition("//")[2][_authority_end(url) :]:
+        return "has a character in it that ends the password early: write # as %23, ? as %3F, / as %2F, @ as %40"
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018  (raises ValueError for a port that is none)
+        port = parts.port
     except ValueError as error:
-        return f"not a URL: {'the port is no number' if 'ort' in str(error) else 'brackets are for IPv6 hosts'}"
-    if parts.scheme not in _URL_SCHEMES:
+        return f"not a URL: {_bad_part(str(error))}"
+    if parts.scheme not in _URL_SCHEMES or not url.partition(":")[2].startswith("//"):
         return 'must be "embedded:", "amqp://…" or "amqps://…"'
+    if port == 0:
+        return "not a URL: there is no port 0"
     if not parts.hostname:
         return "names no host: write amqp://user:password@host:5672/vhost"
     if "/" in parts.path[1:]:
         return "a / in the vhost's name is written %2F"
     return ""
+
+
+def _authority_end(url: str) -> int:
+    """How long user, password, host and port are, as everybody reads a URL (RFC 3986, 3.2)."""
+    rest = url.partition("//")[2]
+    return min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
+
+
+def _bad_part(error: str) -> str:
+    if "out of range" in error:
+        return "the port is no number up to 65535"
+    return "the port is no number" if "ort" in error else "brackets are for IPv6 hosts"
 
 
 def _heartbeat(broker: BrokerConfig) -> str:

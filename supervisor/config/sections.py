@@ -112,6 +112,9 @@ class Sections:
             return tuple(self.located((*here, at), item) for at, item in enumerate(value))
         if value in ("", "-"):
             return value
+        if "\0" in value:
+            self._report.add(here, "a path holds no NUL")
+            return ""
         try:
             return str(self._folder / Path(value).expanduser())
         except RuntimeError:

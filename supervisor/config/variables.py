@@ -26,6 +26,13 @@ def filled_in(value: Any, environment: Mapping[str, str], report: Report, place:
     return _filled_in_text(value, environment, report, place) if isinstance(value, str) else value
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        return bool(text.encode()) or not text
+    except UnicodeEncodeError:
+        return False
+
+
 def _filled_in_text(text: str, environment: Mapping[str, str], report: Report, place: Place) -> str:
     def replacement(match: re.Match[str]) -> str:
         escaped, inner = match.groups()
@@ -34,10 +41,12 @@ def _filled_in_text(text: str, environment: Mapping[str, str], report: Report, p
         name, instead, default = inner.partition(":-")
         if not _NAME.fullmatch(name):
             report.add(place, f'"{name}" in ${{...}} is no variable name', "write $${ for a plain ${")
-        elif instead:
+        elif instead and _is_unicode(environment.get(name, "")):
             return environment.get(name) or default
         elif name not in environment:
             report.add(place, f"the environment variable {name} is not set", "write $${ for a plain ${")
+        elif not _is_unicode(environment[name]):
+            report.add(place, f"the environment variable {name} is not UTF-8")
         return environment.get(name, "")
 
     return _VARIABLE.sub(replacement, text)

@@ -76,10 +76,10 @@ def _import(where: str, name: str, path: tuple[str, ...]) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise _import_failed(where, error) from error
-        looked = ", ".join(path) or "no `path` is set for this pool"
+        looked = ", ".join(map(_looked_in, path)) or "no `path` is set for this pool"
+        hint = "name the module without .py" if name.endswith(".py") else "correct the name or set the pool's `path`"
         raise BootError(
-            f"{where}: there is no module {error.name!r} (looked in: {looked}; and in this Python's own path); "
-            "correct the name or set the pool's `path`"
+            f"{where}: there is no module {error.name!r} (looked in: {looked}; and in this Python's own path); {hint}"
         ) from error
     except SystemExit as error:
         raise BootError(
@@ -87,6 +87,15 @@ def _import(where: str, name: str, path: tuple[str, ...]) -> ModuleType:
         ) from error
     except BaseException as error:  # whatever user code raises while it is imported is a failed boot
         raise _import_failed(where, error) from error
+
+
+def _looked_in(folder: str) -> str:
+    """A folder of `path`, with what keeps modules in it from being found."""
+    if not os.path.lexists(folder):
+        return f"{folder}, which does not exist"
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return f"{folder}, which uid {os.geteuid()} may not read"
+    return folder
 
 
 def _import_failed(where: str, error: BaseException) -> BootError:

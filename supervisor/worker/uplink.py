@@ -18,6 +18,7 @@ from supervisor.link.channel import Channel, ChannelClosed
 from supervisor.link.frames import ConsumerFrame, WorkerFrame
 from supervisor.reactor import HasFileno
 
+_LONGEST_WAIT_S = 86400.0  # poll(2) counts milliseconds in 32 bits: 24 days at most
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.01, 1.0
 
 _CUT_OFF = "permission denied; an `init` that changes the user cuts itself off: set `user` in [daemon] instead"
@@ -102,7 +103,7 @@ class Uplink:
         else:
             due_in_s = max(0.0, self._due_s - monotonic_s())
             timeout_s = due_in_s if timeout_s is None else min(timeout_s, due_in_s)
-        poll.poll(None if timeout_s is None else timeout_s * 1000)
+        poll.poll(None if timeout_s is None else min(timeout_s, _LONGEST_WAIT_S) * 1000)
 
     def close(self) -> None:
         """Hang up."""

@@ -116,7 +116,7 @@ def test_every_key_the_template_shows_in_comments_is_one_that_loads(tmp_path: Pa
     (tmp_path / "preforkd.toml").write_text(uncommented)
     config = load(None)
     assert config.pools["default"].soft_timeout_s == 25.0
-    assert config.pools["default"].environment == {"DJANGO_SETTINGS_MODULE": "site.settings"}
+    assert config.pools["default"].environment == {"DJANGO_SETTINGS_MODULE": "mysite.settings"}
 
 
 # ---- check --------------------------------------------------------------------------------------------------------

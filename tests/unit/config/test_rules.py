@@ -51,7 +51,10 @@ def pool(line: str) -> str:
         ("timeout = 0", "must be more than 0"),
         ('soft_timeout = "30s"', 'must be below timeout ("" turns it off)'),
         ('max_timeout = "29s"', "must not be below timeout (set it to at least 30s)"),
-        ('timeout = "10m"', "max_timeout = 5m (default): must not be below timeout (set it to at least 10m)"),
+        (
+            'timeout = "10m"\nmax_timeout = "5m"',
+            'max_timeout = "5m": must not be below timeout (set it to at least 10m)',
+        ),
         ("kill_grace = 0", "must be more than 0"),
         ("max_attempts = 0", "must be at least 1"),
         ("retry_delays = []", "must name at least one delay"),
@@ -133,6 +136,27 @@ def test_a_pool_at_the_edge_is_accepted(line: str) -> None:
 )
 def test_a_section_that_cannot_work_is_refused(text: str, said: str) -> None:
     assert said in only_problem(f"{text}\n{POOL}")
+
+
+@pytest.mark.parametrize("text", ["timeout = 30000", 'timeout = "6m"', 'timeout = "8h20m"'])
+def test_max_timeout_follows_a_longer_timeout_where_it_is_left_out(text: str) -> None:
+    settings = read(f"{POOL}{text}\n").pools["email"]
+    assert settings.max_timeout_s == settings.timeout_s
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("amqp://u:12#34@h", "amqp://u:12?34@h", "amqp://u:12/34@h", "amqp://u:pw#34@h", "amqp://u:12#34"),
+        *("amqp://u:a b@h", "amqp://u:a\\tb@h", "amqp://u:a\\nb@h", "amqp://u:a\\u0000b@h", "amqp://u:a\\u202eb@h"),
+        *("amqp:u:pw@h", "amqp:/u:pw@h", "amqp//u:pw@h", "amqp://u:pw@h:0", "amqp://u:pw@", "http://u:pw@h"),
+    ],
+)
+def test_a_url_with_an_odd_character_is_refused_and_nothing_of_its_password_is_shown(url: str) -> None:
+    said = only_problem(f'[broker]\nurl = "{url}"\n{POOL}')
+    assert "broker.url" in said
+    shown = said.partition(" = ")[2].partition('": ')[0]
+    assert not [part for part in ("12", "34", "pw", "a b", "202e") if part in shown]
 
 
 @pytest.mark.parametrize("url", ["embedded:", "amqp://h", "amqps://u:p%40@[::1]:5671/%2Fv", "amqp://h:1/"])
