@@ -25,6 +25,7 @@ class _Exit(NamedTuple):
     at_s: float
     how: str
     message_id: str
+    progressed: bool
 
 
 class CrashRate:
@@ -34,18 +35,22 @@ class CrashRate:
         self._exits: deque[_Exit] = deque()
         self._within_s = 0.0
 
-    def add(self, record: ExitRecord, now_s: float) -> None:
-        """A child of the pool has left."""
+    def add(self, record: ExitRecord, progressed: bool, now_s: float) -> None:
+        """A child of the pool has left; `progressed`: after it had made progress (`restarts.py`)."""
         if record.cause not in _PLANNED:
-            self._exits.append(_Exit(now_s, f"{record.cause} ({record.ending})", record.message_id))
+            how = f"{record.cause} ({record.ending})"
+            self._exits.append(_Exit(now_s, how, record.message_id, progressed))
 
     def judge(self, config: PoolConfig, symptoms: Symptoms, now_s: float) -> None:
-        """Notice the symptom when there are more exits than `restart_intensity` says, and than workers; heal it."""
+        """Notice the symptom when there are more exits than `restart_intensity` says, and than workers; heal it.
+
+        Where all of them were without progress, back-off and hold say so.
+        """
         count, self._within_s = config.restart_intensity
         while self._exits and self._exits[0].at_s < now_s - self._within_s:
             self._exits.popleft()
         most = max(count, config.workers)
-        if len(self._exits) > most:
+        if len(self._exits) > most and any(exit_.progressed for exit_ in self._exits):
             symptoms.notice(Event.POOL_CRASHING, self._text(), degrades=True)
         elif len(self._exits) <= most * _CALM:
             symptoms.heal(Event.POOL_CRASHING)

@@ -223,7 +223,7 @@ class Registrar:
             return None
         life, dice = _life(corpse, marks, record.cause), self._random.random()
         tries = BOOT_TRIES if pool.was_ready else 1  # at the start somebody waits to hear of it
-        pool.crash_rate.add(record, corpse.died_s)
+        pool.crash_rate.add(record, life.progressed, corpse.died_s)
         decision = decide(record.cause, life, seat, pool.intensity, pool.config, corpse.died_s, dice, tries)
         seat.restarts += 1
         pool.restarts[child.kind] += 1

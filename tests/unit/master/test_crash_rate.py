@@ -32,7 +32,7 @@ def seen(rate: CrashRate, now_s: float, pool: PoolConfig = POOL) -> list[Symptom
 def test_nineteen_crashes_of_four_workers_in_thirty_seconds_degrade_the_pool_and_name_the_shared_message() -> None:
     rate = CrashRate()
     for number in range(19):
-        rate.add(record(message_id="order-17" if number % 4 == 0 else f"m-{number}"), number * 1.5)
+        rate.add(record(message_id="order-17" if number % 4 == 0 else f"m-{number}"), number > 9, number * 1.5)
 
     (symptom,) = seen(rate, 30.0)
 
@@ -46,27 +46,34 @@ def test_nineteen_crashes_of_four_workers_in_thirty_seconds_degrade_the_pool_and
 def test_as_many_as_the_intensity_allows_are_none_and_planned_ones_never_count() -> None:
     rate = CrashRate()
     for number in range(10):
-        rate.add(record(), float(number))
+        rate.add(record(), True, float(number))
     for cause in (Cause.RECYCLED, Cause.CLEAN_STOP, Cause.STOP_KILLED, Cause.LOST):
         for number in range(20):
-            rate.add(record(cause), float(number))
+            rate.add(record(cause), True, float(number))
     assert seen(rate, 20.0) == []
 
 
 def test_all_workers_of_a_large_pool_may_die_once() -> None:
     rate = CrashRate()
     for _ in range(100):
-        rate.add(record(), 1.0)
+        rate.add(record(), True, 1.0)
     assert seen(rate, 2.0, PoolConfig("email", "email", "m:f", workers=100)) == []
 
 
 def test_it_heals_when_half_of_them_are_forgotten_and_not_at_the_border() -> None:
     rate, symptoms = CrashRate(), Symptoms()
     for number in range(12):
-        rate.add(record(), number * 5.0)
+        rate.add(record(), True, number * 5.0)
     present = []
     for now_s in (55.0, 66.0, 80.0, 91.0):
         rate.judge(POOL, symptoms, now_s)
         present.append(len(symptoms.present))
     assert present == [1, 1, 1, 0]
     assert rate.due_s == pytest.approx(35.0 + 60.0)
+
+
+def test_deaths_without_any_progress_are_the_business_of_back_off_and_hold() -> None:
+    rate = CrashRate()
+    for number in range(30):
+        rate.add(record(), False, float(number))
+    assert seen(rate, 30.0) == []
