@@ -41,6 +41,8 @@ class Event(StrEnum):
     MESSAGE_PARKED = "message.parked"
     MESSAGE_SAVED = "message.saved"
     MESSAGE_DUPLICATE = "message.duplicate"
+    MESSAGE_GONE = "message.gone"
+    """A message that failed while no consumer had it was in its queue no more when one came."""
     COPY_REFUSED = "copy.refused"
     """The broker did not take the copy of one message; once a copy."""
     COPIES_REFUSED = "copies.refused"

@@ -72,6 +72,10 @@ CAUSES: dict[str, Explanation] = {
     ),
     OutcomeKind.IN_DOUBT: Explanation("its worker died in mid-run: nobody knows whether its effect happened"),
     "missing_id": Explanation('it has no id, and missing_id = "dead_letter"', "let the publisher set message_id"),
+    "unreadable": Explanation(
+        "its headers cannot be read, so that no handler could be given it",
+        "look at its publisher; the bytes are in x-preforkd-unreadable-headers, the body is whole",
+    ),
     "unpublished": Explanation("the broker did not take its copy", "look at the broker's log and alarms"),
 }
 """By the cause of an exit, or of a failed run."""
@@ -87,6 +91,10 @@ STATES: dict[str, Explanation] = {
     RowState.DEAD: Explanation(
         "given up; its copy went to {queue}.dead",
         "fix the cause, then `preforkd dead retry {queue} {id}` (or `dead drop`)",
+    ),
+    RowState.GONE: Explanation(
+        "failed, and then it was in its queue no more: no copy of it could be made",
+        "ask who purged {queue} or took it out; if the message is needed, publish it again",
     ),
     RowState.PARKED_PENDING: Explanation("set aside in doubt; its copy is on its way to {queue}.parked"),
     RowState.PARKED: Explanation(

@@ -38,6 +38,9 @@ CONFIRMED = {
 }
 """What a confirmed copy turns a pending row into: the state, the counter and the event."""
 
+PENDING = {state.value: state for state in CONFIRMED}
+"""By their words."""
+
 STACK_CHARACTERS = 8000
 """Headers must fit into one AMQP frame (128 KiB as negotiated by default) together with the user's own."""
 
@@ -81,6 +84,12 @@ def order_of(entry: Entry, queue: str) -> Run:
     return Run(
         entry.run, entry.id, properties, body, *origin(delivery, queue), delivery.redelivered, entry.maybe_duplicate
     )
+
+
+def next_round(entry: Entry, properties: Properties, queue: str) -> Properties:
+    """The properties of a message that its own handler puts back into its queue: it is no repetition of this run."""
+    stamps = {QUEUE: queue, ROUND: entry.round + 1, ATTEMPT: 1}
+    return msgspec.structs.replace(properties, headers=(properties.headers or {}) | stamps)
 
 
 def copy_of(entry: Entry, queue: str, host: str, token: int) -> Outgoing:

@@ -113,7 +113,7 @@ class Decisions:
             status=failure.status,
             signal=failure.signal,
             worker=failure.worker,
-            delay_s=failure.delay_s or None,
+            delay_s=failure.waits_s,
             stack=failure.stack,
         )
 
@@ -131,7 +131,7 @@ class Decisions:
             reason=reason,
         )
 
-    def say_duplicate(self, arrival: Arrival, why: str) -> None:
+    def say_duplicate(self, arrival: Arrival | Entry, why: str) -> None:
         """Log a delivery that is acked without a run."""
         self.say(
             Event.MESSAGE_DUPLICATE,

@@ -7,6 +7,7 @@ from enum import Enum, auto
 import msgspec
 
 from supervisor.brokers.base import Delivery
+from supervisor.brokers.names import delay_step_s
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Incarnation, RunId
 
@@ -34,6 +35,12 @@ class Failure(msgspec.Struct, frozen=True):
     signal: str | None = None
     delay_s: float = 0.0  # of the retry copy
     at_s: float = 0.0
+    pending: str = ""  # the state of a row that is GONE, before
+
+    @property
+    def waits_s(self) -> float | None:
+        """How long the retry copy really waits: as the ladder has it, 7 days at most. None: no delay."""
+        return delay_step_s(self.delay_s) if self.delay_s else None
 
     @property
     def in_short(self) -> Failure:
@@ -59,9 +66,11 @@ class Entry:
         "key",
         "later",
         "maybe_duplicate",
+        "missing_since_s",
         "owner",
         "pending",
         "phase",
+        "published_s",
         "round",
         "run",
         "tags",
@@ -90,6 +99,8 @@ class Entry:
         self.unconfirmed: set[int] | None = None  # tokens of what its handler published; None: nothing yet
         self.twin = b""
         self.worn = False  # its queue may drop it when it comes back once more: it is never given back
+        self.published_s = 0.0  # when what its handler published was sent first, in this epoch
+        self.missing_since_s: float | None = None  # it has not come back to an empty queue
 
 
 class Arrival(msgspec.Struct, frozen=True):

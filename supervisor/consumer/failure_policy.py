@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from supervisor.brokers.names import delay_step_s
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer.entries import Failure
 from supervisor.ledger.base import RowState
@@ -44,9 +43,6 @@ def fate_of(kind: OutcomeKind, attempt: int, pool: PoolConfig, failure: Failure)
 
 
 def delayed(failure: Failure, attempt: int, delays_s: Sequence[float]) -> Failure:
-    """With the delay of the next attempt: as the handler asked for, or the pool's, whose last one repeats.
-
-    It is the step of the ladder that the copy will wait: records and log tell what happens.
-    """
-    delay_s = delay_step_s(failure.delay_s or delays_s[min(attempt, len(delays_s)) - 1])
+    """With the delay of the next attempt: as the handler asked for, or the pool's, whose last one repeats."""
+    delay_s = failure.delay_s or delays_s[min(attempt, len(delays_s)) - 1]
     return msgspec.structs.replace(failure, delay_s=delay_s)

@@ -1,7 +1,7 @@
 """What is published and has no fate yet: copies of messages, and what handlers published. Owner of their tokens. Pure.
 
 Part of the settlement, in the consumer process. A copy is published until the broker has it, ever more rarely while it
-is refused (docs/decisions/0009-refused-copies.md). A handler's publication that the broker refuses fails its run; one
+is refused (docs/decisions/0010-refused-copies.md). A handler's publication that the broker refuses fails its run; one
 that was lost with its connection is published again.
 """
 
@@ -25,9 +25,10 @@ SET_ASIDE_MOST, SET_ASIDE_BYTES = 1000, 64 * 1024 * 1024
 class Publications:
     """The publications of one pool; their effects go into `decisions`."""
 
-    def __init__(self, decisions: Decisions) -> None:
+    def __init__(self, decisions: Decisions, timeout_s: float) -> None:
         self.refused = RefusedCopies()
         self._decisions = decisions
+        self._timeout_s = timeout_s  # how long what a handler published may be lost again and again
         self._outgoing: dict[int, tuple[Entry, Outgoing]] = {}
         self._later: set[int] = set()  # tokens whose PublishLater is under way
         self._tokens = itertools.count(1)
@@ -46,14 +47,19 @@ class Publications:
         entry.token = next(self._tokens)
         self._publish(entry, copies.saved_copy(entry, queue, entry.token))
 
-    def publish_for(self, entry: Entry, publications: Iterable[Publication]) -> None:
-        """Publish what a handler published, once; then tell its worker as soon as the broker has it all."""
+    def publish_for(self, entry: Entry, publications: Iterable[Publication], queue: str, now_s: float) -> None:
+        """Publish what a handler published, once; then tell its worker as soon as the broker has it all.
+
+        Its own message that it puts back into its own `queue` is the next round of it.
+        """
         if entry.unconfirmed is None:
-            entry.phase, entry.unconfirmed = Phase.PUBLISHING, set()
+            entry.phase, entry.unconfirmed, entry.published_s = Phase.PUBLISHING, set(), now_s
             for out in publications:
                 token = next(self._tokens)
                 entry.unconfirmed.add(token)
-                self._publish(entry, Outgoing(token, out.exchange, out.routing_key, out.properties, out.body))
+                again = (out.exchange, out.routing_key, out.properties.message_id) == ("", queue, entry.id)
+                properties = copies.next_round(entry, out.properties, queue) if again else out.properties
+                self._publish(entry, Outgoing(token, out.exchange, out.routing_key, properties, out.body))
         self._tell_published(entry)
 
     def publish_again(self, token: int) -> None:
@@ -62,10 +68,11 @@ class Publications:
             self._later.discard(token)
             self._republish(token)
 
-    def publish_all_again(self) -> None:
+    def publish_all_again(self, now_s: float) -> None:
         """Publish after a delay, once, all that has no fate yet: its connection is gone."""
         self._decisions.unpublish()
-        for token in self._outgoing:
+        for token, (entry, _) in self._outgoing.items():
+            entry.published_s = now_s  # while there is no broker nobody's time runs
             self._publish_later(token)
 
     def publisher(self, token: int) -> Entry | None:
@@ -89,15 +96,19 @@ class Publications:
             self._tell_published(entry)
         return None
 
-    def unpublished(self, token: int, reason: str, lost: bool) -> None:
-        """The broker does not have it. `lost`: nobody knows, its connection is gone."""
+    def unpublished(self, token: int, reason: str, lost: bool, now_s: float) -> None:
+        """The broker does not have it. `lost`: nobody knows, its connection is gone.
+
+        What a handler published and was lost again and again for longer than the time limit fails its run, too: each
+        try may be what ends the connection. A confirm that comes later has no effect.
+        """
         if token not in self._outgoing:
             return
         entry, outgoing = self._outgoing[token]
         is_copy = token == entry.token
         if is_copy and not lost and self.refused.add(outgoing, reason):
             self._decisions.say_copy_refused(entry, destination(outgoing), reason)
-        if is_copy or lost:
+        if is_copy or (lost and now_s - entry.published_s < self._timeout_s):
             self._publish_later(token)
         elif entry.owner is not None:
             self.cancel_handlers(entry)

@@ -59,7 +59,7 @@ class Session:
 
     def __init__(self, start: StartConsumer, ledger: Ledger, links: WorkerLinks, reactor: Reactor) -> None:
         pool = start.pool
-        self.settlement = Settlement(pool, socket.gethostname(), start.ledger.dedupe)
+        self.settlement = Settlement(pool, socket.gethostname(), start.ledger.dedupe, start.broker.blocked_timeout_s)
         self.dispatcher = Dispatcher(pool)
         self.measures = Measures(start.ledger.keep_max)
         slots_dir = Path(start.pool_dir) / "slots"
@@ -375,6 +375,8 @@ class Session:
             self.health.fed()  # no room for more: nothing to be hungry for
         self.health.depth(event, self.subscribed)
         self.settlement.twins.queue_is_ours = self.health.queue_is_ours
+        if self.subscribed and not event.ready and self.health.queue_is_ours:
+            self.settlement.queue_is_empty()
 
     def _timer(self, delay_s: float, callback: Callable[[], None]) -> None:
         """Call later, unless the session has ended by then."""

@@ -15,11 +15,13 @@ import msgspec
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer import copies
 from supervisor.consumer.actions import Effect, Turn
+from supervisor.consumer.admission import SENT_MEANWHILE, Meaning, meaning_of, sent_on_purpose
 from supervisor.consumer.decisions import Decisions
 from supervisor.consumer.entries import Arrival, Entry, Failure, Phase
 from supervisor.consumer.failure_policy import fate_of
 from supervisor.consumer.holdings import Holdings
 from supervisor.consumer.ids import given
+from supervisor.consumer.missing import given_up, gone
 from supervisor.consumer.publications import Publications
 from supervisor.consumer.twins import Twins
 from supervisor.events import Event
@@ -28,13 +30,13 @@ from supervisor.link.frames import Incarnation, RunId
 from supervisor.message import Publication
 from supervisor.scoreboard.words import OutcomeKind
 
-_SETTLED = frozenset({RowState.DONE, RowState.RETRY, RowState.DEAD, RowState.PARKED})
-
 
 class Settlement:
     """All messages in flight of one pool."""
 
-    def __init__(self, pool: PoolConfig, host: str, dedupe: str = "keep") -> None:
+    def __init__(
+        self, pool: PoolConfig, host: str, dedupe: str = "keep", publish_timeout_s: float = float("inf")
+    ) -> None:
         self.now_s = 0.0  # the ledger's time: what passes, for windows and rows
         self.ahead_s = 0.0  # of it the wall clock, which is for what people read
         self.accepting = True
@@ -46,7 +48,7 @@ class Settlement:
         self._host = host
         self._dedupe = dedupe
         self._decisions = Decisions()
-        self.publications = Publications(self._decisions)
+        self.publications = Publications(self._decisions, publish_timeout_s)
 
     def take_turn(self) -> Turn:
         """What has been decided since the last call, but for its effects."""
@@ -87,7 +89,7 @@ class Settlement:
 
     def _meet_entry(self, entry: Entry, arrival: Arrival) -> None:
         there, here = (entry.round, entry.attempt), (arrival.round, arrival.attempt)
-        if self._sent_on_purpose(arrival) or here > there:
+        if sent_on_purpose(arrival, self._dedupe) or here > there:
             entry.later.append(arrival)
             if entry.pending is RowState.RETRY_PENDING and here == (entry.round, entry.attempt + 1):
                 self._copied(entry)  # the retry copy itself is here: proof that the broker has it
@@ -111,21 +113,18 @@ class Settlement:
         self._admit(arrival)
 
     def _meet_row(self, row: Row, arrival: Arrival) -> None:
-        there, here = (row.round, row.attempt), (arrival.round, arrival.attempt)
-        if row.state in _SETTLED and self._sent_on_purpose(arrival):
-            self._record(self._admit(arrival), RowState.RETURNED)  # the next delivery of it may be a repetition
-        elif here < there:
-            self._duplicate(arrival, "a later run of it is on record")
-        elif row.state in _SETTLED and here == there:
-            self._duplicate(arrival, f"it is settled ({row.state})")
-        elif row.state is RowState.DONE and here[0] == there[0]:
-            self._duplicate(arrival, "an earlier attempt of the same round is done")
-        elif row.state.open and here == there:
-            # Every open row has an entry. One without cannot be proven unstarted, so it is not run blindly.
-            failure = Failure("lost", "its run is on record, its worker unknown")
-            self._failed(self._admit(arrival), OutcomeKind.IN_DOUBT, failure)
-        else:
-            self._admit(arrival)
+        meaning, why = meaning_of(row, arrival, self._dedupe)
+        if meaning is Meaning.DUPLICATE:
+            self._duplicate(arrival, why)
+            return
+        entry = self._admit(arrival)
+        if meaning is Meaning.ORDER:
+            self._record(entry, RowState.RETURNED)
+        elif meaning is Meaning.DECIDED:
+            failure = msgspec.msgpack.decode(row.note, type=Failure)
+            self._decide(entry, copies.PENDING[failure.pending], failure)
+        elif meaning is Meaning.IN_DOUBT:
+            self._failed(entry, OutcomeKind.IN_DOUBT, Failure("lost", why))
 
     def _admit(self, arrival: Arrival) -> Entry:
         entry = Entry(arrival.key, arrival.id, arrival.round, arrival.attempt)
@@ -156,10 +155,6 @@ class Settlement:
         self._decisions.count("duplicate")
         self._decisions.say_duplicate(arrival, why)
 
-    def _sent_on_purpose(self, arrival: Arrival) -> bool:
-        """With `dedupe = "redelivery"` a first delivery of a known id is a new order, not a repetition."""
-        return self._dedupe == "redelivery" and not arrival.stamped and not arrival.delivery.redelivered
-
     # ---- workers --------------------------------------------------------------------------------------------------
 
     def assign(self, entry: Entry, worker: Incarnation) -> None:
@@ -188,7 +183,7 @@ class Settlement:
         """A handler returned with these publishes: the run is done once the broker has them all."""
         entry = self.holdings.find(worker, run)
         if entry is not None:
-            self.publications.publish_for(entry, publications)
+            self.publications.publish_for(entry, publications, self.pool.queue, self.now_s)
 
     def outcome(self, worker: Incarnation, run: RunId, kind: OutcomeKind, failure: Failure) -> None:
         """A run ended, as marked in its slot. Heard twice, or of a run that is not this worker's: no effect."""
@@ -232,7 +227,7 @@ class Settlement:
             self.publications.cancel(entry)
             self._wait(entry)  # it cannot be saved: it is run while it is here
         else:
-            self.publications.unpublished(token, reason, lost)
+            self.publications.unpublished(token, reason, lost, self.now_s)
 
     def publish_again(self, token: int) -> None:
         """The time to try this publication again has come."""
@@ -243,7 +238,7 @@ class Settlement:
 
         Publications without a fate get none (`brokers.base.Disconnected`): they are published again.
         """
-        self.publications.publish_all_again()
+        self.publications.publish_all_again(self.now_s)
         self._decisions.recall()
         self.twins.expire(self.now_s)
         for twin in self._decisions.void_tags():
@@ -256,11 +251,26 @@ class Settlement:
             entry.tags.clear()
             worn += [arrival for arrival in entry.later if arrival.worn]
             entry.later.clear()
+            entry.missing_since_s = None
             if entry.phase is Phase.WAITING:
                 self._give_up(entry)
         for arrival in worn:
             if arrival.key not in self.entries:
                 self._admit(arrival).tags.clear()
+
+    def queue_is_empty(self) -> None:
+        """Nothing is ready in the queue, it is ours alone, we are subscribed: what has not come back is missing."""
+        for entry in given_up(self.entries.values(), self.now_s):
+            self.give_up_missing(entry)
+
+    def give_up_missing(self, entry: Entry) -> None:
+        """Its copy can never be made: somebody has deleted the message. Should it come after all, it gets its copy."""
+        if entry.failure is None or entry.pending is None:
+            raise ValueError("only a decided message is waited for")
+        failure = msgspec.structs.replace(entry.failure.in_short, pending=entry.pending)
+        self._record(entry, RowState.GONE, msgspec.msgpack.encode(failure))
+        self._decisions.say_failure(Event.MESSAGE_GONE, gone(entry), entry, failure, warning=True)
+        self._forget(entry)
 
     # ---- the operator ---------------------------------------------------------------------------------------------
 
@@ -373,7 +383,9 @@ class Settlement:
 
     def _settle(self, entry: Entry) -> None:
         self._decisions.ack(entry.tags, entry.twin)
-        self._decisions.count("duplicate", max(0, len(entry.tags) - 1))
+        for _ in entry.tags[1:]:  # of one epoch: the queue had the message more than once
+            self._decisions.count("duplicate")
+            self._decisions.say_duplicate(entry, SENT_MEANWHILE)
         self._forget(entry)
 
     def _forget(self, entry: Entry) -> None:

@@ -25,7 +25,9 @@ def trace_of(pool: str, row: Row, ahead_s: float = 0.0) -> dict[str, Any]:
     """
     trace = _trace(row.state.value, row.round, row.attempt)
     if row.note:
-        failure = msgspec.to_builtins(msgspec.msgpack.decode(row.note, type=Failure))
+        noted = msgspec.msgpack.decode(row.note, type=Failure)
+        failure = msgspec.to_builtins(noted) | {"delay_s": noted.waits_s or 0.0}
+        del failure["pending"]
         failure["at"] = rfc3339(failure.pop("at_s"))
         trace["failure"] = failure
     return trace | {"at": rfc3339(row.at_s + ahead_s), "worker": f"{pool}/{row.slot}" if row.slot >= 0 else ""}

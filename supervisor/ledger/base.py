@@ -11,6 +11,7 @@ import msgspec
 
 class RowState(StrEnum):
     """Where a message is. `*_pending`: decided, its copy not yet confirmed. RETURNED: given back unstarted.
+    GONE: decided, and the message was in its queue no more, so that no copy could be made.
 
     `open`: whether something is still to be done for the message. Such rows are never evicted.
     """
@@ -26,6 +27,7 @@ class RowState(StrEnum):
     DEAD = "dead", False
     PARKED_PENDING = "parked_pending", True
     PARKED = "parked", False
+    GONE = "gone", False
 
     def __new__(cls, value: str, open: bool) -> RowState:
         """A member: its value is the word alone."""

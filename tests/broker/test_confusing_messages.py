@@ -164,3 +164,21 @@ def test_a_message_in_many_frames_with_unreadable_headers_is_dead_lettered_whole
     unharmed(under_test, publish)
     eventually(under_test.has("message.dead", message_id="in-many-frames"), "it is dead-lettered")
     assert [found for headers, found in under_test.dead() if headers.message_id == "in-many-frames"] == [body]
+
+
+def test_a_message_that_its_handler_puts_back_into_its_queue_runs_once_in_each_round(under_test: RabbitDaemon) -> None:
+    under_test.send("back_until", 3, message_id="back")
+    eventually(lambda: under_test.marked("done").count("back") == 3, "three rounds are done")
+    eventually(under_test.settled, "everything is settled")
+    assert under_test.runs("back") == [1, 1, 1]
+    assert under_test.events("message.duplicate", message_id="back") == []
+
+
+def test_a_message_that_is_sent_again_while_it_runs_is_acked_with_a_word(under_test: RabbitDaemon) -> None:
+    for _ in range(2):
+        under_test.send("until", "sent-again", message_id="twice")
+    eventually(lambda: under_test.unacked() == 2, "both are delivered")
+    under_test.release("sent-again")
+    eventually(under_test.settled, "everything is settled")
+    (told,) = under_test.events("message.duplicate", message_id="twice")
+    assert "while this run of it was under way" in told["message"]

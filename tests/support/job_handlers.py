@@ -87,6 +87,12 @@ def _publish(message: Message, queue: str, count: int) -> None:
         message.publish(b"result", routing_key=queue, message_id=f"{message.id}-{number}")
 
 
+def _back_until(message: Message, round: int) -> None:
+    """Put the message itself back into its queue, as it is, until this round."""
+    if message.round < round:
+        message.publish(message.body, routing_key=message.queue, properties=message.properties)
+
+
 def _warned(message: Message) -> None:
     """Whether this run was told that it may be a repetition."""
     mark("warned", message.maybe_duplicate)
@@ -107,6 +113,7 @@ _DEEDS: dict[str, Callable[..., None]] = {
     "fail_first": _fail_first,
     "retry_after": _retry_after,
     "publish": _publish,
+    "back_until": _back_until,
     "warned": _warned,
     "by_attempt": _by_attempt,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from supervisor.consumer.entries import Phase
 from tests.support.settlement_parts import Copy, Event, SlotModel
 from tests.support.settlement_world import World
 
@@ -42,6 +43,32 @@ def _flights(accepted: bool, taken: bool = True) -> Callable[[World], list[int]]
     ]
 
 
+def _has_room(world: World) -> bool:
+    """Whether the broker may deliver one more."""
+    aside = {tag for epoch, tag in world.settlement.publications.set_aside() if epoch == world.epoch}
+    return len(world.unacked.keys() - aside) < world.laws.window
+
+
+def _timers(vain: bool) -> Callable[[World], list[int]]:
+    """The timers of copies that would be refused once more, or the others."""
+
+    def found(world: World) -> list[int]:
+        publications = world.settlement.publications
+        return [
+            number
+            for number, token in enumerate(world.timers)
+            if (token in publications.refused and not world.takes(publications._outgoing[token][1])) is vain
+        ]
+
+    return found
+
+
+def _missing(world: World) -> list[int]:
+    """Decided messages that the broker has not brought back: the numbers of their entries."""
+    entries = world.settlement.entries.values()
+    return [number for number, entry in enumerate(entries) if entry.phase is Phase.COPYING and entry.delivery is None]
+
+
 _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World, int], bool]]] = {
     "settle": (lambda world: range(world.heard > 0), False, World.settle),
     "disk_done": (lambda world: range(bool(world.committing) and not world.synced), False, World.disk_done),
@@ -49,7 +76,11 @@ _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World
     "respawn": (_slots(lambda slot: not slot.alive), False, World.respawn),
     "hello": (_slots(lambda slot: slot.may_greet), False, World.hello),
     "resume": (lambda world: range(world.paused), False, World.resume),
-    "deliver": (lambda world: _kinds(world.ready) if world.has_room and not world.paused else [], False, World.deliver),
+    "deliver": (
+        lambda world: _kinds(world.ready) if _has_room(world) and not world.paused else [],
+        False,
+        World.deliver,
+    ),
     "start": (_slots(lambda slot: slot.held and not slot.running), False, World.start),
     "finish": (_slots(lambda slot: slot.may_finish), False, World.finish),
     "hear": (_slots(lambda slot: slot.linked and len(slot.ring) > slot.taken), False, World.hear),
@@ -57,10 +88,10 @@ _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World
     "turn_down": (_flights(False, taken=False), False, World.refuse),
     "confirm": (_flights(True), False, World.confirm),
     "come_due": (lambda world: _kinds(world.delayed), False, World.come_due),
-    "time": (lambda world: world.timers_in(vain=False), False, World.time),
+    "time": (_timers(vain=False), False, World.time),
     "return_recalled": (_slots(lambda slot: slot.linked and slot.returning), False, World.return_recalled),
     "reopen": (lambda world: range(bool(world.closed)), False, World.reopen),
-    "time_in_vain": (lambda world: world.timers_in(vain=True), True, World.time),
+    "time_in_vain": (_timers(vain=True), True, World.time),
     "fail": (_slots(lambda slot: slot.may_finish), True, World.fail),
     "return": (_slots(lambda slot: slot.linked and slot.held), True, World.return_),
     "unlink": (_slots(lambda slot: slot.linked), True, World.unlink),
@@ -69,6 +100,7 @@ _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World
     "refuse": (_flights(False), True, World.refuse),
     "lose": (lambda world: range(len(world.flights)), True, World.lose),
     "disconnect": (lambda world: [0], True, World.disconnect),
+    "give_up_missing": (_missing, True, World.give_up_missing),
     "pause": (lambda world: range(not world.paused), True, World.pause),
     "retry_dead": (lambda world: _kinds(world.dead), True, World.retry_dead),
     "consumer_death": (

@@ -52,7 +52,7 @@ def _clone_decisions(original: Decisions) -> Decisions:
 
 
 def _clone_publications(original: Publications, decisions: Decisions, entries: dict[bytes, Entry]) -> Publications:
-    clone = Publications(decisions)
+    clone = Publications(decisions, original._timeout_s)
     clone._outgoing = {token: (entries[entry.key], out) for token, (entry, out) in original._outgoing.items()}
     clone._later = original._later.copy()
     clone.refused = _clone_refused(original.refused)

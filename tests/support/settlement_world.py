@@ -269,21 +269,6 @@ class World(BrokerModel):
         self.turn()
         return False
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the broker may deliver one more."""
-        aside = {tag for epoch, tag in self.settlement.publications.set_aside() if epoch == self.epoch}
-        return len(self.unacked.keys() - aside) < self.laws.window
-
-    def timers_in(self, vain: bool) -> list[int]:
-        """The timers of copies that would be refused once more, or the others."""
-        publications = self.settlement.publications
-        return [
-            number
-            for number, token in enumerate(self.timers)
-            if (token in publications.refused and not self.takes(publications._outgoing[token][1])) is vain
-        ]
-
     def deliver(self, index: int) -> bool:
         found = self.hand_over(index)
         self.settlement.delivered(self._arrival(found), [row for row in self.rows.values() if row.id == found.id])
@@ -317,6 +302,10 @@ class World(BrokerModel):
 
     def time(self, index: int) -> bool:
         self.settlement.publish_again(self.timers.pop(index))
+        return True
+
+    def give_up_missing(self, index: int) -> bool:
+        self.settlement.give_up_missing(list(self.settlement.entries.values())[index])
         return True
 
     def disconnect(self, _what: int) -> bool:

@@ -165,7 +165,7 @@ def done_is_not_recorded(patch: Patch) -> None:
 
 
 def publications_lost_with_the_connection_stay_lost(patch: Patch) -> None:
-    patch.setattr(Publications, "publish_all_again", lambda self: None)
+    patch.setattr(Publications, "publish_all_again", lambda self, now_s: None)
 
 
 def what_hello_does_not_name_stays_owned(patch: Patch) -> None:
@@ -227,6 +227,28 @@ def a_copy_that_follows_another_is_published_once_more_when_its_time_comes(patch
 
 def what_was_never_sent_is_published_twice_after_a_disconnect(patch: Patch) -> None:
     patch.setattr(Decisions, "unpublish", lambda self: None)
+
+
+def a_missing_message_that_comes_after_all_is_run(patch: Patch) -> None:
+    def mutant(self: Settlement, row: Row, arrival: Arrival) -> None:
+        if row.state is RowState.GONE:
+            self._admit(arrival)
+        else:
+            meet_row(self, row, arrival)
+
+    meet_row = Settlement._meet_row
+    patch.setattr(Settlement, "_meet_row", mutant)
+
+
+def a_missing_message_that_comes_after_all_is_a_duplicate(patch: Patch) -> None:
+    def mutant(self: Settlement, row: Row, arrival: Arrival) -> None:
+        if row.state is RowState.GONE:
+            self._duplicate(arrival, "it was given up")
+        else:
+            meet_row(self, row, arrival)
+
+    meet_row = Settlement._meet_row
+    patch.setattr(Settlement, "_meet_row", mutant)
 
 
 # ---- while a commit is under way ---------------------------------------------------------------------------------
@@ -344,6 +366,8 @@ FOUND_IN: dict[Callable[[Patch], None], Laws] = {
         (b"a", b"b"), workers=1, faults=2, max_attempts=1, refuses=("q.dead",)
     ),
     what_was_never_sent_is_published_twice_after_a_disconnect: Laws(ONE, faults=2, slow_disk=True),
+    a_missing_message_that_comes_after_all_is_run: Laws(ONE, faults=3),
+    a_missing_message_that_comes_after_all_is_a_duplicate: Laws(ONE, faults=3),
     effects_do_not_wait_for_the_disk: Laws(ONE, faults=1, slow_disk=True),
     tails_do_not_wait_for_the_disk: Laws(ONE, faults=1, slow_disk=True),
     a_hello_withdraws_nothing: Laws(ONE, faults=1, slow_disk=True),
