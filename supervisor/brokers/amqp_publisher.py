@@ -23,7 +23,7 @@ from supervisor.brokers.amqp_connection import Dialer, Target
 from supervisor.brokers.amqp_errors import Trouble, explain
 from supervisor.brokers.amqp_messages import CANNOT_ENCODE, EncodedProperties, encode, encoded, fitted
 from supervisor.brokers.amqp_returns import returned
-from supervisor.brokers.amqp_suspects import LOSSES_BEFORE_ALONE, End, sentence
+from supervisor.brokers.amqp_suspects import LOSSES_BEFORE_ALONE, End, Taken, is_a_risk, sentence
 from supervisor.clock import monotonic_s
 from supervisor.message import Publication
 from supervisor.reactor import Reactor, Timer
@@ -93,6 +93,8 @@ class Publisher:
         self._sent: dict[int, _Entry] = {}
         self._waiting: deque[_Entry] = deque()
         self._suspects: deque[_Entry] = deque()  # to be sent one at a time, before all others
+        self._taken = Taken()
+        self._drained_s = 0.0  # until when a suspect waits for the confirms of others
         self._losses: dict[int, int] = {}  # by token, of what was told `lost` last and may be published again
         self._deadline: Timer | None = None
 
@@ -112,7 +114,8 @@ class Publisher:
         entry = _Entry(token, publication, monotonic_s() + self._timeout_s, losses)
         if self._deadline is None:
             self._deadline = self._reactor.call_later(self._timeout_s, self._give_up_overdue)
-        (self._suspects if losses >= LOSSES_BEFORE_ALONE else self._waiting).append(entry)
+        alone = losses >= LOSSES_BEFORE_ALONE or is_a_risk(publication, self._user, self._taken)
+        (self._suspects if alone else self._waiting).append(entry)
         self._send_waiting()
 
     def forget(self) -> None:
@@ -188,6 +191,8 @@ class Publisher:
                 if self._last_tag > self._seen_tag:
                     self._ask_how_far(self._channel)
                     return
+                if not self._drained():
+                    return
                 suspect = self._suspects.popleft()
                 suspect.alone = True
                 self._send(self._channel, suspect)
@@ -201,6 +206,24 @@ class Publisher:
         last = self._sent.get(self._last_tag)
         return last is not None and last.alone and self._last_tag > self._seen_tag
 
+    @property
+    def _user(self) -> str:
+        return str(self.dialer.parameters.credentials.username)
+
+    def _drained(self) -> bool:
+        """Whether a suspect may go: what is confirmed before it need not be published again if it closes the channel.
+
+        Not waited for without end: a queue without a leader confirms nothing.
+        """
+        now_s = monotonic_s()
+        if not self._sent or 0 < self._drained_s <= now_s:
+            self._drained_s = 0.0
+            return True
+        if not self._drained_s:
+            self._drained_s = now_s + _DRAIN_S
+            self._reactor.call_later(_DRAIN_S, self._send_waiting)
+        return False
+
     def _ask_how_far(self, channel: pika.channel.Channel) -> None:
         """A channel works in order: its answer to anything means that it is past all publications before it."""
         if self._asked_tag == self._last_tag:
@@ -211,6 +234,8 @@ class Publisher:
     def _past(self, channel: pika.channel.Channel, tag: int) -> None:
         if channel is self._channel:
             self._seen_tag = max(self._seen_tag, tag)
+            if (entry := self._sent.get(tag)) is not None:
+                self._taken.learn(entry.publication)
             self._send_waiting()
 
     def _send(self, channel: pika.channel.Channel, entry: _Entry) -> None:
@@ -237,16 +262,17 @@ class Publisher:
         method = frame.method
         nacked = isinstance(method, pika.spec.Basic.Nack)
         for entry in self._take_confirmed(method.delivery_tag, method.multiple):
+            if entry.alone:
+                self._taken.learn(entry.publication)
             if entry.settled:
                 continue
             if nacked:
                 self._settle(entry, "the broker could not take it (nack): queue full, or its leader lost")
             else:
                 self._owner.confirmed(entry.token)
-        if method.delivery_tag > self._seen_tag:
-            self._seen_tag = method.delivery_tag
-            if self._suspects:
-                self._send_waiting()
+        self._seen_tag = max(self._seen_tag, method.delivery_tag)
+        if self._suspects or self._waiting:
+            self._send_waiting()
 
     def _take_confirmed(self, tag: int, multiple: bool) -> list[_Entry]:
         if not multiple:
@@ -286,6 +312,8 @@ class Publisher:
         past = [entry for tag, entry in self._sent.items() if tag <= self._seen_tag]
         unseen = [entry for tag, entry in self._sent.items() if tag > self._seen_tag]
         self._sent.clear()
+        self._taken = Taken()
+        self._drained_s = 0.0
         found = sentence(end, words, unseen)
         again, lost = found.again, found.lost
         if end is End.LOST:
@@ -320,6 +348,9 @@ class Publisher:
 def _unsettled(entries: Iterable[_Entry]) -> list[_Entry]:
     return [entry for entry in entries if not entry.settled]
 
+
+_DRAIN_S = 1.0
+"""How long a suspect waits until everything before it is confirmed."""
 
 _ERRORS_FROM = 500
 """Reply codes of AMQP from here on are errors that a connection does not survive: frame errors, the broker's own."""

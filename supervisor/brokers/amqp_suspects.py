@@ -3,7 +3,8 @@
 Runs in the consumer and the command line. A broker answers one bad publication by closing the channel (404, 403, 406)
 or, where its own code fails on it, the whole connection (541); which one it was is said in words at most. Everything
 that may have been the cause is a suspect and is sent again alone: one that ends its channel alone is guilty. So one
-publication fails its own run and no other, and it is not sent for ever.
+publication fails its own run and no other, and it is not sent for ever. What is known to be a risk is sent alone from
+the start: then nothing else is on its way, and nothing else has to be published twice.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from enum import Enum, auto
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from supervisor.message import Publication
+
+_USUAL_BODY_BYTES = 16 * 1024 * 1024
+"""The smallest default of `max_message_size`, that of RabbitMQ 4."""
 
 LOSSES_BEFORE_ALONE = 2
 """A connection can be lost for many reasons: only what was on its way so often in a row is sent alone the next time."""
@@ -30,6 +34,19 @@ class End(Enum):
 
     LOST = auto()
     """Anything else: the network, a stopped broker, an operator."""
+
+
+class Taken:
+    """What a broker has been seen to take over the present connection."""
+
+    def __init__(self) -> None:
+        self.exchanges: set[str] = set()
+        self.body_bytes = 0
+
+    def learn(self, publication: Publication) -> None:
+        """The broker was past this publication without closing the channel."""
+        self.exchanges.add(publication.exchange)
+        self.body_bytes = max(self.body_bytes, len(publication.body))
 
 
 class Suspect(Protocol):
@@ -82,6 +99,15 @@ def sentence(end: End, words: str, unseen: Sequence[S]) -> Sentence[S]:
     if len(suspects) == 1:
         return Sentence(suspects, [], others, [])
     return Sentence([], suspects, others, [])
+
+
+def is_a_risk(publication: Publication, user: str, taken: Taken) -> bool:
+    """Whether the broker may well refuse this, so that it is better sent alone. `user`: whose connection it is."""
+    return (
+        (bool(publication.exchange) and publication.exchange not in taken.exchanges)
+        or publication.properties.user_id not in (None, user)
+        or len(publication.body) > max(taken.body_bytes, _USUAL_BODY_BYTES)
+    )
 
 
 def _is_meant(words: str, publication: Publication) -> bool:

@@ -43,6 +43,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+KNOWN_RISKS = {"another user's id", "an exchange that is not there", "an exchange for the broker only"}
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_the_broker_refuses_fails_alone_and_its_neighbours_are_published(desk: Desk, case: str) -> None:
     properties, told = REFUSED[case]
@@ -55,7 +58,7 @@ def test_what_the_broker_refuses_fails_alone_and_its_neighbours_are_published(de
     assert told in desk.fates.reasons[11]
     found = Counter(desk.bodies())
     assert set(found) == {b"%d" % token for token in range(1, 21) if token != 11}
-    assert max(found.values()) <= 3  # at the most: in company, alone, and once more behind another suspect
+    assert max(found.values()) <= (1 if case in KNOWN_RISKS else 2)
 
 
 def test_several_bad_ones_among_many_are_each_found(desk: Desk) -> None:

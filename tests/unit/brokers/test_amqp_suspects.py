@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.brokers.amqp_suspects import LOSSES_BEFORE_ALONE, End, sentence
+from supervisor.brokers.amqp_suspects import LOSSES_BEFORE_ALONE, End, Taken, is_a_risk, sentence
 from supervisor.message import Properties, Publication
 
 
@@ -90,3 +90,21 @@ def test_a_lost_connection_blames_one_that_was_alone_and_had_been_there_each_tim
 @pytest.mark.parametrize("end", End)
 def test_nothing_on_its_way_blames_nothing(end: End) -> None:
     assert sentence(end, "no exchange 'x'", []) == ([], [], [], [])
+
+
+def test_what_the_broker_has_not_been_seen_to_take_is_a_risk() -> None:
+    taken = Taken()
+    to_mail, large = sent("a", exchange="mail").publication, sent("b", body=bytes(17 * 1024 * 1024)).publication
+    assert is_a_risk(to_mail, "me", taken)
+    assert is_a_risk(large, "me", taken)
+    assert is_a_risk(sent("c", user_id="you").publication, "me", taken)
+
+    taken.learn(to_mail)
+    taken.learn(large)
+    assert not is_a_risk(to_mail, "me", taken)
+    assert not is_a_risk(large, "me", taken)
+
+
+def test_copies_and_most_publications_are_no_risk() -> None:
+    assert not is_a_risk(sent("a", body=bytes(1000)).publication, "me", Taken())
+    assert not is_a_risk(sent("b", user_id="me").publication, "me", Taken())
