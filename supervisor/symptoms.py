@@ -38,7 +38,7 @@ class Symptoms:
         """It is there: logged if it was not before. A new text takes the place of the former one; `since` stays."""
         former = self._present.get(event)
         if former is None:
-            log(event, text, level=logging.ERROR if degrades else logging.WARNING, **self._fields)
+            log(event, text, level=logging.WARNING, **self._fields)
         self._present[event] = Symptom(str(event), text, degrades, former.since if former else wall_s())
 
     def heal(self, event: Event) -> None:

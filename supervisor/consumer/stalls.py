@@ -2,7 +2,7 @@
 
 Runs in the consumer process, by the clock. A worker is named to the master, which alone may end it and whose verdict
 frees its messages. It must not blame a worker for what is ours: while the disk is slow nothing is handed out, and a
-look that comes late means that nobody was running.
+look that comes late means that no process was running.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class Stalls:
         look()
 
     def take(self) -> list[Stalled]:
-        """Whom the master should end, since the last call."""
+        """The workers that the master should end, since the last call."""
         named, self._named = self._named, []
         return named
 
     def look(self, now_s: float) -> None:
-        """One look at all who have messages."""
+        """One look at all workers that have messages, and at the pool."""
         late = now_s - self._looked_s > LOOK_S + _LATE_S
         self._looked_s = now_s
         if late or self._commits.held_up:

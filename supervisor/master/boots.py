@@ -22,7 +22,7 @@ _DUMP_S = 1.0
 
 
 class Boots:
-    """Everybody who boots, in all pools. `due_s`: when `judge` is needed next (CLOCK_MONOTONIC)."""
+    """The booting children of all pools. `due_s`: when `judge` is needed next (CLOCK_MONOTONIC)."""
 
     def __init__(self, pools: Collection[Pool]) -> None:
         self._pools = pools
@@ -37,8 +37,8 @@ class Boots:
         return self._planned_s
 
     def judge(self, now_s: float) -> None:
-        """Ask those whose time is over for their stacks, and kill who was asked a moment ago and still boots."""
-        if now_s - self._planned_s > LATE_S:  # we were not running ourselves, and perhaps nobody was
+        """Ask a child whose time is over for its stacks; kill it a moment later if it still boots."""
+        if now_s - self._planned_s > LATE_S:  # this process was not running, and perhaps no other was
             self._forgiven_s = now_s
         booting = list(self._booting())
         self._condemned = {

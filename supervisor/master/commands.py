@@ -64,7 +64,9 @@ class Commands:
         return {"changed": changed}
 
     def _retry(self, request: Request) -> Result:
-        """Whoever is held, or waits to be replaced, is tried at once."""
+        """Start at once what is held or waits to be replaced."""
+        if self._reloads.stopped:
+            raise ControlError("the daemon is stopping: no process is started any more")
         pool, now_s = self._pool(request), monotonic_s()
         waiting = [seat for seat in pool.seats if seat.empty and seat.due_s is not None and pool.wants(seat)]
         tried = [seat.name for seat in waiting if seat.held or (seat.due_s is not None and seat.due_s > now_s)]

@@ -222,7 +222,9 @@ class Registrar:
             seat.deaths, seat.due_s = seat.deaths + 1, None
             return None
         life, dice = _life(corpse, marks, record.cause), self._random.random()
-        tries = BOOT_TRIES if pool.was_ready else 1  # at the start somebody waits to hear of it
+        tries = (
+            BOOT_TRIES if pool.was_ready else 1
+        )  # the command or the service manager that starts the daemon waits for the answer
         pool.crash_rate.add(record, life.progressed, corpse.died_s)
         decision = decide(record.cause, life, seat, pool.intensity, pool.config, corpse.died_s, dice, tries)
         seat.restarts += 1

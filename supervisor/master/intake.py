@@ -1,7 +1,7 @@
-"""Whether a pool's consumer takes messages: not while an operator has paused it, nor while nobody can run them.
+"""Whether a pool's consumer takes messages: not while an operator has paused it, nor while no worker can run them.
 
-Master only. A pool whose workers are all given up would sit on what it has read ahead, and nobody else could run that:
-its consumer gives everything back once, and takes messages again when a worker is ready.
+Master only. The consumer of a pool whose workers are all held would keep what it has read ahead, and no other daemon
+could run that: it gives everything back once, and takes messages again when a worker is ready.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def wanted(pool: Pool) -> bool:
 
 
 def follow(pool: Pool) -> None:
-    """See who is there, and tell the consumer what has changed. Not for one that drains: it is to take nothing more."""
+    """Tell the consumer what has changed. A consumer that drains is told nothing: it takes no more messages."""
     if any(seat.ready for seat in pool.workers):
         pool.idled = False
     elif not can_work(pool) and all(seat.child is None for seat in pool.workers):

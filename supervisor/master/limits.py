@@ -73,7 +73,7 @@ class Limits:
         self.executions[child.pid] = (0.0, Execution(child, pool.slots[child.slot], intent, still_guilty, stacks))
 
     def _condemn_stalled(self, pool: Pool) -> None:
-        """Those whom the consumer has named and who are still at nothing."""
+        """Condemn the workers that the consumer has named and that still begin nothing."""
         named, pool.stalled = pool.stalled, []
         for stalled in named:
             slot, generation = stalled.worker.slot, stalled.worker.generation

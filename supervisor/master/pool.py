@@ -51,9 +51,9 @@ class Pool:
     `verdicts` wait for the consumer's word that they are durable; those `kept` wait for orphans of their worker.
     `cut_off`: ids of messages whose worker was killed by a stop. `symptoms`: what the master itself sees to be
     wrong. `inquiries`: questions the consumer has not answered. `letters`: what it has told this turn, for the
-    hooks. `restarts` and `holds` count for the pool's life here: seats come and go with its size. `idled`: nobody can
-    run a message, so none is taken; `takes`: whether the consumer was last told to take messages. `stalled`: workers
-    that the consumer has named because they have messages and begin none.
+    hooks. `restarts` and `holds` count for the pool's life here: seats come and go with its size. `idled`: no worker
+    can run a message, so none is taken; `takes`: whether the consumer was last told to take messages. `stalled`:
+    workers that the consumer has named because they have messages and begin none.
 
     While it is reloaded: `candidate` is a forkserver with the new code, `probe` the slot of the one worker that
     proves it, `spares` the slots beyond the wanted ones that help out. Workers of forkservers older than

@@ -1,7 +1,7 @@
-"""Whose seat has had deaths, and has now proved that it works: by the same measure as the dead (`restarts.py`).
+"""Clears seats whose child has made progress after deaths, by the same rule as at a death (`restarts.py`).
 
-Master only. A hold, and the degradation of its pool, end with the proof and not with readiness: what dies a moment
-after it was ready would else be well again and again.
+Master only. A hold, and the degradation of its pool, end with progress and not with readiness: a seat whose
+children die a moment after they are ready would else recover again and again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from supervisor.master.pool import Pool
 from supervisor.master.restarts import STEADY_S, progressed
 
 
-def acquit(pools: Iterable[Pool], now_s: float) -> None:
+def clear_proven(pools: Iterable[Pool], now_s: float) -> None:
     """Clear the seats whose child has made progress."""
     for pool, seat, child in _suspects(pools):
         ready_for_s = None if child.ready_s is None else now_s - child.ready_s

@@ -188,6 +188,7 @@ class Reloads:
         self._next: list[tuple[str, Pending]] = []
         self._partings: list[tuple[Pool, Stopping]] = []
         self._failed_now = False
+        self.stopped = False
 
     def ask(self, requested_by: str, first: dict[str, Any]) -> Pending:
         """Reload now, or after the one under way. Raises PreforkdError when it fails at once."""
@@ -221,6 +222,7 @@ class Reloads:
 
     def stop(self) -> None:
         """The daemon stops: no reload any more."""
+        self.stopped = True
         self.refuses = "the daemon is stopping: nothing is reloaded any more"
         reason = ControlError(self.refuses)
         if self._current is not None:

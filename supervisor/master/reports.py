@@ -57,7 +57,7 @@ def _ready(pool: Pool, seat: Seat, child: Child) -> None:
     if child.ready_s is not None:
         return
     child.ready_s = monotonic_s()
-    if child.intent is Intent.BOOT_KILL:  # its time was over, but it was asked for its stacks only
+    if child.intent is Intent.BOOT_KILL:  # it was asked for its stacks, and is ready just in time
         mark(pool, child, Intent.NONE, "")
     if not in_trouble(seat):
         seat.why = ""

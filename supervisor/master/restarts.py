@@ -27,7 +27,7 @@ class Policy(Enum):
 
 
 POLICIES: dict[Cause, Policy] = {
-    Cause.CLEAN_STOP: Policy.BACK_OFF,  # of itself: who was asked to leave is replaced at once
+    Cause.CLEAN_STOP: Policy.BACK_OFF,  # unasked; a child that was asked to leave is replaced at once
     Cause.UNEXPECTED_EXIT: Policy.BACK_OFF,
     Cause.RECYCLED: Policy.AT_ONCE,
     Cause.BOOT_FAILED: Policy.BOOT,
@@ -62,7 +62,7 @@ BOOT_TRIES = 3
 """So many failed boots hold a seat; as many deaths in a row without progress make its pool degraded."""
 
 STEADY_S = 10.0
-"""Who was ready for so long has proved that it works. To become ready alone proves nothing: it may die of its work."""
+"""A child that was ready for so long works. Readiness alone proves nothing: the child may die of its first message."""
 
 _JITTER = 0.25
 
@@ -76,7 +76,7 @@ def progressed(ready_for_s: float | None, messages: int) -> bool:
 
 
 def in_trouble(seat: Seat) -> bool:
-    """Whether those who had this seat lately died one after the other, and the present one has proved nothing yet."""
+    """Whether the last children of this seat died one after the other, and the present one has made no progress."""
     return seat.held or seat.deaths >= BOOT_TRIES
 
 

@@ -1,7 +1,7 @@
 """Symptoms of pools in which nothing can move although no death says so. Master only.
 
-`pool.unmanned`: for a while there has been no worker that is ready, or no consumer. `worker.stopped`: somebody has
-stopped a worker (SIGSTOP, a debugger) whose run has no time limit, so that nothing else will ever end it.
+`pool.unmanned`: for a while there has been no worker that is ready, or no consumer. `worker.stopped`: a worker is
+stopped (SIGSTOP, a debugger) in a run without a time limit, so that nothing else will ever end it.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class Standstill:
         """Notice and heal."""
         if now_s < self.due_s:
             return
-        late = self.due_s > 0.0 and now_s - self.due_s > LATE_S  # nobody was running, perhaps
+        late = self.due_s > 0.0 and now_s - self.due_s > LATE_S  # perhaps no process was running
         self.due_s = now_s + LOOK_S
         if late:
             self._unmanned_since_s.clear()
             self._stopped.clear()
         for pool in pools:
-            self._look_who_is_there(pool, now_s)
-            self._look_who_is_stopped(pool)
+            self._look_for_missing(pool, now_s)
+            self._look_for_stopped(pool)
 
-    def _look_who_is_there(self, pool: Pool, now_s: float) -> None:
+    def _look_for_missing(self, pool: Pool, now_s: float) -> None:
         missing = _missing(pool)
         if not missing:
             self._unmanned_since_s.pop(pool.name, None)
@@ -51,7 +51,7 @@ class Standstill:
         if now_s - since_s >= UNMANNED_S:
             pool.symptoms.notice(Event.POOL_UNMANNED, f"no message can be run just now: {missing}", degrades=True)
 
-    def _look_who_is_stopped(self, pool: Pool) -> None:
+    def _look_for_stopped(self, pool: Pool) -> None:
         stopped = [child for child in _unlimited(pool) if posix.is_stopped(child.pid)]
         lasting = [child for child in stopped if child.pid in self._stopped]
         self._stopped -= {seat.child.pid for seat in pool.workers if seat.child is not None}
@@ -65,7 +65,7 @@ class Standstill:
 
 
 def _missing(pool: Pool) -> str:
-    """Who is not there, in a pool whose state does not say it; "" when all is well."""
+    """Which process is missing, in a pool whose state does not say it; "" for none."""
     if not pool.was_ready or pool.leaving or pool.on_trial or pool_state(pool, stopping=False) == "held":
         return ""
     if not any(seat.ready for seat in pool.workers):

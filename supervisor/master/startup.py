@@ -1,8 +1,8 @@
 """How the daemon's start ends: ready, perhaps with pools that are held, or failed. Pure; master only.
 
 One pool that cannot boot is no reason to end the others: it is held, as it would be later. The start has failed when no
-pool can do anything; its status is 78 only where each waits for a person to edit something, so that whoever started the
-daemon (systemd) tries again what may heal by itself: a database that comes up later.
+pool can do anything; its status is 78 only where each waits for a person to edit something, so that systemd
+tries again what may heal by itself: a database that comes up later.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def outcome(pools: Collection[Pool]) -> Started | None:
 
 
 def _decided(pool: Pool) -> bool:
-    """Whether everybody is there or was given up."""
+    """Whether every seat has a ready child or is held."""
     wanted = [seat for seat in pool.workers[: pool.config.workers] if seat.slot not in pool.foreign]
     seats = [pool.forkserver, pool.consumer, *wanted]
     return pool_state(pool, stopping=False) == "held" or all(seat.ready or seat.held for seat in seats)

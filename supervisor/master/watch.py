@@ -25,8 +25,8 @@ class Watch:
         return min(self._boots.due_s, self._standstill.due_s, probation.due_s(self._pools), rates)
 
     def judge(self, now_s: float) -> None:
-        """Clear who has proved that it works, end who does not get ready, notice what stands still or crashes."""
-        probation.acquit(self._pools, now_s)
+        """Clear seats whose child works, end boots that hang, notice pools that stand still or crash."""
+        probation.clear_proven(self._pools, now_s)
         self._boots.judge(now_s)
         self._standstill.judge(self._pools, now_s)
         for pool in self._pools:

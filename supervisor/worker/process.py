@@ -305,7 +305,7 @@ class _Life:
         self._slot.record_group(pgid, (posix.start_ticks(pgid) or 0) if pgid else 0)
 
     def _explain(self, text: str) -> None:
-        """Say in one line why we cannot boot: for the master a sign that a person must edit something."""
+        """Say in one line why we cannot boot: the master takes one line as a sign that a person must edit something."""
         _log.error("%s: %s", self._post.name, text)
         os.write(self._stacks, " ".join(text.split()).encode(errors="replace"))
 

@@ -112,7 +112,7 @@ def test_every_reason_for_an_exit_is_told_apart_in_the_status(rabbitmq: RabbitNo
 
         under_test.configure(pool + STRICT + 'init = "tests.support.daemon_handlers:refuse_to_boot"')
         under_test.start(ready=False)
-        assert under_test.wait() == 78
+        assert under_test.wait() == 1
 
         under_test.configure(pool + STRICT)
         under_test.start()

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from supervisor import clock
+from supervisor.clock import monotonic_s
 from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
 from supervisor.events import Event
-from supervisor.link.frames import Snapshot
-from supervisor.master.children import Children
+from supervisor.link.frames import ForkFailed, Snapshot
+from supervisor.master.children import Child, Children
+from supervisor.master.hiring import Hiring
 from supervisor.master.pool import Pool
+from supervisor.master.reports import FORK_REPORTS
+from supervisor.master.startup import outcome
 from supervisor.master.status import pool_state, pool_status, pool_why
+from supervisor.reactor import Reactor
 from supervisor.symptoms import Symptom
 
 
@@ -64,3 +71,59 @@ def test_a_hold_and_a_lost_connection_are_worse_than_a_symptom(pool: Pool) -> No
 
     pool.workers[0].held, pool.workers[0].why = True, "email/0 left: crash"
     assert (pool_state(pool, False), pool_why(pool)) == ("held", "email/0 left: crash")
+
+
+def test_a_forkserver_whose_forks_all_fail_is_no_pool_that_is_ok(pool: Pool) -> None:
+    pool.config = msgspec.structs.replace(pool.config, restart_intensity=(3, 60.0), hold_retry_s=99.0)
+    (worker,) = pool.workers
+    states = []
+    for generation in range(1, 5):
+        worker.ordered, worker.due_s = generation, None
+        FORK_REPORTS[ForkFailed](pool, pool.forkserver, ForkFailed(0, generation, "fork failed: out of processes"))
+        states.append(pool_state(pool, False))
+    assert states == ["ok", "ok", "degraded", "held"]
+    assert pool_why(pool) == "fork failed: out of processes"
+    assert worker.due_s is not None
+    assert 98.0 < worker.due_s - monotonic_s() <= 99.0
+
+
+def test_a_hold_keeps_its_time_when_the_wall_clock_is_set(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    (worker,) = pool.workers
+    worker.held, worker.due_s = True, monotonic_s() + 60.0
+    monkeypatch.setattr(clock, "wall_s", lambda: 0.0)
+    again_s = pool_status(pool, "held", monotonic_s())["workers"][0]["restart_in_s"]
+    assert 59.0 < again_s <= 60.0
+
+
+def test_places_that_a_scale_adds_are_tried_while_the_others_are_held(pool: Pool) -> None:
+    pool.workers[0].held, pool.workers[0].due_s = True, 1e9
+    pool.config = msgspec.structs.replace(pool.config, workers=2)
+    pool.make_room()
+    assert (pool.workers[1].due_s, pool.workers[0].due_s) == (0.0, 1e9)
+    assert pool_state(pool, False) == "degraded"
+
+
+def test_a_held_place_of_a_pool_that_a_reload_removed_is_not_wanted_any_more(pool: Pool) -> None:
+    pool.workers[0].held, pool.workers[0].due_s = True, 0.0
+    pool.leaving = True
+    reactor = Reactor()
+    try:
+        assert list(Hiring({"email": pool}, reactor).due_times()) == []
+    finally:
+        reactor.close()
+
+
+def test_a_degraded_start_is_over_when_every_place_is_filled_or_held(pool: Pool) -> None:
+    pool.was_ready = False
+    assert outcome([pool]) is None
+    for seat in (pool.forkserver, pool.consumer):
+        seat.child = Child("email", seat.kind, None, 1, 1, 1, 0.0, ready_s=0.0)
+    pool.workers[0].held, pool.workers[0].why = True, "email/0 cannot boot: ConnectionError: no"
+    started = outcome([pool])
+    assert started is not None
+    assert (started.failed, started.status) == (True, 1)
+    assert started.reason == "pools.email: email/0 cannot boot: ConnectionError: no"
+    pool.workers[0].incurable = True
+    started = outcome([pool])
+    assert started is not None
+    assert started.status == 78

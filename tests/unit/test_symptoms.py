@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 
 from supervisor import symptoms
@@ -22,15 +20,6 @@ def test_a_symptom_is_logged_once_until_it_is_healed(caplog: pytest.LogCaptureFi
     seen.notice(Event.QUEUE_SHARED, "4 consumers")
 
     assert [record.message for record in caplog.records] == ["2 consumers", "4 consumers"]
-
-
-def test_a_symptom_that_degrades_is_an_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    seen = Symptoms()
-
-    seen.notice(Event.QUEUE_SHARED, "shared")
-    seen.notice(Event.CONSUMER_STARVED, "starved", degrades=True)
-
-    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.ERROR]
 
 
 def test_the_text_is_the_last_one_and_since_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
