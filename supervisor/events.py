@@ -56,6 +56,8 @@ class Event(StrEnum):
     POOL_RECOVERED = "pool.recovered"
     LEDGER_SLOW = "ledger.slow"
     LEDGER_FAILED = "ledger.failed"
+    LEDGER_BEHIND = "ledger.behind"
+    STATE_MISSING = "state.missing"
     LEDGER_EVICTED = "ledger.evicted"
     CLOCK_JUMPED = "clock.jumped"
     RELOAD_DONE = "reload.done"

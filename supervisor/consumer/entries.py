@@ -123,6 +123,11 @@ class Arrival(msgspec.Struct, frozen=True):
     unreadable: str = ""
 
     @property
+    def may_repeat(self) -> bool:
+        """Whether a message without an id may have been delivered before."""
+        return not self.has_id and (self.delivery.redelivered or self.repeats)
+
+    @property
     def tag(self) -> tuple[int, int]:
         """By what it is settled: tags count anew in every epoch."""
         return self.delivery.epoch, self.delivery.tag

@@ -43,7 +43,7 @@ class Holdings:
         No proof, but reason to wait: a worker may have it unbegun and would run it after its repetition, which alone
         says that it may be one.
         """
-        if arrival.has_id or not (arrival.delivery.redelivered or arrival.repeats):
+        if not arrival.may_repeat:
             return None
         content = arrival.key[-DIGEST_BYTES:]
         alike = (

@@ -22,6 +22,7 @@ from supervisor.clock import monotonic_s
 from supervisor.consumer.links import WorkerLinks
 from supervisor.consumer.reports import Reports
 from supervisor.consumer.session import Session
+from supervisor.consumer.state_watch import StateMissing
 from supervisor.errors import BrokerRefused, LedgerError, LedgerUnusable, StateError
 from supervisor.events import Event
 from supervisor.ledger.sqlite import SqliteLedger
@@ -69,6 +70,8 @@ class Consumer:
         self._session: Session | None = None
         self._ledger: SqliteLedger | None = None
         self._links: WorkerLinks | None = None
+        self._lost: StateMissing | None = None  # files of ours that were deleted, moved or replaced
+        self._detached: list[SqliteLedger] = []  # those that had them
         self._consuming = False
         self._draining: dict[str, int] | None = None  # the counters when the drain began
         self._paused = start.paused
@@ -97,7 +100,7 @@ class Consumer:
             self._reports.flush()
             return EX_CONFIG
         finally:
-            self._close()
+            self._leave()
         return 0
 
     def turn(self) -> None:
@@ -197,6 +200,7 @@ class Consumer:
         """Open the ledger and consume; while that fails, say why and try again later, ever more rarely."""
         path = Path(self._start.pool_dir) / "ledger.db"
         try:
+            self._have_back()
             self._ledger = SqliteLedger(path, self._start.ledger.sync)
             if self._ledger.news is not None:  # to be woken by it; the session looks
                 self._reactor.add_handler(self._ledger.news, lambda fd, events: None, self._reactor.READ)
@@ -220,16 +224,29 @@ class Consumer:
         """Give everything back to the broker and wait for the ledger to heal. Raises LedgerUnusable if it cannot."""
         if isinstance(error, LedgerUnusable):
             raise error
-        log(
-            Event.LEDGER_FAILED,
-            f"{error}; nothing is consumed until it can be written; trying again in {retry_s:.1f} s",
-            level=logging.ERROR,
-            retry_in_s=round(retry_s, 3),
-        )
+        event, until, text = Event.LEDGER_FAILED, "it can be written", f"the ledger failed: {error}"
+        if isinstance(error, StateMissing):
+            event, until, text = Event.STATE_MISSING, "it is back", str(error)
+        if event is Event.LEDGER_FAILED or self._lost is None:
+            self._tell_suspended(event, f"{error}; nothing is consumed until {until}", retry_s)
+        self._lost = error if isinstance(error, StateMissing) else None
         self._close()
-        self._reports.troubled(Event.LEDGER_FAILED, f"the ledger failed: {error}")
+        self._reports.troubled(event, text)
         next_s = min(retry_s * 2, REOPEN_S[1]) * random.uniform(0.8, 1.0)
         self._reactor.call_later(retry_s, lambda: self._open(next_s))
+
+    def _tell_suspended(self, event: Event, text: str, retry_s: float) -> None:
+        text = f"{text}; trying again in {retry_s:.1f} s"
+        log(event, text, level=logging.ERROR, retry_in_s=round(retry_s, 3))
+
+    def _have_back(self) -> None:
+        """Go on where files were lost, once they are back. Raises StateMissing while they are not."""
+        if self._lost is not None:
+            self._lost.watch.look()
+            self._lost = None
+            for ledger in self._detached:
+                ledger.close()
+            self._detached.clear()
 
     def _close(self) -> None:
         session, ledger = self._session, self._ledger
@@ -238,8 +255,22 @@ class Consumer:
         if session is not None:
             with suppress(LedgerError):
                 session.close(until_s - monotonic_s())
-        if ledger is not None:
-            if ledger.news is not None:
-                self._reactor.remove_handler(ledger.news)
-            with suppress(LedgerError):
-                ledger.close()
+        if ledger is None:
+            return
+        if ledger.news is not None:
+            self._reactor.remove_handler(ledger.news)
+        if self._lost is not None:
+            ledger.detach()
+            self._detached.append(ledger)
+            return
+        with suppress(LedgerError):
+            ledger.close()
+
+    def _leave(self) -> None:
+        """Close everything; a ledger whose file was deleted meanwhile is written anew from what is still open."""
+        self._close()
+        for ledger in self._detached:
+            try:
+                ledger.write_anew()
+            except LedgerError as error:
+                log(Event.LEDGER_FAILED, f"{error}; what it knew is gone", level=logging.ERROR)

@@ -29,6 +29,7 @@ from supervisor.consumer.measures import Measures
 from supervisor.consumer.outcomes import Outcomes
 from supervisor.consumer.settlement import Settlement
 from supervisor.consumer.stalls import Stalls
+from supervisor.consumer.state_guard import StateGuard
 from supervisor.consumer.traces import trace_of, trace_of_waiting
 from supervisor.errors import BrokerRefused, LedgerError
 from supervisor.events import Event
@@ -78,6 +79,7 @@ class Session:
         self._ended = False
         self._refused_changes = 0  # of the refused copies, when they were looked at last
         self._silence = BrokerSilence(self.broker, start.broker.heartbeat_s, self.settlement.recall)
+        self._guard = StateGuard(start, ledger, self.settlement, self.health)
         self._housekeeping = Housekeeping(
             start, ledger, self.commits, self.measures, self.health, self.broker, self._timer
         )
@@ -129,11 +131,13 @@ class Session:
         self.broker.start()
         self._housekeeping.begin()
         self.stalls.begin(self._timer)
+        self._guard.keep_looking(self._timer)
 
     def close(self, timeout_s: float) -> None:
         """Close the workers' links and the broker's connection, so that it has back what was not settled."""
         # fail-point: consumer.stop-session-open: everything is settled, connection and links are up
         self._ended = True
+        self._guard.close()
         self._links.close()
         self.broker.close(timeout_s)
         while not self.broker.closed:

@@ -40,6 +40,7 @@ class Settlement:
         self.now_s = 0.0  # the ledger's time: what passes, for windows and rows
         self.ahead_s = 0.0  # of it the wall clock, which is for what people read
         self.accepting = True
+        self.doubtful = False  # the ledger may have forgotten what was done
         self.entries: dict[bytes, Entry] = {}
         self.waiting: dict[bytes, Entry] = {}  # a view of `entries`: those in Phase.WAITING, in order of arrival
         self.twins = Twins()
@@ -129,7 +130,7 @@ class Settlement:
     def _admit(self, arrival: Arrival) -> Entry:
         entry = Entry(arrival.key, arrival.id, arrival.round, arrival.attempt)
         entry.has_id, entry.twin = arrival.has_id, arrival.twin
-        entry.maybe_duplicate = not arrival.has_id and (arrival.delivery.redelivered or arrival.repeats)
+        entry.maybe_duplicate = self.doubtful or arrival.may_repeat
         self.entries[entry.key] = self.waiting[entry.key] = entry
         self._attach(entry, arrival)
         if not arrival.has_id and self.pool.missing_id == "dead_letter":
@@ -254,9 +255,8 @@ class Settlement:
             entry.missing_since_s = None
             if entry.phase is Phase.WAITING:
                 self._give_up(entry)
-        for arrival in worn:
-            if arrival.key not in self.entries:
-                self._admit(arrival).tags.clear()
+        for arrival in (arrival for arrival in worn if arrival.key not in self.entries):
+            self._admit(arrival).tags.clear()
 
     def queue_is_empty(self) -> None:
         """Nothing is ready in the queue, it is ours alone, we are subscribed: what has not come back is missing."""

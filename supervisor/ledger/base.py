@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
+from supervisor.ledger.witness import Mark
+
 
 class RowState(StrEnum):
     """Where a message is. `*_pending`: decided, its copy not yet confirmed. RETURNED: given back unstarted.
@@ -60,7 +62,12 @@ class Damaged(Exception):
 
 
 class Ledger(ABC):
-    """Durable, guarded by a lock against a second user. Any method may raise LedgerError: reopen it then."""
+    """Durable, guarded by a lock against a second user. Any method may raise LedgerError: reopen it then.
+
+    `found`: the mark that it had when it was opened.
+    """
+
+    found: Mark
 
     @property
     @abstractmethod
@@ -72,6 +79,20 @@ class Ledger(ABC):
     def now_s(self) -> float:
         """The ledger's own time: seconds that only pass, whoever sets the machine's clock, also while it is closed (but
         not while the machine is off). Begins at the wall clock's; the times of rows and their ages are of this one."""
+
+    @property
+    @abstractmethod
+    def mark(self) -> Mark:
+        """Which ledger this is, and how far it has come."""
+
+    @property
+    @abstractmethod
+    def doubtful(self) -> bool:
+        """Whether it may have forgotten what was done: a message that it does not know may have run before."""
+
+    @abstractmethod
+    def doubt(self, until_s: float) -> None:
+        """Be doubtful until then, as `now_s` counts; also when it is opened again."""
 
     @abstractmethod
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from supervisor.clock import wall_s
 from supervisor.errors import LedgerError, LedgerUnusable
@@ -20,6 +21,7 @@ from supervisor.ledger import schema
 from supervisor.ledger.base import Damaged, Ledger, Row
 from supervisor.ledger.sqlite_index import Index, meta
 from supervisor.ledger.syncing import Syncer
+from supervisor.ledger.witness import Mark
 from supervisor.locks import FileLock, LockHeld
 from supervisor.passing_time import Anchor, anchored
 from supervisor.posix import boot_id
@@ -78,9 +80,13 @@ class SqliteLedger(Ledger):
             self._index = Index(self._database)
             self._seq: int = self._database.execute(schema.LAST_SEQ).fetchone()[0]
             self._clock = self._wind_clock()
+            self._record = self._seq  # that is committed
+            self._doubt_until_s: float = meta(self._database, "doubt_until_s") or 0.0
             last_boot = meta(self._database, "boot_id")
             if sync == "full":
                 self._syncer = Syncer(path.with_name(f"{path.name}-wal"))
+                undo.callback(self._syncer.close)
+            self.found = self._begin_session()
             undo.pop_all()
         self._rebooted = last_boot is not None and last_boot != self._boot_id
         self._unproven = None if last_boot == self._boot_id else {row.key for row in self.open_rows()}
@@ -98,6 +104,19 @@ class SqliteLedger(Ledger):
     @property
     def now_s(self) -> float:
         return self._clock.now_s
+
+    @property
+    def mark(self) -> Mark:
+        return Mark(self.found.ledger, self.found.session + 1, self._record)
+
+    @property
+    def doubtful(self) -> bool:
+        return self.now_s < self._doubt_until_s
+
+    def doubt(self, until_s: float) -> None:
+        with self._transaction() as database:
+            database.execute(schema.SET_META, ("doubt_until_s", until_s))
+        self._doubt_until_s = until_s
 
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:
         with self._usable():
@@ -122,9 +141,7 @@ class SqliteLedger(Ledger):
             self._prove_boot(database, rows)
             # fail-point: consumer.rows-written: in the transaction, which is not committed
             self._add(self._index.work(len(settled), self._seq), [])
-        self._commits += 1
-        if self._syncer is not None:
-            self._syncer.sync(self._commits)
+        self._sync()
 
     @property
     def durable(self) -> bool:
@@ -158,12 +175,29 @@ class SqliteLedger(Ledger):
             return self._index.rows, sum(_bytes(self._path.with_name(self._path.name + end)) for end in _FILES)
 
     def close(self) -> None:
+        self.detach()
+        with suppress(sqlite3.Error):  # what was committed is safe; the rest must not hold up leaving
+            self._database.close()
+
+    def detach(self) -> None:
+        """Give up all but the database, whose files are not where they were: SQLite would remove by name, as it closes,
+        the log of whatever is there now. What it knows can still be saved (`write_anew`)."""
         if self._syncer is not None:
             self._syncer.close()
             self._syncer = None
-        with suppress(sqlite3.Error):  # what was committed is safe; the rest must not hold up leaving
-            self._database.close()
         self._lock.close()
+
+    def write_anew(self) -> None:
+        """Write all that it knows to its path, if there is nothing any more. Raises LedgerError."""
+        if self._path.exists():
+            return
+        fresh = self._path.with_name(f"{self._path.name}.fresh")
+        with errors_explained(self._path):
+            fresh.unlink(missing_ok=True)
+            with closing(sqlite3.connect(fresh)) as database:
+                self._database.backup(database)
+            self._path.with_name(f"{self._path.name}-wal").unlink(missing_ok=True)
+            fresh.rename(self._path)
 
     def _add(self, begun: list[Row], settled: list[Row]) -> None:
         """Append rows; those of one record in the order of their times, so that its oldest can be forgotten first."""
@@ -188,8 +222,25 @@ class SqliteLedger(Ledger):
         anchor = anchored(former, self._boot_id, latest_s, begin_s=latest_s if known else wall_s())
         if anchor != former:
             values = (("clock_boot_id", anchor.boot_id), ("clock_offset_s", anchor.offset_s))
-            self._database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values)
+            self._database.executemany(schema.SET_META, values)
         return anchor
+
+    def _begin_session(self) -> Mark:
+        """Count this opening, durably; a new ledger is given its name. Returns the mark that it had before."""
+        name, sessions = meta(self._database, "ledger") or uuid4().hex, meta(self._database, "session") or 0
+        with self._transaction() as database:
+            database.executemany(schema.SET_META, (("ledger", name), ("session", sessions + 1)))
+        self._sync()
+        if self._syncer is not None:
+            self._syncer.wait()
+            if self._syncer.error is not None:
+                raise self._syncer.error
+        return Mark(name, sessions, self._record)
+
+    def _sync(self) -> None:
+        self._commits += 1
+        if self._syncer is not None:
+            self._syncer.sync(self._commits)
 
     def _prove_boot(self, database: sqlite3.Connection, written: Iterable[bytes]) -> None:
         """Name this boot as the writer of all open rows, once it is (I4: until then marks prove nothing)."""
@@ -220,6 +271,7 @@ class SqliteLedger(Ledger):
             database.execute("BEGIN IMMEDIATE")
             yield database
             database.execute("COMMIT")
+            self._record = self._seq
 
 
 def _take_lock(path: Path) -> FileLock:

@@ -16,6 +16,7 @@ from supervisor.errors import PreforkdError
 from supervisor.master.deadman import STALE_S
 from supervisor.master.log_relay import LogRelay
 from supervisor.master.loop import Master, OnReady
+from supervisor.master.name_lock import NameLock
 from supervisor.master.notify import take_notifier
 from supervisor.master.pidfile import PID_FILE, STATE_LOCK, LockFile
 from supervisor.master.privileges import account, become, prepare_directory
@@ -58,12 +59,13 @@ def _serve(
     posix.forbid_core_and_ptrace()  # it knows the broker's password, and so does the environment it was started with
     state_lock = LockFile(state_dir / STATE_LOCK, f"the state directory {state_dir}")
     try:
-        pid_file = LockFile(runtime_dir / PID_FILE, f"the runtime directory {runtime_dir}")
-        try:
-            # fail-point: master.start-locked: both locks are held, nothing is read
-            return _supervise(config, read_again, on_ready, stale_s)
-        finally:
-            pid_file.release(remove=True)
+        with NameLock(state_dir, f"the state directory {state_dir}"):
+            pid_file = LockFile(runtime_dir / PID_FILE, f"the runtime directory {runtime_dir}")
+            try:
+                # fail-point: master.start-locked: both locks are held, nothing is read
+                return _supervise(config, read_again, on_ready, stale_s)
+            finally:
+                pid_file.release(remove=True)
     finally:
         state_lock.release(remove=False)
 

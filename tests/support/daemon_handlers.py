@@ -26,6 +26,8 @@ def run(message: Message) -> None:
     """Do what `do` says."""
     order = json.loads(message.body)
     mark("begun", f"{message.id} {message.attempt} {os.getpid()}")
+    if message.maybe_duplicate:
+        mark("maybe_duplicate", message.id)
     _DEEDS[order["do"]](*order["arguments"])
     mark("done", message.id)
 

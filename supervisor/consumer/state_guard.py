@@ -1,0 +1,79 @@
+"""Lets no ledger be taken for another: looks at a pool's files while they are in use, and at its ledger at the opening.
+
+Runs in the consumer process, with one session. A ledger that is not what it was when it was last in use has forgotten
+what was done: until that would have been forgotten anyway, what it does not know is run as what may be a repetition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+
+from supervisor.consumer.health import Health
+from supervisor.consumer.settlement import Settlement
+from supervisor.consumer.state_watch import StateWatch
+from supervisor.events import Event
+from supervisor.ledger import witness
+from supervisor.ledger.base import Ledger
+from supervisor.link.frames import StartConsumer
+
+LOOK_INTERVAL_S = 1.0
+
+_DOUBT = (
+    "messages that were done may run once more, and each one that the ledger does not know is declared "
+    "(`message.maybe_duplicate`) for ledger.keep from then on"
+)
+
+
+class StateGuard:
+    """The files of one pool. Made once its ledger is open; raises LedgerError."""
+
+    def __init__(self, start: StartConsumer, ledger: Ledger, settlement: Settlement, health: Health) -> None:
+        pool_dir, state_dir = Path(start.pool_dir), Path(start.state_dir)
+        whose = blake2b(str(state_dir).encode(), digest_size=4).hexdigest()
+        self._lasting = pool_dir.with_name(f"{pool_dir.name}.ledger")
+        self._until_boot = Path(start.link_path).with_name(f"{start.pool.name}.{whose}.ledger")
+        self._ledger = ledger
+        self._settlement = settlement
+        self._health = health
+        self._compare(start.ledger.keep_s)
+        self._noted = ledger.mark
+        witness.note((self._lasting, self._until_boot), self._noted)
+        log_path = pool_dir / "ledger.db-wal"
+        self.watch = StateWatch(
+            (state_dir, state_dir / "lock", pool_dir, pool_dir / "slots", pool_dir / "ledger.db", log_path),
+            (pool_dir / "slots").glob("*.slot"),
+        )
+
+    def look(self) -> None:
+        """Note how far the ledger has come. Raises StateMissing when the files are not what they were."""
+        self.watch.look()
+        if self._noted != (mark := self._ledger.mark):
+            self._noted = mark
+            witness.note((self._until_boot,), mark)
+        self._declare_doubt()
+
+    def keep_looking(self, call_later: Callable[[float, Callable[[], None]], None]) -> None:
+        """Look once a second from now on."""
+        call_later(LOOK_INTERVAL_S, lambda: self.keep_looking(call_later))
+        self.look()
+
+    def close(self) -> None:
+        """Note how far the ledger has come in the end."""
+        if not self.watch.fault():
+            witness.note((self._lasting, self._until_boot), self._ledger.mark)
+
+    def _compare(self, keep_s: float) -> None:
+        fault = witness.behind(self._ledger.found, witness.notes((self._until_boot, self._lasting)))
+        if fault:
+            self._ledger.doubt(self._ledger.now_s + keep_s)
+        self._declare_doubt(fault or "it was set back, or is a new one, since a former start")
+
+    def _declare_doubt(self, why: str = "") -> None:
+        doubtful = self._ledger.doubtful
+        if doubtful and why:
+            self._health.notice(Event.LEDGER_BEHIND, f"the ledger has forgotten: {why}; {_DOUBT}")
+        elif not doubtful:
+            self._health.heal(Event.LEDGER_BEHIND)
+        self._settlement.doubtful = doubtful
