@@ -1,7 +1,7 @@
 """The queues that copies of messages go to: looked for before the first copy of an epoch, and after every refusal.
 
 Runs in the consumer. Somebody may delete such a queue while it is in use; the next copy for it is returned, and the one
-after finds the queue missing and makes it anew. Copies for a queue that is being looked for wait together.
+after finds the queue missing and declares it again. Copies for a queue that is being looked for wait together.
 """
 
 from __future__ import annotations

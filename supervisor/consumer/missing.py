@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from supervisor.consumer.entries import Entry, Phase
 
 MISSING_S = 600.0
-"""How long a message may be missing from its empty queue before nobody waits for it any more."""
+"""How long a message may be missing from its empty queue before the consumer stops waiting for it."""
 
 
 def given_up(entries: Iterable[Entry], now_s: float) -> list[Entry]:

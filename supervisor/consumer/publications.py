@@ -72,7 +72,7 @@ class Publications:
         """Publish after a delay, once, all that has no fate yet: its connection is gone."""
         self._decisions.unpublish()
         for token, (entry, _) in self._outgoing.items():
-            entry.published_s = now_s  # while there is no broker nobody's time runs
+            entry.published_s = now_s  # no time runs while there is no broker
             self._publish_later(token)
 
     def publisher(self, token: int) -> Entry | None:
@@ -97,7 +97,7 @@ class Publications:
         return None
 
     def unpublished(self, token: int, reason: str, lost: bool, now_s: float) -> None:
-        """The broker does not have it. `lost`: nobody knows, its connection is gone.
+        """The broker does not have it, or may not (`lost`: its connection is gone).
 
         What a handler published and was lost again and again for longer than the time limit fails its run, too: each
         try may be what ends the connection. A confirm that comes later has no effect.

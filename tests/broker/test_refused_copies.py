@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,17 @@ from supervisor.brokers.amqp_queues import QUORUM
 from supervisor.clock import monotonic_s
 from tests.support.rabbit_daemon import RabbitDaemon, rabbit_daemon
 from tests.support.rabbitmq import RabbitNode
+from tests.support.trixie import RELEASES
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.rabbitmq
+
+
+@pytest.fixture(params=RELEASES)
+def node(request: pytest.FixtureRequest) -> RabbitNode:
+    found: RabbitNode = request.getfixturevalue(request.param)
+    return found
+
 
 ONCE = 'workers = 1\nprefetch = 10\nmax_attempts = 1\nretry_delays = ["100ms"]\n'
 BAD, GOOD = [f"bad-{number}" for number in range(25)], [f"good-{number}" for number in range(5)]
@@ -53,9 +62,9 @@ def emptied(node: RabbitNode, under_test: RabbitDaemon) -> None:
         channel.queue_delete(f"{under_test.queue}.dead")
 
 
-def test_good_messages_run_while_the_dead_letter_queue_is_full(rabbitmq: RabbitNode, tmp_path: Path) -> None:
-    with rabbit_daemon(tmp_path, rabbitmq, ONCE, start=False) as under_test:
-        full(rabbitmq, under_test)
+def test_good_messages_run_while_the_dead_letter_queue_is_full(node: RabbitNode, tmp_path: Path) -> None:
+    with rabbit_daemon(tmp_path, node, ONCE, start=False) as under_test:
+        full(node, under_test)
         under_test.start()
         send(under_test)
         under_test.wait_counted(done=len(GOOD), failed=len(BAD))
@@ -66,25 +75,48 @@ def test_good_messages_run_while_the_dead_letter_queue_is_full(rabbitmq: RabbitN
         refused = [line["message_id"] for line in under_test.events("copy.refused")]
         assert sorted(refused) == sorted(BAD)
 
-        emptied(rabbitmq, under_test)  # the daemon makes the queue anew
+        emptied(node, under_test)  # the daemon declares it again
         each_once(under_test)
         eventually(lambda: symptom(under_test) is None, "the symptom has healed")
         assert under_test.pool()["state"] == "ok"
 
 
 def test_a_stop_leaves_refused_copies_on_record_at_once_and_the_next_start_places_them(
-    rabbitmq: RabbitNode, tmp_path: Path
+    node: RabbitNode, tmp_path: Path
 ) -> None:
-    with rabbit_daemon(tmp_path, rabbitmq, ONCE, start=False, daemon='stop_timeout = "60s"') as under_test:
-        full(rabbitmq, under_test)
+    with rabbit_daemon(tmp_path, node, ONCE, start=False, daemon='stop_timeout = "60s"') as under_test:
+        full(node, under_test)
         under_test.start()
         send(under_test)
         under_test.wait_counted(done=len(GOOD), failed=len(BAD))
         begun_s = monotonic_s()
         assert under_test.stop(signal.SIGTERM) == 0
         assert monotonic_s() - begun_s < 15
-        emptied(rabbitmq, under_test)
+        emptied(node, under_test)
         under_test.start()
+        each_once(under_test)
+
+
+@pytest.mark.parametrize("fault", ["connections are closed", "the consumer is killed", "memory is short"])
+def test_refused_copies_survive_faults_and_starve_nothing_afterwards(
+    fault: str, node: RabbitNode, tmp_path: Path
+) -> None:
+    with rabbit_daemon(tmp_path, node, ONCE, start=False) as under_test:
+        full(node, under_test)
+        under_test.start()
+        send(under_test)
+        under_test.wait_counted(done=len(GOOD), failed=len(BAD))
+        if fault == "connections are closed":
+            node.close_all_connections()
+        elif fault == "the consumer is killed":
+            os.kill(under_test.pool()["consumer"]["pid"], signal.SIGKILL)
+        else:
+            node.set_memory_alarm()
+            node.clear_memory_alarm()
+        under_test.send("nothing", message_id="afterwards")
+        under_test.wait_done("afterwards", timeout_s=60)
+        eventually(lambda: under_test.pool()["state"] == "degraded", "the symptom is told again")
+        emptied(node, under_test)
         each_once(under_test)
 
 
@@ -101,17 +133,17 @@ def deleted(node: RabbitNode, under_test: RabbitDaemon, queue: str) -> None:
         ("retry.100", "max_attempts = 2\n", "fail_first", "retried"),
     ],
 )
-def test_a_queue_of_copies_that_is_deleted_while_in_use_is_made_anew(
-    queue: str, settings: str, deed: str, counter: str, rabbitmq: RabbitNode, tmp_path: Path
+def test_a_queue_of_copies_that_is_deleted_while_in_use_is_declared_again(
+    queue: str, settings: str, deed: str, counter: str, node: RabbitNode, tmp_path: Path
 ) -> None:
     pool = ONCE.replace("max_attempts = 1\n", "") if "max_attempts" in settings else ONCE
-    with rabbit_daemon(tmp_path, rabbitmq, pool + settings) as under_test:
+    with rabbit_daemon(tmp_path, node, pool + settings) as under_test:
         for number in (1, 2):  # the queue is in use, then it is gone
             name, _, argument = deed.partition(" ")
             under_test.send(name, *map(int, argument.split()), message_id=f"message-{number}")
             under_test.wait_counted(**{counter: number})
             eventually(under_test.settled, "the message is settled")
-            deleted(rabbitmq, under_test, queue)
+            deleted(node, under_test, queue)
         under_test.send("nothing", message_id="good")
         under_test.wait_done("good")
         assert len(under_test.events("copy.refused")) == 1
@@ -119,8 +151,7 @@ def test_a_queue_of_copies_that_is_deleted_while_in_use_is_made_anew(
 
 
 def allow(node: RabbitNode, user: str, configure: str = ".*", write: str = ".*") -> None:
-    patterns = ", ".join(f'<<"{pattern}">>' for pattern in (configure, write, ".*"))
-    node.call(f'rabbit_auth_backend_internal:set_permissions(<<"{user}">>, <<"/">>, {patterns}, <<"test">>)')
+    node.set_permissions(user, (configure, write, ".*"))
 
 
 def logged_in_as(under_test: RabbitDaemon, user: str) -> None:
@@ -128,12 +159,12 @@ def logged_in_as(under_test: RabbitDaemon, user: str) -> None:
     under_test.config_path.write_text(text.replace("guest:guest", f"{user}:pw"))
 
 
-def test_good_messages_run_while_a_delay_queue_may_not_be_declared(rabbitmq: RabbitNode, tmp_path: Path) -> None:
+def test_good_messages_run_while_a_delay_queue_may_not_be_declared(node: RabbitNode, tmp_path: Path) -> None:
     """A handler's own delay needs a queue that no start has declared."""
     pool = 'workers = 1\nprefetch = 10\nretry_delays = ["100ms"]\n'
-    with rabbit_daemon(tmp_path, rabbitmq, pool, start=False) as under_test:
+    with rabbit_daemon(tmp_path, node, pool, start=False) as under_test:
         user = f"user-{under_test.queue}"
-        rabbitmq.add_user(user, "pw", (r"^(?!.*retry\\.250).*", ".*", ".*"))
+        node.add_user(user, "pw", (r"^(?!.*retry\.250).*", ".*", ".*"))
         logged_in_as(under_test, user)
         under_test.start()
         bad = [under_test.order("retry_after", 0.25, message_id=name) for name in BAD]
@@ -143,25 +174,25 @@ def test_good_messages_run_while_a_delay_queue_may_not_be_declared(rabbitmq: Rab
         assert f"{under_test.queue}.retry.250" in told["text"]
         assert "right" in told["text"]
 
-        allow(rabbitmq, user)
+        allow(node, user)
         under_test.wait_counted(retried=len(BAD), timeout_s=60)
         under_test.wait_done(*BAD)
         assert all(under_test.runs(name) == [1, 2] for name in BAD)
         assert len(under_test.events("message.failed")) == len(BAD)
 
 
-def test_good_messages_run_while_the_right_to_publish_is_missing(rabbitmq: RabbitNode, tmp_path: Path) -> None:
-    with rabbit_daemon(tmp_path, rabbitmq, ONCE, start=False) as under_test:
+def test_good_messages_run_while_the_right_to_publish_is_missing(node: RabbitNode, tmp_path: Path) -> None:
+    with rabbit_daemon(tmp_path, node, ONCE, start=False) as under_test:
         user = f"user-{under_test.queue}"
-        rabbitmq.add_user(user, "pw", (".*", ".*", ".*"))
+        node.add_user(user, "pw", (".*", ".*", ".*"))
         logged_in_as(under_test, user)
         under_test.start()
-        allow(rabbitmq, user, write="^$")
-        rabbitmq.close_connections_named("preforkd publisher email")  # rights are kept as long as a channel is open
+        allow(node, user, write="^$")
+        node.close_connections_named("preforkd publisher email")  # rights are kept as long as a channel is open
         send(under_test)
         under_test.wait_counted(done=len(GOOD), failed=len(BAD))
         told = eventually(lambda: symptom(under_test), "a symptom is told")
         assert "right" in told["text"]
-        allow(rabbitmq, user)
+        allow(node, user)
         each_once(under_test)
         assert under_test.exits(kind="consumer") == []
