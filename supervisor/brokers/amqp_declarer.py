@@ -19,6 +19,7 @@ import pika.frame
 
 from supervisor.brokers.amqp_errors import Trouble, explain
 from supervisor.brokers.amqp_inquiry import Inquiry, QueueFacts
+from supervisor.brokers.amqp_promises import as_planned
 from supervisor.brokers.amqp_queues import QueuePlan
 from supervisor.brokers.permits import Permit
 
@@ -113,9 +114,7 @@ class Declarer:
         elif self._step is _Step.BIND:
             self._bind(channel, 0)
         elif self._step is _Step.COMPARE:
-            channel.queue_declare(
-                plan.name, durable=True, arguments=plan.arguments, callback=lambda _ok: self._finish()
-            )
+            channel.queue_declare(plan.name, durable=True, arguments=plan.arguments, callback=self._on_equal)
         else:
             self._ask(channel)
 
@@ -154,6 +153,9 @@ class Declarer:
         self._known.add(self._plan.name)
         self._inquiry = Inquiry(self._plan.arguments)
         self._take(_Step.COMPARE if self._plan.declare else _Step.INQUIRE)
+
+    def _on_equal(self, _ok: pika.frame.Method) -> None:
+        self._finish(self._owner.examined(self._plan, as_planned(self._plan)))
 
     def _ask(self, channel: pika.channel.Channel) -> None:
         question = self._inquiry.question

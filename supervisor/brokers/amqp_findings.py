@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from supervisor.brokers.amqp_errors import Trouble
 from supervisor.brokers.amqp_inquiry import QueueFacts
-from supervisor.brokers.amqp_promises import STREAM, broken_promises
+from supervisor.brokers.amqp_promises import STREAM, as_planned, broken_promises
 from supervisor.brokers.amqp_queues import QueuePlan, declared_text
 from supervisor.brokers.base import Declared, Unsafe
 
@@ -28,12 +28,12 @@ class QueueFindings:
 
     def declared(self, plan: QueuePlan) -> None:
         """Part of DeclarerOwner: what was missing has been made."""
-        self._remarks.pop(plan.name, None)
+        self._remarks[plan.name] = broken_promises(plan, as_planned(plan))
         if plan.name == self._queue:
             self._made = Declared(declared_text(plan))
 
     def examined(self, plan: QueuePlan, facts: QueueFacts) -> Trouble | None:
-        """Part of DeclarerOwner: what was there is another one than we would have made. A stream is refused."""
+        """Part of DeclarerOwner: what was there is this. A stream is refused."""
         if facts.type == STREAM:
             return Trouble(f"queue {plan.name!r} is a stream, which cannot be settled message by message", True)
         self._remarks[plan.name] = broken_promises(plan, facts)

@@ -24,9 +24,20 @@ def broken_promises(plan: QueuePlan, facts: QueueFacts) -> list[str]:
     return [f"queue {plan.name!r} {text}" for text in found]
 
 
+def as_planned(plan: QueuePlan) -> QueueFacts:
+    """A queue as its plan makes it: `queue_arguments` may break promises, too."""
+    return QueueFacts(True, False, str(plan.arguments.get("x-queue-type", "classic")), plan.arguments)
+
+
+def _number(arguments: dict[str, Any], name: str) -> int | None:
+    """An argument that counts; anything else in its place is the broker's to refuse."""
+    value = arguments.get(name)
+    return value if type(value) is int else None
+
+
 def _drops_when_full(facts: QueueFacts) -> bool:
-    limited = {"x-max-length", "x-max-length-bytes"} & facts.arguments.keys()
-    return bool(limited) and facts.arguments.get("x-overflow") != "reject-publish"
+    limits = [_number(facts.arguments, name) for name in ("x-max-length", "x-max-length-bytes")]
+    return limits != [None, None] and facts.arguments.get("x-overflow") != "reject-publish"
 
 
 def _where(arguments: dict[str, Any]) -> str:
@@ -36,8 +47,8 @@ def _where(arguments: dict[str, Any]) -> str:
 
 
 def _limit(arguments: dict[str, Any]) -> str:
-    length, size = arguments.get("x-max-length"), arguments.get("x-max-length-bytes")
-    return f"{length} messages" if length is not None else show_bytes(int(size or 0))
+    length, size = _number(arguments, "x-max-length"), _number(arguments, "x-max-length-bytes")
+    return f"{length} messages" if length is not None else show_bytes(size or 0)
 
 
 _PROMISES: tuple[tuple[Callable[[QueueFacts], object], Callable[[dict[str, Any]], str]], ...] = (
@@ -53,17 +64,24 @@ _PROMISES: tuple[tuple[Callable[[QueueFacts], object], Callable[[dict[str, Any]]
         ),
     ),
     (
-        lambda facts: "x-expires" in facts.arguments,
+        lambda facts: _number(facts.arguments, "x-expires") is not None,
         lambda arguments: (
             "is deleted with its messages when it has no consumer for "
             f"{show_seconds(arguments['x-expires'] / 1000)} (x-expires); declare one without it"
         ),
     ),
     (
-        lambda facts: "x-message-ttl" in facts.arguments,
+        lambda facts: _number(facts.arguments, "x-message-ttl") is not None,
         lambda arguments: (
             f"{_where(arguments)} what waits longer than "
             f"{show_seconds(arguments['x-message-ttl'] / 1000)} (x-message-ttl), without a run"
+        ),
+    ),
+    (
+        lambda facts: facts.type == "quorum" and _number(facts.arguments, "x-delivery-limit") in (0, 1),
+        lambda arguments: (
+            f"{_where(arguments)} a message that comes back {arguments['x-delivery-limit'] + 1} time(s), as after a"
+            " lost connection (x-delivery-limit); give it 20 or more"
         ),
     ),
     (

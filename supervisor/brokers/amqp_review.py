@@ -17,7 +17,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from supervisor.brokers.admin import PoolReview
 from supervisor.brokers.amqp_inquiry import Inquiry, QueueFacts
-from supervisor.brokers.amqp_promises import STREAM, broken_promises
+from supervisor.brokers.amqp_promises import STREAM, as_planned, broken_promises
 from supervisor.brokers.amqp_queues import QueuePlan, pool_queues
 from supervisor.brokers.amqp_rights import ACCESS_REFUSED, Account, permissions_command
 from supervisor.config.schema import PoolConfig
@@ -53,6 +53,7 @@ class Reviewer:
         if code == 404:
             if plan.declare:
                 self._may(f"declare queue {plan.name!r}", _declare(plan))
+                self._remarks += broken_promises(plan, as_planned(plan))
             return
         if code:
             self._errors.append(f"queue {plan.name!r} cannot be looked at (the broker says: {text})")

@@ -5,10 +5,12 @@ What is impossible is no advice but an error when the file is loaded (`superviso
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import msgspec
 
+from supervisor.config.cross_checks import longest_wait_s
 from supervisor.config.schema import Config, PoolConfig, TlsConfig
 from supervisor.consumer.delivery_limit import danger
 from supervisor.quantities import show_bytes, show_seconds
@@ -44,6 +46,11 @@ def advise(config: Config, memory_bytes: int) -> Iterator[tuple[str, str]]:
 
 def _secure(config: Config) -> bool:
     return any(url.startswith("amqps:") for url in config.broker.urls)
+
+
+def _consumer_timeout_s(pool: PoolConfig) -> float:
+    timeout_ms = pool.queue_arguments.get("x-consumer-timeout")
+    return timeout_ms / 1000 if isinstance(timeout_ms, int) else math.inf
 
 
 ABOUT_ALL = (
@@ -102,6 +109,14 @@ ABOUT_A_POOL = (
         "queue_arguments",
         lambda config, pool: not config.broker.embedded and danger(pool.queue_arguments),
         lambda _, pool: danger(pool.queue_arguments),
+    ),
+    Advice(
+        "queue_arguments",
+        lambda _, pool: _consumer_timeout_s(pool) <= longest_wait_s(pool),
+        lambda _, pool: (
+            f"x-consumer-timeout = {show_seconds(_consumer_timeout_s(pool))}: the last message of a full prefetch may "
+            f"take {show_seconds(longest_wait_s(pool))}, and the broker takes it back before"
+        ),
     ),
     Advice(
         "bindings",

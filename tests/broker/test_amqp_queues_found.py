@@ -134,6 +134,17 @@ def test_a_dead_letter_queue_that_forgets_is_told(at: Backend, node: RabbitNode)
     at.clean_up(pool)
 
 
+def test_arguments_of_our_own_that_break_a_promise_are_told_before_and_after_the_queue_is_made(at: Backend) -> None:
+    pool = a_pool(queue_arguments={"x-queue-type": "quorum", "x-max-length": 9})
+
+    assert "beyond 9 messages" in review(at, pool).remarks[0]
+    for _made_then_found in range(2):
+        (remark,) = told(at, pool)
+        assert "beyond 9 messages" in remark
+    assert "beyond 9 messages" in review(at, pool).remarks[0]
+    at.clean_up(pool)
+
+
 def test_a_stream_is_an_error_of_check(at: Backend, node: RabbitNode) -> None:
     pool = a_pool()
     declare(node, pool.queue, x_queue_type="stream")

@@ -146,6 +146,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         "moves to exchange 'dlx' what waits longer than",
     ),
     "a length": ({"arguments": {"x-max-length": 10}}, "beyond 10 messages"),
+    "a delivery limit of none": ({"arguments": {"x-delivery-limit": 0}}, r"comes back 1 time\(s\)"),
     "a size": ({"arguments": {"x-max-length-bytes": 1024}}, "beyond 1"),
     "a length with dead-lettering": (
         {"arguments": {"x-max-length": 10, "x-overflow": "reject-publish-dlx"}},

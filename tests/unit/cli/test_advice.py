@@ -46,6 +46,11 @@ def test_the_defaults_leave_no_doubt(broker: str) -> None:
         ('[ledger]\nkeep = "10m"\n' + POOL, "pools.email.retry_delays", "ledger.keep = 10m"),
         (POOL + 'bindings = [{ exchange = "x" }]', "pools.email.bindings", "has no exchanges"),
         (AMQP + POOL + 'bindings = [{ exchange = "x" }]\ndeclare = false', "pools.email.bindings", "nothing is bound"),
+        (
+            AMQP + POOL + "queue_arguments = { x-consumer-timeout = 60000 }",
+            "pools.email.queue_arguments",
+            "the broker takes it back before",
+        ),
         (AMQP + POOL + limit(0), "pools.email.queue_arguments", "nothing can save it"),
         (AMQP + POOL + limit(1), "pools.email.queue_arguments", "comes back twice is dropped"),
         (AMQP + POOL + limit(-1), "pools.email.queue_arguments", "dropped the first time it comes back"),
