@@ -327,6 +327,7 @@ class Session:
     def _on_connected(self, event: base.Connected) -> None:
         self.health.connection("connected", event.host)
         self.measures.connections.connected()
+        self._guard.look()  # the embedded queue has its file by now
         log(Event.CONSUMER_CONNECTED, f"connected to {event.host}", host=event.host)
 
     def _on_subscribed(self, event: base.Subscribed) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 
+import msgspec
+
 from supervisor.consumer.health import Health
 from supervisor.consumer.settlement import Settlement
 from supervisor.consumer.state_watch import StateWatch
@@ -37,19 +39,18 @@ class StateGuard:
         self._ledger = ledger
         self._settlement = settlement
         self._health = health
+        self._queue_file = state_dir / "embedded.db" if start.broker.embedded else None
         self._compare(start.ledger.keep_s)
-        self._noted = ledger.mark
+        self._noted = self._mark
         witness.note((self._lasting, self._until_boot), self._noted)
-        log_path = pool_dir / "ledger.db-wal"
-        self.watch = StateWatch(
-            (state_dir, state_dir / "lock", pool_dir, pool_dir / "slots", pool_dir / "ledger.db", log_path),
-            (pool_dir / "slots").glob("*.slot"),
-        )
+        exact = [state_dir, state_dir / "lock", pool_dir, pool_dir / "slots"]
+        exact += [pool_dir / "ledger.db", pool_dir / "ledger.db-wal", *([self._queue_file] if self._queue_file else [])]
+        self.watch = StateWatch(exact, (pool_dir / "slots").glob("*.slot"))
 
     def look(self) -> None:
         """Note how far the ledger has come. Raises StateMissing when the files are not what they were."""
         self.watch.look()
-        if self._noted != (mark := self._ledger.mark):
+        if self._noted != (mark := self._mark):
             self._noted = mark
             witness.note((self._until_boot,), mark)
         self._declare_doubt()
@@ -62,10 +63,21 @@ class StateGuard:
     def close(self) -> None:
         """Note how far the ledger has come in the end."""
         if not self.watch.fault():
-            witness.note((self._lasting, self._until_boot), self._ledger.mark)
+            witness.note((self._lasting, self._until_boot), self._mark)
+
+    @property
+    def _mark(self) -> witness.Mark:
+        return msgspec.structs.replace(self._ledger.mark, embedded=self._queue_file is not None)
 
     def _compare(self, keep_s: float) -> None:
-        fault = witness.behind(self._ledger.found, witness.notes((self._until_boot, self._lasting)))
+        noted = witness.notes((self._until_boot, self._lasting))
+        if self._queue_file is not None and any(mark.embedded for mark in noted) and not self._queue_file.exists():
+            self._health.notice(
+                Event.STATE_MISSING,
+                f"{self._queue_file} was there when this pool was last in use, and is gone: its queues begin empty, "
+                "the messages that were in them are lost; stop the daemon and put the file back if there is a copy",
+            )
+        fault = witness.behind(self._ledger.found, noted)
         if fault:
             self._ledger.doubt(self._ledger.now_s + keep_s)
         self._declare_doubt(fault or "it was set back, or is a new one, since a former start")

@@ -21,13 +21,13 @@ class StateMissing(LedgerError):
 
 
 class StateWatch:
-    """Files and folders as they are now. Those that are not there are not watched.
+    """Files and folders as they are when they are first seen.
 
-    `exact`: each must stay the very same. `present`: must stay there, but may be replaced by who owns it.
+    `exact`: each must stay the very same once it is there. `present`: must stay there, but its owner may replace it.
     """
 
     def __init__(self, exact: Iterable[Path], present: Iterable[Path] = ()) -> None:
-        self._exact = {path: found for path in exact if (found := _identity(path)) is not None}
+        self._exact = {path: _identity(path) for path in exact}
         self._present = [path for path in present if _identity(path) is not None]
 
     def look(self) -> None:
@@ -43,6 +43,9 @@ class StateWatch:
     def fault(self) -> str:
         """What is not as it was; "" when all is."""
         for path, known in self._exact.items():
+            if known is None:
+                self._exact[path] = _identity(path)
+                continue
             try:
                 found = _identified(path)
             except FileNotFoundError:

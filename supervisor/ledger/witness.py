@@ -16,11 +16,12 @@ import msgspec
 
 class Mark(msgspec.Struct, frozen=True):
     """`ledger`: which one (a random name it was given when it was made). `session`: how often it has been opened.
-    `record`: the number of its last record."""
+    `record`: the number of its last record. `embedded`: whether messages came from the embedded queue."""
 
     ledger: str
     session: int
     record: int
+    embedded: bool = False
 
 
 def notes(paths: Iterable[Path]) -> list[Mark]:

@@ -57,6 +57,7 @@ MISHAPS: dict[str, tuple[Callable[[Daemon], Any], str]] = {
     "the ledger is deleted": (lambda running: (pool_dir(running) / "ledger.db").unlink(), "ledger.db was deleted"),
     "its log is deleted": (lambda running: (pool_dir(running) / "ledger.db-wal").unlink(), "ledger.db-wal was deleted"),
     "the ledger is replaced": (lambda running: _replace(pool_dir(running) / "ledger.db"), "ledger.db was replaced"),
+    "the embedded queue is deleted": (lambda running: (running.state_dir / "embedded.db").unlink(), "embedded.db was"),
     "slots are deleted": (lambda running: shutil.rmtree(pool_dir(running) / "slots"), "slots was deleted"),
     "all is deleted": (lambda running: shutil.rmtree(running.state_dir), "was deleted"),
 }
@@ -119,3 +120,14 @@ def test_what_a_ledger_has_forgotten_runs_again_declared(under_test: Daemon, how
     again = sorted(under_test.marked("done")[5:])
     assert again == (["2", "3", "4"] if "set back" in how else ["0", "1", "2", "3", "4"])
     assert sorted(under_test.marked("maybe_duplicate")) == again
+
+
+def test_an_embedded_queue_that_is_gone_at_a_start_is_not_begun_anew_without_a_word(under_test: Daemon) -> None:
+    settle(under_test, range(2))
+    assert under_test.stop() == 0
+    for file in under_test.state_dir.glob("embedded.db*"):
+        file.unlink()
+    under_test.start()
+    assert "embedded.db was there" in under_test.pool()["symptoms"][0]["text"]
+    settle(under_test, range(3))
+    assert len(under_test.marked("done")) == 3
