@@ -170,7 +170,7 @@ class Consumer:
     def _report(self, session: Session) -> None:
         for worker in session.take_verdicts():
             # fail-point: consumer.verdict-durable: a verdict is durable, the master does not know
-            self._reports.say(VerdictTaken(worker))
+            self._reports.say(VerdictTaken(worker, session.outcomes.take_kind(worker)))
             self._alive.discard(worker)
         if not self._consuming and (session.subscribed or (self._paused and session.connected)):
             self._consuming = True

@@ -22,6 +22,7 @@ from supervisor.scoreboard.words import Cell, OutcomeKind
 
 _KINDS = {kind.value: kind for kind in OutcomeKind}
 _NO_FAILURE = Failure(OutcomeKind.DONE, "")
+_KIND_CHARACTERS = 80
 _UNKNOWN_DEATH = Failure("lost", "its worker died")
 
 
@@ -45,6 +46,7 @@ class Outcomes:
         self._taken: dict[int, int] = {}
         self._moved: set[int] = set()
         self._deaths: dict[Incarnation, Failure] = {}
+        self._kinds: dict[Incarnation, str] = {}  # of messages that were running when their worker died
         for number in slot_numbers(slots_dir):
             self.slot(number)
 
@@ -76,6 +78,8 @@ class Outcomes:
         slot = self.slot(number)
         for cell in slot.cells(self._taken[number]):
             worker = Incarnation(number, cell.generation)
+            if cell.kind is OutcomeKind.IN_DOUBT:
+                self._note_kind(worker, cell.run)
             self._settlement.outcome(worker, cell.run, cell.kind, self._failure_of(worker, cell))
             self._dispatcher.ended(worker, cell.elapsed_s)
             if cell.kind is not OutcomeKind.IN_DOUBT:  # nobody has timed that one
@@ -131,6 +135,10 @@ class Outcomes:
         identity = slot.identity()
         return slot.owner() is not None and identity is not None and identity.generation == worker.generation
 
+    def take_kind(self, worker: Incarnation) -> str:
+        """What kind of message this worker has died of, for people: by its type, else by its routing key; or ""."""
+        return self._kinds.pop(worker, "")
+
     def name(self, worker: Incarnation) -> str:
         """The worker's one spelling: `email/3`."""
         return f"{self._pool_name}/{worker.slot}"
@@ -147,9 +155,21 @@ class Outcomes:
             return
         self._deaths[worker] = failure
         running = self._running_of(slot, worker)
+        if running is not None:
+            self._note_kind(worker, running)
         self.hand_in(worker.slot)
         self._settlement.died(worker, running, failure, proof and slot.vouches_for(worker.generation))
         del self._deaths[worker]
+
+    def _note_kind(self, worker: Incarnation, run: RunId) -> None:
+        entry = self._settlement.holdings.find(worker, run)
+        if entry is None or entry.delivery is None:
+            return
+        kind, key = entry.delivery.properties.type, entry.delivery.routing_key
+        if kind or key not in ("", self._settlement.pool.queue):
+            self._kinds[worker] = (
+                f"type {kind[:_KIND_CHARACTERS]!r}" if kind else f"routing key {key[:_KIND_CHARACTERS]!r}"
+            )
 
     def _running_of(self, slot: Slot, worker: Incarnation) -> RunId | None:
         running, identity = slot.running(), slot.identity()

@@ -267,9 +267,10 @@ class CloseConnection(Frame, frozen=True):
 
 
 class VerdictTaken(Frame, frozen=True):
-    """The Verdict is durable in the ledger; it need not be repeated."""
+    """The Verdict is durable in the ledger; it need not be repeated. `ran`: what kind of message it died of, or ""."""
 
     worker: Incarnation
+    ran: str = ""
 
 
 class Misunderstood(Frame, frozen=True):

@@ -33,6 +33,7 @@ class CrashRate:
 
     def __init__(self) -> None:
         self._exits: deque[_Exit] = deque()
+        self._kinds: deque[tuple[float, str]] = deque()
         self._within_s = 0.0
 
     def add(self, record: ExitRecord, progressed: bool, now_s: float) -> None:
@@ -40,6 +41,10 @@ class CrashRate:
         if record.cause not in _PLANNED:
             how = f"{record.cause} ({record.ending})"
             self._exits.append(_Exit(now_s, how, record.message_id, progressed))
+
+    def add_kind(self, kind: str, now_s: float) -> None:
+        """A worker died of a message of this kind, as its consumer names it: `type 'resize'`."""
+        self._kinds.append((now_s, kind))
 
     def judge(self, config: PoolConfig, symptoms: Symptoms, now_s: float) -> None:
         """Notice the symptom when there are more exits than `restart_intensity` says, and than workers; heal it.
@@ -49,6 +54,8 @@ class CrashRate:
         count, self._within_s = config.restart_intensity
         while self._exits and self._exits[0].at_s < now_s - self._within_s:
             self._exits.popleft()
+        while self._kinds and self._kinds[0][0] < now_s - self._within_s:
+            self._kinds.popleft()
         most = max(count, config.workers)
         if len(self._exits) > most and any(exit_.progressed for exit_ in self._exits):
             symptoms.notice(Event.POOL_CRASHING, self._text(), degrades=True)
@@ -64,10 +71,16 @@ class CrashRate:
         ways = Counter(exit_.how for exit_ in self._exits)
         said = ", ".join(f"{number} x {how}" for how, number in ways.most_common(_NAMED))
         text = f"{len(self._exits)} unplanned exits within {show_seconds(self._within_s)}: {said}"
-        shared = self._shared()
-        return f"{text}; {shared or 'no message is in more than one of them'}; `preforkd exits` has them all"
+        return f"{text}; {self._shared() or 'no message is in more than one of them'}; `preforkd exits` has them all"
 
     def _shared(self) -> str:
-        ids = Counter(exit_.message_id for exit_ in self._exits if exit_.message_id)
-        often = [f"{name!r} ({number} times)" for name, number in ids.most_common(_NAMED) if number > 1]
-        return f"while they ran the same messages: {', '.join(often)}" if often else ""
+        """What the messages that were running have in common."""
+        ids = Counter(repr(exit_.message_id) for exit_ in self._exits if exit_.message_id)
+        kinds = Counter(kind for _at_s, kind in self._kinds)
+        said = {"the same messages: ": _often(ids), "messages of ": _often(kinds)}
+        shared = " and ".join(what + often for what, often in said.items() if often)
+        return f"while they ran {shared}" if shared else ""
+
+
+def _often(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} ({number} times)" for name, number in counts.most_common(_NAMED) if number > 1)

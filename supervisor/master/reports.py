@@ -123,7 +123,8 @@ FORK_REPORTS: Reports = {
 
 def _verdict_taken(pool: Pool, seat: Seat, frame: frames.VerdictTaken) -> None:
     # fail-point: master.verdict-taken: the consumer has the verdict, we still owe it
-    pool.verdicts.pop(frame.worker, None)
+    if pool.verdicts.pop(frame.worker, None) is not None and frame.ran:
+        pool.crash_rate.add_kind(frame.ran, monotonic_s())
 
 
 def _misunderstood(pool: Pool, seat: Seat, frame: frames.Misunderstood) -> None:

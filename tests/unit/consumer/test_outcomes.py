@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from supervisor import posix
@@ -16,7 +17,7 @@ from supervisor.ledger.base import RowState
 from supervisor.link.frames import Incarnation, Outcome, RunId, Verdict
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LimitSource, OutcomeKind
-from tests.support.settling import Bench
+from tests.support.settling import QUEUE, Bench
 from tests.support.slots import opened_slots
 
 W = Incarnation(0, 7)
@@ -222,3 +223,19 @@ def test_the_test_of_the_tail_finds(mutant: str, shop: Shop, monkeypatch: pytest
     monkeypatch.setattr(Outcomes, *MUTANTS[mutant])
     with pytest.raises(AssertionError):
         test_i1_the_tail_follows_what_was_taken_never_what_is_marked(shop)
+
+
+@pytest.mark.parametrize(
+    ("type_", "routing_key", "kind"),
+    [("resize", "media", "type 'resize'"), ("", "media", "routing key 'media'"), ("", QUEUE, "")],
+)
+def test_the_kind_of_message_that_a_worker_died_of_is_told_once(
+    shop: Shop, type_: str, routing_key: str, kind: str
+) -> None:
+    shop.begin(*shop.give("m"))
+    (entry,) = shop.bench.settlement.entries.values()
+    assert entry.delivery is not None
+    properties = msgspec.structs.replace(entry.delivery.properties, type=type_)
+    entry.delivery = msgspec.structs.replace(entry.delivery, routing_key=routing_key, properties=properties)
+    shop.outcomes.died(VERDICT)
+    assert [shop.outcomes.take_kind(W) for _ in range(2)] == [kind, ""]

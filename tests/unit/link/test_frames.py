@@ -70,7 +70,7 @@ SPOKEN: list[Frame] = [
     frames.Find(7, "order-1"),
     frames.Found(7, [{"state": "done", "failure": None}], ""),
     frames.CloseConnection(),
-    frames.VerdictTaken(Incarnation(3, 7)),
+    frames.VerdictTaken(Incarnation(3, 7), "type 'resize'"),
     frames.Misunderstood(Incarnation(3, 7), 4711, "a frame cannot be read"),
     frames.Stalled(Incarnation(3, 7), 4, 30.5),
     frames.Consuming(),

@@ -77,3 +77,12 @@ def test_deaths_without_any_progress_are_the_business_of_back_off_and_hold() -> 
     for number in range(30):
         rate.add(record(), False, float(number))
     assert seen(rate, 30.0) == []
+
+
+def test_the_kind_of_message_that_several_died_of_is_named() -> None:
+    rate = CrashRate()
+    for number in range(12):
+        rate.add(record(message_id=f"m-{number}"), True, float(number))
+        rate.add_kind("type 'resize'" if number % 2 else f"routing key 'k{number}'", float(number))
+    (symptom,) = seen(rate, 12.0)
+    assert "; while they ran messages of type 'resize' (6 times); " in symptom.text
