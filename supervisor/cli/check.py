@@ -25,8 +25,9 @@ from supervisor.cli.finding import Finding, Level
 from supervisor.cli.handler_probe import ImportFailed, probe_handler
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.config.schema import Config, PoolConfig
-from supervisor.errors import BrokerRefused, ConfigError, PreforkdError
-from supervisor.master.privileges import account, become
+from supervisor.errors import BrokerRefused, ConfigError, PreforkdError, StateError
+from supervisor.log_target import STDERR
+from supervisor.master.privileges import account, become, refuse_directory
 from supervisor.quantities import show_seconds
 from supervisor.redaction import Redactor, passwords, secrets_of
 from supervisor.surroundings import shortcomings
@@ -77,7 +78,7 @@ def findings(config: Config) -> Iterator[Finding]:
         yield Finding(Level.WARNING, key, text)
     yield from about_sidecars(config)
     for pool in config.pools.values():
-        yield _about_handler(pool)
+        yield _about_handler(pool, Path(config.daemon.state_dir))
     yield from _about_broker(config)
 
 
@@ -89,6 +90,7 @@ def _about_rights(config: Config) -> Iterator[Finding]:
         yield Finding(Level.WARNING, "daemon.user", "handlers will run as root; set a user of their own")
     for key, directory in (("state_dir", config.daemon.state_dir), ("runtime_dir", config.daemon.runtime_dir)):
         yield from _about_directory(f"daemon.{key}", Path(directory))
+    yield from _about_log(config.log.file)
     yield from _about_source(Path(config.source), config)
     tls = config.broker.tls
     for key in ("ca_file", "cert_file", "key_file"):
@@ -103,6 +105,12 @@ def _about_directory(key: str, directory: Path) -> Iterator[Finding]:
     except OSError as error:
         yield Finding(Level.ERROR, key, f"{directory} cannot be reached by uid {os.geteuid()}: {error.strerror}")
         return
+    if nearest == directory:
+        try:
+            refuse_directory(directory, directory.stat(), os.geteuid())
+        except StateError as error:
+            yield Finding(Level.ERROR, key, str(error))
+            return
     if os.access(nearest, os.W_OK | os.X_OK) and nearest.is_dir():
         yield Finding(Level.OK, key, str(directory))
     elif nearest == directory:
@@ -111,6 +119,15 @@ def _about_directory(key: str, directory: Path) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING, key, f"{directory} is not there and uid {os.geteuid()} cannot make it; only root's start can"
         )
+
+
+def _about_log(file: str) -> Iterator[Finding]:
+    """The log file must be one that can be opened; it is not made here."""
+    path = Path(file)
+    if file == STDERR or (os.access(path if path.exists() else path.parent, os.W_OK) and not path.is_dir()):
+        return
+    what = "is a directory" if path.is_dir() else f"cannot be written by uid {os.geteuid()}"
+    yield Finding(Level.ERROR, "log.file", f"{file} {what}: correct its rights, or `file` in [log]")
 
 
 def _nearest(path: Path) -> Path:
@@ -135,10 +152,10 @@ def _about_source(source: Path, config: Config) -> Iterator[Finding]:
         )
 
 
-def _about_handler(pool: PoolConfig) -> Finding:
+def _about_handler(pool: PoolConfig, state_dir: Path) -> Finding:
     key = f"pools.{pool.name}.handler"
     try:
-        took_s = probe_handler(pool)
+        took_s = probe_handler(pool, state_dir=state_dir)
     except ImportFailed as error:
         return Finding(Level.ERROR, key, str(error).removeprefix(f"{key} = "), error.exit_code, error.stack)
     except PreforkdError as error:

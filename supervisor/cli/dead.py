@@ -106,7 +106,7 @@ def drop_command(
 ) -> int:
     """Delete messages for good."""
     if everything and not yes:
-        click.confirm(f"Delete all {'parked' if parked else 'dead'} messages of {queue}?", abort=True)
+        click.confirm(f"Delete all {'parked' if parked else 'dead'} messages of {shown(queue)}?", abort=True)
     with _acting(invocation, queue, parked, ids, everything) as (letters, found, done):
         for delivery in found:
             letters.drop(delivery)

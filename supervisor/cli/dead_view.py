@@ -1,4 +1,8 @@
-"""A dead or parked message, written for people or for programs. Pure; what it writes is not made harmless yet."""
+"""A dead or parked message, written for people or for programs. Pure.
+
+No value can imitate a further line: line ends in properties and names are written escaped, in headers indented. Other
+characters that command a terminal are escaped by whatever prints the text (`console.block`).
+"""
 
 from __future__ import annotations
 
@@ -26,9 +30,11 @@ def summary(delivery: Delivery) -> tuple[str, str, str, str, str]:
 def describe(delivery: Delivery) -> str:
     """Properties, headers and the stack, one a line."""
     properties = msgspec.structs.asdict(delivery.properties)
-    lines = [f"{name}: {value}" for name, value in properties.items() if value is not None and name != "headers"]
+    lines = [
+        f"{name}: {_one_line(value)}" for name, value in properties.items() if value is not None and name != "headers"
+    ]
     headers = delivery.properties.headers or {}
-    lines += [f"  {name}: {_indented(value)}" for name, value in sorted(headers.items()) if name != _STACK]
+    lines += [f"  {_one_line(name)}: {_indented(value)}" for name, value in sorted(headers.items()) if name != _STACK]
     stack = headers.get(_STACK)
     return "\n".join([*lines, "stack:", str(stack).rstrip()] if stack else lines)
 
@@ -56,3 +62,7 @@ def as_json_object(delivery: Delivery) -> dict[str, Any]:
 
 def _indented(value: Any) -> str:
     return str(value).replace("\n", "\n    ")
+
+
+def _one_line(value: Any) -> str:
+    return str(value).replace("\n", "\\n")

@@ -17,7 +17,7 @@ from supervisor.drill.audit import Evidence, Verdict, audit
 from supervisor.drill.drill import Drill
 from supervisor.drill.instance import Instance
 from supervisor.drill.plan import Plan, draw
-from supervisor.errors import PreforkdError
+from supervisor.errors import PreforkdError, StateError
 
 
 @click.command("drill")
@@ -33,7 +33,7 @@ def drill_command(messages: int, broker: str, seed: int | None, on_crash: str, k
     """
     seed = secrets.randbelow(10**6) if seed is None else seed
     plan = draw(messages, seed)
-    folder = Path(tempfile.mkdtemp(prefix="preforkd-drill-"))
+    folder = _folder()
     print_line(f"drill: {messages} messages, seed {seed}, folder {folder}")
     instance = Instance(folder, broker, f"preforkd-drill-{secrets.token_hex(4)}", on_crash)
     passed = False
@@ -79,3 +79,10 @@ def _run(instance: Instance, plan: Plan) -> Verdict:
 def _print_exits(evidence: Evidence) -> None:
     counts = Counter((record["kind"], record["cause"], ended_with(dict(record))) for record in evidence.exits)
     print_table(("child", "cause", "ended with", ">count"), [(*key, count) for key, count in sorted(counts.items())])
+
+
+def _folder() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="preforkd-drill-"))
+    except OSError as error:
+        raise StateError(f"the drill has no folder to run in: {error.strerror}; name one in TMPDIR") from error

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from supervisor.clock import monotonic_s
 from supervisor.config.schema import LogConfig, PoolConfig
-from supervisor.errors import BootError
+from supervisor.errors import BootError, StateError
 from supervisor.link.channel import Channel, ChannelClosed
 from supervisor.link.frames import VERSION, BootFailed, ForkReport, Imported, StartForkserver
 from supervisor.master.children import Kind
@@ -35,13 +35,14 @@ class ImportFailed(BootError):
         self.stack = stack
 
 
-def probe_handler(pool: PoolConfig, patience_s: float = PATIENCE_S) -> float:
+def probe_handler(pool: PoolConfig, patience_s: float = PATIENCE_S, state_dir: Path | None = None) -> float:
     """Import a pool's handler in a forkserver of its own; how long it took, in seconds.
 
-    Raises ImportFailed, or StateError where no process can be started.
+    `state_dir`: where its throw-away folder is made if there is no other place. Raises ImportFailed, or StateError
+    where no process can be started or no folder be made.
     """
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="preforkd-check-"))
+        folder = stack.enter_context(_throw_away_folder(state_dir))
         bell = os.pipe()
         for descriptor in bell:
             stack.callback(os.close, descriptor)
@@ -57,6 +58,17 @@ def probe_handler(pool: PoolConfig, patience_s: float = PATIENCE_S) -> float:
             raise ImportFailed(f"{_where(pool)}: importing it ended the process, {_end(pid)}") from None
         finally:
             _end(pid)
+
+
+def _throw_away_folder(state_dir: Path | None) -> tempfile.TemporaryDirectory[str]:
+    """In $TMPDIR, /tmp and so on; where nothing may be written there, beside the daemon's own state."""
+    for place in (None, *((state_dir, state_dir.parent) if state_dir else ())):
+        with suppress(OSError):
+            return tempfile.TemporaryDirectory(prefix="preforkd-check-", dir=place)
+    raise StateError(
+        f"there is no folder to try out the handler in: nothing can be written in $TMPDIR, /tmp, /var/tmp "
+        f"or {state_dir or 'here'}; name one in TMPDIR"
+    )
 
 
 def _answer(channel: Channel[ForkReport], pool: PoolConfig, patience_s: float) -> float:

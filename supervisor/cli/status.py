@@ -161,6 +161,8 @@ def _print_pool(name: str, pool: Facts) -> None:
         )
     counted = "  ".join(f"{count} {what}" for what, count in pool["counters"].items() if count)
     print_line(f"  messages    {counted or 'none yet'}")
+    if pool["counters"].get("dead") or pool["counters"].get("parked"):
+        print_line(f"  counted     ever since; what is in the queue now: `preforkd dead list {pool['queue']}`")
     print_table(
         ("WORKER", ">PID", "STATE", ">ATTEMPT", ">ELAPSED", ">LIMIT", ">HANDLED", ">RSS", ">RESTARTS", "MESSAGE"),
         (_worker_row(worker) for worker in pool["workers"]),

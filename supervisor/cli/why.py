@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from supervisor.cli.console import block, print_line
+from supervisor.cli.console import block, print_line, shown
 from supervisor.cli.explanations import CAUSES, EXPECTED, POOLS, STATES, explain
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.status import ended_with
@@ -25,6 +25,8 @@ Line = tuple[str, object]
 _EXITS = 10
 _POOL_EXITS = 100
 _IN_DOUBT = "in_doubt"
+_BLOCKS = frozenset({"stack", "reason", "lately"})
+"""Labels whose text may have several lines; anywhere else a line end is of an id, and shown escaped."""
 
 
 @click.command("why")
@@ -203,7 +205,9 @@ def _exit_line(record: Facts) -> str:
     slot = record.get("slot")
     seat = f"{record.get('pool')}/{slot}" if slot is not None else f"{record.get('pool')} {record.get('kind')}"
     by = f" by {record['requested_by']}" if record.get("requested_by") else ""
-    message = f", running {record['message_id']} (attempt {record.get('attempt')})" if record.get("message_id") else ""
+    message = (
+        f", running {shown(record['message_id'])} (attempt {record.get('attempt')})" if record.get("message_id") else ""
+    )
     evidence = f", evidence {record['oom_evidence']}" if record.get("oom_evidence") else ""
     return f"{seat} pid {record.get('pid')} left: {record.get('cause')} ({_ending(record)}){by}{evidence}{message}"
 
@@ -215,7 +219,7 @@ def _ending(record: Facts) -> str:
 
 def _print(label: str, value: object) -> None:
     text = str(value).rstrip()
-    if "\n" not in text:
+    if "\n" not in text or label not in _BLOCKS:
         print_line(f"{label:<9}{text}")
         return
     print_line(f"{label}:")

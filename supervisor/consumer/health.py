@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from supervisor.brokers.base import Depth
 from supervisor.clock import monotonic_s
 from supervisor.consumer.delivery_limit import DEFAULT_LIMIT
@@ -54,7 +56,7 @@ class Health:
 
     def depth(self, depth: Depth, subscribed: bool) -> None:
         """The answer to a probe."""
-        self._depth = depth
+        self._depth = msgspec.structs.replace(depth, consumers=max(depth.consumers, 1)) if subscribed else depth
         self.heal(Event.QUEUE_UNRESPONSIVE)
         if monotonic_s() - self._worn_s > WORN_SHOWN_S and not self._danger:
             self.heal(Event.QUEUE_DELIVERY_LIMIT)

@@ -59,12 +59,18 @@ def prepare_directory(path: Path, owner: Account | None) -> None:
         raise StateError(
             f"{path}: this directory cannot be made or used: {error.strerror}; make it for uid {uid}, or choose another"
         ) from error
+    refuse_directory(path, found, uid)
+
+
+def refuse_directory(path: Path, found: os.stat_result, uid: int) -> None:
+    """Raise StateError where a daemon of `uid` must not keep its state or sockets in a directory that is there."""
     if not stat.S_ISDIR(found.st_mode):
         raise StateError(f"{path}: this is not a directory; remove it, or choose another")
     if found.st_uid != uid:
+        inside = f", such as {path / 'preforkd'} inside it" if os.access(path, os.W_OK | os.X_OK) else ""
         raise StateError(
             f"{path}: this directory belongs to uid {found.st_uid}, the daemon runs as uid {uid}; "
-            "change its owner (chown), or choose another directory"
+            f"change its owner (chown), or choose another directory{inside}"
         )
     if found.st_mode & stat.S_IWOTH:
         raise StateError(f"{path}: everybody can write to this directory; take that away (chmod o-w {path})")

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from supervisor import posix
-from supervisor.clock import rfc3339
+from supervisor.clock import rfc3339, wall_s
 from supervisor.events import Cause
+from supervisor.link.frames import Snapshot
 from supervisor.master.children import Kind, Seat
 from supervisor.master.herald import PoolFacts
 from supervisor.master.pool import Pool
@@ -71,7 +72,7 @@ def cut_off(pool: Pool) -> str:
 
 def pool_status(pool: Pool, state: str, now_s: float) -> dict[str, Any]:
     """One entry of `pools`."""
-    snapshot = pool.snapshot
+    snapshot, at_s = pool.snapshot, wall_s()
     return {
         "state": state,
         "why": pool_why(pool),
@@ -83,10 +84,10 @@ def pool_status(pool: Pool, state: str, now_s: float) -> dict[str, Any]:
         "forkserver": _service(pool.forkserver, "importing", "ready"),
         "consumer": {
             **_service(pool.consumer, "starting", _CONSUMER_STATES.get(state, "consuming" if pool.takes else "paused")),
-            "connection": {**_CONNECTION, **(snapshot.connection if snapshot else {})},
+            "connection": _connection(snapshot, at_s),
             "in_flight": snapshot.in_flight if snapshot else 0,
             "notes": [symptom.text for symptom in symptoms(pool)],
-            "at": rfc3339(snapshot.at) if snapshot else "",
+            "at": rfc3339(at_s) if snapshot else "",
         },
         "symptoms": [_symptom(symptom) for symptom in symptoms(pool)],
         "depth": {**_DEPTH, **(snapshot.queue if snapshot else {})},
@@ -95,6 +96,14 @@ def pool_status(pool: Pool, state: str, now_s: float) -> dict[str, Any]:
         "holds": pool.holds,
         "measures": snapshot.measures if snapshot else {},
     }
+
+
+def _connection(snapshot: Snapshot | None, at_s: float) -> dict[str, Any]:
+    """A consumer's connection as it is now: the snapshot is as old as the last news."""
+    if snapshot is None:
+        return dict(_CONNECTION)
+    since_s = snapshot.connection.get("since_s", 0.0) + max(0.0, at_s - snapshot.at)
+    return {**_CONNECTION, **snapshot.connection, "since_s": round(since_s, 3)}
 
 
 def pool_facts(pool: Pool, state: str, exits: Iterable[Mapping[str, Any]]) -> PoolFacts:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from supervisor.cli import check, handler_probe, init, main
 from supervisor.cli.handler_probe import ImportFailed, probe_handler
 from supervisor.config.load import load
 from supervisor.config.schema import BrokerConfig, DaemonConfig, PoolConfig
+from supervisor.errors import StateError
 from supervisor.posix import own_children
 from supervisor.redaction import Redactor
 from tests.support.descriptors import descriptors
+from tests.support.site import make_site
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -301,3 +304,42 @@ def test_the_probe_uses_the_pools_environment(tmp_path: Path, handler: Path) -> 
     with pytest.raises(ImportFailed, match="FOR_THE_CHECK"):
         probe_handler(pool(tmp_path))
     assert probe_handler(pool(tmp_path, environment={"FOR_THE_CHECK": "1"})) < handler_probe.PATIENCE_S
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
+@pytest.mark.parametrize(("mode", "owner"), [(0o777, 0), (0o750, 12345)])
+def test_check_and_start_say_the_same_of_a_directory(tmp_path: Path, mode: int, owner: int) -> None:
+    """A volume as a pod has it: somebody else's, or open to all."""
+    with make_site(tmp_path) as site:
+        state = site.folder / "state"
+        state.mkdir()
+        state.chmod(mode)
+        os.chown(state, owner, owner)
+        checked, started = site.cli("check"), site.cli("start")
+        said = started.stderr.removeprefix("error: ").splitlines()[0]
+        assert started.returncode == 1
+        assert f"daemon.state_dir: {said}" in checked.stdout
+        assert checked.returncode == 1
+
+
+def test_check_names_a_log_that_cannot_be_written(tmp_path: Path) -> None:
+    with make_site(tmp_path) as site:
+        site.config.write_text(site.config.read_text() + '[log]\nfile = "none/log"\n')
+        done = site.cli("check")
+        assert "log.file" in done.stdout
+        assert "correct its rights, or `file` in [log]" in done.stdout
+
+
+def test_a_handler_is_tried_out_where_nothing_temporary_can_be_written(
+    tmp_path: Path, handler: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler.write_text("def send(message): pass\n")
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/none"])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    state = tmp_path / "state"
+    state.mkdir()
+    assert probe_handler(pool(tmp_path), state_dir=state) < handler_probe.PATIENCE_S
+    assert list(state.iterdir()) == []
+    with pytest.raises(StateError, match="name one in TMPDIR"):
+        probe_handler(pool(tmp_path), state_dir=Path("/proc/none"))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from supervisor.brokers.base import Delivery
@@ -115,3 +116,14 @@ def test_whatever_a_header_holds_can_be_written_as_json() -> None:
     assert written["properties"]["headers"]["bytes"] == "\\xff"
     assert written["properties"]["headers"]["number"] == "1.5"
     assert written["properties"]["headers"]["table"] == {"inner": [1, None, True]}
+
+
+def test_an_id_with_a_line_end_does_not_imitate_a_further_line() -> None:
+    letter = dead({"a\nreason": "x\ncause: timeout"}, correlation_id="c\ncause: crash", type="t\n")
+    letter = msgspec.structs.replace(
+        letter, properties=msgspec.structs.replace(letter.properties, message_id="m1\nstack: none")
+    )
+    shown = describe(letter).splitlines()
+    assert "message_id: m1\\nstack: none" in shown
+    assert "correlation_id: c\\ncause: crash" in shown
+    assert [line for line in shown if line.startswith(("stack", "cause", "reason"))] == []
