@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pika
 
 from supervisor.brokers.amqp_connection import Backoff, Dialer, targets
@@ -31,12 +32,14 @@ from supervisor.brokers.base import (
     Confirmed,
     Connected,
     Delivery,
+    Depth,
     Disconnected,
     Fatal,
     Outgoing,
     Subscribed,
     Unblocked,
     Unpublished,
+    Unresponsive,
 )
 from supervisor.brokers.permits import Permit
 from supervisor.clock import monotonic_s
@@ -63,7 +66,7 @@ class AmqpBroker(Broker):
         self._reactor = reactor
         self._consuming: Dialer | None = None
         self._publisher: Publisher | None = None
-        self._probe = Probe(reactor, pool.queue, self.events.append)
+        self._probe = Probe(reactor, pool.queue, self._probed)
         self._declarer: Declarer | None = None
         self._permit = Permit(reactor, Path(state_dir))
         self._findings = QueueFindings(pool.queue, self.events.append)
@@ -298,6 +301,12 @@ class AmqpBroker(Broker):
         self.give_back(delivery.epoch, delivery.tag)
         if self._consuming is not None and self._consuming.connection is not None:
             rule_out_stream(self._consuming.connection, self._pool.queue, self._rule_out_stream)
+
+    def _probed(self, answer: Depth | Unresponsive) -> None:
+        """The answer to a probe."""
+        if isinstance(answer, Depth) and self._subscription is not None:
+            answer = msgspec.structs.replace(answer, former=self._subscription.former)
+        self.events.append(answer)
 
     def _rule_out_stream(self) -> None:
         self._stream_ruled_out = True

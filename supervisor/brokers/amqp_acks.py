@@ -46,6 +46,10 @@ class AckBatcher:
         self._order.append(tag)
         self._open.add(tag)
 
+    def open_between(self, after: int, last: int) -> bool:
+        """Whether a delivery with a tag beyond `after`, up to `last`, is not settled."""
+        return any(after < tag <= last for tag in self._open)
+
     def ack(self, tag: int, now_s: float) -> None:
         """Settle for good; a tag that is not open is ignored. `now_s` is monotonic."""
         if tag in self._open:

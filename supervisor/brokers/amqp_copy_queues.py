@@ -13,10 +13,14 @@ from supervisor.brokers.amqp_errors import Trouble
 from supervisor.brokers.amqp_queues import QUORUM, QueuePlan, delay_queue
 from supervisor.brokers.base import Outgoing
 from supervisor.brokers.names import dead_queue, parked_queue
+from supervisor.clock import monotonic_s
 from supervisor.message import Publication
 
 Send = Callable[[Publication], object]
 Refuse = Callable[[Trouble], object]
+
+LOOK_AGAIN_S = 0.5
+"""Refusals in a row (a full queue) cause one look in this time. A refused copy is tried again later than that."""
 
 
 class CopyQueues:
@@ -26,12 +30,13 @@ class CopyQueues:
         self._queue = queue
         self._declarer = declarer
         self._own = {name: QueuePlan(name, QUORUM) for name in (dead_queue(queue), parked_queue(queue))}
-        self._found: set[str] = set()
+        self._found: dict[str, float] = {}  # when: CLOCK_MONOTONIC
         self._wanted: dict[str, list[Callable[[Trouble | None], object]]] = {}
 
     def doubt(self) -> None:
-        """Something was refused: look for each queue again before the next copy."""
-        self._found.clear()
+        """Something was refused: look for each queue again before the next copy, but not all the time."""
+        looked_before_s = monotonic_s() - LOOK_AGAIN_S
+        self._found = {name: at_s for name, at_s in self._found.items() if at_s > looked_before_s}
 
     def send(self, outgoing: Outgoing, send: Send, refuse: Refuse) -> None:
         """Call `send` with the publication once its queue is known to be there, or `refuse` with why it is not.
@@ -56,6 +61,6 @@ class CopyQueues:
 
     def _looked(self, name: str, trouble: Trouble | None) -> None:
         if trouble is None:
-            self._found.add(name)
+            self._found[name] = monotonic_s()
         for done in self._wanted.pop(name):
             done(trouble)

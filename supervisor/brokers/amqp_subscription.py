@@ -73,6 +73,7 @@ class Subscription:
         self._tag = ""
         self._last_delivery = 0  # its tag
         self._not_ours_up_to = 0  # deliveries up to this tag are of a former consumer tag
+        self._former: list[tuple[int, int]] = []  # of former consumer tags: deliveries beyond the one, up to the other
         self._renewing = False
 
     def want(self, wanted: bool) -> None:
@@ -91,6 +92,12 @@ class Subscription:
             self._renewing = True
             self._cancel()
             self._channel._cancelled.discard(self._tag)  # or pika would return what is still on its way
+
+    @property
+    def former(self) -> int:
+        """How many former consumer tags have deliveries that are not settled."""
+        self._former = [tags for tags in self._former if self._acks.open_between(*tags)]
+        return len(self._former)
 
     @property
     def idle(self) -> bool:
@@ -134,6 +141,7 @@ class Subscription:
     def _steer(self) -> None:
         if self._state is _State.IDLE and self.wanted:
             self._state = _State.SUBSCRIBING
+            self._former.append((self._not_ours_up_to, self._last_delivery))
             self._not_ours_up_to = self._last_delivery
             self._tag = self._channel.basic_consume(
                 self._pool.queue,

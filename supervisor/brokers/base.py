@@ -116,10 +116,15 @@ class Fatal(msgspec.Struct, frozen=True):
 
 
 class Depth(msgspec.Struct, frozen=True):
-    """Answer to `probe()`: messages ready in the queue, and how many consumers it has."""
+    """Answer to `probe()`: messages ready in the queue, and how many consumers it has.
+
+    `former`: how many of them may be former subscriptions of ours that have unsettled deliveries. RabbitMQ counts these
+    for quorum queues and not for others.
+    """
 
     ready: int
     consumers: int
+    former: int = 0
 
 
 class Unresponsive(msgspec.Struct, frozen=True):

@@ -68,7 +68,7 @@ class Health:
                 f"for {hungry_s:.0f} s: look at the broker (flow control, alarms, a stuck queue process)",
                 degrades=True,
             )
-        if depth.consumers > 1:
+        if depth.consumers - depth.former > 1:
             self.notice(
                 Event.QUEUE_SHARED,
                 f"queue {self._queue!r} has {depth.consumers} consumers: the guarantees hold only for what this "

@@ -18,7 +18,7 @@ from supervisor.consumer.refused_copies import RefusedCopies, destination
 from supervisor.link.frames import Published
 from supervisor.message import Publication
 
-SET_ASIDE_MOST, SET_ASIDE_BYTES = 1000, 64 * 1024 * 1024
+SET_ASIDE_MOST, SET_ASIDE_BYTES = 5000, 64 * 1024 * 1024
 """How many deliveries with refused copies, and how much of their bodies, may be held beside the prefetch window."""
 
 

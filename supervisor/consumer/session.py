@@ -52,6 +52,8 @@ from supervisor.logs import log
 from supervisor.reactor import Reactor
 
 RESUBSCRIBE_S = 1.0
+LOOK_AT_REFUSED_S = 0.05
+"""Thousands of copies may be refused in a row: what follows costs as much as there are."""
 _COPIED = (Phase.COPYING, Phase.SAVING)
 
 
@@ -78,6 +80,7 @@ class Session:
         self._arrivals = Arrivals(pool, start.broker)
         self._ended = False
         self._refused_changes = 0  # of the refused copies, when they were looked at last
+        self._refused_due = False
         self._silence = BrokerSilence(self.broker, start.broker.heartbeat_s, self.settlement.recall)
         self._guard = StateGuard(start, ledger, self.settlement, self.health)
         self._housekeeping = Housekeeping(
@@ -220,11 +223,15 @@ class Session:
             self._carry_out()
 
     def _look_at_refused(self) -> None:
-        """Copies that are refused are a symptom, and their deliveries take no room from others."""
+        """Copies that are refused are a symptom, and their deliveries take no room from others: soon after a change."""
         refused = self.settlement.publications.refused
-        if refused.changes == self._refused_changes:
-            return
-        self._refused_changes = refused.changes
+        if refused.changes != self._refused_changes and not self._refused_due:
+            self._refused_due = True
+            self._timer(LOOK_AT_REFUSED_S, self._tell_refused)
+
+    def _tell_refused(self) -> None:
+        refused = self.settlement.publications.refused
+        self._refused_changes, self._refused_due = refused.changes, False
         self.broker.set_aside(self.settlement.publications.set_aside())
         if refused:
             self.health.notice(Event.COPIES_REFUSED, refused.told(), degrades=True)

@@ -74,6 +74,7 @@ def test_good_messages_run_while_the_dead_letter_queue_is_full(node: RabbitNode,
         assert len(under_test.events("copies.refused")) == 1
         refused = [line["message_id"] for line in under_test.events("copy.refused")]
         assert sorted(refused) == sorted(BAD)
+        assert under_test.events("queue.shared") == []
 
         emptied(node, under_test)  # the daemon declares it again
         each_once(under_test)

@@ -143,13 +143,28 @@ def test_deliveries_that_are_set_aside_take_no_room_and_stay_unsettled(backend: 
             driver.broker.set_aside([(delivery.epoch, delivery.tag) for delivery in deliveries])
         backend.put(pool.queue, *[b"more"] * 10)
         driver.many(Delivery, 2)
-        driver.until(lambda: driver.depth().ready >= 6, "the window is full")
+        depth = driver.until(lambda: (found := driver.depth()).ready >= 6 and found, "the window is full")
+        assert depth.consumers - depth.former <= 1  # whether the broker counts former subscriptions or not
         assert len(driver.of(Subscribed)) == 1
         assert driver.of(Cancelled) == []
         for delivery in driver.of(Delivery):
             driver.ack(delivery)
         driver.until(lambda: len(driver.of(Delivery)) >= 14, "there is room again")
         assert [delivery for delivery in driver.of(Delivery) if delivery.redelivered] == []
+
+
+def test_a_subscription_that_was_cancelled_and_has_unsettled_deliveries_is_no_other_consumer(
+    backend: Backend, driver: Driver
+) -> None:
+    (delivery,) = _deliver(backend, driver, b"held")
+    driver.broker.cancel()
+    driver.next(Cancelled)
+    driver.broker.subscribe()
+    driver.next(Subscribed)
+    depth = driver.depth()
+    assert depth.consumers - depth.former <= 1
+    driver.ack(delivery)
+    driver.until(lambda: (found := driver.depth()).consumers == 1 and found.former == 0, "the former one is gone")
 
 
 def test_an_acked_message_is_gone_for_good(backend: Backend, driver: Driver) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from supervisor.consumer import publications
-from supervisor.consumer.publications import SET_ASIDE_MOST
 from supervisor.scoreboard.words import OutcomeKind
 from tests.support.settling import Bench
 
@@ -27,12 +26,13 @@ def test_what_waits_for_a_refused_copy_is_set_aside_with_all_its_deliveries() ->
     assert bench.settlement.publications.set_aside() == [(1, first), (1, again), (1, later)]
 
 
-def test_no_more_messages_than_the_bound_are_set_aside() -> None:
+def test_no_more_messages_than_the_bound_are_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publications, "SET_ASIDE_MOST", 20)
     bench = Bench()
-    for number in range(SET_ASIDE_MOST + 10):
+    for number in range(30):
         refused(bench, f"m{number}")
-    assert len(bench.settlement.publications.set_aside()) == SET_ASIDE_MOST
-    assert len(bench.settlement.publications.refused) == SET_ASIDE_MOST + 10
+    assert len(bench.settlement.publications.set_aside()) == 20
+    assert len(bench.settlement.publications.refused) == 30
 
 
 def test_no_more_bytes_than_the_bound_are_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
