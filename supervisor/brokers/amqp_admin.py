@@ -16,7 +16,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from supervisor.brokers.admin import BrokerAdmin, BrokerFacts, PoolReview, PublishReport
 from supervisor.brokers.amqp_connection import Target, targets
 from supervisor.brokers.amqp_errors import Trouble, explain
-from supervisor.brokers.amqp_messages import encode, to_properties
+from supervisor.brokers.amqp_messages import encode, fitted, to_properties
 from supervisor.brokers.amqp_publisher import Publisher
 from supervisor.brokers.amqp_queues import QUORUM
 from supervisor.brokers.amqp_review import Reviewer
@@ -87,7 +87,7 @@ class AmqpAdmin(BrokerAdmin):
                 publication.exchange,
                 publication.routing_key,
                 publication.body,
-                encode(publication.properties),
+                fitted(publication.properties, encode(publication.properties), self._frame_max),
                 mandatory=True,
             )
             self._holding.basic_ack(delivery.tag)
@@ -120,6 +120,12 @@ class AmqpAdmin(BrokerAdmin):
     def close(self) -> None:
         with suppress(pika.exceptions.AMQPError):  # closed by the broker already: nothing is left to say
             self._connection.close()
+
+    @property
+    def _frame_max(self) -> int:
+        return int(
+            self._connection._impl.params.frame_max
+        )  # what both sides have agreed to; pika shows it nowhere else
 
     def _confirm_channel(self) -> BlockingChannel:
         if self._moving is None or not self._moving.is_open:
@@ -208,6 +214,8 @@ class _PublishRun:
                 self._outstanding.add(index)
                 self._publisher.publish(index, publication)
             self._turn_while(lambda: bool(self._outstanding))
+            if self._lost:
+                self._failed += [(index, f"not confirmed: {self._lost.reason}") for index in self._outstanding]
         finally:
             self._close()
         return PublishReport(self._sent, sorted(self._failed))
@@ -236,8 +244,9 @@ class _PublishRun:
         """Nothing waits for it but the loop above."""
 
     def publisher_down(self, trouble: Trouble, retry_in_s: float) -> None:
-        """A lost connection ends the run."""
-        self._lost = trouble
+        """A lost connection ends the run. One that a publication has crashed does not: the publisher finds which."""
+        if trouble.fatal or not trouble.is_crash:
+            self._lost = trouble
 
     def publisher_blocked(self, reason: str | None) -> None:
         """The deadline of each publication counts on."""

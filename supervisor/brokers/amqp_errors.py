@@ -25,6 +25,15 @@ class Trouble(msgspec.Struct, frozen=True):
     fatal: bool = False
     code: int = 0
 
+    @property
+    def is_crash(self) -> bool:
+        """Whether the broker ended a connection because of an error: a bad frame, or a failure of its own (5xx)."""
+        return self.code >= _ERRORS_FROM
+
+
+_ERRORS_FROM = 500
+"""Reply codes from here on, which a connection does not survive."""
+
 
 _CHECK_LOGIN = "check user and password in [broker] url"
 _CHECK_VHOST = "check the virtual host in [broker] url, and that the user may use it (rabbitmqctl set_permissions)"

@@ -148,7 +148,7 @@ class Publisher:
         self._channel = None
         if self._blocked:
             self._on_unblocked(None, None)
-        end = End.CRASHED if trouble.code >= _ERRORS_FROM else End.LOST
+        end = End.CRASHED if trouble.is_crash else End.LOST
         self._end(end, f"the publishing connection ended: {trouble.reason}", "")
         self._owner.publisher_down(trouble, retry_in_s)
 
@@ -351,6 +351,3 @@ def _unsettled(entries: Iterable[_Entry]) -> list[_Entry]:
 
 _DRAIN_S = 1.0
 """How long a suspect waits until everything before it is confirmed."""
-
-_ERRORS_FROM = 500
-"""Reply codes of AMQP from here on are errors that a connection does not survive: frame errors, the broker's own."""

@@ -61,6 +61,31 @@ def test_unroutable_messages_are_named_by_their_index(admin: BrokerAdmin, queue:
     assert "nowhere" in report.failed[0][1]
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [Properties(user_id="stranger"), Properties(headers={"ratio": float("inf")})],
+    ids=["refused", "the broker dies of it"],
+)
+def test_one_message_that_the_broker_does_not_take_fails_alone(admin: BrokerAdmin, queue: str, bad: Properties) -> None:
+    messages = _messages(queue, 60)
+    messages[20] = Publication("", queue, bad, b"")
+    report = admin.publish(messages, 10, lambda _total: None)
+
+    assert (report.sent, [index for index, _reason in report.failed]) == (59, [20])
+
+
+def test_a_letter_is_moved_over_small_frames(rabbitmq: RabbitNode, queue: str) -> None:
+    with AmqpAdmin(BrokerConfig(urls=(f"{rabbitmq.url}?frame_max=4096",))) as narrow:
+        stamps = {"x-preforkd-queue": queue, "x-preforkd-round": 2, "x-preforkd-attempt": 1}
+        narrow.publish([Publication("", queue, Properties(message_id="m"), b"letter")], 1, lambda _total: None)
+        (delivery,) = narrow.take(queue, 1)
+        narrow.move(delivery, Publication("", queue, Properties(headers={**stamps, "huge": "x" * 9000}), b"letter"))
+        (moved,) = narrow.take(queue, 1)
+        narrow.give_back_all()
+
+    assert stamps.items() <= (moved.properties.headers or {}).items()
+
+
 def test_a_lost_connection_ends_the_run_and_names_the_unconfirmed(
     admin: BrokerAdmin, rabbitmq: RabbitNode, queue: str
 ) -> None:

@@ -156,8 +156,9 @@ def test_an_rpc_client_gets_one_reply_and_it_counts_as_published(desk: Desk, nod
         with node.channel() as server:
             _method, properties, _body = server.basic_get(desk.queue, auto_ack=True)
 
-        desk.publish(1, key=properties.reply_to, body=b"answer")
-        assert desk.settled(1) == {1: "confirmed"}
+        for token in range(1, 6):
+            desk.publish(token, key=properties.reply_to if token == 1 else None, body=b"answer")
+        assert desk.settled(*range(1, 6)) == dict.fromkeys(range(1, 6), "confirmed")
         client.process_data_events(time_limit=1)
         assert replies == [b"answer"]
 
