@@ -243,6 +243,7 @@ class Consumer:
         """Go on where files were lost, once they are back. Raises StateMissing while they are not."""
         if self._lost is not None:
             self._lost.watch.look()
+            self._lost.watch.close()
             self._lost = None
             for ledger in self._detached:
                 ledger.close()

@@ -67,7 +67,7 @@ class Session:
         self.measures = Measures(start.ledger.keep_max)
         slots_dir = Path(start.pool_dir) / "slots"
         self.outcomes = Outcomes(pool.name, slots_dir, self.settlement, self.dispatcher, self.measures.handler_s)
-        self.health = Health(pool.queue, danger(pool.queue_arguments))
+        self.health = Health(pool.queue, "" if start.broker.embedded else danger(pool.queue_arguments))
         self.letters = LetterNews()
         self.broker = open_broker(pool, start.broker, start.state_dir, reactor)
         self.subscribed = False
@@ -302,7 +302,8 @@ class Session:
 
     def traces(self, message_id: str) -> list[dict[str, Any]]:
         """What is known of the messages with this id. Raises LedgerError."""
-        waiting = [entry for entry in self.settlement.waiting.values() if entry.id == message_id]
+        here = (entry for entry in self.settlement.entries.values() if entry.id == message_id)
+        waiting = [entry for entry in here if entry.phase in (Phase.WAITING, Phase.SAVING)]
         key = self._arrivals.key_of(message_id)
         rows = self._ledger.look_up([key])[key]
         name, ahead_s = self._start.pool.name, self.settlement.ahead_s

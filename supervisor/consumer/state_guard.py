@@ -61,9 +61,10 @@ class StateGuard:
         self.look()
 
     def close(self) -> None:
-        """Note how far the ledger has come in the end."""
+        """Note how far the ledger has come in the end. What is missing is watched further, by who has the error."""
         if not self.watch.fault():
             witness.note((self._lasting, self._until_boot), self._mark)
+            self.watch.close()
 
     @property
     def _mark(self) -> witness.Mark:

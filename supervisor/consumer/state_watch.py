@@ -6,6 +6,7 @@ the next process opens a new one in its place: then what only the old one knew i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,11 +25,20 @@ class StateWatch:
     """Files and folders as they are when they are first seen.
 
     `exact`: each must stay the very same once it is there. `present`: must stay there, but its owner may replace it.
+    A descriptor is kept of each exact one: the number of an inode in use is not given to another, and overlayfs may
+    number a folder again that is not in use (https://docs.kernel.org/filesystems/overlayfs.html, "Inode properties").
     """
 
     def __init__(self, exact: Iterable[Path], present: Iterable[Path] = ()) -> None:
-        self._exact = {path: _identity(path) for path in exact}
-        self._present = [path for path in present if _identity(path) is not None]
+        self._exact = {path: _opened(path) for path in exact}
+        self._present = [path for path in present if path.exists()]
+
+    def close(self) -> None:
+        """Give the descriptors back; nothing is watched any more."""
+        for descriptor in self._exact.values():
+            if descriptor is not None:
+                os.close(descriptor)
+        self._exact.clear()
 
     def look(self) -> None:
         """Raises StateMissing, which says what is not as it was, and what to do."""
@@ -44,15 +54,15 @@ class StateWatch:
         """What is not as it was; "" when all is."""
         for path, known in self._exact.items():
             if known is None:
-                self._exact[path] = _identity(path)
+                self._exact[path] = _opened(path)
                 continue
             try:
-                found = _identified(path)
+                same = os.path.samestat(path.stat(), os.fstat(known))
             except FileNotFoundError:
                 return f"{path} was deleted or moved"
             except OSError as error:
                 return f"{path} cannot be looked at ({error.strerror})"
-            if found != known:
+            if not same:
                 return f"{path} was replaced by another one"
         for path in self._present:
             if not path.exists():
@@ -60,13 +70,9 @@ class StateWatch:
         return ""
 
 
-def _identified(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_dev, found.st_ino
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
+def _opened(path: Path) -> int | None:
+    """A descriptor for nothing but its identity: to close one of another kind would drop SQLite's locks on the file."""
     try:
-        return _identified(path)
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return None

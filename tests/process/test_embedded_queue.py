@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from tests.support.disks import SmallDisk, small_disk
 
 CONSUMER = """
 import sys
+from contextlib import closing
 from pathlib import Path
 from supervisor.brokers.base import Confirmed, Delivery
 from supervisor.config.schema import BrokerConfig
@@ -287,6 +289,20 @@ def test_a_queue_that_must_exist_and_does_not_is_fatal(backend: Backend) -> None
 
 
 # ---- the file -----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_a_backup_holds_is_used_again_once_it_is_let_go(
+    backend: Backend, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_store, "_BUSY_S", 0.05)
+    with closing(sqlite3.connect(backend.state_dir / "embedded.db", isolation_level=None)) as backup:
+        driver.broker.cut()
+        driver.next(Disconnected)
+        backup.execute("BEGIN IMMEDIATE")
+        assert "another program holds it" in driver.next(Disconnected).reason
+    driver.next(Connected)
+    backend.put(driver.pool.queue, b"later")
+    assert driver.next(Delivery).body == b"later"
 
 
 def test_a_damaged_file_is_fatal_and_says_what_to_do(backend: Backend) -> None:

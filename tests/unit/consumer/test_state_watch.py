@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from supervisor.consumer.state_watch import StateMissing, StateWatch
+from supervisor.locks import lock_holder
+from tests.support.descriptors import descriptors
 
 
 @pytest.fixture
@@ -18,6 +21,23 @@ def folder(tmp_path: Path) -> Path:
     for name in ("ledger.db", "slots/0.slot"):
         (folder / name).write_bytes(b"x")
     return folder
+
+
+def test_what_is_not_there_yet_is_watched_once_it_is(folder: Path) -> None:
+    watched = watch(folder)
+    (folder / "never there").write_bytes(b"x")
+    watched.look()
+    (folder / "never there").unlink()
+    assert "never there was deleted" in watched.fault()
+
+
+def test_a_closed_watch_keeps_no_descriptor_and_drops_no_lock(folder: Path) -> None:
+    before = descriptors()
+    with (folder / "ledger.db").open("r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        watch(folder).close()
+        assert lock_holder(folder / "ledger.db") is not None
+    assert descriptors() == before
 
 
 def watch(folder: Path) -> StateWatch:
