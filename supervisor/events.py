@@ -50,6 +50,7 @@ class Event(StrEnum):
     MESSAGE_ID_REUSED = "message.id_reused"
     POOL_DEGRADED = "pool.degraded"
     POOL_CRASHING = "pool.crashing"
+    SERVICE_CRASHING = "service.crashing"
     POOL_UNMANNED = "pool.unmanned"
     POOL_STALLED = "pool.stalled"
     POOL_HELD = "pool.held"

@@ -28,10 +28,26 @@ class _Exit(NamedTuple):
     progressed: bool
 
 
-class CrashRate:
-    """The unplanned exits of one pool within the time of `restart_intensity`. Times are CLOCK_MONOTONIC."""
+class Allowance(NamedTuple):
+    """How many exits are no symptom: `restart_intensity`, with `share` times as many in `stretch` times the time."""
 
-    def __init__(self) -> None:
+    event: Event
+    what: str
+    share: float = 1.0
+    stretch: float = 1.0
+    one_each: bool = True  # and at least one for each worker
+
+
+ALL_CHILDREN = Allowance(Event.POOL_CRASHING, "unplanned exits")
+SERVICES = Allowance(Event.SERVICE_CRASHING, "unplanned exits of forkserver and consumer", 0.5, 10.0, one_each=False)
+"""Each death of a consumer ends its connection: fewer are allowed, in a longer time."""
+
+
+class CrashRate:
+    """The unplanned exits of one pool, or of its services alone. Times are CLOCK_MONOTONIC."""
+
+    def __init__(self, allowance: Allowance = ALL_CHILDREN) -> None:
+        self._allowance = allowance
         self._exits: deque[_Exit] = deque()
         self._kinds: deque[tuple[float, str]] = deque()
         self._within_s = 0.0
@@ -51,16 +67,17 @@ class CrashRate:
 
         Where all of them were without progress, back-off and hold say so.
         """
-        count, self._within_s = config.restart_intensity
+        allowance, (count, within_s) = self._allowance, config.restart_intensity
+        self._within_s = within_s * allowance.stretch
         while self._exits and self._exits[0].at_s < now_s - self._within_s:
             self._exits.popleft()
         while self._kinds and self._kinds[0][0] < now_s - self._within_s:
             self._kinds.popleft()
-        most = max(count, config.workers)
+        most = max(count * allowance.share, config.workers if allowance.one_each else 0)
         if len(self._exits) > most and any(exit_.progressed for exit_ in self._exits):
-            symptoms.notice(Event.POOL_CRASHING, self._text(), degrades=True)
+            symptoms.notice(allowance.event, self._text(), degrades=True)
         elif len(self._exits) <= most * _CALM:
-            symptoms.heal(Event.POOL_CRASHING)
+            symptoms.heal(allowance.event)
 
     @property
     def due_s(self) -> float:
@@ -70,8 +87,9 @@ class CrashRate:
     def _text(self) -> str:
         ways = Counter(exit_.how for exit_ in self._exits)
         said = ", ".join(f"{number} x {how}" for how, number in ways.most_common(_NAMED))
-        text = f"{len(self._exits)} unplanned exits within {show_seconds(self._within_s)}: {said}"
-        return f"{text}; {self._shared() or 'no message is in more than one of them'}; `preforkd exits` has them all"
+        text = f"{len(self._exits)} {self._allowance.what} within {show_seconds(self._within_s)}: {said}"
+        shared = self._shared() if self._allowance.one_each else "each death of a consumer ends its connection"
+        return f"{text}; {shared or 'no message is in more than one of them'}; `preforkd exits` has them all"
 
     def _shared(self) -> str:
         """What the messages that were running have in common."""

@@ -225,7 +225,9 @@ class Registrar:
         tries = (
             BOOT_TRIES if pool.was_ready else 1
         )  # the command or the service manager that starts the daemon waits for the answer
-        pool.crash_rate.add(record, life.progressed, corpse.died_s)
+        rates = [pool.crash_rate] if child.kind is Kind.WORKER else [pool.crash_rate, pool.service_crash_rate]
+        for rate in rates:
+            rate.add(record, life.progressed, corpse.died_s)
         decision = decide(record.cause, life, seat, pool.intensity, pool.config, corpse.died_s, dice, tries)
         seat.restarts += 1
         pool.restarts[child.kind] += 1

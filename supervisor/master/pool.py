@@ -20,7 +20,7 @@ from supervisor.errors import StateError
 from supervisor.link.frames import Drained, Found, Frame, Incarnation, Letters, Snapshot, Spawned, Stalled, Verdict
 from supervisor.master import slot_files
 from supervisor.master.children import Child, Children, Kind, Seat
-from supervisor.master.crash_rate import CrashRate
+from supervisor.master.crash_rate import SERVICES, CrashRate
 from supervisor.master.generations import Generations
 from supervisor.master.kept import Kept
 from supervisor.master.restarts import Intensity
@@ -71,7 +71,7 @@ class Pool:
             _make_directory(path)
         self.slots = slot_files.open_slots(self.dir / "slots", pool.workers, pool.name)
         self.symptoms = Symptoms(pool=pool.name)
-        self.crash_rate = CrashRate()
+        self.crash_rate, self.service_crash_rate = CrashRate(), CrashRate(SERVICES)
         self.stalled: list[Stalled] = []
         self.board = Board(self.dir / "board")
         self.generations = Generations(self.dir, max(floor, self._youngest()))

@@ -22,7 +22,7 @@ from supervisor.errors import StateError
 from supervisor.events import Cause, Event
 from supervisor.link.frames import VERSION, Build, Happened, Quit, Refused, Serving, SidecarReport, StartSidecar
 from supervisor.logs import log
-from supervisor.master import protocol_errors
+from supervisor.master import boots, protocol_errors
 from supervisor.master.children import SIDECARS, Child, Children, Kind, Seat
 from supervisor.master.history import History
 from supervisor.master.outbox import Outbox
@@ -38,6 +38,7 @@ from supervisor.reactor import Reactor
 from supervisor.scoreboard.words import Intent
 
 _STACK_CHARACTERS = 4000
+_BOOT_S = 60.0
 
 _READY = {Kind.WEB: Event.WEB_READY, Kind.HOOKS: Event.HOOKS_READY}
 
@@ -61,6 +62,13 @@ class _Sidecar:
     generation: int = 0
     intensity: Intensity = field(default_factory=Intensity)
     kill_due_s: float = float("inf")
+
+    @property
+    def boot_due_s(self) -> float:
+        """When it must be ready."""
+        child = self.seat.child
+        booting = child is not None and child.ready_s is None and child.intent is Intent.NONE
+        return child.started_s + _BOOT_S if booting and child is not None else float("inf")
 
 
 class Sidecars:
@@ -123,11 +131,14 @@ class Sidecars:
                 sidecar.kill_due_s = float("inf")
                 child.intent = Intent.STOP_KILL
                 send(child, signal.SIGKILL, now_s)
+            elif child is not None and now_s >= sidecar.boot_due_s:
+                child.intent, child.requested_by = Intent.BOOT_KILL, boots.REQUESTED_BY
+                send(child, signal.SIGKILL, now_s)
 
     @property
     def kill_due_s(self) -> float:
         """When `judge` is needed next (CLOCK_MONOTONIC)."""
-        return min(sidecar.kill_due_s for sidecar in self._all.values())
+        return min(min(sidecar.kill_due_s, sidecar.boot_due_s) for sidecar in self._all.values())
 
     @property
     def start_due_s(self) -> float:

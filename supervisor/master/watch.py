@@ -21,8 +21,8 @@ class Watch:
     @property
     def due_s(self) -> float:
         """The earliest moment at which there is something to do."""
-        rates = min((pool.crash_rate.due_s for pool in self._pools), default=float("inf"))
-        return min(self._boots.due_s, self._standstill.due_s, probation.due_s(self._pools), rates)
+        rates = (rate.due_s for pool in self._pools for rate in (pool.crash_rate, pool.service_crash_rate))
+        return min(self._boots.due_s, self._standstill.due_s, probation.due_s(self._pools), *rates)
 
     def judge(self, now_s: float) -> None:
         """Clear seats whose child works, end boots that hang, notice pools that stand still or crash."""
@@ -30,4 +30,5 @@ class Watch:
         self._boots.judge(now_s)
         self._standstill.judge(self._pools, now_s)
         for pool in self._pools:
-            pool.crash_rate.judge(pool.config, pool.symptoms, now_s)
+            for rate in (pool.crash_rate, pool.service_crash_rate):
+                rate.judge(pool.config, pool.symptoms, now_s)

@@ -34,6 +34,7 @@ SYMPTOMS = {
     "worker_stalled": Event.WORKER_STALLED,
     "worker_stopped": Event.WORKER_STOPPED,
     "crashing": Event.POOL_CRASHING,
+    "service_crashing": Event.SERVICE_CRASHING,
     "unmanned": Event.POOL_UNMANNED,
 }
 """Label and event; a symptom that is not in this table has its event's name for a label."""

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from supervisor import posix
+from supervisor.master.children import Child, Children, Kind
+from supervisor.master.history import History
+from supervisor.master.sidecars import Sidecars
 from supervisor.posix import executes
+from supervisor.reactor import Reactor
+from supervisor.scoreboard.words import Intent
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 
@@ -87,3 +94,24 @@ def test_one_that_cannot_work_is_held_with_its_reason_and_the_pools_go_on(
         (held,) = under_test.events("sidecar.held")
         assert "preforkd[web]" in held["message"]
         assert (under_test.pool()["state"], under_test.status()["state"]) == ("ok", "running")
+
+
+def test_a_sidecar_that_does_not_get_ready_in_a_minute_is_ended_as_a_failed_boot(tmp_path: Path) -> None:
+    history, reactor = History(tmp_path), Reactor()
+    sidecars = Sidecars(history, Children(), reactor)
+    process = subprocess.Popen(["sleep", "1000"])
+    try:
+        child = Child("", Kind.WEB, None, process.pid, posix.start_ticks(process.pid) or 0, 1, started_s=100.0)
+        sidecars._all[Kind.WEB].seat.child = child
+        assert sidecars.kill_due_s == 160.0
+        sidecars.judge(159.0)
+        assert child.intent is Intent.NONE
+        sidecars.judge(160.0)
+        assert process.wait(20) == -signal.SIGKILL
+        assert (child.intent, child.requested_by) == (Intent.BOOT_KILL, "boot_timeout")
+        assert sidecars.kill_due_s == float("inf")
+    finally:
+        process.kill()
+        process.wait()
+        history.close()
+        reactor.close()

@@ -7,7 +7,7 @@ import pytest
 from supervisor.config.schema import PoolConfig
 from supervisor.events import Cause, Event
 from supervisor.master.children import Kind
-from supervisor.master.crash_rate import CrashRate
+from supervisor.master.crash_rate import SERVICES, CrashRate
 from supervisor.master.records import EXITED, ExitRecord
 from supervisor.symptoms import Symptom, Symptoms
 
@@ -86,3 +86,13 @@ def test_the_kind_of_message_that_several_died_of_is_named() -> None:
         rate.add_kind("type 'resize'" if number % 2 else f"routing key 'k{number}'", float(number))
     (symptom,) = seen(rate, 12.0)
     assert "; while they ran messages of type 'resize' (6 times); " in symptom.text
+
+
+def test_a_consumer_that_dies_every_half_minute_after_progress_is_a_symptom_of_its_own() -> None:
+    rate, names = CrashRate(SERVICES), []
+    for number in range(6):
+        rate.add(record(), True, number * 30.0)
+        names.append([symptom.name for symptom in seen(rate, number * 30.0)])
+    assert names == [[], [], [], [], [], [Event.SERVICE_CRASHING]]
+    (symptom,) = seen(rate, 150.0)
+    assert symptom.text.startswith("6 unplanned exits of forkserver and consumer within 10m: 6 x crash (SIGSEGV);")
