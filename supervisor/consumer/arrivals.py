@@ -55,9 +55,10 @@ class Arrivals:
         return Arrival(delivery, key, id, found is not None, *FIRST, stamped=False, twin=twin, unreadable=reason)
 
     def _identified(self, delivery: Delivery) -> Arrival:
-        properties = copies.as_handled(delivery, self._queue)
+        properties, stamp = delivery.properties, None
+        if properties.headers:
+            properties, stamp = copies.as_handled(delivery, self._queue), copies.stamp(delivery, self._queue)
         digest = content_digest(properties, delivery.body, self._is_transport)
-        stamp = copies.stamp(delivery, self._queue)
         found = self._id_of(properties) or delivery.properties.message_id or None
         id = found or give_id()
         count = count_of(delivery)

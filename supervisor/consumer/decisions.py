@@ -131,8 +131,9 @@ class Decisions:
             reason=reason,
         )
 
-    def say_duplicate(self, arrival: Arrival | Entry, why: str) -> None:
-        """Log a delivery that is acked without a run."""
+    def say_duplicate(self, arrival: Arrival | Entry, why: str, deliveries: int = 1) -> None:
+        """Count and log deliveries of a message that are acked without a run."""
+        self.count("duplicate", deliveries)
         self.say(
             Event.MESSAGE_DUPLICATE,
             f"message {arrival.id!r} came again and is acked without a run: {why}",

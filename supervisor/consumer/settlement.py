@@ -143,7 +143,8 @@ class Settlement:
 
     def _attach(self, entry: Entry, arrival: Arrival) -> None:
         entry.tags.append(arrival.tag)
-        self.publications.came_again(entry)
+        if entry.token is not None:
+            self.publications.came_again(entry)
         if arrival.worn:
             entry.worn, entry.twin = True, b""  # dropped by its queue, it would be taken for another one like it
         if entry.delivery is None:
@@ -153,7 +154,6 @@ class Settlement:
 
     def _duplicate(self, arrival: Arrival, why: str) -> None:
         self._decisions.ack([arrival.tag], b"" if arrival.worn else arrival.twin)
-        self._decisions.count("duplicate")
         self._decisions.say_duplicate(arrival, why)
 
     # ---- workers --------------------------------------------------------------------------------------------------
@@ -383,9 +383,8 @@ class Settlement:
 
     def _settle(self, entry: Entry) -> None:
         self._decisions.ack(entry.tags, entry.twin)
-        for _ in entry.tags[1:]:  # of one epoch: the queue had the message more than once
-            self._decisions.count("duplicate")
-            self._decisions.say_duplicate(entry, SENT_MEANWHILE)
+        if len(entry.tags) > 1:  # of one epoch: the queue had the message more than once
+            self._decisions.say_duplicate(entry, SENT_MEANWHILE, len(entry.tags) - 1)
         self._forget(entry)
 
     def _forget(self, entry: Entry) -> None:
