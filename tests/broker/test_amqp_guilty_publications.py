@@ -15,6 +15,7 @@ import pytest
 from tests.support.publishing import Desk, connected_desk
 from tests.support.rabbitmq import RabbitNode
 from tests.support.trixie import RELEASES
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.rabbitmq
 
@@ -153,14 +154,22 @@ def test_an_rpc_client_gets_one_reply_and_it_counts_as_published(desk: Desk, nod
         replies: list[bytes] = []
         channel.basic_consume("amq.rabbitmq.reply-to", lambda *got: replies.append(got[3]), auto_ack=True)
         channel.basic_publish("", desk.queue, b"question", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
-        with node.channel() as server:
-            _method, properties, _body = server.basic_get(desk.queue, auto_ack=True)
+        with node.channel() as server:  # the question was not confirmed: it may still be on its way
+            got = eventually(lambda: _taken(server, desk.queue), "the question is in the queue")
+        properties = got[1]
 
         for token in range(1, 6):
             desk.publish(token, key=properties.reply_to if token == 1 else None, body=b"answer")
         assert desk.settled(*range(1, 6)) == dict.fromkeys(range(1, 6), "confirmed")
-        client.process_data_events(time_limit=1)
+        eventually(lambda: client.process_data_events(time_limit=0.1) or replies, "the client has its reply")
+        client.process_data_events(time_limit=0.1)
         assert replies == [b"answer"]
+
+
+def _taken(channel: pika.adapters.blocking_connection.BlockingChannel, queue: str) -> tuple[Any, ...] | None:
+    """A message, taken out of a queue; None while there is none."""
+    found: tuple[Any, ...] = channel.basic_get(queue, auto_ack=True)
+    return found if found[0] is not None else None
 
 
 def test_a_reply_to_an_rpc_client_that_has_gone_counts_as_published(desk: Desk) -> None:
