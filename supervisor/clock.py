@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 
-monotonic_s = time.monotonic
-wall_s = time.time
+# Not time.monotonic and time.time: libraries that freeze time for tests replace those everywhere, here too.
+monotonic_s = partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+wall_s = partial(time.clock_gettime, time.CLOCK_REALTIME)
 
 _LATEST_S = 253_402_300_799.0  # the end of the year 9999, the last that RFC 3339 can say
 

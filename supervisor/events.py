@@ -71,6 +71,8 @@ class Event(StrEnum):
     LOG_LOST = "log.lost"
     """Lines of the log could not be written, or nobody read them; told by the log relay (`log_relay.py`)."""
     LOG_RELAY_REPLACED = "log.relay_replaced"
+    WORKER_SPOILED = "worker.spoiled"
+    """User code changed something of its worker's process for good (its user, its root directory): it is replaced."""
     STRANGER_ENDED = "stranger.ended"
     """A process that user code left behind was ended by the master, which had become its parent."""
 

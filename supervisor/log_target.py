@@ -145,9 +145,9 @@ class LineHandler(logging.Handler):
                 self._target.write(self.format(self._loss()))
                 self._lost = 0
             self._target.write(line)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  (beside a failed write: whatever user code has patched)
             self._lost += 1
-            self._reason = error.strerror or str(error)
+            self._reason = getattr(error, "strerror", None) or str(error)
 
     def forget_losses(self) -> None:
         """In a fork: whoever lost lines before it tells of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import select
 import signal
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from functools import cache
+from os import close, getpid, getppid, read
+from os import open as open_file
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +23,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _STAT_BYTES = 4096  # far more than the 52 numbers of proc_pid_stat(5) take
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+_HIGH_DESCRIPTOR = 900  # below the usual limit of 1024
 
 _PF_EXITING = 0x4  # of the flags, field 9: it is inside exit(2), and gives back its memory
 _SIGKILL_BIT = 1 << (signal.SIGKILL - 1)  # of the pending signals, field 31
@@ -41,7 +46,7 @@ def die_with_parent(signum: int, parent_pid: int) -> bool:
     A change of user clears the request, so call it again after one.
     """
     _prctl(_PR_SET_PDEATHSIG, signum)
-    return os.getppid() == parent_pid
+    return getppid() == parent_pid
 
 
 def outlive_parent() -> None:
@@ -57,6 +62,19 @@ def become_subreaper() -> None:
 def forbid_core_and_ptrace() -> None:
     """Keep secrets in memory from core dumps and from ptrace by the same user (PR_SET_DUMPABLE 0)."""
     _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def move_up(descriptor: int) -> int:
+    """Give an open file a high descriptor instead (F_DUPFD_CLOEXEC), where the limit allows one; the new number.
+
+    The kernel hands out the lowest free numbers: should user code close one of ours, no file of its own gets it.
+    """
+    try:
+        high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH_DESCRIPTOR)
+    except OSError:  # `ulimit -n` is lower than that
+        return descriptor
+    close(descriptor)
+    return high
 
 
 def set_title(title: str) -> None:
@@ -93,7 +111,7 @@ def is_dying(pid: int) -> bool:
 def is_child(pid: int) -> bool:
     """Whether a process, a zombie perhaps, is our own child (and so can be waited for)."""
     fields = _stat(pid)
-    return bool(fields) and int(fields[1]) == os.getpid()
+    return bool(fields) and int(fields[1]) == getpid()
 
 
 class Usage(NamedTuple):
@@ -120,11 +138,11 @@ def _stat(pid: int) -> list[bytes]:
 
 def _read_stat(pid: int) -> list[bytes]:
     """As `_stat`. Raises OSError: no such process, no descriptor left, no /proc."""
-    file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    file = open_file(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        stat = os.read(file, _STAT_BYTES)
+        stat = read(file, _STAT_BYTES)
     finally:
-        os.close(file)
+        close(file)
     return stat[stat.rindex(b")") + 2 :].split()
 
 
@@ -172,7 +190,7 @@ def lists_children() -> bool:
 
 
 def _children_file() -> Path:
-    pid = os.getpid()
+    pid = getpid()
     return Path(f"/proc/{pid}/task/{pid}/children")
 
 
@@ -199,7 +217,7 @@ def signal_process(pid: int, ticks: int, signum: int) -> Delivery:
     try:
         return _deliver(pid, ticks, lambda: signal.pidfd_send_signal(descriptor, signum))
     finally:
-        os.close(descriptor)
+        close(descriptor)
 
 
 def _deliver(pid: int, ticks: int, send: Callable[[], None]) -> Delivery:
@@ -239,7 +257,7 @@ def end(pid: int, title: str, within_s: float) -> bool:
     except OSError:
         return False
     finally:
-        os.close(descriptor)
+        close(descriptor)
 
 
 def signal_name(signum: int) -> str:

@@ -7,19 +7,22 @@ failed: threads that an import left behind would keep a normal exit waiting.
 
 from __future__ import annotations
 
-import faulthandler
 import functools
 import gc
 import io
+import logging
 import os
 import signal
 import socket
 import sys
+from contextlib import suppress
+from os import _exit as leave  # bound before user code can replace it
 from pathlib import Path
 from typing import NoReturn
 
 from supervisor import descent, logs, posix
 from supervisor.clock import monotonic_s
+from supervisor.config.schema import PoolConfig
 from supervisor.errors import BootError, PreforkdError
 from supervisor.forkserver.birth import Cradle
 from supervisor.forkserver.handlers import Handlers, import_handlers
@@ -27,45 +30,51 @@ from supervisor.forkserver.server import Forkserver
 from supervisor.link.channel import Channel, ChannelClosed, OtherBuild, receive_with_descriptors, refuse_build
 from supervisor.link.frames import BootFailed, ForkOrder, Imported, StartForkserver
 from supervisor.log_guard import LogGuard
-from supervisor.log_pipe import print_through_relay
+from supervisor.log_pipe import identity, print_through_relay
+from supervisor.process_state import ProcessState
 from supervisor.scoreboard.board import Board
-from supervisor.stacks import sendable, stack_of
+from supervisor.stack_dumps import dump_on_sigquit
+from supervisor.stacks import reason_of, sendable, stack_of
+from supervisor.standard_streams import StandardStreams
 from supervisor.worker import shared
 from supervisor.worker.process import Calling, run_worker
+from supervisor.worker.requests import reset_signals
 
 
 def main(argv: list[str]) -> None:
     """Serve the master behind descriptor `argv[1]` until it says Quit or is gone."""
-    sock = socket.socket(fileno=int(argv[1]))
+    sock = socket.socket(fileno=posix.move_up(int(argv[1])))
     try:
         start, (bell,) = receive_with_descriptors(sock, StartForkserver, 1)
     except OtherBuild:
-        os._exit(refuse_build(sock))
+        leave(refuse_build(sock))
     except ChannelClosed:
         return  # the master died before it told us what to do
+    bell = posix.move_up(bell)
     for descriptor in (sock.fileno(), bell):
         os.set_inheritable(descriptor, False)  # programs that user code starts get neither
     channel: Channel[ForkOrder] = Channel(sock, ForkOrder)
     try:
-        handlers, _gaps = _boot(start, channel)
         board = Board(Path(start.pool_dir) / "board", owner=False)
-    except (PreforkdError, OSError) as error:
-        _give_up(channel, error)
-    Forkserver(channel, board, functools.partial(_be_worker, start, handlers, bell)).run()
+        handlers, _gaps = _boot(start, channel, bell)
+        Forkserver(channel, board, functools.partial(_be_worker, start, handlers, bell)).run()
+    except BaseException as error:  # noqa: BLE001  (whatever the import has left: it is a failed boot, with its stack)
+        _give_up(channel, start.pool, error)
+    with suppress(AttributeError, OSError, ValueError):  # an object of user code
+        sys.stdout.flush()
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # what cannot be flushed would change the status
 
 
-def _boot(start: StartForkserver, channel: Channel[ForkOrder]) -> tuple[Handlers, list[bytes]]:
+def _boot(start: StartForkserver, channel: Channel[ForkOrder], bell: int) -> tuple[Handlers, list[bytes]]:
     """Settle in and import the handler; what is in memory then stays shared: no worker's collector touches it.
 
     Comes with what is to be kept for `fill_gaps`.
     """
-    _settle_in(start)
+    stacks = _settle_in(start)
     started_s = monotonic_s()
-    log_guard = LogGuard(start.log.level)
-    handlers = import_handlers(start.pool)
-    log_guard.restore()
+    handlers = _import(start, {channel.fileno(), bell, stacks})
+    dump_on_sigquit(stacks)
     shared.prepare()
-    sys.stdout.flush()  # what stays in a buffer would be written again by every worker
     gc.collect()
     gaps = shared.fill_gaps()
     gc.freeze()
@@ -75,9 +84,10 @@ def _boot(start: StartForkserver, channel: Channel[ForkOrder]) -> tuple[Handlers
     return handlers, gaps
 
 
-def _settle_in(start: StartForkserver) -> None:
+def _settle_in(start: StartForkserver) -> int:
+    """Become a forkserver; the descriptor of the file for its stacks."""
     if not posix.die_with_parent(signal.SIGKILL, start.master_pid):
-        os._exit(os.EX_OK)  # the master is gone already
+        leave(os.EX_OK)  # the master is gone already
     posix.set_title(f"preforkd: forkserver {start.pool.name}")
     descent.mark(start.pool.name)
     for number in (signal.SIGINT, signal.SIGHUP):  # the terminal's: they are for the master
@@ -92,20 +102,62 @@ def _settle_in(start: StartForkserver) -> None:
     stacks = Path(start.pool_dir) / "stacks"
     stacks.mkdir(parents=True, exist_ok=True)
     report = os.open(stacks / "forkserver.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-    faulthandler.register(signal.SIGQUIT, file=report, all_threads=True, chain=False)
+    report = posix.move_up(report)
+    dump_on_sigquit(report)
+    return report
+
+
+def _import(start: StartForkserver, own: set[int]) -> Handlers:
+    """Import the handler, and put back what that did to this process; `own`: descriptors that must be there still.
+
+    Raises BootError where workers cannot be forked from what it left.
+    """
+    identities = {descriptor: identity(descriptor) for descriptor in own}
+    log_guard, state, streams = LogGuard(start.log.level), ProcessState(), StandardStreams()
+    pid = os.getpid()
+    try:
+        return import_handlers(start.pool)
+    finally:
+        streams.restore()
+        streams.close()
+        reset_signals()
+        signal.set_wakeup_fd(-1)
+        changed = state.adopt()
+        log_guard.restore()
+        if os.getpid() != pid:
+            raise BootError(_where(start.pool, "forked, and went on in the child (as a daemon does)"))
+        if changed:
+            raise BootError(_where(start.pool, f"changed {', '.join(changed)}"))
+        if any(identity(descriptor) != former for descriptor, former in identities.items()):
+            raise BootError(_where(start.pool, "closed descriptors that are not its own (as a daemon does)"))
+        with suppress(AttributeError, OSError, ValueError):  # an object of user code
+            sys.stdout.flush()  # what stays in a buffer would be written again by every worker
+
+
+def _where(pool: PoolConfig, what: str) -> str:
+    return f"pools.{pool.name}: importing {pool.handler!r} {what}; do that in a program of its own"
 
 
 def _be_worker(start: StartForkserver, handlers: Handlers, bell: int, cradle: Cradle) -> NoReturn:
     run_worker(Calling(start, handlers.run, handlers.init), bell, cradle)
 
 
-def _give_up(channel: Channel[ForkOrder], error: PreforkdError | OSError) -> NoReturn:
-    stack = stack_of(error.__cause__) if isinstance(error, BootError) and error.__cause__ else ""
-    channel.send(BootFailed(sendable(str(error)), stack))
-    channel.socket.setblocking(True)
-    channel.flush()
-    sys.stdout.flush()
-    os._exit(os.EX_CONFIG)
+def _give_up(channel: Channel[ForkOrder], pool: PoolConfig, error: BaseException) -> NoReturn:
+    """Say why there will be no workers, with the stack of what user code raised, and leave."""
+    if isinstance(error, PreforkdError):
+        reason, stack = str(error), stack_of(error.__cause__) if error.__cause__ else ""
+    else:
+        reason = f"pools.{pool.name}: after importing {pool.handler!r} this failed: {reason_of(error)}"
+        stack = stack_of(error)
+    try:
+        channel.send(BootFailed(sendable(reason), stack))
+        channel.socket.setblocking(True)
+        channel.flush()
+        sys.stdout.flush()
+    except (ChannelClosed, AttributeError, OSError, ValueError):  # the import has closed what we could say it with
+        logging.getLogger("preforkd.forkserver").error("%s", reason)
+    finally:
+        leave(os.EX_CONFIG)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,14 @@ not speak in time is ended by the intermediate, its parent.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from os import _exit as leave
+from os import close, fork, getpid, kill, pidfd_open, pipe, read, sched_setscheduler, waitpid, write
+from select import PIPE_BUF, POLLIN
+from select import poll as new_poll
 from typing import NoReturn
 
 from supervisor import posix
@@ -48,11 +51,11 @@ class Cradle:
 
     def await_order(self, wake: HasFileno) -> tuple[int, int] | None:
         """Wait for slot and generation; None when nobody needs us, or when a signal came (`wake` is readable)."""
-        poll = select.poll()
-        poll.register(self._order, select.POLLIN)
-        poll.register(wake, select.POLLIN)
+        poll = new_poll()
+        poll.register(self._order, POLLIN)
+        poll.register(wake, POLLIN)
         ready = [number for number, _events in poll.poll()]
-        order = os.read(self._order, _ORDER.size) if self._order in ready else b""
+        order = read(self._order, _ORDER.size) if self._order in ready else b""
         if not order:
             return None
         slot, generation = _ORDER.unpack(order)
@@ -71,12 +74,12 @@ class Cradle:
         """Wait until the intermediate has ended: from then on the master is our parent, or is gone."""
         if not _readable(self._parent, _ADOPTION_S):
             raise RuntimeError(f"the intermediate process {self.parent_pid} does not end")
-        os.close(self._parent)
+        close(self._parent)
 
     def _say(self, word: bytes) -> None:
-        os.write(self._word, word)
-        os.close(self._word)
-        os.close(self._order)
+        write(self._word, word)
+        close(self._word)
+        close(self._order)
 
 
 class NotBorn(Exception):
@@ -96,7 +99,7 @@ class Birth:
     def __init__(self, worker: Worker, forget: Callable[[], None] = lambda: None) -> None:
         """Fork `worker` (which never returns) twice. `forget` gives up, in the children, what is the forkserver's
         alone. Raises NotBorn when there is no process or descriptor left."""
-        forkserver_pid = os.getpid()
+        forkserver_pid = getpid()
         opened: list[int] = []
         try:
             self._report, report = _pipe(opened)
@@ -106,11 +109,11 @@ class Birth:
             _close(opened)
             raise
         if self._intermediate_pid == 0:
-            os.close(self._report)
-            os.close(self._order)
+            close(self._report)
+            close(self._order)
             _be_intermediate(worker, forget, order, report, forkserver_pid)
-        os.close(report)
-        os.close(order)
+        close(report)
+        close(order)
 
     def fileno(self) -> int:
         """Readable when there is nothing to be hoped for any more; for a poll object."""
@@ -125,7 +128,7 @@ class Birth:
         """Have the standby take this slot; its pid, once it has it. Raises NotBorn, DiedWaiting."""
         failure: type[NotBorn] = NotBorn  # it may have the slot: nobody else must be born with this generation (I3)
         try:
-            os.write(self._order, _ORDER.pack(slot, generation))
+            write(self._order, _ORDER.pack(slot, generation))
         except BrokenPipeError:  # nobody is left to read it; the report, if there is one, tells why
             failure = DiedWaiting
         # fail-point: forkserver.assigned: the standby has its order, nobody knows whether it takes the slot
@@ -145,12 +148,12 @@ class Birth:
     def _conclude(self, patience_s: float) -> bytes:
         """The report of the intermediate, which is its last act; b"" when it died or had to be killed."""
         report = _hear(self._report, patience_s)
-        os.close(self._order)  # patience is over: the intermediate ends a worker that has not spoken
+        close(self._order)  # patience is over: the intermediate ends a worker that has not spoken
         report = report or _hear(self._report, _REPORT_S)
-        os.close(self._report)
+        close(self._report)
         if not report:
-            os.kill(self._intermediate_pid, signal.SIGKILL)
-        os.waitpid(self._intermediate_pid, 0)
+            kill(self._intermediate_pid, signal.SIGKILL)
+        waitpid(self._intermediate_pid, 0)
         return report
 
 
@@ -164,15 +167,15 @@ def _be_intermediate(
     try:
         if posix.die_with_parent(signal.SIGKILL, forkserver_pid):
             forget()
-            os.write(report, _bring_up(worker, order, report))
+            write(report, _bring_up(worker, order, report))
             # fail-point: intermediate.reported: the forkserver is told, the worker is still ours
     finally:
-        os._exit(0)
+        leave(0)
 
 
 def _bring_up(worker: Worker, order: int, report: int) -> bytes:
     # fail-point: intermediate.born: between the first and the second fork
-    intermediate_pid = os.getpid()
+    intermediate_pid = getpid()
     opened: list[int] = []
     try:
         heard, word = _pipe(opened)
@@ -181,19 +184,19 @@ def _bring_up(worker: Worker, order: int, report: int) -> bytes:
         _close(opened)
         return _failure(_REFUSED, str(error))
     if pid == 0:
-        os.close(heard)
-        os.close(report)
+        close(heard)
+        close(report)
         _be_standby(worker, intermediate_pid, order, word)
-    os.close(word)
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # our end must not hold up the worker, woken or ending
+    close(word)
+    sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # our end must not hold up the worker, woken or ending
     # fail-point: intermediate.forked: the worker is born and has not spoken
     said = _await_word(heard, order)
     if said == b"\0":
         # fail-point: intermediate.settled: the worker has its slot, the forkserver does not know
         return _PID.pack(pid)
     if said is None:
-        os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
+        kill(pid, signal.SIGKILL)
+    _, status = waitpid(pid, 0)
     if said is None:
         return _failure(_REFUSED, f"the worker has not taken its slot in time ({_WORD_S:g} s) and was killed")
     if said:
@@ -203,11 +206,11 @@ def _bring_up(worker: Worker, order: int, report: int) -> bytes:
 
 def _await_word(heard: int, order: int) -> bytes | None:
     """What the worker says; b"" when it has ended without a word, None when the forkserver waits no longer."""
-    poll = select.poll()
-    poll.register(heard, select.POLLIN)
+    poll = new_poll()
+    poll.register(heard, POLLIN)
     poll.register(order, 0)  # hangs up when the forkserver has closed its end; the order itself is not for us
     ready = [number for number, _events in poll.poll()]
-    return os.read(heard, select.PIPE_BUF) if heard in ready else None
+    return read(heard, PIPE_BUF) if heard in ready else None
 
 
 def _ending(code: int) -> str:
@@ -217,8 +220,8 @@ def _ending(code: int) -> str:
 
 def _be_standby(worker: Worker, intermediate_pid: int, order: int, word: int) -> NoReturn:
     if posix.die_with_parent(signal.SIGKILL, intermediate_pid):
-        worker(Cradle(intermediate_pid, os.pidfd_open(intermediate_pid), order, word))
-    os._exit(os.EX_OK)
+        worker(Cradle(intermediate_pid, pidfd_open(intermediate_pid), order, word))
+    leave(os.EX_OK)
 
 
 # ---- pieces ---------------------------------------------------------------------------------------------------------
@@ -226,7 +229,7 @@ def _be_standby(worker: Worker, intermediate_pid: int, order: int, word: int) ->
 
 def _fork() -> int:
     try:
-        return os.fork()
+        return fork()
     except OSError as error:
         raise NotBorn(f"fork failed: {error.strerror}") from error
 
@@ -234,7 +237,7 @@ def _fork() -> int:
 def _pipe(opened: list[int]) -> tuple[int, int]:
     """Read and write end of a new pipe, added to `opened`. No ExitStack: its code would be in all who are forked."""
     try:
-        ends = os.pipe()
+        ends = pipe()
     except OSError as error:
         raise NotBorn(f"no pipe: {error.strerror}") from error
     opened += ends
@@ -243,7 +246,7 @@ def _pipe(opened: list[int]) -> tuple[int, int]:
 
 def _close(opened: list[int]) -> None:
     for end in opened:
-        os.close(end)
+        close(end)
 
 
 def _failure(kind: int, reason: str) -> bytes:
@@ -256,10 +259,10 @@ def _reason(report: bytes) -> str:
 
 def _hear(descriptor: int, timeout_s: float) -> bytes:
     """What is written to a pipe in one piece; b"" at its end, or when nothing comes in time."""
-    return os.read(descriptor, select.PIPE_BUF) if _readable(descriptor, timeout_s) else b""
+    return read(descriptor, PIPE_BUF) if _readable(descriptor, timeout_s) else b""
 
 
 def _readable(descriptor: int, timeout_s: float) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
+    poll = new_poll()
+    poll.register(descriptor, POLLIN)
     return bool(poll.poll(timeout_s * 1000))

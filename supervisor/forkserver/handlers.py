@@ -8,28 +8,22 @@ workers mixes up their conversations. Both belong into the pool's `init`, which 
 from __future__ import annotations
 
 import difflib
+import faulthandler
 import importlib
 import inspect
 import os
-import socket
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from supervisor.api import Message
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import BootError
+from supervisor.forkserver import leftovers
 from supervisor.stacks import reason_of
-
-_THREADS_MAY_END_S = 1.0
-_TASKS = Path("/proc/self/task")
-_DESCRIPTORS = Path("/proc/self/fd")
 
 
 @dataclass(frozen=True)
@@ -48,13 +42,13 @@ def import_handlers(pool: PoolConfig) -> Handlers:
     """
     os.environ.update(pool.environment)
     sys.path[:0] = pool.path
-    threads, sockets = _threads(), _sockets()
+    before = leftovers.found()
     handlers = Handlers(
         run=_load(pool, "handler", pool.handler, Message(b"")),
         init=_load(pool, "init", pool.init) if pool.init else None,
     )
-    _refuse_threads(pool, threads)
-    _refuse_sockets(pool, sockets)
+    faulthandler.cancel_dump_traceback_later()  # its timer is a thread, and may be set to end the process
+    leftovers.refuse(pool, before)
     return handlers
 
 
@@ -134,65 +128,3 @@ def _check_callable(where: str, function: Any, arguments: tuple[object, ...]) ->
         except TypeError as error:
             given = "one argument, the message" if arguments else "no arguments"
             raise BootError(f"{where}: cannot be called with {given}: it takes {signature}") from error
-
-
-# ---- what the import left behind ----------------------------------------------------------------------------------
-
-
-def _threads() -> dict[int, str]:
-    """Native id -> name of every thread of this process, those of C libraries included."""
-    names = {thread.native_id: thread.name for thread in threading.enumerate()}
-    found: dict[int, str] = {}
-    for task in _TASKS.iterdir():
-        with suppress(OSError):  # it has just ended
-            number = int(task.name)
-            found[number] = names.get(number) or f"{(task / 'comm').read_text().strip()} (not a Python thread)"
-    return found
-
-
-def _refuse_threads(pool: PoolConfig, before: dict[int, str]) -> None:
-    until_s = monotonic_s() + _THREADS_MAY_END_S
-    while (left := _threads().keys() - before.keys()) and monotonic_s() < until_s:
-        _let_others_run()
-    if not left:
-        return
-    names = ", ".join(sorted(name for number, name in _threads().items() if number in left))
-    raise BootError(
-        f"pools.{pool.name}: importing {pool.handler!r} left threads running: {names}; threads do not survive the "
-        "fork of a worker. Start them in the pool's `init` (for numeric libraries set OPENBLAS_NUM_THREADS, "
-        "OMP_NUM_THREADS or MKL_NUM_THREADS to 1 in the pool's `environment`)"
-    )
-
-
-def _let_others_run() -> None:
-    threading.Event().wait(0.01)
-
-
-def _sockets() -> set[tuple[int, str]]:
-    """Every open socket as (descriptor, `socket:[inode]`)."""
-    found: set[tuple[int, str]] = set()
-    for entry in _DESCRIPTORS.iterdir():
-        with suppress(OSError):  # the directory's own descriptor is closed again
-            target = str(entry.readlink())
-            if target.startswith("socket:"):
-                found.add((int(entry.name), target))
-    return found
-
-
-def _refuse_sockets(pool: PoolConfig, before: set[tuple[int, str]]) -> None:
-    left = sorted(_sockets() - before)
-    if not left:
-        return
-    names = ", ".join(_socket_name(number) for number, _ in left)
-    raise BootError(
-        f"pools.{pool.name}: importing {pool.handler!r} left sockets open: {names}; all workers would share them. "
-        "Open connections in the pool's `init`, which runs in every worker"
-    )
-
-
-def _socket_name(number: int) -> str:
-    with socket.socket(fileno=os.dup(number)) as sock:
-        family = sock.family.name if isinstance(sock.family, socket.AddressFamily) else str(sock.family)
-        with suppress(OSError):
-            return f"{family} to {sock.getpeername()}"
-        return f"{family} at {sock.getsockname() or 'no address'}"

@@ -11,6 +11,7 @@ import logging
 import math
 import select
 from collections.abc import Callable
+from select import POLLIN
 
 from supervisor.clock import monotonic_s
 from supervisor.forkserver.birth import Birth, DiedWaiting, NotBorn
@@ -68,7 +69,7 @@ class Reserve:
         except NotBorn as error:
             _logger.warning("no standby can be made: %s", error)
             return
-        self._poll.register(self._standby, select.POLLIN)
+        self._poll.register(self._standby, POLLIN)
         # fail-point: forkserver.standby-made: a standby lives, nobody has ordered it
 
     def close(self) -> None:

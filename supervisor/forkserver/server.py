@@ -7,7 +7,8 @@ does, and ends with it.
 
 from __future__ import annotations
 
-import select
+from select import POLLIN, POLLOUT
+from select import poll as new_poll
 
 from supervisor.forkserver.birth import Birth, NotBorn, Worker
 from supervisor.forkserver.reserve import Reserve
@@ -25,8 +26,8 @@ class Forkserver:
     def __init__(self, channel: Channel[ForkOrder], board: Board, be_worker: Worker) -> None:
         self._channel = channel
         self._board = board
-        self._poll = select.poll()
-        self._poll.register(channel, select.POLLIN)
+        self._poll = new_poll()
+        self._poll.register(channel, POLLIN)
         # What the master says is not for the children; and it must see the forkserver's end of the channel as closed.
         self._reserve = Reserve(lambda: Birth(be_worker, channel.close), self._poll)
         self._wanted = True
@@ -75,6 +76,6 @@ class Forkserver:
 
 
 def _wait_writable(channel: Channel[ForkOrder]) -> None:
-    poll = select.poll()
-    poll.register(channel, select.POLLOUT)
+    poll = new_poll()
+    poll.register(channel, POLLOUT)
     poll.poll(BEAT_S * 1000)

@@ -135,7 +135,7 @@ class Channel(Generic[F]):
         if not self._outgoing:
             return True
         try:
-            sent = self.socket.send(self._outgoing)
+            sent = self.socket.send(self._outgoing, socket.MSG_NOSIGNAL)  # SIGPIPE may be user code's by now
         except BlockingIOError:
             return False
         except OSError as error:

@@ -86,6 +86,7 @@ _LEAVING_CODES = {
     LeavingReason.TIMEOUT: 5,
     LeavingReason.BOOT_FAILED: 6,
     LeavingReason.FAILED: 7,
+    LeavingReason.SPOILED: 8,
 }
 _KINDS = {code: kind for kind, code in _KIND_CODES.items()}
 _INTENTS = {int(intent): intent for intent in Intent}

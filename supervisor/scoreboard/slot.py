@@ -66,6 +66,12 @@ class Slot:
         self._file.close()
 
     @property
+    def descriptor(self) -> int:
+        """The open file that the kernel lock hangs on."""
+        descriptor: int = self._file.descriptor
+        return descriptor
+
+    @property
     def damaged(self) -> bool:
         """Whether the file was missing, unreadable or had lost a record when it was opened here."""
         return bool(self.damage)

@@ -32,6 +32,7 @@ class LeavingReason(StrEnum):
     TIMEOUT = "timeout"
     BOOT_FAILED = "boot_failed"
     FAILED = "failed"  # the worker itself failed (70)
+    SPOILED = "spoiled"  # user code changed the process in a way that cannot be taken back
 
 
 EXIT_STATUS = {
@@ -42,6 +43,7 @@ EXIT_STATUS = {
     LeavingReason.TIMEOUT: 124,
     LeavingReason.BOOT_FAILED: os.EX_CONFIG,
     LeavingReason.FAILED: os.EX_SOFTWARE,
+    LeavingReason.SPOILED: os.EX_TEMPFAIL,
 }
 """The status that a worker leaves with for each reason: a published contract (docs/exits.md)."""
 

@@ -8,6 +8,7 @@ worker, and so does what user code raises while it is looked at: an exception's 
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import getprofile, getrecursionlimit, gettrace, setprofile, setrecursionlimit, settrace
 from types import TracebackType
 from typing import NamedTuple
 
@@ -48,12 +49,26 @@ _EXITS = (SystemExit, KeyboardInterrupt)
 def run_handler(handler: Handler, message: Message) -> Ending:
     """Call the handler with the message. SystemExit and KeyboardInterrupt pass through."""
     try:
-        returned = call(handler, message)
+        returned = _called(handler, message)
         return DONE if returned is None else _ending_of_value(returned)
     except _EXITS:
         raise
     except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the outcome of its run)
         return _ending_of(error)
+
+
+def _called(handler: Handler, message: Message) -> object:
+    """Call it; take back what would run user code in the next call of ours, or make that fail, before there is one."""
+    traced, profiled, depth = gettrace(), getprofile(), getrecursionlimit()
+    try:
+        return call(handler, message)
+    finally:
+        if gettrace() is not traced:
+            settrace(traced)
+        if getprofile() is not profiled:
+            setprofile(profiled)
+        if getrecursionlimit() != depth:
+            setrecursionlimit(depth)
 
 
 def call(handler: Handler, message: Message) -> object:
@@ -68,7 +83,7 @@ def collected(message: Message) -> tuple[Ending, list[Publication]]:
         if type(publications) is list and not publications:
             return DONE, publications
         return DONE, sendable_publications(publications)
-    except Exception as error:  # noqa: BLE001  (what user code has put there may raise anything)
+    except BaseException as error:  # noqa: BLE001  (what user code has put there may raise anything)
         return Ending(OutcomeKind.FAILED, None, reason_of(error)), []
 
 

@@ -24,6 +24,7 @@ from supervisor.scoreboard.words import LimitSource
 
 _log = logging.getLogger("preforkd.worker")
 
+_SIGALRM = int(signal.SIGALRM)
 _AGAIN_S = 0.005
 _LEAST_S = 0.000_1  # a timer set to 0 would be switched off
 
@@ -151,11 +152,11 @@ class Alarm:
         self._overdue = overdue
         self._extended = extended
         self._run: RunTimer | None = None
+        self._on_ring = self._ring  # one object: to be compared with what is installed
 
     def begin(self, limit: Limit, started_s: float) -> RunTimer:
         """A run began; `end` must follow."""
-        if _signal.getsignal(signal.SIGALRM) != self._ring:  # the first run, or a handler took it for itself
-            _signal.signal(signal.SIGALRM, self._ring)
+        self._listen()
         self._run = run = RunTimer(limit, started_s, self._most_s, self._move)
         due_in_s = run.next_due_s - started_s
         left_s, interval_s = signal.getitimer(signal.ITIMER_REAL)
@@ -168,10 +169,15 @@ class Alarm:
         if self._run is not None:
             self._run.end()
         self._run = None
+        self._listen()  # what a handler has left to ring must not run its code in our frames
 
     def rest(self) -> None:
         """No run begins soon: nothing is to be interrupted."""
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _listen(self) -> None:
+        if _signal.getsignal(_SIGALRM) is not self._on_ring:  # the first run, or a handler took it for itself
+            _signal.signal(_SIGALRM, self._on_ring)
 
     def _arm(self, run: RunTimer, now_s: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, max(_LEAST_S, run.next_due_s - now_s))
@@ -206,7 +212,8 @@ def interruptible(frame: FrameType | None, handler_call: CodeType) -> bool:
     while frame is not None:
         if frame.f_code is handler_call:
             return frame is not interrupted
-        if frame.f_code.co_name == "__del__" or frame.f_globals.get("__name__", "").startswith("supervisor."):
+        module = frame.f_globals.get("__name__")  # of user code it may be anything
+        if frame.f_code.co_name == "__del__" or (isinstance(module, str) and module.startswith("supervisor.")):
             return False
         frame = frame.f_back
     return False

@@ -11,6 +11,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable
+from os import getpid
 from typing import NamedTuple
 
 from supervisor.api import Message
@@ -37,6 +38,7 @@ from supervisor.worker.handlers import DONE, Ending, collected
 from supervisor.worker.limits import Alarm, LimitPolicy
 from supervisor.worker.recycling import Recycling
 from supervisor.worker.requests import Requests
+from supervisor.worker.upkeep import Upkeep
 from supervisor.worker.uplink import Uplink
 
 _FULL_RING_POLL_S = 0.01
@@ -55,11 +57,12 @@ class Place(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What bounds a run (policy and alarm), and what bounds the worker's own life."""
+    """What bounds a run (policy and alarm), what bounds the worker's own life, and what keeps its process in order."""
 
     policy: LimitPolicy
     alarm: Alarm
     recycling: Recycling
+    upkeep: Upkeep
 
 
 class _Publishing(NamedTuple):
@@ -88,11 +91,11 @@ class Worker:
         self._place = place
         self._slot = slot
         self._handle = handle
-        self._policy, self._alarm, self._recycling = limits
+        self._policy, self._alarm, self._recycling, self._upkeep = limits
         self._requests = requests
         self._ready = ready
         self._is_ready = False
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._link = Uplink(place.link_path, self._greeting)
         self._runs: deque[Run] = deque()
         self._publishing: _Publishing | None = None
@@ -116,6 +119,7 @@ class Worker:
         """One pass: wait for something to do, hear the consumer, then leave or run the next message."""
         self._wait()
         self._listen()
+        self._upkeep.look(monotonic_s())
         if self._publishing is not None:
             return None
         reason = self._reason_to_leave()
@@ -140,11 +144,12 @@ class Worker:
         self._requests.drain()
 
     def _patience_s(self) -> float:
+        now_s = monotonic_s()
         if self._publishing is not None:
-            return math.inf
+            return self._upkeep.due_in_s(now_s)
         if self._reason_to_leave() is not None:
             return 0.0
-        age_left_s = max(0.0, self._recycling.age_left_s(monotonic_s()))
+        age_left_s = max(0.0, min(self._recycling.age_left_s(now_s), self._upkeep.due_in_s(now_s)))
         return min(age_left_s, _FULL_RING_POLL_S) if self._runs else age_left_s  # no frame tells of a free cell
 
     def _listen(self) -> None:
@@ -160,6 +165,7 @@ class Worker:
     # ---- running --------------------------------------------------------------------------------------------------
 
     def _run(self, run: Run) -> None:
+        self._upkeep.before_run(monotonic_s())
         message = self._message(run)
         limit = self._policy.limit_for(message.headers)
         started_s = monotonic_s()
@@ -171,7 +177,7 @@ class Worker:
             ending = self._handle(message)
         finally:
             self._alarm.end()
-        if os.getpid() != self._pid:
+        if getpid() != self._pid:
             _leave_as_a_stray_child(ending)
         # fail-point: worker.handler-over: the handler has ended, no mark says how
         self._recycling.handled += 1
@@ -249,7 +255,9 @@ class Worker:
         # fail-point: worker.given-back: what was not begun is the consumer's again
 
     def _reason_to_leave(self) -> LeavingReason | None:
-        return LeavingReason.STOP if self._requests.stop else self._recycling.due(monotonic_s())
+        if self._requests.stop:
+            return LeavingReason.STOP
+        return LeavingReason.SPOILED if self._upkeep.spoilt else self._recycling.due(monotonic_s())
 
     def _take_leave(self, reason: LeavingReason) -> None:
         # fail-point: worker.reason-found: about to leave, no mark says so

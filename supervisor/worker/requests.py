@@ -10,7 +10,10 @@ import _signal  # type: ignore[import-not-found]  # what `signal` calls, before 
 import os
 import signal
 from contextlib import suppress
+from os import pipe2, read
 from types import FrameType
+
+from supervisor import posix
 
 _IGNORED = frozenset({signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ})
 """The terminal's (they are for the master), and those that Python turns into exceptions of system calls."""
@@ -22,6 +25,18 @@ _ACTIONS = tuple(
 """Signal → what a worker begins with."""
 
 _SIGTERM = int(signal.SIGTERM)
+_ALWAYS = frozenset({*map(int, _IGNORED), _SIGTERM, int(signal.SIGALRM)})
+"""What C code did to these Python does not know."""
+
+
+def reset_signals() -> None:
+    """Let all signals do what they do in a new worker, unblock them, stop the timers of user code."""
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    for timer in (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF):
+        _signal.setitimer(timer, 0)
+    for number, wanted in _ACTIONS:
+        if number in _ALWAYS or _signal.getsignal(number) != wanted:
+            _signal.signal(number, wanted)
 
 
 class Requests:
@@ -29,7 +44,9 @@ class Requests:
 
     def __init__(self) -> None:
         self.stop = False
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        ends = pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wake_read, self._wake_write = map(posix.move_up, ends)
+        self._on_stop = self._asked  # one object: to be compared with what is installed
 
     def fileno(self) -> int:
         """Readable after any signal; for a poll object."""
@@ -37,23 +54,21 @@ class Requests:
 
     def listen(self) -> None:
         """Undo what the forkserver, and user code in it, did to signals; take those that are for us."""
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        for number, wanted in _ACTIONS:
-            if _signal.getsignal(number) != wanted:
-                _signal.signal(number, wanted)
+        reset_signals()
         self.take_back()
         os.register_at_fork(after_in_child=self._release)
 
     def take_back(self) -> None:
         """Take signal and pipe again where a handler (an event loop in it) has taken them for itself."""
-        if _signal.getsignal(_SIGTERM) != self._asked:
-            _signal.signal(_SIGTERM, self._asked)
-        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        if _signal.getsignal(_SIGTERM) is not self._on_stop:
+            _signal.signal(_SIGTERM, self._on_stop)
+        with suppress(OSError, ValueError):  # user code has closed the pipe
+            _signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
 
     def drain(self) -> None:
         """Forget wake-ups; `stop` stays."""
-        with suppress(BlockingIOError):
-            os.read(self._wake_read, 4096)
+        with suppress(OSError):  # nothing to read; or user code has closed it
+            read(self._wake_read, 4096)
 
     def _asked(self, signum: int, frame: FrameType | None) -> None:
         self.stop = True

@@ -27,8 +27,8 @@ def prepare() -> None:
         return
     try:
         importlib.import_module(_TRACING)
-    except ImportError as error:
-        text = "opentelemetry cannot be used, messages are not traced: %s; install preforkd[otel], or remove it"
+    except Exception as error:  # noqa: BLE001  (a library that fails, or one that user code has patched)
+        text = "opentelemetry cannot be used, messages are not traced: %r; install preforkd[otel], or remove it"
         logging.getLogger("preforkd.tracing").warning(text, error)
 
 

@@ -8,8 +8,8 @@ where spans go and how context is written in headers is configured by the pool's
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
+from os import getpid
 from typing import Any
 
 from opentelemetry import context, propagate, trace
@@ -67,7 +67,7 @@ class Tracing:
     def __init__(self, worker: str, provider: TracerProvider | None = None) -> None:
         self._tracer = trace.get_tracer("preforkd", supervisor.__version__, provider)
         self._worker = worker
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._complained = False
 
     def run(self, handler: Handler, message: Message) -> Ending:
@@ -81,7 +81,7 @@ class Tracing:
             ending = run_handler(handler, message)
             return ending
         finally:
-            if os.getpid() == self._pid:  # else a handler's fork came back out of it: the span is its parent's
+            if getpid() == self._pid:  # else a handler's fork came back out of it: the span is its parent's
                 self._end(span, token, ending)
 
     def _begin(self, message: Message) -> tuple[Span, Any] | None:

@@ -7,11 +7,12 @@ succeeds while the consumer is being replaced, and the Hello waits there for the
 
 from __future__ import annotations
 
-import errno
-import select
-import socket
 from collections.abc import Callable
+from errno import EACCES
+from select import POLLIN, POLLOUT, poll
+from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
+from supervisor import posix
 from supervisor.clock import monotonic_s
 from supervisor.errors import BootError
 from supervisor.link.channel import Channel, ChannelClosed
@@ -44,16 +45,22 @@ class Uplink:
             return False
         self._due_s = monotonic_s() + self._delay_s
         self._delay_s = min(self._delay_s * 2, _LAST_DELAY_S)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        except OSError as error:  # no descriptor is free: user code has them
+            if not self._greeted:
+                raise BootError(f"the worker cannot reach its consumer: {error.strerror}; raise `ulimit -n`") from error
+            return False
         try:
             sock.setblocking(False)
             sock.connect(self._path)
         except OSError as error:  # nobody has accepted for long, or the master is gone: try again later
             sock.close()
-            if error.errno == errno.EACCES and not self._greeted:  # waiting does not heal that
+            if error.errno == EACCES and not self._greeted:  # waiting does not heal that
                 raise BootError(f"{self._path}: the worker cannot reach its consumer: {_CUT_OFF}") from error
             return False
         self._greeted = True
+        sock = socket(fileno=posix.move_up(sock.detach()))
         self._channel = Channel(sock, ConsumerFrame)
         # fail-point: worker.connected: the consumer's socket is open, the hello is not sent
         self._channel.send(*self._greet())
@@ -90,20 +97,20 @@ class Uplink:
         """Write what is queued, for at most `timeout_s`; give up when the consumer is gone."""
         until_s = monotonic_s() + timeout_s
         while not self.flush() and self._channel is not None and (left_s := until_s - monotonic_s()) > 0:
-            poll = select.poll()
-            poll.register(self._channel, select.POLLOUT)
-            poll.poll(left_s * 1000)
+            writable = poll()
+            writable.register(self._channel, POLLOUT)
+            writable.poll(left_s * 1000)
 
     def wait(self, wake: HasFileno, timeout_s: float | None) -> None:
         """Sleep until a frame arrives, queued ones can leave, a signal came, or `timeout_s` is over (None: never)."""
-        poll = select.poll()
-        poll.register(wake, select.POLLIN)
+        ready = poll()
+        ready.register(wake, POLLIN)
         if self._channel is not None:
-            poll.register(self._channel, select.POLLIN | (select.POLLOUT if self._channel.pending_bytes else 0))
+            ready.register(self._channel, POLLIN | (POLLOUT if self._channel.pending_bytes else 0))
         else:
             due_in_s = max(0.0, self._due_s - monotonic_s())
             timeout_s = due_in_s if timeout_s is None else min(timeout_s, due_in_s)
-        poll.poll(None if timeout_s is None else min(timeout_s, _LONGEST_WAIT_S) * 1000)
+        ready.poll(None if timeout_s is None else min(timeout_s, _LONGEST_WAIT_S) * 1000)
 
     def close(self) -> None:
         """Hang up."""

@@ -1,0 +1,27 @@
+"""Where faulthandler writes: stacks of crashes and, on SIGQUIT, of what a process is at. Forkservers and workers.
+
+Called again after user code has run, which may have used faulthandler, or taken SIGQUIT, for itself.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # what `signal` calls, before it makes enums
+import faulthandler
+import signal
+
+_SIGQUIT = int(signal.SIGQUIT)
+
+
+def dump_on_sigquit(file: int) -> None:
+    """Let SIGQUIT write all stacks to this open file; no system call where it does already."""
+    faulthandler.cancel_dump_traceback_later()
+    if _signal.getsignal(_SIGQUIT) is not _signal.SIG_DFL:
+        _signal.signal(_SIGQUIT, _signal.SIG_DFL)
+        faulthandler.unregister(_SIGQUIT)
+    faulthandler.register(_SIGQUIT, file=file, all_threads=True, chain=False)
+
+
+def dump_on_faults(file: int) -> None:
+    """Let a crash write all stacks to this open file, too."""
+    faulthandler.enable(file=file, all_threads=True)
+    dump_on_sigquit(file)

@@ -1,0 +1,308 @@
+"""A worker's life from the moment it has its slot: takes its name, runs `init`, serves, and says how it ended.
+
+Runs in workers. Whatever user code raises, in `init` or through a handler, becomes an exit status here, with its stack
+in the file where the master looks for it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import random
+import signal
+import struct
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from os import _exit as leave  # bound before user code can replace it
+from os import close, getpid, write
+from sys import getprofile, getrecursionlimit, gettrace, setprofile, setrecursionlimit, settrace
+from types import TracebackType
+from typing import NoReturn, Protocol
+
+from supervisor import api, logs, memory, posix
+from supervisor.clock import monotonic_s
+from supervisor.config.schema import PoolConfig
+from supervisor.errors import BootError
+from supervisor.events import Event
+from supervisor.link.frames import StartForkserver
+from supervisor.logs import log
+from supervisor.quantities import show_bytes
+from supervisor.reactor import HasFileno
+from supervisor.scoreboard.slot import Slot
+from supervisor.scoreboard.words import EXIT_STATUS, Intent, LeavingReason
+from supervisor.stack_dumps import dump_on_faults
+from supervisor.stacks import reason_of, stack_of, text_of
+from supervisor.worker.handlers import Handler, call, handlers_frame
+from supervisor.worker.limits import Alarm, LimitPolicy
+from supervisor.worker.loop import Limits, Place, Worker
+from supervisor.worker.recycling import Recycling
+from supervisor.worker.requests import Requests
+from supervisor.worker.returned import undone_work
+from supervisor.worker.runners import Runner, runner
+from supervisor.worker.upkeep import Upkeep
+
+_log = logging.getLogger("preforkd.worker")
+
+_dice = random.SystemRandom().random  # whatever an init does to `random`, workers must not leave together
+
+_BELL = struct.Struct("<II")
+_ROOMY = 0.9  # recycling blurs its limit by a tenth
+
+
+class Cradle(Protocol):
+    """The forkserver's side of our birth. Both words can be said once, and raise OSError when nobody listens."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the order is there already."""
+
+    def await_order(self, wake: HasFileno) -> tuple[int, int] | None:
+        """Wait for slot and generation; None when nobody needs us, or when `wake` is readable."""
+
+    def settled(self) -> None:
+        """Say that the slot is ours and names us: from here on we live without our parent."""
+
+    def refused(self, reason: str) -> None:
+        """Say why there is no slot for us."""
+
+    def await_adoption(self) -> None:
+        """Wait until the master is our parent, or is gone."""
+
+
+@dataclass(frozen=True)
+class Calling:
+    """What every worker of a forkserver is for: its pool, and the functions to call."""
+
+    start: StartForkserver
+    run: Handler
+    init: Callable[[], object] | None
+
+
+@dataclass(frozen=True)
+class Post:
+    """A calling and an incarnation: what this worker is for."""
+
+    calling: Calling
+    slot: int
+    generation: int
+
+    @property
+    def start(self) -> StartForkserver:
+        """What the master told the forkserver."""
+        return self.calling.start
+
+    @property
+    def pool(self) -> PoolConfig:
+        """The pool's configuration."""
+        return self.start.pool
+
+    @property
+    def name(self) -> str:
+        """How this worker is called everywhere: `worker email/0`."""
+        return f"worker {self.pool.name}/{self.slot}"
+
+
+class Life:
+    """Everything after the slot is ours; `live` gives the exit status."""
+
+    def __init__(self, post: Post, slot: Slot, requests: Requests, bell: int, stacks: int) -> None:
+        self._post = post
+        self._slot = slot
+        self._requests = requests
+        self._bell = bell
+        self._pid = getpid()
+        self._stacks = stacks
+        self._adopted = False
+
+    def live(self, cradle: Cradle) -> int:
+        """Boot, serve. A handler may end us by SystemExit or KeyboardInterrupt; nothing else gets past here."""
+        try:
+            self._take_name()
+            upkeep = self.upkeep()
+            if not self._init():
+                return self._leaving(LeavingReason.BOOT_FAILED)
+            upkeep.adopt()
+            if not self._fits():
+                return self._leaving(LeavingReason.BOOT_FAILED)
+            worker = self.worker(runner(f"{self._post.pool.name}/{self._post.slot}"), upkeep)
+            worker.turn()  # greets the consumer while the intermediate ends
+            self._be_adopted(cradle)
+            return EXIT_STATUS[worker.run()]
+        except SystemExit as asked:
+            return self._exit_asked(asked)
+        except BootError as error:
+            self._explain(str(error))
+            return self._leaving(LeavingReason.BOOT_FAILED)
+        except KeyboardInterrupt as interrupt:
+            self._report("the handler raised KeyboardInterrupt", interrupt, handlers_frame(interrupt))
+            return self._leaving(LeavingReason.FAILED)
+        except BaseException as error:  # noqa: BLE001  (nothing may get past here)
+            self._report("the worker failed", error)
+            return self._leaving(LeavingReason.FAILED if self._adopted else LeavingReason.BOOT_FAILED)
+
+    def _exit_asked(self, asked: SystemExit) -> int:
+        """The status that sys.exit(…) asks for, as the interpreter itself reads it; where it was called is told."""
+        if getpid() == self._pid:  # else a handler's fork
+            self._report(f"the handler called exit({_code_of(asked)})", asked, handlers_frame(asked))
+        if asked.code is None or isinstance(asked.code, int):
+            return (asked.code or 0) & 0xFF
+        with suppress(AttributeError, OSError, ValueError):  # user code has closed it, or put something else there
+            sys.stderr.write(f"{text_of(asked)}\n")
+        return 1
+
+    def _leaving(self, reason: LeavingReason) -> int:
+        if getpid() == self._pid:  # else a handler's fork: the slot is not its own
+            self._slot.mark_leaving(reason)
+        return EXIT_STATUS[reason]
+
+    # ---- boot -----------------------------------------------------------------------------------------------------
+
+    def _take_name(self) -> None:
+        dump_on_faults(self._stacks)
+        posix.set_title(f"preforkd: {self._post.name}")
+        logs.rename(self._post.start.log, self._post.name)
+        api._recorder.call = self._record_group
+
+    def _init(self) -> bool:
+        """Run the pool's init hook; whatever it raises, SystemExit included, is a failed boot."""
+        if self._post.calling.init is not None and not self._requests.stop:
+            try:
+                if why := undone_work(_called(self._post.calling.init)):
+                    raise BootError(f"init {why}")
+            except BootError as error:
+                self._explain(str(error))
+                return False
+            except BaseException as error:  # noqa: BLE001  (user code; nothing it raises may pass as a boot)
+                self._report(f"init {self._post.pool.init!r} failed", error, handlers_frame(error))
+                return False
+        return True
+
+    def _fits(self) -> bool:
+        """Whether there is room below the memory limit: else each worker would be replaced after one message."""
+        pool = self._post.pool
+        limit = pool.max_memory_bytes or pool.kill_memory_bytes
+        if not memory.exceeds(getpid(), int(limit * _ROOMY)):
+            return True
+        name = "max_memory" if pool.max_memory_bytes else "kill_memory"
+        used = show_bytes(memory.private_bytes(getpid()))
+        text = (
+            f"pools.{pool.name}.{name} = {show_bytes(limit)} leaves no room for messages: the worker has {used} for "
+            "itself before its first one; raise it, or load less in `init`"
+        )
+        self._explain(text)
+        return False
+
+    def upkeep(self) -> Upkeep:
+        """What keeps this process in order; made before user code runs in it."""
+        own = {
+            "the lock of its slot": self._slot.descriptor,
+            "its wake-up pipe": self._requests.fileno(),
+            "the file for its stacks": self._stacks,
+        }
+        restorers = (partial(dump_on_faults, self._stacks), self._requests.take_back, self._hear_master)
+        return Upkeep(self._post.start.log.level, own, restorers, self._spoilt)
+
+    def worker(self, run: Runner, upkeep: Upkeep) -> Worker:
+        """The loop of this worker; `run` calls its handler."""
+        # fail-point: worker.booted: the init hook has run, nobody knows that we are here
+        post, pool = self._post, self._post.pool
+        alarm = Alarm(call.__code__, pool.max_timeout_s, self._time_is_over, self._slot.mark_extended)
+        recycling = Recycling(pool, monotonic_s(), partial(memory.exceeds, getpid()), _dice)
+        return Worker(
+            Place(post.slot, post.generation, pool.queue, post.start.link_path),
+            self._slot,
+            partial(run, post.calling.run),
+            Limits(LimitPolicy(pool), alarm, recycling, upkeep),
+            self._requests,
+            self._ready,
+        )
+
+    def _be_adopted(self, cradle: Cradle) -> None:
+        """From here on the master's death reaches us; up to here it was seen by nobody, so nobody may wait before."""
+        cradle.await_adoption()
+        # fail-point: worker.adopted: the master is our parent, its death would not reach us yet
+        self._adopted = True
+        self._hear_master()
+
+    def _ready(self) -> None:
+        # fail-point: worker.greeted: the consumer can have our hello
+        self._slot.mark_ready()
+        # fail-point: worker.ready-marked: ready, the bell has not rung
+        with suppress(OSError):  # the master is gone; its death is told in another way
+            write(self._bell, _BELL.pack(self._post.slot, self._post.generation))
+        # fail-point: worker.bell-rung: the master is told that we are ready
+        close(self._bell)
+
+    # ---- between runs of user code --------------------------------------------------------------------------------
+
+    def _hear_master(self) -> None:
+        """Whether it wants us to leave, or is gone: a handler may have had SIGTERM for itself when it came."""
+        if not self._adopted:
+            return
+        alone = not posix.die_with_parent(signal.SIGTERM, self._post.start.master_pid)
+        if alone or self._slot.intent(self._post.generation) in (Intent.STOP, Intent.STOP_KILL):
+            self._requests.stop = True
+
+    def _spoilt(self, what: str) -> None:
+        log(
+            Event.WORKER_SPOILED,
+            f"{self._post.name}: user code has changed {what} for good; this worker is replaced. Change such things in "
+            "a program of its own, or in `init`",
+            level=logging.ERROR,
+            pool=self._post.pool.name,
+            slot=self._post.slot,
+            generation=self._post.generation,
+            changed=what,
+        )
+
+    # ---- while it serves ------------------------------------------------------------------------------------------
+
+    def _time_is_over(self) -> NoReturn:
+        """The hard limit, in the signal handler: the run stays marked, the master judges it. No locks, no logs here."""
+        faulthandler.dump_traceback(self._stacks, all_threads=True)
+        # fail-point: worker.timeout-dumped: the time limit has struck, the slot does not say so
+        self._slot.mark_leaving(LeavingReason.TIMEOUT)
+        # fail-point: worker.timeout-marked: leaving is marked, the run still open
+        leave(EXIT_STATUS[LeavingReason.TIMEOUT])
+
+    def _record_group(self, pgid: int) -> None:
+        self._slot.record_group(pgid, (posix.start_ticks(pgid) or 0) if pgid else 0)
+
+    def _explain(self, text: str) -> None:
+        """Say in one line why we cannot boot: the master takes one line as a sign that a person must edit something."""
+        _log.error("%s: %s", self._post.name, text)
+        with suppress(OSError):  # user code has closed it
+            write(self._stacks, " ".join(text.split()).encode(errors="replace"))
+
+    def _report(self, what: str, error: BaseException, since: TracebackType | None = None) -> None:
+        """Say why we leave, in the log and where the master looks for the stack of the exit record.
+
+        `since`: where user code's own frames begin.
+        """
+        stack, reason = stack_of(error, since), reason_of(error).partition("\n")[0]
+        _log.error("%s: %s", self._post.name, what, extra={"stack": stack})
+        if stack.rstrip().rpartition("\n")[2] != reason:  # a text of several lines; a SyntaxError's place
+            stack = f"{stack}{reason}\n"
+        with suppress(OSError):  # user code has closed it
+            write(self._stacks, stack.encode())
+
+
+def _called(init: Callable[[], object]) -> object:
+    """Call it, and take back what would make the next call of ours fail; where it has raised, all of that."""
+    traced, profiled, depth = gettrace(), getprofile(), getrecursionlimit()
+    try:
+        return init()
+    except BaseException:
+        settrace(traced)
+        setprofile(profiled)
+        raise
+    finally:
+        if getrecursionlimit() < depth:
+            setrecursionlimit(depth)
+
+
+def _code_of(asked: SystemExit) -> str:
+    return str(asked.code) if isinstance(asked.code, int) else repr(text_of(asked)) if asked.code is not None else ""

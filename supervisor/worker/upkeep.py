@@ -1,0 +1,94 @@
+"""Puts the worker's process back in order between runs of user code, and says when that cannot be done any more.
+
+Runs in workers. Looking costs some 40 µs of system calls: it is done after each run, but in a long burst of short ones
+every few milliseconds only (a token bucket: 20 at once, one more every `EVERY_S`), and before a rest.
+"""
+
+from __future__ import annotations
+
+import math
+from _thread import _count
+from collections.abc import Callable, Mapping
+
+from supervisor.errors import BootError
+from supervisor.log_guard import LogGuard
+from supervisor.log_pipe import identity
+from supervisor.process_state import ProcessState
+from supervisor.standard_streams import StandardStreams
+
+EVERY_S = 0.005
+_BURST_S = 20 * EVERY_S
+_AT_REST_S = 0.5
+"""Threads, also those of C code that Python does not count, may change something without a run."""
+
+
+class Upkeep:
+    """`own`: descriptors that the worker cannot live without, by what they are. `restorers`: what else is to be put
+    back. `told`: called once with what cannot be put back.
+    """
+
+    def __init__(
+        self,
+        log_level: str,
+        own: Mapping[str, int],
+        restorers: tuple[Callable[[], object], ...],
+        told: Callable[[str], object],
+    ) -> None:
+        self._log_guard = LogGuard(log_level)
+        self._state = ProcessState()
+        self._streams = StandardStreams()
+        self._own = {name: (number, identity(number)) for name, number in own.items()}
+        self._restorers = restorers
+        self._told = told
+        self._due_s = self._last_s = 0.0
+        self._is_dirty = self._had_threads = False
+        self.spoilt = ""
+
+    def adopt(self) -> None:
+        """The `init` hook has run: what it has set for good is what is kept from here on.
+
+        Raises BootError where it has changed what the worker cannot live without.
+        """
+        self._streams.restore()
+        lost = self._state.adopt() + self._lost()
+        self._restore_rest()
+        if lost:
+            raise BootError(f"init has changed {', '.join(lost)}; do that in a program of its own")
+
+    def before_run(self, now_s: float) -> None:
+        """A run begins at `now_s` (CLOCK_MONOTONIC), perhaps after a rest."""
+        if now_s >= (self._due_s if self._had_threads or _count() else self._last_s + _AT_REST_S):
+            self._restore(now_s)
+        self._is_dirty = True
+
+    def look(self, now_s: float) -> None:
+        """No user code runs now: put everything back where that is due."""
+        if self._is_dirty and now_s >= self._due_s:
+            self._restore(now_s)
+
+    def close(self) -> None:
+        """Give the copies of descriptors back."""
+        self._streams.close()
+
+    def due_in_s(self, now_s: float) -> float:
+        """How long a rest may last before `look` has something to do; infinite once it has been done."""
+        return max(0.0, self._due_s - now_s) if self._is_dirty else math.inf
+
+    def _restore(self, now_s: float) -> None:
+        self._due_s = max(self._due_s, now_s - _BURST_S) + EVERY_S
+        self._last_s, self._is_dirty = now_s, False
+        self._had_threads = bool(_count())
+        self._streams.restore()
+        lost = self._state.restore() + self._lost()
+        self._restore_rest()
+        if lost and not self.spoilt:
+            self.spoilt = ", ".join(lost)
+            self._told(self.spoilt)
+
+    def _lost(self) -> list[str]:
+        return [name for name, (number, former) in self._own.items() if identity(number) != former]
+
+    def _restore_rest(self) -> None:
+        self._log_guard.restore()
+        for restore in self._restorers:
+            restore()
