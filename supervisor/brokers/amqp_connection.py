@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-import ssl
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -19,8 +18,9 @@ import pika.exceptions
 from supervisor.brokers import amqp_tables
 from supervisor.brokers.amqp_errors import Trouble, explain
 from supervisor.brokers.amqp_receiving import ReceivingConnection
+from supervisor.brokers.amqp_tls import tls_context
 from supervisor.clock import monotonic_s
-from supervisor.config.schema import BrokerConfig, TlsConfig
+from supervisor.config.schema import BrokerConfig
 from supervisor.errors import BrokerRefused
 from supervisor.reactor import Reactor, Timer
 
@@ -65,7 +65,7 @@ def _target(url: str, config: BrokerConfig, connection_name: str, user_timeout_s
             raise ValueError("it must begin with amqp:// or amqps://")
         parameters = pika.URLParameters(url)
         if urlsplit(url).scheme == "amqps":
-            parameters.ssl_options = pika.SSLOptions(_tls_context(config.tls), parameters.host)
+            parameters.ssl_options = pika.SSLOptions(tls_context(config.tls), parameters.host)
     except (ValueError, TypeError, OSError) as error:
         raise BrokerRefused(f"[broker] url {shown}: {error}; check the URL and the files of [broker.tls]") from error
     parameters.heartbeat = max(1, round(config.heartbeat_s))
@@ -85,16 +85,6 @@ def _shown(url: str) -> str:
         return f"{parts.scheme}://{host}:{parts.port or (5671 if parts.scheme == 'amqps' else 5672)}{parts.path}"
     except ValueError:
         return "(not a URL)"
-
-
-def _tls_context(tls: TlsConfig) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca_file or None)
-    if tls.cert_file:
-        context.load_cert_chain(tls.cert_file, tls.key_file or None)
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class Backoff:

@@ -14,6 +14,8 @@ import msgspec
 import pika.adapters.utils.connection_workflow as workflow
 import pika.exceptions
 
+from supervisor.brokers.amqp_tls import tls_trouble
+
 
 class Trouble(msgspec.Struct, frozen=True):
     """Why something ended or failed. `fatal`: the broker refuses, and waiting will not change its mind.
@@ -36,6 +38,10 @@ _ERRORS_FROM = 500
 
 
 _CHECK_LOGIN = "check user and password in [broker] url"
+_NO_PLAIN = (
+    "the broker takes no login by user and password (PLAIN), perhaps certificates only (EXTERNAL): preforkd logs in by "
+    "PLAIN, so add it to the broker's auth_mechanisms"
+)
 _CHECK_VHOST = "check the virtual host in [broker] url, and that the user may use it (rabbitmqctl set_permissions)"
 
 _REFUSALS = (
@@ -63,6 +69,11 @@ def explain(error: BaseException | None) -> Trouble:
     if isinstance(error, pika.exceptions.ConnectionClosed | pika.exceptions.ChannelClosed):
         words = f"{error.reply_code} {error.reply_text}"
         return _explain_words(words, error.reply_code in _FINAL_CODES, error.reply_code)
+    if isinstance(error, pika.exceptions.AuthenticationError):  # no guess: the broker has listed what it takes
+        return Trouble(_NO_PLAIN, fatal=True)
+    if (found := tls_trouble(_words(error))) is not None:
+        meaning, final = found
+        return Trouble(f"{meaning} ({_words(error)})", final)
     if isinstance(error, _WHILE_OPENING):
         return _explain_words(_words(error), fatal=False, code=0)
     for kinds, text in _KINDS:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.brokers.base import Connected, Disconnected
+from supervisor.brokers.base import Connected, Disconnected, Fatal
 from supervisor.config.schema import BrokerConfig, TlsConfig
 from tests.support.brokers import Backend, a_pool
 from tests.support.rabbitmq import free_port, running_node
@@ -96,5 +96,21 @@ def test_verification_can_be_switched_off(tls_port: int, tls_folder: Path, tmp_p
         driver.next(Connected)
 
 
-def test_a_missing_client_certificate_is_a_tls_trouble(tls_port: int, tls_folder: Path, tmp_path: Path) -> None:
-    assert _trouble(_config(tls_port, tls_folder, cert_file="", key_file=""), tmp_path)
+def test_a_missing_client_certificate_is_named_and_final(tls_port: int, tls_folder: Path, tmp_path: Path) -> None:
+    trouble = _refusal(_config(tls_port, tls_folder, cert_file="", key_file=""), tmp_path)
+    assert "set [broker.tls] cert_file and key_file" in trouble
+
+
+def test_a_certificate_of_another_ca_is_named_and_final(tls_port: int, tls_folder: Path, tmp_path: Path) -> None:
+    _openssl(
+        *(tls_folder, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+        *("-subj", "/CN=stranger", "-days", "2", "-keyout", "stranger.key", "-out", "stranger.pem"),
+    )
+    files = {"cert_file": "stranger.pem", "key_file": "stranger.key"}
+    assert "[broker.tls] cert_file" in _refusal(_config(tls_port, tls_folder, **files), tmp_path)
+
+
+def _refusal(config: BrokerConfig, tmp_path: Path) -> str:
+    with Backend(config, tmp_path).driver(a_pool()) as driver:
+        driver.broker.start()
+        return driver.next(Fatal).reason
