@@ -10,7 +10,7 @@ import signal
 from collections.abc import Iterable
 
 from supervisor.master.children import Child, Kind, Seat
-from supervisor.master.deadlines import LATE_S
+from supervisor.master.deadlines import Graces
 from supervisor.master.pool import Pool
 from supervisor.master.signalling import send
 from supervisor.scoreboard.words import Intent
@@ -26,15 +26,14 @@ class Deadman:
     def __init__(self, now_s: float, stale_s: float = STALE_S) -> None:
         self._stale_s = stale_s
         self.due_s = now_s + stale_s / _LOOKS
-        self._forgiven_s = float("-inf")
+        self._graces = Graces()
         self._condemned: dict[int, tuple[Child, float]] = {}
 
     def judge(self, pools: Iterable[Pool], now_s: float) -> None:
         """Ask the stale for their stacks, kill those that were asked."""
         if now_s < self.due_s:
             return
-        if now_s - self.due_s > LATE_S:  # we were not running ourselves: nobody could have made progress
-            self._forgiven_s = now_s
+        self._graces.notice(self.due_s, now_s)  # late: we were not running ourselves, perhaps nobody was
         self.due_s = now_s + self._stale_s / _LOOKS
         for pool in pools:
             for seat in (pool.forkserver, pool.consumer):
@@ -46,7 +45,8 @@ class Deadman:
         if child is None or child.pid in self._condemned or not _must_beat(child):
             return
         beat_s = pool.board.consumer_beat_s if seat.kind is Kind.CONSUMER else pool.board.forkserver_beat_s
-        if now_s - max(beat_s, child.ready_s or child.started_s, self._forgiven_s) < self._stale_s:
+        since_s = max(beat_s, child.ready_s or child.started_s)
+        if now_s - self._graces.start_s((child.pid, since_s), since_s) < self._stale_s:
             return
         child.intent, child.requested_by = Intent.TIMEOUT_KILL, f"no progress for {self._stale_s:.0f} s"
         send(child, signal.SIGQUIT, now_s)

@@ -1,4 +1,8 @@
-"""Small durable files of the master: replaced in one step, so that a reader sees the old or the new, never half."""
+"""Small files of the master: replaced in one step, so that a reader sees the old or the new, never half.
+
+Nothing is synced: a disk that takes seconds for fdatasync(2) would hold up every death, limit and command. A restart
+needs the page cache only; what the power can take, each reader of such a file makes up for.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,14 @@ from pathlib import Path
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Put `data` in the place of `path`, durably. Raises OSError with the old file untouched."""
+    """Put `data` in the place of `path`. Raises OSError with the old file untouched."""
     fresh = path.with_name(path.name + ".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
         write_all(descriptor, data)
-        os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
-    # fail-point: master.file-fresh: the new file is durable and not in its place
+    # fail-point: master.file-fresh: the new file is written and not in its place
     fresh.replace(path)
 
 

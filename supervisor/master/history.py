@@ -144,9 +144,11 @@ class History:
 
     def _rotate(self) -> None:
         self._write_tally()  # it must know all of a journal that a second rotation would remove
-        self._path.replace(self._old_path)
-        os.close(self._descriptor)
+        with suppress(FileNotFoundError):  # a former attempt got as far as this
+            self._path.replace(self._old_path)
+        former = self._descriptor
         self._descriptor, self._size = _open(self._path)
+        os.close(former)
 
     def _write_tally(self) -> None:
         summary = _Summary(

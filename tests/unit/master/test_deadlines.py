@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supervisor.config.schema import PoolConfig
 from supervisor.link.frames import RunId
-from supervisor.master.deadlines import LATE_S, Deadlines, horizon_s
+from supervisor.master.deadlines import LATE_S, Deadlines, Graces, horizon_s
 from supervisor.scoreboard.words import LimitSource, Running
 
 POOL = PoolConfig(name="email", queue="email", handler="m:f", timeout_s=30.0, kill_grace_s=2.0)
@@ -63,3 +63,33 @@ def test_a_look_that_is_on_time_forgives_nothing() -> None:
     deadlines = looked(100.0)
     deadlines.arrive(deadlines.due_s + LATE_S / 2, [POOL])
     assert deadlines.overdue(run_until(110.0), POOL, 133.0)
+
+
+def test_a_master_that_is_late_at_every_look_forgives_a_run_once() -> None:
+    deadlines, run = looked(100.0), run_until(110.0)
+    ended_s, now_s = [], 100.0
+    for _ in range(600):
+        now_s = deadlines.due_s + LATE_S + 0.2
+        deadlines.arrive(now_s, [POOL])
+        if deadlines.overdue(run, POOL, now_s):
+            ended_s.append(now_s)
+    assert ended_s[0] <= 110.0 + 2 * (POOL.kill_grace_s + LATE_S + 0.2) + horizon_s(POOL)
+
+
+def test_lateness_is_forgiven_to_each_run_that_it_made_overdue() -> None:
+    deadlines = looked(100.0)
+    for number in range(3):
+        late_s = deadlines.due_s + LATE_S + 5.0
+        deadlines.arrive(late_s, [POOL])
+        run = Running(number, RunId(bytes([number]) * 24, 1, 1), "id", 0.0, 0.0, late_s - 4.0, LimitSource.POOL, False)
+        assert not deadlines.overdue(run, POOL, late_s)
+        deadlines.arrive(late_s + 2.0, [POOL])
+        assert deadlines.overdue(run, POOL, late_s + 2.0)
+
+
+def test_a_beat_that_stands_still_is_forgiven_once_however_late_the_looks_are() -> None:
+    graces = Graces()
+    for late_s in (100.0, 101.5, 103.0):
+        graces.notice(late_s - LATE_S - 0.2, late_s)
+        assert graces.start_s((4711, 50.0), 50.0) == 100.0
+    assert graces.start_s((4711, 102.0), 102.0) == 103.0, "it has moved since: another incident"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from supervisor.errors import StateError
 from supervisor.master import files
-from supervisor.master.generations import STEP, Generations
+from supervisor.master.generations import REBOOT_STEP, STEP, Generations
 
 
 def test_numbers_rise_from_one(tmp_path: Path) -> None:
@@ -26,7 +27,27 @@ def test_a_killed_daemon_brings_no_number_back(tmp_path: Path) -> None:
 
 
 def test_numbers_start_above_what_slots_and_history_know(tmp_path: Path) -> None:
-    assert Generations(tmp_path, 4711).next() == 4712
+    used = Generations(tmp_path, 0).next()
+    assert used < Generations(tmp_path, 4711).next() == 4712
+
+
+@pytest.mark.parametrize("left", [b"1000 another-boot\n", b"1000\n", b"", b"\0" * 8])
+def test_after_another_boot_numbers_start_far_above_what_may_be_an_old_bound(tmp_path: Path, left: bytes) -> None:
+    (tmp_path / "generation").write_bytes(left)
+    first = Generations(tmp_path, 700).next()
+    assert first > 700 + REBOOT_STEP
+    assert Generations(tmp_path, 700).next() == first + STEP, "once for each boot"
+
+
+def test_a_disk_that_takes_seconds_for_a_sync_holds_up_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(descriptor: int) -> None:
+        raise AssertionError("nobody waits for the disk")
+
+    for call in ("fdatasync", "fsync", "sync"):
+        monkeypatch.setattr(os, call, slow)
+    assert Generations(tmp_path, 0).next() == 1
 
 
 def test_a_full_disk_gives_out_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
