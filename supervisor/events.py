@@ -67,6 +67,7 @@ class Event(StrEnum):
     FRAME_REFUSED = "frame.refused"
     """A child, or a peer on a link socket, has sent what cannot be understood."""
     SLOT_DAMAGED = "slot.damaged"
+    DUTY_FAILED = "duty.failed"
     CHILD_UNKILLABLE = "child.unkillable"
     LOG_LOST = "log.lost"
     """Lines of the log could not be written, or nobody read them; told by the log relay (`log_relay.py`)."""

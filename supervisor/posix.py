@@ -88,6 +88,20 @@ def start_ticks(pid: int) -> int | None:
     return int(fields[19]) if fields else None
 
 
+def is_the_one(pid: int, ticks: int) -> bool | None:
+    """Whether the process of this pid started at `ticks`; None when it is there and /proc cannot be read just now."""
+    now = start_ticks(pid)
+    if now is not None:
+        return now == ticks
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return None
+    return None
+
+
 def executes(pid: int) -> bool:
     """Whether a process can still run code of its own: it is there, and neither stopped nor a zombie."""
     fields = _stat(pid)
@@ -225,7 +239,7 @@ def _deliver(pid: int, ticks: int, send: Callable[[], None]) -> Delivery:
         if ticks and _read_start_ticks(pid) not in (ticks, None):
             return Delivery.GONE
         send()
-    except (ProcessLookupError, FileNotFoundError):
+    except ProcessLookupError:
         return Delivery.GONE
     except OSError:
         return Delivery.REFUSED
@@ -233,10 +247,10 @@ def _deliver(pid: int, ticks: int, send: Callable[[], None]) -> Delivery:
 
 
 def _read_start_ticks(pid: int) -> int | None:
-    """As `start_ticks`; None only where /proc cannot be read. Raises OSError for a process that is gone."""
+    """As `start_ticks`, None where /proc cannot be read. Raises ProcessLookupError for a process that has ended."""
     try:
         return int(_read_stat(pid)[19])
-    except (ProcessLookupError, FileNotFoundError):
+    except ProcessLookupError:
         raise
     except OSError:
         return None

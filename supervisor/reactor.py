@@ -3,7 +3,7 @@
 Small on purpose: `poll()` is one pass, so that each process keeps a `turn()` of its own that reads as sentences.
 Its methods and READ/WRITE/ERROR values are those that pika's SelectConnection asks of a custom I/O loop
 (`pika.adapters.select_connection.AbstractSelectorIOLoop` in pika 1.4), so that AMQP joins the same loop.
-An exception in a callback leaves `poll()`; the reactor stays usable.
+An exception in a callback leaves `poll()` when all others of the pass have been called; the reactor stays usable.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import select
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from supervisor.clock import monotonic_s
@@ -90,20 +91,24 @@ class Reactor:
     def add_callback(self, callback: Callback) -> None:
         """Call `callback()` in the next pass; may be called from another thread."""
         self._soon.append(callback)
-        with suppress(BlockingIOError):  # the pipe is full: the loop is awake already
+        with suppress(OSError):  # the pipe is full: the loop is awake already, and has the callback in any case
             os.write(self._wake_write, b"\0")
 
     # ---- running --------------------------------------------------------------------------------------------------
 
     def poll(self, timeout_s: float | None = None) -> None:
         """One pass: wait for descriptors at most `timeout_s` (None: until something happens), then call what is due."""
+        failed: list[Exception] = []
         for fd, events in self._epoll.poll(self._wait_s(timeout_s)):
             handler = self._handlers.get(fd)
             if handler is not None:
-                handler(fd, self.READ | self.ERROR if events & select.EPOLLHUP else events)
-        self._run_due()
+                seen = self.READ | self.ERROR if events & select.EPOLLHUP else events
+                _call(partial(handler, fd, seen), failed)
+        self._run_due(failed)
         for _ in range(len(self._soon)):
-            self._soon.popleft()()
+            _call(self._soon.popleft(), failed)
+        if failed:
+            raise failed[0]
 
     def close(self) -> None:
         """Give back the reactor's own descriptors."""
@@ -130,17 +135,25 @@ class Reactor:
         due_in_s = max(0.0, self._timers[0][0] - monotonic_s())
         return due_in_s if timeout_s is None else min(due_in_s, timeout_s)
 
-    def _run_due(self) -> None:
+    def _run_due(self, failed: list[Exception]) -> None:
         now_s = monotonic_s()
         while self._timers and self._timers[0][0] <= now_s:
             timer = heapq.heappop(self._timers)[2]
             callback, timer.callback = timer.callback, None
             if callback is not None:
-                callback()
+                _call(callback, failed)
 
     def _drain_wake(self, fd: int, events: int) -> None:
         with suppress(BlockingIOError):
             os.read(fd, 4096)
+
+
+def _call(callback: Callback, failed: list[Exception]) -> None:
+    """One descriptor that always fails must not keep the others, and the timers, from their turn."""
+    try:
+        callback()
+    except Exception as error:  # noqa: BLE001  (raised again at the end of the pass)
+        failed.append(error)
 
 
 def _number(fd: int | HasFileno) -> int:

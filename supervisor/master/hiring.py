@@ -55,5 +55,5 @@ class Hiring:
     def _start(self, pool: Pool, seat: Seat) -> None:
         try:
             start(pool, seat, self._reactor)
-        except StateError as error:
+        except (StateError, OSError) as error:
             stays_empty(pool, seat, str(error))

@@ -27,14 +27,13 @@ from supervisor.master import intake, startup, status
 from supervisor.master.burial import Corpse, Undertaker
 from supervisor.master.children import Children, Kind
 from supervisor.master.commands import Commands, Verb
-from supervisor.master.deadlines import Deadlines
-from supervisor.master.deadman import Deadman
 from supervisor.master.deaths import Registrar
+from supervisor.master.duties import Duties
 from supervisor.master.herald import Herald, PoolFacts
 from supervisor.master.hiring import Hiring
 from supervisor.master.history import SAVE_S, History
+from supervisor.master.judges import Judges
 from supervisor.master.leaving import Dismissals
-from supervisor.master.limits import Limits
 from supervisor.master.log_relay import LogRelay
 from supervisor.master.notify import Notifier
 from supervisor.master.oom import OomWatch, group_counter
@@ -47,12 +46,10 @@ from supervisor.master.shutdown import CLOSE_S, HURRY_S, Phase, Stop
 from supervisor.master.sidecars import Sidecars
 from supervisor.master.signalling import note_unkillable
 from supervisor.master.signals import Signals
-from supervisor.master.slot_watch import SlotWatch
 from supervisor.master.staff import adjust
 from supervisor.master.startup import Started
 from supervisor.master.stopping import Stopping
 from supervisor.master.survivors import Survivors
-from supervisor.master.watch import Watch
 from supervisor.posix import signal_name, usage
 from supervisor.reactor import Reactor
 
@@ -80,6 +77,7 @@ class Master:
         self._reactor = Reactor()
         self._signals = Signals(self._reactor)
         self._children = Children()
+        self._duties = Duties()
         state_dir = Path(config.daemon.state_dir)
         self._history = History(state_dir)
         self._services = Services(state_dir)
@@ -109,10 +107,7 @@ class Master:
         membership = Path("/proc/self/cgroup").read_text()
         oom = OomWatch(group_counter(membership))
         self._registrar = Registrar(self._pools, self._history, oom, self._sidecars, self._hiring.replace_workers)
-        self._limits = Limits(self._pools.values(), Deadlines(now_s))
-        self._deadman = Deadman(now_s, stale_s)
-        self._slot_watch = SlotWatch(now_s)
-        self._watch = Watch(self._pools.values())
+        self._judges = Judges(self._pools.values(), self._dismissals, self._duties, stale_s, now_s)
         self._herald = Herald(notifier, now_s, stale_s) if notifier else None
         self._survivors = Survivors(self._history, self._registrar)
         self._pool_states = PoolStates(self._sidecars)
@@ -135,16 +130,18 @@ class Master:
 
     def turn(self) -> None:
         """One pass."""
-        self._wait()
-        self._obey_signals()
-        self._bury_the_dead()
-        self._judge()
-        self._survivors.turn(monotonic_s())
-        self._reload_and_scale()
-        self._announce()
-        self._start_what_is_due()
-        self._proceed_with_stop()
-        self._tell()
+        self._duties.carry_out(
+            self._wait,
+            self._obey_signals,
+            self._bury_the_dead,
+            self._judge,
+            self._follow_survivors,
+            self._reload_and_scale,
+            self._announce,
+            self._start_what_is_due,
+            self._proceed_with_stop,
+            self._tell,
+        )
 
     # ---- wait -----------------------------------------------------------------------------------------------------
 
@@ -155,11 +152,7 @@ class Master:
     def _due_times(self, now_s: float) -> Iterable[float]:
         yield now_s + _FAR_S
         yield self._undertaker.due_s
-        yield self._limits.due_s
-        yield self._deadman.due_s
-        yield self._slot_watch.due_s
-        yield self._watch.due_s
-        yield self._dismissals.due_s
+        yield from self._judges.due_times()
         yield self._sidecars.kill_due_s
         yield self._reloads.due_s
         if self._herald is not None:
@@ -225,8 +218,7 @@ class Master:
 
     def _register(self, corpses: list[Corpse]) -> None:
         for corpse in corpses:
-            self._limits.forget(corpse.child)
-            self._dismissals.forget(corpse.child)
+            self._judges.forget(corpse.child)
         self._registrar.register(corpses)
         self._registrar.release(self._undertaker.released())
         for pool in self._pools.values():
@@ -235,12 +227,11 @@ class Master:
 
     def _judge(self) -> None:
         now_s = monotonic_s()
-        self._watch.judge(now_s)
-        self._limits.judge(now_s)
-        self._deadman.judge(self._pools.values(), now_s)
-        self._slot_watch.judge(self._pools.values(), now_s)
-        self._dismissals.judge(now_s)
+        self._judges.judge(now_s)
         self._sidecars.judge(now_s)
+
+    def _follow_survivors(self) -> None:
+        self._survivors.turn(monotonic_s())
 
     # ---- reload, scale --------------------------------------------------------------------------------------------
 
@@ -249,8 +240,7 @@ class Master:
             now_s = monotonic_s()
             self._reloads.turn(now_s)
             adjust(self._pools.values(), self._dismissals, now_s)
-            for pool in self._pools.values():
-                intake.follow(pool)
+            self._duties.for_each(self._pools.values(), intake.follow)
             self._sidecars.follow_config(self._reloads.config, now_s)
 
     def _make_pool(self, config: Config, settings: PoolConfig) -> Pool:
@@ -322,8 +312,11 @@ class Master:
 
     def _tell(self) -> None:
         now_s = monotonic_s()
-        for pool in self._pools.values():
+
+        def write_to_its_children(pool: Pool) -> None:
             pool.flush(now_s)
+
+        self._duties.for_each(self._pools.values(), write_to_its_children)
         self._sidecars.flush(self._pools.values())
         # fail-point: master.told: the turn's frames are sent
         self._history.flush()

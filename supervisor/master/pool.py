@@ -200,16 +200,19 @@ class Pool:
         """Take the worker that stands in this slot into the books; None when it is there already or not our child.
 
         The slot is the only proof needed: a worker writes its identity before its birth is reported by anybody. One of
-        the present order may have its intermediate for a parent still, which is ending and leaves it to us.
+        the present order may have its intermediate for a parent still, which is ending and leaves it to us. Where /proc
+        cannot be read just now, the generation of the present order is proof enough: no other worker has it.
         """
         if number >= len(self.workers):
             return None
         identity = self.slots[number].identity()
         if identity is None or identity.pid in self.children:
             return None
-        if posix.start_ticks(identity.pid) != identity.start_ticks:
+        ordered = self.workers[number].ordered == identity.generation
+        known = posix.is_the_one(identity.pid, identity.start_ticks)
+        if known is False or (known is None and not ordered):
             return None
-        if self.workers[number].ordered != identity.generation:  # a late child of an order that was void
+        if not ordered:  # a late child of an order that was void
             if not posix.is_child(identity.pid):
                 return None
             self.send(Kind.CONSUMER, Spawned(Incarnation(number, identity.generation)))
@@ -274,8 +277,8 @@ class Pool:
         """Not to a consumer that has yet to read what it was told: it would only grow."""
         child = self.consumer.child
         wire = self.wires.get(child.pid) if child is not None else None
-        if wire is not None and not wire.pending_bytes:
-            wire.send(*self.verdicts.values())
+        if wire is None or not wire.pending_bytes:
+            self.send(Kind.CONSUMER, *self.verdicts.values())
 
     def close(self) -> None:
         """Give back descriptors and the link socket's path."""

@@ -41,6 +41,8 @@ def run_daemon(
         failure, status = _serve(config, read_again, on_ready, stale_s)
     except PreforkdError as error:
         failure, status = str(error), error.exit_code
+    except OSError as error:
+        failure, status = f"the daemon cannot start: {error}; mend that, and look at the limits of this user", 1
     if failure:
         on_failed(failure)
     return status

@@ -25,7 +25,7 @@ FIELDS = {
     *("event", "pool", "slot", "pid", "generation", "cause", "status", "signal", "core_dumped", "requested_by"),
     *("uptime_s", "messages", "message_id", "attempt", "elapsed_s", "run", "max_rss_bytes", "cpu_user_s"),
     *("cpu_system_s", "oom_evidence", "stack", "restart_in_s", "at", "kind"),
-    *("limit_s", "limit_source"),
+    *("limit_s", "limit_source", "unkillable"),
 }
 
 IN_MID_MESSAGE = [

@@ -263,3 +263,25 @@ def test_pikas_adapter_hears_the_end_of_a_stream(reactor: Reactor, pipe: Pipe) -
 
     assert seen == [b""]
     adapter.remove_reader(pipe.read)
+
+
+def test_a_callback_that_fails_keeps_no_other_from_its_turn(reactor: Reactor) -> None:
+    called: list[str] = []
+
+    def fail() -> None:
+        raise OSError(5, "Input/output error")
+
+    bad, good = Pipe(), Pipe()
+    for pipe in (bad, good):
+        os.write(pipe.write, b"x")
+    reactor.add_handler(bad.read, lambda fd, events: fail(), reactor.READ)
+    reactor.add_handler(good.read, lambda fd, events: called.append("descriptor"), reactor.READ)
+    reactor.call_later(0.0, fail)
+    reactor.call_later(0.0, lambda: called.append("timer"))
+    reactor.add_callback(lambda: called.append("callback"))
+    with pytest.raises(OSError, match="Input/output"):
+        reactor.poll(0.0)
+    assert called == ["descriptor", "timer", "callback"]
+    for pipe in (bad, good):
+        for descriptor in (pipe.read, pipe.write):
+            os.close(descriptor)
