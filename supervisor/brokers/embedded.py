@@ -264,7 +264,12 @@ class EmbeddedBroker(Broker):
             exchange, queue, delay_s = outgoing.exchange, outgoing.routing_key, 0.0
         if queue == self._pool.queue:
             self._look = True
-        return store.publish(Publication(exchange, queue, outgoing.properties, outgoing.body), delay_s)
+        publication = Publication(exchange, queue, outgoing.properties, outgoing.body)
+        refusal = store.publish(publication, delay_s)
+        if refusal and not exchange and queue in (dead_queue(self._pool.queue), parked_queue(self._pool.queue)):
+            store.ensure_queues([queue])  # it was there when the epoch began
+            refusal = store.publish(publication, delay_s)
+        return refusal
 
     def _fetch(self, store: Store) -> list[Stored]:
         now_s = store.now_s  # one time for both questions: nothing becomes ready between them unseen

@@ -227,3 +227,24 @@ def _seen_alike(under_test: RabbitDaemon, message_ids: set[str]) -> None:
     for message_id, runs in seen.items():
         assert list(runs) == [(1, 1), (1, 2), (2, 1)], message_id
         assert len(set(runs.values())) == 1, "\n".join(runs.values())
+
+
+def test_what_a_broker_would_act_on_or_refuse_is_seen_alike_in_every_run(rabbitmq: RabbitNode, tmp_path: Path) -> None:
+    odd_id = b"\xff\xfe" * 32
+    death = _field("x-death", b"A", _long(b"F" + _long(_field("count", b"l", ">q", 7))))
+    headers = death + _field("CC", b"A", _long(b"S" + _long(b"nowhere"))) + _field("x-delivery-count", b"l", ">q", 5)
+    flags = 1 << 13 | 1 << 12 | 1 << 8 | 1 << 7 | 1 << 4  # headers, delivery_mode, expiration, message_id, user_id
+    values = [_long(headers), b"\x01", b"\x0a3600000000", bytes([len(odd_id)]) + odd_id, b"\x05guest"]
+    pool = 'workers = 1\nmax_attempts = 2\nretry_delays = ["100ms"]'
+    with rabbit_daemon(tmp_path, rabbitmq, pool, handler="odd") as under_test:
+        with rabbitmq.channel() as channel:
+            properties = EncodedProperties([struct.pack(">H", flags), *values])
+            channel.basic_publish("", under_test.queue, b"{}", properties)
+        under_test.wait_counted(dead=1)
+        under_test.cli_ok("dead", "retry", under_test.queue, "--all")
+        under_test.wait_counted(done=1)
+        (message_id,) = {json.loads(line)[0] for line in under_test.marked("seen")}
+        assert message_id == odd_id.decode("utf-8", "backslashreplace")
+        _seen_alike(under_test, {message_id})
+        seen = under_test.marked("seen")[0]
+        assert all(word in seen for word in ("x-death", "'CC'", "3600000000", "user_id='guest'", "delivery_mode=1"))

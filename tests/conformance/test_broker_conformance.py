@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -331,6 +333,28 @@ def test_a_publication_to_an_unknown_exchange_is_unpublished_and_the_next_one_wo
     driver.broker.publish(an_outgoing(2, dead_queue(driver.pool.queue)))
     assert driver.next(Confirmed).token == 2
     assert driver.of(Disconnected) == []
+
+
+@pytest.mark.parametrize("queue_of", [dead_queue, parked_queue])
+def test_a_queue_for_copies_that_is_deleted_is_declared_again_for_a_later_copy(
+    queue_of: Callable[[str], str], backend: Backend, driver: Driver
+) -> None:
+    queue = queue_of(driver.pool.queue)
+    driver.broker.publish(an_outgoing(1, queue))
+    driver.next(Confirmed)
+    with backend.admin() as admin:
+        admin.delete_queue(queue)
+    token = itertools.count(2)
+
+    def taken() -> bool:
+        """Refused ones are tried again, as the consumer does it."""
+        driver.broker.publish(an_outgoing(next(token), queue))
+        fate = driver.until(lambda: driver._take(Confirmed) or driver._take(Unpublished), "a fate")[0]
+        return isinstance(fate, Confirmed)
+
+    driver.until(taken, "a copy is taken")
+    with backend.admin() as admin:
+        assert admin.depth(queue).ready == 1
 
 
 def test_dead_and_parked_queues_are_there_from_the_start(driver: Driver) -> None:
