@@ -87,6 +87,18 @@ def test_what_comes_while_a_suspect_is_tried_is_published_behind_it(desk: Desk) 
     assert len(desk.fates.downs) == 2
 
 
+def test_a_successor_that_is_handed_the_same_publications_finds_the_bad_one_by_itself(node: RabbitNode) -> None:
+    for killed in (True, False):
+        with connected_desk(node) as desk:
+            for token in range(1, 8):
+                desk.publish(token, **({"headers": {"f": float("inf")}} if token == 4 else {}))
+            if killed:
+                desk.publisher.dialer.cut("the consumer was killed")
+            else:
+                fates = desk.settled(*range(1, 8))
+    assert fates == {token: "refused" if token == 4 else "confirmed" for token in range(1, 8)}
+
+
 def test_connections_lost_for_other_reasons_blame_no_publication(desk: Desk) -> None:
     for _loss in range(2):
         desk.until(lambda: desk.publisher.connected, "connected")
