@@ -256,6 +256,13 @@ def _read_start_ticks(pid: int) -> int | None:
         return None
 
 
+def readable(descriptor: int, within_s: float) -> bool:
+    """Whether something is to be read there, or comes in time. By poll(2): select(2) knows none above 1023."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(within_s * 1000))
+
+
 def end(pid: int, title: str, within_s: float) -> bool:
     """Kill the process that has set this title, and wait for its end; False if it is another, or does not end."""
     try:
@@ -267,7 +274,7 @@ def end(pid: int, title: str, within_s: float) -> bool:
         if line != title:
             return False
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        return bool(select.select([descriptor], [], [], within_s)[0])
+        return readable(descriptor, within_s)
     except OSError:
         return False
     finally:

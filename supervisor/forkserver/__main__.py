@@ -20,7 +20,7 @@ from os import _exit as leave  # bound before user code can replace it
 from pathlib import Path
 from typing import NoReturn
 
-from supervisor import descent, logs, posix
+from supervisor import descent, descriptors, logs, posix
 from supervisor.clock import monotonic_s
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import BootError, PreforkdError
@@ -71,6 +71,7 @@ def _boot(start: StartForkserver, channel: Channel[ForkOrder], bell: int) -> tup
     Comes with what is to be kept for `fill_gaps`.
     """
     stacks = _settle_in(start)
+    descriptors.restore_limit(os.environ)
     started_s = monotonic_s()
     handlers = _import(start, {channel.fileno(), bell, stacks})
     dump_on_sigquit(stacks)

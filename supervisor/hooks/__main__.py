@@ -6,6 +6,7 @@ import os
 from types import FrameType
 
 from supervisor import descent, logs
+from supervisor.descriptors import restore_limit
 from supervisor.hooks.loop import Hooks
 from supervisor.link.channel import Channel
 from supervisor.link.child import live, settle_in
@@ -16,6 +17,7 @@ from supervisor.redaction import secrets_of
 def tell(start: StartSidecar, master: Channel[SidecarOrder], descriptors: list[int]) -> int:
     """Tell until the master says Quit; the exit status."""
     settle_in(start, "hooks", _the_master_decides)
+    restore_limit(os.environ)
     descent.mark("")  # what its commands leave behind is ended as what handlers leave is
     for secret in secrets_of(start.hooks.webhook):
         logs.add_secret(secret)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import select
 import signal
 import socket
 import sys
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from supervisor import log_relay, logs
+from supervisor import log_relay, logs, posix
 from supervisor.clock import monotonic_s
 from supervisor.config.schema import LogConfig
 from supervisor.errors import StateError
@@ -85,7 +84,7 @@ class LogRelay:
         self._order(FINISH)
         if self._pidfd >= 0:
             with suppress(ProcessLookupError):
-                if not select.select([self._pidfd], [], [], FINISH_S + 1.0)[0]:
+                if not posix.readable(self._pidfd, FINISH_S + 1.0):
                     os.kill(self._pid, signal.SIGKILL)
             os.close(self._pidfd)
         os.environ.pop(STREAM_VARIABLE, None)

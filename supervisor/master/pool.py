@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,15 +69,20 @@ class Pool:
         self.dir = Path(config.daemon.state_dir) / "pools" / pool.name
         for path in (self.dir / "slots", self.dir / "stacks"):
             _make_directory(path)
-        self.slots = slot_files.open_slots(self.dir / "slots", pool.workers, pool.name)
+        with ExitStack() as undo:
+            self.slots = slot_files.open_slots(self.dir / "slots", pool.workers, pool.name)
+            undo.callback(self._close_slots)
+            self.board = Board(self.dir / "board")
+            undo.callback(self.board.close)
+            self.link_path = Path(config.daemon.runtime_dir) / f"{pool.name}.sock"
+            self.link = _listen(self.link_path)
+            undo.callback(self.link.close)
+            self.generations = Generations(self.dir, max(floor, self._youngest()))
+            self.bell_read, self.bell_write = _bell()
+            undo.pop_all()
         self.symptoms = Symptoms(pool=pool.name)
         self.crash_rate, self.service_crash_rate = CrashRate(), CrashRate(SERVICES)
         self.stalled: list[Stalled] = []
-        self.board = Board(self.dir / "board")
-        self.generations = Generations(self.dir, max(floor, self._youngest()))
-        self.link_path = Path(config.daemon.runtime_dir) / f"{pool.name}.sock"
-        self.link = _listen(self.link_path)
-        self.bell_read, self.bell_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.workers = [Seat(pool.name, Kind.WORKER, slot, due_s=0.0) for slot in range(pool.workers)]
         self.forkserver = Seat(pool.name, Kind.FORKSERVER, due_s=0.0)
         self.consumer = Seat(pool.name, Kind.CONSUMER, due_s=0.0)
@@ -169,12 +174,18 @@ class Pool:
                 seat.due_s = 0.0
         while len(self.workers) > count and self.workers[-1].empty:
             self.workers.pop()
+        self.close_unused_slots()
 
     def open_slots(self, count: int) -> None:
-        """See that there are slot files for so many workers. Raises StateError."""
-        for number in range(count):
-            if number not in self.slots:
-                self.slots[number] = slot_files.open_slot(self.dir / "slots" / f"{number}.slot", self.name)
+        """See that there are slot files for so many workers. Raises StateError with everything as it was before."""
+        missing = [number for number in range(count) if number not in self.slots]
+        self.slots |= slot_files.open_more(self.dir / "slots", missing, self.name)
+
+    def close_unused_slots(self) -> None:
+        """Give back the descriptors of slots that have no seat any more; their files stay."""
+        used = {*range(len(self.workers)), *self.beyond, *self.kept, *self.foreign}
+        for number in self.slots.keys() - used:
+            self.slots.pop(number).close()
 
     def stacks(self, slot: int) -> Path:
         """Where a worker's stacks are dumped."""
@@ -288,6 +299,13 @@ class Pool:
         self.link_path.unlink(missing_ok=True)
         for descriptor in (self.bell_read, self.bell_write):
             os.close(descriptor)
+        self.board.close()
+        self._close_slots()
+
+    def _close_slots(self) -> None:
+        for slot in self.slots.values():
+            slot.close()
+        self.slots.clear()
 
     def _youngest(self) -> int:
         identities = [slot.identity() for slot in self.slots.values()]
@@ -309,9 +327,20 @@ def _make_directory(path: Path) -> None:
         ) from error
 
 
+def _bell() -> tuple[int, int]:
+    """The pipe on which workers say that they are ready. Raises StateError."""
+    try:
+        return os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise StateError(f"no pipe can be made: {error.strerror}; look at the limits of this user") from error
+
+
 def _listen(path: Path) -> socket.socket:
     """The pool's link socket, mode 0600. The daemon's locks are held: whatever is at `path` is stale."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise StateError(f"{path}: no socket can be made: {error.strerror}; look at the limits of this user") from error
     try:
         path.unlink(missing_ok=True)
         os.fchmod(listener.fileno(), 0o600)  # on Linux bind(2) gives the path this mode: never wider, not even briefly

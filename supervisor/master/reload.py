@@ -84,6 +84,7 @@ class Reload:
             return
         for trial in self._trials:
             trial.abandon(self._household.dismissals, monotonic_s())
+            trial.pool.close_unused_slots()
         self._trials.clear()
 
     @property

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from supervisor import posix
+from supervisor import descriptors, posix
 from supervisor.config.schema import Config
 from supervisor.errors import PreforkdError
 from supervisor.master.deadman import STALE_S
@@ -52,6 +52,8 @@ def _serve(
     config: Config, read_again: Callable[[], Config], on_ready: OnReady | None, stale_s: float
 ) -> tuple[str, int]:
     posix.set_title("preforkd: master")
+    descriptors.raise_limit(os.environ)
+    descriptors.require_at_start([pool.workers for pool in config.pools.values()])
     state_dir, runtime_dir = Path(config.daemon.state_dir), Path(config.daemon.runtime_dir)
     target = account(config.daemon)
     for directory in (state_dir, runtime_dir):

@@ -7,9 +7,11 @@ damaged file costs its own worker, and the certainty about what that was running
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from supervisor import posix
+from supervisor import descriptors, posix
+from supervisor.errors import StateError
 from supervisor.events import Event
 from supervisor.logs import log
 from supervisor.scoreboard.mapping import FileInUse
@@ -28,10 +30,38 @@ def open_slots(directory: Path, wanted: int, pool: str) -> dict[int, Slot]:
     if strays:
         _logger.warning("%s: not slots of preforkd, ignored: %s", directory, ", ".join(sorted(strays)))
     numbers = sorted({*present, *range(wanted)})
-    slots = {number: open_slot(directory / f"{number}.slot", pool) for number in numbers}
+    descriptors.require(len(numbers), f"pool {pool}: {len(numbers)} slots")
+    slots = _open_all(directory, numbers, pool)
     for number in present:
         if slots[number].damage:
             _tell_damage(slots[number].damage, pool, number)
+    return slots
+
+
+def open_more(directory: Path, numbers: Sequence[int], pool: str) -> dict[int, Slot]:
+    """These slots, made where they are missing. Raises StateError; then none is open, and no file is new."""
+    if not numbers:
+        return {}
+    descriptors.require(len(numbers), f"pool {pool}: {len(numbers)} more workers")
+    fresh = set(numbers).difference(slot_numbers(directory))
+    try:
+        return _open_all(directory, numbers, pool)
+    except StateError:
+        for number in fresh:
+            (directory / f"{number}.slot").unlink(missing_ok=True)
+        raise
+
+
+def _open_all(directory: Path, numbers: Iterable[int], pool: str) -> dict[int, Slot]:
+    """Raises StateError, and leaves none open then."""
+    slots: dict[int, Slot] = {}
+    try:
+        for number in numbers:
+            slots[number] = open_slot(directory / f"{number}.slot", pool)
+    except StateError:
+        for slot in slots.values():
+            slot.close()
+        raise
     return slots
 
 

@@ -74,6 +74,7 @@ class Survivors:
         # fail-point: master.start-recorded: the lost are on record, nobody is started
         for pool in pools:
             pool.verdicts.clear()  # a consumer takes everybody for dead who is not named alive in its first frame
+            pool.close_unused_slots()
 
     def admit(self, pool: Pool, patience_s: float) -> None:
         """Take a pool in that a reload added: a former daemon may have had it, too.

@@ -43,6 +43,10 @@ class Board:
         self._file.close()
         return fresh
 
+    def close(self) -> None:
+        """Give back its descriptor. Not to be used afterwards."""
+        self._file.close()
+
     def beat_consumer(self) -> None:
         """The consumer has made progress now."""
         self._beat(_CONSUMER)

@@ -28,6 +28,7 @@ _HINTS = {
     errno.EROFS: "it must be on a writable file system",
     errno.EACCES: "it must belong to the user that preforkd runs as",
     errno.EPERM: "it must belong to the user that preforkd runs as",
+    errno.EMFILE: "raise the limit of descriptors (ulimit -n, LimitNOFILE= of systemd)",
     errno.ENOENT: "somebody has deleted it: restart preforkd, which makes it anew",
 }
 
