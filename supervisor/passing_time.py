@@ -28,7 +28,7 @@ def anchored(former: Anchor | None, boot_id: str, latest_s: float, begin_s: floa
     """The clock of a file that is opened in this boot; it never shows less than `latest_s`, the latest time known.
 
     `former`: the clock that the file had, if any. In the same boot it goes on: all time since has passed for certain.
-    In another boot nobody knows how long the machine was off: it begins at `begin_s` then.
+    How long the machine was off before another boot is not known: it begins at `begin_s` then.
     """
     known = former is not None and former.boot_id == boot_id
     offset_s = former.offset_s if former is not None and known else begin_s - boottime_s()

@@ -20,7 +20,7 @@ class ClockJumps:
     def look(self, wall_s: float, passed_s: float) -> float:
         """By how many seconds the clock was set (back: negative); 0 while it was not.
 
-        `wall_s`: what it shows; `passed_s`: a clock that nobody can set. What is told once is not told again.
+        `wall_s`: what it shows; `passed_s`: a clock that cannot be set. A jump is told once.
         """
         slewed_s = _SLEW * max(0.0, passed_s - self._looked_s)
         self._looked_s = passed_s

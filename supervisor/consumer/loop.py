@@ -268,10 +268,10 @@ class Consumer:
             ledger.close()
 
     def _leave(self) -> None:
-        """Close everything; a ledger whose file was deleted meanwhile is written anew from what is still open."""
+        """Close everything; a ledger whose file was deleted meanwhile is written again from what is still open."""
         self._close()
         for ledger in self._detached:
             try:
-                ledger.write_anew()
+                ledger.write_again()
             except LedgerError as error:
                 log(Event.LEDGER_FAILED, f"{error}; what it knew is gone", level=logging.ERROR)

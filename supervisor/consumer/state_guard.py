@@ -61,7 +61,7 @@ class StateGuard:
         self.look()
 
     def close(self) -> None:
-        """Note how far the ledger has come in the end. What is missing is watched further, by who has the error."""
+        """Note how far the ledger has come in the end. Missing files stay watched, for the error's holder."""
         if not self.watch.fault():
             witness.note((self._lasting, self._until_boot), self._mark)
             self.watch.close()

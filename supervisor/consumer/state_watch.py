@@ -1,4 +1,4 @@
-"""Whether the files that a pool lives by are still where they were: nobody tells when somebody deletes or moves them.
+"""Whether the files of a pool are still where they were: the kernel does not tell when they are deleted or moved.
 
 Runs in the consumer process, which looks once a second. An open file works on without its name, so all goes well until
 the next process opens a new one in its place: then what only the old one knew is lost, and nothing says so.

@@ -181,13 +181,13 @@ class SqliteLedger(Ledger):
 
     def detach(self) -> None:
         """Give up all but the database, whose files are not where they were: SQLite would remove by name, as it closes,
-        the log of whatever is there now. What it knows can still be saved (`write_anew`)."""
+        the log of whatever is there now. What it knows can still be saved (`write_again`)."""
         if self._syncer is not None:
             self._syncer.close()
             self._syncer = None
         self._lock.close()
 
-    def write_anew(self) -> None:
+    def write_again(self) -> None:
         """Write all that it knows to its path, if there is nothing any more. Raises LedgerError."""
         if self._path.exists():
             return

@@ -22,8 +22,8 @@ _UCRED = struct.Struct("3i")
 class NameLock:
     """The name of `directory`, links resolved, for as long as this process lives or until the context is left.
 
-    Names are those of our user, in our network namespace. Raises StateError: another daemon has it. Somebody else who
-    has taken the name, of another user, keeps nobody from starting: the lock files are there, too.
+    Names are those of our user, in our network namespace. Raises StateError: another daemon has it. A process of
+    another user that has the name does not keep a daemon from starting: the lock files are there, too.
     """
 
     def __init__(self, directory: Path, what: str) -> None:

@@ -31,7 +31,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def lost_again_and_again(
     node: RabbitNode, directory: Path, limit: int | None, losses: int, queue_arguments: dict[str, Any]
 ) -> tuple[Counter[str], list[str]]:
-    """30 messages that nobody can begin, and so many lost connections: how often each is in the queue then; what the
+    """30 messages without a worker, and so many lost connections: how often each is in the queue then; what the
     consumer noticed."""
     queue = f"limit-{uuid4().hex[:8]}"
     with node.channel() as channel:

@@ -84,7 +84,7 @@ def test_a_ledger_that_was_moved_away_and_back_is_used_again(under_test: Daemon)
     assert len(under_test.marked("done")) == 3
 
 
-def test_a_deleted_ledger_is_written_anew_by_an_ordered_stop_and_nothing_runs_again(under_test: Daemon) -> None:
+def test_a_deleted_ledger_is_written_again_by_an_ordered_stop_and_nothing_runs_again(under_test: Daemon) -> None:
     settle(under_test, range(5))
     (pool_dir(under_test) / "ledger.db").unlink()
     eventually(is_stopped_for(under_test, "ledger.db was deleted"), "consumption stops")
@@ -122,7 +122,7 @@ def test_what_a_ledger_has_forgotten_runs_again_declared(under_test: Daemon, how
     assert sorted(under_test.marked("maybe_duplicate")) == again
 
 
-def test_an_embedded_queue_that_is_gone_at_a_start_is_not_begun_anew_without_a_word(under_test: Daemon) -> None:
+def test_an_embedded_queue_that_is_gone_at_a_start_does_not_begin_empty_without_a_word(under_test: Daemon) -> None:
     settle(under_test, range(2))
     assert under_test.stop() == 0
     for file in under_test.state_dir.glob("embedded.db*"):

@@ -30,7 +30,7 @@ def test_in_another_boot_it_begins_where_it_is_told_to() -> None:
 
 @pytest.mark.parametrize("former", [None, Anchor("before", 10.0), Anchor("boot", 10.0)])
 def test_it_never_shows_less_than_the_latest_time_known(former: Anchor | None) -> None:
-    """A clock at 1970; a container whose boot time counts anew under the same boot id."""
+    """A clock at 1970; a container whose boot time begins again under the same boot id."""
     assert anchored(former, "boot", 7000.0, begin_s=3.0).now_s == 7000.0
 
 

@@ -98,5 +98,5 @@ def test_what_changes_inside_is_no_fault(folder: Path) -> None:
     (folder / "ledger.db").write_bytes(b"more")
     (folder / "slots" / "1.slot").write_bytes(b"new")
     (folder / "slots" / "0.slot").unlink()
-    (folder / "slots" / "0.slot").write_bytes(b"made anew by its owner")
+    (folder / "slots" / "0.slot").write_bytes(b"made by its owner")
     watched.look()

@@ -18,7 +18,7 @@ WALL_S = 1_800_000_000.0
 
 
 class Machine:
-    """Its clocks: `passes` moves both, `boots` begins boot time anew, `set_clock` moves the wall's alone."""
+    """Its clocks: `passes` moves both, `boots` begins boot time again, `set_clock` moves the wall's alone."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.wall_s, self.boottime_s, self.boot = WALL_S, 500.0, "first boot"
@@ -87,7 +87,7 @@ def test_rows_are_forgotten_once_their_time_has_passed_also_while_the_daemon_was
 
 @pytest.mark.parametrize("boots_at_s", [0.0, WALL_S - 3600.0, WALL_S + 30 * 86400.0])
 def test_the_time_that_the_machine_was_off_is_not_counted(machine: Machine, path: Path, boots_at_s: float) -> None:
-    """Nobody can know it: the clock may be wrong at boot, and set right later."""
+    """It cannot be known: the clock may be wrong at boot, and set right later."""
     ledger = SqliteLedger(path, "normal")
     finish(ledger, "before")
     ledger.close()

@@ -36,7 +36,7 @@ def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, damage: bytes) -> No
     assert witness.notes([tmp_path / "note", tmp_path / "nothing"]) == []
 
 
-def test_a_note_that_cannot_be_written_harms_nobody(tmp_path: Path) -> None:
+def test_a_note_that_cannot_be_written_is_left_out(tmp_path: Path) -> None:
     witness.note([tmp_path / "no" / "folder", tmp_path / "note"], Mark("a", 1, 2))
     assert witness.notes([tmp_path / "note"]) == [Mark("a", 1, 2)]
 
@@ -65,12 +65,12 @@ def test_doubt_outlives_the_process_and_ends(path: Path) -> None:
     ledger.close()
 
 
-def test_a_ledger_whose_file_was_deleted_is_written_anew_with_all_it_knew(path: Path) -> None:
+def test_a_ledger_whose_file_was_deleted_is_written_again_with_all_it_knew(path: Path) -> None:
     ledger = SqliteLedger(path, "full")
     ledger.commit([row_of("a")], {"done": 1})
     path.unlink()
     ledger.detach()
-    ledger.write_anew()
+    ledger.write_again()
     again = SqliteLedger(path, "full")
     assert (len(found(again, "a")), again.counters()) == (1, {"done": 1})
     assert again.found == ledger.mark
@@ -82,5 +82,5 @@ def test_a_ledger_in_whose_place_is_another_file_is_not_written_over_it(path: Pa
     path.unlink()
     path.write_bytes(b"of somebody else")
     ledger.detach()
-    ledger.write_anew()
+    ledger.write_again()
     assert path.read_bytes() == b"of somebody else"
