@@ -73,6 +73,7 @@ class AmqpBroker(Broker):
         self._queues_ready = False
         self._may_publish = False
         self._subscription: Subscription | None = None
+        self._most: int | None = None  # deliveries that may be out, if fewer than the pool says
         self._wanted = True
         self._epoch = 0
         self._up_since_s = self._serves_since_s = 0.0
@@ -122,6 +123,12 @@ class AmqpBroker(Broker):
     def give_back(self, epoch: int, tag: int) -> None:
         if self._subscription is not None and self._subscription.epoch == epoch:
             self._subscription.give_back(tag)
+
+    def narrow(self, most: int | None) -> None:
+        widens = most is None and self._most is not None
+        self._most = most
+        if widens and self._subscription is not None:
+            self._subscription.widen()
 
     def set_aside(self, tags: Sequence[tuple[int, int]]) -> None:
         if self._subscription is not None:
@@ -238,6 +245,7 @@ class AmqpBroker(Broker):
         if not self._wanted:
             self._findings.tell()
         self._subscription = Subscription(self._reactor, self._consuming.connection, self._pool, self._epoch, self)
+        self._subscription.prefetch = min(self._pool.prefetch, self._most or self._pool.prefetch)
         self._subscription.wanted = self._wanted
 
     def _end_epoch(self, trouble: Trouble, retry_in_s: float) -> None:

@@ -63,6 +63,8 @@ class Subscription:
     ) -> None:
         self.epoch = epoch
         self.wanted = False
+        self.prefetch = pool.prefetch
+        """How many deliveries may be out; counts from the opening of the channel, or `widen`, on."""
         self._reactor = reactor
         self._pool = pool
         self._owner = owner
@@ -88,7 +90,18 @@ class Subscription:
         on this channel (https://www.rabbitmq.com/consumer-prefetch.html).
         """
         counted = sum(epoch == self.epoch and tag > self._not_ours_up_to for epoch, tag in tags)
-        if counted > self._pool.prefetch // 2 and self._state is _State.SUBSCRIBED and self.wanted:
+        if counted > self.prefetch // 2:
+            self._renew()
+
+    def widen(self) -> None:
+        """Have as many deliveries out as the pool says: a channel's prefetch counts for later consumer tags."""
+        self.prefetch = self._pool.prefetch
+        if self._state not in (_State.OPENING, _State.CLOSED):
+            self._channel.basic_qos(prefetch_count=self.prefetch)
+            self._renew()
+
+    def _renew(self) -> None:
+        if self._state is _State.SUBSCRIBED and self.wanted:
             self._renewing = True
             self._cancel()
             self._channel._cancelled.discard(self._tag)  # or pika would return what is still on its way
@@ -132,7 +145,7 @@ class Subscription:
     def _on_open(self, channel: pika.channel.Channel) -> None:
         channel.add_on_close_callback(self._on_closed)
         channel.add_on_cancel_callback(self._on_cancelled)
-        channel.basic_qos(prefetch_count=self._pool.prefetch, callback=self._on_ready)
+        channel.basic_qos(prefetch_count=self.prefetch, callback=self._on_ready)
 
     def _on_ready(self, _frame: pika.frame.Method) -> None:
         self._state = _State.IDLE

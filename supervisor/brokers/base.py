@@ -176,6 +176,12 @@ class Broker(ABC):
     def give_back(self, epoch: int, tag: int) -> None:
         """Return a delivery to its queue (nack with requeue). A tag of an epoch that is over is dropped silently."""
 
+    def narrow(self, most: int | None) -> None:  # noqa: B027  (only a broker that counts returns needs it)
+        """Have no more than `most` deliveries out from the next connection on; None: as many as the pool says, at once.
+
+        What is out when a connection ends counts as returned, and a quorum queue drops what returns too often.
+        """
+
     @abstractmethod
     def set_aside(self, tags: Sequence[tuple[int, int]]) -> None:
         """Deliver as if these deliveries, as (epoch, tag), were settled, which they are not.

@@ -143,7 +143,8 @@ class Decisions:
         )
 
     def say_saved(self, entry: Entry) -> None:
-        """Log that a message was replaced by a copy before its queue drops it."""
+        """Count and log that a message was replaced by a copy before its queue drops it."""
+        self.count("saved")
         self.say(
             Event.MESSAGE_SAVED,
             f"message {entry.id!r} had come back too often: a copy of it takes its place before its queue drops it",

@@ -24,6 +24,8 @@ PROBE_INTERVAL_S = 5.0
 STARVED_AFTER_S = 30.0
 WORN_SHOWN_S = 600.0
 """For how long messages that came back too often stay a note after the last one."""
+WORN_CALM_S = 30.0
+"""For how long fewer messages are in hand after the last of them."""
 
 
 class Health:
@@ -76,6 +78,11 @@ class Health:
             )
         else:
             self.heal(Event.QUEUE_SHARED)
+
+    @property
+    def calm(self) -> bool:
+        """Whether no message has lately come back too often."""
+        return self._worn_s == 0.0 or monotonic_s() - self._worn_s > WORN_CALM_S
 
     def worn(self, count: int, limit: int | None) -> None:
         """A message has come back `count` times; its queue drops it beyond `limit` (None: nobody knows)."""

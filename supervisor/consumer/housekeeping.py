@@ -72,6 +72,8 @@ class Housekeeping:
         self._call_later(PROBE_INTERVAL_S, self._probe)
         self._measures.weigh(*self._ledger.size())
         if self._health.connected:
+            if self._health.calm:
+                self._broker.narrow(None)
             self._broker.probe()
 
     def _look_around(self) -> None:

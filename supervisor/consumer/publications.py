@@ -75,9 +75,13 @@ class Publications:
             entry.published_s = now_s  # no time runs while there is no broker
             self._publish_later(token)
 
-    def publisher(self, token: int) -> Entry | None:
-        """The message that this publication without a fate is for."""
-        return self._outgoing[token][0] if token in self._outgoing else None
+    def stop_saving(self, token: int) -> Entry | None:
+        """The message that this publication was to save, cancelled; None if there is none whose delivery is here."""
+        entry = self._outgoing[token][0] if token in self._outgoing else None
+        if entry is None or entry.phase is not Phase.SAVING or not entry.tags:
+            return None
+        self.cancel(entry)
+        return entry
 
     # ---- fates ----------------------------------------------------------------------------------------------------
 

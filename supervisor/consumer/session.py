@@ -345,6 +345,7 @@ class Session:
 
     def _on_disconnected(self, event: base.Disconnected) -> None:
         self.subscribed = False
+        self.broker.narrow(None if self.health.calm else self._start.pool.workers)
         self.settlement.twins.queue_is_ours = self.health.queue_is_ours
         self.settlement.disconnected()
         self.measures.connections.disconnected(self.health.connected)

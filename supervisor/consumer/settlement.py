@@ -23,6 +23,7 @@ from supervisor.consumer.holdings import Holdings
 from supervisor.consumer.ids import given
 from supervisor.consumer.missing import given_up, gone
 from supervisor.consumer.publications import Publications
+from supervisor.consumer.saved import SavedRuns
 from supervisor.consumer.twins import Twins
 from supervisor.events import Event
 from supervisor.ledger.base import Row, RowState
@@ -45,6 +46,7 @@ class Settlement:
         self.waiting: dict[bytes, Entry] = {}  # a view of `entries`: those in Phase.WAITING, in order of arrival
         self.twins = Twins()
         self.holdings = Holdings()
+        self.saved = SavedRuns()
         self.pool = pool
         self._host = host
         self._dedupe = dedupe
@@ -67,7 +69,9 @@ class Settlement:
         self._arrived(arrival, known)
 
     def _arrived(self, arrival: Arrival, known: Sequence[Row]) -> None:
-        if not self.accepting and not arrival.worn:
+        if self.saved.has(arrival):
+            self._duplicate(arrival, "a copy of it waits in its queue")
+        elif not self.accepting and not arrival.worn:
             self._turn_away(arrival)
         elif (twin := self.twins.match(arrival, self.now_s)) is not None:
             self._meet_twin(arrival, twin)
@@ -223,9 +227,7 @@ class Settlement:
 
     def unpublished(self, token: int, reason: str, lost: bool) -> None:
         """The broker does not have this publication; `lost`: nobody knows, its connection is gone."""
-        entry = self.publications.publisher(token)
-        if entry is not None and entry.phase is Phase.SAVING and entry.tags and self.accepting and not lost:
-            self.publications.cancel(entry)
+        if not lost and self.accepting and (entry := self.publications.stop_saving(token)) is not None:
             self._wait(entry)  # it cannot be saved: it is run while it is here
         else:
             self.publications.unpublished(token, reason, lost, self.now_s)
@@ -235,22 +237,20 @@ class Settlement:
         self.publications.publish_again(token)
 
     def disconnected(self) -> None:
-        """The epoch is over: all tags are void; the broker brings back what was not settled.
-
-        Publications without a fate get none (`brokers.base.Disconnected`): they are published again.
-        """
+        """The epoch is over: all tags are void; the broker brings back what was not settled. Publications without a
+        fate get none (`brokers.base.Disconnected`): they are published again."""
+        self.saved.clear()
         self.publications.publish_all_again(self.now_s)
         self._decisions.recall()
         self.twins.expire(self.now_s)
         for twin in self._decisions.void_tags():
             self.twins.expect(twin, b"", self.now_s)
-        worn: list[Arrival] = []
+        worn = [arrival for entry in self.entries.values() for arrival in entry.later if arrival.worn]
         for entry in list(self.entries.values()):
             self._decisions.count("dropped", len(entry.tags) + len(entry.later))
             if entry.tags and entry.twin:
                 self.twins.expect(entry.twin, entry.key, self.now_s)
             entry.tags.clear()
-            worn += [arrival for arrival in entry.later if arrival.worn]
             entry.later.clear()
             entry.missing_since_s = None
             if entry.phase is Phase.WAITING:
@@ -279,10 +279,9 @@ class Settlement:
         self.accepting = False
         self.recall()
         for entry in list(self.entries.values()):
-            later, entry.later = entry.later, [arrival for arrival in entry.later if arrival.worn]
-            for arrival in later:
-                if not arrival.worn:
-                    self._turn_away(arrival)
+            for arrival in [arrival for arrival in entry.later if not arrival.worn]:
+                entry.later.remove(arrival)
+                self._turn_away(arrival)
             if entry.phase is Phase.WAITING:
                 self._give_up(entry)
 
@@ -368,7 +367,7 @@ class Settlement:
 
     def _saved(self, entry: Entry) -> None:
         """The broker has the copy: this one may go, and the copy is run when it comes."""
-        self._decisions.count("saved")
+        self.saved.add(entry.run)
         self._decisions.say_saved(entry)
         self._settle(entry)
 

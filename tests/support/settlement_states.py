@@ -11,6 +11,7 @@ from supervisor.consumer.entries import Entry
 from supervisor.consumer.holdings import Holdings
 from supervisor.consumer.publications import Publications
 from supervisor.consumer.refused_copies import RefusedCopies
+from supervisor.consumer.saved import SavedRuns
 from supervisor.consumer.settlement import Settlement
 from supervisor.consumer.twins import Twins
 
@@ -25,6 +26,8 @@ def clone_settlement(original: Settlement) -> Settlement:
     clone.holdings._by_worker = {
         worker: {key: entries[key] for key in theirs} for worker, theirs in original.holdings._by_worker.items()
     }
+    clone.saved = SavedRuns()
+    clone.saved._waiting = original.saved._waiting.copy()
     clone.twins = Twins()
     clone.twins._expected = {twin: deque(waiting) for twin, waiting in original.twins._expected.items()}
     clone._decisions = _clone_decisions(original._decisions)
@@ -88,6 +91,7 @@ def settlement_state(settlement: Settlement, tags: dict[int, int], tokens: dict[
         settlement.accepting,
         tuple(_entry_state(entry, tags, tokens) for entry in settlement.entries.values()),
         tuple(settlement.waiting),
+        frozenset(settlement.saved._waiting),
         tuple(tuple(theirs) for theirs in settlement.holdings._by_worker.values()),
         frozenset(tokens.get(token) for token in settlement.publications._later),
         frozenset(tokens.get(token) for token in refused._times),

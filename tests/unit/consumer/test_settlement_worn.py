@@ -196,6 +196,35 @@ def test_a_saved_message_without_an_id_says_that_it_may_be_a_repetition() -> Non
     assert entry.maybe_duplicate
 
 
+def test_what_comes_back_while_its_saved_copy_waits_is_acked() -> None:
+    """Its ack was lost with the connection, and it is not saved a second time beside its copy."""
+    bench = Bench()
+    bench.deliver(redelivered=True, worn=True)
+    bench.deliver(redelivered=True, worn=True)
+    copy = saved(bench)
+    bench.settlement.confirmed(copy.token)
+    bench.turn()
+    surplus = bench.deliver(redelivered=True, worn=True)
+    assert bench.acked() == [surplus]
+    assert bench.published() == []
+
+
+@pytest.mark.parametrize("since", ["the copy came", "the connection was lost"])
+def test_a_worn_message_may_be_the_copy_itself_and_is_saved_again(since: str) -> None:
+    bench = Bench()
+    bench.deliver(redelivered=True, worn=True)
+    bench.settlement.confirmed(saved(bench).token)
+    bench.turn()
+    if since == "the copy came":
+        bench.settlement.drain()
+        bench.deliver(run=(1, 1))  # given back
+    else:
+        bench.lose_connection()
+    bench.deliver(run=(1, 1), redelivered=True, worn=True)
+    saved(bench)
+    assert bench.entry().phase is Phase.SAVING
+
+
 # ---- faults put in on purpose: the model check finds each ---------------------------------------------------------
 
 ONE = (b"a",)
