@@ -21,6 +21,7 @@ _FRAMES = 100
 _LINKS = 20
 """Of a chain of causes: those that lie further back are left out."""
 
+_CALL_FILE = 'supervisor/worker/handlers.py", line '
 _CUT = "[… cut …]\n"
 
 
@@ -46,6 +47,16 @@ def text_of(error: BaseException) -> str:
     except BaseException as failure:  # noqa: BLE001  (a user's __str__ may raise anything)
         text = f"(its text cannot be had: {type(failure).__name__})"
     return _beginning_of(text)
+
+
+def users_frames(dump: str) -> str:
+    """What faulthandler has dumped, of each thread only the frames that the handler's call has led to."""
+    kept, ours = [], False
+    for line in dump.splitlines(keepends=True):
+        ours = line.startswith("  File ") and (ours or (_CALL_FILE in line and line.rstrip().endswith(" in call")))
+        if not ours:
+            kept.append(line)
+    return "".join(kept)
 
 
 def sendable(text: str) -> str:

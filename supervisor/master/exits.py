@@ -114,6 +114,8 @@ _OF_WORKERS = (
         running=_NOT_RUNNING,
     ),
     _Row(Cause.TIMEOUT, status=frozenset({TIMED_OUT}), leaving=frozenset({LeavingReason.TIMEOUT})),
+    # The timer of the time limit outlives exec(2), its handler does not.
+    _Row(Cause.TIMEOUT, signal=frozenset({int(signal.SIGALRM)}), running=frozenset({True})),
     _Row(Cause.CRASH, status=_ANY_STATUS),
     *_OF_SIGNALS,
 )

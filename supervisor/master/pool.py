@@ -26,6 +26,7 @@ from supervisor.master.kept import Kept
 from supervisor.master.restarts import Intensity
 from supervisor.master.wire import Wire
 from supervisor.scoreboard.board import Board
+from supervisor.stacks import users_frames
 from supervisor.symptoms import Symptoms
 
 VERDICT_AGAIN_S = 1.0
@@ -193,7 +194,7 @@ class Pool:
 
     def stack_text(self, slot: int) -> str:
         """The dump of the worker that last had this slot, the beginning of a long one; "" for none."""
-        return _beginning_of(self.stacks(slot))
+        return users_frames(_beginning_of(self.stacks(slot)))
 
     def forkserver_stack(self) -> str:
         """The dump of the forkserver started last; as `stack_text`."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from supervisor.errors import StateError
 from supervisor.link.channel import send_with_descriptors
-from supervisor.link.frames import Frame
+from supervisor.link.frames import Frame, StartForkserver
 from supervisor.master.children import Kind
 from supervisor.master.signals import TOUCHED
 from supervisor.redaction import without_passwords
@@ -37,7 +37,8 @@ def spawn(kind: Kind, first: Frame, descriptors: Sequence[int], urls: Sequence[s
     try:
         ours, theirs = socket.socketpair()
         with theirs:
-            pid = _execute([sys.executable, "-P", "-m", MODULES[kind], str(_CHILD_FD)], theirs.fileno(), urls)
+            command = [sys.executable, "-P", "-m", MODULES[kind], str(_CHILD_FD)]
+            pid = _execute(command, theirs.fileno(), _environment_of(first, urls))
             # fail-point: master.start-spawned: a service lives and has no first frame
             with suppress(BrokenPipeError, ConnectionResetError):  # it died at once: it will be buried like others
                 send_with_descriptors(ours, first, descriptors)
@@ -49,11 +50,11 @@ def spawn(kind: Kind, first: Frame, descriptors: Sequence[int], urls: Sequence[s
     return pid, ours
 
 
-def _execute(command: list[str], descriptor: int, urls: Sequence[str]) -> int:
+def _execute(command: list[str], descriptor: int, environment: dict[str, str]) -> int:
     return os.posix_spawn(
         command[0],
         command,
-        without_passwords(_environment(), urls),
+        environment,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, descriptor, _CHILD_FD),
@@ -64,10 +65,16 @@ def _execute(command: list[str], descriptor: int, urls: Sequence[str]) -> int:
     )
 
 
-def _environment() -> dict[str, str]:
-    """Ours, and the way to our own code when it is not installed but run from a checkout."""
+def _environment_of(first: Frame, urls: Sequence[str]) -> dict[str, str]:
+    """Ours without passwords, then the pool's, and the way to our own code where it is run from a checkout.
+
+    A pool's variables are there when its interpreter starts: TZ, LD_PRELOAD or PYTHONHASHSEED count as if exported.
+    """
+    environment = dict(without_passwords(dict(os.environ), urls))
+    if isinstance(first, StartForkserver):
+        environment |= first.pool.environment
     root = Path(__file__).resolve().parents[2]
-    if str(root) in site.getsitepackages():
-        return dict(os.environ)
-    former = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": f"{former}{os.pathsep}{root}" if former else str(root)}
+    if str(root) not in site.getsitepackages():
+        former = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = f"{former}{os.pathsep}{root}" if former else str(root)
+    return environment

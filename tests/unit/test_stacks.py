@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.stacks import REASON_BYTES, STACK_BYTES, reason_of, sendable, stack_of, text_of
+from supervisor.stacks import REASON_BYTES, STACK_BYTES, reason_of, sendable, stack_of, text_of, users_frames
 
 
 def raised(error: Exception) -> Exception:
@@ -49,3 +49,10 @@ def test_an_own_class_is_named_with_its_module() -> None:
 def test_text_without_surrogates_is_left_alone() -> None:
     assert sendable("grüße ☃") == "grüße ☃"
     assert sendable("\udc80") == "\\udc80"
+
+
+def test_of_a_dump_the_frames_above_the_handlers_call_are_left_out_of_each_thread() -> None:
+    ours = '  File "/supervisor/worker/handlers.py", line 9 in call\n  File "/supervisor/worker/loop.py", line 1 in x\n'
+    theirs = '  File "/srv/app.py", line 3 in send\n'
+    dump = f"Thread 0x1:\n{theirs}\nCurrent thread 0x2:\n{theirs}{ours}\nExtension modules: x\n"
+    assert users_frames(dump) == dump.replace(ours, "")

@@ -47,6 +47,8 @@ ROWS = [
     (killed(signal.SIGKILL, intent=Intent.MEMORY_KILL, running=True), Cause.MEMORY_LIMIT),
     (killed(signal.SIGKILL, intent=Intent.STOP_KILL, running=True), Cause.STOP_KILLED),
     (killed(signal.SIGKILL, intent=Intent.TIMEOUT_KILL, oom_evidence="confirmed"), Cause.TIMEOUT),
+    (killed(signal.SIGALRM, running=True), Cause.TIMEOUT),
+    (killed(signal.SIGALRM), Cause.KILLED),
     (killed(signal.SIGKILL), Cause.KILLED),
     (killed(signal.SIGKILL, intent=Intent.STOP), Cause.KILLED),
     (killed(signal.SIGKILL, oom_evidence="confirmed"), Cause.OUT_OF_MEMORY),
