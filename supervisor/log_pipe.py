@@ -130,7 +130,7 @@ def frames(kind: int, pid: int, text: bytes) -> Iterator[bytes]:
 
 
 class _Printed(io.BufferedIOBase):
-    """What `print` writes to: a line leaves whole, and nobody waits. `fileno` is the standard descriptor itself."""
+    """What `print` writes to: a line leaves whole, without waiting. `fileno` is the standard descriptor itself."""
 
     def __init__(self, standard: int, kind: int) -> None:
         self._standard = standard

@@ -1,7 +1,7 @@
-"""The log relay: the one process that may wait for whoever reads the log. A program of its own, started by the master.
+"""The log relay: the one process that may wait for a reader of the log. A program of its own, started by the master.
 
 stdout and stderr of the master and all its children are pipes that end here. The main thread reads them at once,
-always; a thread per destination writes, and may stand still there (a pipe that nobody reads, a terminal with its flow
+always; a thread per destination writes, and may stand still there (a pipe that is not read, a terminal with its flow
 stopped, a disk that hangs). Between them lies a bounded queue: what does not fit is counted, and the loss is told once
 something is taken again. Only the standard library is imported: the master starts it by its path, without `site`
 (docs/decisions/0009-log-relay.md).
@@ -112,7 +112,7 @@ def _begins(data: bytes) -> int:
 class Output:
     """One destination and the thread that writes there.
 
-    `descriptor`: where to; -1 to open `path`. A file is opened anew when it was moved away (logrotate). `style`: how a
+    `descriptor`: where to; -1 to open `path`. A file is opened again when it was moved away (logrotate). `style`: how a
     loss is told, `json`, `console` or `plain`.
     """
 
@@ -209,8 +209,8 @@ class Output:
     def _standstill(self) -> str:
         with suppress(OSError):
             if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-                return "the disk of the log took nothing for too long"
-        return "nobody read the log for too long"
+                return "the disk of the log wrote nothing for too long"
+        return "the log was not read for too long"
 
     def _tell(self, lines: int, text: str) -> bool:
         told = f"{loss_line(self._style, text, lines, time.time())}\n"
@@ -282,7 +282,7 @@ class Relay:
         self._outputs = {STDOUT: stdout, STDERR: stderr, LINE: lines or stderr}
 
     def run(self) -> None:
-        """Relay until told to finish, or until the master and everybody else who could write are gone."""
+        """Relay until told to finish, or until the master and all other writers are gone."""
         while not self._finish and (self._pipes or not self._orphaned):
             partial = any(pipe.is_partial for pipe in self._pipes)
             ready = self._poll.poll(_PARTIAL_S * 1000 if partial else None)
@@ -357,7 +357,7 @@ def _same(descriptor: int, path: str) -> bool:
 def main(argv: list[str]) -> None:
     """`log_relay.py PIPES STYLE FILE`: how many pipes there are, how a loss is told, where log lines go."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTTOU):
-        signal.signal(number, signal.SIG_IGN)  # it ends when nobody can write any more, not before
+        signal.signal(number, signal.SIG_IGN)  # it ends when no process can write any more, not before
     with suppress(OSError), open("/proc/self/comm", "w") as comm:
         comm.write("preforkd-log")
     pipes = int(argv[1])

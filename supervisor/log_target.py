@@ -24,7 +24,7 @@ JOURNAL, TERMINAL = "journal", "terminal"
 """What a relay's stream may lead to, where it makes a difference."""
 
 _STDERR_FD = 2
-_FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+_FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _FILE_MODE = 0o640
 
 

@@ -7,6 +7,7 @@ at fault, 1 anything else.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -124,10 +125,14 @@ def _about_directory(key: str, directory: Path) -> Iterator[Finding]:
 def _about_log(file: str) -> Iterator[Finding]:
     """The log file must be one that can be opened; it is not made here."""
     path = Path(file)
-    if file == STDERR or (os.access(path if path.exists() else path.parent, os.W_OK) and not path.is_dir()):
-        return
-    what = "is a directory" if path.is_dir() else f"cannot be written by uid {os.geteuid()}"
-    yield Finding(Level.ERROR, "log.file", f"{file} {what}: correct its rights, or `file` in [log]")
+    try:
+        if file != STDERR and path.exists():
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
+        elif file != STDERR and not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"uid {os.geteuid()} cannot make it")
+    except OSError as error:
+        text = f"{file} cannot be opened: {error.strerror}; correct its rights, or `file` in [log]"
+        yield Finding(Level.ERROR, "log.file", text)
 
 
 def _nearest(path: Path) -> Path:

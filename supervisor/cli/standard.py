@@ -42,7 +42,7 @@ def say_error(text: str) -> None:
 
 
 def discard_output() -> None:
-    """What is still to be printed goes nowhere: whoever read it has seen enough, or it cannot be written."""
+    """What is still to be printed goes nowhere: its reader has gone, or it cannot be written."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

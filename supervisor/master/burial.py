@@ -59,9 +59,9 @@ class Undertaker:
         """When `bury` is needed next without a SIGCHLD (CLOCK_MONOTONIC)."""
         return min((corpse.died_s + UNKILLABLE_S for corpse in self._waiting), default=self._look_due_s)
 
-    def let_be(self, pid: int) -> None:
-        """Leave this child alone; when it ends it is only waited for."""
-        self._leftovers.let_be(pid)
+    def ignore(self, pid: int) -> None:
+        """Only reap this child when it ends."""
+        self._leftovers.ignore(pid)
 
     def bury(self) -> list[Corpse]:
         """Dead children, once their orphans have ended or had the time for it."""

@@ -51,7 +51,7 @@ class Leftovers:
         self._marked = descent.possible()
         self._present: dict[int, Leftover] = {}
 
-    def let_be(self, pid: int) -> None:
+    def ignore(self, pid: int) -> None:
         """This child is neither on the books nor an orphan."""
         self._inherited.add(pid)
 

@@ -1,7 +1,7 @@
-"""Starts the log relay, puts its pipes in place of stdout and stderr, starts it anew when it has ended. Master only.
+"""Starts the log relay, puts its pipes in place of stdout and stderr, replaces it when it has ended. Master only.
 
 Made before anything is started, so that every child inherits the pipes. The master keeps the reading ends open: while
-there is no relay for a moment, nobody's `print` fails, and what was written waits in the pipes.
+there is no relay for a moment, no `print` fails, and what was written waits in the pipes.
 """
 
 from __future__ import annotations
@@ -65,15 +65,15 @@ class LogRelay:
         os.environ[STREAM_VARIABLE] = stream_of(2, self._reader).variable
         logs.configure(config, "master")
 
-    def watch(self, reactor: Reactor, let_be: Callable[[int], None]) -> None:
-        """Start the relay anew whenever it ends; `let_be` is told its pid, which is no child of a pool."""
-        self._watched = reactor, let_be
+    def watch(self, reactor: Reactor, ignore: Callable[[int], None]) -> None:
+        """Replace the relay whenever it ends. `ignore` is given its pid: it is no child of a pool."""
+        self._watched = reactor, ignore
         self._follow()
 
     def configure(self, config: LogConfig) -> None:
         """Take up other settings of `[log]`. Raises StateError when the file cannot be opened; nothing changes then."""
         if config.file != STDERR:
-            Target(config.file).close()  # the relay opens it by itself, and could tell nobody that it cannot
+            Target(config.file).close()  # the relay opens it by itself, and has no way to tell that it cannot
         self._config = config
         self._order(FILE + os.fsencode(config.file))
         logs.configure(config, "master")
@@ -94,7 +94,8 @@ class LogRelay:
             os.close(descriptor)
         if self._control is not None:
             self._control.close()
-        logs.configure(self._config, "master")
+        with suppress(StateError):  # a file that cannot be opened any more: there is nothing left to log
+            logs.configure(self._config, "master")
 
     # ---- the process ----------------------------------------------------------------------------------------------
 
@@ -146,9 +147,9 @@ class LogRelay:
         return "console" if self._config.format == "console" else "json"
 
     def _follow(self) -> None:
-        reactor, let_be = self._watched or (None, None)
-        if reactor is not None and let_be is not None:
-            let_be(self._pid)
+        reactor, ignore = self._watched or (None, None)
+        if reactor is not None and ignore is not None:
+            ignore(self._pid)
             reactor.add_handler(self._pidfd, self._ended, reactor.READ)
 
     def _ended(self, descriptor: int, events: int) -> None:
@@ -169,7 +170,7 @@ class LogRelay:
             self._watched[0].call_later(RESTART_S, self._restart)
             return
         self._follow()
-        text = "the log relay had ended and was started anew; what it held is lost"
+        text = "the log relay had ended and was replaced; the lines that it held are lost"
         log(Event.LOG_RELAY_REPLACED, text, level=logging.WARNING)
 
     def _order(self, order: bytes) -> None:

@@ -103,7 +103,7 @@ class Master:
         self._commands = Commands(self._pools, self._reloads, self._reactor)
         self._undertaker = Undertaker(self._pools.values(), self._children)
         if relay is not None:
-            relay.watch(self._reactor, self._undertaker.let_be)
+            relay.watch(self._reactor, self._undertaker.ignore)
         membership = Path("/proc/self/cgroup").read_text()
         oom = OomWatch(group_counter(membership))
         self._registrar = Registrar(self._pools, self._history, oom, self._sidecars, self._hiring.replace_workers)

@@ -109,7 +109,7 @@ def test_nobody_waits_for_a_reader_who_stands_still_and_the_loss_is_told(site: S
         assert [record["cause"] for record in site.exits()] == [], "no worker ran into its time limit"
         assert fcntl.fcntl(ends[1], fcntl.F_GETFL) == flags, "whoever shares this descriptor is not affected"
         read_on(ends)
-        log = everything(ends[0], lambda data: b"lines were lost because nobody read the log" in data)
+        log = everything(ends[0], lambda data: b"lines were lost because the log was not read" in data)
         assert log.count(b"log.lost") == 1
     for end in ends:
         os.close(end)
@@ -196,3 +196,12 @@ def test_a_reload_sends_the_log_to_another_file_and_refuses_one_that_cannot_be_o
     site.ok("reload")
     site.ok("publish", "mail", "--id-prefix", "m", stdin="x\n")
     eventually(lambda: "m0 m0" in (site.folder / "other.log").read_text(), "a worker's line is in the new file")
+
+
+def test_a_log_file_that_is_a_pipe_without_a_reader_is_refused_and_not_waited_for(site: Site) -> None:
+    os.mkfifo(site.folder / "pipe")
+    site.config.write_text(site.config.read_text() + '[log]\nfile = "pipe"\n')
+    for command in ("check", "start", "run"):
+        done = site.cli(command)
+        assert done.returncode == 1
+        assert "No such device or address" in done.stdout + done.stderr

@@ -13,7 +13,7 @@ import pytest
 
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import BootError
-from supervisor.forkserver.handlers import import_handlers
+from supervisor.forkserver.handlers import _import, import_handlers
 
 
 @pytest.fixture
@@ -109,3 +109,11 @@ def test_what_would_run_nothing_when_it_is_called_is_refused(module: Path, case:
 def test_a_class_that_works_when_it_is_made_may_be_a_handler(module: Path) -> None:
     module.write_text("class run:\n    def __init__(self, message): pass\n")
     assert import_handlers(pool(module)).run is sys.modules["under_check"].run
+
+
+def test_a_module_that_is_not_found_tells_what_is_wrong_with_the_places_looked_in(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none")
+    with pytest.raises(BootError, match=r"none, which does not exist; and"):
+        _import("pools.a.handler = 'no_such:run'", "no_such", (missing,))
+    with pytest.raises(BootError, match=r"name the module without \.py"):
+        _import("pools.a.handler = 'no_such.py:run'", "no_such.py", (str(tmp_path),))
