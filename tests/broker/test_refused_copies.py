@@ -98,7 +98,7 @@ def test_a_stop_leaves_refused_copies_on_record_at_once_and_the_next_start_place
         each_once(under_test)
 
 
-@pytest.mark.parametrize("fault", ["connections are closed", "the consumer is killed", "memory is short"])
+@pytest.mark.parametrize("fault", ["connections are closed", "the consumer is killed"])
 def test_refused_copies_survive_faults_and_starve_nothing_afterwards(
     fault: str, node: RabbitNode, tmp_path: Path
 ) -> None:
@@ -109,11 +109,8 @@ def test_refused_copies_survive_faults_and_starve_nothing_afterwards(
         under_test.wait_counted(done=len(GOOD), failed=len(BAD))
         if fault == "connections are closed":
             node.close_all_connections()
-        elif fault == "the consumer is killed":
-            os.kill(under_test.pool()["consumer"]["pid"], signal.SIGKILL)
         else:
-            node.set_memory_alarm()
-            node.clear_memory_alarm()
+            os.kill(under_test.pool()["consumer"]["pid"], signal.SIGKILL)
         under_test.send("nothing", message_id="afterwards")
         under_test.wait_done("afterwards", timeout_s=60)
         eventually(lambda: under_test.pool()["state"] == "degraded", "the symptom is told again")

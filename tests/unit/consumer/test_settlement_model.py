@@ -33,7 +33,7 @@ SMALL_WORLDS = {
     "crashes are parked": (Laws(ONE, faults=3, on_crash="park"), 8),
     "handlers publish": (Laws(ONE, faults=2, publishes=True), 9),
     "several events a turn": (Laws(ONE, faults=2, together=3), 8),
-    "dead letters refused": (Laws(TWO, faults=2, max_attempts=1, window=1, refuses=("q.dead",)), 8),
+    "dead letters refused": (Laws(TWO, faults=2, max_attempts=1, window=1, refuses=("q.dead",)), 7),
     "retries refused": (Laws(TWO, faults=2, window=1, refuses=("q",)), 7),
     "delivery limit of 1": (Laws(ONE, faults=4, delivery_limit=1), 6),
     "delivery limit of 2": (Laws(ONE, faults=4, delivery_limit=2, max_attempts=1), 7),
