@@ -68,6 +68,12 @@ _EXPECTED: dict[InnerFault, Record] = {
 }
 """The exit record that each fault must leave; a Python exception kills nobody and leaves a failure record."""
 
+_SOONER = frozenset({Cause.TIMEOUT, Cause.OUT_OF_MEMORY})
+"""On a busy or small machine a limit may end a worker before its fault does: an honest record of another cause."""
+
+_ENDED_ALREADY = frozenset({Cause.TIMEOUT, Cause.MEMORY_LIMIT, Cause.OUT_OF_MEMORY})
+"""A kill from outside may meet a process that a limit has just ended."""
+
 _KILLED = {OuterFault.KILL_WORKER, OuterFault.KILL_CONSUMER, OuterFault.KILL_FORKSERVER}
 
 
@@ -122,7 +128,7 @@ def _unexplained_inner(evidence: Evidence) -> Iterable[str]:
     for fault in evidence.announced:
         kind, id = InnerFault(fault["fault"]), fault["id"]
         if _forestalled(evidence, fault):
-            continue  # it was announced, and its worker ended from outside before it happened: that is on record
+            continue  # it was announced, and its worker ended in another way before it happened: that is on record
         if kind is InnerFault.EXCEPTION:
             if id not in failed:
                 yield f"{kind} in message {id}: no failure record names it"
@@ -132,6 +138,8 @@ def _unexplained_inner(evidence: Evidence) -> Iterable[str]:
 
 def _forestalled(evidence: Evidence, fault: Record) -> bool:
     whose = {"message_id": fault["id"], "pid": fault["pid"]}
+    if any(_recorded(evidence, **whose, cause=cause) for cause in _SOONER):
+        return True
     if (OuterFault.KILL_WORKER, fault["pid"]) in evidence.struck and _recorded(evidence, **whose, cause=Cause.KILLED):
         return True
     return _master_killed(evidence) and _recorded(evidence, **whose, cause=Cause.LOST)
@@ -151,7 +159,9 @@ def _unexplained_outer(evidence: Evidence) -> Iterable[str]:
 
 
 def _too_late(evidence: Evidence, pid: int) -> bool:
-    """Whether a kill from outside met a worker that an ordered fault of its own had ended before."""
+    """Whether a kill from outside met a process that a limit, or an ordered fault of its own, had ended before."""
+    if any(_recorded(evidence, pid=pid, cause=cause) for cause in _ENDED_ALREADY):
+        return True
     own = (_EXPECTED.get(InnerFault(fault["fault"])) for fault in evidence.announced if fault["pid"] == pid)
     return any(_recorded(evidence, pid=pid, **expected) for expected in own if expected)
 

@@ -21,6 +21,9 @@ FOLDER = "PREFORKD_DRILL"
 EFFECTS = "effects.jsonl"
 ANNOUNCED = "faults.jsonl"
 
+GROWING_S = 50.0
+"""How long a worker may take to grow past `kill_memory`; with the pool's limit below its `max_timeout`."""
+
 _PAGE = 16 * 1024**2
 
 
@@ -31,6 +34,8 @@ def run(message: Message) -> None:
     if fault is None or order.after_effect:
         _append(EFFECTS, {"id": message.id, "round": message.round, "attempt": message.attempt, "pid": os.getpid()})
     if fault is not None:
+        if fault is InnerFault.MEMORY:
+            message.extend(GROWING_S)  # the limit of memory is to end it, however slowly it grows here
         _append(ANNOUNCED, {"id": message.id, "fault": fault, "pid": os.getpid()})
         _COMMIT[fault]()
 

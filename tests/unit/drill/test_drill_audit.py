@@ -169,3 +169,20 @@ def test_every_cut_must_have_been_noticed() -> None:
 
     assert audit(evidence(struck=struck, log=[noticed, noticed])).passed
     assert audit(evidence(struck=struck, log=[noticed])).unexplained
+
+
+@pytest.mark.parametrize("fault", [fault for fault in InnerFault if fault is not InnerFault.HANG])
+@pytest.mark.parametrize("cause", ["timeout", "out_of_memory"])
+def test_a_fault_that_a_limit_came_before_is_on_record_and_no_broken_promise(fault: InnerFault, cause: str) -> None:
+    announced = [{"id": "a", "fault": fault, "pid": 7}]
+    ended = {**exit_of("a"), "pid": 7, "cause": cause, "signal": "SIGKILL", "status": None}
+    assert audit(evidence(announced=announced, exits=[ended])).unexplained == []
+    of_another = {**ended, "pid": 8}
+    assert audit(evidence(announced=announced, exits=[of_another])).unexplained != []
+
+
+@pytest.mark.parametrize("fault", [OuterFault.KILL_WORKER, OuterFault.KILL_CONSUMER, OuterFault.KILL_FORKSERVER])
+def test_a_kill_of_a_process_that_a_limit_had_ended_is_on_record(fault: OuterFault) -> None:
+    ended = {**exit_of("a"), "pid": 7, "cause": "timeout"}
+    assert audit(evidence(struck=[(fault, 7)], exits=[ended])).unexplained == []
+    assert audit(evidence(struck=[(fault, 7)], exits=[{**ended, "cause": "clean_stop"}])).unexplained != []
