@@ -53,7 +53,10 @@ class Stopping:
         )
         living = [pool for pool in self._pools if pool.consumer.child is not None]
         drained = all(pool.drained is not None for pool in living)
-        settled = drained and not any(pool.verdicts for pool in living)
+        # a consumer cannot settle the message of a worker that is left behind
+        stuck = {child.pool for child in self._unkillable()}
+        settled = all(pool.drained is not None or pool.name in stuck for pool in living)
+        settled = settled and not any(pool.verdicts for pool in living)
         services = sum(len(self._waited_for(kind)) for kind in _SERVICES)
         return Facts(drained=drained, settled=settled, workers=workers, others=services)
 

@@ -23,7 +23,7 @@ from tests.support.faulty_calls import CALLS, Order
 from tests.support.waiting import eventually
 
 SOAK = os.environ.get("PREFORKD_SOAK", "")
-DRAWN = 12
+DRAWN = 6
 ANSWER_S = 5.0
 """The promise is one second; a test machine may be busy."""
 
@@ -31,7 +31,13 @@ SETTINGS = (
     'workers = 2\nrestart_intensity = [100000, "60s"]\nrestart_backoff = ["10ms", "50ms"]\n'
     'max_attempts = 5\nretry_delays = ["100ms"]\n'
 )
-ALL = [(name, error, times) for name, errors in CALLS.items() for error in errors for times in (1, 0)]
+ALL = [
+    (name, error, times)
+    for name, errors in CALLS.items()
+    for error in errors
+    for times in (1, 0)
+    if times or error != "ESRCH"  # of a process that is there, no kernel says for ever that it is gone
+]
 
 
 class Faulty(Daemon):
@@ -122,7 +128,7 @@ def test_no_call_that_fails_ends_the_master_and_it_heals(tmp_path: Path, capsys:
 
 def test_no_call_that_fails_at_the_start_is_called_a_bug(tmp_path: Path) -> None:
     once = [(name, error) for name, error, times in ALL if times == 1]
-    for number, (name, error) in enumerate(once if SOAK else random.Random(3).sample(once, 3)):
+    for number, (name, error) in enumerate(once if SOAK else random.Random(3).sample(once, 2)):
         directory = tmp_path / str(number)
         directory.mkdir()
         under_test = Faulty(directory)

@@ -64,6 +64,9 @@ def test_an_orphan_that_cannot_be_ended_holds_up_its_own_message_and_nothing_els
 
         eventually(lambda: attempts(under_test, "left") == ["1", "2"], "its message runs again")
         eventually(lambda: under_test.exits(status=9, attempt=2), "and is on record again")
+        for later in under_test.marked("spawned")[1:]:
+            under_test.end_as_root(int(later))
+        eventually(lambda: len(under_test.pool()["workers"]) == 1, "the worker that stood in has left")
 
 
 def test_a_stop_waits_for_no_orphan_that_cannot_be_ended() -> None:
@@ -87,15 +90,6 @@ def test_a_consumer_that_dies_meanwhile_does_not_make_the_message_run_beside_the
         assert attempts(under_test, "left") == ["1"]
         under_test.end_as_root(orphan)
         eventually(lambda: attempts(under_test, "left") == ["1", "2"], "its message runs again, declared")
-
-
-def test_a_worker_that_stood_in_leaves_once_the_orphan_has_ended() -> None:
-    with unprivileged(ONE) as under_test:
-        orphan = abandon(under_test)
-        eventually(lambda: len(under_test.pool()["workers"]) == 2, "another one works in its place")
-        under_test.end_as_root(orphan)
-        eventually(lambda: len(under_test.pool()["workers"]) == 1, "it has left")
-        eventually(lambda: under_test.pool()["state"] == "ok", "the pool is well")
 
 
 def test_what_hides_in_another_session_without_environment_is_ended(tmp_path: Path) -> None:
