@@ -81,7 +81,7 @@ class Health:
 
     @property
     def calm(self) -> bool:
-        """Whether no message has lately come back too often."""
+        """Whether it is half a minute since a message had come back too often."""
         return self._worn_s == 0.0 or monotonic_s() - self._worn_s > WORN_CALM_S
 
     def worn(self, count: int, limit: int | None) -> None:
