@@ -165,7 +165,7 @@ class Worker:
     # ---- running --------------------------------------------------------------------------------------------------
 
     def _run(self, run: Run) -> None:
-        self._upkeep.before_run(monotonic_s())
+        self._upkeep.begin()
         message = self._message(run)
         limit = self._policy.limit_for(message.headers)
         started_s = monotonic_s()

@@ -55,16 +55,17 @@ class Upkeep:
         if lost:
             raise BootError(f"init has changed {', '.join(lost)}; do that in a program of its own")
 
-    def before_run(self, now_s: float) -> None:
-        """A run begins at `now_s` (CLOCK_MONOTONIC), perhaps after a rest."""
-        if now_s >= (self._due_s if self._had_threads or _count() else self._last_s + _AT_REST_S):
-            self._restore(now_s)
+    def begin(self) -> None:
+        """A run begins."""
         self._is_dirty = True
 
     def look(self, now_s: float) -> None:
-        """No user code runs now: put everything back where that is due."""
-        if self._is_dirty and now_s >= self._due_s:
+        """No user code runs now (CLOCK_MONOTONIC): put everything back where a run or a thread may have changed it."""
+        if now_s >= self._due_s and (self._is_dirty or self._may_have_changed(now_s)):
             self._restore(now_s)
+
+    def _may_have_changed(self, now_s: float) -> bool:
+        return self._had_threads or _count() > 0 or now_s >= self._last_s + _AT_REST_S
 
     def close(self) -> None:
         """Give the copies of descriptors back."""
