@@ -30,13 +30,15 @@ class CopyQueues:
         self._queue = queue
         self._declarer = declarer
         self._own = {name: QueuePlan(name, QUORUM) for name in (dead_queue(queue), parked_queue(queue))}
-        self._found: dict[str, float] = {}  # when: CLOCK_MONOTONIC
+        self._found: set[str] = set()
+        self._doubted_s = -LOOK_AGAIN_S  # CLOCK_MONOTONIC
         self._wanted: dict[str, list[Callable[[Trouble | None], object]]] = {}
 
     def doubt(self) -> None:
         """Something was refused: look for each queue again before the next copy, but not all the time."""
-        looked_before_s = monotonic_s() - LOOK_AGAIN_S
-        self._found = {name: at_s for name, at_s in self._found.items() if at_s > looked_before_s}
+        if monotonic_s() - self._doubted_s >= LOOK_AGAIN_S:
+            self._doubted_s = monotonic_s()
+            self._found.clear()
 
     def send(self, outgoing: Outgoing, send: Send, refuse: Refuse) -> None:
         """Call `send` with the publication once its queue is known to be there, or `refuse` with why it is not.
@@ -61,6 +63,6 @@ class CopyQueues:
 
     def _looked(self, name: str, trouble: Trouble | None) -> None:
         if trouble is None:
-            self._found[name] = monotonic_s()
+            self._found.add(name)
         for done in self._wanted.pop(name):
             done(trouble)
