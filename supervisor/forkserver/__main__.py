@@ -60,6 +60,7 @@ def main(argv: list[str]) -> None:
         Forkserver(channel, board, functools.partial(_be_worker, start, handlers, bell)).run()
     except BaseException as error:  # noqa: BLE001  (whatever the import has left: it is a failed boot, with its stack)
         _give_up(channel, start.pool, error)
+    channel.close()
     with suppress(AttributeError, OSError, ValueError):  # an object of user code
         sys.stdout.flush()
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # what cannot be flushed would change the status

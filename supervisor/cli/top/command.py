@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import click
 
 from supervisor.cli.duration import SECONDS
@@ -23,10 +25,10 @@ def top_command(invocation: Invocation, interval_s: float, once: bool) -> int:
     Without a terminal, or with TERM=dumb: blocks of plain text, sized by COLUMNS and LINES.
     """
     display = make_display(keys=True)
-    page = TopPage(invocation.state_dir, whoever(), display.keys and not once)
-    if once:
+    with closing(TopPage(invocation.state_dir, whoever(), display.keys and not once)) as page:
+        if not once:
+            return OperatedLoop(invocation.runtime_dir, display, page, interval_s).run()
         with invocation.connect() as daemon:
             page.heard(daemon.ask("status"))
         display.print(page.lines(display.size()))
-        return 0
-    return OperatedLoop(invocation.runtime_dir, display, page, interval_s).run()
+    return 0

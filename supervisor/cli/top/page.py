@@ -73,6 +73,10 @@ class TopPage:
         """An order was not."""
         self._say(Notice(words, Style.BAD))
 
+    def close(self) -> None:
+        """Give back the exit history's file."""
+        self._tail.close()
+
     def lines(self, size: Size) -> list[Line]:
         """The screen."""
         if self._notice is not None and monotonic_s() >= self._notice_until_s:
