@@ -91,8 +91,10 @@ def _rehearse(calling: Calling, requests: Requests) -> None:
         slot = undo.enter_context(closing(Slot(f"{start.pool_dir}/rehearsal.slot")))
         if not slot.take(os.getpid(), posix.start_ticks(os.getpid()) or 0, 0):
             return  # the standby of another forkserver, in a reload, is at it
-        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # a bell that nobody hears; who has rung it closes it
-        life = Life(Post(replace(calling, start=start), 0, 0), slot, requests, null, null)
+        bell = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # nobody hears it; who has rung it closes it
+        stacks = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        undo.callback(os.close, stacks)
+        life = Life(Post(replace(calling, start=start), 0, 0), slot, requests, bell, stacks)
         upkeep = undo.enter_context(closing(life.upkeep()))
         undo.enter_context(closing(life.worker(run_handler, upkeep))).turn()
 

@@ -148,6 +148,7 @@ def test_a_standby_has_rehearsed_and_kept_nothing_of_it(make_master: MakeMaster)
     assert len(master.noted()) == noted, "no code of its users has run"
     assert master.slot(1).identity() is None
     assert master.worker(1)[0] == standby
+    assert "worker.spoiled" not in master.errors.read_text()
 
 
 def targets_of(pid: int) -> list[str]:
