@@ -64,11 +64,14 @@ class SoftTimeout(Exception):
     """Raised inside a handler when its `soft_timeout` is over, so that it can clean up; counts as a failed attempt."""
 
 
-def record_group(pgid: int) -> None:
+def record_group(pgid: int, output: Callable[[], str] | None = None) -> None:
     """Put a process group that a handler started on record in the worker's slot, so that it ends with the worker.
 
-    `pgid`: the group's id, which is its leader's pid; 0 forgets it. Outside a worker this does nothing.
+    `pgid`: the group's id, which is its leader's pid; 0 forgets it. `output`: gives what the group has written so far;
+    it is called at the hard time limit, from a signal handler, for the record of the worker's exit. Outside a worker
+    this does nothing.
     """
+    _recorder.output = output
     _recorder.call(pgid)
 
 
@@ -77,6 +80,7 @@ class _GroupRecorder:
 
     def __init__(self) -> None:
         self.call: Callable[[int], None] = lambda pgid: None
+        self.output: Callable[[], str] | None = None
 
 
 _recorder = _GroupRecorder()

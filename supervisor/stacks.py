@@ -22,6 +22,7 @@ _LINKS = 20
 """Of a chain of causes: those that lie further back are left out."""
 
 _CALL_FILE = 'supervisor/worker/handlers.py", line '
+_WORKER_FILES, _ALARM = "supervisor/worker/", (" in _ring", " in _time_is_over")
 _CUT = "[… cut …]\n"
 
 
@@ -50,11 +51,14 @@ def text_of(error: BaseException) -> str:
 
 
 def users_frames(dump: str) -> str:
-    """What faulthandler has dumped, of each thread only the frames that the handler's call has led to."""
+    """What faulthandler has dumped, of each thread only the frames that the handler's call has led to.
+
+    Those of the time limit's alarm, which interrupts them, are left out as well.
+    """
     kept, ours = [], False
     for line in dump.splitlines(keepends=True):
         ours = line.startswith("  File ") and (ours or (_CALL_FILE in line and line.rstrip().endswith(" in call")))
-        if not ours:
+        if not ours and not (_WORKER_FILES in line and line.rstrip().endswith(_ALARM)):
             kept.append(line)
     return "".join(kept)
 

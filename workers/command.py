@@ -1,13 +1,15 @@
 """The ready-made handler `workers.command:run`: a program per message, in any language, its body on standard input.
 
 Runs in workers. The pool's environment names the program: `PREFORKD_COMMAND`, split into words like a shell does it
-(shlex), but never given to a shell. Everything about the contract with the program is in docs/handlers.md.
+(shlex), but never given to a shell; `PREFORKD_COMMAND_OUTPUT` says what becomes of the output of a success. Everything
+about the contract with the program is in docs/handlers.md.
 Whatever ends a run, nothing of the program may outlive it: it has a process group of its own, which is on record in
 the worker's slot while it lives, and the group is killed before the run counts as over.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import shlex
@@ -22,12 +24,17 @@ from typing import NamedTuple, NoReturn
 
 import msgspec
 
-from supervisor import Message, Reject, Retry, record_group
+from supervisor import Message, Reject, Retry, SoftTimeout, record_group
 from supervisor.errors import BootError
 from supervisor.posix import signal_name
 
 TAIL_BYTES = 4096
 """How much of a program's output is kept: its end."""
+
+DROP, LOG = "drop", "log"
+"""What PREFORKD_COMMAND_OUTPUT may say about the output of a program that succeeded."""
+
+_logger = logging.getLogger("preforkd.workers.command")
 
 _CHUNK = 64 * 1024
 _LAST_READS = 64
@@ -48,8 +55,7 @@ class Ending(NamedTuple):
 
     def __str__(self) -> str:
         how = f"left with status {self.status}" if self.status >= 0 else f"was killed by {signal_name(-self.status)}"
-        said = f"its output ended with:\n{self.tail}" if self.tail else "it wrote nothing"
-        return f"{self.program} {how}; {said}"
+        return _told(self.program, how, self.tail)
 
 
 def command_from(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -70,9 +76,22 @@ def command_from(environment: Mapping[str, str]) -> tuple[str, ...]:
     return words
 
 
+def output_from(environment: Mapping[str, str]) -> str:
+    """PREFORKD_COMMAND_OUTPUT: `drop` (also where it is not set) or `log`. Raises BootError for anything else."""
+    asked = environment.get("PREFORKD_COMMAND_OUTPUT", DROP)
+    if asked not in (DROP, LOG):
+        raise BootError(
+            f"PREFORKD_COMMAND_OUTPUT = {asked!r}: there is no such choice; write {DROP!r} or {LOG!r}, which writes "
+            "the output of a program that succeeded to the log"
+        )
+    return asked
+
+
 def run(message: Message) -> None:
     """Run the program for one message. Status 0: done; 75: Retry; 65: Reject; raises ProgramFailed for all else."""
     ending = run_program(_COMMAND, os.environ | facts_of(message), message.body)
+    if ending.status == 0 and ending.tail and _OUTPUT == LOG:
+        _logger.info("message %s: %s", message.id or "(without an id)", ending)
     _CONSEQUENCES.get(ending.status, _fail)(ending)
 
 
@@ -94,20 +113,25 @@ def run_program(command: tuple[str, ...], environment: Mapping[str, str], body: 
     """Run one program to its end. Raises ProgramFailed when it cannot be started.
 
     SoftTimeout, which may come between any two instructions, is let in only where the program is talked to: a program
-    that has been started is always ended, reaped and forgotten.
+    that has been started is always ended, reaped and forgotten. What it has written by then is SoftTimeout's text.
     """
     with _AlarmsHeld() as alarms:
         program = _Program(command, environment)
+        too_late = False
         try:
-            record_group(program.pid)
+            record_group(program.pid, program.unfinished)
             program.watch()
             alarms.let_in()
             program.talk(body)
             alarms.hold()
+        except SoftTimeout:
+            too_late = True
         finally:  # SoftTimeout comes once: where it brought us here, nothing has to be held again
             status = program.end()
             record_group(0)
-    return Ending(command[0], status, program.tail.decode("utf-8", "replace").strip())
+    if too_late:
+        raise SoftTimeout(program.unfinished())
+    return Ending(command[0], status, program.said())
 
 
 class _Program:
@@ -115,6 +139,7 @@ class _Program:
 
     def __init__(self, command: tuple[str, ...], environment: Mapping[str, str]) -> None:
         self.tail = b""
+        self._name = command[0]
         self._poll = select.poll()
         with ExitStack() as files:
             stdin, self._stdin = _pipe(files)
@@ -161,6 +186,14 @@ class _Program:
         self._files.close()
         return os.waitstatus_to_exitcode(status)
 
+    def said(self) -> str:
+        """The end of its output so far, as text."""
+        return self.tail.decode("utf-8", "replace").strip()
+
+    def unfinished(self) -> str:
+        """What there is to say of it when its time is over."""
+        return _told(self._name, "had not ended when its time was over", self.said())
+
     def _write(self) -> None:
         try:
             self._rest = self._rest[self._stdin.write(self._rest[:_CHUNK]) or 0 :]
@@ -178,6 +211,11 @@ class _Program:
         data = self._output.read(_CHUNK)
         self.tail = (self.tail + (data or b""))[-TAIL_BYTES:]
         return bool(data)
+
+
+def _told(program: str, how: str, tail: str) -> str:
+    said = f"its output ended with:\n{tail}" if tail else "it wrote nothing"
+    return f"{program} {how}; {said}"
 
 
 def _pipe(files: ExitStack) -> tuple[FileIO, FileIO]:
@@ -233,7 +271,7 @@ class _AlarmsHeld:
 
 
 def _done(ending: Ending) -> None:
-    """Status 0: the output of a program that succeeded is not kept."""
+    """Status 0."""
 
 
 def _retry(ending: Ending) -> NoReturn:
@@ -249,4 +287,4 @@ def _fail(ending: Ending) -> NoReturn:
 
 
 _CONSEQUENCES: Mapping[int, Callable[[Ending], None]] = {0: _done, os.EX_TEMPFAIL: _retry, os.EX_DATAERR: _reject}
-_COMMAND = command_from(os.environ)
+_COMMAND, _OUTPUT = command_from(os.environ), output_from(os.environ)

@@ -34,7 +34,7 @@ from supervisor.reactor import HasFileno
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import EXIT_STATUS, Intent, LeavingReason
 from supervisor.stack_dumps import dump_on_faults
-from supervisor.stacks import reason_of, stack_of, text_of
+from supervisor.stacks import reason_of, sendable, stack_of, text_of
 from supervisor.worker.handlers import Handler, call, handlers_frame
 from supervisor.worker.limits import Alarm, LimitPolicy
 from supervisor.worker.loop import Limits, Place, Worker
@@ -262,6 +262,10 @@ class Life:
 
     def _time_is_over(self) -> NoReturn:
         """The hard limit, in the signal handler: the run stays marked, the master judges it. No locks, no logs here."""
+        output = api._recorder.output
+        if output is not None:
+            with suppress(BaseException):  # user code: whatever it raises, the time is over
+                write(self._stacks, sendable(output()).encode() + b"\n\n")
         faulthandler.dump_traceback(self._stacks, all_threads=True)
         # fail-point: worker.timeout-dumped: the time limit has struck, the slot does not say so
         self._slot.mark_leaving(LeavingReason.TIMEOUT)

@@ -192,6 +192,20 @@ def test_facts_too_long_for_a_program_fail_by_name(command: ModuleType) -> None:
         shell(command, "exit 0", LONG="x" * 200_000)
 
 
+def test_the_output_of_a_success_is_logged_where_that_is_configured(
+    command: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "preforkd.workers.command")
+    message = Message(b"body", id="m-1")
+    handle(command, monkeypatch, "echo dropped", message)
+    monkeypatch.setattr(command, "_OUTPUT", command.LOG)
+    handle(command, monkeypatch, "exit 0", message)
+    handle(command, monkeypatch, "echo one; echo two >&2", message)
+    with pytest.raises(Retry):
+        handle(command, monkeypatch, "echo in the reason already; exit 75", message)
+    assert caplog.messages == ["message m-1: sh left with status 0; its output ended with:\none\ntwo"]
+
+
 # ---- nothing outlives the run -------------------------------------------------------------------------------------
 
 
@@ -252,6 +266,27 @@ def test_a_soft_timeout_ends_the_whole_group(command: ModuleType, groups: list[i
     eventually(lambda: gone(int((tmp_path / "pids").read_text())), "the background child is gone")
 
 
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo working >&2; exec sleep 600", "its output ended with:\nworking"),
+        ("exec sleep 600", "it wrote nothing"),
+        ("trap 'echo not now' TERM; echo working; while :; do sleep 600; done", "its output ended with:\nworking"),
+        ("exec yes", "y\ny"),
+        (r"printf 'a\377b'; exec sleep 600", "a\N{REPLACEMENT CHARACTER}b"),
+        ("echo working & exec sleep 600", "its output ended with:\nworking"),
+    ],
+)
+def test_a_soft_timeout_tells_what_the_program_had_written(command: ModuleType, script: str, told: str) -> None:
+    with alarm_after(command, 0.5), pytest.raises(SoftTimeout) as caught:
+        shell(command, script)
+    text = str(caught.value)
+    assert text.startswith("sh had not ended when its time was over; ")
+    assert text.endswith(told)
+    assert caught.value.__context__ is None  # nobody is told of frames in between
+    assert len(text) < command.TAIL_BYTES + 100
+
+
 def test_a_soft_timeout_at_any_moment_leaves_nothing(command: ModuleType, groups: list[int]) -> None:
     timed_out = 0
     for step in range(150):
@@ -288,6 +323,13 @@ def test_a_command_that_cannot_work_is_a_boot_error(command: ModuleType, configu
         command.command_from(configured)
 
 
+def test_what_becomes_of_the_output_is_read_from_the_environment(command: ModuleType) -> None:
+    assert command.output_from({}) == "drop"
+    assert command.output_from({"PREFORKD_COMMAND_OUTPUT": "log"}) == "log"
+    with pytest.raises(BootError, match="PREFORKD_COMMAND_OUTPUT = 'yes': there is no such choice"):
+        command.output_from({"PREFORKD_COMMAND_OUTPUT": "yes"})
+
+
 # ---- under a real daemon ------------------------------------------------------------------------------------------
 
 
@@ -309,7 +351,11 @@ def mark(name, line):
     with (pathlib.Path(os.environ["MARKS"]) / name).open("a") as marks:
         marks.write(f"{line}\\n")
 """
-HANG = MARK + 'mark("pids", os.getpid()); mark("pids", subprocess.Popen(["sleep", "600"]).pid); signal.pause()'
+HANG = (
+    MARK
+    + 'print("half way", flush=True); '
+    + 'mark("pids", os.getpid()); mark("pids", subprocess.Popen(["sleep", "600"]).pid); signal.pause()'
+)
 
 
 def hanging(under_test: Daemon) -> list[int]:
@@ -337,7 +383,11 @@ def test_the_programs_group_ends_with_its_worker(tmp_path: Path, settings: str, 
         leader, background = hanging(under_test)
         if cause == "killed":
             os.kill(under_test.worker()["pid"], signal.SIGKILL)
-        under_test.exit(kind="worker", cause=cause)
+        record = under_test.exit(kind="worker", cause=cause)
+        if cause == "timeout":
+            assert record["stack"].startswith(f"{sys.executable} had not ended when its time was over; its output")
+            assert "\nhalf way\n" in record["stack"]
+            assert "supervisor/worker/" not in record["stack"]
         eventually(lambda: gone(leader) and gone(background), "the program's whole group is gone")
 
 
@@ -348,6 +398,7 @@ def test_the_programs_group_ends_at_the_soft_limit_and_the_worker_lives(tmp_path
         eventually(lambda: gone(leader) and gone(background), "the program's whole group is gone")
         eventually(lambda: under_test.pool()["counters"]["dead"] == 1, "the message is dead-lettered")
         assert under_test.worker()["pid"] == pid
+        assert "; its output ended with:\\nhalf way" in under_test.log_path.read_text()
 
 
 def test_a_daemon_without_a_command_says_so_and_does_not_start(tmp_path: Path) -> None:
