@@ -39,7 +39,7 @@ CAUSES: dict[str, Explanation] = {
         "read the stack: usually a call without a timeout of its own; else raise `timeout`",
     ),
     Cause.CRASH: Explanation(
-        "it crashed: a fault in C code, or a failure of the process itself",
+        "it crashed: a fault in C code",
         "read the stack, update C extensions; `coredumpctl` may have more",
     ),
     Cause.KILLED: Explanation(
@@ -83,6 +83,19 @@ CAUSES: dict[str, Explanation] = {
 }
 """By the cause of an exit, or of a failed run."""
 
+CRASH_WITH_STATUS = Explanation(
+    "the process ended itself: user code called exit or raised KeyboardInterrupt, or (70, 1) the process failed",
+    "the stack shows the call; without a stack look for os._exit, exec, or a C library that exits. A handler returns "
+    "or raises",
+)
+"""Of a `crash` that has a status and no signal."""
+
+CRASH_WITH_SIGKILL = Explanation(
+    "preforkd ended it: what it sent cannot be understood",
+    "look for code that closes or writes to descriptors it did not open",
+)
+"""Of a `crash` by SIGKILL, which no fault of the process itself can cause."""
+
 STATES: dict[str, Explanation] = {
     WAITING: Explanation("delivered, and waiting for a free worker", "`preforkd status` shows what the workers do"),
     RowState.DISPATCHED: Explanation("given to a worker; how it ended is not known yet"),
@@ -125,6 +138,15 @@ POOLS: dict[str, Explanation] = {
 
 EXPECTED = frozenset({Cause.CLEAN_STOP.value, Cause.RECYCLED.value})
 """Causes of daily life: `why` looks past them for the last exit worth a look."""
+
+
+def explain_ending(cause: str, status: int | None, signal: str | None) -> Explanation:
+    """The explanation of an exit or of a failed run. `status`, `signal`: as in the record, None for what it has not."""
+    if cause == Cause.CRASH and status is not None:
+        return CRASH_WITH_STATUS
+    if cause == Cause.CRASH and signal == "SIGKILL":
+        return CRASH_WITH_SIGKILL
+    return explain(CAUSES, cause)
 
 
 def explain(table: dict[str, Explanation], word: str) -> Explanation:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import click
 
 from supervisor.cli.console import block, print_line, shown
-from supervisor.cli.explanations import CAUSES, EXPECTED, POOLS, STATES, explain
+from supervisor.cli.explanations import EXPECTED, POOLS, STATES, explain, explain_ending
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.status import ended_with
 from supervisor.cli.why_sources import Facts, Sources
@@ -80,7 +80,7 @@ def _about_trace(trace: Facts, queue: str, message_id: str) -> Iterator[Line]:
 def _about_failure(failure: Facts) -> Iterator[Line]:
     if not failure:
         return
-    explanation = explain(CAUSES, failure["cause"])
+    explanation = explain_ending(failure["cause"], failure.get("status"), failure.get("signal"))
     yield "cause", f"{failure['cause']}: {explanation.means}"
     yield "reason", failure["reason"]
     if failure["worker"]:
@@ -161,7 +161,7 @@ def _about_last_exit(sources: Sources, records: list[Facts]) -> Iterator[Line]:
     if record is None:
         yield "exits", "nothing but daily life on record" if records else "none on record"
         return
-    explanation = explain(CAUSES, str(record.get("cause")))
+    explanation = explain_ending(str(record.get("cause")), record.get("status"), record.get("signal"))
     yield "exit", f"{record.get('at')}  {_exit_line(record)}"
     yield "cause", f"{record.get('cause')}: {explanation.means}"
     yield from _about_its_message(sources, record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -52,6 +53,52 @@ def test_a_crash_is_told_by_its_message_its_worker_and_its_pool(site: Site) -> N
         assert "its message was in doubt, and followed on_crash; it was replaced at once" in said
     assert "now      mail/0 idle" in worker
     assert "now      pool mail is ok" in pool
+
+
+@pytest.mark.parametrize(
+    ("order", "exit", "call"),
+    [
+        ("exit 3", "crash (status 3)", "raise SystemExit(int(name))"),
+        ("exit 0", "unexpected_exit (status 0)", "raise SystemExit(int(name))"),
+        ("interrupt", "crash (status 70)", "raise KeyboardInterrupt"),
+    ],
+)
+def test_a_handler_that_ends_its_process_is_told_with_the_stack_of_the_call(
+    site: Site, order: str, exit: str, call: str
+) -> None:
+    publish(site, order, "m")
+    site.wait_for_counter("dead", 1)
+
+    [record] = site.exits()
+    told = [record["stack"], *(site.ok("why", target) for target in ("m0", "mail/0", "mail"))]
+
+    for said in told:
+        assert call in said
+        assert re.search(r'site_handler\.py", line \d+, in run', said)
+        assert "supervisor/worker/" not in said
+        assert "C extensions" not in said
+    assert exit in told[1]
+
+
+def test_a_syntax_error_below_a_run_names_file_and_line(site: Site) -> None:
+    (site.folder / "broken.py").write_text("fine = 1\n\ndef run(:\n")
+    publish(site, "import broken", "m")
+    site.wait_for_counter("dead", 1)
+    said = site.ok("why", "m0")
+    assert "(broken.py, line 3)" in said
+    assert f'File "{site.folder}/broken.py", line 3' in said
+
+
+def test_a_syntax_error_below_init_names_file_and_line(site: Site) -> None:
+    (site.folder / "broken.py").write_text("fine = 1\n\ndef run(:\n")
+    with (site.folder / "site_handler.py").open("a") as handler:
+        handler.write("\ndef connect():\n    import broken\n")
+    site.config.write_text(site.config.read_text() + 'init = "site_handler:connect"\n')
+    site.cli("reload")
+    record = eventually(lambda: [one for one in site.exits() if one["cause"] == "boot_failed"], "a boot has failed")[0]
+    assert f'File "{site.folder}/broken.py", line 3' in record["stack"]
+    assert "in connect" in record["stack"]
+    assert record["stack"].rstrip().endswith("(broken.py, line 3)")
 
 
 def test_without_a_daemon_its_files_say_the_same(site: Site) -> None:

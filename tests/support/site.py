@@ -36,6 +36,12 @@ def run(message):
     order, _, name = message.text().partition(" ")
     if order == "fail":
         raise ValueError("as ordered")
+    if order == "exit":
+        raise SystemExit(int(name))
+    if order == "interrupt":
+        raise KeyboardInterrupt
+    if order == "import":
+        __import__(name)
     if order == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if order == "wait":  # until somebody opens the other end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.cli.explanations import CAUSES, EXPECTED, POOLS, STATES, explain
+from supervisor.cli.explanations import CAUSES, EXPECTED, POOLS, STATES, explain, explain_ending
 from supervisor.consumer.traces import WAITING
 from supervisor.events import Cause
 from supervisor.ledger.base import RowState
@@ -38,3 +38,24 @@ def test_explanations_of_messages_name_nothing_but_queue_and_id(state: str) -> N
 
 def test_a_word_of_another_version_stands_for_itself() -> None:
     assert explain(CAUSES, "sunspots").means == "sunspots"
+
+
+@pytest.mark.parametrize(
+    ("cause", "status", "signal", "told"),
+    [
+        ("crash", None, "SIGSEGV", "update C extensions"),
+        ("crash", None, "SIGABRT", "update C extensions"),
+        ("crash", 3, None, "the stack shows the call"),
+        ("crash", 70, None, "the stack shows the call"),
+        ("crash", 127, None, "the stack shows the call"),
+        ("crash", None, "SIGKILL", "writes to descriptors it did not open"),
+        ("boot_failed", 78, None, "`preforkd check` tries the same"),
+        ("killed", None, "SIGKILL", "find out who"),
+    ],
+)
+def test_a_crash_is_explained_by_its_status_or_its_signal(
+    cause: str, status: int | None, signal: str | None, told: str
+) -> None:
+    explanation = explain_ending(cause, status, signal)
+    assert told in explanation.next
+    assert ("C code" in explanation.means) == ("C extensions" in explanation.next)
