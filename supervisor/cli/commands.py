@@ -20,6 +20,7 @@ WHERE: dict[str, str] = {
     "init": "supervisor.cli.init:init_command",
     "metrics": "supervisor.cli.metrics:metrics_command",
     "pause": "supervisor.cli.pools:pause_command",
+    "pending": "supervisor.cli.pending:pending_group",
     "publish": "supervisor.cli.publish:publish_command",
     "reload": "supervisor.cli.reload:reload_command",
     "restart": "supervisor.cli.stop:restart_command",

@@ -109,7 +109,7 @@ STATES: dict[str, Explanation] = {
         "fix the cause, then `preforkd dead retry {queue} {id}` (or `dead drop`)",
     ),
     RowState.GONE: Explanation(
-        "failed, and then it was in its queue no more: no copy of it could be made",
+        "failed, and has not come back from its queue: no copy of it could be made, and the wait for it has ended",
         "ask who purged {queue} or took it out; if the message is needed, publish it again",
     ),
     RowState.PARKED_PENDING: Explanation("set aside in doubt; its copy is on its way to {queue}.parked"),

@@ -34,6 +34,7 @@ from supervisor.link.frames import (
     Drain,
     Drained,
     Find,
+    FindGone,
     Found,
     Pause,
     Quit,
@@ -84,6 +85,7 @@ class Consumer:
             Resume: self._on_resume,
             Reconfigure: self._on_reconfigure,
             Find: self._on_find,
+            FindGone: self._on_find_gone,
             CloseConnection: lambda order: self._session.broker.cut() if self._session else None,
             Quit: self._on_quit,
         }
@@ -161,8 +163,12 @@ class Consumer:
             self._session.reconfigure(self._start)
 
     def _on_find(self, order: Find) -> None:
-        traces = self._session.traces(order.message_id) if self._session else []
-        self._reports.say(Found(order.number, traces, "" if self._session else "the ledger cannot be read just now"))
+        session = self._session
+        self._reports.say(session.answers.find(order.number, order.message_id) if session else _no_answer(order.number))
+
+    def _on_find_gone(self, order: FindGone) -> None:
+        session = self._session
+        self._reports.say(session.answers.find_gone(order) if session else _no_answer(order.number))
 
     def _on_quit(self, order: Quit) -> None:
         self._quit = True
@@ -275,3 +281,7 @@ class Consumer:
                 ledger.write_again()
             except LedgerError as error:
                 log(Event.LEDGER_FAILED, f"{error}; what it knew is gone", level=logging.ERROR)
+
+
+def _no_answer(number: int) -> Found:
+    return Found(number, [], "the ledger cannot be read just now")

@@ -1,7 +1,7 @@
 """Messages that failed while no consumer had them, and are in their queue no more when one comes. Pure.
 
 Part of the settlement, in the consumer process. Somebody has purged the queue, or taken them out: no copy can be made,
-and to wait for them without end would keep their rows open for ever.
+and to wait for them without end would keep their rows open for ever. An operator may end the wait sooner.
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ MISSING_S = 600.0
 """How long a message may be missing from its empty queue before the consumer stops waiting for it."""
 
 
+def missing(entries: Iterable[Entry]) -> list[Entry]:
+    """Those that failed and have not come back since the consumer started, the oldest first."""
+    return [entry for entry in entries if entry.phase is Phase.COPYING and entry.delivery is None]
+
+
 def given_up(entries: Iterable[Entry], now_s: float) -> list[Entry]:
     """Those that have been missing for too long. Called while their queue is empty, ours alone, and subscribed to."""
-    missing = [entry for entry in entries if entry.phase is Phase.COPYING and entry.delivery is None]
-    for entry in missing:
+    found = missing(entries)
+    for entry in found:
         if entry.missing_since_s is None:
             entry.missing_since_s = now_s
-    return [entry for entry in missing if now_s - (entry.missing_since_s or 0.0) >= MISSING_S]
+    return [entry for entry in found if now_s - (entry.missing_since_s or 0.0) >= MISSING_S]
 
 
-def gone(entry: Entry) -> str:
-    """What a person is told of one."""
+def gone(entry: Entry, by: str = "") -> str:
+    """What the log says of one. `by`: the operator who has given it up, "" for nobody."""
+    if by:
+        return f"message {entry.id!r} failed and has not come back: given up by {by}; if it comes, its copy is made"
     return f"message {entry.id!r} failed and is in its queue no more (purged?): no copy of it can be made"

@@ -15,6 +15,7 @@ from typing import Any
 
 from supervisor.brokers import base, open_broker
 from supervisor.clock import wall_s
+from supervisor.consumer.answers import Answers
 from supervisor.consumer.arrivals import Arrivals
 from supervisor.consumer.commits import Commits
 from supervisor.consumer.delivery_limit import danger
@@ -30,7 +31,6 @@ from supervisor.consumer.outcomes import Outcomes
 from supervisor.consumer.settlement import Settlement
 from supervisor.consumer.stalls import Stalls
 from supervisor.consumer.state_guard import StateGuard
-from supervisor.consumer.traces import trace_of, trace_of_waiting
 from supervisor.errors import BrokerRefused, LedgerError
 from supervisor.events import Event
 from supervisor.ledger.base import Ledger, Row
@@ -78,6 +78,7 @@ class Session:
         self._links = links
         self._reactor = reactor
         self._arrivals = Arrivals(pool, start.broker)
+        self.answers = Answers(pool.name, self.settlement, ledger, self._arrivals)
         self._ended = False
         self._refused_changes = 0  # of the refused copies, when they were looked at last
         self._refused_due = False
@@ -299,15 +300,6 @@ class Session:
         counters, in_flight = dict(self.commits.counters), len(self.settlement.entries)
         measures = self.measures.facts(counters, (symptom.name for symptom in symptoms))
         return Snapshot(0.0, facts, queue, counters, in_flight, symptoms, measures)
-
-    def traces(self, message_id: str) -> list[dict[str, Any]]:
-        """What is known of the messages with this id. Raises LedgerError."""
-        here = (entry for entry in self.settlement.entries.values() if entry.id == message_id)
-        waiting = [entry for entry in here if entry.phase in (Phase.WAITING, Phase.SAVING)]
-        key = self._arrivals.key_of(message_id)
-        rows = self._ledger.look_up([key])[key]
-        name, ahead_s = self._start.pool.name, self.settlement.ahead_s
-        return [trace_of_waiting(entry) for entry in waiting] + [trace_of(name, row, ahead_s) for row in rows]
 
     def drain_report(self, before: dict[str, int]) -> Drained:
         """What a drain did; `before`: the counters at its beginning."""

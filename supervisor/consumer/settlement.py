@@ -263,13 +263,14 @@ class Settlement:
         for entry in given_up(self.entries.values(), self.now_s):
             self.give_up_missing(entry)
 
-    def give_up_missing(self, entry: Entry) -> None:
-        """Its copy can never be made: somebody has deleted the message. Should it come after all, it gets its copy."""
+    def give_up_missing(self, entry: Entry, by: str = "") -> None:
+        """Its copy cannot be made: the message is not there. If it comes after all, it gets it. `by`: an operator."""
         if entry.failure is None or entry.pending is None:
             raise ValueError("only a decided message is waited for")
         failure = msgspec.structs.replace(entry.failure.in_short, pending=entry.pending)
         self._record(entry, RowState.GONE, msgspec.msgpack.encode(failure))
-        self._decisions.say_failure(Event.MESSAGE_GONE, gone(entry), entry, failure, warning=True)
+        self._decisions.count("gone")
+        self._decisions.say_failure(Event.MESSAGE_GONE, gone(entry, by), entry, failure, warning=True)
         self._forget(entry)
 
     # ---- the operator ---------------------------------------------------------------------------------------------

@@ -25,17 +25,29 @@ def trace_of(pool: str, row: Row, ahead_s: float = 0.0) -> dict[str, Any]:
     """
     trace = _trace(row.state.value, row.round, row.attempt)
     if row.note:
-        noted = msgspec.msgpack.decode(row.note, type=Failure)
-        failure = msgspec.to_builtins(noted) | {"delay_s": noted.waits_s or 0.0}
-        del failure["pending"]
-        failure["at"] = rfc3339(failure.pop("at_s"))
-        trace["failure"] = failure
+        trace["failure"] = _failure(msgspec.msgpack.decode(row.note, type=Failure))
     return trace | {"at": rfc3339(row.at_s + ahead_s), "worker": f"{pool}/{row.slot}" if row.slot >= 0 else ""}
 
 
 def trace_of_waiting(entry: Entry) -> dict[str, Any]:
     """What is known of a message that waits for a worker."""
     return _trace(WAITING, entry.round, entry.attempt)
+
+
+def trace_of_missing(entry: Entry) -> dict[str, Any]:
+    """What is known of a failed message that has not come back, with its id. The entry has its failure."""
+    if entry.failure is None or entry.pending is None:
+        raise ValueError("only a decided message is waited for")
+    failure = _failure(entry.failure.in_short)
+    trace = _trace(entry.pending.value, entry.round, entry.attempt)
+    return {"message_id": entry.id} | trace | {"at": failure["at"], "failure": failure}
+
+
+def _failure(noted: Failure) -> dict[str, Any]:
+    failure: dict[str, Any] = msgspec.to_builtins(noted) | {"delay_s": noted.waits_s or 0.0}
+    del failure["pending"]
+    failure["at"] = rfc3339(failure.pop("at_s"))
+    return failure
 
 
 def _trace(state: str, round: int, attempt: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ MAX_REQUEST_BYTES = 64 * 1024
 _TEXT = (str,)
 _FLAG = (bool,)
 _COUNT = (int,)
+_LIST = (list,)
 _SECONDS_OR_NULL = (int, float, type(None))
 
 VERBS: dict[str, dict[str, tuple[type, ...]]] = {
@@ -30,6 +31,7 @@ VERBS: dict[str, dict[str, tuple[type, ...]]] = {
     "stop": {"now": _FLAG, "timeout_s": _SECONDS_OR_NULL, "wait": _FLAG},
     "ping": {},
     "find": {"message_id": _TEXT},
+    "pending": {"pool": _TEXT, "drop": _LIST, "all": _FLAG, "by": _TEXT},
     "cut_connection": {"pool": _TEXT},
     "reload": {"wait": _FLAG},
     "scale": {"pool": _TEXT, "workers": _COUNT},

@@ -22,17 +22,11 @@ from supervisor.config.schema import (
     WebConfig,
 )
 from supervisor.link.fingerprint import fingerprint
+from supervisor.link.identities import Incarnation as Incarnation
+from supervisor.link.identities import RunId as RunId
 from supervisor.link.ranges import Count, Number, Pid, Seconds
 from supervisor.message import Properties, Publication
 from supervisor.symptoms import Symptom
-
-
-class RunId(msgspec.Struct, frozen=True, array_like=True):
-    """One intended run of one message: `key` names the message, (round, attempt) orders its runs."""
-
-    key: bytes
-    round: int
-    attempt: int
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -191,13 +185,6 @@ class ForkFailed(Frame, frozen=True):
 # ---- master -> consumer -------------------------------------------------------------------------------------------
 
 
-class Incarnation(msgspec.Struct, frozen=True, array_like=True):
-    """One life of a worker: its slot and generation (unique in the life of the state directory)."""
-
-    slot: Number
-    generation: Number
-
-
 class StartConsumer(Frame, frozen=True):
     """First frame a consumer reads. Comes with one descriptor: the pool's listening link socket.
 
@@ -257,6 +244,14 @@ class Find(Frame, frozen=True):
 
     number: Count
     message_id: str
+
+
+class FindGone(Frame, frozen=True):
+    """Which failed messages have not come back? Those with the ids `drop` (None: all) are given up, as ordered `by`."""
+
+    number: Count
+    drop: list[str] | None
+    by: str
 
 
 class CloseConnection(Frame, frozen=True):
@@ -327,11 +322,12 @@ class Letters(Frame, frozen=True):
 
 
 class Found(Frame, frozen=True):
-    """The answer to Find: a trace of each message (docs/control-protocol.md); `why`: why there can be none just now."""
+    """The answer to Find: traces (docs/control-protocol.md) of the first of `total` messages, or `why` not now."""
 
     number: Count
     traces: list[dict[str, Any]]
     why: str
+    total: Count = 0
 
 
 # ---- master -> sidecar --------------------------------------------------------------------------------------------
@@ -381,7 +377,9 @@ WorkerFrame = Hello | Outcome | Publish | Returned | Bye
 ConsumerFrame = Welcome | Run | Recall | Published
 ForkOrder = StartForkserver | Fork | Quit
 ForkReport = Build | Imported | BootFailed | Forked | ForkFailed
-ConsumerOrder = StartConsumer | Spawned | Verdict | Drain | Pause | Resume | Reconfigure | Find | CloseConnection | Quit
+ConsumerOrder = (
+    StartConsumer | Spawned | Verdict | Drain | Pause | Resume | Reconfigure | Find | FindGone | CloseConnection | Quit
+)
 ConsumerReport = (
     Build | VerdictTaken | Misunderstood | Stalled | Consuming | Refused | Drained | Snapshot | Letters | Found
 )

@@ -15,7 +15,7 @@ from supervisor.clock import monotonic_s, wall_s
 from supervisor.config.load import check
 from supervisor.control.protocol import Pending, Request, Result
 from supervisor.errors import ControlError
-from supervisor.link.frames import CloseConnection, Reconfigure
+from supervisor.link.frames import CloseConnection, Find, FindGone, Reconfigure
 from supervisor.master import intake
 from supervisor.master.children import Kind
 from supervisor.master.inquiries import Inquiry
@@ -34,7 +34,8 @@ class Commands:
         self._reloads = reloads
         self._reactor = reactor
         self.verbs: dict[str, Verb] = {
-            "find": lambda request: Inquiry(pools.values(), str(request.get("message_id")), reactor).answer,
+            "find": self._find,
+            "pending": self._pending,
             "cut_connection": self._cut_connection,
             "pause": self._pause,
             "resume": self._resume,
@@ -42,6 +43,20 @@ class Commands:
             "scale": self._scale,
             "reload": self._reload,
         }
+
+    def _find(self, request: Request) -> Pending:
+        message_id = str(request.get("message_id"))
+        return Inquiry(self._pools.values(), lambda number: Find(number, message_id), self._reactor).answer
+
+    def _pending(self, request: Request) -> Pending:
+        """Tell of the failed messages of a pool that have not come back, or give some up."""
+        drop = request.get("drop", [])
+        if not all(isinstance(message_id, str) for message_id in drop):
+            raise ControlError("pending: drop must be a list of message ids, each a text")
+        named = None if request.get("all") else drop
+        by = str(request.get("by") or "the control socket")
+        pools = [self._pool(request)]
+        return Inquiry(pools, lambda number: FindGone(number, named, by), self._reactor).answer
 
     def _cut_connection(self, request: Request) -> Result:
         self._pool(request).send(Kind.CONSUMER, CloseConnection())

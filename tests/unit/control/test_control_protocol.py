@@ -29,6 +29,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("stop", {"timeout_s": 0}),
     ("stop", {"timeout_s": None}),
     ("find", {"message_id": "order-1"}),
+    ("pending", {"pool": "email", "drop": ["order-1"], "all": False, "by": "alice"}),
     ("cut_connection", {"pool": "email"}),
     ("reload", {"wait": True}),
     ("scale", {"pool": "email", "workers": 3}),

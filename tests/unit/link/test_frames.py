@@ -69,6 +69,7 @@ SPOKEN: list[Frame] = [
     frames.Reconfigure(POOL, LogConfig(level="debug")),
     frames.Find(7, "order-1"),
     frames.Found(7, [{"state": "done", "failure": None}], ""),
+    frames.FindGone(8, ["order-1"], "alice"),
     frames.CloseConnection(),
     frames.VerdictTaken(Incarnation(3, 7), "type 'resize'"),
     frames.Misunderstood(Incarnation(3, 7), 4711, "a frame cannot be read"),

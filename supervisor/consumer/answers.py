@@ -1,0 +1,53 @@
+"""What the consumer answers the master about messages: one by its id, or those that failed and have not come back.
+
+Questions come from the control socket (`find`, `pending` in docs/control-protocol.md). An answer is bounded: of many
+messages only the first are named.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervisor.consumer.arrivals import Arrivals
+from supervisor.consumer.entries import Phase
+from supervisor.consumer.missing import missing
+from supervisor.consumer.settlement import Settlement
+from supervisor.consumer.traces import trace_of, trace_of_missing, trace_of_waiting
+from supervisor.ledger.base import Ledger
+from supervisor.link.frames import FindGone, Found
+
+NAMED = 1000
+"""How many missing messages one answer names."""
+
+
+class Answers:
+    """Answers from the settlement and the ledger of one pool."""
+
+    def __init__(self, pool: str, settlement: Settlement, ledger: Ledger, arrivals: Arrivals) -> None:
+        self._pool = pool
+        self._settlement = settlement
+        self._ledger = ledger
+        self._arrivals = arrivals
+
+    def find(self, number: int, message_id: str) -> Found:
+        """What is known of the messages with this id. Raises LedgerError."""
+        here = (entry for entry in self._settlement.entries.values() if entry.id == message_id)
+        waiting = [trace_of_waiting(entry) for entry in here if entry.phase in (Phase.WAITING, Phase.SAVING)]
+        key = self._arrivals.key_of(message_id)
+        rows = self._ledger.look_up([key])[key]
+        traces: list[dict[str, Any]] = [
+            *waiting,
+            *(trace_of(self._pool, row, self._settlement.ahead_s) for row in rows),
+        ]
+        return Found(number, traces, "", len(traces))
+
+    def find_gone(self, order: FindGone) -> Found:
+        """The failed messages that have not come back; with an order to drop, those that were given up by it."""
+        found = missing(self._settlement.entries.values())
+        if order.drop:
+            wanted = set(order.drop)
+            found = [entry for entry in found if entry.id in wanted]
+        traces = [trace_of_missing(entry) for entry in found[:NAMED]]
+        for entry in found if order.drop != [] else ():
+            self._settlement.give_up_missing(entry, order.by)
+        return Found(order.number, traces, "", len(found))

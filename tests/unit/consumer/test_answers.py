@@ -1,0 +1,81 @@
+"""What the consumer answers about failed messages that have not come back, and what it gives up by order."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from supervisor.consumer.answers import NAMED, Answers
+from supervisor.events import Event
+from supervisor.ledger.base import RowState
+from supervisor.link.frames import FindGone, Found
+from supervisor.scoreboard.words import OutcomeKind
+from tests.support.settling import RAISED, Bench, key_of
+
+OTHERS: Any = None  # the ledger and the arrivals, which this question does not need
+
+
+def failed(*ids: str) -> Bench:
+    """Messages that failed while no consumer was there, and that the next one has not got."""
+    bench = Bench()
+    runs = [bench.begun(name)[1] for name in ids]
+    bench.restart()
+    for run in runs:
+        bench.ends(run, OutcomeKind.FAILED)
+    bench.turn()
+    return bench
+
+
+def ask(bench: Bench, drop: list[str] | None) -> Found:
+    return Answers("p", bench.settlement, OTHERS, OTHERS).find_gone(FindGone(7, drop, "alice"))
+
+
+def named(found: Found) -> list[str]:
+    return [cast(str, trace["message_id"]) for trace in found.traces]
+
+
+def test_a_question_names_those_that_have_not_come_back_and_changes_nothing() -> None:
+    bench = failed("a", "b", "here")
+    bench.deliver("here", redelivered=True)
+    found = ask(bench, [])
+    assert (found.number, named(found), found.total, found.why) == (7, ["a", "b"], 2, "")
+    assert (found.traces[0]["state"], found.traces[0]["failure"]["reason"]) == ("retry_pending", RAISED.reason)
+    bench.turn()
+    assert (bench.last.rows, bench.said()) == ({}, [])
+
+
+@pytest.mark.parametrize(("drop", "dropped"), [(["b", "other"], ["b"]), (None, ["a", "b"]), (["here", "other"], [])])
+def test_only_what_was_named_and_has_not_come_back_is_dropped(drop: list[str] | None, dropped: list[str]) -> None:
+    bench = failed("a", "b", "here")
+    bench.deliver("here", redelivered=True)
+    bench.turn()
+    assert named(ask(bench, drop)) == dropped
+    bench.turn()
+    assert bench.said() == [Event.MESSAGE_GONE] * len(dropped)
+    assert bench.counters.get("gone", 0) == len(dropped)
+    assert [said.fields["message_id"] for said in bench.last.said] == dropped
+    assert all("given up by alice" in said.text for said in bench.last.said)
+    assert [bench.rows[key_of(name)].state for name in dropped] == [RowState.GONE] * len(dropped)
+    assert bench.rows[key_of("here")].state is RowState.RETRY_PENDING
+    assert named(ask(bench, None if drop is None else drop)) == [], "a second order finds nothing"
+
+
+def test_a_dropped_message_that_comes_after_all_gets_its_copy_and_is_not_run() -> None:
+    bench = failed("a")
+    ask(bench, None)
+    bench.turn()
+    tag = bench.deliver("a", redelivered=True)
+    bench.turn()
+    assert not bench.settlement.waiting
+    (copy,) = bench.published()
+    bench.settlement.confirmed(copy.token)
+    assert bench.acked() == [tag]
+
+
+def test_of_many_only_the_first_are_named_and_all_are_counted() -> None:
+    bench = failed(*(f"m{number}" for number in range(NAMED + 1)))
+    found = ask(bench, None)
+    assert (len(found.traces), found.total) == (NAMED, NAMED + 1)
+    bench.turn()
+    assert bench.empty
