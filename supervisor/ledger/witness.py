@@ -38,6 +38,7 @@ def note(paths: Iterable[Path], mark: Mark) -> None:
     for path in paths:
         with suppress(OSError):
             fresh = path.with_name(f".{path.name}")
+            fresh.touch(mode=0o600)
             fresh.write_bytes(msgspec.json.encode(mark))
             fresh.replace(path)
 

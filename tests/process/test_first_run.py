@@ -50,7 +50,7 @@ def test_nothing_is_left_that_others_can_read_but_the_folder(home: Shell) -> Non
     state = home.folder / "preforkd-state"
     assert state.stat().st_mode & 0o007 == 0
     assert not [path for path in state.rglob("*") if path.is_file() and path.stat().st_mode & 0o007]
-    assert not list((state / "run").iterdir()), "neither PID file nor sockets"
+    assert [path.suffix for path in (state / "run").iterdir()] == [".ledger"], "neither PID file nor sockets"
 
 
 def test_a_second_start_status_and_stop_say_how_it_is(home: Shell) -> None:
