@@ -74,6 +74,8 @@ class Event(StrEnum):
     LOG_RELAY_REPLACED = "log.relay_replaced"
     WORKER_SPOILED = "worker.spoiled"
     """User code changed something of its worker's process for good (its user, its root directory): it is replaced."""
+    WORKER_FAILING = "worker.failing"
+    """The runs of one worker fail in a row while the others of its pool succeed: it is replaced."""
     STRANGER_ENDED = "stranger.ended"
     """A process that user code left behind was ended by the master, which had become its parent."""
 

@@ -23,8 +23,8 @@ class Explanation(NamedTuple):
 CAUSES: dict[str, Explanation] = {
     Cause.CLEAN_STOP: Explanation("it was asked to leave, and left with nothing unfinished"),
     Cause.RECYCLED: Explanation(
-        "it had reached max_messages, max_age or max_memory, or user code had spoiled its process (`worker.spoiled` "
-        "in the log), and was replaced"
+        "it had reached max_messages, max_age or max_memory, or user code had spoiled its process (`worker.spoiled`, "
+        "`worker.failing` in the log), and was replaced"
     ),
     Cause.UNEXPECTED_EXIT: Explanation(
         "code that the handler called ended the process (exit, _exit, exec) as if all were well",

@@ -13,7 +13,7 @@ from typing import Any
 
 from supervisor.events import Event
 from supervisor.link.channel import Channel, ChannelClosed, NotUnderstood
-from supervisor.link.frames import VERSION, ConsumerFrame, Hello, Incarnation, Misunderstood, WorkerFrame
+from supervisor.link.frames import VERSION, ConsumerFrame, Hello, Incarnation, Misunderstood, Recall, WorkerFrame
 from supervisor.listening import Listener, peer_of
 from supervisor.logs import log
 from supervisor.reactor import Reactor
@@ -49,6 +49,10 @@ class WorkerLinks:
         if channel is not None:
             channel.send(frame)
             self._unflushed.add(worker)
+
+    def retire(self, worker: Incarnation) -> None:
+        """Ask a worker to give back what it has not begun, and to leave."""
+        self.send(worker, Recall(leave=True))
 
     def flush(self) -> None:
         """Write what was queued, as far as the sockets take it."""

@@ -7,16 +7,21 @@ leaves the outcome in the ring for the next one.
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from supervisor.consumer.dispatch import Dispatcher
 from supervisor.consumer.entries import Failure
+from supervisor.consumer.failing_workers import IN_A_ROW, FailingWorkers
 from supervisor.consumer.measures import Histogram
 from supervisor.consumer.settlement import Settlement
 from supervisor.errors import StateError
+from supervisor.events import Event
 from supervisor.link.frames import Incarnation, Outcome, RunId, Verdict
+from supervisor.logs import log
 from supervisor.scoreboard.slot import Slot, slot_numbers
 from supervisor.scoreboard.words import Cell, OutcomeKind
 
@@ -36,12 +41,16 @@ class Outcomes:
         settlement: Settlement,
         dispatcher: Dispatcher,
         handler_s: Histogram,
+        retire: Callable[[Incarnation], object],
     ) -> None:
+        """`retire`: asks a worker to give back what it has not begun, and to leave."""
         self._pool_name = pool_name
         self._slots_dir = slots_dir
         self._settlement = settlement
         self._dispatcher = dispatcher
         self._handler_s = handler_s
+        self._retire = retire
+        self._failing = FailingWorkers()
         self._slots: dict[int, Slot] = {}
         self._taken: dict[int, int] = {}
         self._moved: set[int] = set()
@@ -84,6 +93,7 @@ class Outcomes:
             self._dispatcher.ended(worker, cell.elapsed_s)
             if cell.kind is not OutcomeKind.IN_DOUBT:  # nobody has timed that one
                 self._handler_s.add(cell.elapsed_s)
+                self._judge(worker, cell.kind)
             self._take(number, cell.index)
 
     def heard(self, worker: Incarnation, outcome: Outcome) -> None:
@@ -97,6 +107,7 @@ class Outcomes:
         self._settlement.outcome(worker, outcome.run, kind, failure)
         self._dispatcher.ended(worker, outcome.elapsed_s)
         self._handler_s.add(outcome.elapsed_s)
+        self._judge(worker, kind)
         self._take(worker.slot, outcome.cell)
 
     def died(self, verdict: Verdict) -> None:
@@ -143,6 +154,21 @@ class Outcomes:
         """The worker's one spelling: `email/3`."""
         return f"{self._pool_name}/{worker.slot}"
 
+    def _judge(self, worker: Incarnation, kind: OutcomeKind) -> None:
+        if not self._failing.ended(worker, kind):
+            return
+        self._dispatcher.leave(worker)
+        self._retire(worker)
+        log(
+            Event.WORKER_FAILING,
+            f"{self.name(worker)} has failed {IN_A_ROW} messages in a row while other workers of its pool did well: "
+            "it is replaced; look at its last messages for what user code left behind in the process",
+            level=logging.WARNING,
+            pool=self._pool_name,
+            slot=worker.slot,
+            generation=worker.generation,
+        )
+
     def _take(self, number: int, index: int) -> None:
         self._taken[number] = index + 1
         self._moved.add(number)
@@ -153,6 +179,7 @@ class Outcomes:
         except StateError:  # its slot file is gone, and every mark with it
             self._settlement.died(worker, None, failure, proof=False)
             return
+        self._failing.forget(worker)
         self._deaths[worker] = failure
         running = self._running_of(slot, worker)
         if running is not None:

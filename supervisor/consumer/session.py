@@ -66,7 +66,9 @@ class Session:
         self.dispatcher = Dispatcher(pool)
         self.measures = Measures(start.ledger.keep_max)
         slots_dir = Path(start.pool_dir) / "slots"
-        self.outcomes = Outcomes(pool.name, slots_dir, self.settlement, self.dispatcher, self.measures.handler_s)
+        self.outcomes = Outcomes(
+            pool.name, slots_dir, self.settlement, self.dispatcher, self.measures.handler_s, links.retire
+        )
         self.health = Health(pool.queue, "" if start.broker.embedded else danger(pool.queue_arguments))
         self.letters = LetterNews()
         self.broker = open_broker(pool, start.broker, start.state_dir, reactor)

@@ -98,7 +98,9 @@ class Run(Frame, frozen=True):
 
 
 class Recall(Frame, frozen=True):
-    """Give back everything that was not started; answered with one Returned, even when empty."""
+    """Give back everything that was not started; answered with one Returned, even when empty. `leave`: then leave."""
+
+    leave: bool = False
 
 
 class Published(Frame, frozen=True):

@@ -81,7 +81,15 @@ _FAULTS = frozenset(
 """Signals that a process earns by its own doing."""
 
 _NOT_RUNNING = frozenset({False})
-_RECYCLED = frozenset({LeavingReason.MESSAGES, LeavingReason.AGE, LeavingReason.MEMORY, LeavingReason.SPOILED})
+_RECYCLED = frozenset(
+    {
+        LeavingReason.MESSAGES,
+        LeavingReason.AGE,
+        LeavingReason.MEMORY,
+        LeavingReason.SPOILED,
+        LeavingReason.FAILING,
+    }
+)
 _EVIDENCE = frozenset({"confirmed", "suspected"})
 
 _OF_SIGNALS = (

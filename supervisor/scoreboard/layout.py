@@ -87,6 +87,7 @@ _LEAVING_CODES = {
     LeavingReason.BOOT_FAILED: 6,
     LeavingReason.FAILED: 7,
     LeavingReason.SPOILED: 8,
+    LeavingReason.FAILING: 9,
 }
 _KINDS = {code: kind for kind, code in _KIND_CODES.items()}
 _INTENTS = {int(intent): intent for intent in Intent}

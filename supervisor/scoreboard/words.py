@@ -33,6 +33,7 @@ class LeavingReason(StrEnum):
     BOOT_FAILED = "boot_failed"
     FAILED = "failed"  # the worker itself failed (70)
     SPOILED = "spoiled"  # user code changed the process in a way that cannot be taken back
+    FAILING = "failing"  # its runs fail in a row while other workers do well
 
 
 EXIT_STATUS = {
@@ -44,6 +45,7 @@ EXIT_STATUS = {
     LeavingReason.BOOT_FAILED: os.EX_CONFIG,
     LeavingReason.FAILED: os.EX_SOFTWARE,
     LeavingReason.SPOILED: os.EX_TEMPFAIL,
+    LeavingReason.FAILING: os.EX_TEMPFAIL,
 }
 """The status that a worker leaves with for each reason: a published contract (docs/exits.md)."""
 

@@ -19,7 +19,6 @@ from supervisor.clock import monotonic_s, wall_s
 from supervisor.link.frames import (
     VERSION,
     Bye,
-    ConsumerFrame,
     Hello,
     Outcome,
     Publish,
@@ -94,7 +93,7 @@ class Worker:
         self._policy, self._alarm, self._recycling, self._upkeep = limits
         self._requests = requests
         self._ready = ready
-        self._is_ready = False
+        self._is_ready = self._is_failing = False
         self._pid = getpid()
         self._link = Uplink(place.link_path, self._greeting)
         self._runs: deque[Run] = deque()
@@ -103,7 +102,7 @@ class Worker:
         self._flushed_s = 0.0
         self._obey: dict[type, Callable[..., object]] = {
             Run: self._runs.append,
-            Recall: self._give_back,
+            Recall: self._recalled,
             Published: self._published,
             Welcome: self._link.welcomed,
         }
@@ -248,7 +247,12 @@ class Worker:
         held.insert(0, publishing.run)
         return [hello, Publish(publishing.run, publishing.publications)]
 
-    def _give_back(self, frame: ConsumerFrame | None = None) -> None:
+    def _recalled(self, frame: Recall) -> None:
+        self._is_failing = self._is_failing or frame.leave
+        if not self._is_failing:  # who leaves gives everything back then
+            self._give_back()
+
+    def _give_back(self) -> None:
         self._link.send(Returned([run.run for run in self._runs]))
         self._runs.clear()
         self._flush()
@@ -257,6 +261,8 @@ class Worker:
     def _reason_to_leave(self) -> LeavingReason | None:
         if self._requests.stop:
             return LeavingReason.STOP
+        if self._is_failing:
+            return LeavingReason.FAILING
         return LeavingReason.SPOILED if self._upkeep.spoilt else self._recycling.due(monotonic_s())
 
     def _take_leave(self, reason: LeavingReason) -> None:

@@ -87,6 +87,34 @@ def test_a_worker_at_its_limit_is_recycled_at_once(tmp_path: Path) -> None:
         assert record["restart_in_s"] == 0.0
 
 
+def test_a_worker_that_fails_what_the_others_do_well_is_recycled_once_and_told(tmp_path: Path) -> None:
+    settings = 'workers = 3\nmax_attempts = 100\nretry_delays = ["100ms"]'
+    with daemon(tmp_path, settings) as under_test:
+        under_test.send("poison")
+        sent = 0
+        while not under_test.events("worker.failing"):
+            assert sent < 500, "no worker was found to fail"
+            for _ in range(20):
+                sent += 1
+                under_test.send("unless_poisoned", message_id=f"m{sent}")
+        record = under_test.exit(kind="worker", cause="recycled", status=75)
+        eventually(lambda: under_test.pool()["counters"]["done"] == sent + 1, "all messages are done")
+        told = under_test.events("worker.failing", slot=record["slot"], generation=record["generation"])
+        assert told == under_test.events("worker.failing")
+        assert len(told) == 1
+        assert record["restart_in_s"] == 0.0
+        assert len(under_test.exits(kind="worker")) == 1
+
+
+def test_messages_that_fail_everywhere_replace_no_worker(tmp_path: Path) -> None:
+    with daemon(tmp_path, "workers = 3\nmax_attempts = 1") as under_test:
+        for number in range(30):
+            under_test.send("fail", message_id=f"m{number}")
+        eventually(lambda: under_test.pool()["counters"]["dead"] == 30, "all messages are dead-lettered")
+        assert not under_test.exits(kind="worker")
+        assert not under_test.events("worker.failing")
+
+
 def test_the_workers_own_timer_ends_it_with_124_and_its_stack(tmp_path: Path) -> None:
     with daemon(tmp_path, QUICK) as under_test:
         under_test.send("sleep", 1000)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.link.frames import Bye, Outcome, Returned, Run
+from supervisor.link.frames import Bye, Outcome, Recall, Returned, Run
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
 from tests.support.pools import Link, MakeMaster, Master, run_frame
@@ -88,6 +88,22 @@ def test_a_worker_at_its_limit_is_recycled_with_75(make_master: MakeMaster, limi
     assert master.status(pid) == 75
     assert master.leaving() == reason
     assert "done m2" not in master.noted()
+
+
+def test_a_worker_that_is_asked_to_leave_as_its_runs_fail_is_recycled_with_75(make_master: MakeMaster) -> None:
+    master = make_master()
+    pid, link = boot(master)
+    gate = master.gate()
+    busy, waiting = run_frame(1, "wait", gate=str(gate)), run_frame(2, "done")
+    link.run(busy, waiting)
+    master.note("waiting m1")
+    link.send(Recall(leave=True))
+    master.open_gate(gate)
+    assert link.expect(Outcome).run == busy.run
+    assert link.expect(Returned).runs == [waiting.run]
+    assert link.expect(Bye).reason == "failing"
+    assert master.status(pid) == 75
+    assert master.leaving() == LeavingReason.FAILING
 
 
 def test_an_idle_worker_that_is_too_old_is_recycled_with_75(make_master: MakeMaster) -> None:

@@ -181,11 +181,30 @@ def _tell_environment() -> None:
     mark("environment", " ".join(sorted(os.environ)))
 
 
+def _poison() -> None:
+    """Leave something behind in the process that makes each `unless_poisoned` fail."""
+    _left_behind.append("a broken connection")
+
+
+def _fail() -> None:
+    raise ValueError("as ordered")
+
+
+def _unless_poisoned() -> None:
+    if _left_behind:
+        raise ConnectionError(_left_behind[0])
+
+
 def _nothing() -> None:
     pass
 
 
+_left_behind: list[str] = []
+
 _DEEDS: dict[str, Any] = {
+    "fail": _fail,
+    "poison": _poison,
+    "unless_poisoned": _unless_poisoned,
     "nothing": _nothing,
     "leave": _leave,
     "leave_hard": _leave_hard,

@@ -34,11 +34,14 @@ class Shop:
         self.dispatcher = Dispatcher(self.bench.pool)
         self.dispatcher.join(W)
         self.handler_s = Histogram(HANDLER_LE_S)
+        self.retired: list[Incarnation] = []
         self.outcomes = self.reader()
 
     def reader(self) -> Outcomes:
         """A consumer's view, as it is at its start."""
-        return Outcomes("p", self.slots_dir, self.bench.settlement, self.dispatcher, self.handler_s)
+        return Outcomes(
+            "p", self.slots_dir, self.bench.settlement, self.dispatcher, self.handler_s, self.retired.append
+        )
 
     def give(self, *ids: str) -> list[RunId]:
         """Messages that the worker has."""
