@@ -199,7 +199,7 @@ class Message(msgspec.Struct, eq=False, weakref=True):
         publication = _sendable(Publication(exchange, routing_key, given, data))
         self.publications_bytes = _added(self.publications_bytes, publication)
         self.publications.append(publication)
-        self._must_run()  # it may have ended meanwhile: what is accepted must have been in time
+        self._must_run()  # the run may have ended meanwhile: only a publication in time is accepted
 
     def _must_run(self) -> None:
         if self.limit is not None and self.limit.is_over:
@@ -207,7 +207,7 @@ class Message(msgspec.Struct, eq=False, weakref=True):
 
 
 def sendable_publications(given: object) -> list[Publication]:
-    """What `publish` has collected, or a handler has put in its place: as it will be read. Raises ValueError."""
+    """The publications as they will be read: collected by `publish`, or set by the handler. Raises ValueError."""
     if not isinstance(given, list | tuple) or not all(isinstance(one, Publication) for one in given):
         raise ValueError("message.publications holds what no publish has made; use message.publish")
     if not all(type(one.body) is bytes for one in given):

@@ -1,5 +1,5 @@
 """Three clocks, three names: `monotonic_s` for durations and deadlines of a process, `boottime_s` for what is counted
-in a file (`passing_time.py`), `wall_s` for records that people read and for nothing else: somebody may set it.
+in a file (`passing_time.py`), `wall_s` for records that people read and for nothing else: it may be set.
 
 CLOCK_MONOTONIC is shared by all processes of a machine, so a deadline written by a worker can be read by the master.
 CLOCK_BOOTTIME counts the time that the machine was suspended, too.

@@ -6,7 +6,7 @@ parent of whatever loses its own (prctl(2) PR_SET_CHILD_SUBREAPER, pid_namespace
 
 The mark is the hard limit RLIMIT_RTTIME, in units that no process ever reaches (setrlimit(2)). Limits are inherited by
 fork(2) and kept by execve(2), so it survives a new session, an empty environment and another user; it may be lowered
-without privileges, never raised; everybody may read it in /proc/PID/limits.
+without privileges, never raised; every user may read it in /proc/PID/limits.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Descent(NamedTuple):
 
 
 def pool_code(pool: str) -> int:
-    """What stands for a pool in a mark; "" is the hooks process."""
+    """The number of a pool in a mark; "" is the hooks process."""
     return crc32(pool.encode()) & (1 << _POOL_BITS) - 1
 
 
 def possible() -> bool:
-    """Whether our children can carry a mark: somebody may have set a lower limit for us already."""
+    """Whether our children can carry a mark: not if a lower limit is set for us already."""
     return _allows(_value(pool_code=(1 << _POOL_BITS) - 1, generation=_ANY))
 
 

@@ -1,7 +1,7 @@
 """How many descriptors this process may have: the limit raised at the start, room asked for before it is taken.
 
-A master without a free descriptor can start nothing, look at nothing in /proc and answer nobody: so what needs many is
-refused while there is still room for the rest.
+A master without a free descriptor can start no child, read nothing in /proc and answer no command. So a command that
+needs many descriptors is refused while there is still room for the rest.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class Event(StrEnum):
     DUTY_FAILED = "duty.failed"
     CHILD_UNKILLABLE = "child.unkillable"
     LOG_LOST = "log.lost"
-    """Lines of the log could not be written, or nobody read them; told by the log relay (`log_relay.py`)."""
+    """Lines of the log could not be written, or were not read; the log relay reports it (`log_relay.py`)."""
     LOG_RELAY_REPLACED = "log.relay_replaced"
     WORKER_SPOILED = "worker.spoiled"
     """User code changed something of its worker's process for good (its user, its root directory): it is replaced."""

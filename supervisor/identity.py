@@ -4,7 +4,7 @@ Used by the consumer for every delivery. A message and its retry copy must have 
 taken for another message and the ledger would forget that it ran: only what a copy keeps may be digested, and nothing
 that we, a broker, a tracer or a client library add on the way (`transport_headers.py`).
 
-What is left out has grown: rule 2 leaves out what tracers add, rule 1 did not. Rows of the ledger live for days, so a
+The rules changed: rule 2 leaves out headers of tracers, rule 1 did not. Rows of the ledger live for days, so a
 message is looked for under the digests of former rules, too, before it is taken for another one (`former_digests`).
 """
 

@@ -1,4 +1,4 @@
-"""A listening socket joined to a reactor: hands on who connects, and waits calmly where no descriptor is left for more.
+"""A listening socket in a reactor: hands on new connections, and waits while no descriptor is left for more.
 
 Used by the master's control socket and the consumers' link sockets. It must never spin: a connection that cannot be
 accepted stays in the backlog, and epoll would report it again at once.

@@ -130,7 +130,7 @@ def frames(kind: int, pid: int, text: bytes) -> Iterator[bytes]:
 
 
 class _Printed(io.BufferedIOBase):
-    """What `print` writes to: a line leaves whole, without waiting. `fileno` is the standard descriptor itself."""
+    """The stream that `print` writes to: a line leaves whole, without waiting. `fileno`: the standard descriptor."""
 
     def __init__(self, standard: int, kind: int) -> None:
         self._standard = standard
@@ -157,7 +157,7 @@ class _Printed(io.BufferedIOBase):
         return len(data)
 
     def flush(self) -> None:
-        """Hand over what there is; what the relay does not take is counted and told later."""
+        """Hand over the buffered lines; lines that the relay does not take are counted and reported later."""
         data, self._data = bytes(self._data), bytearray()
         if not data:
             return

@@ -26,10 +26,10 @@ CONTROL_FD, STDOUT_FD, STDERR_FD, FIRST_PIPE_FD = 0, 1, 2, 3
 """Descriptors that the program is started with: orders of the master, the two real destinations, one or two pipes."""
 
 LINE, STDOUT, STDERR = 0, 1, 2
-"""What a frame carries: a log line, or text that was printed."""
+"""The kinds of frames: a log line, or printed text."""
 
 FINISH, FILE = b"finish", b"file "
-"""Orders: write what is there and leave; log lines go to the file whose path follows."""
+"""Orders: write the queued lines and leave; write log lines to the file whose path follows."""
 
 FRAME_BYTES = select.PIPE_BUF  # written in one piece, never mixed with what others write (pipe(7))
 HEAD = struct.Struct("<8sHIB")  # magic, bytes that follow, pid, kind and flags
@@ -176,7 +176,7 @@ class Output:
             return batch or None
 
     def _written(self, data: bytes) -> bytes:
-        """Write `data`, however long that takes; what could not be written, with the reason noted."""
+        """Write `data`, however long that takes. Returns the rest that could not be written; the reason is noted."""
         rest = memoryview(b"\n" + data if self._torn else data)
         while rest:
             try:

@@ -21,7 +21,7 @@ from supervisor.log_pipe import LINE, LogPipe, identity, own_stream
 
 STDERR = "-"
 JOURNAL, TERMINAL = "journal", "terminal"
-"""What a relay's stream may lead to, where it makes a difference."""
+"""The kinds of files that a relay's stream may lead to."""
 
 _STDERR_FD = 2
 _FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
@@ -157,7 +157,7 @@ class LineHandler(logging.Handler):
         """Whether to write it; a filter of user code that raises holds nothing back."""
         try:
             return super().filter(record)
-        except Exception:  # noqa: BLE001  (user code; its failure must not become that of whoever logs)
+        except Exception:  # noqa: BLE001  (user code; its failure must not become the failure of the caller)
             return True
 
     def let_go(self) -> None:

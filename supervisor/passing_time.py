@@ -13,7 +13,7 @@ from supervisor.clock import boottime_s
 
 
 class Anchor(NamedTuple):
-    """What a file keeps of its clock: in the boot of this id its time is CLOCK_BOOTTIME plus `offset_s`."""
+    """The part of its clock that a file keeps: in the boot of this id its time is CLOCK_BOOTTIME plus `offset_s`."""
 
     boot_id: str
     offset_s: float

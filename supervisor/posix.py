@@ -161,7 +161,7 @@ def _read_stat(pid: int) -> list[bytes]:
 
 
 def real_uid(pid: int) -> int | None:
-    """Whose process it is (proc(5)). Not by who owns its files in /proc: that is root for one that leaves no core."""
+    """The uid of a process (proc(5)). Not the owner of its files in /proc: that is root for one that leaves no core."""
     with suppress(OSError, ValueError, StopIteration):
         lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
         return int(next(line for line in lines if line.startswith("Uid:")).split()[1])
@@ -209,7 +209,7 @@ def _children_file() -> Path:
 
 
 class Delivery(Enum):
-    """What became of a signal: the process has it, is gone, or is one that we may not signal (EPERM)."""
+    """The result of a signal: the process has it, is gone, or may not be signalled by us (EPERM)."""
 
     SENT = "sent"
     GONE = "gone"

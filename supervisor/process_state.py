@@ -1,4 +1,4 @@
-"""What user code can change in the process that runs it: one table, and what preforkd does about each.
+"""State of its process that user code can change: one table, with the action of preforkd for each row.
 
 Used by forkservers (after the import) and workers (after `init`, and between runs). What preforkd itself lives on, or
 what would make one message's run the next one's failure, is put back to what it was (`KEPT`); the rest is user code's
@@ -137,11 +137,11 @@ LEFT: dict[str, str] = {
     "session and process group": "the master finds what a worker leaves behind by other ways, too",
     "atexit": "callbacks run when the worker leaves",
 }
-"""What user code may change for good, and why that is its own affair."""
+"""State that user code may change for good, and why."""
 
 
 class ProcessState:
-    """What the table's things are at the time this is made."""
+    """The values of the table's rows at the time this is made."""
 
     def __init__(self) -> None:
         self._former = [(kept, kept.read()) for kept in KEPT]

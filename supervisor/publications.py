@@ -1,10 +1,10 @@
-"""What can be published: every property and kind of header with its bounds, checked before anything is sent. Pure.
+"""Checks a publication before it is sent: every property and kind of header with its bounds. Pure.
 
 Runs where a publication begins, in a handler's own line (`api.py`) and in `preforkd publish`, since a broker answers
 one that it does not take by closing the channel, or dies on it, and says so long after the handler has returned.
 The bounds are those of AMQP 0-9-1 (https://www.rabbitmq.com/amqp-0-9-1-protocol, section 4.2.5: a short string has 255
 bytes) and of RabbitMQ 3.10 to 4.0, tried on both: https://www.rabbitmq.com/amqp-0-9-1-errata#section_3 for headers.
-What only the broker knows (exchanges, rights, its `max_message_size`) is left to it.
+Facts that only the broker knows (exchanges, rights, its `max_message_size`) are left to it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LARGEST_BODY_BYTES = 128 * 1024 * 1024
 """RabbitMQ's default for `max_message_size` up to 3.13; from 4.0 on it is 16 MiB, which the broker says itself."""
 
 LARGEST_RUN_BYTES = 240 * 1024 * 1024
-"""What one run may publish in all: it goes to the consumer in one frame (`link/channel.py`)."""
+"""The most that one run may publish: it goes to the consumer in one frame (`link/channel.py`)."""
 
 _INTEGER_BITS, _UNSIGNED_BITS = 63, 64
 _LARGEST_EXPIRATION_MS = 2**32 - 1
@@ -144,7 +144,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = dict.fromkeys(Properties.__struc
     "expiration": _expiration,
     "timestamp": _number(0, 2**_UNSIGNED_BITS - 1),
 }
-"""What is not named here is a short string."""
+"""Properties that are not named here are short strings."""
 
 
 # ---- header values ------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def _kind_of_base(value: Any) -> Callable[[str, Any, int], Any] | None:
 
 
 def _scalar(value: Any) -> Any:
-    """A scalar of NumPy and its kin as Python's own; everything else as it is."""
+    """A scalar of NumPy or a similar library as Python's own; any other value as it is."""
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 

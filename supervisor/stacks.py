@@ -51,7 +51,7 @@ def text_of(error: BaseException) -> str:
 
 
 def users_frames(dump: str) -> str:
-    """What faulthandler has dumped, of each thread only the frames that the handler's call has led to.
+    """The dump of faulthandler; of each thread only the frames below the handler's call.
 
     Those of the time limit's alarm, which interrupts them, are left out as well.
     """

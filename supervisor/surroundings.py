@@ -1,4 +1,4 @@
-"""What this kernel or container lacks that promises rest on: said by `check`, and by the daemon when it starts."""
+"""Missing features of the kernel or container that promises rest on: `check` and the daemon's start name them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a pool just now, as named symptoms: a shared word of master and consumer, shown by `status`.
+"""Present faults of a pool as named symptoms: a shared type of master and consumer, shown by `status`.
 
 A symptom is named by its log event, is logged once, and stays until it is healed. Each process has the symptoms that it
 notices itself; the master puts both lists together. A flag alone is no symptom: its text says what was seen, and what
@@ -18,7 +18,7 @@ from supervisor.logs import log
 
 
 class Symptom(msgspec.Struct, frozen=True, array_like=True):
-    """Something is wrong: `name` is an Event's value, `text` is for people; while it `degrades`, the pool is
+    """A fault of a pool: `name` is an Event's value, `text` is for people; while it `degrades`, the pool is
     `degraded`. `since`: wall clock, when it was noticed first."""
 
     name: str

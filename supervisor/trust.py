@@ -1,6 +1,6 @@
-"""Who besides root can change what lies at a path: asked by root, before it reads a file or makes one there. No state.
+"""Finds users besides root that can change the file at a path: root asks before it reads or makes one. No state.
 
-A file that is root's own proves nothing while somebody else can replace it, its directory, or a link on the way to it.
+A file of root's proves nothing while another user can replace it, its directory, or a link on the way to it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _writable(place: Path, found: os.stat_result) -> str:
 
 @cache
 def _nobody_else() -> frozenset[int]:
-    """Root; in a user namespace also whoever has no number there, and so cannot be told apart from the real root."""
+    """Root; in a user namespace also users without a number there: they cannot be told apart from the real root."""
     try:
         mapped = Path("/proc/self/uid_map").read_text().split()
         overflow = int(Path("/proc/sys/kernel/overflowuid").read_text())

@@ -28,7 +28,7 @@ class BrokerFacts(msgspec.Struct, frozen=True):
 
 
 class PoolReview(msgspec.Struct, frozen=True):
-    """What `check` learns of one pool's queues: what would keep it from working, and what its queues do to messages."""
+    """Findings of `check` about one pool's queues: reasons why it cannot work, and risks to its messages."""
 
     errors: list[str]
     remarks: list[str]

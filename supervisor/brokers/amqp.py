@@ -328,7 +328,7 @@ class AmqpBroker(Broker):
             self._begin_epoch()
         else:
             ask_to_publish(publishing, self._on_may_publish)
-            # During an alarm the broker reads nothing from who publishes: no answer is no refusal.
+            # During an alarm the broker reads nothing from publishers: no answer is no refusal.
             self._reactor.call_later(_MAY_PUBLISH_S, lambda: self._on_may_publish(None))
 
     def _on_may_publish(self, trouble: Trouble | None) -> None:

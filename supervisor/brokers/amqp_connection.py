@@ -101,7 +101,7 @@ class Backoff:
         return delay_s * random.uniform(0.75, 1.0)
 
     def healed(self, lasted_s: float, served_s: float = 0.0) -> None:
-        """What was attempted worked and held for `lasted_s`; for `served_s` of that it did what it is for."""
+        """The attempt worked: the connection lasted `lasted_s`, and served its purpose for `served_s` of that."""
         if lasted_s >= _STEADY_S or served_s >= _SERVED_S:
             self._failures = 0
 

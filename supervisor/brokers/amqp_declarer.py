@@ -27,7 +27,7 @@ Done = Callable[[Trouble | None], object]
 
 
 class DeclarerOwner(Protocol):
-    """Who is told what was found. `known`: names of queues that need not be examined (again); others are added."""
+    """Receives the findings. `known`: names of queues that need not be examined (again); others are added."""
 
     known: set[str]
 
@@ -39,7 +39,7 @@ class DeclarerOwner(Protocol):
 
 
 class _Step(Enum):
-    """What is being done for the first job, as it is told in errors."""
+    """The present action for the first job, as error texts name it."""
 
     LOOK = "looked for"
     DECLARE = "declared"

@@ -1,6 +1,6 @@
-"""What was found of a pool's queues while they were seen to: one that was made, and what others are that were there.
+"""Findings about a pool's queues at its start: the queue that was made, and the arguments of existing ones.
 
-Runs in the consumer. Collected until the queues are ready, then told once.
+Runs in the consumer. Findings are collected until the queues are ready, then reported once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from supervisor.brokers.base import Declared, Unsafe
 
 
 class QueueFindings:
-    """The owner of a Declarer, as far as findings go. `queue`: the pool's own; `tell`: who hears of it."""
+    """The owner of a Declarer, as far as findings go. `queue`: the pool's own; `tell` is called with the findings."""
 
     def __init__(self, queue: str, tell: Callable[[Declared | Unsafe], object]) -> None:
         self.known: set[str] = set()
@@ -27,20 +27,20 @@ class QueueFindings:
         self._told: tuple[str, ...] = ()
 
     def declared(self, plan: QueuePlan) -> None:
-        """Part of DeclarerOwner: what was missing has been made."""
+        """Part of DeclarerOwner: a missing queue was made."""
         self._remarks[plan.name] = broken_promises(plan, as_planned(plan))
         if plan.name == self._queue:
             self._made = Declared(declared_text(plan))
 
     def examined(self, plan: QueuePlan, facts: QueueFacts) -> Trouble | None:
-        """Part of DeclarerOwner: what was there is this. A stream is refused."""
+        """Part of DeclarerOwner: the arguments of an existing queue. A stream is refused."""
         if facts.type == STREAM:
             return Trouble(f"queue {plan.name!r} is a stream, which cannot be settled message by message", True)
         self._remarks[plan.name] = broken_promises(plan, facts)
         return None
 
     def forget(self) -> None:
-        """The pool's own queue was deleted, perhaps: examine what takes its place."""
+        """The pool's own queue may have been deleted: examine the queue that takes its place."""
         self.known.discard(self._queue)
         self._remarks.pop(self._queue, None)
 

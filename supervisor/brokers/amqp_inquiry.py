@@ -1,4 +1,4 @@
-"""What a queue on RabbitMQ really is: durable, of which type, with which arguments. Pure; others carry the questions.
+"""Finds out what a queue on RabbitMQ is: durable, its type, its arguments. Pure; other files send the questions.
 
 Runs in the consumer and the command line. AMQP has no question for it. But a declare of a queue that exists with other
 arguments is refused (406), and the refusal names the first difference with the value that is in force; so repeated
@@ -57,7 +57,7 @@ class Inquiry:
 
     def __init__(self, guess: dict[str, Any]) -> None:
         self.facts: QueueFacts | None = None
-        """What was found out, once `question` is None; None where the queue cannot be asked about."""
+        """The findings, once `question` is None; None where the queue cannot be asked about."""
         self._durable, self._auto_delete = True, False
         self._known = dict(guess)
         self._asked = 0

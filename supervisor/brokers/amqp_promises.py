@@ -1,4 +1,4 @@
-"""Which of preforkd's promises a queue breaks that somebody else has declared: a table. Pure.
+"""Which of preforkd's promises an existing queue breaks: a table. Pure.
 
 Runs in the consumer and the command line. https://www.rabbitmq.com/docs/queues#optional-arguments
 """
@@ -16,7 +16,7 @@ STREAM = "stream"
 
 
 def broken_promises(plan: QueuePlan, facts: QueueFacts) -> list[str]:
-    """What happens to messages in a queue that preforkd does not do: a sentence each, with what to do about it."""
+    """Risks to messages in a queue that preforkd did not make: a sentence each, with the remedy."""
     if plan.comes_back_to:
         found = [text(facts.arguments) for broken, text in _DELAY_PROMISES if broken(plan, facts)]
     else:
@@ -41,7 +41,7 @@ def _drops_when_full(facts: QueueFacts) -> bool:
 
 
 def _where(arguments: dict[str, Any]) -> str:
-    """What becomes of messages that the queue gives up."""
+    """The fate of messages that the queue gives up."""
     exchange = arguments.get("x-dead-letter-exchange")
     return "deletes" if exchange is None else f"moves to exchange {exchange!r}"
 

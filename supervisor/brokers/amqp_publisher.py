@@ -211,7 +211,7 @@ class Publisher:
         return str(self.dialer.parameters.credentials.username)
 
     def _drained(self) -> bool:
-        """Whether a suspect may go: what is confirmed before it need not be published again if it closes the channel.
+        """Whether a suspect may go: publications confirmed before it need no repetition if it closes the channel.
 
         Not waited for without end: a queue without a leader confirms nothing.
         """
@@ -308,7 +308,7 @@ class Publisher:
         self._owner.unpublished(entry.token, reason, lost)
 
     def _end(self, end: End, reason: str, words: str) -> None:
-        """The channel is gone: who is to blame is refused, what the broker had not come to is sent again."""
+        """The channel is gone: the guilty publication is refused, unread publications go again."""
         past = [entry for tag, entry in self._sent.items() if tag <= self._seen_tag]
         unseen = [entry for tag, entry in self._sent.items() if tag > self._seen_tag]
         self._sent.clear()

@@ -64,7 +64,7 @@ def delay_queue(queue: str, delay_s: float) -> QueuePlan:
 
 
 def declared_text(plan: QueuePlan) -> str:
-    """What publishers must know of a queue that has just been made."""
+    """The text for publishers about a queue that has just been made."""
     arguments = ", ".join(f"{name} = {value!r}" for name, value in plan.arguments.items())
     return (
         f"queue {plan.name!r} did not exist and was declared: durable, {arguments or 'no arguments'}; publishers"

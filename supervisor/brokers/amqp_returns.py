@@ -27,7 +27,7 @@ class Sent(Protocol):
 
     @property
     def publication(self) -> Publication:
-        """What was published."""
+        """The publication."""
 
     @property
     def properties(self) -> EncodedProperties:
@@ -40,7 +40,7 @@ S = TypeVar("S", bound=Sent)
 def returned(sent: Iterable[S], method: pika.spec.Basic.Return, properties: bytes, body: bytes) -> list[S]:
     """The publications of which this Return may speak: one where it can be told, else all that it could be.
 
-    `sent`: what has had no Return, in the order of publishing, which is the order of Returns. `properties`: as bytes.
+    `sent`: publications without a Return, in the order of publishing, as Returns come. `properties`: as bytes.
     """
     everything = list(sent)
     there = [

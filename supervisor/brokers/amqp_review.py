@@ -1,4 +1,4 @@
-"""What `check` asks RabbitMQ about a pool: which rights are missing, and which promises its queues break. It blocks.
+"""Questions of `check` to RabbitMQ about a pool: missing rights, and promises that its queues break. It blocks.
 
 Runs in the command line only. Everything is really asked, in ways that change nothing: RabbitMQ looks at rights first
 and at arguments after that, so what is asked with an impossible argument is refused for the one or the other.
@@ -115,7 +115,7 @@ def _unbind_nothing(queue: str, exchange: str) -> Act:
 
 
 def _publish(channel: BlockingChannel) -> None:
-    """To a queue that cannot be there: what may be published is returned."""
+    """To a queue that cannot exist: an allowed publication is returned."""
     channel.confirm_delivery()
     with suppress(pika.exceptions.UnroutableError):
         channel.basic_publish("", f"preforkd.asks.{uuid4()}", b"", mandatory=True)

@@ -19,14 +19,14 @@ _DEFAULT_EXCHANGE = "amq.default"
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Whose rights, and in which virtual host."""
+    """The user that needs the rights, and the virtual host."""
 
     user: str
     vhost: str
 
 
 def account_of(parameters: pika.ConnectionParameters) -> Account:
-    """Who connects with these parameters."""
+    """The account of these parameters."""
     return Account(parameters.credentials.username, parameters.virtual_host)
 
 

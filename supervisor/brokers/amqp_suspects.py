@@ -37,7 +37,7 @@ class End(Enum):
 
 
 class Taken:
-    """What a broker has been seen to take over the present connection."""
+    """Publications that the broker has accepted over the present connection."""
 
     def __init__(self) -> None:
         self.exchanges: set[str] = set()
@@ -60,14 +60,14 @@ class Suspect(Protocol):
 
     @property
     def publication(self) -> Publication:
-        """What was published."""
+        """The publication."""
 
 
 S = TypeVar("S", bound=Suspect)
 
 
 class Sentence(NamedTuple, Generic[S]):
-    """What becomes of publications whose channel ended before the broker was seen to be past them."""
+    """The fate of publications whose channel ended before the broker was known to have handled them."""
 
     guilty: list[S]
     """It is refused."""
@@ -102,7 +102,7 @@ def sentence(end: End, words: str, unseen: Sequence[S]) -> Sentence[S]:
 
 
 def is_a_risk(publication: Publication, user: str, taken: Taken) -> bool:
-    """Whether the broker may well refuse this, so that it is better sent alone. `user`: whose connection it is."""
+    """Whether the broker may well refuse this, so that it is better sent alone. `user`: the connection's."""
     return (
         (bool(publication.exchange) and publication.exchange not in taken.exchanges)
         or publication.properties.user_id not in (None, user)
@@ -135,4 +135,4 @@ _WORDS: tuple[tuple[re.Pattern[str], Callable[[str, Publication], bool]], ...] =
         lambda name, publication: name in (publication.properties.headers or {}),
     ),
 )
-"""What RabbitMQ's words say about the publication that they speak of."""
+"""Facts in RabbitMQ's words about the publication that it refused."""

@@ -26,10 +26,10 @@ _U64 = struct.Struct(">Q")
 _DECIMAL = struct.Struct(">Bi")
 
 DEEPEST = 100
-"""Tables and arrays within each other, at most: what is behind here, user code included, handles them by recursion."""
+"""Deepest nesting of tables and arrays: all code behind here, user code included, handles them by recursion."""
 
 _UNREADABLE = (ValueError, ArithmeticError, IndexError, RecursionError, struct.error, pika.exceptions.AMQPError)
-"""What decoding raises on bytes that are no field table, or on one that is too much for it."""
+"""Errors that decoding raises on bytes that are no field table, or on a table that is too large or too deep."""
 
 _NUMBERS = {
     kind: struct.Struct(form)

@@ -104,7 +104,7 @@ class Declared(msgspec.Struct, frozen=True):
 
 
 class Unsafe(msgspec.Struct, frozen=True):
-    """What the pool's queues do to messages that preforkd does not, a sentence each: others have declared them."""
+    """Risks to messages in the pool's queues, a sentence each: preforkd did not make these queues."""
 
     remarks: tuple[str, ...]
 

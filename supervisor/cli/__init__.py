@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `preforkd exits | head`
         discard_output()
         return 0
-    except OSError as error:  # a full disk behind stdout, a folder that nobody may enter: of the machine, not of ours
+    except OSError as error:  # a full disk behind stdout, a folder without permission: the fault is the machine's
         discard_output()
         file = f"{error.filename}: " if error.filename else ""
         return _failed(PreforkdError(f"{file}{error.strerror or error}; {DEBUG_VARIABLE}=1 shows where"), 1)

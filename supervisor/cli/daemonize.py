@@ -45,7 +45,7 @@ def start_daemon(serve: Callable[[Announce], int], target: int, output: Path, ti
         _serve(serve, writer)
     os.close(target)
     os.close(writer)
-    with suppress(ChildProcessError):  # whoever called us ignores SIGCHLD: the kernel has reaped it
+    with suppress(ChildProcessError):  # the caller ignores SIGCHLD: the kernel has reaped it
         os.waitpid(intermediate, 0)
     try:
         return _first_announcement(reader, output, timeout_s)

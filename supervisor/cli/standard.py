@@ -31,7 +31,7 @@ def open_standard() -> None:
 
 
 def say_error(text: str) -> None:
-    """Print to stderr; not for ever to one that is open and not read: who has failed must be able to end."""
+    """Print to stderr, but do not wait for ever for its reader: a failed command must be able to end."""
     poll = select.poll()
     poll.register(_STDERR, select.POLLOUT)
     with suppress(OSError):
@@ -42,7 +42,7 @@ def say_error(text: str) -> None:
 
 
 def discard_output() -> None:
-    """What is still to be printed goes nowhere: its reader has gone, or it cannot be written."""
+    """Discard the rest of the output: its reader has gone, or it cannot be written."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -52,6 +52,6 @@ def _writer(number: int) -> TextIO:
 
 
 def _printing(stream: TextIO) -> TextIO:
-    with suppress(AttributeError, ValueError):  # replaced by somebody who calls us, as tests do
+    with suppress(AttributeError, ValueError):  # replaced by the caller, as tests do
         stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
     return stream

@@ -120,7 +120,7 @@ def _ready_but(held: Mapping[str, str]) -> Startup:
 
 
 def _remarks(invocation: Invocation) -> list[str]:
-    """What is to be known of each pool that has just started, a line each: a queue that was made, what is not well."""
+    """Notes on each pool that has just started, a line each: a queue that was made, and symptoms."""
     try:
         with invocation.connect() as daemon:
             pools = daemon.ask("status")["pools"]
@@ -165,7 +165,7 @@ def _with_log_file(config: Config) -> Config:
 
 
 def _prepare_log(config: Config) -> None:
-    """Make the log file the daemon's own before anybody writes to it: root starts, but will not stay root."""
+    """Make the log file the daemon's own before any process writes to it: root starts, but will not stay root."""
     owner = account(config.daemon)
     prepare_directory(Path(config.daemon.state_dir), owner)
     if owner is not None and config.log.file != STDERR:

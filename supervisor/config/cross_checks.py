@@ -77,7 +77,7 @@ def _before_ack_timeout(pool: PoolConfig, broker: BrokerConfig, report: Report) 
 
 
 def _timeout(pool: PoolConfig) -> str:
-    """The time limit; a long one in seconds, too: who wrote milliseconds sees it."""
+    """The time limit; a long one in seconds, too: that shows a value meant as milliseconds."""
     shown = show_seconds(pool.timeout_s)
     return shown if pool.timeout_s < _LONG_S else f"timeout = {pool.timeout_s:g} s ({shown})"
 

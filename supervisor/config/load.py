@@ -144,7 +144,8 @@ def _text(source: Path) -> str:
 
 
 def _refuse_strangers(source: Path, found: os.stat_result) -> None:
-    """Whoever can write the file decides what runs here, and as whom; for root that includes whoever can replace it."""
+    """Raise if the wrong users can write the file: its writer chooses the code that runs, and its user. For root,
+    users who can replace the file count as its writers."""
     if found.st_mode & stat.S_IWOTH:
         raise _refused(str(source), "rights", "everyone may write to it", f"chmod o-w {source}")
     if os.geteuid() != 0:
@@ -199,7 +200,7 @@ def _read_pool(name: str, table: Any, broker: BrokerConfig, sections: Sections) 
     pool = sections.read(PoolConfig, ("pools", name), table, name=name)
     if not isinstance(table, dict):
         return pool
-    if "max_timeout" not in table:  # its default is no limit for who has chosen a longer timeout
+    if "max_timeout" not in table:  # its default does not limit a longer timeout
         pool = msgspec.structs.replace(pool, max_timeout_s=max(pool.max_timeout_s, pool.timeout_s))
     return pool if "prefetch" in table else fitted(pool, broker)
 
@@ -210,7 +211,7 @@ def _daemon_uid(tree: dict[str, Any]) -> int | None:
     name = daemon.get("user") if isinstance(daemon, dict) else None
     try:
         return pwd.getpwnam(name).pw_uid if isinstance(name, str) and name else None
-    except (KeyError, ValueError):  # nobody of that name: the start says so
+    except (KeyError, ValueError):  # no user of that name: the start says so
         return None
 
 

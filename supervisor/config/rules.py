@@ -136,7 +136,7 @@ def _bad_url(url: str) -> str:
 
 
 def _authority_end(url: str) -> int:
-    """How long user, password, host and port are, as everybody reads a URL (RFC 3986, 3.2)."""
+    """The length of user, password, host and port as RFC 3986, 3.2 reads a URL."""
     rest = url.partition("//")[2]
     return min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
 

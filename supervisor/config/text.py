@@ -1,4 +1,4 @@
-"""The bytes of a file that people wrote, as text: with or without a byte order mark, and a reason where it is none.
+"""Reads a file as text, with or without a byte order mark, or gives the reason why it is no text.
 
 Used for the configuration and for the files that it names (`url_file`, `webhook_file`).
 """

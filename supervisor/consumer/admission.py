@@ -1,4 +1,4 @@
-"""What a delivery means for which the ledger has a row: to be run, a repetition, or one whose fate is decided. A table.
+"""The meaning of a delivery with a ledger row: to be run, a repetition, or already decided. A table.
 
 Pure; used by the settlement, in the consumer process. Runs of a message are ordered by (round, attempt): `here` is the
 delivery's, `there` that of the row.
@@ -20,7 +20,7 @@ SENT_MEANWHILE = (
 
 
 class Meaning(Enum):
-    """What a delivery is."""
+    """The meaning of a delivery."""
 
     RUN = auto()
     ORDER = auto()  # sent again on purpose: a new order, whose next delivery may be a repetition
@@ -57,7 +57,7 @@ _RULES: tuple[tuple[_Test, Meaning, str], ...] = (
 
 
 def meaning_of(row: Row, arrival: Arrival, dedupe: str) -> tuple[Meaning, str]:
-    """What this delivery is, and why. `dedupe`: as in the configuration of the ledger."""
+    """The meaning of this delivery, and why. `dedupe`: as in the configuration of the ledger."""
     if row.state in _SETTLED and sent_on_purpose(arrival, dedupe):
         return Meaning.ORDER, ""
     here, there = (arrival.round, arrival.attempt), (row.round, row.attempt)

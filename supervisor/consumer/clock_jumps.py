@@ -1,4 +1,4 @@
-"""Whether somebody has set the wall clock: it is compared with the time that passed. Pure.
+"""Detects that the wall clock was set: compares it with elapsed time. Pure.
 
 Small corrections are no jump (time daemons slew by up to a tenth); steps too small to be one add up to one.
 """
@@ -20,7 +20,7 @@ class ClockJumps:
     def look(self, wall_s: float, passed_s: float) -> float:
         """By how many seconds the clock was set (back: negative); 0 while it was not.
 
-        `wall_s`: what it shows; `passed_s`: a clock that cannot be set. A jump is told once.
+        `wall_s`: the wall clock; `passed_s`: a clock that cannot be set. A jump is reported once.
         """
         slewed_s = _SLEW * max(0.0, passed_s - self._looked_s)
         self._looked_s = passed_s

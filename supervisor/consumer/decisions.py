@@ -20,7 +20,7 @@ _NOBODY = Incarnation(-1, 0)
 
 
 class Decisions:
-    """What has been decided since the last `take()`."""
+    """The decisions since the last `take()`."""
 
     def __init__(self) -> None:
         self._said: list[Say] = []

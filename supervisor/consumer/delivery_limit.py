@@ -39,7 +39,7 @@ def worn_from(queue_arguments: Mapping[str, Any]) -> int:
 
 
 def danger(queue_arguments: Mapping[str, Any]) -> str:
-    """What the pool's own `queue_arguments` risk, and what to write instead; "" where copies come in time."""
+    """The risk of the pool's own `queue_arguments`, and the remedy; "" where copies come in time."""
     limit = queue_arguments.get(_LIMIT)
     if type(limit) is not int or limit > 1:
         return ""

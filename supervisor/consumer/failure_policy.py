@@ -1,4 +1,4 @@
-"""What follows a run that did not end well: another attempt, the dead letters, or the parked queue. Pure, a table.
+"""The consequence of a failed run: another attempt, the dead letters, or the parked queue. Pure, a table.
 
 Used by the settlement, in the consumer process.
 """
@@ -35,7 +35,7 @@ _RULES: tuple[tuple[_Test, RowState], ...] = (
 
 
 def fate_of(kind: OutcomeKind, attempt: int, pool: PoolConfig, failure: Failure) -> Fate:
-    """What becomes of a message whose run number `attempt` ended as `kind`; IN_DOUBT: its worker died."""
+    """The fate of a message after run number `attempt` ended as `kind`; IN_DOUBT: its worker died."""
     pending = next(state for test, state in _RULES if test(kind, attempt, pool))
     if pending is RowState.RETRY_PENDING:
         failure = delayed(failure, attempt, pool.retry_delays_s)

@@ -32,7 +32,7 @@ class Health:
     """The broker's state as last heard."""
 
     def __init__(self, queue: str, danger: str = "") -> None:
-        """`danger`: what the limits of the queue risk, shown all the time."""
+        """`danger`: the risk of the queue's limits, shown all the time."""
         self._queue = queue
         self._danger = danger
         self._state, self._host, self._why = "connecting", "", ""
@@ -85,7 +85,7 @@ class Health:
         return self._worn_s == 0.0 or monotonic_s() - self._worn_s > WORN_CALM_S
 
     def worn(self, count: int, limit: int | None) -> None:
-        """A message has come back `count` times; its queue drops it beyond `limit` (None: nobody knows)."""
+        """A message has come back `count` times; its queue drops it beyond `limit` (None: unknown)."""
         self._worn_s = monotonic_s()
         beyond = (
             f"{limit} times"
@@ -112,7 +112,7 @@ class Health:
         log(Event.QUEUE_DECLARED, text, queue=self._queue)
 
     def queues(self, remarks: Sequence[str]) -> None:
-        """What the pool's queues do to messages that preforkd does not; nothing: they are as they should be."""
+        """Risks to messages in the pool's queues; empty: there are none."""
         if remarks:
             self.notice(Event.QUEUE_UNSAFE, "; ".join(remarks))
         else:
@@ -163,5 +163,5 @@ class Health:
 
     @property
     def symptoms(self) -> list[Symptom]:
-        """What is wrong now."""
+        """The present symptoms."""
         return self._symptoms.present

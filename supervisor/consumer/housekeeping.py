@@ -1,4 +1,4 @@
-"""What a session does by the clock, whatever it hears: ask for the queue's depth, forget old rows, notice
+"""The duties of a session that follow the clock: ask for the queue's depth, forget old rows, notice
 silence and a clock that was set.
 
 Runs in the consumer process, between its turns. Nothing here may block or decide about a message: the ledger is

@@ -84,7 +84,7 @@ class WorkerLinks:
         self.drop(worker)
 
     def take_misunderstood(self) -> list[Misunderstood]:
-        """What is to be told the master about workers that were refused since the last call."""
+        """Reports for the master about workers that were refused since the last call."""
         taken, self._misunderstood = self._misunderstood, []
         return taken
 

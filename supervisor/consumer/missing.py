@@ -1,7 +1,7 @@
-"""Messages that failed while no consumer had them, and are in their queue no more when one comes. Pure.
+"""Messages that failed while no consumer had them, and are no longer in their queue when one connects. Pure.
 
-Part of the settlement, in the consumer process. Somebody has purged the queue, or taken them out: no copy can be made,
-and to wait for them without end would keep their rows open for ever. An operator may end the wait sooner.
+Part of the settlement, in the consumer process. The queue was purged, or another consumer took them. No copy can
+be made, and an endless wait would keep their rows open for ever. An operator may end the wait sooner.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def given_up(entries: Iterable[Entry], now_s: float) -> list[Entry]:
 
 
 def gone(entry: Entry, by: str = "") -> str:
-    """What the log says of one. `by`: the operator who has given it up, "" for nobody."""
+    """The log's text about one. `by`: the operator that has given it up, "" for none."""
     if by:
         return f"message {entry.id!r} failed and has not come back: given up by {by}; if it comes, its copy is made"
     return f"message {entry.id!r} failed and is in its queue no more (purged?): no copy of it can be made"

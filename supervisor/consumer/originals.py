@@ -1,4 +1,4 @@
-"""What a copy of a message cannot carry as it was, kept in one header, so that each run sees the same message. Pure.
+"""Keeps properties that a copy cannot carry in one header, so that each run sees the same message. Pure.
 
 A broker refuses some properties from us (`user_id` of another user), or acts on them again (`expiration`, `CC`), or
 writes its own over them (`x-death`); and a name that was no UTF-8 may be too long as text. The copy is published
@@ -67,7 +67,7 @@ def is_long(value: Any) -> bool:
 
 
 def _fits(name: str, value: Any) -> bool:
-    """Whether a property may have this value: the header may have been written by anybody."""
+    """Whether a property may have this value: any publisher may have written the header."""
     return value is None or (type(value) is int if name in _NUMBERS else type(value) is str)
 
 

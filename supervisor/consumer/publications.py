@@ -1,4 +1,4 @@
-"""What is published and has no fate yet: copies of messages, and what handlers published. Owner of their tokens. Pure.
+"""Publications without a fate yet: copies of messages, and handlers' publications. Owner of their tokens. Pure.
 
 Part of the settlement, in the consumer process. A copy is published until the broker has it, ever more rarely while it
 is refused (docs/decisions/0010-refused-copies.md). A handler's publication that the broker refuses fails its run; one

@@ -93,7 +93,7 @@ class RefusedCopies:
             del self._queues[name]
 
     def told(self) -> str:
-        """What a person is told of them all."""
+        """The text for users about them all."""
         each = (f"{len(queue.tokens)} for {name!r}: {queue.reason}" for name, queue in self._queues.items())
         return (
             f"the broker refuses copies of messages ({'; '.join(each)}): these messages stay on record and "

@@ -1,4 +1,4 @@
-"""What the consumer tells its master: frames at once, a snapshot for `status` when it changed, at most every 250 ms.
+"""Reports of the consumer to its master: frames at once, a snapshot for `status` on change, at most every 250 ms.
 
 A master that does not read (stopped, busy) must not fill the consumer's memory: what it will ask for again, or what
 the next frame of its kind replaces, is left out while too much waits.
@@ -55,7 +55,7 @@ class Reports:
             self._show(session.snapshot())
 
     def show_now(self, session: Session) -> None:
-        """Send a snapshot, however soon after the last one: what follows is to find it there."""
+        """Send a snapshot, however soon after the last one: the next frames need it there."""
         self._show(session.snapshot())
 
     @property
@@ -64,7 +64,7 @@ class Reports:
         if not self._owed:
             return None
         left_s = self._shown_s + INTERVAL_S - monotonic_s()
-        return left_s if left_s > 0.0 else INTERVAL_S  # it is the master that is late: look again in a while
+        return left_s if left_s > 0.0 else INTERVAL_S  # the master is late: look again in a while
 
     def troubled(self, event: Event, text: str) -> None:
         """There is no session: say why. The event is logged already."""

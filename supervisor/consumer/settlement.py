@@ -38,8 +38,8 @@ class Settlement:
     def __init__(
         self, pool: PoolConfig, host: str, dedupe: str = "keep", publish_timeout_s: float = float("inf")
     ) -> None:
-        self.now_s = 0.0  # the ledger's time: what passes, for windows and rows
-        self.ahead_s = 0.0  # of it the wall clock, which is for what people read
+        self.now_s = 0.0  # the ledger's time: elapsed time, for windows and rows
+        self.ahead_s = 0.0  # the wall clock minus `now_s`, for times that people read
         self.accepting = True
         self.doubtful = False  # the ledger may have forgotten what was done
         self.entries: dict[bytes, Entry] = {}
@@ -226,7 +226,7 @@ class Settlement:
             self._copied(entry)
 
     def unpublished(self, token: int, reason: str, lost: bool) -> None:
-        """The broker does not have this publication; `lost`: nobody knows, its connection is gone."""
+        """The broker does not have this publication; `lost`: unknown, its connection is gone."""
         if not lost and self.accepting and (entry := self.publications.stop_saving(token)) is not None:
             self._wait(entry)  # it cannot be saved: it is run while it is here
         else:
@@ -259,7 +259,7 @@ class Settlement:
             self._admit(arrival).tags.clear()
 
     def queue_is_empty(self) -> None:
-        """Nothing is ready in the queue, it is ours alone, we are subscribed: what has not come back is missing."""
+        """Nothing is ready in the queue, it is ours alone, we are subscribed: messages not back are missing."""
         for entry in given_up(self.entries.values(), self.now_s):
             self.give_up_missing(entry)
 

@@ -37,7 +37,7 @@ Mark = tuple[int, float]
 
 
 class Stalls:
-    """What does not move in one session. `begin` once."""
+    """Detects work that does not move in one session. `begin` once."""
 
     def __init__(self, settlement: Settlement, outcomes: Outcomes, commits: Commits, health: Health) -> None:
         self._settlement = settlement

@@ -51,7 +51,7 @@ class StateWatch:
             raise StateMissing(text, self)
 
     def fault(self) -> str:
-        """What is not as it was; "" when all is."""
+        """The change that was found; "" for none."""
         for path, known in self._exact.items():
             if known is None:
                 self._exact[path] = _opened(path)

@@ -19,9 +19,9 @@ WAITING = "waiting"
 
 
 def trace_of(pool: str, row: Row, ahead_s: float = 0.0) -> dict[str, Any]:
-    """What a row says; `failure` is why the last run ended badly, None where it did not.
+    """The facts of a row; `failure` is why the last run ended badly, None where it did not.
 
-    `ahead_s`: the wall clock minus the ledger's time, which differ once somebody has set the clock.
+    `ahead_s`: the wall clock minus the ledger's time, which differ once the clock was set.
     """
     trace = _trace(row.state.value, row.round, row.attempt)
     if row.note:

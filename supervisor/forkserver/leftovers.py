@@ -1,4 +1,4 @@
-"""What an import has left behind that no worker can be forked with: threads, sockets, timers. Refused by name.
+"""Leftovers of an import that no worker can be forked with: threads, sockets, timers. Refused by name.
 
 Runs in the forkserver, right before and after the import. A thread does not survive a fork but the locks it held do, a
 socket shared by all workers mixes up their conversations, and a timer of timer_create(2) would strike the forkserver.
@@ -45,7 +45,7 @@ class Found(NamedTuple):
 
 
 def found() -> Found:
-    """What there is now."""
+    """The threads, sockets and timers of now."""
     return Found(_threads(), _sockets(), _timers())
 
 

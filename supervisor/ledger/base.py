@@ -77,7 +77,7 @@ class Ledger(ABC):
     @property
     @abstractmethod
     def now_s(self) -> float:
-        """The ledger's own time: seconds that only pass, whoever sets the machine's clock, also while it is closed (but
+        """The ledger's own time: elapsed seconds, whatever the machine's clock is set to, also while it is closed (but
         not while the machine is off). Begins at the wall clock's; the times of rows and their ages are of this one."""
 
     @property

@@ -1,4 +1,4 @@
-"""What is known outside of the ledger about it: so that an older one, another one, or none at all, is not taken for it.
+"""Notes about a ledger outside of it: they show that an older ledger, another one, or none at all, is in its place.
 
 The consumer notes in two places which ledger it has and how far that has come: beside the pool's folder (it survives
 the ledger's file) and in the runtime directory (it survives the whole state directory, until the machine boots). A
@@ -25,7 +25,7 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 def notes(paths: Iterable[Path]) -> list[Mark]:
-    """What was noted; a note that cannot be read is none."""
+    """The notes at `paths`; a note that cannot be read is left out."""
     found = []
     for path in paths:
         with suppress(OSError, msgspec.MsgspecError):

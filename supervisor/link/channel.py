@@ -30,7 +30,7 @@ MAX_FRAME_BYTES = 256 * 1024 * 1024
 """Above any message a broker lets through; a longer length means that the stream is not ours."""
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are no frame: not msgpack or of the wrong type, no UTF-8, nested too deeply."""
+"""Errors of msgspec for bytes that are no frame: not msgpack or of the wrong type, no UTF-8, nested too deeply."""
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -88,7 +88,7 @@ class Channel(Generic[F]):
         return self.socket.fileno()
 
     def receive(self, at_once_bytes: int = MAX_FRAME_BYTES) -> list[F]:
-        """All whole frames that have arrived, possibly none; what follows the first `at_once_bytes` waits.
+        """All whole frames that have arrived, possibly none; bytes beyond the first `at_once_bytes` wait.
 
         Raises ChannelClosed at the end of the stream, NotUnderstood for what is no frame. Frames before that come
         first: it is raised by the next call then, or by `confirm`.
@@ -179,7 +179,7 @@ class Channel(Generic[F]):
 
 
 def _name_of(data: memoryview) -> str:
-    """What a frame that cannot be read calls itself, for the text about it."""
+    """The type name in a frame that cannot be read, for the text about it."""
     with suppress(*_UNREADABLE):
         match msgspec.msgpack.decode(data):
             case [str(name), *_]:

@@ -143,7 +143,7 @@ class Quit(Frame, frozen=True):
 
 
 class Build(Frame, frozen=True):
-    """Instead of anything else, from a child whose frames are not those of its master: what it speaks itself.
+    """The only frame of a child that speaks other frames than its master: it names its own build.
 
     `version` is its VERSION, `release` the package's version. This frame must be the same in all builds.
     """

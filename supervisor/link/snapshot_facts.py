@@ -1,6 +1,6 @@
-"""What the dictionaries of a Snapshot hold that its readers rely on, and the check that they do. Pure.
+"""The keys in the dictionaries of a Snapshot that its readers rely on, and the check of their types. Pure.
 
-The master passes them on to everybody who asks for the status: a wrong one is refused when it comes, not when the
+The master passes them on to every reader of the status: a wrong one is refused when it comes, not when the
 page, the metrics or systemd's status line trip over it. Keys that are not named here may be added freely.
 """
 

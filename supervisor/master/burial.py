@@ -82,7 +82,7 @@ class Undertaker:
         return released
 
     def give_up(self) -> list[Corpse]:
-        """Everybody who still waits, at the end of a stop: a death without its record is none."""
+        """All dead children that still wait, at the end of a stop: every death gets its record."""
         waiting, self._waiting = self._waiting, []
         return waiting
 

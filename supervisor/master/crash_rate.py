@@ -92,7 +92,7 @@ class CrashRate:
         return f"{text}; {shared or 'no message is in more than one of them'}; `preforkd exits` has them all"
 
     def _shared(self) -> str:
-        """What the messages that were running have in common."""
+        """The common traits of the messages that were running."""
         ids = Counter(repr(exit_.message_id) for exit_ in self._exits if exit_.message_id)
         kinds = Counter(kind for _at_s, kind in self._kinds)
         said = {"the same messages: ": _often(ids), "messages of ": _often(kinds)}

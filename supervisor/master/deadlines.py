@@ -27,7 +27,7 @@ def horizon_s(config: PoolConfig) -> float:
 
 
 class Graces:
-    """Who is given more time because the looks came late: once for each incident (a run, a beat that stands still).
+    """Grace for children because the looks came late: once for each incident (a run, a beat that stands still).
 
     A master that is late at every look would otherwise forgive for ever. Times are CLOCK_MONOTONIC.
     """
@@ -50,7 +50,7 @@ class Graces:
 
 
 class Deadlines:
-    """When the next look is due, and whom lateness is forgiven. Times are CLOCK_MONOTONIC."""
+    """When the next look is due, and which children get a grace. Times are CLOCK_MONOTONIC."""
 
     def __init__(self, now_s: float) -> None:
         self.due_s = now_s

@@ -33,7 +33,7 @@ class Deadman:
         """Ask the stale for their stacks, kill those that were asked."""
         if now_s < self.due_s:
             return
-        self._graces.notice(self.due_s, now_s)  # late: we were not running ourselves, perhaps nobody was
+        self._graces.notice(self.due_s, now_s)  # late: this process was not running, perhaps no process was
         self.due_s = now_s + self._stale_s / _LOOKS
         for pool in pools:
             for seat in (pool.forkserver, pool.consumer):

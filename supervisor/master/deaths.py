@@ -256,7 +256,7 @@ def _life(corpse: Corpse, marks: Marks, cause: Cause) -> Life:
 
 
 def _incurable(record: ExitRecord) -> bool:
-    """Whether a person must edit something: an import that failed, or what a worker says in one line of ours. What an
+    """Whether an operator must edit something: an import that failed, or a worker's reason in one line of ours. What an
     `init` raises (a stack) may heal by itself, as may what the broker refuses, or a boot that took too long."""
     if record.cause is not Cause.BOOT_FAILED or record.status is None:
         return False

@@ -1,6 +1,6 @@
 """Carries out the duties of a turn, each for itself: one that fails is named and tried again, all others go on.
 
-Master only. Each duty deals with the failures that it knows. This is for those that nobody foresaw: a system call that
+Master only. Each duty deals with the failures that it knows. This file is for unforeseen ones: a system call that
 a broken disk or a sandbox refuses, a bug. A master that ends takes all pools with it, for a fault of one; so nothing
 but a stop ends it.
 """
@@ -26,7 +26,7 @@ Duty = Callable[[], object]
 
 
 class Duties:
-    """What has failed lately, by its text."""
+    """The recent failures, by text."""
 
     def __init__(self) -> None:
         self._told_s: dict[str, float] = {}
@@ -71,6 +71,6 @@ class Duties:
 
 
 def _words(duty: Callable[..., object]) -> str:
-    """What a duty is called, as words: `_start_what_is_due` -> `start what is due`."""
+    """The name of a duty, in words: `_start_what_is_due` -> `start what is due`."""
     name: str = getattr(duty, "__name__", type(duty).__name__)
     return name.strip("_").replace("_", " ")

@@ -94,7 +94,7 @@ class Execution:
         return running is not None and running.number == self._number and self._still_guilty(running, now_s)
 
     def _let_be(self) -> None:
-        """It is not killed, or cannot be: what is said of its end is what it was before."""
+        """It is not killed, or cannot be: restore the former intent in its slot."""
         self._slot.write_intent(self.child.intent, self.child.generation)
 
     def _then(self, step: Step, now_s: float, within_s: float) -> float:

@@ -93,7 +93,7 @@ _RECYCLED = frozenset(
 _EVIDENCE = frozenset({"confirmed", "suspected"})
 
 _OF_SIGNALS = (
-    # The stacks are asked for first; that alone ends who has no handler for it yet.
+    # SIGQUIT asks for the stacks first; it ends a child that has no handler for it yet.
     _Row(Cause.BOOT_FAILED, signal=_KILL | _QUIT, intent=frozenset({Intent.BOOT_KILL})),
     _Row(Cause.TIMEOUT, signal=_KILL, intent=frozenset({Intent.TIMEOUT_KILL})),
     _Row(Cause.MEMORY_LIMIT, signal=_KILL, intent=frozenset({Intent.MEMORY_KILL})),

@@ -94,7 +94,7 @@ class Leftovers:
 
     def _look(self, pid: int, now_s: float) -> Leftover | None:
         """None for a process that is none of our business."""
-        if not self._marked:  # told apart by nothing: an init gets processes of others, everybody else does not
+        if not self._marked:  # without marks: an init gets orphans of other programs, another master does not
             return None if os.getpid() == 1 else Leftover(pid, None, _command(pid), now_s)
         try:
             origin = descent.descent(pid)
@@ -115,7 +115,7 @@ def _kill(pid: int) -> bool:
 
 
 def _command(pid: int) -> str:
-    """What it is called; "" for one that was ended by somebody already, as a standby is with its forkserver."""
+    """Its name; "" for a process that has been ended already, as a standby is with its forkserver."""
     if posix.is_dying(pid):
         return ""
     with suppress(OSError):

@@ -1,6 +1,6 @@
 """The log file as root opens it before it gives up root: with the rights of the user that the daemon becomes.
 
-Its path may lie where that user, or somebody else, can put a link or a FIFO. Root must follow and give away nothing
+Its path may lie where that user, or another one, can put a link or a FIFO. Root must follow and give away nothing
 there. Called by the command line, in the process that becomes the master.
 """
 
@@ -14,7 +14,7 @@ from supervisor.master.privileges import Account, acting_as
 from supervisor.trust import changeable_by
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-"""Without waiting: at a FIFO that nobody reads, open(2) would wait for ever."""
+"""Without waiting: at a FIFO without a reader, open(2) would wait for ever."""
 
 _MODE = 0o640
 

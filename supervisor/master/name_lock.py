@@ -1,7 +1,7 @@
 """A lock on a directory's name that no deleted file can break: a second daemon beside the first. Master only.
 
-The lock files in a directory go with it when somebody deletes it; a daemon goes on without, and a new one would find
-nothing in its way. An abstract socket (unix(7)) is a name in the kernel, which gives it up when its process dies.
+A deleted directory takes its lock files with it: its daemon goes on without them, and a new daemon would find no lock.
+An abstract socket (unix(7)) is a name in the kernel, which gives it up when its process dies.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class NameLock:
     """
 
     def __init__(self, directory: Path, what: str) -> None:
-        """`what`: what the lock stands for, as in `the state directory /var/lib/preforkd`."""
+        """`what`: the thing that is locked, as in `the state directory /var/lib/preforkd`."""
         digest = blake2b(os.fsencode(os.path.realpath(directory)), digest_size=16).hexdigest()
         address = f"\0preforkd-{os.geteuid()}-{digest}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

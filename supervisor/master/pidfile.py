@@ -1,9 +1,9 @@
 """The locks that keep daemons apart, and the PID file that says which daemon it is. Master; the CLI reads it.
 
 Two locks on each file, both dropped by the kernel at the daemon's death, so that a stale file never blocks a start:
-flock(2) keeps daemons apart, also within one process; of a lock of fcntl(2) the kernel tells who holds it. What is
-written in the file is for people (`kill $(cat preforkd.pid)`): it may be old, or written by somebody else. Nobody is
-signalled for it.
+flock(2) keeps daemons apart, also within one process; the kernel names the holder of a lock of fcntl(2). The
+number in the file is for people (`kill $(cat preforkd.pid)`): it may be old, or written by another user. No process is
+signalled because of it.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ class LockFile:
 
 
 def find_holder(path: Path, owner: int | None = None) -> Holder | None:
-    """The living process that holds the lock at `path`, as the kernel tells; None when nobody does.
+    """The living process that holds the lock at `path`, as the kernel tells; None when there is none.
 
-    Only a process of the directory's owner counts, and only with a file of that owner: whoever may write there can put
+    Only a process of the directory's owner counts, and only with a file of that owner: other writers there can put
     another daemon's file in its place. `owner`: the uid that must own the directory; None for any.
     """
     try:
@@ -102,7 +102,7 @@ def find_holder(path: Path, owner: int | None = None) -> Holder | None:
 
 
 def _locking(descriptor: int) -> Holder | None:
-    """Who holds the lock; asked again after its start time was read, so that the two belong together."""
+    """The holder of the lock; asked again after its start time was read, so that the two belong together."""
     pid = lock_owner(descriptor)
     ticks = posix.start_ticks(pid) if pid else None
     if pid is None or ticks is None or lock_owner(descriptor) != pid:

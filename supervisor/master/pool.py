@@ -124,7 +124,7 @@ class Pool:
 
     @property
     def ready(self) -> bool:
-        """Whether everybody is there and the pool consumes; seats that cannot be filled yet (foreign, kept) aside."""
+        """Whether all children are ready and the pool consumes; seats that cannot be filled yet do not count."""
         return self.manned and self.consumer.ready
 
     @property

@@ -12,7 +12,7 @@ from supervisor.master.pool import Pool
 from supervisor.master.sidecars import Sidecars
 
 _EVENTS = {"degraded": Event.POOL_DEGRADED, "held": Event.POOL_HELD, "ok": Event.POOL_RECOVERED}
-"""States that are told; the others (starting, draining, ...) follow from what somebody asked for."""
+"""States that are reported; the others (starting, draining, ...) follow from commands."""
 
 
 class PoolStates:

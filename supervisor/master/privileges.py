@@ -91,7 +91,7 @@ def become(target: Account) -> None:
 def acting_as(target: Account | None) -> Iterator[None]:
     """Have the rights of `target` for a while, and no others; None changes nothing. For root, while it has one thread.
 
-    What root opens or makes by a path that somebody else may have prepared (a link, a FIFO), it does with their rights.
+    Root opens and makes files with these rights where another user may have prepared the path (a link, a FIFO).
     """
     if target is None:
         yield
@@ -109,7 +109,7 @@ def acting_as(target: Account | None) -> Iterator[None]:
 
 
 def _make(path: Path, owner: Account | None) -> None:
-    """Make a directory where it is missing. Root makes it only where nobody else can meddle; else the owner does."""
+    """Make a directory where it is missing. Root makes it only where no other user can interfere, else the owner."""
     if path.exists():
         return
     if owner is None or not changeable_by(path.parent):

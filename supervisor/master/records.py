@@ -68,7 +68,7 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """How it ended, for people: `email/3 left: crash (SIGSEGV)`, or what it said that ended it."""
+        """How it ended, for people: `email/3 left: crash (SIGSEGV)`, or the frame for which it was ended."""
         if self.requested_by.startswith(NOT_UNDERSTOOD):
             return f"{self.seat} {self.requested_by}"
         return f"{self.seat} left: {self.cause} ({self.ending})"

@@ -39,8 +39,8 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Household:
-    """What a reload works on. `admit` makes a pool and knows it from then on, `part_with` forgets one that is gone;
-    `configure_log` takes up `[log]`, or raises StateError."""
+    """The objects that a reload works on. `admit` makes a pool and registers it, `part_with` forgets one that is
+    gone; `configure_log` takes up `[log]`, or raises StateError."""
 
     pools: dict[str, Pool]
     children: Children

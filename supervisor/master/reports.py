@@ -128,7 +128,7 @@ def _verdict_taken(pool: Pool, seat: Seat, frame: frames.VerdictTaken) -> None:
 
 
 def _misunderstood(pool: Pool, seat: Seat, frame: frames.Misunderstood) -> None:
-    """The sender is ended only when it is the worker that it said it was: anybody of this user can use the socket."""
+    """The sender is ended only if it is the worker that it names: any process of this user can use the socket."""
     worker = next((seat for seat in pool.workers if seat.slot == frame.worker.slot), None)
     child = worker.child if worker is not None else None
     if child is not None and (child.generation, child.pid) == (frame.worker.generation, frame.pid):

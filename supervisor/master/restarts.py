@@ -68,7 +68,7 @@ _JITTER = 0.25
 
 
 def progressed(ready_for_s: float | None, messages: int) -> bool:
-    """Whether a child has proved that it works.
+    """Whether a child has made progress.
 
     `ready_for_s`: for how long it has been ready, None for not at all; `messages`: how many runs have ended in it.
     """
@@ -82,7 +82,7 @@ def in_trouble(seat: Seat) -> bool:
 
 @dataclass(frozen=True)
 class Life:
-    """What a dead child has shown. `asked`: the master wanted it to leave; else as `progressed` takes it."""
+    """The facts of a dead child's life. `asked`: the master wanted it to leave; else as `progressed` takes it."""
 
     ready_for_s: float | None = None
     messages: int = 0
@@ -90,7 +90,7 @@ class Life:
 
     @property
     def progressed(self) -> bool:
-        """Whether it has proved that it works."""
+        """Whether it has made progress."""
         return progressed(self.ready_for_s, self.messages)
 
 
@@ -127,7 +127,7 @@ def decide(
     chance: float,
     boot_tries: int = BOOT_TRIES,
 ) -> Decision:
-    """What follows this death. `chance`: from [0, 1); `boot_tries`: this many failed boots in a row hold the seat.
+    """The decision after this death. `chance`: from [0, 1); `boot_tries`: so many failed boots in a row hold the seat.
 
     Writes the seat's books (`deaths`, `held`, `on_probation`) and the pool's `intensity`; nothing else happens here.
     """
@@ -147,7 +147,7 @@ def decide(
 
 
 def decide_unborn(seat: Seat, intensity: Intensity, config: Patience, now_s: float) -> Decision:
-    """What follows a start that failed (no process, no descriptor): as a death without progress, but never at once."""
+    """The decision after a failed start (no process, no descriptor): as a death without progress, but never at once."""
     decision = decide(Cause.CRASH, Life(), seat, intensity, config, now_s, 0.0)
     soonest_s = config.restart_backoff_s[0]
     return decision if decision.hold else Decision(max(soonest_s, decision.delay_s or 0.0))

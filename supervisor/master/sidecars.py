@@ -122,7 +122,7 @@ class Sidecars:
                 sidecar.kill_due_s = min(sidecar.kill_due_s, now_s + patience_s)
 
     def judge(self, now_s: float) -> None:
-        """Clear who has proved that it works, kill who should have left."""
+        """Clear sidecars that have made progress, kill those that should have left."""
         for sidecar in self._all.values():
             child = sidecar.seat.child
             if child is not None and child.ready_s is not None and progressed(now_s - child.ready_s, 0):

@@ -28,7 +28,7 @@ def send(child: Child, signum: int, now_s: float) -> bool:
         child.unkillable = (
             f"{child.name} (pid {child.pid}) cannot be signalled: it has become a program of another user"
         )
-        if not child.pool:  # nobody else says it: a sidecar has no pool to be a symptom of
+        if not child.pool:  # no symptom reports it: a sidecar has no pool
             log(Event.CHILD_UNKILLABLE, child.unkillable, level=logging.ERROR, pid=child.pid)
     if delivery is posix.Delivery.SENT and signum == signal.SIGKILL:
         child.killed_s = child.killed_s or now_s

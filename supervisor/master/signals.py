@@ -1,6 +1,6 @@
 """What each signal means to the master, and the mask and dispositions that it starts with. Master only.
 
-A daemon inherits from whoever starts it: signals blocked, signals ignored. Neither may make it deaf to a stop, a reload
+A daemon inherits blocked and ignored signals from its starter. Neither may make it deaf to a stop, a reload
 or a death, and a signal without a meaning here must not end it (signal(7): the default of most is to end a process).
 Only the signals that a process earns by its own faults keep their default, for a core dump that tells the truth.
 """
@@ -18,7 +18,7 @@ REQUESTS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGH
 _WAKES = frozenset({signal.SIGCHLD})
 
 _LEFT_ALONE = frozenset({signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT})
-"""The first two nobody can take; a stopped master goes on with the third."""
+"""The first two cannot be handled; a stopped master goes on with the third."""
 
 _FAULTS = frozenset(
     {
@@ -39,7 +39,7 @@ WITHOUT_MEANING = frozenset(signal.valid_signals()) - REQUESTS - _WAKES - _LEFT_
 """SIGUSR1, SIGUSR2, SIGALRM, the real-time signals, ...: they are taken, and nothing follows."""
 
 TOUCHED = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
-"""What children must have reset to its default before they are executed: also what the master has inherited."""
+"""Signals that children must have at their default before exec: also those that the master has inherited."""
 
 
 class Signals(StoredSignals):

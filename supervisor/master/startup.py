@@ -1,7 +1,7 @@
 """How the daemon's start ends: ready, perhaps with pools that are held, or failed. Pure; master only.
 
 One pool that cannot boot is no reason to end the others: it is held, as it would be later. The start has failed when no
-pool can do anything; its status is 78 only where each waits for a person to edit something, so that systemd
+pool can do anything; its status is 78 only where an operator must edit something for each, so that systemd
 tries again what may heal by itself: a database that comes up later.
 """
 

@@ -51,12 +51,12 @@ def pool_why(pool: Pool) -> str:
 
 
 def can_work(pool: Pool) -> bool:
-    """Whether somebody may run messages, now or soon: not all places of workers were given up."""
+    """Whether a worker can run messages, now or soon: some seat of a worker is not given up."""
     return not all(seat.held or (pool.forkserver.held and seat.child is None) for seat in pool.workers)
 
 
 def symptoms(pool: Pool) -> list[Symptom]:
-    """What the master, and what the consumer sees to be wrong with a pool."""
+    """The symptoms of a pool that the master and its consumer have noticed."""
     return [*pool.symptoms.present, *(pool.snapshot.symptoms if pool.snapshot else ())]
 
 

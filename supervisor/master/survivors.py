@@ -73,7 +73,7 @@ class Survivors:
         self._registrar.publish(lost)
         # fail-point: master.start-recorded: the lost are on record, nobody is started
         for pool in pools:
-            pool.verdicts.clear()  # a consumer takes everybody for dead who is not named alive in its first frame
+            pool.verdicts.clear()  # a consumer takes every worker for dead that its first frame does not name alive
             pool.close_unused_slots()
 
     def admit(self, pool: Pool, patience_s: float) -> None:
@@ -89,7 +89,7 @@ class Survivors:
         self._all = [survivor for survivor in self._all if survivor.pool is not pool]
 
     def turn(self, now_s: float) -> None:
-        """Record those that are gone, end those whose time is up."""
+        """Record those that are gone, end those that are overdue."""
         for survivor in list(self._all):
             if survivor.gone:
                 self._all.remove(survivor)

@@ -1,4 +1,4 @@
-"""What the master keeps an eye on in each pool beside deaths and time limits, together for its loop. Master only."""
+"""Watches each pool for more than deaths and time limits: progress, boots, standstill, crashes. Master only."""
 
 from __future__ import annotations
 

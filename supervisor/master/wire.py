@@ -88,7 +88,7 @@ class Wire:
             self._leave()
 
     def _take(self, frame: Frame) -> None:
-        """Raises NotUnderstood, whatever there is in the frame that nobody has thought of."""
+        """Raises NotUnderstood for a frame that its handler fails on, too."""
         try:
             self._handle(frame)
         except Exception as error:

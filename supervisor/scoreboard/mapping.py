@@ -129,7 +129,7 @@ def _create(path: Path, header: bytes, size: int) -> None:
 
 
 def state_error(path: Path, error: OSError) -> StateError:
-    """What users read when a file cannot be opened or made."""
+    """The text for users when a file cannot be opened or made."""
     hint = _HINTS.get(error.errno or 0, "look at the state directory and start again")
     return StateError(f"{path}: cannot be mapped: {error.strerror}{_free_space(path.parent)}; {hint}")
 

@@ -2,7 +2,7 @@
 
 A worker maps its slot, for its marks cost no system call. Whoever else uses the file must survive what a worker, or
 anything else on the machine, does to it: a mapping of a file that was cut short ends its reader with SIGBUS, a read of
-it is only short. What is not there reads as zeros, which is what a slot without a mark has.
+it is only short. Missing bytes read as zeros, like a slot without a mark.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Slot:
         self._identity_sequence = self._running_sequence = 0
 
     def close(self) -> None:
-        """Give it back, and with it the lock: only for a slot that is nobody's. Not to be used afterwards."""
+        """Give it back, and with it the lock: only for a slot without a worker. Not to be used afterwards."""
         self._closed = True
         self._file.close()
 
@@ -198,7 +198,7 @@ class Slot:
         return lock_owner(self._file.descriptor)
 
     def fault(self) -> str:
-        """What is wrong with the file now, so that no mark in it can be relied upon; "" for nothing."""
+        """The damage for which no mark in the file can be relied upon; "" for none."""
         try:
             fault = fault_of(self._file.descriptor, layout.HEADER, layout.FILE_BYTES)
         except OSError as error:
@@ -357,7 +357,7 @@ def slot_numbers(directory: Path) -> list[int]:
 
 
 def _decoded(decode: Callable[[bytes], T], data: bytes) -> T | None:
-    """None for bytes that are whole and mean nothing: written by chance, or by somebody else."""
+    """None for bytes that are whole and mean nothing: written by chance, or by another program."""
     try:
         return decode(data)
     except (ValueError, KeyError, struct.error):

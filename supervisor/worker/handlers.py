@@ -77,7 +77,7 @@ def call(handler: Handler, message: Message) -> object:
 
 
 def collected(message: Message) -> tuple[Ending, list[Publication]]:
-    """What a handler that is done has published; a failed run where it has spoilt that."""
+    """The publications of a handler that is done; a failed run where it has put another object in their place."""
     try:
         publications = message.publications
         if type(publications) is list and not publications:

@@ -53,14 +53,14 @@ _ROOMY = 0.9  # recycling blurs its limit by a tenth
 
 
 class Cradle(Protocol):
-    """The forkserver's side of our birth. Both words can be said once, and raise OSError when nobody listens."""
+    """Handshake with the forkserver. Each message can be sent once; raises OSError if the peer is gone."""
 
     @property
     def is_needed(self) -> bool:
         """Whether the order is there already."""
 
     def await_order(self, wake: HasFileno) -> tuple[int, int] | None:
-        """Wait for slot and generation; None when nobody needs us, or when `wake` is readable."""
+        """Wait for slot and generation; None when no worker is wanted, or when `wake` is readable."""
 
     def settled(self) -> None:
         """Say that the slot is ours and names us: from here on we live without our parent."""
@@ -74,7 +74,7 @@ class Cradle(Protocol):
 
 @dataclass(frozen=True)
 class Calling:
-    """What every worker of a forkserver is for: its pool, and the functions to call."""
+    """The task of every worker of a forkserver: its pool, and the functions to call."""
 
     start: StartForkserver
     run: Handler
@@ -221,7 +221,7 @@ class Life:
         )
 
     def _be_adopted(self, cradle: Cradle) -> None:
-        """From here on the master's death reaches us; up to here it was seen by nobody, so nobody may wait before."""
+        """From here on the master's death reaches us. Before, it went unnoticed, so no code may wait before this."""
         cradle.await_adoption()
         # fail-point: worker.adopted: the master is our parent, its death would not reach us yet
         self._adopted = True
@@ -276,7 +276,7 @@ class Life:
         self._slot.record_group(pgid, (posix.start_ticks(pgid) or 0) if pgid else 0)
 
     def _explain(self, text: str) -> None:
-        """Say in one line why we cannot boot: the master takes one line as a sign that a person must edit something."""
+        """Say in one line why we cannot boot: to the master, one line means that an operator must edit something."""
         _log.error("%s: %s", self._post.name, text)
         with suppress(OSError):  # user code has closed it
             write(self._stacks, " ".join(text.split()).encode(errors="replace"))

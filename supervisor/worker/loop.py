@@ -56,7 +56,7 @@ class Place(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What bounds a run (policy and alarm), what bounds the worker's own life, and what keeps its process in order."""
+    """The limits of a run (policy and alarm), the limits of the worker's life, and the upkeep of its process."""
 
     policy: LimitPolicy
     alarm: Alarm

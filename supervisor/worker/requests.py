@@ -26,7 +26,7 @@ _ACTIONS = tuple(
 
 _SIGTERM = int(signal.SIGTERM)
 _ALWAYS = frozenset({*map(int, _IGNORED), _SIGTERM, int(signal.SIGALRM)})
-"""What C code did to these Python does not know."""
+"""Python does not see changes of C code to these."""
 
 
 def reset_signals() -> None:

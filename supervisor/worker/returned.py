@@ -1,4 +1,4 @@
-"""What a handler or `init` returned -> whether that is work which was never done. Runs in workers.
+"""Decides whether the return value of a handler or `init` is work that was never done. Runs in workers.
 
 The value itself is ignored; but a coroutine, a generator, a future that is still pending is the work, and counting it
 as done would lose it without a word. It must not import asyncio or concurrent.futures: most handlers need neither.
@@ -13,7 +13,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 _FRAMES: dict[type, str] = {CoroutineType: "cr_frame", GeneratorType: "gi_frame", AsyncGeneratorType: "ag_frame"}
-"""Types whose calls run nothing, and where each has its frame: none once it has run to its end."""
+"""Types that a call only makes and does not run, and where each has its frame: none once it has run to its end."""
 
 
 def undone_work(returned: object) -> str:

@@ -45,7 +45,7 @@ class Upkeep:
         self.spoilt = ""
 
     def adopt(self) -> None:
-        """The `init` hook has run: what it has set for good is what is kept from here on.
+        """The `init` hook has run: its lasting settings are kept from here on.
 
         Raises BootError where it has changed what the worker cannot live without.
         """

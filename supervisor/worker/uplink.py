@@ -54,7 +54,7 @@ class Uplink:
         try:
             sock.setblocking(False)
             sock.connect(self._path)
-        except OSError as error:  # nobody has accepted for long, or the master is gone: try again later
+        except OSError as error:  # no connection was accepted for long, or the master is gone: try again later
             sock.close()
             if error.errno == EACCES and not self._greeted:  # waiting does not heal that
                 raise BootError(f"{self._path}: the worker cannot reach its consumer: {_CUT_OFF}") from error
