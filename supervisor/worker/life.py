@@ -35,6 +35,7 @@ from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import EXIT_STATUS, Intent, LeavingReason
 from supervisor.stack_dumps import dump_on_faults
 from supervisor.stacks import reason_of, sendable, stack_of, text_of
+from supervisor.worker.greenlets import keeps_soft_limit_out
 from supervisor.worker.handlers import Handler, call, handlers_frame
 from supervisor.worker.limits import Alarm, LimitPolicy
 from supervisor.worker.loop import Limits, Place, Worker
@@ -125,6 +126,7 @@ class Life:
             if not self._init():
                 return self._leaving(LeavingReason.BOOT_FAILED)
             upkeep.adopt()
+            self._tell_soft_limit()
             if not self._fits():
                 return self._leaving(LeavingReason.BOOT_FAILED)
             worker = self.worker(runner(f"{self._post.pool.name}/{self._post.slot}"), upkeep)
@@ -194,6 +196,12 @@ class Life:
         )
         self._explain(text)
         return False
+
+    def _tell_soft_limit(self) -> None:
+        library = keeps_soft_limit_out() if self._post.pool.soft_timeout_s else ""
+        if library:
+            text = "%s: user code has loaded %s: soft_timeout cannot strike while a handler waits in it, `timeout` does"
+            _log.warning(text, self._post.name, library)
 
     def upkeep(self) -> Upkeep:
         """What keeps this process in order; made before user code runs in it."""

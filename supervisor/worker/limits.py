@@ -21,6 +21,7 @@ from supervisor.clock import monotonic_s
 from supervisor.config.schema import PoolConfig
 from supervisor.quantities import read_seconds
 from supervisor.scoreboard.words import LimitSource
+from supervisor.worker.greenlets import call_in_loop, waiting_main
 
 _log = logging.getLogger("preforkd.worker")
 
@@ -200,6 +201,16 @@ class Alarm:
             raise timeout
         else:
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+            if (main := waiting_main()) is not None:
+                call_in_loop(self._strike, run, main)
+
+    def _strike(self, run: RunTimer, main: Any) -> None:
+        """Called by gevent's loop, a moment later: raise SoftTimeout where the greenlet of the handler waits."""
+        now_s = monotonic_s()
+        if self._run is run and run.soft_is_due(now_s) and interruptible(main.gr_frame, self._handler_call):
+            timeout = run.spend_soft()
+            self._arm(run, now_s)
+            main.throw(timeout)
 
 
 def interruptible(frame: FrameType | None, handler_call: CodeType) -> bool:
