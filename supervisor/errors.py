@@ -5,7 +5,22 @@ The command line prints `error: <text>` and leaves with `exit_code`; nothing her
 
 from __future__ import annotations
 
+import errno
+
 import msgspec
+
+_ADVICE = {
+    errno.EROFS: "name a directory that can be written to",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or have the quota raised",
+    errno.EMFILE: "raise the limit of descriptors (ulimit -n)",
+    errno.ENFILE: "the machine has no descriptors left",
+}
+
+
+def what_helps(error: OSError, otherwise: str) -> str:
+    """What to do about a file that cannot be opened or written; `otherwise` where the file itself is the reason."""
+    return _ADVICE.get(error.errno or 0, otherwise)
 
 
 class PreforkdError(Exception):

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,10 +28,38 @@ DEBUG_VARIABLE = "PREFORKD_DEBUG"
 
 _JOURNAL_ERROR = "<3>"  # the priority, sd-daemon(3)
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_READER_GONE = 141  # 128 + SIGPIPE: the command was cut short, so what it would have found is not known
 _SUPERVISORD = re.compile(r"supervisor-([^-]+)(?:-.+)?\.(?:dist|egg)-info")  # where its metadata is, in site-packages
 
 
+class _ReaderGone(Exception):
+    """What is printed has no reader any more. No OSError: of such a one click makes an exit with 1, "failed"."""
+
+
+class _Program(click.Group):
+    """The group of all commands, which lets a reader that has gone be told from a failure."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """As click's; help and version are printed here."""
+        with _noticing_readers():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's."""
+        with _noticing_readers():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _noticing_readers() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGone from error
+
+
 @click.group(
+    cls=_Program,
     commands=Commands(WHERE),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -66,9 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         say_error("interrupted")
         return _INTERRUPTED
-    except BrokenPipeError:  # `preforkd exits | head`
+    except (_ReaderGone, BrokenPipeError):  # `preforkd exits | head`
         discard_output()
-        return 0
+        return _READER_GONE
     except OSError as error:  # a full disk behind stdout, a folder without permission: the fault is the machine's
         discard_output()
         file = f"{error.filename}: " if error.filename else ""

@@ -112,7 +112,9 @@ def _about_directory(key: str, directory: Path) -> Iterator[Finding]:
         except StateError as error:
             yield Finding(Level.ERROR, key, str(error))
             return
-    if os.access(nearest, os.W_OK | os.X_OK) and nearest.is_dir():
+    if is_full(nearest):
+        yield Finding(Level.ERROR, key, f"{directory}: no space is left on its file system; free some space")
+    elif os.access(nearest, os.W_OK | os.X_OK) and nearest.is_dir():
         yield Finding(Level.OK, key, str(directory))
     elif nearest == directory:
         yield Finding(Level.ERROR, key, f"{directory} is not a directory that uid {os.geteuid()} may write to")
@@ -120,6 +122,14 @@ def _about_directory(key: str, directory: Path) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING, key, f"{directory} is not there and uid {os.geteuid()} cannot make it; only root's start can"
         )
+
+
+def is_full(directory: Path) -> bool:
+    """Whether no further file, or nothing in it, fits into the file system of a directory."""
+    found = os.statvfs(directory)
+    root = os.geteuid() == 0  # may use what is reserved
+    blocks, files = (found.f_bfree, found.f_ffree) if root else (found.f_bavail, found.f_favail)
+    return (found.f_blocks > 0 and blocks == 0) or (found.f_files > 0 and files == 0)  # 0: it does not count them
 
 
 def _about_log(file: str) -> Iterator[Finding]:

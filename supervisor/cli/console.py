@@ -5,6 +5,7 @@ rich is used here and in `top/` only, and imported when something is drawn: it c
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -25,6 +26,12 @@ def shown(value: object) -> str:
 def block(text: str) -> str:
     """Like `shown`, but line ends and tabs stay."""
     return "".join(char if char.isprintable() or char in "\n\t" else _escaped(char) for char in text)
+
+
+def as_arguments(*values: str) -> str:
+    """Values as a shell takes them behind a command's name, for a command that people are to copy."""
+    behind_options = "-- " if any(value.startswith("-") for value in values) else ""
+    return behind_options + shlex.join(values)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

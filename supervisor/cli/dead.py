@@ -106,13 +106,33 @@ def drop_command(
 ) -> int:
     """Delete messages for good."""
     if everything and not yes:
-        click.confirm(f"Delete all {'parked' if parked else 'dead'} messages of {shown(queue)}?", abort=True)
+        _confirm(f"Delete all {'parked' if parked else 'dead'} messages of {shown(queue)}?")
     with _acting(invocation, queue, parked, ids, everything) as (letters, found, done):
         for delivery in found:
             letters.drop(delivery)
             done.append(delivery)
     print_line(f"{len(done)} message(s) deleted from {letters.name}")
     return _report_missing(ids, done, letters.name)
+
+
+class _Declined(PreforkdError):
+    """What was asked about is not done."""
+
+    exit_code = 130  # as after Ctrl-C at the same question
+
+
+def _confirm(question: str) -> None:
+    """Return after a yes. Raises _Declined after a no, and where there is no more input."""
+    try:
+        agreed = click.confirm(question)
+    except click.Abort as abort:
+        if isinstance(abort.__context__, EOFError):
+            raise _Declined(
+                "nothing was deleted: the question had no answer (no more input); --yes asks nothing"
+            ) from abort
+        raise
+    if not agreed:
+        raise _Declined("nothing was deleted: the answer was no")
 
 
 @contextmanager

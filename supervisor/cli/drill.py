@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from supervisor.cli.console import print_line, print_table, progress_bar
+from supervisor.cli.interruption import ENDS, interrupted_by, unmoved_by
 from supervisor.cli.status import ended_with
 from supervisor.drill.audit import Evidence, Verdict, audit
 from supervisor.drill.drill import Drill
@@ -38,10 +39,12 @@ def drill_command(messages: int, broker: str, seed: int | None, on_crash: str, k
     instance = Instance(folder, broker, f"preforkd-drill-{secrets.token_hex(4)}", on_crash)
     passed = False
     try:
-        verdict = _run(instance, plan)
+        with interrupted_by(ENDS):
+            verdict = _run(instance, plan)
         passed = verdict.passed
     finally:
-        instance.stop()
+        with unmoved_by(ENDS):
+            instance.stop()
         with suppress(PreforkdError):  # the drill's own error is the one to be told
             instance.delete_queues()
         if passed and not keep:

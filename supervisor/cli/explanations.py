@@ -14,7 +14,9 @@ from supervisor.scoreboard.words import OutcomeKind
 
 
 class Explanation(NamedTuple):
-    """What happened, and what to do next ("" for nothing). `{queue}` and `{id}` stand for a message's."""
+    """What happened, and what to do next ("" for nothing). `{queue}` and `{id}` stand for a message's, `{letter}` for
+    both as a command takes them.
+    """
 
     means: str
     next: str = ""
@@ -106,7 +108,7 @@ STATES: dict[str, Explanation] = {
     RowState.DEAD_PENDING: Explanation("given up; its copy is on its way to {queue}.dead"),
     RowState.DEAD: Explanation(
         "given up; its copy went to {queue}.dead",
-        "fix the cause, then `preforkd dead retry {queue} {id}` (or `dead drop`)",
+        "fix the cause, then `preforkd dead retry {letter}` (or `dead drop`)",
     ),
     RowState.GONE: Explanation(
         "failed, and has not come back from its queue: no copy of it could be made, and the wait for it has ended",
@@ -115,7 +117,7 @@ STATES: dict[str, Explanation] = {
     RowState.PARKED_PENDING: Explanation("set aside in doubt; its copy is on its way to {queue}.parked"),
     RowState.PARKED: Explanation(
         "set aside in doubt; its copy went to {queue}.parked",
-        "look whether its effect happened; then `preforkd dead drop --parked {queue} {id}`, or `dead retry --parked`",
+        "look whether its effect happened; then `preforkd dead drop --parked {letter}`, or `dead retry --parked`",
     ),
 }
 """By the state of a message's trace (docs/control-protocol.md)."""

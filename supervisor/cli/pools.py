@@ -7,19 +7,23 @@ import os
 
 import click
 
-from supervisor.cli.console import print_line
+from supervisor.cli.console import print_line, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 
 
 @click.command("scale")
 @click.argument("pool")
-@click.argument("workers", type=click.IntRange(min=1))
+@click.argument("workers", type=int)
 @pass_invocation
 def scale_command(invocation: Invocation, pool: str, workers: int) -> int:
     """Run WORKERS workers in POOL, until the next reload or restart.
 
     Those that are too many finish their message first.
     """
+    if workers < 1:
+        raise click.UsageError(
+            f"{workers} workers: at least 1; `preforkd pause {shown(pool)}` lets a pool take no messages"
+        )
     with invocation.connect() as daemon:
         result = daemon.ask("scale", pool=pool, workers=workers)
     print_line(f"pool {pool}: {result['former']} -> {workers} workers, until the next reload or restart")

@@ -112,7 +112,18 @@ def _bodies(files: tuple[Path, ...], whole: bool) -> Iterator[bytes]:
 def _publish(invocation: Invocation, messages: Iterator[Publication]) -> PublishReport:
     with open_admin(invocation.config.broker, str(invocation.state_dir)) as admin, progress_bar() as bar:
         task = bar.add_task("published", total=None)
-        return admin.publish(messages, _WINDOW, lambda total: bar.update(task, completed=total))
+        confirmed = 0
+
+        def count(total: int) -> None:
+            nonlocal confirmed
+            confirmed = total
+            bar.update(task, completed=total)
+
+        try:
+            return admin.publish(messages, _WINDOW, count)
+        except KeyboardInterrupt:
+            click.echo(f"\n{confirmed} message(s) were confirmed until then; others may be there, too", err=True)
+            raise
 
 
 def _say(report: PublishReport, queue: str) -> int:
@@ -122,6 +133,7 @@ def _say(report: PublishReport, queue: str) -> int:
     for index, reason in report.failed[:_REASONS_SHOWN]:
         click.echo(f"  message {index}: {shown(reason)}", err=True)
     raise PreforkdError(
-        f"published {report.sent} message(s) to {queue}, {len(report.failed)} not confirmed (the first ones above); "
-        f"they may or may not be there: with --id-prefix the whole run can be repeated without running any twice"
+        f"published {report.sent} message(s) to {shown(queue)}, {len(report.failed)} not confirmed (the first ones "
+        f"above); they may or may not be there: with --id-prefix the whole run can be repeated without running any "
+        f"twice"
     )

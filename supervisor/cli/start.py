@@ -59,7 +59,11 @@ def start(invocation: Invocation, timeout_s: float) -> int:
     _prepare_log(config)
     log_file = Path(config.log.file)
     output = open_log(log_file, account(config.daemon))
-    startup = start_daemon(lambda announce: _serve_announced(config, announce), output, log_file, timeout_s)
+    try:
+        startup = start_daemon(lambda announce: _serve_announced(config, announce), output, log_file, timeout_s)
+    except KeyboardInterrupt:
+        click.echo("\nthe daemon goes on starting: `preforkd status` shows it, `preforkd stop` ends it", err=True)
+        raise
     if startup is None:
         raise PreforkdError(
             f"preforkd is not ready after {timeout_s:g} s; it goes on starting in the background: "

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from supervisor.cli.console import print_line, print_table
+from supervisor.cli.console import as_arguments, print_line, print_table
 from supervisor.cli.duration import SECONDS
 from supervisor.cli.exit_codes import POOL_HELD
 from supervisor.cli.invocation import Invocation, pass_invocation
@@ -162,7 +162,9 @@ def _print_pool(name: str, pool: Facts) -> None:
     counted = "  ".join(f"{count} {what}" for what, count in pool["counters"].items() if count)
     print_line(f"  messages    {counted or 'none yet'}")
     if pool["counters"].get("dead") or pool["counters"].get("parked"):
-        print_line(f"  counted     ever since; what is in the queue now: `preforkd dead list {pool['queue']}`")
+        print_line(
+            f"  counted     ever since; what is in the queue now: `preforkd dead list {as_arguments(pool['queue'])}`"
+        )
     print_table(
         ("WORKER", ">PID", "STATE", ">ATTEMPT", ">ELAPSED", ">LIMIT", ">HANDLED", ">RSS", ">RESTARTS", "MESSAGE"),
         (_worker_row(worker) for worker in pool["workers"]),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from supervisor.cli.console import block, print_line, shown
+from supervisor.cli.console import as_arguments, block, print_line, shown
 from supervisor.cli.explanations import EXPECTED, POOLS, STATES, explain, explain_ending
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.status import ended_with
@@ -66,7 +66,7 @@ def _about_message(sources: Sources, message_id: str) -> Iterator[Line]:
 
 
 def _about_trace(trace: Facts, queue: str, message_id: str) -> Iterator[Line]:
-    names = {"queue": queue, "id": message_id}
+    names = {"queue": queue, "id": message_id, "letter": as_arguments(queue, message_id)}
     state = explain(STATES, trace["state"])
     since = f" (since {trace['at']})" if trace["at"] else ""
     yield "message", f"{message_id}, queue {queue}: {state.means.format(**names)}{since}"

@@ -15,6 +15,8 @@ from supervisor.quantities import show_seconds
 
 _POOL_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _LONG_S = 3600.0
+_CONTROL = "control"
+"""The name of the control socket, beside which each pool has a socket of its name."""
 _MAX_SOCKET_PATH_BYTES = 107  # sun_path of unix(7) is 108 bytes, its end included
 
 
@@ -55,6 +57,8 @@ def _some_pools(config: Config, report: Report) -> None:
 def _pool_name(pool: PoolConfig, report: Report) -> None:
     if not _POOL_NAME.fullmatch(pool.name):
         report.add(("pools", pool.name), "a pool's name may hold letters, digits, _ and - only")
+    if pool.name == _CONTROL:
+        report.add(("pools", pool.name), f"the socket {_CONTROL}.sock is the daemon's own", "name the pool otherwise")
 
 
 def _before_ack_timeout(pool: PoolConfig, broker: BrokerConfig, report: Report) -> None:
@@ -96,8 +100,9 @@ def _socket_paths(daemon: DaemonConfig, pools: list[str], report: Report) -> Non
     place = ("daemon", "runtime_dir")
     if report.wrong(place):
         return
-    longest = max(("control", *pools), key=lambda name: len(os.fsencode(name)))
+    longest = max((_CONTROL, *pools), key=lambda name: len(os.fsencode(name)))
     path = Path(daemon.runtime_dir, f"{longest}.sock")
     if len(os.fsencode(path)) > _MAX_SOCKET_PATH_BYTES:
         reason = f"the socket {path} has a longer path than the {_MAX_SOCKET_PATH_BYTES} bytes that Linux allows"
-        report.add(place, reason, "choose a shorter runtime_dir", daemon.runtime_dir)
+        hint = "choose a shorter runtime_dir" + ("" if longest == _CONTROL else f", or a shorter name than {longest}")
+        report.add(place, reason, hint, daemon.runtime_dir)

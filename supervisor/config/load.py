@@ -31,7 +31,7 @@ from supervisor.config.schema import (
     TlsConfig,
     WebConfig,
 )
-from supervisor.config.sections import Sections
+from supervisor.config.sections import Sections, home_of
 from supervisor.config.text import NoText, read_text
 from supervisor.config.variables import filled_in
 from supervisor.errors import ConfigError, Problem
@@ -177,9 +177,11 @@ def _refused(source: str, place: str, reason: str, hint: str = "") -> ConfigErro
 
 
 def _read(tree: dict[str, Any], source: Path, report: Report) -> Config:
-    for name in tree:
-        if name not in _SECTIONS:
+    for name, value in tree.items():
+        if name not in _SECTIONS and isinstance(value, dict):
             report.add((name,), "there is no such section", did_you_mean(name, _SECTIONS))
+        elif name not in _SECTIONS:
+            report.add((name,), "there is no such key outside of the sections", home_of(name))
     sections = Sections(source.parent, report)
     pools = sections.table(("pools",), tree.get("pools", {})) or {}
     owner = _daemon_uid(tree)

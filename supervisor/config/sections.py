@@ -62,7 +62,7 @@ class Sections:
         found = self.table(place, table)
         keys = {name: key for name, key in keys_of(kind).items() if name not in _NO_KEYS.get(kind, ())}
         for name in [name for name in found or () if name not in keys]:
-            hint = _home(name, kind) or did_you_mean(name, keys)
+            hint = home_of(name, kind) or did_you_mean(name, keys)
             self._report.add((*place, name), "there is no such key", hint)
         values = {key.field: self._value(key, place, found) for key in keys.values()}
         for field in _PATHS.get(kind, ()):
@@ -122,7 +122,7 @@ class Sections:
             return value
 
 
-def _home(name: str, kind: type[msgspec.Struct]) -> str:
-    """Which section a key belongs in, if it is a known one in the wrong place."""
+def home_of(name: str, kind: type[msgspec.Struct] | None = None) -> str:
+    """Which section a key belongs in, if it is a known one in the wrong place: in the section `kind`, or in none."""
     homes = [section for section, other in _HOMES.items() if other is not kind and name in keys_of(other)]
     return f"it belongs in [{homes[0]}]" if homes else ""

@@ -14,7 +14,7 @@ import msgspec
 from supervisor.clock import monotonic_s, wall_s
 from supervisor.config.load import check
 from supervisor.control.protocol import Pending, Request, Result
-from supervisor.errors import ControlError
+from supervisor.errors import ConfigError, ControlError
 from supervisor.link.frames import CloseConnection, Find, FindGone, Reconfigure
 from supervisor.master import intake
 from supervisor.master.children import Kind
@@ -90,7 +90,7 @@ class Commands:
         return {"tried": tried}
 
     def _scale(self, request: Request) -> Result:
-        """Raises ConfigError for a number that the configuration could not have either, StateError (full disk)."""
+        """Raises ControlError for a number that the configuration could not have either, StateError (full disk)."""
         pool, wanted = self._pool(request), request.get("workers")
         if not isinstance(wanted, int):
             raise ControlError("scale: workers is missing: how many are to run")
@@ -98,7 +98,11 @@ class Commands:
             raise ControlError("a reload is under way and will set the number of workers: try again in a moment")
         settings = msgspec.structs.replace(pool.config, workers=wanted)
         config = pool.whole_config
-        check(msgspec.structs.replace(config, pools={**config.pools, pool.name: settings}))
+        try:
+            check(msgspec.structs.replace(config, pools={**config.pools, pool.name: settings}))
+        except ConfigError as error:  # of the number asked for: the file is as good as it was
+            reasons = "; ".join(problem.reason for problem in error.problems)
+            raise ControlError(f"scale: {wanted} workers in pool {pool.name}: {reasons}") from error
         former = pool.config.workers
         pool.open_slots(wanted)
         pool.config = settings

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from supervisor.errors import StateError
+from supervisor.errors import StateError, what_helps
 from supervisor.master.privileges import Account, acting_as
 from supervisor.trust import changeable_by
 
@@ -32,7 +32,7 @@ def open_log(path: Path, owner: Account | None) -> int:
         if owner is not None and isinstance(error, PermissionError) and not os.path.lexists(path):
             return _make(path, owner)
         raise StateError(
-            f"{path}: the log cannot be opened{_for(owner)}: {error.strerror}; {_hint(path, owner)}"
+            f"{path}: the log cannot be opened{_for(owner)}: {error.strerror}; {what_helps(error, _hint(path, owner))}"
         ) from error
     os.set_blocking(descriptor, True)
     return descriptor

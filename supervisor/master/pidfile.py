@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from supervisor import posix
-from supervisor.errors import StateError
+from supervisor.errors import StateError, what_helps
 from supervisor.locks import lock, lock_owner
 from supervisor.master import files
 
@@ -45,7 +45,8 @@ class LockFile:
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN, 0o644)
         except OSError as error:
-            raise StateError(f"{path}: cannot be opened: {error.strerror}; remove it, or correct its owner") from error
+            hint = what_helps(error, "remove it, or correct its owner")
+            raise StateError(f"{path}: cannot be opened: {error.strerror}; {hint}") from error
         try:
             self._lock(what)
         except OSError as error:

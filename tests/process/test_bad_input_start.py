@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -296,6 +297,41 @@ def test_a_full_disk_at_the_start_is_named(tmp_path: Path, command: str) -> None
         disk.free()
         site.ok("start")
         site.ok("stop")
+
+
+def test_check_finds_a_disk_that_is_full_as_start_does(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk, make_site(tmp_path) as site:
+        config('"state"', '"disk/state"')(site)
+        disk.fill()
+
+        checked = site.cli("check")
+
+        assert checked.returncode == FAILED
+        told = f"daemon.state_dir: {disk.path}/state: no space is left on its file system; free some space"
+        assert told in checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("check", "is not a directory that"),
+        ("start", "preforkd.log"),
+        ("run", "state/lock: cannot be opened: Read-only file system; name a directory that can"),
+    ],
+)
+def test_a_state_directory_that_is_read_only_is_not_blamed_on_its_owner(
+    tmp_path: Path, command: str, told: str
+) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk, make_site(tmp_path) as site:
+        config('"state"', '"disk/state"')(site)
+        (disk.path / "state").mkdir(mode=0o700)
+        subprocess.run(["mount", "-o", "remount,ro", disk.path], check=True, timeout=20)
+
+        refused = site.cli(command)
+
+        assert refused.returncode == FAILED
+        assert told in refused.stdout + refused.stderr
+        assert "owner" not in refused.stdout + refused.stderr
 
 
 def test_a_disk_that_fills_up_during_the_start_is_waited_for(tmp_path: Path) -> None:

@@ -187,7 +187,20 @@ def test_the_command_line_scales_pauses_resumes_and_reloads(tmp_path: Path) -> N
         assert "[pools.mail] changed: workers" in said
         assert site.cli("scale", "nobody", "1").returncode == 1
         assert site.cli("scale", "mail", "none").returncode == 2
+        _refused_numbers(site)
         _refused_with_78(site)
+
+
+def _refused_numbers(site: Site) -> None:
+    """They are blamed on the command: the file is as good as it was."""
+    for number, status, told in (
+        ("0", 2, "at least 1; `preforkd pause mail` lets a pool take no messages"),
+        ("10001", 1, "scale: 10001 workers in pool mail: must be from 1 to 10,000"),
+        (str(10**20), 1, "must be from 1 to 10,000"),
+    ):
+        done = site.cli("scale", "mail", number)
+        assert (done.returncode, told in done.stderr) == (status, True), done.stderr
+        assert "preforkd.toml" not in done.stderr
 
 
 def _refused_with_78(site: Site) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.cli.console import block, shown
+from supervisor.cli.console import as_arguments, block, shown
 from supervisor.cli.status import ended_with, print_status
 
 WORKER = {
@@ -148,3 +148,17 @@ def test_what_comes_from_outside_cannot_command_the_terminal(capsys: pytest.Capt
 def test_text_of_several_lines_keeps_them_and_nothing_else() -> None:
     assert block("a\n\tb\x1b[0m\r") == "a\n\tb\\x1b[0m\\r"
     assert shown("a\nb\ud800") == "a\\nb\\ud800"
+
+
+@pytest.mark.parametrize(
+    ("values", "typed"),
+    [
+        (("mail", "7"), "mail 7"),
+        (("a b", "x;y"), "'a b' 'x;y'"),
+        (("it's",), "'it'\"'\"'s'"),
+        (("mail", "-x"), "-- mail -x"),
+        (("",), "''"),
+    ],
+)
+def test_what_people_are_to_copy_is_written_for_a_shell(values: tuple[str, ...], typed: str) -> None:
+    assert as_arguments(*values) == typed

@@ -33,7 +33,7 @@ def test_who_reads_of_trouble_is_told_what_to_do(cause: str) -> None:
 @pytest.mark.parametrize("state", STATES)
 def test_explanations_of_messages_name_nothing_but_queue_and_id(state: str) -> None:
     for text in STATES[state]:
-        text.format(queue="q", id="m")
+        text.format(queue="q", id="m", letter="q m")
 
 
 def test_a_word_of_another_version_stands_for_itself() -> None:

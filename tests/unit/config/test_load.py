@@ -293,6 +293,18 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('state_dir = "s"', 'state_dir = "s": there is no such key outside of the sections (it belongs in [daemon])'),
+        ("workers = 2", "workers = 2: there is no such key outside of the sections (it belongs in [pools.NAME])"),
+        ("nonsense = 2", "nonsense = 2: there is no such key outside of the sections"),
+    ],
+)
+def test_a_key_before_the_first_section_is_sent_home(line: str, problem: str) -> None:
+    assert problems(line + MINIMAL) == [problem]
+
+
+@pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("", "pools: there is no pool"),

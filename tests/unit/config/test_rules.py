@@ -234,6 +234,16 @@ def test_a_pool_name_is_fit_for_files_and_logs(name: str) -> None:
     assert "letters, digits, _ and - only" in said
 
 
+def test_a_pool_cannot_have_the_name_of_the_control_socket() -> None:
+    said = only_problem(POOL.replace("email]", "control]"))
+    assert said == "pools.control: the socket control.sock is the daemon's own (name the pool otherwise)"
+
+
+def test_a_name_that_makes_the_path_of_a_socket_too_long_is_named() -> None:
+    said = only_problem(POOL.replace("email]", "p" * 108 + "]"))
+    assert said.endswith("(choose a shorter runtime_dir, or a shorter name than " + "p" * 108 + ")")
+
+
 def test_a_socket_path_fits_into_107_bytes() -> None:
     fits = "/" + "r" * (107 - len("/control.sock") - 1)
     assert read(f'[daemon]\nruntime_dir = "{fits}"\n{POOL}')
