@@ -257,7 +257,7 @@ class _PublishRun:
         self._sent += 1
         self._on_confirmed(self._sent)
 
-    def unpublished(self, token: int, reason: str, lost: bool) -> None:
+    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool = False) -> None:
         """This one is not."""
         self._outstanding.discard(token)
         self._failed.append((token, reason))

@@ -48,8 +48,11 @@ class PublisherOwner(Protocol):
     def confirmed(self, token: int) -> None:
         """The broker has it."""
 
-    def unpublished(self, token: int, reason: str, lost: bool) -> None:
-        """The broker does not have it; `lost`: nobody knows, it is to be published again."""
+    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool) -> None:
+        """The broker does not have it; `lost`: nobody knows, it is to be published again.
+
+        `for_good`: the publication itself is the reason.
+        """
 
 
 class _Entry:
@@ -149,7 +152,7 @@ class Publisher:
         if self._blocked:
             self._on_unblocked(None, None)
         end = End.CRASHED if trouble.is_crash else End.LOST
-        self._end(end, f"the publishing connection ended: {trouble.reason}", "")
+        self._end(end, f"the publishing connection ended: {trouble.reason}", "", for_good=True)
         self._owner.publisher_down(trouble, retry_in_s)
 
     def _on_channel_open(self, channel: pika.channel.Channel) -> None:
@@ -169,7 +172,8 @@ class Publisher:
         if not isinstance(error, pika.exceptions.ChannelClosedByBroker):
             return
         self._channel = None
-        self._end(End.REFUSED, f"the publishing channel was closed: {explain(error).reason}", error.reply_text)
+        reason, for_good = explain(error).reason, error.reply_code == _PRECONDITION_FAILED
+        self._end(End.REFUSED, f"the publishing channel was closed: {reason}", error.reply_text, for_good)
         if channel.connection.is_open:
             channel.connection.channel(on_open_callback=self._on_channel_open)
 
@@ -250,7 +254,7 @@ class Publisher:
                 mandatory=entry.mandatory,
             )
         except CANNOT_ENCODE as error:
-            self._settle(entry, f"it cannot be sent: {error or type(error).__name__}")
+            self._settle(entry, f"it cannot be sent: {error or type(error).__name__}", for_good=True)
             return
         self._last_tag += 1
         self._sent[self._last_tag] = entry
@@ -303,11 +307,11 @@ class Publisher:
             if not entry.settled:
                 self._settle(entry, where)
 
-    def _settle(self, entry: _Entry, reason: str, lost: bool = False) -> None:
+    def _settle(self, entry: _Entry, reason: str, lost: bool = False, for_good: bool = False) -> None:
         entry.settled = True
-        self._owner.unpublished(entry.token, reason, lost)
+        self._owner.unpublished(entry.token, reason, lost, for_good)
 
-    def _end(self, end: End, reason: str, words: str) -> None:
+    def _end(self, end: End, reason: str, words: str, for_good: bool) -> None:
         """The channel is gone: the guilty publication is refused, unread publications go again."""
         past = [entry for tag, entry in self._sent.items() if tag <= self._seen_tag]
         unseen = [entry for tag, entry in self._sent.items() if tag > self._seen_tag]
@@ -324,7 +328,7 @@ class Publisher:
         self._suspects.extendleft(reversed(_unsettled(found.alone)))
         self._waiting.extendleft(reversed(_unsettled(again)))
         for entry in _unsettled(found.guilty):
-            self._settle(entry, reason)
+            self._settle(entry, reason, for_good=for_good)
         for entry in _unsettled(lost):
             self._settle(entry, reason, lost=True)
 
@@ -348,6 +352,9 @@ class Publisher:
 def _unsettled(entries: Iterable[_Entry]) -> list[_Entry]:
     return [entry for entry in entries if not entry.settled]
 
+
+_PRECONDITION_FAILED = 406
+"""How RabbitMQ closes a channel whose publication it can never take: too large, a property that it does not accept."""
 
 _DRAIN_S = 1.0
 """How long a suspect waits until everything before it is confirmed."""

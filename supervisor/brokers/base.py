@@ -80,11 +80,13 @@ class Unpublished(msgspec.Struct, frozen=True):
     """The broker does not have it: returned as unroutable, nacked, timed out, refused.
 
     `lost`: the connection went away before its fate was known; it may be there, and is to be published again.
+    `for_good`: the publication itself is the reason (too large, cannot be sent), not the state of its queue or a right.
     """
 
     token: int
     reason: str
     lost: bool = False
+    for_good: bool = False
 
 
 class Blocked(msgspec.Struct, frozen=True):

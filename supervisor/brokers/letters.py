@@ -27,6 +27,10 @@ ORIGINAL = "x-preforkd-original"
 UNREADABLE_HEADERS = "x-preforkd-unreadable-headers"
 """The bytes of headers that could not be read, as they were received: an AMQP field table with its length."""
 
+REDUCED = "x-preforkd-reduced"
+LEFT_OUT = "x-preforkd-left-out"
+"""Why the broker would not take this copy with the message's headers and properties; those, as text."""
+
 STAMPS = frozenset({QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY, ORIGINAL})
 """The headers of ours that a copy going back must keep: they make it the next round, once, however often it is sent."""
 

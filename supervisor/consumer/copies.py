@@ -14,13 +14,16 @@ from supervisor.brokers.base import Delivery, Outgoing
 from supervisor.brokers.letters import (
     ATTEMPT,
     EXCHANGE,
+    LEFT_OUT,
     ORIGINAL,
     PREFIX,
     QUEUE,
+    REDUCED,
     REPEATS,
     ROUND,
     ROUTING_KEY,
     UNREADABLE_HEADERS,
+    plain,
 )
 from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.clock import rfc3339
@@ -40,6 +43,8 @@ CONFIRMED = {
 
 PENDING = {state.value: state for state in CONFIRMED}
 """By their words."""
+
+_REDUCED_TO = ("message_id", "content_type", "content_encoding", "delivery_mode")
 
 STACK_CHARACTERS = 8000
 """Headers must fit into one AMQP frame (128 KiB as negotiated by default) together with the user's own."""
@@ -109,6 +114,31 @@ def copy_of(entry: Entry, queue: str, host: str, token: int) -> Outgoing:
         RowState.PARKED_PENDING: parked_queue(queue),
     }[entry.pending or RowState.DEAD_PENDING]
     return Outgoing(token, "", target, properties, delivery.body, failure.delay_s if retry else 0.0)
+
+
+def is_reducible(copy: Outgoing) -> bool:
+    """Whether this copy can do without the headers of its message: it is for people, and still has them."""
+    headers = copy.properties.headers or {}
+    return headers.get(QUEUE) != copy.routing_key and REDUCED not in headers
+
+
+def reduced(copy: Outgoing, why: str) -> Outgoing:
+    """A dead or parked copy as every broker takes it: body, id, stamps and diagnosis, and what is left out as text.
+
+    `why`: the broker's reason, for the header that says that something was left out.
+    """
+    properties = msgspec.structs.asdict(copy.properties)
+    headers: dict[str, Any] = properties.pop("headers") or {}
+    kept = {
+        name: value
+        for name, value in headers.items()
+        if name.startswith(PREFIX) and name != ORIGINAL and type(value) in (str, int)
+    }
+    left = {name: value for name, value in properties.items() if value is not None and name not in _REDUCED_TO}
+    left["headers"] = {name: value for name, value in headers.items() if name not in kept}
+    kept |= {REDUCED: why[:STACK_CHARACTERS], LEFT_OUT: repr(plain(left))[:STACK_CHARACTERS]}
+    bare = Properties(headers=kept, **{name: properties[name] for name in _REDUCED_TO})
+    return msgspec.structs.replace(copy, properties=bare)
 
 
 def saved_copy(entry: Entry, queue: str, token: int) -> Outgoing:

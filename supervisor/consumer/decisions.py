@@ -117,9 +117,9 @@ class Decisions:
             stack=failure.stack,
         )
 
-    def say_copy_refused(self, entry: Entry, queue: str, reason: str) -> None:
-        """Log that the broker did not take a copy, which is published again until it does."""
-        text = f"the broker did not take the copy of message {entry.id!r} for {queue!r}: {reason}; it is tried again"
+    def say_copy_refused(self, entry: Entry, queue: str, reason: str, then: str) -> None:
+        """Log that the broker did not take a copy, and what follows: it is published again until it does."""
+        text = f"the broker did not take the copy of message {entry.id!r} for {queue!r}: {reason}; {then}"
         self.say(
             Event.COPY_REFUSED,
             text,

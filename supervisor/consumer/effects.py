@@ -53,7 +53,9 @@ class Effects:
         """The message that the effect is for fails; the next turn decides what becomes of it."""
         reason = f"{type(error).__name__}: {error}"
         if isinstance(effect, actions.PublishOut):
-            self._settlement.unpublished(effect.outgoing.token, f"it cannot be published: {reason}", lost=False)
+            self._settlement.unpublished(
+                effect.outgoing.token, f"it cannot be published: {reason}", lost=False, for_good=True
+            )
         elif isinstance(effect, actions.Send) and isinstance(effect.frame, Run):
             failure = Failure("unreadable", f"it cannot be sent to a worker: {reason}")
             self._settlement.outcome(effect.worker, effect.frame.run, OutcomeKind.REJECT, failure)

@@ -100,8 +100,11 @@ class Publications:
             self._tell_published(entry)
         return None
 
-    def unpublished(self, token: int, reason: str, lost: bool, now_s: float) -> None:
+    def unpublished(self, token: int, reason: str, lost: bool, now_s: float, for_good: bool = False) -> None:
         """The broker does not have it, or may not (`lost`: its connection is gone).
+
+        `for_good`: the publication itself is the reason. A dead or parked copy that is refused so again and again is
+        tried without the message's headers.
 
         What a handler published and was lost again and again for longer than the time limit fails its run, too: each
         try may be what ends the connection. A confirm that comes later has no effect.
@@ -110,8 +113,10 @@ class Publications:
             return
         entry, outgoing = self._outgoing[token]
         is_copy = token == entry.token
-        if is_copy and not lost and self.refused.add(outgoing, reason):
-            self._decisions.say_copy_refused(entry, destination(outgoing), reason)
+        if is_copy and not lost:
+            if self.refused.add(outgoing, reason, for_good):
+                self._decisions.say_copy_refused(entry, destination(outgoing), reason, "it is tried again")
+            self._reduce_hopeless(entry, outgoing, reason)
         if is_copy or (lost and now_s - entry.published_s < self._timeout_s):
             self._publish_later(token)
         elif entry.owner is not None:
@@ -156,6 +161,14 @@ class Publications:
     def _publish(self, entry: Entry, outgoing: Outgoing) -> None:
         self._outgoing[outgoing.token] = (entry, outgoing)
         self._decisions.publish(outgoing)
+
+    def _reduce_hopeless(self, entry: Entry, outgoing: Outgoing, reason: str) -> None:
+        if self.refused.is_hopeless(outgoing.token) and copies.is_reducible(outgoing):
+            self._outgoing[outgoing.token] = (entry, copies.reduced(outgoing, reason))
+            self.refused.begin_again(outgoing)
+            self._decisions.say_copy_refused(
+                entry, destination(outgoing), reason, "it is tried without the message's headers"
+            )
 
     def _publish_later(self, token: int) -> None:
         if token not in self._later:

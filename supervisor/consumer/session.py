@@ -361,7 +361,7 @@ class Session:
 
     def _on_unpublished(self, event: base.Unpublished) -> None:
         self.measures.publishes.unpublished(event.lost)
-        self.settlement.unpublished(event.token, event.reason, event.lost)
+        self.settlement.unpublished(event.token, event.reason, event.lost, event.for_good)
 
     def _on_cancelled(self, event: base.Cancelled) -> None:
         self.subscribed = False

@@ -225,12 +225,12 @@ class Settlement:
         elif entry is not None:
             self._copied(entry)
 
-    def unpublished(self, token: int, reason: str, lost: bool) -> None:
-        """The broker does not have this publication; `lost`: unknown, its connection is gone."""
+    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool = False) -> None:
+        """The broker does not have this publication (flags as in `brokers.base.Unpublished`)."""
         if not lost and self.accepting and (entry := self.publications.stop_saving(token)) is not None:
             self._wait(entry)  # it cannot be saved: it is run while it is here
         else:
-            self.publications.unpublished(token, reason, lost, self.now_s)
+            self.publications.unpublished(token, reason, lost, self.now_s, for_good)
 
     def publish_again(self, token: int) -> None:
         """The time to try this publication again has come."""

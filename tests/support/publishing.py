@@ -37,7 +37,7 @@ class Fates:
         """Part of PublisherOwner."""
         self._note(token, "confirmed", "")
 
-    def unpublished(self, token: int, reason: str, lost: bool) -> None:
+    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool = False) -> None:
         """Part of PublisherOwner."""
         self._note(token, "lost" if lost else "refused", reason)
 

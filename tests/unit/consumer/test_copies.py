@@ -160,3 +160,33 @@ def test_a_copy_needs_message_and_reason(missing: str) -> None:
 def test_an_order_needs_the_message() -> None:
     with pytest.raises(ValueError, match="delivery"):
         copies.order_of(Entry(b"k" * 24, "m", 1, 1), "work")
+
+
+@pytest.mark.parametrize("pending", [DEAD, PARKED])
+def test_a_reduced_copy_keeps_body_id_stamps_and_diagnosis_and_has_the_rest_as_text(pending: RowState) -> None:
+    whole = a_copy(pending)
+    assert copies.is_reducible(whole)
+    bare = copies.reduced(whole, "PRECONDITION_FAILED")
+    assert not copies.is_reducible(bare)
+    assert (bare.token, bare.routing_key, bare.body) == (whole.token, whole.routing_key, whole.body)
+    assert (bare.properties.message_id, bare.properties.content_type) == ("m", "text/plain")
+    assert (bare.properties.priority, bare.properties.correlation_id) == (None, None)
+    assert all(name.startswith(letters.PREFIX) for name in headers_of(bare))
+    assert copies.stamp(a_delivery(bare.properties), "work") == (3, 1)
+    assert headers_of(bare)["x-preforkd-cause"] == headers_of(whole)["x-preforkd-cause"]
+    assert headers_of(bare)[letters.REDUCED] == "PRECONDITION_FAILED"
+    for words in ("'user': 1", "'correlation_id': 'c'", "'user_id': 'guest'"):
+        assert words in headers_of(bare)[letters.LEFT_OUT]
+
+
+def test_what_a_reduced_copy_says_of_long_headers_is_cut() -> None:
+    delivery = a_delivery(Properties(message_id="m", headers={"long": "x" * 100_000}))
+    bare = copies.reduced(a_copy(DEAD, delivery), "why " * 10_000)
+    assert max(len(value) for value in headers_of(bare).values() if isinstance(value, str)) <= copies.STACK_CHARACTERS
+
+
+def test_a_copy_for_another_attempt_and_a_saved_one_are_not_reducible() -> None:
+    assert not copies.is_reducible(a_copy(RETRY))
+    entry = Entry(b"k" * 24, "m", 2, 3)
+    entry.delivery = a_delivery()
+    assert not copies.is_reducible(copies.saved_copy(entry, "work", 17))

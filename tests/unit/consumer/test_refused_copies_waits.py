@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from supervisor.brokers.base import Outgoing
-from supervisor.consumer.refused_copies import AGAIN_S, RefusedCopies, destination
+from supervisor.consumer.refused_copies import AGAIN_S, HOPELESS_AFTER, HOPELESS_AGAIN_S, RefusedCopies, destination
 from supervisor.message import Properties
 
 FULL = "queue full"
@@ -74,3 +74,54 @@ def test_each_queue_is_told_with_its_number_and_its_last_reason() -> None:
 
 def test_a_delayed_copy_is_for_its_delay_queue() -> None:
     assert destination(a_copy(1, "work", 0.3)) == "work.retry.500"
+
+
+# ---- refused for what they are -------------------------------------------------------------------------------------
+
+
+def hopeless(token: int = 1, size: int = 5) -> RefusedCopies:
+    copies = RefusedCopies()
+    for _ in range(HOPELESS_AFTER):
+        copies.add(Outgoing(token, "", "work.dead", Properties(message_id="big"), b"x" * size), "too large", True)
+    return copies
+
+
+def test_a_copy_that_is_refused_for_what_it_is_becomes_hopeless_and_is_tried_rarely() -> None:
+    copies = hopeless()
+    assert (copies.is_hopeless(1), copies.wait_s(1)) == (True, HOPELESS_AGAIN_S)
+    copies.published(1)
+    assert not copies.is_hopeless(2)
+
+
+def test_it_is_told_with_its_id_its_size_and_what_to_do() -> None:
+    told = hopeless(size=1234).told()
+    for words in ("'big' (1234 bytes)", "'work.dead'", "too large", "max_message_size"):
+        assert words in told
+    assert "refused for what it is" not in refused(1, 2).told()
+
+
+def test_one_that_was_placed_says_nothing_about_a_hopeless_one() -> None:
+    copies = hopeless()
+    copies.add(a_copy(2), FULL)
+    assert copies.next_for("work.dead") == [2]
+
+
+def test_another_refusal_in_between_starts_the_count_again() -> None:
+    copies = RefusedCopies()
+    for for_good in [True] * (HOPELESS_AFTER - 1) + [False] + [True] * (HOPELESS_AFTER - 1):
+        copies.add(a_copy(1), FULL, for_good)
+    assert not copies.is_hopeless(1)
+    copies.add(a_copy(1), FULL, True)
+    assert copies.is_hopeless(1)
+
+
+def test_a_change_of_what_is_told_is_a_change() -> None:
+    copies = hopeless()
+    before = copies.changes
+    copies.add(Outgoing(1, "", "work.dead", Properties(message_id="big"), b"x" * 5), "too large", True)
+    assert copies.changes == before
+    copies.add(a_copy(1), FULL)
+    assert copies.changes == before + 1
+    assert not copies.is_hopeless(1)
+    copies.drop(1)
+    assert len(copies) == 0

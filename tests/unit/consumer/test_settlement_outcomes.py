@@ -6,7 +6,9 @@ import msgspec
 import pytest
 
 from supervisor.brokers import letters
+from supervisor.brokers.base import Outgoing
 from supervisor.consumer.entries import Failure, Phase
+from supervisor.consumer.refused_copies import HOPELESS_AFTER
 from supervisor.events import Event
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Published, RunId
@@ -349,6 +351,55 @@ def test_i1_a_copy_that_was_not_taken_is_published_again_and_nothing_acked(lost:
     assert bench.published() == [copy]
     bench.settlement.confirmed(copy.token)
     assert bench.acked() == [tag]
+
+
+def refused_for_good(bench: Bench, kind: OutcomeKind, times: int) -> Outgoing:
+    """The copy of a failed message, which the broker refused so often for what it is; as it is tried the next time."""
+    _, run = bench.begun()
+    bench.ends(run, kind)
+    bench.turn()
+    (copy,) = bench.published()
+    for _ in range(times):
+        bench.settlement.unpublished(copy.token, "message size 5 is larger", lost=False, for_good=True)
+        bench.settlement.publish_again(copy.token)
+        bench.turn()
+        (copy,) = bench.published()
+    return copy
+
+
+def test_a_dead_letter_that_is_refused_for_what_it_is_goes_on_without_the_headers_of_its_message() -> None:
+    bench = Bench()
+    whole = refused_for_good(bench, OutcomeKind.REJECT, HOPELESS_AFTER - 1)
+    assert letters.REDUCED not in (whole.properties.headers or {})
+    bench = Bench()
+    bare = refused_for_good(bench, OutcomeKind.REJECT, HOPELESS_AFTER)
+    assert "message size 5" in (bare.properties.headers or {})[letters.REDUCED]
+    assert (bare.body, bare.routing_key, bare.properties.message_id) == (whole.body, whole.routing_key, "m")
+    assert not bench.settlement.publications.refused.is_hopeless(bare.token)
+    bench.settlement.confirmed(bare.token)
+    assert bench.acked()
+    assert bench.state() is RowState.DEAD
+
+
+def test_one_that_is_refused_even_so_is_told_as_hopeless_and_placed_when_it_is_taken() -> None:
+    bench = Bench()
+    bare = refused_for_good(bench, OutcomeKind.REJECT, 2 * HOPELESS_AFTER)
+    refused = bench.settlement.publications.refused
+    assert refused.is_hopeless(bare.token)
+    assert "'m'" in refused.told()
+    bench.settlement.confirmed(bare.token)
+    assert len(refused) == 0
+    assert bench.acked()
+
+
+def test_a_copy_for_another_attempt_keeps_the_headers_of_its_message_whatever_is_refused() -> None:
+    bench = Bench()
+    copy = refused_for_good(bench, OutcomeKind.FAILED, 2 * HOPELESS_AFTER)
+    assert letters.REDUCED not in (copy.properties.headers or {})
+    assert bench.settlement.publications.refused.is_hopeless(copy.token)
+    bench.settlement.confirmed(copy.token)
+    assert bench.acked()
+    assert bench.state() is RowState.RETRY
 
 
 def test_a_fate_that_nobody_waits_for_has_no_effect() -> None:
