@@ -1,8 +1,8 @@
 """The writers' end of the log relay: whole lines into the pipe that a daemon's stderr is, and never a wait for it.
 
 Used in every process of a daemon. The pipe's description is shared with programs of users, so it must not be made
-non-blocking: it is opened once more through /proc, which gives a description of our own. What is longer than a pipe
-takes in one piece goes in several frames, which the relay puts together again: lines of several processes never mix.
+non-blocking: it is opened once more through /proc, which gives a description of our own. A line longer than a
+pipe takes in one piece goes in several frames; the relay joins them, so lines of several processes never mix.
 """
 
 from __future__ import annotations

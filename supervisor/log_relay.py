@@ -2,9 +2,9 @@
 
 stdout and stderr of the master and all its children are pipes that end here. The main thread reads them at once,
 always; a thread per destination writes, and may stand still there (a pipe that is not read, a terminal with its flow
-stopped, a disk that hangs). Between them lies a bounded queue: what does not fit is counted, and the loss is told once
-something is taken again. Only the standard library is imported: the master starts it by its path, without `site`
-(docs/decisions/0009-log-relay.md).
+stopped, a disk that hangs). Between them lies a bounded queue: lines that do not fit are counted, and the loss is
+logged once lines are taken again. Only the standard library is imported: the master starts it by its path, without
+`site` (docs/decisions/0009-log-relay.md).
 """
 
 from __future__ import annotations

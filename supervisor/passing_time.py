@@ -1,8 +1,8 @@
-"""Time that passed, as a file's own clock: it cannot be set, and goes on where it was when the file is opened again.
+"""Elapsed time, as a file's own clock: it cannot be set, and goes on where it was when the file is opened again.
 
-The wall clock is for records that people read: it may be set, step back, or begin in 1970 at a boot. Whatever is
-counted (the age of a ledger's row, the delay of a message) is counted by CLOCK_BOOTTIME (clock_gettime(2)), which
-counts suspended time, too. A file keeps the boot and what to add to that boot's clock. Pure, but for the clock.
+The wall clock is for records that people read: it may be set, step back, or begin in 1970 at a boot. Ages and delays
+(of a ledger's row, of a message) are counted by CLOCK_BOOTTIME (clock_gettime(2)), which counts suspended time, too.
+A file keeps the boot's id and the offset to that boot's clock. Pure, but for the clock.
 """
 
 from __future__ import annotations

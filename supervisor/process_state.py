@@ -1,8 +1,8 @@
 """State of its process that user code can change: one table, with the action of preforkd for each row.
 
-Used by forkservers (after the import) and workers (after `init`, and between runs). What preforkd itself lives on, or
-what would make one message's run the next one's failure, is put back to what it was (`KEPT`); the rest is user code's
-own (`LEFT`). Names are bound here at once: a handler that replaces `os.setresuid` must not replace it for us.
+Used by forkservers (after the import) and workers (after `init`, and between runs). State that preforkd itself needs,
+and state by which one run could fail the next one, is put back (`KEPT`); the rest is user code's own (`LEFT`). Names
+are bound here at once: a handler that replaces `os.setresuid` must not replace it for us.
 """
 
 from __future__ import annotations

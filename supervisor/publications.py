@@ -1,7 +1,7 @@
 """Checks a publication before it is sent: every property and kind of header with its bounds. Pure.
 
 Runs where a publication begins, in a handler's own line (`api.py`) and in `preforkd publish`, since a broker answers
-one that it does not take by closing the channel, or dies on it, and says so long after the handler has returned.
+a bad publication by closing the channel, or crashes on it, long after the handler has returned.
 The bounds are those of AMQP 0-9-1 (https://www.rabbitmq.com/amqp-0-9-1-protocol, section 4.2.5: a short string has 255
 bytes) and of RabbitMQ 3.10 to 4.0, tried on both: https://www.rabbitmq.com/amqp-0-9-1-errata#section_3 for headers.
 Facts that only the broker knows (exchanges, rights, its `max_message_size`) are left to it.

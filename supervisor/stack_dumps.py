@@ -1,6 +1,6 @@
-"""Where faulthandler writes: stacks of crashes and, on SIGQUIT, of what a process is at. Forkservers and workers.
+"""The file to which faulthandler writes stacks: at a crash and on SIGQUIT. Forkservers and workers.
 
-Called again after user code has run, which may have used faulthandler, or taken SIGQUIT, for itself.
+Set up again after user code has run: it may have used faulthandler, or taken SIGQUIT, for itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Keeps descriptors 0, 1 and 2, and sys.stdout and sys.stderr, usable in processes that run user code.
 
 Used by forkservers and workers. A closed descriptor 2 is the next file that user code opens, and log lines and
-tracebacks land in it. What user code puts in the place of `sys.stdout` itself is its own, as long as it is open.
+tracebacks land in it. An open object that user code puts in the place of `sys.stdout` is left alone.
 """
 
 from __future__ import annotations

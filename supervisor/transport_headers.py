@@ -1,4 +1,4 @@
-"""Headers that tell of a message's way and not of its content: brokers, tracers and clients add or change them.
+"""Headers that describe a message's way and not its content: brokers, tracers and clients add or change them.
 
 One list for all users of it: the content digest (`identity.py`), copies (`consumer/copies.py`) and, through the
 digest, content matches. A publisher that sends the same message again, not knowing whether the first arrived, sends it

@@ -1,7 +1,7 @@
-"""The queues that copies of messages go to: looked for before the first copy of an epoch, and after every refusal.
+"""The queues for copies of messages: looked for before the first copy of an epoch, and after every refusal.
 
-Runs in the consumer. Somebody may delete such a queue while it is in use; the next copy for it is returned, and the one
-after finds the queue missing and declares it again. Copies for a queue that is being looked for wait together.
+Runs in the consumer. If such a queue is deleted while it is in use, the broker returns the next copy for it. The copy
+after that finds the queue missing and declares it again. Copies for a queue that is being looked for wait together.
 """
 
 from __future__ import annotations

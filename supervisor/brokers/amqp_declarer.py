@@ -1,8 +1,8 @@
-"""Sees to queues on RabbitMQ: looked for first, made only where missing, bound, and asked what they are.
+"""Looks for queues on RabbitMQ, makes missing ones, binds them, and finds out the arguments of existing ones.
 
-Runs in the consumer. Everything happens on channels of its own: a passive declare that finds nothing closes its channel
-(404), and so does every refusal. A queue that was there may have been declared by a former run that was not allowed to
-bind it, so bindings are made each time; making one that exists changes nothing.
+Runs in the consumer. All this happens on separate channels: a passive declare of a missing queue closes its channel
+(404), and so does every refusal. A former run may have declared a queue without the right to bind it, so bindings are
+made each time. A binding that exists is not changed.
 """
 
 from __future__ import annotations

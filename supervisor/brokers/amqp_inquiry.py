@@ -3,8 +3,8 @@
 Runs in the consumer and the command line. AMQP has no question for it. But a declare of a queue that exists with other
 arguments is refused (406), and the refusal names the first difference with the value that is in force; so repeated
 declares, each on a channel of its own, find out everything that RabbitMQ compares. None of them can make a queue: each
-carries one argument that is refused for a new queue, should the queue vanish in between. What a policy adds is not
-compared, and stays unknown (`rabbitmqctl list_queues name policy`).
+carries one argument that is refused for a new queue, should the queue vanish in between. Arguments of a policy are
+not compared, and stay unknown (`rabbitmqctl list_queues name policy`).
 https://www.rabbitmq.com/docs/queues#property-equivalence
 """
 

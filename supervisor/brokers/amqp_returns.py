@@ -1,9 +1,9 @@
-"""Which publication a Basic.Return speaks of. Pure.
+"""Finds the publication that a Basic.Return belongs to. Pure.
 
 Runs in the consumer and the command line. A Return names no tag. It repeats the publication, but with the properties
 that the broker has by then: `BCC` is taken out, interceptors add headers or a timestamp
-(https://www.rabbitmq.com/docs/message-interceptors). So a Return is matched by what a broker cannot change. The ack
-that follows a Return counts as success: a Return that fits several publications must fail every one of them.
+(https://www.rabbitmq.com/docs/message-interceptors). So a Return is matched by parts that a broker cannot change. The
+ack that follows a Return counts as success: a Return that fits several publications must fail every one of them.
 """
 
 from __future__ import annotations

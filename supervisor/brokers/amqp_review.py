@@ -1,7 +1,7 @@
 """Questions of `check` to RabbitMQ about a pool: missing rights, and promises that its queues break. It blocks.
 
-Runs in the command line only. Everything is really asked, in ways that change nothing: RabbitMQ looks at rights first
-and at arguments after that, so what is asked with an impossible argument is refused for the one or the other.
+Runs in the command line only. The questions are real methods that change nothing: RabbitMQ looks at rights first and
+at arguments after that, so a method with an impossible argument is refused for the one or the other.
 https://www.rabbitmq.com/docs/access-control#authorisation
 """
 

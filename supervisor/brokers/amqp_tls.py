@@ -1,6 +1,6 @@
-"""TLS to RabbitMQ: the context made of the files in [broker.tls], and what went wrong with a certificate, by its file.
+"""TLS to RabbitMQ: makes the context from the files in [broker.tls], and names the file of a failure.
 
-Runs in the consumer and the command line. OpenSSL's own words name no file and no setting: a table says what they mean.
+Runs in the consumer and the command line. OpenSSL's texts name no file and no setting: a table gives their meaning.
 """
 
 from __future__ import annotations

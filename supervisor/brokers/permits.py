@@ -1,7 +1,7 @@
-"""Only a few consumers of one daemon make queues at a time: an empty broker is slow for everyone while it makes many.
+"""Lets only a few consumers of one daemon make queues at a time: a broker is slow for all while it makes many.
 
-Runs in consumers. Sixty pools that declared all their queues at once kept RabbitMQ 3.10 busy for minutes, and each
-other from getting anywhere. A permit is a lock on a file of the state directory, so it ends with its holder.
+Runs in consumers. Sixty pools that declared all their queues at once kept RabbitMQ 3.10 busy for minutes, and none of
+them could go on. A permit is a lock on a file of the state directory, so it ends with its holder.
 """
 
 from __future__ import annotations

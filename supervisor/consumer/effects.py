@@ -1,7 +1,7 @@
-"""Carries out what a durable turn has decided: hands it to the broker and to the workers' links, unflushed.
+"""Carries out the decisions of a durable turn: hands them to the broker and to the workers' links, unflushed.
 
-Runs in the consumer process. An effect that concerns one message and raises fails that message's run and nothing else:
-whatever a publisher or a handler has put into a message, the consumer goes on for all others.
+Runs in the consumer process. An effect of one message that raises fails the run of that message and no other: no
+content that a publisher or a handler has put into a message stops the consumer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Which worker fails what the other workers of its pool do well: user code has spoilt its process. Pure.
+"""Finds a worker whose runs fail while those of the other workers succeed: user code has spoilt its process. Pure.
 
-Not every change can be seen from outside: a library may keep a broken connection, a module a wrong setting. What can be
-seen is that the runs of one worker fail in a row while others succeed. Where all fail, or runs fail here and there, the
-messages or the world are at fault, and a new process would be no better.
+Not every change can be seen from outside: a library may keep a broken connection, a module a wrong setting. But the
+runs of such a worker fail in a row while others succeed. If all workers fail, or runs fail here and there, the fault is
+in the messages or outside of the workers, and a new process would be no better.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which runs have a copy in their queue that was made to save them, and has not come yet. Pure, part of the settlement.
+"""Remembers runs whose saving copy waits in their queue and has not come yet. Pure, part of the settlement.
 
 The acks of saved messages may be lost with a connection: then both a message and its copy are in the queue, and each
 would be saved again at the next loss, twice as many each time. While a copy is known to wait, its original is surplus.

@@ -1,7 +1,7 @@
 """Work in hand that does not move: workers that have messages and begin none, and a pool in which nothing goes on.
 
 Runs in the consumer process, by the clock. A worker is named to the master, which alone may end it and whose verdict
-frees its messages. It must not blame a worker for what is ours: while the disk is slow nothing is handed out, and a
+frees its messages. It must not blame a worker for other faults: while the disk is slow no message is handed out, and a
 look that comes late means that no process was running.
 """
 

@@ -1,7 +1,7 @@
-"""Lets no ledger be taken for another: looks at a pool's files while they are in use, and at its ledger at the opening.
+"""Notices a replaced ledger: looks at a pool's files while they are in use, and at its ledger when it is opened.
 
-Runs in the consumer process, with one session. A ledger that is not what it was when it was last in use has forgotten
-what was done: until that would have been forgotten anyway, what it does not know is run as what may be a repetition.
+Runs in the consumer process, with one session. A ledger that is not the one last in use lacks outcomes. For as long as
+it would have kept them, a message that it does not know is run as a possible repetition.
 """
 
 from __future__ import annotations

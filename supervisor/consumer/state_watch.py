@@ -1,7 +1,7 @@
-"""Whether the files of a pool are still where they were: the kernel does not tell when they are deleted or moved.
+"""Notices deleted, moved or replaced files of a pool: the kernel does not report this.
 
-Runs in the consumer process, which looks once a second. An open file works on without its name, so all goes well until
-the next process opens a new one in its place: then what only the old one knew is lost, and nothing says so.
+Runs in the consumer process, which looks once a second. An open file works on without its name, so there is no error
+until the next process opens a new one in its place. Then the old file's content is lost, and nothing reports it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The rate of unplanned exits of a pool: a symptom of its own, whatever workers finish between them. Pure; master only.
+"""The rate of unplanned exits of a pool: a symptom even if workers finish messages in between. Pure; master only.
 
 Back-off and holds count deaths without progress. Workers that finish messages and crash every other second make
-progress, and so are replaced at once; that something is wrong with their messages or their code must be said.
+progress, and so are replaced at once. This symptom reports the fault in their messages or their code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All that ends children for a reason of the master's: limits, standstill, damage, overdue leavers. Master only."""
+"""Rules by which the master ends children: limits, standstill, damage, overdue terminations. Master only."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Ends what user code leaves behind: orphans of workers, forkservers and hook commands. Master only.
 
 An orphan becomes the master's child (child subreaper). Only descendants of our own children are ended; they carry a
-mark (`supervisor/descent.py`). Everything else that the kernel hands to us is let live, and reaped when it has ended:
+mark (`supervisor/descent.py`). All other orphans that the kernel hands to us live on, and are reaped when they end:
 children from before an `exec`, their orphans, and, as the init of a container, those of `docker exec`.
 """
 
@@ -93,7 +93,7 @@ class Leftovers:
         return False
 
     def _look(self, pid: int, now_s: float) -> Leftover | None:
-        """None for a process that is none of our business."""
+        """None for a process that is no descendant of ours."""
         if not self._marked:  # without marks: an init gets orphans of other programs, another master does not
             return None if os.getpid() == 1 else Leftover(pid, None, _command(pid), now_s)
         try:

@@ -1,7 +1,7 @@
 """Starts the log relay, puts its pipes in place of stdout and stderr, replaces it when it has ended. Master only.
 
 Made before anything is started, so that every child inherits the pipes. The master keeps the reading ends open: while
-there is no relay for a moment, no `print` fails, and what was written waits in the pipes.
+there is no relay for a moment, no `print` fails, and written lines wait in the pipes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Ends a child that has sent what cannot be understood: no such frame, a value out of range. Master only.
+"""Ends a child that has sent an invalid frame: no such frame, a value out of range. Master only.
 
-What it says next cannot be trusted either, and a guess may cost a message. Its exit record names the reason.
+Its next frames cannot be trusted either, and a guess may cost a message. Its exit record names the reason.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Sends signals to the master's children: the one place where it is noticed that a child cannot be ended. Master only.
+"""Sends signals to the master's children, and notices children that cannot be ended. Master only.
 
 A handler may execute a set-user-ID program: the child is then a process that an unprivileged master may not signal. And
 a killed process that waits inside the kernel (state D: a network file system, a broken disk) ends when that wait does.
-Neither raises here or is waited for; the child carries the reason, which becomes a symptom of its pool.
+Neither raises here, and nothing waits for them. The child carries the reason, which becomes a symptom of its pool.
 """
 
 from __future__ import annotations

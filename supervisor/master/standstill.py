@@ -1,4 +1,4 @@
-"""Symptoms of pools in which nothing can move although no death says so. Master only.
+"""Symptoms of pools that stand still without an exit. Master only.
 
 `pool.unmanned`: for a while there has been no worker that is ready, or no consumer. `worker.stopped`: a worker is
 stopped (SIGSTOP, a debugger) in a run without a time limit, so that nothing else will ever end it.

@@ -1,8 +1,8 @@
-"""A mapped file as its other users read and write it: by pread(2) and pwrite(2), never through a mapping.
+"""Reads and writes a mapped file by pread(2) and pwrite(2), never through a mapping.
 
-A worker maps its slot, for its marks cost no system call. Whoever else uses the file must survive what a worker, or
-anything else on the machine, does to it: a mapping of a file that was cut short ends its reader with SIGBUS, a read of
-it is only short. Missing bytes read as zeros, like a slot without a mark.
+A worker maps its slot, so that its marks cost no system call. Other processes must survive any damage to the file: a
+mapping of a file that was cut short ends its reader with SIGBUS, a read of it is only short. Missing bytes read as
+zeros, like a slot without a mark.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A worker's life from the moment it has its slot: takes its name, runs `init`, serves, and says how it ended.
+"""A worker's life from the moment it has its slot: takes its name, runs `init`, serves, and reports its end.
 
-Runs in workers. Whatever user code raises, in `init` or through a handler, becomes an exit status here, with its stack
-in the file where the master looks for it.
+Runs in workers. An exception of user code that gets here, from `init` or a handler, becomes an exit status, and its
+stack goes to the file where the master looks for it.
 """
 
 from __future__ import annotations
