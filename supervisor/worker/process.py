@@ -12,13 +12,14 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import signal
 import socket
 import sys
+from _thread import start_new_thread
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from os import _exit as leave  # bound before user code can replace it: a worker must never return from here
 from os import read
+from time import sleep
 from typing import NoReturn
 
 import msgspec
@@ -144,10 +145,19 @@ def _reseed() -> None:
         numpy_random.seed()
 
 
+def _leave_later(status: int) -> None:
+    sleep(_EXIT_CALLBACKS_S)
+    leave(status)
+
+
 def _run_exit_callbacks(status: int) -> None:
-    """The last thing a worker does; a callback that hangs ends with our patience, and the status stays."""
-    signal.signal(signal.SIGALRM, lambda signum, frame: leave(status))
-    signal.setitimer(signal.ITIMER_REAL, _EXIT_CALLBACKS_S)
+    """The last thing a worker does; a callback that hangs is not waited for, and the status stays.
+
+    A thread ends the process, not a signal: a callback may use timers and signals itself, or wait in C code that no
+    signal handler interrupts.
+    """
+    with suppress(RuntimeError):  # no more threads: then a callback that hangs waits for the master's SIGKILL
+        start_new_thread(_leave_later, (status,))
     if status not in (os.EX_SOFTWARE, os.EX_CONFIG):
         atexit._run_exitfuncs()
     logging.shutdown()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 import pytest
 
 from supervisor.link.frames import Bye, Outcome, Recall, Returned, Run
+from supervisor.master import shutdown
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
 from tests.support.pools import Link, MakeMaster, Master, run_frame
@@ -244,3 +246,36 @@ def test_the_next_owner_of_a_slot_turns_the_dead_ones_run_into_a_doubt(make_mast
     assert master.status(pid) == -signal.SIGKILL
     master.worker(generation=2)
     assert [(cell.kind, cell.run) for cell in master.slot().cells(0)] == [(OutcomeKind.IN_DOUBT, run.run)]
+
+
+HANGING: tuple[tuple[str, int | None], ...] = (
+    ("event", None),
+    ("lock", None),
+    ("pause", None),
+    ("pipe", None),
+    ("busy", 3),
+    ("event", 3),
+    ("alarm taken", None),
+    ("signal taken", None),
+)
+"""How an exit callback hangs, and the status that the handler has left with; None: it was asked to leave."""
+
+
+def test_an_exit_callback_that_hangs_does_not_change_the_status(make_master: MakeMaster) -> None:
+    """Less than the 5 s for which a stop waits; all at once, so that the test takes as long as one."""
+    master = make_master()
+    master.boot()
+    pids = []
+    for slot, (way, status) in enumerate(HANGING):
+        pid, link = master.worker(slot)
+        pids.append(pid)
+        if status is None:
+            assert link.outcome_of(run_frame(slot, "hang_at_exit", way=way)).kind == OutcomeKind.DONE
+        else:
+            link.run(run_frame(slot, "hang_at_exit", way=way, status=status))
+    for pid, (_way, status) in zip(pids, HANGING, strict=True):
+        if status is None:
+            os.kill(pid, signal.SIGTERM)
+    began_s = time.monotonic()
+    assert [master.status(pid) for pid in pids] == [status or 0 for _way, status in HANGING]
+    assert time.monotonic() - began_s < shutdown.LEAVE_S

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -166,10 +167,30 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
+def hang_at_exit(message: Message, order: dict[str, Any]) -> None:
+    """Register an exit callback that never ends, in one of these ways; then leave with `status`, where there is one."""
+    lock = threading.Lock()
+    lock.acquire()
+    ways: dict[str, Callable[[], object]] = {
+        "event": lambda: threading.Event().wait(),
+        "lock": lock.acquire,
+        "pause": lambda: [signal.pause() for _ in iter(int, 1)],
+        "pipe": lambda: os.read(os.pipe()[0], 1),
+        "busy": lambda: all(True for _ in iter(int, 1)),
+        "alarm taken": lambda: (signal.setitimer(signal.ITIMER_REAL, 3600), lock.acquire()),
+        "signal taken": lambda: (signal.signal(signal.SIGALRM, signal.SIG_IGN), lock.acquire()),
+    }
+    atexit.register(lambda: note(f"hangs: {order['way']}"))
+    atexit.register(ways[order["way"]])
+    if "status" in order:
+        sys.exit(order["status"])
+
+
 _DO: dict[str, Callable[[Message, dict[str, Any]], object]] = {
     "done": lambda message, order: note(f"done {message.id}"),
     "nothing": lambda message, order: None,
     "grow": grow,
+    "hang_at_exit": hang_at_exit,
     "fail": lambda message, order: _raise(ValueError(order.get("why", "no such user"))),
     "retry": lambda message, order: _raise(Retry(order.get("delay"), order.get("why", ""))),
     "reject": lambda message, order: _raise(Reject(order.get("why", ""))),
