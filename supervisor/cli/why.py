@@ -17,6 +17,7 @@ from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.status import ended_with
 from supervisor.cli.why_sources import Facts, Sources
 from supervisor.errors import PreforkdError
+from supervisor.ledger.base import RowState
 from supervisor.quantities import show_seconds
 
 Line = tuple[str, object]
@@ -24,6 +25,7 @@ Line = tuple[str, object]
 
 _EXITS = 10
 _POOL_EXITS = 100
+_TO_BE_RETRIED = (RowState.RETRY_PENDING, RowState.RETRY)
 _IN_DOUBT = "in_doubt"
 _BLOCKS = frozenset({"stack", "reason", "lately"})
 """Labels whose text may have several lines; anywhere else a line end is of an id, and shown escaped."""
@@ -73,6 +75,8 @@ def _about_trace(trace: Facts, queue: str, message_id: str) -> Iterator[Line]:
     at = f" at {trace['worker']}" if trace["worker"] else ""
     yield "run", f"round {trace['round']}, attempt {trace['attempt']}{at}"
     yield from _about_failure(trace["failure"] or {})
+    if trace["state"] in _TO_BE_RETRIED and (delay_s := (trace["failure"] or {}).get("delay_s")):
+        yield "delay", f"attempt {trace['attempt'] + 1} comes {show_seconds(delay_s)} after this failure"
     if state.next:
         yield "next", state.next.format(**names)
 

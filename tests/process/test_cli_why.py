@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -179,3 +180,21 @@ def test_why_shows_nothing_a_terminal_would_obey(site: Site) -> None:
     )
     site.wait_for_counter("dead", 1)
     assert "\x1b" not in site.ok("why", "\x1b[2J0")
+
+
+@pytest.mark.parametrize(("asked", "delay_s", "words"), [("30 * 86400", 7 * 86400, "7d"), ("77", 120, "2m")])
+def test_a_delay_is_told_as_it_is_and_not_as_it_was_asked_for(
+    asked: str, delay_s: float, words: str, tmp_path: Path
+) -> None:
+    with make_site(tmp_path) as site:
+        site.config.write_text(site.config.read_text().replace("max_attempts = 1", "max_attempts = 3"))
+        handler = f"from supervisor import Retry\n\ndef run(message):\n    raise Retry({asked})\n"
+        (tmp_path / "site_handler.py").write_text(handler)
+        site.ok("start")
+        publish(site, "later", "m")
+        site.wait_for_counter("retried", 1)
+
+        assert f"attempt 2 comes {words} after this failure" in site.ok("why", "m0")
+        said = [json.loads(line) for line in site.log_path.read_text().splitlines()]
+        told = {line["event"]: line["delay_s"] for line in said if line.get("message_id") == "m0" and "delay_s" in line}
+        assert told["message.retried"] == delay_s
