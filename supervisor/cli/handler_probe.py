@@ -1,7 +1,8 @@
 """Does a pool's handler import? Asked of a real forkserver, so that `check` and the daemon cannot disagree.
 
-The forkserver runs as our child with a throw-away folder, gets no order to fork, and is killed with everything that the
-import has started. No user code runs in the command line's own process.
+The forkserver runs as our child with a throw-away folder, and is killed with everything that the import has started.
+It is ordered to fork one worker into a slot that we hold: the worker is born and is refused the slot, so neither `init`
+nor a handler runs, and no process is left. No user code runs in the command line's own process.
 """
 
 from __future__ import annotations
@@ -10,20 +11,22 @@ import os
 import select
 import signal
 import tempfile
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from supervisor.clock import monotonic_s
 from supervisor.config.schema import LogConfig, PoolConfig
 from supervisor.errors import BootError, StateError
 from supervisor.link.channel import Channel, ChannelClosed
-from supervisor.link.frames import VERSION, BootFailed, ForkReport, Imported, StartForkserver
+from supervisor.link.frames import VERSION, BootFailed, Fork, ForkFailed, ForkReport, Imported, StartForkserver
 from supervisor.master.children import Kind
 from supervisor.master.spawn import spawn
-from supervisor.posix import signal_name
+from supervisor.posix import signal_name, start_ticks
 from supervisor.quantities import show_seconds
+from supervisor.scoreboard.slot import Slot
 
 PATIENCE_S = 60.0
+_SLOT, _GENERATION = 0, 1
 _LEAVES_WITHIN_S = 2.0
 
 
@@ -36,7 +39,7 @@ class ImportFailed(BootError):
 
 
 def probe_handler(pool: PoolConfig, patience_s: float = PATIENCE_S, state_dir: Path | None = None) -> float:
-    """Import a pool's handler in a forkserver of its own; how long it took, in seconds.
+    """Import a pool's handler in a forkserver of its own and fork a worker; how long the import took, in seconds.
 
     `state_dir`: where its throw-away folder is made if there is no other place. Raises ImportFailed, or StateError
     where no process can be started or no folder be made.
@@ -52,7 +55,9 @@ def probe_handler(pool: PoolConfig, patience_s: float = PATIENCE_S, state_dir: P
         channel: Channel[ForkReport] = Channel(sock, ForkReport)
         stack.callback(channel.close)
         try:
-            return _answer(channel, pool, patience_s)
+            took_s = _answer(channel, pool, patience_s)
+            _try_fork(channel, pool, Path(folder), patience_s)
+            return took_s
         except ChannelClosed:
             _wait_for_end(pid)
             raise ImportFailed(f"{_where(pool)}: importing it ended the process, {_end(pid)}") from None
@@ -83,6 +88,27 @@ def _answer(channel: Channel[ForkReport], pool: PoolConfig, patience_s: float) -
                 case BootFailed(reason, stack):
                     raise ImportFailed(reason, stack)
     raise ImportFailed(f"{_where(pool)}: importing it takes longer than {show_seconds(patience_s)}")
+
+
+def _try_fork(channel: Channel[ForkReport], pool: PoolConfig, folder: Path, patience_s: float) -> None:
+    """Have a worker forked that gets as far as its slot. Raises ImportFailed with what stops it before."""
+    (folder / "slots").mkdir(exist_ok=True)
+    with closing(Slot(str(folder / "slots" / f"{_SLOT}.slot"))) as slot:
+        slot.take(os.getpid(), start_ticks(os.getpid()) or 0, _GENERATION)
+        channel.send(Fork(_SLOT, _GENERATION))
+        channel.flush()
+        reason = _fork_failure(channel, patience_s)
+    if f"locked by pid {os.getpid()}" not in reason:
+        raise ImportFailed(f"{_where(pool)}: no worker can be forked from what importing it leaves: {reason}")
+
+
+def _fork_failure(channel: Channel[ForkReport], patience_s: float) -> str:
+    deadline_s = monotonic_s() + patience_s
+    while (left_s := deadline_s - monotonic_s()) > 0 and select.select([channel], [], [], left_s)[0]:
+        for report in channel.receive():
+            if isinstance(report, ForkFailed):
+                return report.reason
+    return f"the forkserver does not answer within {show_seconds(patience_s)}"
 
 
 def _where(pool: PoolConfig) -> str:

@@ -343,3 +343,37 @@ def test_a_handler_is_tried_out_where_nothing_temporary_can_be_written(
     assert list(state.iterdir()) == []
     with pytest.raises(StateError, match="name one in TMPDIR"):
         probe_handler(pool(tmp_path), state_dir=Path("/proc/none"))
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        ("os.register_at_fork(after_in_child=lambda: os._exit(9))", "died or did not answer"),
+        ("import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))", "status 70|no pipe"),
+        (
+            "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**20, 2**20))",
+            "fork failed|did not answer|status|allocate memory",
+        ),
+        ("os.setgid(65534); os.setuid(65534)", "0.slot: cannot be mapped: Permission denied"),
+    ],
+)
+def test_check_finds_an_import_after_which_no_worker_can_be_forked(
+    tmp_path: Path, handler: Path, left: str, told: str
+) -> None:
+    """`init` runs in none: it would have made a file."""
+    if "setuid" in left and os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    handler.write_text(
+        f"import os\n{left}\ndef send(message): ...\ndef prepare(): open({str(tmp_path / 'ran')!r}, 'w')\n"
+    )
+    with pytest.raises(ImportFailed, match=f"no worker can be forked from what importing it leaves: .*({told})"):
+        probe_handler(pool(tmp_path, init="myapp_under_check:prepare"))
+    assert not (tmp_path / "ran").exists()
+    assert own_children() == []
+
+
+def test_the_worker_that_check_has_forked_runs_no_user_code_and_leaves(tmp_path: Path, handler: Path) -> None:
+    handler.write_text(f"def send(message): ...\ndef prepare(): open({str(tmp_path / 'ran')!r}, 'w')\n")
+    probe_handler(pool(tmp_path, init="myapp_under_check:prepare"))
+    assert not (tmp_path / "ran").exists()
+    assert own_children() == []
