@@ -44,7 +44,7 @@ LONG_FORMS = $(shell grep -rlE 'PREFORKD_SOAK|support.crash_sites' tests --inclu
 soak: venv ## long forms of tests, then chaos on RabbitMQ 3.10 and 4.0 (root, an hour; SEED, MESSAGES, FAULTS), and the table
 	@.ci/need-rabbitmq
 	@command -v debootstrap >/dev/null || .ci/apt-install debootstrap
-	PREFORKD_SOAK=$(or $(SEED),1) $(BIN)/python -m pytest -n 2 --dist loadfile $(LONG_FORMS)
+	PREFORKD_SOAK=$(or $(SEED),1) $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 1800 $(LONG_FORMS)
 	$(BIN)/python -m benchmarks.soak --seed $(or $(SEED),1) \
 	    --messages $(or $(MESSAGES),100000) --faults $(or $(FAULTS),500)
 
