@@ -51,7 +51,7 @@ def content_digest(properties: Properties, body: bytes, is_transport: Matcher = 
 
     Not in it: delivery_mode, expiration, user_id and cluster_id (a copy loses or changes them), message_id (it is in
     the key, and a first copy of a message without one is given one), timestamp (a publisher that sends the same message
-    again, not knowing whether the first arrived, stamps it anew), and transport headers.
+    again, not knowing whether the first arrived, stamps it again), and transport headers.
     """
     own = _own_headers(properties.headers, is_transport) if properties.headers else None
     return _digest(properties, own, body)

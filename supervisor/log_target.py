@@ -109,7 +109,7 @@ class Target:
             os.close(self._fd)
 
     def _follow(self) -> None:
-        """Open the file anew where it was moved away; where that fails the former one is kept.
+        """Open the file again if it was moved away; if that fails, the former one is kept.
 
         Likewise where user code has closed our descriptor; one that it has opened since under that number is its own.
         """

@@ -14,7 +14,7 @@ _MOST_LINKS = 40  # as path_resolution(7) has it
 
 
 def changeable_by(path: Path, owner: int | None = None) -> str:
-    """Who could change what is found at this path, for people: "uid 1000 (it owns /srv/app)"; "" for nobody but root.
+    """The user that could change the file at this path, as text: "uid 1000 (it owns /srv/app)"; "" for root alone.
 
     Looks at every directory and link on the way, from / on, and at the file itself; what is not there yet depends on
     its directory. In a directory with the sticky bit others cannot replace what is root's. `owner`: the uid that the

@@ -68,7 +68,7 @@ class Outcomes:
         return self._slots[number]
 
     def renew(self, number: int) -> None:
-        """A worker is about to take this slot, whose file may have been made anew because it was damaged."""
+        """A worker is about to take this slot, and its file may be a new one because the former was damaged."""
         slot = self._slots.get(number)
         if slot is None or slot.is_at_its_path():
             return

@@ -101,7 +101,7 @@ class Seat:
         self.deaths, self.held, self.on_probation, self.why = 0, False, False, ""
 
     def forgive(self) -> None:
-        """Start anew, and at once: who comes next has other code, or other settings."""
+        """Forget the deaths and start at once: the next child has other code, or other settings."""
         self.clear()
         if self.empty:
             self.due_s = 0.0

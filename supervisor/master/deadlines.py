@@ -2,7 +2,7 @@
 
 A worker ends itself at its deadline; only one that is stuck in C code or ignores its timer is still running
 `kill_grace` later. A look at all marks is due when the earliest known limit is, or the earliest one that could have
-begun since. When the look itself comes late (suspend, frozen cgroup), nobody could have been on time: one more grace
+begun since. When the look itself comes late (suspend, frozen cgroup), no child could have been on time: one more grace
 for each run.
 """
 
