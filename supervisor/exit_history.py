@@ -6,6 +6,8 @@ it appends, and when the file is full renames it and begins anew. A last line th
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -19,6 +21,26 @@ CURRENT = "exits.jsonl"
 ROTATED = "exits.jsonl.1"
 
 Record = dict[str, Any]
+
+
+class _Shape(msgspec.Struct):
+    """The types of what readers sort, count and draw. A line with other ones was not written by a master."""
+
+    at: str = ""
+    kind: str = ""
+    pool: str | None = None
+    slot: int | None = None
+    pid: int | None = None
+    cause: str = ""
+    status: int | None = None
+    signal: str | None = None
+    uptime_s: float | None = None
+    run: str | None = None
+    attempt: int | None = None
+    message_id: str | None = None
+    elapsed_s: float | None = None
+    limit_s: float | None = None
+    oom_evidence: str | None = None
 
 
 class HistoryTail:
@@ -69,13 +91,17 @@ class HistoryTail:
     def _open(self, name: str) -> BufferedReader | None:
         path = self._state_dir / name
         try:
-            return path.open("rb")
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO is not waited for
         except FileNotFoundError:
             return None
         except OSError as error:
             raise StateError(
                 f"{path}: cannot read the exit history: {error.strerror}; use the daemon's user, or root (sudo)"
             ) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise StateError(f"{path}: cannot read the exit history: it is no regular file; move it away")
+        return open(descriptor, "rb")
 
 
 def wanted(records: Iterator[Record], pool: str | None, cause: str | None) -> Iterator[Record]:
@@ -94,10 +120,10 @@ def _records(file: BufferedReader) -> Iterator[Record]:
             return
         try:
             record = msgspec.json.decode(line)
+            msgspec.convert(record, _Shape)
         except msgspec.MsgspecError:  # torn by a crash or a full disk: the records around it are still good
             continue
-        if isinstance(record, dict):
-            yield record
+        yield record
 
 
 def _inode(file: BufferedReader) -> int:

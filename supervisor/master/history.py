@@ -63,7 +63,7 @@ class History:
             self._catch_up()
         except OSError as error:
             raise StateError(
-                f"{error.filename or self._path}: the exit history cannot be opened: {error.strerror}; "
+                f"{error.filename or self._path}: the exit history cannot be opened: {error.strerror or error}; "
                 "check the owner of state_dir and its free space"
             ) from error
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from supervisor.errors import StateError
 from supervisor.exit_history import CURRENT, ROTATED, HistoryTail, Record, wanted
 
 
@@ -95,3 +97,31 @@ def test_records_are_chosen_by_pool_and_cause() -> None:
     assert numbers(wanted(iter(records), None, "crash")) == [1, 2]
     assert numbers(wanted(iter(records), "a", "crash")) == [1]
     assert numbers(wanted(iter(records), None, None)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        '{"at": 5}',
+        '{"cause": []}',
+        '{"slot": {}}',
+        '{"uptime_s": "x"}',
+        '{"kind": null}',
+        '{"pid": 1.5}',
+        "[1]",
+        "3",
+        "null",
+    ],
+)
+def test_a_line_of_another_shape_is_passed_over(tmp_path: Path, tail: HistoryTail, odd: str) -> None:
+    write(tmp_path / CURRENT, {"n": 1})
+    with (tmp_path / CURRENT).open("a") as history:
+        history.write(odd + "\n")
+    write(tmp_path / CURRENT, {"n": 2})
+    assert numbers(tail.new()) == [1, 2]
+
+
+def test_a_pipe_in_place_of_the_history_is_named_and_not_waited_for(tmp_path: Path, tail: HistoryTail) -> None:
+    os.mkfifo(tmp_path / CURRENT)
+    with pytest.raises(StateError, match="it is no regular file; move it away"):
+        list(tail.new())
