@@ -24,7 +24,7 @@ _CONNECTED = frozenset({"connected", "blocked"})
 _DEPTH = {"ready": 0, "consumers": 0}
 _COUNTERS = (
     *("delivered", "done", "failed", "retried", "dead", "parked"),
-    *("duplicate", "returned", "dropped", "published"),
+    *("saved", "gone", "duplicate", "returned", "dropped", "published"),
 )
 
 _CRASHES = frozenset({Cause.CRASH, Cause.KILLED, Cause.OUT_OF_MEMORY, Cause.MEMORY_LIMIT, Cause.UNEXPECTED_EXIT})

@@ -38,7 +38,19 @@ def busy(slot: int = 0, elapsed_s: float = 1.0, limit_s: float = 30.0, **facts: 
 
 def pool(*workers: Status, name: str = "email", done: int = 0, failed: int = 0, **facts: Any) -> Status:
     """A pool that is well."""
-    counters = ("delivered", "done", "failed", "retried", "dead", "parked", "duplicate", "returned", "dropped")
+    counters = (
+        "delivered",
+        "done",
+        "failed",
+        "retried",
+        "dead",
+        "parked",
+        "saved",
+        "gone",
+        "duplicate",
+        "returned",
+        "dropped",
+    )
     well = {
         "state": "ok",
         "why": "",
