@@ -1,4 +1,4 @@
-"""docs/guarantees.md names a test for every promise; each of them exists."""
+"""docs/guarantees.md and docs/field-cases.md name tests for what they promise; each of them exists."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 PAGE = Path("docs/guarantees.md")
+CASES = Path("docs/field-cases.md")
 
 
 def named() -> list[str]:
-    return sorted(set(re.findall(r"`(test_\w+)`", PAGE.read_text())))
+    return sorted({name for page in (PAGE, CASES) for name in re.findall(r"`(test_\w+)`", page.read_text())})
 
 
 def existing() -> set[str]:
@@ -20,8 +21,14 @@ def existing() -> set[str]:
     }
 
 
+def rows_of(text: str) -> list[str]:
+    """The rows of all tables, without their heads."""
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    return [row for row in rows if not row.startswith(("| |", "| what dies", "| input |"))]
+
+
 @pytest.mark.parametrize("name", named())
-def test_every_test_that_the_page_names_exists(name: str) -> None:
+def test_every_test_that_a_page_names_exists(name: str) -> None:
     assert name in existing()
 
 
@@ -33,7 +40,11 @@ def test_every_invariant_has_its_row() -> None:
 
 def test_every_row_names_a_test() -> None:
     promised, _, _measured = PAGE.read_text().partition("## Measured")
-    rows = [line for line in promised.splitlines() if line.startswith("| ") and "---" not in line]
-    promises = [row for row in rows if not row.startswith(("| |", "| what dies"))]
 
-    assert [row for row in promises if "`test_" not in row] == []
+    assert [row for row in rows_of(promised) + rows_of(CASES.read_text()) if "`test_" not in row] == []
+
+
+def test_every_field_case_says_what_happens() -> None:
+    cells = [re.split(r"(?<!\\)\|", row.strip("|")) for row in rows_of(CASES.read_text())]
+
+    assert [row for row in cells if len(row) != 3 or not all(cell.strip() for cell in row)] == []
