@@ -12,7 +12,6 @@ import site
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from supervisor.errors import StateError
@@ -40,8 +39,10 @@ def spawn(kind: Kind, first: Frame, descriptors: Sequence[int], urls: Sequence[s
             command = [sys.executable, "-P", "-m", MODULES[kind], str(_CHILD_FD)]
             pid = _execute(command, theirs.fileno(), _environment_of(first, urls))
             # fail-point: master.start-spawned: a service lives and has no first frame
-            with suppress(BrokenPipeError, ConnectionResetError):  # it died at once: it will be buried like others
+            try:
                 send_with_descriptors(ours, first, descriptors)
+            except (BrokenPipeError, ConnectionResetError):  # it died at once: it is reaped like others
+                ours.shutdown(socket.SHUT_RDWR)  # one that lives all the same must not wait for its first frame
     except OSError as error:
         if ours is not None:
             ours.close()

@@ -86,7 +86,7 @@ def test_what_the_daemon_refuses_is_said_and_nothing_ends(running: Daemon, termi
     terminal.runs("preforkd top --interval 0.2")
     terminal.shows("email/0")
     terminal.types("-", "-")
-    terminal.shows("pools.email.workers")
+    terminal.shows("scale: 0 workers in pool email")
     try:
         running.config_path.write_text(former.replace("workers = 2", "workers = 'many'"))
         terminal.types("r", "y")
