@@ -55,15 +55,13 @@ class Arrivals:
         return Arrival(delivery, key, id, found is not None, *FIRST, stamped=False, twin=twin, unreadable=reason)
 
     def _identified(self, delivery: Delivery) -> Arrival:
-        properties, stamp = delivery.properties, None
+        properties, stamp, worn = delivery.properties, None, False
         if properties.headers:
             properties, stamp = copies.as_handled(delivery, self._queue), copies.stamp(delivery, self._queue)
+            worn = self._is_worn(count_of(delivery))
         digest = content_digest(properties, delivery.body, self._is_transport)
         found = self._id_of(properties) or delivery.properties.message_id or None
         id = found or give_id()
-        count = count_of(delivery)
-        if worn := count >= self._worn_from:
-            self._most_worn = max(self._most_worn, count)
         return Arrival(
             delivery,
             message_key(self._vhost, self._queue, id, digest),
@@ -76,13 +74,19 @@ class Arrivals:
             found is None and copies.is_repetition(delivery),
         )
 
+    def _is_worn(self, count: int) -> bool:
+        """Whether a message that came back so often is to be saved by a copy; `tell_worn` tells of it."""
+        if worn := count >= self._worn_from:
+            self._most_worn = max(self._most_worn, count)
+        return worn
+
     def as_known(self, arrival: Arrival, known: Sequence[Row]) -> Arrival:
         """The arrival, under the key of its row where that was made by a former rule for digests.
 
-        `known`: the ledger's rows with the same id. Costs nothing unless all of them are of other content.
+        `known`: the ledger's rows with the same id, at least one. Costs little unless all of them are of other content.
         """
         keys = {row.key for row in known}
-        if not keys or arrival.key in keys or arrival.unreadable:
+        if arrival.key in keys or arrival.unreadable:
             return arrival
         properties, body = arrival.delivery.properties, arrival.delivery.body
         for digest in former_digests(properties, body, self._is_transport):

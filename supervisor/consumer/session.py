@@ -198,7 +198,7 @@ class Session:
             if type(event) is base.Delivery:
                 arrival = next(following)
                 rows = known.get(arrival.key, ())
-                self.settlement.delivered(self._arrivals.as_known(arrival, rows), rows)
+                self.settlement.delivered(self._arrivals.as_known(arrival, rows) if rows else arrival, rows)
             else:
                 self._hear_broker[type(event)](event)
 
