@@ -1,7 +1,7 @@
 """Puts the worker's process back in order between runs of user code, and says when that cannot be done any more.
 
 Runs in workers. Looking costs some 40 µs of system calls: it is done after each run, but in a long burst of short ones
-every few milliseconds only (a token bucket: 20 at once, one more every `EVERY_S`), and before a rest.
+every 50 ms only (a token bucket: 20 at once, one more every `EVERY_S`), and before a rest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from supervisor.log_pipe import identity
 from supervisor.process_state import ProcessState
 from supervisor.standard_streams import StandardStreams
 
-EVERY_S = 0.005
+EVERY_S = 0.05
 _BURST_S = 20 * EVERY_S
 _AT_REST_S = 0.5
 """Threads, also those of C code that Python does not count, may change something without a run."""
