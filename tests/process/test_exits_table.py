@@ -97,6 +97,12 @@ def test_a_worker_that_fails_what_the_others_do_well_is_recycled_once_and_told(t
             for _ in range(20):
                 sent += 1
                 under_test.send("unless_poisoned", message_id=f"m{sent}")
+            eventually(
+                lambda all=sent + 1: (
+                    under_test.events("worker.failing") or under_test.pool()["counters"]["done"] == all
+                ),
+                "a worker is told, or all messages are done",
+            )
         record = under_test.exit(kind="worker", cause="recycled", status=75)
         eventually(lambda: under_test.pool()["counters"]["done"] == sent + 1, "all messages are done")
         told = under_test.events("worker.failing", slot=record["slot"], generation=record["generation"])
