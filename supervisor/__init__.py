@@ -1,10 +1,24 @@
 """preforkd: a pre-fork process supervisor for message workers. This module is the API for handlers.
 
-It imports nothing heavy, as every process and every handler's test imports it.
+It imports nothing heavy, as every process and every handler's test imports it; what handlers use is loaded when it is
+asked for first, as the command line must come to its entry point before anything else (cli/__init__.py).
 """
 
-from supervisor.api import Message, Reject, Retry, SoftTimeout, record_group
-from supervisor.message import Properties
+from __future__ import annotations
+
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from supervisor.api import Message, Reject, Retry, SoftTimeout, record_group
+    from supervisor.message import Properties
+else:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from supervisor import api
+
+        return globals().setdefault(name, getattr(api, name))
+
 
 __version__ = "0.1.0"
 

@@ -13,7 +13,7 @@ import pytest
 HEAVY = {"pika", "sqlite3", "rich", "asyncio", "email", "importlib.metadata", "zipfile", "tempfile"}
 
 NOT_FOR: dict[str, set[str]] = {
-    "supervisor": HEAVY | {"click", "psutil", "setproctitle", "pythonjsonlogger"},  # users' own tests import it
+    "supervisor.api": HEAVY | {"click", "psutil", "setproctitle", "pythonjsonlogger"},  # users' own tests import it
     "supervisor.cli.start": HEAVY,  # the master, to be
     "supervisor.forkserver.__main__": HEAVY | {"click"},  # and with it every worker
     "supervisor.consumer.__main__": HEAVY - {"sqlite3"} | {"click"},  # where the broker is the embedded queue
@@ -54,6 +54,17 @@ print(BlockingConnection.__name__, AsyncioConnection.__name__, BlockingChannel._
 def test_who_has_imported_pika_before_keeps_all_of_it() -> None:
     told = _told(f"import pika\n{OPENED}\n{NAMES}")
     assert told.split() == ["BlockingConnection", "AsyncioConnection", "BlockingChannel"]
+
+
+def test_the_entry_point_imports_nothing_of_ours_before_sigint_has_its_default_action() -> None:
+    """A Ctrl-C amidst imports would show a traceback, see test_interruptions.py."""
+    told = _told("import sys, supervisor.cli; print(*sorted(m for m in sys.modules if m.startswith('supervisor')))")
+    assert told.split() == ["supervisor", "supervisor.cli"]
+
+
+def test_what_handlers_use_is_loaded_when_it_is_asked_for() -> None:
+    told = _told("from supervisor import *; import supervisor; print(Retry is supervisor.Retry, Message.__module__)")
+    assert told.split() == ["True", "supervisor.api"]
 
 
 def _told(code: str) -> str:

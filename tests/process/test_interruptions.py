@@ -121,6 +121,50 @@ def test_an_interrupted_start_says_that_the_daemon_goes_on(site: Site) -> None:
     site.ok("stop")
 
 
+MOMENTS = (
+    "click",
+    "supervisor.cli.console",
+    "msgspec",
+    "supervisor.control.client",
+    "supervisor.cli.program",
+    "supervisor.reactor",
+)
+"""Modules that commands import, in this order: each is a moment at which Ctrl-C can come."""
+
+
+@pytest.mark.parametrize(
+    "program", [["-m", "supervisor"], ["-c", "import sys, supervisor.cli as c; sys.exit(c.main())"]]
+)
+@pytest.mark.parametrize("module", MOMENTS)
+def test_a_command_that_is_interrupted_amidst_its_imports_shows_no_traceback(
+    site: Site, program: list[str], module: str
+) -> None:
+    verbose = [sys.executable, "-v", *program, "--config", str(site.config), "exits", "-f"]
+    with begun(verbose, site.environment) as command:
+        assert command.stderr is not None
+        for line in command.stderr:  # one for each module that has been loaded
+            if line.startswith(f"import '{module}'"):
+                break
+        command.send_signal(signal.SIGINT)
+        said = command.stderr.read()
+    assert command.returncode in (-signal.SIGINT, 130)
+    assert "Traceback" not in said
+    assert "KeyboardInterrupt" not in said
+
+
+def test_a_command_that_was_started_with_sigint_ignored_is_not_interrupted(site: Site) -> None:
+    line = " ".join(site.command("exits", "-n", "0"))
+    done = subprocess.run(
+        ["sh", "-c", f"trap '' INT; {line} & kill -INT $!; wait $!"],
+        env=site.environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_drill_takes_its_daemon_with_it_by_whichever_signal_it_ends(number: signal.Signals) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="drill-") as folder:

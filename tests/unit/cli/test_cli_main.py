@@ -11,9 +11,10 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from supervisor import __version__
-from supervisor.cli import DEBUG_VARIABLE, main, preforkd
+from supervisor.cli import main
 from supervisor.cli.commands import WHERE, Commands
 from supervisor.cli.duration import SECONDS
+from supervisor.cli.program import DEBUG_VARIABLE, preforkd
 from supervisor.cli.publish import Header, publications, repeated
 from supervisor.errors import ConfigError, PreforkdError, Problem
 from supervisor.message import Properties
