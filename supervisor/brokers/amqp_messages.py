@@ -7,7 +7,7 @@ only after it: what AMQP cannot say, or what does not fit into one frame, is lef
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Any
 
@@ -17,7 +17,7 @@ import pika.exceptions
 import pika.spec
 
 from supervisor.brokers.amqp_tables import decode_short_string, decode_table
-from supervisor.brokers.letters import QUEUE
+from supervisor.brokers.letters import FORMER, QUEUE
 from supervisor.message import PROPERTIES_ROOM_BYTES, Properties
 
 NOTE_HEADER = "x-preforkd-note"
@@ -98,9 +98,11 @@ def encode(properties: Properties, room_bytes: int = PROPERTIES_ROOM_BYTES) -> E
     `room_bytes`: most that they may take; what is left out when they take more is named, too.
     """
     properties = msgspec.structs.replace(properties, delivery_mode=_PERSISTENT)
-    pieces = _pieces(properties)
-    if pieces is None or sum(map(len, pieces)) > room_bytes:
-        pieces = _pieces(_reduced(properties, room_bytes // 2))
+    for attempt in (properties, *_without_former(properties)):
+        pieces = _pieces(attempt)
+        if pieces is not None and sum(map(len, pieces)) <= room_bytes:
+            return EncodedProperties(pieces)
+    pieces = _pieces(_reduced(properties, room_bytes // 2))
     if pieces is None:
         raise AssertionError("properties reduced to what can be encoded must be encodable")
     return EncodedProperties(pieces)
@@ -135,6 +137,14 @@ def _pieces(properties: Properties) -> list[bytes] | None:
     return pieces
 
 
+def _without_former(properties: Properties) -> Iterator[Properties]:
+    """Without what is told of former rounds, where anything is: the message's own headers come first."""
+    headers = dict(properties.headers or {})
+    if headers.pop(FORMER, None) is not None:
+        headers[NOTE_HEADER] = _note([_named(FORMER)])
+        yield msgspec.structs.replace(properties, headers=headers)
+
+
 def _reduced(properties: Properties, room: int) -> Properties:
     fields, headers, left_out = {}, {}, []
     for field, value in msgspec.structs.asdict(properties).items():
@@ -144,13 +154,21 @@ def _reduced(properties: Properties, room: int) -> Properties:
             left_out.append(field)
     for name, value in sorted((fields.pop("headers") or {}).items(), key=_small_first):
         size = _size({"headers": {name: value}})
-        if size is None or size > room:
-            left_out.append(f"header {str(name)[:80]!r}")
+        if size is None or size > room or name == FORMER:
+            left_out.append(_named(name))
         else:
             headers[name] = value
             room -= size
-    headers[NOTE_HEADER] = f"left out, AMQP cannot carry it: {', '.join(left_out)}"[: min(2000, room // 4)]
+    headers[NOTE_HEADER] = _note(left_out)[: min(2000, room // 4)]
     return Properties(**fields, headers=headers)
+
+
+def _named(header: Any) -> str:
+    return f"header {str(header)[:80]!r}"
+
+
+def _note(left_out: list[str]) -> str:
+    return f"left out, AMQP cannot carry it: {', '.join(left_out)}"
 
 
 def _small_first(item: tuple[str, Any]) -> int:

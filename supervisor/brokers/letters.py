@@ -31,10 +31,19 @@ REDUCED = "x-preforkd-reduced"
 LEFT_OUT = "x-preforkd-left-out"
 """Why the broker would not take this copy with the message's headers and properties; those, as text."""
 
+FORMER = "x-preforkd-former"
+"""A list of tables, oldest first: how the rounds before this one ended, in short. The first header to be left out."""
+
 STAMPS = frozenset({QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY, ORIGINAL})
 """The headers of ours that a copy going back must keep: they make it the next round, once, however often it is sent."""
 
 PREVIEW_BYTES = 2000
+
+FORMER_ROUNDS = 3
+"""Most rounds that `FORMER` tells of: the last ones."""
+_FORMER_CHARACTERS = {"reason": 500, "stack": 1500}
+_FORMER_FACT_CHARACTERS = 200
+_FACTS = ("cause", "reason", "attempts", "status", "signal", "worker", "host", "at", "stack")
 
 
 def without_diagnosis(properties: Properties) -> Properties:
@@ -46,8 +55,48 @@ def without_diagnosis(properties: Properties) -> Properties:
 
 
 def retry_copy(delivery: Delivery, queue: str) -> Publication:
-    """The message as it goes back to `queue`: with its stamps, without the diagnosis it was given up with."""
-    return Publication("", queue, without_diagnosis(delivery.properties), delivery.body)
+    """The message as it goes back to `queue`: with its stamps, and in short what it was given up with."""
+    properties = without_diagnosis(delivery.properties)
+    former = rounds_behind(delivery.properties.headers, queue)
+    if former:
+        properties = msgspec.structs.replace(properties, headers=(properties.headers or {}) | {FORMER: former})
+    return Publication("", queue, properties, delivery.body)
+
+
+def rounds_behind(headers: dict[str, Any] | None, queue: str) -> list[dict[str, Any]]:
+    """The value of `FORMER` for a copy of a message of `queue` that has these headers; [] in its first round.
+
+    A diagnosis among them is the last of these rounds: they are of a dead or parked letter, moved back by whatever.
+    """
+    if not headers or headers.get(QUEUE) != queue:
+        return []
+    rounds = former_rounds(headers)
+    if f"{PREFIX}cause" in headers:
+        round_ = headers.get(ROUND)
+        number = {"round": round_ - 1} if type(round_) is int else {}
+        rounds.append(number | _in_short({name: headers.get(PREFIX + name) for name in _FACTS}))
+    return rounds[-FORMER_ROUNDS:]
+
+
+def former_rounds(headers: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """What `FORMER` says of each round before the last one: `round` and names of `diagnosis`, those that are known.
+
+    Every value is text or a whole number and is cut to its size, whoever has written the header.
+    """
+    value = (headers or {}).get(FORMER)
+    tables = [table for table in value if isinstance(table, dict)] if isinstance(value, list) else []
+    return [_in_short({name: table.get(name) for name in ("round", *_FACTS)}) for table in tables[-FORMER_ROUNDS:]]
+
+
+def _in_short(facts: dict[str, Any]) -> dict[str, Any]:
+    short: dict[str, Any] = {}
+    for name, value in facts.items():
+        if type(value) is int:
+            short[name] = value
+        elif isinstance(value, str) and value:
+            most = _FORMER_CHARACTERS.get(name, _FORMER_FACT_CHARACTERS)
+            short[name] = value[-most:] if name == "stack" else value[:most]
+    return short
 
 
 def diagnosis(delivery: Delivery) -> dict[str, Any]:

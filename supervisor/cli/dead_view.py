@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from supervisor.brokers.base import Delivery
-from supervisor.brokers.letters import PREFIX, PREVIEW_BYTES, diagnosis, plain, preview
+from supervisor.brokers.letters import FORMER, PREFIX, PREVIEW_BYTES, diagnosis, former_rounds, plain, preview
 
 _SUMMARY = ("cause", "attempts", "at", "reason")
 _STACK = f"{PREFIX}stack"
+_LAST = (_STACK, FORMER)
 
 
 def summary(delivery: Delivery) -> tuple[str, str, str, str, str]:
@@ -28,15 +29,23 @@ def summary(delivery: Delivery) -> tuple[str, str, str, str, str]:
 
 
 def describe(delivery: Delivery) -> str:
-    """Properties, headers and the stack, one a line."""
+    """Properties and headers, one a line, then the stack, then what ended former rounds, the last one first."""
     properties = msgspec.structs.asdict(delivery.properties)
     lines = [
         f"{name}: {_one_line(value)}" for name, value in properties.items() if value is not None and name != "headers"
     ]
     headers = delivery.properties.headers or {}
-    lines += [f"  {_one_line(name)}: {_indented(value)}" for name, value in sorted(headers.items()) if name != _STACK]
-    stack = headers.get(_STACK)
-    return "\n".join([*lines, "stack:", str(stack).rstrip()] if stack else lines)
+    lines += [
+        f"  {_one_line(name)}: {_indented(value)}" for name, value in sorted(headers.items()) if name not in _LAST
+    ]
+    if stack := headers.get(_STACK):
+        lines += ["stack:", str(stack).rstrip()]
+    for facts in reversed(former_rounds(headers)):
+        lines += [
+            f"former round {facts.pop('round', '?')}:",
+            *(f"  {name}: {_indented(facts[name])}" for name in facts),
+        ]
+    return "\n".join(lines)
 
 
 def body_text(body: bytes) -> str:

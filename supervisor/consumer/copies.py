@@ -14,6 +14,7 @@ from supervisor.brokers.base import Delivery, Outgoing
 from supervisor.brokers.letters import (
     ATTEMPT,
     EXCHANGE,
+    FORMER,
     LEFT_OUT,
     ORIGINAL,
     PREFIX,
@@ -24,6 +25,7 @@ from supervisor.brokers.letters import (
     ROUTING_KEY,
     UNREADABLE_HEADERS,
     plain,
+    rounds_behind,
 )
 from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.clock import rfc3339
@@ -179,6 +181,8 @@ def _stamped(entry: Entry, delivery: Delivery, queue: str, round_: int, attempt:
         properties = msgspec.structs.replace(properties, message_id=entry.id)
     if lacking:
         headers[ORIGINAL] = lacking
+    if former := rounds_behind(delivery.properties.headers, queue):
+        headers[FORMER] = former
     if isinstance(original.headers, UnreadableHeaders):
         headers[UNREADABLE_HEADERS] = original.headers.raw
     return msgspec.structs.replace(properties, headers=headers)

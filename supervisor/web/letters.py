@@ -16,7 +16,7 @@ import msgspec
 
 from supervisor.brokers.base import Delivery
 from supervisor.brokers.letterbox import Letterbox, NoSuchQueue, open_letterbox
-from supervisor.brokers.letters import PREFIX, diagnosis, plain, preview
+from supervisor.brokers.letters import PREFIX, diagnosis, former_rounds, plain, preview
 from supervisor.clock import monotonic_s, rfc3339, wall_s
 from supervisor.config.schema import BrokerConfig
 from supervisor.errors import PreforkdError
@@ -138,12 +138,20 @@ def letter(number: int, delivery: Delivery) -> dict[str, Any]:
     return {
         "number": number,
         "id": delivery.properties.message_id or "",
-        **{name: _text(ours.get(name)) for name in ("cause", "reason", "worker", "at", "stack")},
-        **{name: _whole(ours.get(name)) for name in ("attempts", "status")},
-        "signal": _text(ours.get("signal")) or None,
+        **_ended(ours),
+        "former": [{"round": _whole(facts.get("round")), **_ended(facts)} for facts in former_rounds(headers)],
         "headers": theirs,
         "body_preview": preview(delivery.body),
         "body_bytes": len(delivery.body),
+    }
+
+
+def _ended(facts: dict[str, Any]) -> dict[str, Any]:
+    """How a round ended."""
+    return {
+        **{name: _text(facts.get(name)) for name in ("cause", "reason", "worker", "at", "stack")},
+        **{name: _whole(facts.get(name)) for name in ("attempts", "status")},
+        "signal": _text(facts.get("signal")) or None,
     }
 
 

@@ -61,6 +61,13 @@ class Site(NamedTuple):
         self.browser.click("Look")
         self.browser.sees(".letters", "oldest first")
 
+    def shows_dead(self, text: str) -> bool:
+        """Whether the page, which has looked before, shows this of a dead message when it looks again."""
+        self.browser.click("Look again")
+        self.browser.sees(".letters", "oldest first")
+        self.browser.run("document.querySelectorAll('.letter-list details').forEach((item) => (item.open = true))")
+        return text in self.browser.text(".letter-list")
+
     def begun(self, message_id: str) -> int:
         """How many times the handler has begun with a message."""
         return [line.split(" ")[0] for line in self.daemon.marked("begun")].count(message_id)
@@ -243,6 +250,7 @@ def test_a_dead_message_is_retried_with_the_token(page: Browser, site: Site) -> 
 
     page.sees("#said", "one message moved back to email")
     eventually(lambda: site.begun("retried") == 2, "it runs again")
+    eventually(lambda: site.shows_dead("Former round 1"), "its second letter tells how the first round ended")
     assert TOKEN not in str(page.run("return document.documentElement.outerHTML"))
 
 

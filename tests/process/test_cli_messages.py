@@ -145,6 +145,25 @@ def test_a_retried_message_runs_as_a_new_round(with_a_dead_message: Site) -> Non
     assert found["properties"]["headers"]["x-preforkd-round"] == 3
 
 
+def test_a_message_that_fails_again_after_a_retry_is_shown_with_what_ended_both_rounds(
+    with_a_dead_message: Site,
+) -> None:
+    site = with_a_dead_message
+    (first,) = map(json.loads, site.ok("dead", "list", "mail", "--json").splitlines())
+
+    site.ok("dead", "retry", "mail", "bad-0")
+    site.wait_for_counter("dead", 2)
+
+    (second,) = map(json.loads, site.ok("dead", "list", "mail", "--json").splitlines())
+    (former,) = second["properties"]["headers"]["x-preforkd-former"]
+    assert (former["round"], former["cause"], former["at"]) == (1, "failed", first["at"])
+    assert former["at"] != second["at"]
+    shown = site.ok("dead", "show", "mail", "bad-0")
+    _, _, told = shown.partition("former round 1:\n")
+    assert "reason: ValueError: as ordered" in told
+    assert shown.count("Traceback (most recent call last)") == 2
+
+
 def test_a_retry_that_reaches_the_queue_twice_runs_once(with_a_dead_message: Site) -> None:
     site = with_a_dead_message
     with open_admin(BrokerConfig(), str(site.folder / "state")) as admin:

@@ -119,24 +119,39 @@ function firstLine(text) {
 }
 
 function diagnosis(letter) {
-  const how = letter.signal || (Number.isInteger(letter.status) ? `status ${letter.status}` : "");
+  const former = [...(letter.former ?? [])].reverse();
   return h(
     "div",
     { class: "diagnosis" },
-    h(
-      "dl",
-      { class: "facts" },
-      fact("attempts", letter.attempts ?? "–"),
-      fact("given up", time(letter.at)),
-      letter.worker ? fact("worker", foreign(letter.worker, 80)) : null,
-      how ? fact("ended with", visible(how, 40)) : null,
-      fact("body", plural(letter.body_bytes, "byte")),
-    ),
+    h("dl", { class: "facts" }, ending(letter), fact("body", plural(letter.body_bytes, "byte"))),
     block("Reason", letter.reason),
     block("Stack", letter.stack),
     block("Headers", headerLines(letter.headers)),
     block(letter.body_bytes > letter.body_preview.length ? "Beginning of the body" : "Body", letter.body_preview),
+    former.map((round, index) => formerRound(round, index)),
   );
+}
+
+function formerRound(round, index) {
+  return h(
+    "div",
+    { key: `former ${index}` },
+    h("h3", {}, `Former round${Number.isInteger(round.round) ? ` ${round.round}` : ""}`),
+    h("dl", { class: "facts" }, fact("cause", causeTag(round.cause)), ending(round)),
+    block("Reason then", round.reason),
+    block("Stack then", round.stack),
+  );
+}
+
+/** How a round ended. */
+function ending(round) {
+  const how = round.signal || (Number.isInteger(round.status) ? `status ${round.status}` : "");
+  return [
+    fact("attempts", round.attempts ?? "–"),
+    fact("given up", time(round.at)),
+    round.worker ? fact("worker", foreign(round.worker, 80)) : null,
+    how ? fact("ended with", visible(how, 40)) : null,
+  ];
 }
 
 function headerLines(headers) {

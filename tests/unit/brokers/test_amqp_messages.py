@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from supervisor.brokers import amqp_tables
 from supervisor.brokers.amqp_messages import NOTE_HEADER, decode, encode, encoded, to_properties
+from supervisor.brokers.letters import FORMER
 from supervisor.message import PROPERTIES_ROOM_BYTES, Properties
 
 FULL = Properties(
@@ -100,6 +101,16 @@ def test_headers_that_do_not_fit_into_a_frame_lose_the_largest() -> None:
     assert len(encode(properties).data) < PROPERTIES_ROOM_BYTES
     headers = _headers(properties)
     assert set(headers) == {"small", "large", NOTE_HEADER}
+
+
+def test_what_is_told_of_former_rounds_is_left_out_before_anything_else() -> None:
+    former = [{"round": 1, "stack": "s" * 1500}]
+    for own in ({"large": "y" * 119_000}, {"large": "y" * 119_000, "bad": object()}):
+        headers = _headers(Properties(headers={FORMER: former, "small": "s", **own}))
+        assert headers.keys() - {"large"} == {"small", NOTE_HEADER}
+        assert FORMER in headers[NOTE_HEADER]
+    assert _headers(Properties(headers={FORMER: former, "large": "y" * 119_000}))["large"] == "y" * 119_000
+    assert _headers(Properties(headers={FORMER: former, "large": "y" * 100_000})).keys() == {FORMER, "large"}
 
 
 def test_a_good_copy_carries_no_note() -> None:

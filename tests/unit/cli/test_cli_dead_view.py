@@ -40,10 +40,11 @@ def dead(headers: dict[str, Any] | None = None, body: bytes = b"body", **propert
     return Delivery(1, 1, "", "email.dead", False, Properties(message_id="m1", headers=headers, **properties), body)
 
 
-def test_a_retried_message_keeps_its_stamps_and_the_users_headers_and_loses_the_diagnosis() -> None:
+def test_a_retried_message_keeps_its_stamps_and_the_users_headers_and_its_diagnosis_as_that_of_a_former_round() -> None:
     copy = retry_copy(dead({**DIAGNOSIS, **STAMPS, "tenant": 7}), "email")
 
-    assert copy.properties.headers == {**STAMPS, "tenant": 7}
+    told = {name.removeprefix("x-preforkd-"): value for name, value in DIAGNOSIS.items() if value}
+    assert copy.properties.headers == {**STAMPS, "tenant": 7, "x-preforkd-former": [{"round": 1, **told}]}
     assert (copy.exchange, copy.routing_key, copy.body) == ("", "email", b"body")
 
 
@@ -85,6 +86,21 @@ def test_the_description_has_properties_headers_and_the_stack_last() -> None:
     assert "  tenant: 7" in lines
     assert lines[lines.index("  x-preforkd-reason: took too long") + 1] == "    far too long"
     assert lines[-3:] == ["stack:", "Traceback", "  line"]
+
+
+def test_the_description_tells_how_former_rounds_ended_the_last_one_first() -> None:
+    former = [
+        {"round": 1, "cause": "killed", "reason": "a\nb", "stack": "Traceback\n  then"},
+        {"cause": "failed\nstack: none"},
+    ]
+    lines = describe(dead({**DIAGNOSIS, "x-preforkd-former": former})).splitlines()
+
+    assert lines[lines.index("stack:") :] == [
+        *("stack:", "Traceback", "  line"),
+        *("former round ?:", "  cause: failed", "    stack: none"),
+        *("former round 1:", "  cause: killed", "  reason: a", "    b", "  stack: Traceback", "      then"),
+    ]
+    assert not any("x-preforkd-former" in line for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,9 @@ from supervisor.message import Properties, UnreadableHeaders
 WHY = Failure("failed", "no", "p/0", "Traceback", at_s=1.0)
 ODD = (b"\xff\xfe" * 32).decode("utf-8", "backslashreplace")  # 64 bytes that are no UTF-8, as they are received
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=20) | st.just(ODD)
-NAMES = st.sampled_from(
-    ["user", "CC", "x-death", "x-first-death-queue", "x-delivery-count", letters.QUEUE, letters.ORIGINAL, "é", ODD]
-)
+BROKERS = ["CC", "x-death", "x-first-death-queue", "x-delivery-count"]
+OURS = [letters.QUEUE, letters.ORIGINAL, letters.FORMER, f"{letters.PREFIX}cause"]
+NAMES = st.sampled_from(["user", "é", ODD, *BROKERS, *OURS])
 SCALARS = st.none() | st.booleans() | st.integers(-(2**31), 2**63 - 1) | st.floats(allow_nan=False) | TEXT
 VALUES = st.recursive(
     SCALARS | st.binary(max_size=5) | st.just(Decimal("1.50")),

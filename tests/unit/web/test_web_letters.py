@@ -60,10 +60,30 @@ def test_a_letter_says_what_happened_to_it() -> None:
         "worker": "email/3",
         "at": "2026-01-01T00:00:00.000Z",
         "stack": "Traceback\n  line",
+        "former": [],
         "headers": {"tenant": 7},
         "body_preview": "body",
         "body_bytes": 4,
     }
+
+
+def test_a_letter_says_how_former_rounds_ended() -> None:
+    shown = letter(1, dead({**DIAGNOSIS, "x-preforkd-former": [{"round": 2, "cause": "killed", "signal": "SIGKILL"}]}))
+
+    assert shown["former"] == [
+        {
+            "round": 2,
+            "cause": "killed",
+            "reason": "",
+            "attempts": None,
+            "status": None,
+            "signal": "SIGKILL",
+            "worker": "",
+            "at": "",
+            "stack": "",
+        }
+    ]
+    assert shown["headers"] == {}
 
 
 def test_a_message_that_somebody_put_there_is_a_letter_without_a_diagnosis() -> None:
@@ -84,7 +104,7 @@ def test_a_message_that_somebody_put_there_is_a_letter_without_a_diagnosis() -> 
     ],
 )
 def test_whatever_a_header_holds_becomes_json_of_the_promised_types(value: Any) -> None:
-    shown = letter(1, dead(dict.fromkeys((*DIAGNOSIS, "theirs"), value)))
+    shown = letter(1, dead(dict.fromkeys((*DIAGNOSIS, "x-preforkd-former", "theirs"), value)))
 
     assert encoded({"letters": [shown]})
     assert isinstance(shown["cause"], str)

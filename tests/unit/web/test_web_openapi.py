@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from supervisor.brokers.base import Delivery
+from supervisor.brokers.letters import FORMER
 from supervisor.config.schema import BrokerConfig, HooksConfig, LogConfig, WebConfig
 from supervisor.link.frames import VERSION, StartSidecar
 from supervisor.message import Properties
@@ -89,6 +90,16 @@ def test_a_letter_has_the_fields_that_are_promised() -> None:
     promised = DOCUMENT["components"]["schemas"]["Letter"]
 
     assert shown.keys() == promised["properties"].keys() == set(promised["required"])
+
+
+def test_a_former_round_of_a_letter_has_the_fields_that_are_promised() -> None:
+    headers = {FORMER: [{"round": number, "stack": "x" * 9000} for number in range(9)]}
+    (*_, last) = former = letter(1, Delivery(1, 1, "", "q.dead", False, Properties(headers=headers), b""))["former"]
+    promised = DOCUMENT["components"]["schemas"]["FormerRound"]
+
+    assert last.keys() == promised["properties"].keys() == set(promised["required"])
+    assert len(former) == DOCUMENT["components"]["schemas"]["Letter"]["properties"]["former"]["maxItems"]
+    assert f"last {len(last['stack']):,} characters" in promised["properties"]["stack"]["description"]
 
 
 @pytest.mark.parametrize(
