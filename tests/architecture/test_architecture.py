@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 from collections import deque
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from supervisor.cli.commands import WHERE
-from tests.support.source_tree import CODE, imported, module_name, sources, tree
+from tests.support.source_tree import CODE, imported, module_name, nodes, sources
 
 PATHS = {module_name(path): path for path in sources(*CODE)}
 
@@ -78,13 +79,15 @@ def package_of(module: str) -> str:
     return "__main__" if module == "supervisor.__main__" else "vocabulary" if loose else parts[1]
 
 
-def known_imports(module: str) -> set[str]:
+def known_imports(module: str) -> frozenset[str]:
     """The modules of the project that this one imports."""
-    return {name for name in imported(PATHS[module]) if name in PATHS}
+    return frozenset(imported(PATHS[module]) & PATHS.keys())
 
 
-def with_parents(modules: set[str]) -> set[str]:
-    """These modules and the packages whose `__init__` runs before them."""
+@cache
+def loaded_with(module: str) -> frozenset[str]:
+    """What this module imports, and the packages whose `__init__` runs before that."""
+    modules = known_imports(module)
     parents = {".".join(parts[:end]) for m in modules for parts in [m.split(".")] for end in range(1, len(parts))}
     return modules | (parents & PATHS.keys())
 
@@ -96,23 +99,39 @@ def path_to(start: str, package: str) -> list[str]:
         chain = queue.popleft()
         if package_of(chain[-1]) == package:
             return chain
-        for name in sorted(with_parents(known_imports(chain[-1])) - seen):
+        for name in sorted(loaded_with(chain[-1]) - seen):
             seen.add(name)
             queue.append([*chain, name])
     return []
 
 
-@pytest.mark.parametrize("module", sorted(m for m in PATHS if m.startswith("supervisor")))
-def test_imports_go_downwards_only(module: str) -> None:
-    levels = {package: level for level, packages in enumerate(LAYERS) for package in packages}
-    mine = package_of(module)
+def test_every_package_has_its_layer() -> None:
+    packages = {package_of(module) for module in PATHS if module.startswith("supervisor")}
 
-    assert mine in levels, f"{mine} has no place in LAYERS"
-    for name in known_imports(module):
-        theirs = package_of(name)
-        assert levels[theirs] >= levels[mine], f"{module} imports {name}, which is above it"
-        if mine in PROCESSES and theirs in PROCESSES and theirs not in BECOMES.get(module, ()):
-            assert mine == theirs, f"{module} imports {name}: processes never import each other"
+    assert packages == {package for layer in LAYERS for package in layer}
+
+
+def test_imports_go_downwards_only() -> None:
+    levels = {package: level for level, packages in enumerate(LAYERS) for package in packages}
+
+    assert [
+        f"{module} imports {name}, which is above it"
+        for module in PATHS
+        if module.startswith("supervisor")
+        for name in known_imports(module)
+        if levels[package_of(name)] < levels[package_of(module)]
+    ] == []
+
+
+def test_processes_never_import_each_other() -> None:
+    assert [
+        f"{module} imports {name}"
+        for module in PATHS
+        if package_of(module) in PROCESSES
+        for name in known_imports(module)
+        if package_of(name) in PROCESSES
+        if package_of(name) not in (package_of(module), *BECOMES.get(module, ())[:1])
+    ] == []
 
 
 @pytest.mark.parametrize(("package", "forbidden", "why"), MUST_NOT)
@@ -132,7 +151,7 @@ def test_nothing_in_the_daemon_imports_the_ready_made_handlers() -> None:
 
 
 def test_there_are_no_import_cycles() -> None:
-    left = {module: known_imports(module) - {module} for module in PATHS}
+    left = {module: set(known_imports(module) - {module}) for module in PATHS}
     while free := [module for module, names in left.items() if not names]:
         left = {module: names - set(free) for module, names in left.items() if module not in free}
 
@@ -152,7 +171,7 @@ def test_only_the_forkserver_and_the_daemonizer_fork() -> None:
     forks = {
         str(path)
         for path in sources(*CODE)
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Attribute) and node.attr in ("fork", "forkpty") and ast.unparse(node.value) == "os"
     }
 
@@ -174,7 +193,7 @@ def test_the_process_that_becomes_the_master_carries_no_other_command() -> None:
 def _closure(module: str) -> set[str]:
     reached, queue = {module}, deque([module])
     while queue:
-        fresh = with_parents(known_imports(queue.popleft())) - reached
+        fresh = loaded_with(queue.popleft()) - reached
         reached |= fresh
         queue.extend(fresh)
     return reached

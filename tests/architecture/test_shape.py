@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from statistics import median, quantiles
 
-import pytest
-
 from tests.support.longest_first import LONGEST
-from tests.support.source_tree import CODE, ROOT, Function, functions, sources, tree
+from tests.support.source_tree import CODE, ROOT, Function, functions, nodes, sources, tree
 
 MAX_FILE_LINES = 400
 MEDIAN_FILE_LINES = 150
@@ -23,85 +22,81 @@ P90_FUNCTION_LINES = 25
 MAX_PARAMETERS = 8
 MAX_NESTING = 3
 MAX_HEAD_LINES = 12
+SLEEPS = ("time.sleep", "sleep", "asyncio.sleep")
 
 DRAWINGS = {Path("supervisor/scoreboard/layout.py")}
 """Files whose head draws something, and may be longer: the bytes of a slot file."""
 
 _BLOCKS = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Match, ast.AsyncFor, ast.AsyncWith)
 
-every_file = pytest.mark.parametrize("path", sources(*CODE), ids=str)
-every_test_file = pytest.mark.parametrize(
-    "path", [path for path in sources("tests") if not path.name.endswith("_handlers.py")], ids=str
-)
+FILES = sources(*CODE)
+TEST_FILES = [path for path in sources("tests") if not path.name.endswith("_handlers.py")]
 """All but the handlers that tests run: those hang on purpose."""
 
 
-@every_file
-def test_a_file_can_be_read_in_one_sitting(path: Path) -> None:
-    assert _lines(path) <= MAX_FILE_LINES
+def test_a_file_can_be_read_in_one_sitting() -> None:
+    assert [f"{path}: {_count(path)} lines" for path in FILES if _count(path) > MAX_FILE_LINES] == []
 
 
-@every_file
-def test_a_file_says_at_its_head_what_it_is(path: Path) -> None:
-    head = ast.get_docstring(tree(path))
+def test_a_file_says_at_its_head_what_it_is() -> None:
+    heads = {path: ast.get_docstring(tree(path)) or "" for path in FILES}
 
-    assert head, "one sentence at least: what this is, which process runs it, what it must never do"
-    assert len(head.splitlines()) <= MAX_HEAD_LINES or path in DRAWINGS
-
-
-@every_file
-def test_functions_are_short(path: Path) -> None:
-    assert _named(path, lambda function: _length(function) > MAX_FUNCTION_LINES) == []
+    assert [str(path) for path, head in heads.items() if not head] == [], (
+        "one sentence at least: what this is, which process runs it, what it must never do"
+    )
+    long = {path for path, head in heads.items() if len(head.splitlines()) > MAX_HEAD_LINES}
+    assert sorted(map(str, long - DRAWINGS)) == []
 
 
-@every_file
-def test_functions_have_few_parameters(path: Path) -> None:
-    assert _named(path, lambda function: _parameters(function) > MAX_PARAMETERS) == []
+def test_functions_are_short() -> None:
+    assert _named(lambda function: _length(function) > MAX_FUNCTION_LINES) == []
 
 
-@every_file
-def test_functions_are_flat(path: Path) -> None:
-    assert _named(path, lambda function: _nesting(function) > MAX_NESTING) == []
+def test_functions_have_few_parameters() -> None:
+    assert _named(lambda function: _parameters(function) > MAX_PARAMETERS) == []
 
 
-@every_file
-def test_what_is_caught_is_named(path: Path) -> None:
-    lines = (ROOT / path).read_text().splitlines()
-    handlers = [node for node in ast.walk(tree(path)) if isinstance(node, ast.ExceptHandler)]
-
-    assert [node.lineno for node in handlers if node.type is None] == [], "a bare except"
-    broad = [node.lineno for node in handlers if _is_broad(node.type) and not isinstance(node.body[-1], ast.Raise)]
-    assert [line for line in broad if "#" not in "".join(lines[line - 1 : line + 1])] == [], "broad, without a reason"
+def test_functions_are_flat() -> None:
+    assert _named(lambda function: _nesting(function) > MAX_NESTING) == []
 
 
-@every_file
-def test_no_function_changes_module_state(path: Path) -> None:
-    assert [node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.Global)] == []
+def test_what_is_caught_is_named() -> None:
+    caught = [(path, node) for path in FILES for node in nodes(path) if isinstance(node, ast.ExceptHandler)]
+
+    assert [f"{path}:{node.lineno}" for path, node in caught if node.type is None] == [], "a bare except"
+    broad = [
+        (p, node.lineno) for p, node in caught if _is_broad(node.type) and not isinstance(node.body[-1], ast.Raise)
+    ]
+    assert [f"{path}:{line}" for path, line in broad if "#" not in "".join(_lines(path)[line - 1 : line + 1])] == [], (
+        "broad, without a reason"
+    )
 
 
-@every_file
-def test_nothing_is_left_over(path: Path) -> None:
-    text = (ROOT / path).read_text()
+def test_no_function_changes_module_state() -> None:
+    assert [f"{p}:{node.lineno}" for p in FILES for node in nodes(p) if isinstance(node, ast.Global)] == []
 
-    assert [word for word in ("TODO", "FIXME", "XXX", "breakpoint(") if word in text] == []
+
+def test_nothing_is_left_over() -> None:
+    words = ("TODO", "FIXME", "XXX", "breakpoint(")
+
+    assert [f"{path}: {word}" for path in FILES for word in words if word in "\n".join(_lines(path))] == []
 
 
 def test_files_are_short_as_a_rule() -> None:
-    assert median(_lines(path) for path in sources(*CODE)) <= MEDIAN_FILE_LINES
+    assert median(_count(path) for path in FILES) <= MEDIAN_FILE_LINES
 
 
 def test_functions_are_short_as_a_rule() -> None:
-    lengths = [_length(function) for path in sources(*CODE) for function in functions(path)]
+    lengths = [_length(function) for path in FILES for function in functions(path)]
 
     assert median(lengths) <= MEDIAN_FUNCTION_LINES
     assert quantiles(lengths, n=10)[-1] <= P90_FUNCTION_LINES
 
 
-@every_test_file
-def test_tests_wait_for_something_and_never_sleep(path: Path) -> None:
-    calls = [ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+def test_tests_wait_for_something_and_never_sleep() -> None:
+    calls = [(path, node) for path in TEST_FILES for node in nodes(path) if isinstance(node, ast.Call)]
 
-    assert [call for call in calls if call in ("time.sleep", "sleep", "asyncio.sleep")] == []
+    assert [f"{path}:{call.lineno}" for path, call in calls if ast.unparse(call.func) in SLEEPS] == []
 
 
 def test_test_modules_have_names_of_their_own() -> None:
@@ -114,12 +109,17 @@ def test_files_that_are_begun_first_exist() -> None:
     assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
 
 
-def _lines(path: Path) -> int:
-    return len((ROOT / path).read_text().splitlines())
+@cache
+def _lines(path: Path) -> list[str]:
+    return (ROOT / path).read_text().splitlines()
 
 
-def _named(path: Path, guilty: Callable[[Function], bool]) -> list[str]:
-    return [f"{path}:{function.lineno} {function.name}" for function in functions(path) if guilty(function)]
+def _count(path: Path) -> int:
+    return len(_lines(path))
+
+
+def _named(guilty: Callable[[Function], bool]) -> list[str]:
+    return [f"{p}:{function.lineno} {function.name}" for p in FILES for function in functions(p) if guilty(function)]
 
 
 def _length(function: Function) -> int:

@@ -24,9 +24,15 @@ def tree(path: Path) -> ast.Module:
     return ast.parse((ROOT / path).read_text(), filename=str(path))
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Every node of a file's syntax tree."""
+    return list(ast.walk(tree(path)))
+
+
 def functions(path: Path) -> Iterator[Function]:
     """Every function and method of a file, nested ones included."""
-    return (node for node in ast.walk(tree(path)) if isinstance(node, Function))
+    return (node for node in nodes(path) if isinstance(node, Function))
 
 
 def module_name(path: Path) -> str:
@@ -35,20 +41,22 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported(path: Path) -> set[str]:
+@cache
+def imported(path: Path) -> frozenset[str]:
     """The modules that a file imports anywhere in it, except under `if TYPE_CHECKING`."""
-    skipped = {id(inner) for node in ast.walk(tree(path)) if _for_types_only(node) for inner in ast.walk(node)}
+    skipped = {id(inner) for node in nodes(path) if _for_types_only(node) for inner in ast.walk(node)}
     names: set[str] = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {_module_of(node.module, alias.name) for alias in node.names}
-    return names
+    return frozenset(names)
 
 
+@cache
 def _module_of(package: str, name: str) -> str:
     """What `from package import name` loads: a module of that name where there is one."""
     base = ROOT.joinpath(*package.split("."), name)
