@@ -5,6 +5,7 @@ Runs in the command line's process, as the daemon's parent.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from supervisor import posix
 from supervisor.brokers import open_admin
 from supervisor.brokers.names import dead_queue, parked_queue, retry_queue
 from supervisor.clock import monotonic_s
@@ -90,7 +92,12 @@ class Instance:
         command = [sys.executable, "-P", "-m", "supervisor", "--config", str(self._config_path), "run"]
         with (self.folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=functools.partial(_stop_with_parent, os.getpid()),
             )
         self.pids.append(self._process.pid)
         deadline_s = monotonic_s() + READY_S
@@ -205,6 +212,12 @@ def kill(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _stop_with_parent(parent_pid: int) -> None:
+    """Have this daemon-to-be stopped when the drill ends by whatever signal, SIGKILL included."""
+    if not posix.die_with_parent(signal.SIGTERM, parent_pid):
+        os._exit(0)
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -167,12 +167,32 @@ def test_a_command_that_was_started_with_sigint_ignored_is_not_interrupted(site:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_drill_takes_its_daemon_with_it_by_whichever_signal_it_ends(number: signal.Signals) -> None:
+    with a_drill_at_work() as (drill, pid):
+        drill.send_signal(number)
+        _, said = drill.communicate(timeout=60)
+        assert (drill.returncode, said.strip()) == (130, "interrupted")
+        assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_drill_that_is_killed_takes_its_daemon_with_it_too() -> None:
+    with a_drill_at_work() as (drill, pid):
+        workers = children_of(pid)
+        drill.kill()
+        drill.wait(30)
+        eventually(lambda: not Path(f"/proc/{pid}").exists(), "the drill's daemon has ended", timeout_s=60)
+        eventually(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), "so have its children")
+
+
+def children_of(pid: int) -> list[int]:
+    """The pids of its children now."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextmanager
+def a_drill_at_work() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """`preforkd drill` and the pid of its daemon, with messages under way."""
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="drill-") as folder:
         command = [sys.executable, "-P", "-m", "supervisor", "drill", "--messages", "100000"]
         with begun(command, {"PATH": "/usr/bin:/bin", "TMPDIR": folder}) as drill:
             eventually(lambda: any(Path(folder).glob("*/effects*")), "the drill's daemon works", timeout_s=60)
-            pid = int(next(Path(folder).glob("*/run/preforkd.pid")).read_text())
-            drill.send_signal(number)
-            _, said = drill.communicate(timeout=60)
-        assert (drill.returncode, said.strip()) == (130, "interrupted")
-        assert not Path(f"/proc/{pid}").exists()
+            yield drill, int(next(Path(folder).glob("*/run/preforkd.pid")).read_text())
