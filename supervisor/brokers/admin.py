@@ -14,10 +14,14 @@ from supervisor.message import Publication
 
 
 class PublishReport(msgspec.Struct, frozen=True):
-    """How a publish run ended: `sent` counts confirmed messages only; `failed` pairs an index with the reason."""
+    """How a publish run ended: `sent` counts confirmed messages only; `failed` pairs an index with the reason.
+
+    `absent`: the indexes of failed ones that are certainly in no queue. Of the other failed ones this is not known.
+    """
 
     sent: int
     failed: list[tuple[int, str]]
+    absent: frozenset[int] = frozenset()
 
 
 class BrokerFacts(msgspec.Struct, frozen=True):

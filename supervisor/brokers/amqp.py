@@ -359,7 +359,9 @@ class AmqpBroker(Broker):
         # fail-point: consumer.amqp-confirmed: the broker has a publication, no row says so
         self.events.append(Confirmed(token))
 
-    def unpublished(self, token: int, reason: str, lost: bool = False, for_good: bool = False) -> None:
+    def unpublished(
+        self, token: int, reason: str, lost: bool = False, for_good: bool = False, absent: bool = False
+    ) -> None:
         """The broker does not have it; its queue may have been deleted, so they are looked for again."""
         if self._copy_queues is not None:
             self._copy_queues.doubt()

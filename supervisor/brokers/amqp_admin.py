@@ -200,6 +200,7 @@ class _PublishRun:
         self._outstanding: set[int] = set()
         self._sent = 0
         self._failed: list[tuple[int, str]] = []
+        self._absent: set[int] = set()
         self._lost: Trouble | None = None
 
     def run(self, messages: Iterable[Publication], window: int) -> PublishReport:
@@ -209,7 +210,8 @@ class _PublishRun:
             for index, publication in enumerate(messages):
                 self._turn_while(lambda: len(self._outstanding) >= window)
                 if self._lost:
-                    self._failed.append((index, f"not sent: {self._lost.reason}"))
+                    self._failed.append((index, f"not sent, nor any message after it: {self._lost.reason}"))
+                    self._absent.add(index)
                     break
                 self._outstanding.add(index)
                 self._publisher.publish(index, publication)
@@ -218,7 +220,7 @@ class _PublishRun:
                 self._failed += [(index, f"not confirmed: {self._lost.reason}") for index in self._outstanding]
         finally:
             self._close()
-        return PublishReport(self._sent, sorted(self._failed))
+        return PublishReport(self._sent, sorted(self._failed), frozenset(self._absent))
 
     def _open(self) -> None:
         self._publisher.dialer.dial()
@@ -257,7 +259,9 @@ class _PublishRun:
         self._sent += 1
         self._on_confirmed(self._sent)
 
-    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool = False) -> None:
+    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool, absent: bool) -> None:
         """This one is not."""
+        if absent:
+            self._absent.add(token)
         self._outstanding.discard(token)
         self._failed.append((token, reason))

@@ -48,17 +48,17 @@ class PublisherOwner(Protocol):
     def confirmed(self, token: int) -> None:
         """The broker has it."""
 
-    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool) -> None:
-        """The broker does not have it; `lost`: nobody knows, it is to be published again.
+    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool, absent: bool) -> None:
+        """It is not confirmed; `lost`: it is to be published again.
 
-        `for_good`: the publication itself is the reason.
+        `for_good`: the publication itself is the reason. `absent`: it is certainly in no queue.
         """
 
 
 class _Entry:
     """A publication without a confirm. `settled`: its fate was told, only its confirm is still to come."""
 
-    __slots__ = ("alone", "due_s", "losses", "properties", "publication", "returned", "settled", "token")
+    __slots__ = ("alone", "due_s", "losses", "properties", "publication", "returned", "sent", "settled", "token")
 
     def __init__(self, token: int, publication: Publication, due_s: float, losses: int) -> None:
         self.token = token
@@ -69,6 +69,7 @@ class _Entry:
         self.alone = False
         self.settled = False
         self.returned = False
+        self.sent = 0  # how often, over whichever channel
 
     @property
     def mandatory(self) -> bool:
@@ -254,10 +255,11 @@ class Publisher:
                 mandatory=entry.mandatory,
             )
         except CANNOT_ENCODE as error:
-            self._settle(entry, f"it cannot be sent: {error or type(error).__name__}", for_good=True)
+            self._settle(entry, f"it cannot be sent: {error or type(error).__name__}", for_good=True, absent=True)
             return
         self._last_tag += 1
         self._sent[self._last_tag] = entry
+        entry.sent += 1
         # fail-point: consumer.amqp-published: a publication is on its way, no confirm has come
 
     # ---- fates ----------------------------------------------------------------------------------------------------
@@ -299,17 +301,23 @@ class Publisher:
         """Nothing that a Return may speak of can count as published, whatever its confirm says."""
         sent = [entry for entry in self._sent.values() if not entry.returned and entry.mandatory]
         found = returned(sent, method, encoded(properties), body)
-        where = f"no queue for exchange {method.exchange!r}, routing key {method.routing_key!r} ({method.reply_text})"
+        where = f"there is no queue {method.routing_key!r} ({method.reply_text})"
+        if method.exchange:
+            where = (
+                f"no queue for exchange {method.exchange!r}, routing key {method.routing_key!r}, {method.reply_text}"
+            )
         if len(found) > 1:
             where += f"; the broker has changed it on the way: it may be any of {len(found)} publications"
         for entry in found:
             entry.returned = len(found) == 1
             if not entry.settled:
-                self._settle(entry, where)
+                self._settle(entry, where, absent=entry.returned and entry.sent == 1)
 
-    def _settle(self, entry: _Entry, reason: str, lost: bool = False, for_good: bool = False) -> None:
+    def _settle(
+        self, entry: _Entry, reason: str, lost: bool = False, for_good: bool = False, absent: bool = False
+    ) -> None:
         entry.settled = True
-        self._owner.unpublished(entry.token, reason, lost, for_good)
+        self._owner.unpublished(entry.token, reason, lost, for_good, absent)
 
     def _end(self, end: End, reason: str, words: str, for_good: bool) -> None:
         """The channel is gone: the guilty publication is refused, unread publications go again."""
@@ -328,7 +336,7 @@ class Publisher:
         self._suspects.extendleft(reversed(_unsettled(found.alone)))
         self._waiting.extendleft(reversed(_unsettled(again)))
         for entry in _unsettled(found.guilty):
-            self._settle(entry, reason, for_good=for_good)
+            self._settle(entry, reason, for_good=for_good, absent=end is End.REFUSED)
         for entry in _unsettled(lost):
             self._settle(entry, reason, lost=True)
 
@@ -338,7 +346,8 @@ class Publisher:
         self._deadline = None
         for waiting in (self._suspects, self._waiting):
             while waiting and waiting[0].due_s <= now_s:
-                self._settle(waiting.popleft(), f"it could not be sent within {self._timeout_s:g} s")
+                entry = waiting.popleft()
+                self._settle(entry, f"it could not be sent within {self._timeout_s:g} s", absent=not entry.sent)
         open_entries = _unsettled(self._sent.values())
         for entry in open_entries:
             if entry.due_s <= now_s:

@@ -40,7 +40,7 @@ class EmbeddedAdmin(BrokerAdmin):
     def publish(
         self, messages: Iterable[Publication], window: int, on_confirmed: Callable[[int], None]
     ) -> PublishReport:
-        sent, failed = 0, list[tuple[int, str]]()
+        sent, failed, absent = 0, list[tuple[int, str]](), set[int]()
         numbered = enumerate(messages)
         while batch := list(itertools.islice(numbered, window)):
             try:
@@ -49,9 +49,10 @@ class EmbeddedAdmin(BrokerAdmin):
                 failed += [(index, str(error)) for index, _ in batch]
                 break
             failed += [(batch[position][0], reason) for position, reason in refused]
+            absent |= {batch[position][0] for position, _ in refused}
             sent += len(batch) - len(refused)
             on_confirmed(sent)
-        return PublishReport(sent, failed)
+        return PublishReport(sent, failed, frozenset(absent))
 
     def depth(self, queue: str) -> Depth | None:
         with _explained(), self._store.guarded():

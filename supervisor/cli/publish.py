@@ -134,6 +134,15 @@ def _say(report: PublishReport, queue: str) -> int:
         click.echo(f"  message {index}: {shown(reason)}", err=True)
     raise PreforkdError(
         f"published {report.sent} message(s) to {shown(queue)}, {len(report.failed)} not confirmed (the first ones "
-        f"above); they may or may not be there: with --id-prefix the whole run can be repeated without running any "
-        f"twice"
+        f"above); {where_they_are(len(report.failed), len(report.absent))}"
+    )
+
+
+def where_they_are(failed: int, absent: int) -> str:
+    """What is known about failed messages of which so many are `absent`, in no queue, and how to publish them."""
+    if absent == failed:
+        return "they are not in the queue: once the reason is gone, publish them again"
+    of_them = f"{absent} of them are not in the queue, the others" if absent else "they"
+    return (
+        f"{of_them} may or may not be there: with --id-prefix the whole run can be repeated without running any twice"
     )

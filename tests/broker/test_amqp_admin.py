@@ -58,6 +58,7 @@ def test_unroutable_messages_are_named_by_their_index(admin: BrokerAdmin, queue:
 
     assert report.sent == 2
     assert [index for index, _reason in report.failed] == [1]
+    assert report.absent == {1}
     assert "nowhere" in report.failed[0][1]
 
 

@@ -31,6 +31,7 @@ def test_a_lost_connection_leaves_the_sent_ones_lost_and_comes_back(desk: Desk) 
     desk.publish(1)
     desk.publisher.dialer.cut("a test")
     assert desk.settled(1) == {1: "lost"}
+    assert desk.fates.absent == set()
 
     desk.publish(2)
     assert desk.settled(2)[2] == "confirmed"
@@ -48,6 +49,7 @@ def test_an_unknown_exchange_is_refused_and_its_neighbours_are_published(desk: D
     desk.publish(3)
     assert desk.settled(3)[3] == "confirmed"
     assert desk.fates.downs == []
+    assert desk.fates.absent == {1}
 
 
 def test_a_foreign_user_id_is_refused_and_the_channel_comes_back(desk: Desk) -> None:
@@ -70,6 +72,7 @@ def test_a_full_queue_refuses_by_nack(desk: Desk) -> None:
 
     assert desk.settled(1, 2, 3) == {1: "confirmed", 2: "refused", 3: "refused"}
     assert "nack" in desk.fates.reasons[2]
+    assert desk.fates.absent == set(), "a nack says nothing about where the message is"
 
 
 def test_equal_publications_of_which_some_return_have_as_many_fates_of_each_kind(desk: Desk) -> None:
@@ -81,6 +84,7 @@ def test_equal_publications_of_which_some_return_have_as_many_fates_of_each_kind
 
     fates = desk.settled(*range(1, 41))
     assert fates == {token: "refused" if token % 2 else "confirmed" for token in range(1, 41)}
+    assert desk.fates.absent == set(range(1, 41, 2))
 
 
 def test_a_return_is_matched_by_headers_where_headers_route(desk: Desk) -> None:

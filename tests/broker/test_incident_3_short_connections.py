@@ -204,6 +204,15 @@ def test_the_publish_command_counts_only_what_the_broker_confirmed(rabbitmq: Rab
         assert done.returncode == 1
         assert re.search(rf"published {taken} message.*{5 - taken} not confirmed", done.stderr), done.stderr
         assert taken < 5
+        assert "they may or may not be there: with --id-prefix" in done.stderr  # a nack leaves it open
+
+
+def test_a_publish_to_a_missing_queue_says_that_nothing_is_there(rabbitmq: RabbitNode, tmp_path: Path) -> None:
+    with rabbit_daemon(tmp_path, rabbitmq, start=False) as under_test:
+        done = under_test.cli("publish", "no-such-queue", stdin="1\n2\n")
+        assert done.returncode == 1
+        assert "message 0: there is no queue 'no-such-queue'" in done.stderr
+        assert "they are not in the queue: once the reason is gone, publish them again" in done.stderr
 
 
 def test_a_handlers_message_that_the_broker_did_not_take_fails_its_run(rabbitmq: RabbitNode, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_published_is_said_only_of_what_was_confirmed(running: Site) -> None:
     assert "published 0 message(s)" in failed.stderr
     assert "2 not confirmed" in failed.stderr
     assert "message 0: " in failed.stderr
+    assert "they are not in the queue: once the reason is gone, publish them again" in failed.stderr
 
 
 # ---- exits ----------------------------------------------------------------------------------------------------------

@@ -65,6 +65,7 @@ def test_a_refused_message_fails_alone_and_is_named_by_its_index(admin: Embedded
     report = admin.publish(messages, 2, lambda total: None)
     assert report.sent == 2
     assert [index for index, _ in report.failed] == [1, 3]
+    assert report.absent == {1, 3}
     assert "nowhere" in report.failed[0][1]
     assert "mail" in report.failed[1][1]
 

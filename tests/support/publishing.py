@@ -21,6 +21,7 @@ class Fates:
     def __init__(self) -> None:
         self.by_token: dict[int, str] = {}
         self.reasons: dict[int, str] = {}
+        self.absent: set[int] = set()
         self.downs: list[Trouble] = []
 
     def publisher_ready(self) -> None:
@@ -37,8 +38,10 @@ class Fates:
         """Part of PublisherOwner."""
         self._note(token, "confirmed", "")
 
-    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool = False) -> None:
+    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool, absent: bool) -> None:
         """Part of PublisherOwner."""
+        if absent:
+            self.absent.add(token)
         self._note(token, "lost" if lost else "refused", reason)
 
     def _note(self, token: int, fate: str, reason: str) -> None:

@@ -15,7 +15,7 @@ from supervisor.cli import main
 from supervisor.cli.commands import WHERE, Commands
 from supervisor.cli.duration import SECONDS
 from supervisor.cli.program import DEBUG_VARIABLE, preforkd
-from supervisor.cli.publish import Header, publications, repeated
+from supervisor.cli.publish import Header, publications, repeated, where_they_are
 from supervisor.errors import ConfigError, PreforkdError, Problem
 from supervisor.message import Properties
 
@@ -209,3 +209,15 @@ def test_publications_are_made_one_at_a_time() -> None:
     made = publications("q", repeated(iter(endless()), 1), Properties(), None)  # type: ignore[call-overload]
 
     assert next(made).properties.message_id != next(made).properties.message_id
+
+
+@pytest.mark.parametrize(
+    ("failed", "absent", "told"),
+    [
+        (2, 2, "they are not in the queue"),
+        (2, 0, "they may or may not be there"),
+        (3, 1, "1 of them are not in the queue, the others may or may not be there"),
+    ],
+)
+def test_of_failed_messages_is_said_what_is_known(failed: int, absent: int, told: str) -> None:
+    assert where_they_are(failed, absent).startswith(told)
