@@ -6,6 +6,7 @@ The command line prints `error: <text>` and leaves with `exit_code`; nothing her
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 
 import msgspec
 
@@ -21,6 +22,11 @@ _ADVICE = {
 def what_helps(error: OSError, otherwise: str) -> str:
     """What to do about a file that cannot be opened or written; `otherwise` where the file itself is the reason."""
     return _ADVICE.get(error.errno or 0, otherwise)
+
+
+def no_such_pool(name: str, known: Iterable[str]) -> str:
+    """The error of every command and every answer for a pool that is not among those which are `known`."""
+    return f"there is no pool {name!r}; there are {', '.join(known) or 'none'}"
 
 
 class PreforkdError(Exception):

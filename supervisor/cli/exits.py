@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import Any
 
 import click
 
 from supervisor.cli.console import print_line, print_table, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.status import ended_with
+from supervisor.errors import ConfigError, ControlError, PreforkdError, no_such_pool
 from supervisor.events import Cause
 from supervisor.exit_history import HistoryTail, Record, wanted
 from supervisor.quantities import show_seconds
@@ -31,8 +34,11 @@ def exits_command(
 ) -> int:
     """Show the last exits of workers, forkservers and consumers, oldest first."""
     with HistoryTail(invocation.state_dir) as tail:
-        records = wanted(chain(tail.rotated(), tail.new()), pool, cause)
-        last = list(deque(records, maxlen=count or None))
+        seen: set[object] = set()
+        everything = _noting_pools(chain(tail.rotated(), tail.new()), seen)
+        last = list(deque(wanted(everything, pool, cause), maxlen=count or None))
+        if pool is not None and pool not in seen:
+            _check_pool(invocation, pool)
         if as_json:
             _print_json(last)
         elif last:
@@ -44,6 +50,27 @@ def exits_command(
             fresh = list(wanted(tail.new(), pool, cause))
             _print_json(fresh) if as_json else _print_lines(fresh)
     return 0
+
+
+def _noting_pools(records: Iterable[Record], seen: set[object]) -> Iterator[Record]:
+    for record in records:
+        seen.add(record.get("pool"))
+        yield record
+
+
+def _check_pool(invocation: Invocation, pool: str) -> None:
+    """Raise PreforkdError for a pool that neither the daemon nor the configuration has."""
+    try:
+        with invocation.connect() as daemon:
+            status: dict[str, Any] | None = daemon.ask("status")
+    except ControlError:  # none runs, or it does not answer: the file knows
+        status = None
+    try:
+        known = invocation.queues(status)
+    except ConfigError:  # nor does the file: the history can be read all the same
+        return
+    if pool not in known:
+        raise PreforkdError(f"{no_such_pool(pool, known)}; and no exit of one is on record in {invocation.state_dir}")
 
 
 _COLUMNS = ("AT", "CHILD", ">PID", "CAUSE", "STATUS", ">UP", "RUN", ">ATTEMPT", "MESSAGE", "NOTE")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import click
 
 from supervisor.config.load import load, load_daemon
 from supervisor.config.schema import Config, DaemonConfig
 from supervisor.control.client import ControlClient
+from supervisor.errors import ConfigError
 
 
 class Invocation:
@@ -38,6 +40,19 @@ class Invocation:
     def runtime_dir(self) -> Path:
         """The daemon's runtime directory."""
         return Path(self.daemon.runtime_dir)
+
+    def queues(self, status: dict[str, Any] | None) -> dict[str, str]:
+        """The queue of each pool of the daemon, and of the file where that can be read.
+
+        `status`: the daemon's status object, None where none answers. Raises ConfigError where neither has pools.
+        """
+        found = {name: pool["queue"] for name, pool in status["pools"].items()} if status else {}
+        try:
+            return {name: pool.queue for name, pool in self.config.pools.items()} | found
+        except ConfigError:
+            if status is None:
+                raise
+            return found
 
     def connect(self) -> ControlClient:
         """A connection to the daemon. Raises NotRunning, ControlError."""

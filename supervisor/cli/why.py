@@ -16,7 +16,7 @@ from supervisor.cli.explanations import EXPECTED, POOLS, STATES, explain, explai
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.status import ended_with
 from supervisor.cli.why_sources import Facts, Sources
-from supervisor.errors import PreforkdError
+from supervisor.errors import PreforkdError, no_such_pool
 from supervisor.ledger.base import RowState
 from supervisor.quantities import show_seconds
 
@@ -96,10 +96,9 @@ def _about_failure(failure: Facts) -> Iterator[Line]:
 
 
 def _unknown(sources: Sources, target: str) -> PreforkdError:
-    pools = ", ".join(sources.queues)
     gaps = "".join(f"\n  {gap}" for gap in sources.gaps)
     return PreforkdError(
-        f"{target!r} is no pool (there are {pools}), and no trace of a message with this id is left: it was never "
+        f"{no_such_pool(target, sources.queues)}; and no trace of a message with this id is left: it was never "
         "delivered here and may wait in its queue, or ledger.keep is over; `preforkd dead show QUEUE ID` looks into "
         f"the dead letters themselves{gaps}"
     )

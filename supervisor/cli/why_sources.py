@@ -16,7 +16,7 @@ from supervisor.cli.invocation import Invocation
 from supervisor.consumer.arrivals import Arrivals
 from supervisor.consumer.traces import trace_of
 from supervisor.control.client import NotRunning
-from supervisor.errors import ConfigError, ControlError, LedgerError
+from supervisor.errors import ControlError, LedgerError
 from supervisor.exit_history import HistoryTail
 from supervisor.ledger.sqlite_peek import peek
 
@@ -45,13 +45,7 @@ class Sources:
     @cached_property
     def queues(self) -> dict[str, str]:
         """The queue of each pool of the daemon, and of the file where that can be read. ConfigError: neither can."""
-        found = {name: pool["queue"] for name, pool in self.status["pools"].items()} if self.status else {}
-        try:
-            return {name: pool.queue for name, pool in self._invocation.config.pools.items()} | found
-        except ConfigError:
-            if self.status is None:
-                raise
-            return found
+        return self._invocation.queues(self.status)
 
     def queue_of(self, pool: str) -> str:
         """The queue of a pool; "?" for one that neither the daemon nor the file has."""

@@ -14,7 +14,7 @@ import msgspec
 from supervisor.clock import monotonic_s, wall_s
 from supervisor.config.load import check
 from supervisor.control.protocol import Pending, Request, Result
-from supervisor.errors import ConfigError, ControlError
+from supervisor.errors import ConfigError, ControlError, no_such_pool
 from supervisor.link.frames import CloseConnection, Find, FindGone, Reconfigure
 from supervisor.master import intake
 from supervisor.master.children import Kind
@@ -119,8 +119,7 @@ class Commands:
         name = str(request.get("pool", ""))
         pool = self._pools.get(name)
         if pool is None or pool.on_trial:
-            there = ", ".join(pool.name for pool in self._pools.values() if not pool.on_trial)
-            raise ControlError(f"there is no pool {name!r}; there are {there}")
+            raise ControlError(no_such_pool(name, (pool.name for pool in self._pools.values() if not pool.on_trial)))
         if pool.leaving:
             raise ControlError(f"pool {name} is leaving: the last reload removed it from the configuration")
         return pool

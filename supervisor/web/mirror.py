@@ -19,7 +19,7 @@ import msgspec
 
 from supervisor.clock import monotonic_s, rfc3339, wall_s
 from supervisor.control.client import ControlClient
-from supervisor.errors import ControlError, StateError
+from supervisor.errors import ControlError, StateError, no_such_pool
 from supervisor.web.answers import ApiError, encoded
 from supervisor.web.exits import Exits, Fresh
 from supervisor.web.readiness import Status, without_clocks
@@ -113,7 +113,7 @@ class Mirror:
         status = (await self.status()).status or {}
         pool: dict[str, Any] | None = status["pools"].get(name)
         if pool is None:
-            raise ApiError(404, f"there is no pool {name!r}; there are {', '.join(status['pools']) or 'none'}")
+            raise ApiError(404, no_such_pool(name, status["pools"]))
         return pool
 
     def expire(self) -> None:

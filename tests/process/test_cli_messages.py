@@ -84,6 +84,19 @@ def test_published_is_said_only_of_what_was_confirmed(running: Site) -> None:
 # ---- exits ----------------------------------------------------------------------------------------------------------
 
 
+def test_exits_of_an_unknown_pool_are_an_error_with_the_known_ones(running: Site) -> None:
+    for answer in (running.cli("exits", "--pool", "post"), running.cli("exits", "--pool", "post", "-f")):
+        assert (answer.returncode, answer.stdout) == (1, "")
+        assert "there is no pool 'post'; there are mail; and no exit of one is on record" in answer.stderr
+    assert "no such exits on record" in running.ok("exits", "--pool", "mail")
+    running.ok("stop")
+    assert running.cli("exits", "--pool", "post").returncode == 1
+    running.config.write_text(running.config.read_text().replace("pools.mail", "pools.post"))
+    assert "mail/0" in running.ok("exits", "--pool", "mail"), "a pool that was removed is on record"
+    running.config.write_text(running.config.read_text().replace("handler = ", "handler = 7 # "))
+    assert "no such exits on record" in running.ok("exits", "--pool", "other"), "the history needs no good file"
+
+
 def test_a_crash_is_in_the_history_which_outlives_the_daemon(running: Site) -> None:
     running.ok("publish", "mail", "--id-prefix", "m", stdin="crash\n")
     running.wait_for_counter("dead", 1)

@@ -143,7 +143,7 @@ def test_a_message_that_waits_is_known_before_anybody_runs_it(site: Site) -> Non
 def test_what_nobody_knows_is_said_so_and_fails(site: Site) -> None:
     unknown = site.cli("why", "never-heard-of")
     assert unknown.returncode == 1
-    assert "'never-heard-of' is no pool (there are mail), and no trace" in unknown.stderr
+    assert "there is no pool 'never-heard-of'; there are mail; and no trace" in unknown.stderr
     assert "there is no worker mail/9" in site.cli("why", "mail/9").stderr
     assert site.cli("why", "mail/first").returncode == 2
 
