@@ -20,6 +20,7 @@ import click
 from supervisor.brokers import open_admin
 from supervisor.brokers.admin import BrokerAdmin
 from supervisor.cli.advice import advise
+from supervisor.cli.check_running import about_running
 from supervisor.cli.check_sidecars import about_sidecars
 from supervisor.cli.console import block
 from supervisor.cli.finding import Finding, Level
@@ -67,6 +68,7 @@ def findings(config: Config) -> Iterator[Finding]:
     except PreforkdError as error:
         yield Finding(Level.ERROR, "daemon.user", str(error), os.EX_CONFIG)
         return
+    yield from about_running(config, target)
     if target:
         become(target)
     yield from _about_rights(config)

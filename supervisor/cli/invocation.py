@@ -10,8 +10,10 @@ import click
 
 from supervisor.config.load import load, load_daemon
 from supervisor.config.schema import Config, DaemonConfig
-from supervisor.control.client import ControlClient
+from supervisor.control.client import ControlClient, NotRunning, OtherRuntimeDir
+from supervisor.control.protocol import SOCKET_NAME
 from supervisor.errors import ConfigError
+from supervisor.master.pidfile import PID_FILE, STATE_LOCK, Holder, find_holder
 
 
 class Invocation:
@@ -56,7 +58,35 @@ class Invocation:
 
     def connect(self) -> ControlClient:
         """A connection to the daemon. Raises NotRunning, ControlError."""
-        return ControlClient(self.runtime_dir)
+        try:
+            return ControlClient(self.runtime_dir)
+        except NotRunning as error:
+            if (reason := self._why_silent()) is None:
+                raise
+            raise reason from error
+
+    def holder(self, owner: int | None = None) -> Holder | None:
+        """The daemon's process by its locks, where its control socket is not there. `owner` as for `find_holder`."""
+        by_pid_file = find_holder(self.runtime_dir / PID_FILE, owner)
+        return by_pid_file or find_holder(self.state_dir / STATE_LOCK, owner)
+
+    def _why_silent(self) -> NotRunning | None:
+        """What to do where a daemon runs, but nothing listens in the runtime directory; None where none runs."""
+        holder = self.holder()
+        if holder is None:
+            return None
+        if find_holder(self.runtime_dir / PID_FILE) is None:
+            return OtherRuntimeDir(
+                f"daemon.runtime_dir = {str(self.runtime_dir)!r}: the daemon of state_dir {self.state_dir} runs (pid "
+                f"{holder.pid}) and does not listen there: a runtime_dir cannot change while the daemon runs; put the "
+                "former one back, or have `preforkd restart` take up the new one"
+            )
+        path = self.runtime_dir / SOCKET_NAME
+        if path.exists() and not path.is_socket():
+            advice = "this is no socket: remove it, and the daemon makes its own again within a second"
+        else:
+            advice = "it is still starting, or its socket was removed and is made again within a second: try again"
+        return NotRunning(f"pid {holder.pid} runs, and nothing listens at {path}: {advice}")
 
 
 pass_invocation = click.make_pass_decorator(Invocation)

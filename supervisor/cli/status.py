@@ -24,7 +24,7 @@ from supervisor.cli.top.frame import Size
 from supervisor.cli.top.lines import Line, Span, Style, fitted, line
 from supervisor.cli.top.loop import INTERVAL_S, Loop
 from supervisor.cli.top.view import brief_seconds, connection_s
-from supervisor.control.client import NotRunning
+from supervisor.control.client import NotRunning, OtherRuntimeDir
 from supervisor.master.pidfile import PID_FILE, find_holder
 from supervisor.quantities import show_bytes, show_seconds
 
@@ -128,11 +128,13 @@ def ended_with(exit_: Facts) -> str:
 
 
 def _report_absence(invocation: Invocation, error: NotRunning, as_json: bool) -> int:
-    """Tell the three ways apart in which nobody answers, by the PID file and the process it names."""
+    """Tell the ways apart in which nobody answers, by the PID file and the process it names."""
     path = invocation.runtime_dir / PID_FILE
     holder = find_holder(path)
-    if holder is not None:
-        state, text, code = "starting", f"pid {holder.pid} runs, its control socket is not there (yet)", 0
+    if isinstance(error, OtherRuntimeDir):
+        state, text, code = "unreachable", str(error), 0
+    elif holder is not None:
+        state, text, code = "starting", str(error), 0
     elif path.exists():
         state, text, code = (
             "dead",

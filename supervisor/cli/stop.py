@@ -23,7 +23,6 @@ from supervisor.cli.start import START_TIMEOUT_S, start
 from supervisor.control.client import ControlClient, NotRunning
 from supervisor.errors import ControlError
 from supervisor.extras import refuse_missing
-from supervisor.master.pidfile import PID_FILE, find_holder
 from supervisor.master.privileges import account
 from supervisor.quantities import show_seconds
 
@@ -103,7 +102,7 @@ def _drain_report(daemon: ControlClient, limit_s: float) -> Mapping[str, Any] | 
 def _stop_by_signal(invocation: Invocation, limit_s: float) -> bool:
     """Stop a daemon that has no control socket: one that is still starting, or whose socket was removed."""
     target = account(invocation.daemon)
-    holder = find_holder(invocation.runtime_dir / PID_FILE, target.uid if target else None)
+    holder = invocation.holder(target.uid if target else None)
     if holder is None:
         return False
     with ProcessEnd(holder.pid) as end:
@@ -113,7 +112,7 @@ def _stop_by_signal(invocation: Invocation, limit_s: float) -> bool:
         if delivery is posix.Delivery.GONE:
             return False
         end.wait(limit_s)
-    print_line(f"stopped pid {holder.pid} (by SIGTERM: it had no control socket)")
+    print_line(f"stopped pid {holder.pid} (by SIGTERM: it had no control socket in {invocation.runtime_dir})")
     return True
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from supervisor.cli.invocation import Invocation
 from supervisor.consumer.arrivals import Arrivals
 from supervisor.consumer.traces import trace_of
-from supervisor.control.client import NotRunning
+from supervisor.control.client import NotRunning, OtherRuntimeDir
 from supervisor.errors import ControlError, LedgerError
 from supervisor.exit_history import HistoryTail
 from supervisor.ledger.sqlite_peek import peek
@@ -36,6 +36,8 @@ class Sources:
         try:
             with self._invocation.connect() as daemon:
                 return daemon.ask("status")
+        except OtherRuntimeDir as error:
+            self.gaps.append(str(error))
         except NotRunning:
             self.gaps.append("no daemon runs: this is what its files say")
         except ControlError as error:

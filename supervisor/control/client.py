@@ -24,6 +24,12 @@ class NotRunning(ControlError):
     """No daemon listens in this runtime directory."""
 
 
+class OtherRuntimeDir(NotRunning):
+    """A daemon runs, with another runtime directory than the configuration names now."""
+
+    exit_code = 78
+
+
 class NoAnswer(ControlError):
     """The daemon did not answer in time."""
 

@@ -24,7 +24,9 @@ from supervisor.clock import monotonic_s
 from supervisor.control.connection import Connection
 from supervisor.control.protocol import Pending, Request, Result, error_line
 from supervisor.errors import ControlError, PreforkdError, StateError
+from supervisor.events import Event
 from supervisor.listening import Listener, peer_of
+from supervisor.logs import log
 from supervisor.reactor import Reactor
 
 Handle = Callable[[Request], Result | Pending]
@@ -32,6 +34,9 @@ Handle = Callable[[Request], Result | Pending]
 MAX_CONNECTIONS = 64
 IDLE_S = 30.0
 """A connection is dropped after this long without a whole request, or without taking anything of its answer."""
+
+LOOK_S = 1.0
+"""How often the socket's path is looked at: whoever has removed it cannot ask the daemon for another one."""
 
 STALLED_S = 1.0
 """Who has taken nothing of an answer for this long makes room for a newcomer when there are too many."""
@@ -57,19 +62,60 @@ class ControlServer:
         self._idle_s = idle_s
         self._connections: dict[int, Connection] = {}
         self._queue: deque[Connection] = deque()  # with a request, the longest waiting first
-        self._socket = _listen(path)
-        self._inode = path.stat().st_ino
-        self._listener = Listener(self._socket, f"control socket {path}", reactor, self._admit)
+        self._missing = ""
+        self._begin(_listen(path))
+        self._look_again = reactor.call_later(LOOK_S, self._look)
 
     def close(self) -> None:
         """Drop all connections, stop listening, remove the socket if it is still ours."""
+        self._reactor.remove_timeout(self._look_again)
         for connection in list(self._connections.values()):
             connection.close()
+        self._end()
+        with suppress(OSError):
+            if self._is_ours():
+                self._path.unlink()
+
+    # ---- the socket -----------------------------------------------------------------------------------------------
+
+    def _begin(self, listening: socket.socket) -> None:
+        self._socket = listening
+        self._made = (0, 0)
+        with suppress(OSError):  # removed already: the next look finds it so
+            found = self._path.lstat()
+            self._made = (found.st_dev, found.st_ino)
+        self._listener = Listener(listening, f"control socket {self._path}", self._reactor, self._admit)
+
+    def _end(self) -> None:
         self._listener.close()
         self._socket.close()
-        with suppress(FileNotFoundError):
-            if self._path.stat().st_ino == self._inode:
-                self._path.unlink()
+
+    def _is_ours(self) -> bool:
+        """Whether the path leads to the socket that listens. Raises OSError where it cannot be looked at."""
+        try:
+            found = self._path.lstat()
+        except FileNotFoundError:
+            return False
+        return stat.S_ISSOCK(found.st_mode) and (found.st_dev, found.st_ino) == self._made
+
+    def _look(self) -> None:
+        """Make the socket again where it was removed: without it the daemon could not be asked for anything."""
+        self._look_again = self._reactor.call_later(LOOK_S, self._look)
+        try:
+            if self._is_ours():
+                return
+            listening = _listen(self._path)
+        except (StateError, OSError) as error:
+            if str(error) != self._missing:
+                self._missing = str(error)
+                log(Event.CONTROL_MISSING, f"the control socket was removed: {error}", level=logging.ERROR)
+            return
+        self._end()
+        self._begin(listening)
+        self._missing = ""
+        log(Event.CONTROL_RESTORED, f"{self._path} was removed; it was made again", level=logging.WARNING)
+
+    # ---- clients --------------------------------------------------------------------------------------------------
 
     def _admit(self, peer: socket.socket) -> None:
         refusal = _refusal(peer) or self._make_room()
