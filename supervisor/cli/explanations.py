@@ -10,6 +10,7 @@ from typing import NamedTuple
 from supervisor.consumer.traces import WAITING
 from supervisor.events import Cause
 from supervisor.ledger.base import RowState
+from supervisor.master.records import NO_FIRST_FRAME
 from supervisor.scoreboard.words import OutcomeKind
 
 
@@ -98,6 +99,12 @@ CRASH_WITH_SIGKILL = Explanation(
 )
 """Of a `crash` by SIGKILL, which no fault of the process itself can cause."""
 
+WITHOUT_FIRST_FRAME = Explanation(
+    "preforkd ended it at once: the system call failed that tells a new process what it is",
+    "look at this machine's free memory, and at the limits of the daemon's user (`ulimit -a`); it is tried again",
+)
+"""Of a child to which its first frame could not be sent."""
+
 STATES: dict[str, Explanation] = {
     WAITING: Explanation("delivered, and waiting for a free worker", "`preforkd status` shows what the workers do"),
     RowState.DISPATCHED: Explanation("given to a worker; how it ended is not known yet"),
@@ -142,8 +149,10 @@ EXPECTED = frozenset({Cause.CLEAN_STOP.value, Cause.RECYCLED.value})
 """Causes of daily life: `why` looks past them for the last exit worth a look."""
 
 
-def explain_ending(cause: str, status: int | None, signal: str | None) -> Explanation:
-    """The explanation of an exit or of a failed run. `status`, `signal`: as in the record, None for what it has not."""
+def explain_ending(cause: str, status: int | None, signal: str | None, requested_by: str = "") -> Explanation:
+    """The explanation of an exit or of a failed run, of these fields of its record: None or "" for what it has not."""
+    if requested_by.startswith(NO_FIRST_FRAME):
+        return WITHOUT_FIRST_FRAME
     if cause == Cause.CRASH and status is not None:
         return CRASH_WITH_STATUS
     if cause == Cause.CRASH and signal == "SIGKILL":

@@ -51,10 +51,13 @@ def probe_handler(pool: PoolConfig, patience_s: float = PATIENCE_S, state_dir: P
             stack.callback(os.close, descriptor)
         log = LogConfig(level="error", format="console")
         start = StartForkserver(VERSION, pool, log, folder, str(Path(folder, "link.sock")), os.getpid())
-        pid, sock = spawn(Kind.FORKSERVER, start, [bell[1]])
-        channel: Channel[ForkReport] = Channel(sock, ForkReport)
+        started = spawn(Kind.FORKSERVER, start, [bell[1]])
+        pid = started.pid
+        channel: Channel[ForkReport] = Channel(started.sock, ForkReport, outgoing=started.unsent)
         stack.callback(channel.close)
         try:
+            if started.failure:
+                raise StateError(f"a forkserver cannot be told what to import: {started.failure}; try again")
             took_s = _answer(channel, pool, patience_s)
             _try_fork(channel, pool, Path(folder), patience_s)
             return took_s
@@ -79,9 +82,9 @@ def _throw_away_folder(state_dir: Path | None) -> tempfile.TemporaryDirectory[st
 def _answer(channel: Channel[ForkReport], pool: PoolConfig, patience_s: float) -> float:
     deadline_s = monotonic_s() + patience_s
     while (left_s := deadline_s - monotonic_s()) > 0:
-        if not select.select([channel], [], [], left_s)[0]:
-            break
-        for report in channel.receive():
+        unsent = [] if channel.flush() else [channel]
+        heard, _room, _ = select.select([channel], unsent, [], left_s)
+        for report in channel.receive() if heard else ():
             match report:
                 case Imported(seconds):
                     return seconds

@@ -164,7 +164,8 @@ def _about_last_exit(sources: Sources, records: list[Facts]) -> Iterator[Line]:
     if record is None:
         yield "exits", "nothing but daily life on record" if records else "none on record"
         return
-    explanation = explain_ending(str(record.get("cause")), record.get("status"), record.get("signal"))
+    ending = record.get("status"), record.get("signal"), str(record.get("requested_by") or "")
+    explanation = explain_ending(str(record.get("cause")), *ending)
     yield "exit", f"{record.get('at')}  {_exit_line(record)}"
     yield "cause", f"{record.get('cause')}: {explanation.means}"
     yield from _about_its_message(sources, record)

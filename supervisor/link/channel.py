@@ -71,17 +71,20 @@ class OtherBuild(NotUnderstood):
 class Channel(Generic[F]):
     """Both directions of one stream socket. `receives` is the union of frames that may arrive.
 
-    `most_bytes`: how long a frame may be that is received.
+    `most_bytes`: how long a frame may be that is received; `outgoing`: the rest of a first frame, to be sent before
+    anything else.
     """
 
-    def __init__(self, sock: socket.socket, receives: Any, most_bytes: int = MAX_FRAME_BYTES) -> None:
+    def __init__(
+        self, sock: socket.socket, receives: Any, most_bytes: int = MAX_FRAME_BYTES, outgoing: bytes = b""
+    ) -> None:
         sock.setblocking(False)
         self.socket = sock
         self._most_bytes = most_bytes
         self.spoiled: NotUnderstood | None = None  # what followed the frames received so far
         self._decode = msgspec.msgpack.Decoder(receives, ext_hook=extension).decode
         self._incoming = bytearray()
-        self._outgoing = bytearray()
+        self._outgoing = bytearray(outgoing)
 
     def fileno(self) -> int:
         """The socket's descriptor, for a reactor."""
@@ -187,13 +190,15 @@ def _name_of(data: memoryview) -> str:
     return "a frame"
 
 
-def send_with_descriptors(sock: socket.socket, frame: Frame, descriptors: Sequence[int]) -> None:
-    """Send a first frame together with descriptors (SCM_RIGHTS), blocking; for a child that was just started."""
+def send_with_descriptors(sock: socket.socket, frame: Frame, descriptors: Sequence[int]) -> bytes:
+    """Send a first frame together with descriptors (SCM_RIGHTS); for a child that was just started.
+
+    Gives back what a socket that does not block has not taken, for `Channel.outgoing`. Raises OSError.
+    """
     data = _encoder.encode(frame)
     payload = _LENGTH.pack(len(data)) + data
     sent = socket.send_fds(sock, [payload], list(descriptors))
-    if sent < len(payload):
-        sock.sendall(payload[sent:])
+    return payload[sent:]
 
 
 def receive_with_descriptors(sock: socket.socket, receives: type[F], count: int) -> tuple[F, list[int]]:

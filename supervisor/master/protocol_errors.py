@@ -1,6 +1,7 @@
-"""Ends a child that has sent an invalid frame: no such frame, a value out of range. Master only.
+"""Ends a child whose channel is of no use: it has sent an invalid frame, or was never sent its first. Master only.
 
-Its next frames cannot be trusted either, and a guess may cost a message. Its exit record names the reason.
+After a frame that does not exist, or a value out of range, its next frames cannot be trusted either, and a guess may
+cost a message. Without its first frame it would wait for ever. Its exit record names the reason.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import logging
 import signal
 
-from supervisor import posix
+from supervisor.clock import monotonic_s
 from supervisor.events import Event
 from supervisor.logs import log
 from supervisor.master.children import Child
 from supervisor.master.leaving import mark
 from supervisor.master.pool import Pool
-from supervisor.master.records import NOT_UNDERSTOOD
+from supervisor.master.records import NO_FIRST_FRAME, NOT_UNDERSTOOD
+from supervisor.master.signalling import send
 from supervisor.scoreboard.words import Intent
 
 _REASON_CHARACTERS = 500
@@ -34,8 +36,17 @@ def end(pool: Pool | None, child: Child, reason: str) -> None:
         pid=child.pid,
         reason=reason[:_REASON_CHARACTERS],
     )
+    _end(pool, child, what)
+
+
+def end_unstarted(pool: Pool | None, child: Child, failure: str) -> None:
+    """Kill this child, which was just started. `failure`: why its first frame could not be sent."""
+    _end(pool, child, f"{NO_FIRST_FRAME}: {failure}")
+
+
+def _end(pool: Pool | None, child: Child, what: str) -> None:
     if pool is None:
         child.intent, child.requested_by = Intent.PROTOCOL_KILL, what
     else:
         mark(pool, child, Intent.PROTOCOL_KILL, what)
-    posix.signal_process(child.pid, child.ticks, signal.SIGKILL)
+    send(child, signal.SIGKILL, monotonic_s())

@@ -23,6 +23,8 @@ EXITED: dict[Kind, Event] = {
 
 NOT_UNDERSTOOD = "said something that cannot be understood"
 """The beginning of `requested_by` where the master has ended a child for what it has sent."""
+NO_FIRST_FRAME = "was not sent its first frame"
+"""The same where the system call failed by which a new child is told what it is."""
 
 
 class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +71,7 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def summary(self) -> str:
         """How it ended, for people: `email/3 left: crash (SIGSEGV)`, or the frame for which it was ended."""
-        if self.requested_by.startswith(NOT_UNDERSTOOD):
+        if self.requested_by.startswith((NOT_UNDERSTOOD, NO_FIRST_FRAME)):
             return f"{self.seat} {self.requested_by}"
         return f"{self.seat} left: {self.cause} ({self.ending})"
 

@@ -197,20 +197,24 @@ class Sidecars:
         """Raises StateError when the machine has no process or descriptor left."""
         seat = sidecar.seat
         urls = self._config.broker.urls if self._config is not None else ()
-        pid, sock = spawn(seat.kind, first, [], urls)
+        started = spawn(seat.kind, first, [], urls)
         # a number need not be kept on disk: who has no record is not told apart from anybody by it
         sidecar.generation = max(sidecar.generation, self._history.recorded(seat.name)) + 1
-        child = Child("", seat.kind, None, pid, posix.start_ticks(pid) or 0, sidecar.generation, now_s)
+        ticks = posix.start_ticks(started.pid) or 0
+        child = Child("", seat.kind, None, started.pid, ticks, sidecar.generation, now_s)
         sidecar.wire = Wire(
-            sock,
+            started.sock,
             SidecarReport,
             self._reactor,
             lambda frame: self._hear(sidecar, frame),
             lambda reason: protocol_errors.end(None, child, reason),
+            started.unsent,
         )
         seat.child = child
         seat.due_s = None
-        self._children.add(seat.child)
+        self._children.add(child)
+        if started.failure:
+            protocol_errors.end_unstarted(None, child, started.failure)
 
     def _hear(self, sidecar: _Sidecar, report: Build | Serving | Refused) -> None:
         seat = sidecar.seat

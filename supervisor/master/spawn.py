@@ -12,7 +12,9 @@ import site
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from supervisor.errors import StateError
 from supervisor.link.channel import send_with_descriptors
@@ -25,8 +27,21 @@ MODULES: dict[Kind, str] = {kind: f"supervisor.{kind}" for kind in Kind if kind 
 _CHILD_FD = 3
 
 
-def spawn(kind: Kind, first: Frame, descriptors: Sequence[int], urls: Sequence[str] = ()) -> tuple[int, socket.socket]:
-    """Start a child and hand it its first frame; gives back its pid and our end of its channel.
+class Started(NamedTuple):
+    """A process that was started: its pid, and our end of its channel, which does not block.
+
+    `unsent`: the rest of its first frame, which the channel takes once the child reads. `failure`: why the first frame
+    could not be sent, "" when it was. Such a child does nothing; it is to be entered into the books and ended at once.
+    """
+
+    pid: int
+    sock: socket.socket
+    unsent: bytes = b""
+    failure: str = ""
+
+
+def spawn(kind: Kind, first: Frame, descriptors: Sequence[int], urls: Sequence[str] = ()) -> Started:
+    """Start a child and hand it its first frame, without waiting for it to read.
 
     `urls`: the broker's; their passwords are kept out of its environment, where all user code could read them. The
     child leads a process group of its own: a Ctrl-C at the terminal reaches the master only. Raises StateError when the
@@ -38,17 +53,24 @@ def spawn(kind: Kind, first: Frame, descriptors: Sequence[int], urls: Sequence[s
         with theirs:
             command = [sys.executable, "-P", "-m", MODULES[kind], str(_CHILD_FD)]
             pid = _execute(command, theirs.fileno(), _environment_of(first, urls))
-            # fail-point: master.start-spawned: a service lives and has no first frame
-            try:
-                send_with_descriptors(ours, first, descriptors)
-            except (BrokenPipeError, ConnectionResetError):  # it died at once: it is reaped like others
-                ours.shutdown(socket.SHUT_RDWR)  # one that lives all the same must not wait for its first frame
     except OSError as error:
         if ours is not None:
             ours.close()
         raise StateError(f"a {kind} cannot be started: {error.strerror}; look at the limits of this user") from error
+    # fail-point: master.start-spawned: a service lives and has no first frame
+    return _with_first_frame(pid, ours, first, descriptors)
+
+
+def _with_first_frame(pid: int, ours: socket.socket, first: Frame, descriptors: Sequence[int]) -> Started:
+    ours.setblocking(False)  # a child that never reads (it hangs in its interpreter's start) must not keep us here
+    try:
+        unsent = send_with_descriptors(ours, first, descriptors)
+    except OSError as error:
+        with suppress(OSError):
+            ours.shutdown(socket.SHUT_RDWR)  # nothing else may arrive as its first frame
+        return Started(pid, ours, failure=error.strerror or str(error))
     # fail-point: master.start-first-frame-sent: a service can begin, the books do not have it
-    return pid, ours
+    return Started(pid, ours, unsent)
 
 
 def _execute(command: list[str], descriptor: int, environment: dict[str, str]) -> int:

@@ -84,15 +84,18 @@ def _start_service(
 ) -> None:
     pool.board = pool.board.renewed()
     generation = pool.generations.next()
-    pid, sock = spawn(seat.kind, first, [descriptor], urls)
-    child = pool.seated(seat, pid, generation, monotonic_s())
-    pool.wires[pid] = Wire(
-        sock,
+    started = spawn(seat.kind, first, [descriptor], urls)
+    child = pool.seated(seat, started.pid, generation, monotonic_s())
+    pool.wires[child.pid] = Wire(
+        started.sock,
         receives,
         reactor,
         lambda frame: reports[type(frame)](pool, seat, frame),
         lambda reason: protocol_errors.end(pool, child, reason),
+        started.unsent,
     )
+    if started.failure:
+        protocol_errors.end_unstarted(pool, child, started.failure)
 
 
 def _order_worker(pool: Pool, seat: Seat, reactor: Reactor) -> None:

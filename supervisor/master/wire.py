@@ -26,7 +26,7 @@ class Wire:
     """One child's channel. `handle(frame)` is called for each frame of the union `receives`.
 
     `refuse(reason)` is called once, when the child has sent what is no such frame, or what cannot be handled; nothing
-    more is heard of it then.
+    more is heard of it then. `unsent`: the rest of the child's first frame (`spawn.py`).
     """
 
     def __init__(
@@ -36,8 +36,9 @@ class Wire:
         reactor: Reactor,
         handle: Callable[[Any], None],
         refuse: Callable[[str], None],
+        unsent: bytes = b"",
     ) -> None:
-        self._channel: Channel[Any] = Channel(sock, receives, MAX_FRAME_BYTES)
+        self._channel: Channel[Any] = Channel(sock, receives, MAX_FRAME_BYTES, unsent)
         self._reactor = reactor
         self._handle = handle
         self._refuse = refuse

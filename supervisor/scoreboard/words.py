@@ -58,7 +58,7 @@ class Intent(IntEnum):
     STOP_KILL = 2
     TIMEOUT_KILL = 3
     MEMORY_KILL = 4
-    PROTOCOL_KILL = 5  # it has sent what cannot be understood
+    PROTOCOL_KILL = 5  # it has sent what cannot be understood, or could not be sent its first frame
     BOOT_KILL = 6  # it was not ready within boot_timeout
 
 

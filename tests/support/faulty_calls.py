@@ -45,7 +45,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "signal.pidfd_send_signal": ("EPERM", "ESRCH"),
     "socket.socket": _DESCRIPTORS,
     "socket.socketpair": _DESCRIPTORS,
-    "socket.send_fds": ("ENOBUFS", "ENOMEM", "EPIPE"),
+    "socket.send_fds": ("ENOBUFS", "ENOMEM", "EPIPE", "ECONNRESET", "ETOOMANYREFS", "EAGAIN", "EPERM"),
 }
 """By the name that the sources call it by (`pathlib` calls those of `os` and `io`)."""
 

@@ -8,6 +8,7 @@ from supervisor.cli.explanations import CAUSES, EXPECTED, POOLS, STATES, explain
 from supervisor.consumer.traces import WAITING
 from supervisor.events import Cause
 from supervisor.ledger.base import RowState
+from supervisor.master.records import NO_FIRST_FRAME
 from supervisor.scoreboard.words import OutcomeKind
 
 BAD_ENDINGS = {cause.value for cause in Cause} | {kind.value for kind in OutcomeKind if kind is not OutcomeKind.DONE}
@@ -59,3 +60,9 @@ def test_a_crash_is_explained_by_its_status_or_its_signal(
     explanation = explain_ending(cause, status, signal)
     assert told in explanation.next
     assert ("C code" in explanation.means) == ("C extensions" in explanation.next)
+
+
+def test_a_child_that_was_not_sent_its_first_frame_is_explained_by_that() -> None:
+    explanation = explain_ending("crash", None, "SIGKILL", f"{NO_FIRST_FRAME}: Cannot allocate memory")
+    assert "memory" in explanation.next
+    assert explanation != explain_ending("crash", None, "SIGKILL", "")
