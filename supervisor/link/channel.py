@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from select import POLLIN, poll  # bound before user code can replace it
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -85,6 +86,8 @@ class Channel(Generic[F]):
         self._decode = msgspec.msgpack.Decoder(receives, ext_hook=extension).decode
         self._incoming = bytearray()
         self._outgoing = bytearray(outgoing)
+        self._poll = poll()
+        self._poll.register(sock, POLLIN)
 
     def fileno(self) -> int:
         """The socket's descriptor, for a reactor."""
@@ -157,7 +160,12 @@ class Channel(Generic[F]):
             self.socket.close()
 
     def _read(self, at_once_bytes: int) -> bool:
-        """Read what is there; True at the end of the stream. One that never stops writing must not keep us here."""
+        """Read what is there; True at the end of the stream. One that never stops writing must not keep us here.
+
+        A read in vain costs four times what poll(2) does: a worker looks before each message.
+        """
+        if not self._poll.poll(0):
+            return False
         until = len(self._incoming) + at_once_bytes
         while len(self._incoming) < until:
             try:
