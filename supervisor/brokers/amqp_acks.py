@@ -8,6 +8,7 @@ acks above a gap go out singly once they have waited for STRAGGLER_S.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from enum import Enum
 
@@ -15,6 +16,8 @@ import msgspec
 
 STRAGGLER_S = 0.01
 """How long an ack above a gap waits for the gap to close, in seconds."""
+
+_NOT_HELD = math.inf
 
 
 class How(Enum):
@@ -38,7 +41,7 @@ class AckBatcher:
     def __init__(self) -> None:
         self._order: deque[int] = deque()  # delivered tags, rising; the settled ones at its head are dropped late
         self._open: set[int] = set()
-        self._acked: dict[int, float] = {}
+        self._acked: dict[int, float] = {}  # and since when each is held back
         self._returned: list[int] = []
 
     def delivered(self, tag: int) -> None:
@@ -50,11 +53,11 @@ class AckBatcher:
         """Whether a delivery with a tag beyond `after`, up to `last`, is not settled."""
         return any(after < tag <= last for tag in self._open)
 
-    def ack(self, tag: int, now_s: float) -> None:
-        """Settle for good; a tag that is not open is ignored. `now_s` is monotonic."""
+    def ack(self, tag: int) -> None:
+        """Settle for good; a tag that is not open is ignored."""
         if tag in self._open:
             self._open.remove(tag)
-            self._acked[tag] = now_s
+            self._acked[tag] = _NOT_HELD
 
     def give_back(self, tag: int) -> None:
         """Return to the queue; a tag that is not open is ignored."""
@@ -68,12 +71,12 @@ class AckBatcher:
         return bool(self._acked)
 
     def take(self, now_s: float, everything: bool = False) -> list[Settlement]:
-        """The frames to send now, in order; with `everything` no ack is held back."""
+        """The frames to send now (`now_s`: monotonic), in order; with `everything` no ack is held back."""
         frames = [Settlement(How.RETURN, tag) for tag in self._returned]
         self._returned.clear()
         if self._acked:
             frames += self._contiguous()
-            frames += self._stragglers(float("inf") if everything else now_s - STRAGGLER_S)
+            frames += self._stragglers(now_s, everything)
         return frames
 
     def _contiguous(self) -> list[Settlement]:
@@ -87,8 +90,13 @@ class AckBatcher:
             return [Settlement(How.ACK, tag) for tag in below]
         return [Settlement(How.ACK_UP_TO, max(below))]
 
-    def _stragglers(self, acked_before_s: float) -> list[Settlement]:
-        late = [tag for tag, acked_s in self._acked.items() if acked_s <= acked_before_s]
+    def _stragglers(self, now_s: float, everything: bool) -> list[Settlement]:
+        late = []
+        for tag, held_s in self._acked.items():
+            if everything or held_s <= now_s - STRAGGLER_S:
+                late.append(tag)
+            elif held_s == _NOT_HELD:
+                self._acked[tag] = now_s
         for tag in late:
             del self._acked[tag]
         return [Settlement(How.ACK, tag) for tag in late]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -27,6 +28,9 @@ _FRAME_EXTRA_BYTES = 22
 """What the frame of properties holds besides them: its own head and end (8), class, weight, size of the body (14)."""
 
 _PERSISTENT = 2
+_REMEMBERED_FLAGS = 256
+"""Messages of one publisher have the same properties, one after another."""
+
 _OCTET = struct.Struct("B")
 _TIMESTAMP = struct.Struct(">Q")
 CANNOT_ENCODE = (
@@ -47,7 +51,9 @@ def _read_timestamp(encoded: bytes, offset: int) -> tuple[int, int]:
     return _TIMESTAMP.unpack_from(encoded, offset)[0], offset + _TIMESTAMP.size
 
 
-_READERS: tuple[tuple[int, Callable[[bytes, int], tuple[Any, int]]], ...] = tuple(
+_Reader = Callable[[bytes, int], tuple[Any, int]]
+
+_READERS: tuple[tuple[int, _Reader], ...] = tuple(
     (
         getattr(pika.spec.BasicProperties, f"FLAG_{field.upper()}"),
         {
@@ -81,15 +87,17 @@ def to_properties(properties: pika.spec.BasicProperties) -> Properties:
 
 def decode(flags: int, encoded: bytes) -> Properties:
     """What pika's decoding and `to_properties` make of the same bytes, `flags` saying which properties they are."""
-    values: list[Any] = []
+    values: list[Any] = [None] * len(_READERS)
     offset = 0
-    for flag, read in _READERS:
-        if flags & flag:
-            value, offset = read(encoded, offset)
-            values.append(value)
-        else:
-            values.append(None)
+    for place, read in _readers(flags):
+        values[place], offset = read(encoded, offset)
     return Properties(*values)
+
+
+@lru_cache(_REMEMBERED_FLAGS)
+def _readers(flags: int) -> tuple[tuple[int, _Reader], ...]:
+    """Of the properties that there are, in their order on the wire: place among the fields, and reader."""
+    return tuple((place, read) for place, (flag, read) in enumerate(_READERS) if flags & flag)
 
 
 def encode(properties: Properties, room_bytes: int = PROPERTIES_ROOM_BYTES) -> EncodedProperties:

@@ -119,7 +119,7 @@ class Subscription:
 
     def ack(self, tag: int) -> None:
         """Settle for good, with the next flush."""
-        self._acks.ack(tag, monotonic_s())
+        self._acks.ack(tag)
 
     def give_back(self, tag: int) -> None:
         """Return to the queue, with the next flush."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from supervisor.scoreboard.mapping import OPEN_FLAGS, StrPath, open_sound, state_error
@@ -69,12 +68,15 @@ class _Words:
 
 
 def _read(descriptor: int, count: int, offset: int) -> bytes:
-    data = b""
-    with suppress(OSError):  # a broken disk: as if nothing had been written
+    try:
         data = os.pread(descriptor, count, offset)
+    except OSError:  # a broken disk: as if nothing had been written
+        data = b""
     return data.ljust(count, b"\0")
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:
-    with suppress(OSError):  # as with a mapped page that the kernel cannot write back: the mark is lost
+    try:  # without contextlib, which would cost as much as the call: the consumer does this for each commit
         os.pwrite(descriptor, data, offset)
+    except OSError:  # as with a mapped page that the kernel cannot write back: the mark is lost
+        return

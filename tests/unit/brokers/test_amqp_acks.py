@@ -36,22 +36,23 @@ def _batcher(*tags: int) -> AckBatcher:
 def test_a_run_from_the_bottom_is_one_multiple_ack() -> None:
     batcher = _batcher(1, 2, 3, 4)
     for tag in (3, 1, 2):
-        batcher.ack(tag, 0.0)
+        batcher.ack(tag)
 
     assert batcher.take(0.0) == [Settlement(How.ACK_UP_TO, 3)]
 
 
 def test_one_ack_is_not_multiple() -> None:
     batcher = _batcher(1, 2)
-    batcher.ack(1, 0.0)
+    batcher.ack(1)
 
     assert batcher.take(0.0) == [Settlement(How.ACK, 1)]
 
 
 def test_an_ack_above_a_gap_waits_then_goes_alone() -> None:
     batcher = _batcher(1, 2, 3)
-    batcher.ack(3, 0.0)
+    batcher.ack(3)
 
+    assert batcher.take(0.0) == []
     assert batcher.take(STRAGGLER_S / 2) == []
     assert batcher.waiting
     assert batcher.take(STRAGGLER_S) == [Settlement(How.ACK, 3)]
@@ -60,41 +61,42 @@ def test_an_ack_above_a_gap_waits_then_goes_alone() -> None:
 
 def test_an_ack_above_a_gap_joins_the_run_when_the_gap_closes() -> None:
     batcher = _batcher(1, 2)
-    batcher.ack(2, 0.0)
+    batcher.ack(2)
     batcher.take(0.0)
-    batcher.ack(1, 0.001)
+    batcher.ack(1)
 
     assert batcher.take(0.001) == [Settlement(How.ACK_UP_TO, 2)]
 
 
 def test_nothing_is_held_back_at_the_end() -> None:
     batcher = _batcher(1, 2, 3)
-    batcher.ack(3, 0.0)
+    batcher.ack(3)
 
     assert batcher.take(0.0, everything=True) == [Settlement(How.ACK, 3)]
 
 
 def test_returns_go_before_the_multiple_ack_that_would_swallow_them() -> None:
     batcher = _batcher(1, 2, 3)
-    batcher.ack(1, 0.0)
+    batcher.ack(1)
     batcher.give_back(2)
-    batcher.ack(3, 0.0)
+    batcher.ack(3)
 
     assert batcher.take(0.0) == [Settlement(How.RETURN, 2), Settlement(How.ACK_UP_TO, 3)]
 
 
 def test_a_straggler_that_went_alone_is_not_named_again() -> None:
     batcher = _batcher(1, 2)
-    batcher.ack(2, 0.0)
+    batcher.ack(2)
+    batcher.take(0.0)
     batcher.take(1.0)
-    batcher.ack(1, 1.0)
+    batcher.ack(1)
 
     assert batcher.take(1.0) == [Settlement(How.ACK, 1)]
 
 
 def test_a_tag_that_was_not_delivered_is_ignored() -> None:
     batcher = _batcher(1)
-    batcher.ack(7, 0.0)
+    batcher.ack(7)
     batcher.give_back(8)
 
     assert batcher.take(1.0) == []
@@ -129,7 +131,7 @@ def test_every_tag_is_settled_as_asked_and_never_twice(steps: list[tuple[str, in
             if number <= delivered:
                 wanted.setdefault(number, step)
             if step == "ack":
-                batcher.ack(number, now_s)
+                batcher.ack(number)
             else:
                 batcher.give_back(number)
     channel.receive(batcher.take(now_s, everything=True))
