@@ -62,12 +62,14 @@ class Arrivals:
         digest = content_digest(properties, delivery.body, self._is_transport)
         found = self._id_of(properties) or delivery.properties.message_id or None
         id = found or give_id()
+        round_, attempt = stamp or FIRST
         return Arrival(
             delivery,
             message_key(self._vhost, self._queue, id, digest),
             id,
             found is not None,
-            *(stamp or FIRST),
+            round_,
+            attempt,
             stamp is not None,
             b"" if found else _twin(delivery, digest),
             worn,

@@ -87,10 +87,11 @@ def order_of(entry: Entry, queue: str) -> Run:
     delivery = entry.delivery
     if delivery is None:
         raise ValueError("a waiting message has its delivery")
-    properties, body = as_handled(delivery, queue), delivery.body
-    return Run(
-        entry.run, entry.id, properties, body, *origin(delivery, queue), delivery.redelivered, entry.maybe_duplicate
-    )
+    properties, exchange, routing_key = delivery.properties, delivery.exchange, delivery.routing_key
+    if properties.headers:  # it may be a copy of ours
+        properties, (exchange, routing_key) = as_handled(delivery, queue), origin(delivery, queue)
+    body, redelivered = delivery.body, delivery.redelivered
+    return Run(entry.run, entry.id, properties, body, exchange, routing_key, redelivered, entry.maybe_duplicate)
 
 
 def next_round(entry: Entry, properties: Properties, queue: str) -> Properties:

@@ -59,7 +59,8 @@ class Decisions:
 
     def ack(self, tags: Iterable[tuple[int, int]], twin: bytes) -> None:
         """Settle deliveries, after the commit."""
-        self._effects.extend(Ack(epoch, tag, twin) for epoch, tag in tags)
+        for epoch, tag in tags:
+            self._effects.append(Ack(epoch, tag, twin))
 
     def give_back(self, tags: Iterable[tuple[int, int]]) -> None:
         """Return deliveries, after the commit."""

@@ -93,7 +93,8 @@ class Outcomes:
             self._dispatcher.ended(worker, cell.elapsed_s)
             if cell.kind is not OutcomeKind.IN_DOUBT:  # nobody has timed that one
                 self._handler_s.add(cell.elapsed_s)
-                self._judge(worker, cell.kind)
+                if self._failing.ended(worker, cell.kind):
+                    self._replace(worker)
             self._take(number, cell.index)
 
     def heard(self, worker: Incarnation, outcome: Outcome) -> None:
@@ -107,7 +108,8 @@ class Outcomes:
         self._settlement.outcome(worker, outcome.run, kind, failure)
         self._dispatcher.ended(worker, outcome.elapsed_s)
         self._handler_s.add(outcome.elapsed_s)
-        self._judge(worker, kind)
+        if self._failing.ended(worker, kind):
+            self._replace(worker)
         self._take(worker.slot, outcome.cell)
 
     def died(self, verdict: Verdict) -> None:
@@ -154,9 +156,7 @@ class Outcomes:
         """The worker's one spelling: `email/3`."""
         return f"{self._pool_name}/{worker.slot}"
 
-    def _judge(self, worker: Incarnation, kind: OutcomeKind) -> None:
-        if not self._failing.ended(worker, kind):
-            return
+    def _replace(self, worker: Incarnation) -> None:
         self._dispatcher.leave(worker)
         self._retire(worker)
         log(

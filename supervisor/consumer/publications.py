@@ -144,7 +144,8 @@ class Publications:
 
     def cancel(self, entry: Entry) -> None:
         """The fate of all that was published for this message no longer matters."""
-        self.cancel_handlers(entry)
+        if entry.unconfirmed is not None:
+            self.cancel_handlers(entry)
         if entry.token is not None:
             self._outgoing.pop(entry.token, None)
             self.refused.drop(entry.token)

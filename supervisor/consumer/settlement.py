@@ -73,9 +73,9 @@ class Settlement:
             self._duplicate(arrival, "a copy of it waits in its queue")
         elif not self.accepting and not arrival.worn:
             self._turn_away(arrival)
-        elif (twin := self.twins.match(arrival, self.now_s)) is not None:
+        elif not arrival.has_id and (twin := self.twins.match(arrival, self.now_s)) is not None:
             self._meet_twin(arrival, twin)
-        elif (earlier := self.holdings.perhaps(arrival)) is not None:
+        elif not arrival.has_id and (earlier := self.holdings.perhaps(arrival)) is not None:
             earlier.later.append(arrival)
         elif (entry := self.entries.get(arrival.key)) is not None:
             self._meet_entry(entry, arrival)
@@ -124,7 +124,7 @@ class Settlement:
             return
         entry = self._admit(arrival)
         if meaning is Meaning.ORDER:
-            self._record(entry, RowState.RETURNED)
+            self._decisions.record(entry, RowState.RETURNED, self.now_s)
         elif meaning is Meaning.DECIDED:
             failure = msgspec.msgpack.decode(row.note, type=Failure)
             self._decide(entry, copies.PENDING[failure.pending], failure)
@@ -166,7 +166,7 @@ class Settlement:
         """Give a WAITING message to a worker: durable first, sent after."""
         del self.waiting[entry.key]
         self.holdings.give(entry, worker)
-        self._record(entry, RowState.DISPATCHED)
+        self._decisions.record(entry, RowState.DISPATCHED, self.now_s)
         self._decisions.send(worker, copies.order_of(entry, self.pool.queue))
 
     def greeted(self, worker: Incarnation, held: Iterable[RunId]) -> None:
@@ -195,12 +195,12 @@ class Settlement:
         entry = self.holdings.find(worker, run)
         if entry is None:
             return
-        self.publications.cancel_handlers(entry)
         if kind is OutcomeKind.DONE:
-            self._record(entry, RowState.DONE)
+            self._decisions.record(entry, RowState.DONE, self.now_s)
             self._decisions.count("done")
             self._settle(entry)
         else:
+            self.publications.cancel_handlers(entry)
             self._failed(entry, kind, failure)
 
     def died(self, worker: Incarnation, running: RunId | None, failure: Failure, proof: bool = True) -> None:
@@ -268,7 +268,7 @@ class Settlement:
         if entry.failure is None or entry.pending is None:
             raise ValueError("only a decided message is waited for")
         failure = msgspec.structs.replace(entry.failure.in_short, pending=entry.pending)
-        self._record(entry, RowState.GONE, msgspec.msgpack.encode(failure))
+        self._decisions.record(entry, RowState.GONE, self.now_s, msgspec.msgpack.encode(failure))
         self._decisions.count("gone")
         self._decisions.say_failure(Event.MESSAGE_GONE, gone(entry, by), entry, failure, warning=True)
         self._forget(entry)
@@ -323,7 +323,7 @@ class Settlement:
         self.holdings.take_away(entry)
         entry.phase, entry.pending = Phase.COPYING, pending
         entry.failure = msgspec.structs.replace(failure, at_s=failure.at_s or self.now_s + self.ahead_s)
-        self._record(entry, pending, msgspec.msgpack.encode(entry.failure))
+        self._decisions.record(entry, pending, self.now_s, msgspec.msgpack.encode(entry.failure))
         if entry.delivery is not None:
             self._publish_copy(entry)
 
@@ -335,7 +335,7 @@ class Settlement:
         if entry.pending is None or entry.failure is None:
             raise ValueError("only a decided message has a copy")
         state, counter, event = copies.CONFIRMED[entry.pending]
-        self._record(entry, state, msgspec.msgpack.encode(entry.failure.in_short))
+        self._decisions.record(entry, state, self.now_s, msgspec.msgpack.encode(entry.failure.in_short))
         self._decisions.count(counter)
         text = f"message {entry.id!r}: {counter} after attempt {entry.attempt}"
         self._decisions.say_failure(event, text, entry, entry.failure)
@@ -344,7 +344,7 @@ class Settlement:
     def _unbegun(self, entry: Entry) -> None:
         """Nobody began it: no attempt is charged; run it here, or let the broker bring it back."""
         self.holdings.take_away(entry)
-        self._record(entry, RowState.RETURNED)
+        self._decisions.record(entry, RowState.RETURNED, self.now_s)
         if entry.tags and self.accepting:
             self._wait(entry)
         else:
@@ -353,7 +353,7 @@ class Settlement:
     def _let_go(self, entry: Entry) -> None:
         """It has no id and we have no body since a restart: it comes back as a message of its own, if it does."""
         self.holdings.take_away(entry)
-        self._record(entry, RowState.RETURNED)
+        self._decisions.record(entry, RowState.RETURNED, self.now_s)
         self._give_up(entry)
 
     def _wait(self, entry: Entry) -> None:
@@ -394,6 +394,3 @@ class Settlement:
         self.publications.cancel(entry)
         for arrival in entry.later:
             self._arrived(arrival, [])
-
-    def _record(self, entry: Entry, state: RowState, note: bytes = b"") -> None:
-        self._decisions.record(entry, state, self.now_s, note)
