@@ -7,6 +7,7 @@ who started the daemon; what was in flight is safe in ledger and slots.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 import socket
@@ -18,6 +19,10 @@ from supervisor.link.channel import Channel
 from supervisor.link.child import live, settle_in
 from supervisor.link.frames import ConsumerOrder, StartConsumer
 
+_OBJECTS = 10_000
+"""By so many objects more the cycle collector is called. With Python's 700 each refilled prefetch window is so many,
+and the collector goes through it in vain: messages are in no cycles."""
+
 
 def consume(start: StartConsumer, master: Channel[ConsumerOrder], descriptors: list[int]) -> int:
     """Run one consumer to its end; the exit status."""
@@ -27,6 +32,7 @@ def consume(start: StartConsumer, master: Channel[ConsumerOrder], descriptors: l
     )
     faulthandler.register(signal.SIGQUIT, file=report, all_threads=True, chain=False)
     logs.hide_passwords(start.broker.urls)
+    gc.set_threshold(_OBJECTS)
     (listener,) = descriptors
     return Consumer(start, socket.socket(fileno=listener), master).run()
 
