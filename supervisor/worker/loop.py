@@ -118,10 +118,11 @@ class Worker:
         """One pass: wait for something to do, hear the consumer, then leave or run the next message."""
         self._wait()
         self._listen()
-        self._upkeep.look(monotonic_s())
+        now_s = monotonic_s()
+        self._upkeep.look(now_s)
         if self._publishing is not None:
             return None
-        reason = self._reason_to_leave()
+        reason = self._reason_to_leave(now_s)
         if reason is None and self._may_start():
             self._run(self._runs.popleft())
         return reason
@@ -146,7 +147,7 @@ class Worker:
         now_s = monotonic_s()
         if self._publishing is not None:
             return self._upkeep.due_in_s(now_s)
-        if self._reason_to_leave() is not None:
+        if self._reason_to_leave(now_s) is not None:
             return 0.0
         age_left_s = max(0.0, min(self._recycling.age_left_s(now_s), self._upkeep.due_in_s(now_s)))
         return min(age_left_s, _FULL_RING_POLL_S) if self._runs else age_left_s  # no frame tells of a free cell
@@ -258,12 +259,12 @@ class Worker:
         self._flush()
         # fail-point: worker.given-back: what was not begun is the consumer's again
 
-    def _reason_to_leave(self) -> LeavingReason | None:
+    def _reason_to_leave(self, now_s: float) -> LeavingReason | None:
         if self._requests.stop:
             return LeavingReason.STOP
         if self._is_failing:
             return LeavingReason.FAILING
-        return LeavingReason.SPOILED if self._upkeep.spoilt else self._recycling.due(monotonic_s())
+        return LeavingReason.SPOILED if self._upkeep.spoilt else self._recycling.due(now_s)
 
     def _take_leave(self, reason: LeavingReason) -> None:
         # fail-point: worker.reason-found: about to leave, no mark says so
