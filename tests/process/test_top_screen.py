@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,15 @@ def top_pid(running: Daemon) -> int:
     return next(
         int(entry.name)
         for entry in Path("/proc").iterdir()
-        if entry.name.isdecimal() and command in (entry / "cmdline").read_bytes()
+        if entry.name.isdecimal() and command in command_line(entry)
     )
+
+
+def command_line(process: Path) -> bytes:
+    """Of one of all processes; b"" for one that has ended meanwhile."""
+    with suppress(OSError):
+        return (process / "cmdline").read_bytes()
+    return b""
 
 
 # ---- what is seen and done ------------------------------------------------------------------------------------------

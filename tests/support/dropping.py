@@ -151,7 +151,8 @@ class Dropping:
             self.process.wait()
         eventually(all_gone, "the daemon's processes have ended")
         for pid in self._session():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _session(self) -> list[int]:
         """What handlers have started and nobody has ended: the session is that of the daemon's first process."""

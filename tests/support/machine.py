@@ -200,8 +200,11 @@ def _namespace(pid: str) -> str:
 
 
 def _inner_pid(pid: str) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[-1]) for line in lines if line.startswith("NSpid:"))
+    """0 for a process that has ended meanwhile."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(int(line.split()[-1]) for line in lines if line.startswith("NSpid:"))
+    return 0
 
 
 def _hierarchies() -> list[Path]:

@@ -31,7 +31,8 @@ class Tmux:
         self._tell("send-keys", *keys)
 
     def runs(self, command: str) -> None:
-        """Type a command at the prompt."""
+        """Type a command at the prompt: what is typed before the shell asks stands above it, and hides that it ran."""
+        self.at_prompt()
         self.types(command, "Enter")
 
     def screen(self) -> str:
