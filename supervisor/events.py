@@ -42,7 +42,10 @@ class Event(StrEnum):
     MESSAGE_SAVED = "message.saved"
     MESSAGE_DUPLICATE = "message.duplicate"
     MESSAGE_GONE = "message.gone"
-    """A message that failed while no consumer had it was in its queue no more when one came."""
+    """A message that failed while no consumer had it was in its queue no more when one came; or its retry copy is at
+    the broker no more."""
+    RETRIES_LOST = "retries.lost"
+    """A symptom: the retry copies of some messages are lost."""
     COPY_REFUSED = "copy.refused"
     """The broker did not take the copy of one message; once a copy."""
     COPIES_REFUSED = "copies.refused"

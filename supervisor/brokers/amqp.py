@@ -35,6 +35,7 @@ from supervisor.brokers.base import (
     Depth,
     Disconnected,
     Fatal,
+    Held,
     Outgoing,
     Subscribed,
     Unblocked,
@@ -156,8 +157,8 @@ class AmqpBroker(Broker):
         if self._subscription is not None:
             self._subscription.flush()
 
-    def probe(self) -> None:
-        self._probe.ask(self._consuming.connection if self._consuming else None)
+    def probe(self, delay_queues: Sequence[str] = ()) -> None:
+        self._probe.ask(self._consuming.connection if self._consuming else None, delay_queues)
 
     def cut(self) -> None:
         if self._consuming is not None and self._publisher is not None:
@@ -310,7 +311,7 @@ class AmqpBroker(Broker):
         if self._consuming is not None and self._consuming.connection is not None:
             rule_out_stream(self._consuming.connection, self._pool.queue, self._rule_out_stream)
 
-    def _probed(self, answer: Depth | Unresponsive) -> None:
+    def _probed(self, answer: Depth | Held | Unresponsive) -> None:
         """The answer to a probe."""
         if isinstance(answer, Depth) and self._subscription is not None:
             answer = msgspec.structs.replace(answer, former=self._subscription.former)

@@ -11,13 +11,13 @@ from supervisor.brokers.amqp_errors import Trouble
 from supervisor.brokers.amqp_inquiry import QueueFacts
 from supervisor.brokers.amqp_promises import STREAM, as_planned, broken_promises
 from supervisor.brokers.amqp_queues import QueuePlan, declared_text
-from supervisor.brokers.base import Declared, Unsafe
+from supervisor.brokers.base import Declared, Held, Unsafe
 
 
 class QueueFindings:
     """The owner of a Declarer, as far as findings go. `queue`: the pool's own; `tell` is called with the findings."""
 
-    def __init__(self, queue: str, tell: Callable[[Declared | Unsafe], object]) -> None:
+    def __init__(self, queue: str, tell: Callable[[Declared | Held | Unsafe], object]) -> None:
         self.known: set[str] = set()
         """Queues that need not be examined again."""
         self._queue = queue
@@ -31,6 +31,8 @@ class QueueFindings:
         self._remarks[plan.name] = broken_promises(plan, as_planned(plan))
         if plan.name == self._queue:
             self._made = Declared(declared_text(plan))
+        elif plan.comes_back_to:
+            self._tell(Held(plan.name, None))
 
     def examined(self, plan: QueuePlan, facts: QueueFacts) -> Trouble | None:
         """Part of DeclarerOwner: the arguments of an existing queue. A stream is refused."""

@@ -5,7 +5,8 @@ Runs in the consumer. Never on the consuming channel: an answer may be the end o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 import pika
@@ -15,7 +16,7 @@ import pika.frame
 import pika.spec
 
 from supervisor.brokers.amqp_errors import Trouble, explain
-from supervisor.brokers.base import Depth, Unresponsive
+from supervisor.brokers.base import Depth, Held, Unresponsive
 from supervisor.reactor import Reactor, Timer
 
 PATIENCE_S = 5.0
@@ -23,52 +24,78 @@ PATIENCE_S = 5.0
 
 
 class Probe:
-    """Asks for the depth of one queue, one question at a time; every question is answered to `report`."""
+    """Asks for the depth of a pool's queue and of delay queues, one question at a time; answers go to `report`."""
 
-    def __init__(self, reactor: Reactor, queue: str, report: Callable[[Depth | Unresponsive], object]) -> None:
+    def __init__(self, reactor: Reactor, queue: str, report: Callable[[Depth | Held | Unresponsive], object]) -> None:
         self._reactor = reactor
         self._queue = queue
         self._report = report
+        self._connection: pika.SelectConnection | None = None
         self._channel: pika.channel.Channel | None = None
+        self._open: deque[str] = deque()  # queues whose answer is still to come
         self._patience: Timer | None = None
 
-    def ask(self, connection: pika.SelectConnection | None) -> None:
+    def ask(self, connection: pika.SelectConnection | None, delay_queues: Sequence[str] = ()) -> None:
         """Ask over `connection`; without one nobody answers."""
         if self._patience is not None:
             return
-        self._patience = self._reactor.call_later(PATIENCE_S, lambda: self._answer(Unresponsive(PATIENCE_S)))
-        if self._channel is not None and self._channel.is_open:
-            self._declare(self._channel)
-        elif connection is not None and connection.is_open:
-            connection.channel(on_open_callback=self._on_open)
+        self._patience = self._reactor.call_later(PATIENCE_S, self._give_up)
+        self._connection = connection
+        self._open = deque((self._queue, *delay_queues))
+        self._next()
 
     def close(self) -> None:
-        """Drop a question that is open."""
+        """Drop questions that are open."""
+        self._open.clear()
         if self._patience is not None:
             self._reactor.remove_timeout(self._patience)
             self._patience = None
 
+    def _next(self) -> None:
+        if not self._open:
+            self.close()
+        elif self._channel is not None and self._channel.is_open:
+            self._declare(self._channel)
+        elif self._connection is not None and self._connection.is_open:
+            self._connection.channel(on_open_callback=self._on_open)
+
+    def _give_up(self) -> None:
+        """What comes too late answers no later question: its channel is not used again."""
+        unanswered = self._open[0] if self._open else ""
+        self.close()
+        channel, self._channel = self._channel, None
+        if channel is not None and channel.is_open:
+            channel.close()
+        if unanswered == self._queue:
+            self._report(Unresponsive(PATIENCE_S))
+
     def _on_open(self, channel: pika.channel.Channel) -> None:
         self._channel = channel
         channel.add_on_close_callback(self._on_closed)
-        self._declare(channel)
+        if self._open:
+            self._declare(channel)
 
     def _declare(self, channel: pika.channel.Channel) -> None:
-        channel.queue_declare(self._queue, passive=True, callback=self._on_declared)
+        channel.queue_declare(self._open[0], passive=True, callback=self._on_declared)
 
     def _on_declared(self, frame: pika.frame.Method) -> None:
-        self._answer(Depth(frame.method.message_count, frame.method.consumer_count))
-
-    def _on_closed(self, _channel: pika.channel.Channel, error: BaseException) -> None:
-        self._channel = None
-        if isinstance(error, pika.exceptions.ChannelClosedByBroker) and error.reply_code == 404:
-            self._answer(Depth(0, 0))  # a queue that is gone holds nothing; its subscription is told of the deletion
-
-    def _answer(self, answer: Depth | Unresponsive) -> None:
-        if self._patience is None:  # it came after all, but too late
+        if not self._open or frame.method.queue != self._open[0]:
             return
-        self.close()
-        self._report(answer)
+        queue = self._open.popleft()
+        ready = frame.method.message_count
+        self._report(Depth(ready, frame.method.consumer_count) if queue == self._queue else Held(queue, ready))
+        self._next()
+
+    def _on_closed(self, channel: pika.channel.Channel, error: BaseException) -> None:
+        if channel is not self._channel:
+            return
+        self._channel = None
+        if not isinstance(error, pika.exceptions.ChannelClosedByBroker) or not self._open:
+            return
+        queue = self._open.popleft()
+        if error.reply_code == 404:  # a queue that is gone holds nothing; its subscription is told of the deletion
+            self._report(Depth(0, 0) if queue == self._queue else Held(queue, None))
+        self._next()
 
 
 def rule_out_stream(connection: pika.SelectConnection, queue: str, ruled_out: Callable[[], object]) -> None:

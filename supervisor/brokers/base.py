@@ -129,6 +129,13 @@ class Depth(msgspec.Struct, frozen=True):
     former: int = 0
 
 
+class Held(msgspec.Struct, frozen=True):
+    """What a delay queue has: so many messages; None: it was not there."""
+
+    queue: str
+    messages: int | None
+
+
 class Unresponsive(msgspec.Struct, frozen=True):
     """`probe()` got no answer in time."""
 
@@ -149,6 +156,7 @@ BrokerEvent = (
     | Unsafe
     | Fatal
     | Depth
+    | Held
     | Unresponsive
 )
 
@@ -200,8 +208,11 @@ class Broker(ABC):
         """Put on the wire (or on disk) what this turn asked for; called once per turn, last."""
 
     @abstractmethod
-    def probe(self) -> None:
-        """Ask for the queue's depth without changing anything; answered with Depth or Unresponsive."""
+    def probe(self, delay_queues: Sequence[str] = ()) -> None:
+        """Ask for the queue's depth without changing anything; answered with Depth or Unresponsive.
+
+        And for that of `delay_queues`, each answered with Held after the Depth, or not at all.
+        """
 
     @abstractmethod
     def cut(self) -> None:

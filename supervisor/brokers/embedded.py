@@ -122,7 +122,7 @@ class EmbeddedBroker(Broker):
         elif self._acked or self._outgoing or self._hungry:
             self._guarded(self._write)
 
-    def probe(self) -> None:
+    def probe(self, delay_queues: Sequence[str] = ()) -> None:
         self._guarded(self._probe)
 
     def cut(self) -> None:

@@ -118,8 +118,10 @@ STATES: dict[str, Explanation] = {
         "fix the cause, then `preforkd dead retry {letter}` (or `dead drop`)",
     ),
     RowState.GONE: Explanation(
-        "failed, and has not come back from its queue: no copy of it could be made, and the wait for it has ended",
-        "ask who purged {queue} or took it out; if the message is needed, publish it again",
+        "failed, and is at the broker no more: it has not come back from its queue, or its copy for the next attempt "
+        "is lost",
+        "ask who purged or deleted {queue} or its delay queues; if the message is needed, publish it again with the "
+        "same id and content: it goes on where it was",
     ),
     RowState.PARKED_PENDING: Explanation("set aside in doubt; its copy is on its way to {queue}.parked"),
     RowState.PARKED: Explanation(

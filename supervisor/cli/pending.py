@@ -1,7 +1,7 @@
-"""`preforkd pending`: failed messages of a pool that have not come back, so that no copy of them can be made.
+"""`preforkd pending`: failed messages of a pool that have not come back, or whose copy for the next attempt is lost.
 
-Their rows stay open in the ledger until they come, until their queue was empty for ten minutes, or until an operator
-drops them. The running daemon is asked: only its consumer knows which ones have come back.
+They stay on record until they come, until an operator drops them, or, of those that have not come back, until their queue
+was empty for ten minutes. The running daemon is asked: only its consumer knows which ones have come back.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COLUMNS = ("ID", "STATE", ">ATTEMPT", "AT", "REASON")
 
 @click.group("pending")
 def pending_group() -> None:
-    """Failed messages of a POOL that have not come back from the broker."""
+    """Failed messages of a POOL that have not come back from the broker, or were lost there."""
 
 
 @pending_group.command("list")

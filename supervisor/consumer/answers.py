@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from supervisor.consumer.arrivals import Arrivals
+from supervisor.consumer.delay_watch import DelayWatch
 from supervisor.consumer.entries import Phase
 from supervisor.consumer.missing import missing
 from supervisor.consumer.settlement import Settlement
-from supervisor.consumer.traces import trace_of, trace_of_missing, trace_of_waiting
+from supervisor.consumer.traces import trace_of, trace_of_lost, trace_of_missing, trace_of_waiting
 from supervisor.ledger.base import Ledger
 from supervisor.link.frames import FindGone, Found
 
@@ -23,11 +24,14 @@ NAMED = 1000
 class Answers:
     """Answers from the settlement and the ledger of one pool."""
 
-    def __init__(self, pool: str, settlement: Settlement, ledger: Ledger, arrivals: Arrivals) -> None:
+    def __init__(
+        self, pool: str, settlement: Settlement, ledger: Ledger, arrivals: Arrivals, delays: DelayWatch
+    ) -> None:
         self._pool = pool
         self._settlement = settlement
         self._ledger = ledger
         self._arrivals = arrivals
+        self._delays = delays
 
     def find(self, number: int, message_id: str) -> Found:
         """What is known of the messages with this id. Raises LedgerError."""
@@ -42,12 +46,19 @@ class Answers:
         return Found(number, traces, "", len(traces))
 
     def find_gone(self, order: FindGone) -> Found:
-        """The failed messages that have not come back; with an order to drop, those that were given up by it."""
-        found = missing(self._settlement.entries.values())
+        """The failed messages that have not come back, and those whose retry is lost; with an order to drop, those that
+        were given up by it."""
+        found, lost = missing(self._settlement.entries.values()), list(self._delays.lost.values())
         if order.drop:
             wanted = set(order.drop)
             found = [entry for entry in found if entry.id in wanted]
+            lost = [row for row in lost if row.id in wanted]
         traces = [trace_of_missing(entry) for entry in found[:NAMED]]
-        for entry in found if order.drop != [] else ():
-            self._settlement.give_up_missing(entry, order.by)
-        return Found(order.number, traces, "", len(found))
+        ahead_s = self._settlement.ahead_s
+        traces += [trace_of_lost(self._pool, row, ahead_s) for row in lost[: NAMED - len(traces)]]
+        if order.drop != []:
+            for entry in found:
+                self._settlement.give_up_missing(entry, order.by)
+            for row in lost:
+                self._settlement.let_go(row, order.by)
+        return Found(order.number, traces, "", len(found) + len(lost))

@@ -36,6 +36,7 @@ class Failure(msgspec.Struct, frozen=True):
     delay_s: float = 0.0  # of the retry copy
     at_s: float = 0.0
     pending: str = ""  # the state of a row that is GONE, before
+    lost: str = ""  # of a row that is GONE: how its retry copy was lost, until that is mended or let go
 
     @property
     def waits_s(self) -> float | None:

@@ -8,7 +8,7 @@ written to only while the disk keeps up, and a silent broker only ends dispatchi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from supervisor.brokers.base import Broker
 from supervisor.clock import boottime_s, rfc3339, wall_s
@@ -35,7 +35,10 @@ CallLater = Callable[[float, Callable[[], None]], None]
 
 
 class Housekeeping:
-    """The periodic duties of one session; each keeps itself due once `begin` has been called."""
+    """The periodic duties of one session; each keeps itself due once `begin` has been called.
+
+    `delay_queues`: those to ask for besides the pool's own.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Housekeeping:
         measures: Measures,
         health: Health,
         broker: Broker,
+        delay_queues: Callable[[], Sequence[str]],
         call_later: CallLater,
     ) -> None:
         self._start = start
@@ -53,6 +57,7 @@ class Housekeeping:
         self._measures = measures
         self._health = health
         self._broker = broker
+        self._delay_queues = delay_queues
         self._call_later = call_later
         self._clock_jumps = ClockJumps(wall_s(), boottime_s())
         self._jump_shown_until_s = 0.0
@@ -74,7 +79,7 @@ class Housekeeping:
         if self._health.connected:
             if self._health.calm:
                 self._broker.narrow(None)
-            self._broker.probe()
+            self._broker.probe(self._delay_queues())
 
     def _look_around(self) -> None:
         """Notice what happened to the machine."""

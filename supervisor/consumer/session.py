@@ -18,6 +18,7 @@ from supervisor.clock import wall_s
 from supervisor.consumer.answers import Answers
 from supervisor.consumer.arrivals import Arrivals
 from supervisor.consumer.commits import Commits
+from supervisor.consumer.delay_watch import DelayWatch
 from supervisor.consumer.delivery_limit import danger
 from supervisor.consumer.dispatch import Dispatcher
 from supervisor.consumer.effects import Effects
@@ -80,14 +81,15 @@ class Session:
         self._links = links
         self._reactor = reactor
         self._arrivals = Arrivals(pool, start.broker)
-        self.answers = Answers(pool.name, self.settlement, ledger, self._arrivals)
+        self.delays = DelayWatch(pool.name, ledger, self.settlement, self.health, pool.queue)
+        self.answers = Answers(pool.name, self.settlement, ledger, self._arrivals, self.delays)
         self._ended = False
         self._refused_changes = 0  # of the refused copies, when they were looked at last
         self._refused_due = False
         self._silence = BrokerSilence(self.broker, start.broker.heartbeat_s, self.settlement.recall)
         self._guard = StateGuard(start, ledger, self.settlement, self.health)
         self._housekeeping = Housekeeping(
-            start, ledger, self.commits, self.measures, self.health, self.broker, self._timer
+            start, ledger, self.commits, self.measures, self.health, self.broker, self.delays.queues, self._timer
         )
         self._effects = Effects(self.settlement, self.broker, links, self.measures.publishes, self._timer)
         self.stalls = Stalls(self.settlement, self.outcomes, self.commits, self.health)
@@ -111,6 +113,7 @@ class Session:
             base.Unsafe: lambda event: self.health.queues(event.remarks),
             base.Fatal: self._on_fatal,
             base.Depth: self._on_depth,
+            base.Held: self.delays.held,
             base.Unresponsive: lambda event: self.health.unresponsive(event.waited_s),
         }
 
@@ -136,6 +139,7 @@ class Session:
         # fail-point: consumer.start-recovered: what was left is decided and on record, no broker yet
         self.broker.start()
         self._housekeeping.begin()
+        self.delays.begin(self._timer)
         self.stalls.begin(self._timer)
         self._guard.keep_looking(self._timer)
 
@@ -248,6 +252,7 @@ class Session:
             return
         # fail-point: consumer.committed: durable; tails, broker and workers are as before
         self.outcomes.advance_tails(commit.tails)
+        self.delays.turned(commit.turn.rows)
         # fail-point: consumer.tails-advanced: durable, the rings are free, no effect has left
         if commit.turn.said:
             self.letters.gather(commit.turn.said)
@@ -335,13 +340,14 @@ class Session:
     def _on_subscribed(self, event: base.Subscribed) -> None:
         self.subscribed = True
         self.health.connection("connected")
-        self.broker.probe()
+        self.broker.probe(self.delays.queues())
 
     def _on_disconnected(self, event: base.Disconnected) -> None:
         self.subscribed = False
         self.broker.narrow(None if self.health.calm else self._start.pool.workers)
         self.settlement.twins.queue_is_ours = self.health.queue_is_ours
         self.settlement.disconnected()
+        self.delays.disconnected()
         self.measures.connections.disconnected(self.health.connected)
         self.measures.publishes.disconnected()
         why = f"{event.reason}; trying again in {event.retry_in_s:.1f} s"
@@ -383,8 +389,11 @@ class Session:
             self.health.fed()  # no room for more: nothing to be hungry for
         self.health.depth(event, self.subscribed)
         self.settlement.twins.queue_is_ours = self.health.queue_is_ours
-        if self.subscribed and not event.ready and self.health.queue_is_ours:
+        if event.consumers - event.former > 1:
+            self.delays.queue_is_shared()
+        elif self.subscribed and not event.ready and self.health.queue_is_ours:
             self.settlement.queue_is_empty()
+            self.delays.queue_is_empty()
 
     def _timer(self, delay_s: float, callback: Callable[[], None]) -> None:
         """Call later, unless the session has ended by then."""

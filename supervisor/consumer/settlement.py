@@ -8,12 +8,13 @@ message is its worker's until that worker says otherwise or is declared dead by 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from supervisor.config.schema import PoolConfig
-from supervisor.consumer import copies
+from supervisor.consumer import copies, missing
 from supervisor.consumer.actions import Effect, Turn
 from supervisor.consumer.admission import SENT_MEANWHILE, Meaning, meaning_of, sent_on_purpose
 from supervisor.consumer.decisions import Decisions
@@ -21,7 +22,6 @@ from supervisor.consumer.entries import Arrival, Entry, Failure, Phase
 from supervisor.consumer.failure_policy import fate_of
 from supervisor.consumer.holdings import Holdings
 from supervisor.consumer.ids import given
-from supervisor.consumer.missing import given_up, gone
 from supervisor.consumer.publications import Publications
 from supervisor.consumer.saved import SavedRuns
 from supervisor.consumer.twins import Twins
@@ -35,9 +35,7 @@ from supervisor.scoreboard.words import OutcomeKind
 class Settlement:
     """All messages in flight of one pool."""
 
-    def __init__(
-        self, pool: PoolConfig, host: str, dedupe: str = "keep", publish_timeout_s: float = float("inf")
-    ) -> None:
+    def __init__(self, pool: PoolConfig, host: str, dedupe: str = "keep", publish_timeout_s: float = math.inf) -> None:
         self.now_s = 0.0  # the ledger's time: elapsed time, for windows and rows
         self.ahead_s = 0.0  # the wall clock minus `now_s`, for times that people read
         self.accepting = True
@@ -237,8 +235,7 @@ class Settlement:
         self.publications.publish_again(token)
 
     def disconnected(self) -> None:
-        """The epoch is over: all tags are void; the broker brings back what was not settled. Publications without a
-        fate get none (`brokers.base.Disconnected`): they are published again."""
+        """The epoch is over: tags are void, publications without a fate are published again (`brokers.base`)."""
         self.saved.clear()
         self.publications.publish_all_again(self.now_s)
         self._decisions.recall()
@@ -260,18 +257,22 @@ class Settlement:
 
     def queue_is_empty(self) -> None:
         """Nothing is ready in the queue, it is ours alone, we are subscribed: messages not back are missing."""
-        for entry in given_up(self.entries.values(), self.now_s):
+        for entry in missing.given_up(self.entries.values(), self.now_s):
             self.give_up_missing(entry)
 
     def give_up_missing(self, entry: Entry, by: str = "") -> None:
         """Its copy cannot be made: the message is not there. If it comes after all, it gets it. `by`: an operator."""
-        if entry.failure is None or entry.pending is None:
-            raise ValueError("only a decided message is waited for")
-        failure = msgspec.structs.replace(entry.failure.in_short, pending=entry.pending)
-        self._decisions.record(entry, RowState.GONE, self.now_s, msgspec.msgpack.encode(failure))
-        self._decisions.count("gone")
-        self._decisions.say_failure(Event.MESSAGE_GONE, gone(entry, by), entry, failure, warning=True)
+        missing.give_up(self._decisions, entry, by, self.now_s)
         self._forget(entry)
+
+    def lose(self, row: Row, why: str) -> None:
+        """The retry copy of this row, which is the last of its message, is at the broker no more."""
+        if row.key not in self.entries and self._decisions.row(row.key) is None:
+            missing.lose(self._decisions, row, why, self.now_s)
+
+    def let_go(self, row: Row, by: str) -> None:
+        """An operator needs a lost one no more."""
+        missing.let_go(self._decisions, row, by, self.now_s)
 
     # ---- the operator ---------------------------------------------------------------------------------------------
 

@@ -43,9 +43,14 @@ def trace_of_missing(entry: Entry) -> dict[str, Any]:
     return {"message_id": entry.id} | trace | {"at": failure["at"], "failure": failure}
 
 
+def trace_of_lost(pool: str, row: Row, ahead_s: float) -> dict[str, Any]:
+    """The facts of a row whose retry copy is lost, with its id."""
+    return {"message_id": row.id} | trace_of(pool, row, ahead_s)
+
+
 def _failure(noted: Failure) -> dict[str, Any]:
     failure: dict[str, Any] = msgspec.to_builtins(noted) | {"delay_s": noted.waits_s or 0.0}
-    del failure["pending"]
+    del failure["pending"], failure["lost"]
     failure["at"] = rfc3339(failure.pop("at_s"))
     return failure
 

@@ -103,6 +103,12 @@ class Ledger(ABC):
         """All rows whose state is open, oldest first."""
 
     @abstractmethod
+    def settled_before(self, place: int | None, since_s: float) -> tuple[list[Row], int | None]:
+        """A bounded piece of the closed rows, the last written first: from `place` on (None: from the end), and the
+        place of the next piece. None for it: there are no more that were changed at `since_s` or later (as `now_s`
+        counts). Of one message there may be several, of which the first counts."""
+
+    @abstractmethod
     def begin_commit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int]) -> None:
         """Insert or replace rows, given by key, and add to the counters, in one transaction; nothing at all on failure.
         Look-ups see it, and it survives the process, from now on; a power loss once `durable`. One at a time."""

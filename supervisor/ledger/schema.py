@@ -51,6 +51,7 @@ UNFOLDED = """SELECT seq, rows, 1 FROM settled WHERE seq > ?
     UNION ALL SELECT seq, rows, 0 FROM begun ORDER BY seq"""
 RECORD = "SELECT rows FROM settled WHERE seq = ? UNION ALL SELECT rows FROM begun WHERE seq = ?"
 SETTLED = "SELECT rows FROM settled WHERE seq = ?"
+SETTLED_BEFORE = "SELECT seq, at_s, rows FROM settled WHERE seq < ? ORDER BY seq DESC"
 OLDEST_FOLDED = "SELECT seq, rows FROM settled WHERE seq <= ? ORDER BY seq"
 
 ADD_CHUNK = "INSERT INTO chunks VALUES (?, ?)"

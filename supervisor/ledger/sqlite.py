@@ -30,6 +30,9 @@ from supervisor.reactor import HasFileno
 EVICT_BATCH = 500
 """Rows that one `evict` forgets at most, so that it never holds up a loop turn for long."""
 
+LOOK_BACK_ROWS = 2000
+"""Rows that one `settled_before` unpacks, or a record more: some 3 ms."""
+
 _CHECKPOINT_PAGES = 2000  # 8 MiB: some 10,000 messages; a turn waits for it
 _CACHE_KIB = 4 * 1024  # written in sequence, and hardly read
 _BUSY_S = 1.0
@@ -125,6 +128,10 @@ class SqliteLedger(Ledger):
     def open_rows(self) -> list[Row]:
         with self._usable():
             return sorted(self._index.recent.open.values(), key=_at_s)
+
+    def settled_before(self, place: int | None, since_s: float) -> tuple[list[Row], int | None]:
+        with self._usable():
+            return self._index.settled_before(self._seq + 1 if place is None else place, since_s, LOOK_BACK_ROWS)
 
     def counters(self) -> dict[str, int]:
         with self._usable() as database:

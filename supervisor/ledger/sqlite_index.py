@@ -69,6 +69,17 @@ class Index:
         oldest: int | None = self._database.execute("SELECT min(seq) FROM settled").fetchone()[0]
         return oldest
 
+    def settled_before(self, place: int, since_s: float, most: int) -> tuple[list[Row], int | None]:
+        """As `Ledger.settled_before`; `most` rows, or a record more."""
+        rows: list[Row] = []
+        for seq, at_s, record in self._database.execute(schema.SETTLED_BEFORE, (place,)):
+            rows += reversed(schema.unpack(record))
+            if at_s < since_s:
+                break
+            if len(rows) >= most:
+                return rows, seq
+        return rows, None
+
     # ---- folding --------------------------------------------------------------------------------------------------
 
     def work(self, settled: int, last_seq: int) -> list[Row]:

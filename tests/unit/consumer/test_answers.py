@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import msgspec
 import pytest
 
+from supervisor.brokers import letters
 from supervisor.consumer.answers import NAMED, Answers
+from supervisor.consumer.delay_watch import DelayWatch
+from supervisor.consumer.health import Health
 from supervisor.events import Event
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import FindGone, Found
@@ -28,7 +32,9 @@ def failed(*ids: str) -> Bench:
 
 
 def ask(bench: Bench, drop: list[str] | None) -> Found:
-    return Answers("p", bench.settlement, OTHERS, OTHERS).find_gone(FindGone(7, drop, "alice"))
+    delays = DelayWatch("p", OTHERS, bench.settlement, Health("q"), "q")
+    delays.turned(bench.rows)
+    return Answers("p", bench.settlement, OTHERS, OTHERS, delays).find_gone(FindGone(7, drop, "alice"))
 
 
 def named(found: Found) -> list[str]:
@@ -79,3 +85,60 @@ def test_of_many_only_the_first_are_named_and_all_are_counted() -> None:
     assert (len(found.traces), found.total) == (NAMED, NAMED + 1)
     bench.turn()
     assert bench.empty
+
+
+def lost(*ids: str) -> Bench:
+    """Messages whose copies for attempt 2 were lost at the broker."""
+    bench = Bench()
+    for name in ids:
+        bench.has_row(RowState.RETRY, id=name, note=msgspec.msgpack.encode(RAISED))
+        bench.settlement.lose(bench.rows[key_of(name)], "'q.retry.1000' was deleted")
+    bench.turn()
+    return bench
+
+
+def test_a_lost_retry_is_told_and_listed_until_an_operator_lets_it_go() -> None:
+    bench = lost("a", "b")
+    assert bench.said() == [Event.MESSAGE_GONE] * 2
+    assert "'q.retry.1000' was deleted" in bench.last.said[0].text
+    assert bench.counters["gone"] == 2
+    found = ask(bench, [])
+    assert (named(found), found.total, found.traces[0]["state"]) == (["a", "b"], 2, "gone")
+    assert found.traces[0]["failure"]["reason"] == RAISED.reason
+
+    assert named(ask(bench, ["b"])) == ["b"]
+    bench.turn()
+    assert "let go by alice" in bench.last.said[0].text
+    assert (named(ask(bench, [])), bench.counters["gone"]) == (["a"], 2)
+
+
+def test_a_lost_retry_whose_message_is_published_again_gets_its_copy_once() -> None:
+    bench = lost("a")
+    tag = bench.deliver("a")
+    bench.turn()
+    (copy,) = bench.published()
+    assert (copy.properties.headers or {})[letters.ATTEMPT] == 2
+    assert named(ask(bench, [])) == []
+    bench.settlement.confirmed(copy.token)
+    assert bench.acked() == [tag]
+    assert bench.state("a") is RowState.RETRY
+
+
+def test_a_lost_retry_that_comes_after_all_runs_once_beside_the_one_that_was_published_again() -> None:
+    bench = lost("a")
+    bench.deliver("a", (1, 2))
+    bench.assign()
+    bench.turn()
+    assert (bench.runs(), named(ask(bench, []))) == ([(1, 2)], [])
+    bench.deliver("a")
+    bench.turn()
+    assert bench.said() == [Event.MESSAGE_DUPLICATE]
+
+
+def test_a_copy_that_came_back_meanwhile_is_not_lost() -> None:
+    bench = Bench()
+    bench.has_row(RowState.RETRY, note=msgspec.msgpack.encode(RAISED))
+    row = bench.rows[key_of("m")]
+    bench.deliver("m", (1, 2))
+    bench.settlement.lose(row, "deleted")
+    assert bench.turn().said == []

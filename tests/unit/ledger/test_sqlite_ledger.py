@@ -348,3 +348,24 @@ def test_closing_twice_does_no_harm(path: Path) -> None:
     ledger = SqliteLedger(path, "full")
     ledger.close()
     ledger.close()
+
+
+# ---- looking back ---------------------------------------------------------------------------------------------------
+
+
+def test_looking_back_shows_closed_rows_in_bounded_pieces_the_last_written_first(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LOOK_BACK_ROWS", 2)
+    ledger.commit([row_of("too old", at_s=10.0)], {})
+    for number in range(5):
+        ledger.commit([row_of(f"m{number}", at_s=1000.0 + number), row_of(f"open{number}", RowState.DISPATCHED)], {})
+    seen: list[str] = []
+    place: int | None = None
+    while True:
+        rows, place = ledger.settled_before(place, 1000.0)
+        seen += ids(rows)
+        if place is None:
+            break
+        assert len(rows) <= 2
+    assert seen == ["m4", "m3", "m2", "m1", "m0", "too old"]

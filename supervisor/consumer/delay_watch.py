@@ -1,0 +1,136 @@
+"""Watches the retry copies that wait in delay queues: those that the broker has lost are recorded, named and kept.
+
+Runs in the consumer process. What is waited for is known from the rows of each turn, and after a start from a look
+back through the ledger, a little at a time. No pass does more than a bounded piece of work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+
+from supervisor.brokers.base import Held
+from supervisor.consumer.health import Health
+from supervisor.consumer.housekeeping import CallLater
+from supervisor.consumer.missing import failure_of
+from supervisor.consumer.settlement import Settlement
+from supervisor.consumer.waiting_retries import WaitingRetries
+from supervisor.events import Event
+from supervisor.ledger.base import Ledger, Row, RowState
+
+STEP_S = 0.05
+"""The pause between two pieces of work."""
+LOST_AT_ONCE = 200
+"""Lost copies that are recorded in one turn."""
+NAMED = 3
+_LOOKS_BACK_S = 8 * 86_400.0  # the longest delay, and a day for a copy that is overdue
+
+
+class DelayWatch:
+    """Of one session. `begin` once. `pool`: its name, for texts."""
+
+    def __init__(self, pool: str, ledger: Ledger, settlement: Settlement, health: Health, queue: str) -> None:
+        self.lost: dict[bytes, Row] = {}
+        """The rows of lost ones that are neither published again nor let go, in the order of their loss."""
+        self._pool = pool
+        self._ledger = ledger
+        self._settlement = settlement
+        self._health = health
+        self._retries = WaitingRetries(queue)
+        self._suspects: dict[bytes, str] = {}  # why each is lost
+        self._call_later: CallLater = lambda delay_s, callback: None
+
+    def begin(self, call_later: CallLater) -> None:
+        """Look back through the ledger, from now on in small pieces. Raises LedgerError."""
+        self._call_later = call_later
+        self._look_back(None, self._ledger.now_s - _LOOKS_BACK_S)
+
+    def queues(self) -> list[str]:
+        """The delay queues in which copies wait."""
+        return self._retries.delay_queues(self._settlement.now_s)
+
+    def turned(self, rows: Mapping[bytes, Row]) -> None:
+        """These rows are on record."""
+        self._retries.turned(rows)
+        changed = False
+        for key, row in rows.items():
+            if row.state is RowState.GONE and failure_of(row).lost:
+                self.lost[key], changed = row, True
+            elif self.lost:
+                changed = self.lost.pop(key, None) is not None or changed
+        if changed:
+            self._tell()
+
+    def held(self, event: Held) -> None:
+        """What a delay queue has, or that it was not there."""
+        now_s = self._settlement.now_s
+        if event.messages is None:
+            self._suspect(self._retries.missing(event.queue, now_s))
+        else:
+            self._suspect(self._retries.held(event.queue, event.messages, now_s))
+
+    def queue_is_empty(self) -> None:
+        """The pool's queue is empty, ours alone and subscribed to."""
+        self._suspect(self._retries.overdue(self._settlement.now_s, self._settlement.entries))
+
+    def queue_is_shared(self) -> None:
+        """Others consume from it: what waits may come back to them."""
+        self._retries.shared(self._settlement.now_s)
+
+    def disconnected(self) -> None:
+        """The connection is gone."""
+        self._retries.begin_anew()
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _look_back(self, before: int | None, since_s: float) -> None:
+        """Take in a piece of the ledger. A row counts if it is the last of its message."""
+        rows, before = self._ledger.settled_before(before, since_s)
+        old = [row for row in rows if row.state in (RowState.RETRY, RowState.GONE)]
+        known = self._ledger.look_up([row.key for row in old]) if old else {}
+        for row in old:
+            if row not in known[row.key] or row.key in self._settlement.entries:
+                continue
+            if row.state is RowState.RETRY:
+                why = self._retries.add(row)
+                self._suspect({row.key: why} if why else {})
+            elif failure_of(row).lost:
+                self.lost[row.key] = row
+        if before is not None:
+            self._call_later(STEP_S, lambda: self._look_back(before, since_s))
+        if self.lost:
+            self._tell()
+
+    def _suspect(self, lost: Mapping[bytes, str]) -> None:
+        if lost and not self._suspects:
+            self._call_later(STEP_S, self._judge)
+        for key, why in lost.items():
+            self._suspects.setdefault(key, why)
+            self._retries.forget(key)
+
+    def _judge(self) -> None:
+        """Record a piece of those that are lost, if the ledger knows nothing later of them."""
+        keys = list(islice(self._suspects, LOST_AT_ONCE))
+        known = self._ledger.look_up(keys)
+        for key in keys:
+            why = self._suspects.pop(key)
+            row = next((row for row in known[key] if row.key == key), None)
+            if row is not None and row.state is RowState.RETRY:
+                self._settlement.lose(row, why)
+        if self._suspects:
+            self._call_later(STEP_S, self._judge)
+
+    def _tell(self) -> None:
+        if not self.lost:
+            self._health.heal(Event.RETRIES_LOST)
+            return
+        ids = ", ".join(repr(row.id) for row in islice(self.lost.values(), NAMED))
+        more = f" and {len(self.lost) - NAMED} more" if len(self.lost) > NAMED else ""
+        first = failure_of(next(iter(self.lost.values()))).lost
+        self._health.notice(
+            Event.RETRIES_LOST,
+            f"{len(self.lost)} message(s) lost while they waited for their next attempt ({first}): {ids}{more}. "
+            f"`preforkd pending list {self._pool}` names them: publish each again with the same id and content, and "
+            f"its next attempt follows; or let it go by `preforkd pending drop {self._pool} ID`",
+            degrades=True,
+        )

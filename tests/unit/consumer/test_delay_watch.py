@@ -1,0 +1,137 @@
+"""Lost retry copies, from the ledger on: found after a restart, recorded in pieces, told until they are mended."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from supervisor.brokers.base import Held
+from supervisor.consumer.delay_watch import LOST_AT_ONCE, DelayWatch
+from supervisor.consumer.entries import Failure
+from supervisor.consumer.health import Health
+from supervisor.events import Event
+from supervisor.ledger.base import Row, RowState
+from supervisor.ledger.sqlite import SqliteLedger
+from tests.support.settling import Bench, key_of
+
+HOUR = "q.retry.3600000"
+
+
+class Watched:
+    """A watch on a real ledger; `calls` are those that it wants later."""
+
+    def __init__(self, ledger: SqliteLedger) -> None:
+        self.bench = Bench()
+        self.ledger = ledger
+        self.bench.settlement.now_s = ledger.now_s
+        self.health = Health("q")
+        self.watch = DelayWatch("mail", ledger, self.bench.settlement, self.health, "q")
+        self.calls: deque[Callable[[], None]] = deque()
+
+    def begin(self) -> None:
+        self.watch.begin(lambda delay_s, callback: self.calls.append(callback))
+        self.settle()
+
+    def settle(self) -> None:
+        """Until nothing is left to do."""
+        while self.calls:
+            self.calls.popleft()()
+            self.turn()
+
+    def turn(self) -> None:
+        rows = self.bench.turn().rows
+        self.ledger.commit(rows.values(), {})
+        self.watch.turned(rows)
+
+    @property
+    def told(self) -> str:
+        return next((symptom.text for symptom in self.health.symptoms if symptom.name == Event.RETRIES_LOST), "")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[SqliteLedger]:
+    with closing(SqliteLedger(tmp_path / "ledger.db", "normal")) as ledger:
+        yield ledger
+
+
+def retries(ledger: SqliteLedger, *ids: str, state: RowState = RowState.RETRY) -> None:
+    """Messages that failed once; the copies for their second attempts wait an hour."""
+    note = msgspec.msgpack.encode(Failure("failed", "no", delay_s=3600.0))
+    ledger.commit([Row(key_of(id), 1, 1, state, -1, 0, ledger.now_s - 1, id, note) for id in ids], {})
+
+
+def test_after_a_start_the_ledger_says_what_waits(ledger: SqliteLedger) -> None:
+    retries(ledger, *(f"m{number}" for number in range(5000)))
+    retries(ledger, "m1", "m4999", state=RowState.DONE)
+    watched = Watched(ledger)
+    watched.begin()
+    assert watched.watch.queues() == [HOUR]
+    watched.watch.held(Held(HOUR, None))
+    watched.settle()
+    assert len(watched.watch.lost) == 4998
+    assert "4998 message(s) lost" in watched.told
+
+
+def test_lost_ones_are_recorded_in_pieces(ledger: SqliteLedger) -> None:
+    retries(ledger, *(f"m{number}" for number in range(LOST_AT_ONCE + 1)))
+    watched = Watched(ledger)
+    watched.begin()
+    watched.watch.held(Held(HOUR, None))
+    watched.calls.popleft()()
+    watched.turn()
+    assert len(watched.watch.lost) == LOST_AT_ONCE
+    watched.settle()
+    assert len(watched.watch.lost) == LOST_AT_ONCE + 1
+
+
+def test_lost_ones_are_told_again_after_a_restart_until_they_are_let_go(ledger: SqliteLedger) -> None:
+    retries(ledger, "a", "b")
+    former = Watched(ledger)
+    former.begin()
+    former.watch.held(Held(HOUR, None))
+    former.settle()
+    watched = Watched(ledger)
+    watched.begin()
+    assert "'a'" in watched.told
+    assert "'b'" in watched.told
+    for row in list(watched.watch.lost.values()):
+        watched.bench.settlement.let_go(row, "alice")
+    watched.turn()
+    assert watched.told == ""
+    last = Watched(ledger)
+    last.begin()
+    assert last.told == ""
+
+
+def test_a_queue_that_was_missing_before_the_ledger_was_read_has_lost_its_copies(ledger: SqliteLedger) -> None:
+    retries(ledger, "a")
+    watched = Watched(ledger)
+    watched.watch.held(Held(HOUR, None))
+    watched.begin()
+    assert "'a'" in watched.told
+
+
+def test_what_the_ledger_knows_more_of_is_not_lost(ledger: SqliteLedger) -> None:
+    retries(ledger, "a")
+    watched = Watched(ledger)
+    watched.begin()
+    watched.watch.held(Held(HOUR, None))
+    retries(ledger, "a", state=RowState.DONE)
+    watched.settle()
+    assert (watched.told, watched.watch.lost) == ("", {})
+
+
+def test_what_is_overdue_for_ten_minutes_is_lost(ledger: SqliteLedger) -> None:
+    retries(ledger, "a")
+    watched = Watched(ledger)
+    watched.begin()
+    for later_s in (3600.0, 601.0):
+        watched.bench.settlement.now_s += later_s
+        watched.watch.queue_is_empty()
+        watched.settle()
+    assert "has not come back" in watched.told
