@@ -33,6 +33,8 @@ class Event(StrEnum):
     QUEUE_UNRESPONSIVE = "queue.unresponsive"
     QUEUE_SHARED = "queue.shared"
     QUEUE_DECLARED = "queue.declared"
+    QUEUE_SHRUNK = "queue.shrunk"
+    """A symptom: messages left the queue that were not delivered to this daemon."""
     QUEUE_UNSAFE = "queue.unsafe"
     QUEUE_DELIVERY_LIMIT = "queue.delivery_limit"
     MESSAGE_FAILED = "message.failed"

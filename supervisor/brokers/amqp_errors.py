@@ -46,6 +46,7 @@ _CHECK_VHOST = "check the virtual host in [broker] url, and that the user may us
 
 _REFUSALS = (
     (r"limit \(\d+\) is reached|connection limit", "the broker's limit of connections is reached", False),
+    (r"maximum allowed .*limit of", "the broker's limit of channels is reached", False),
     (r"in exclusive use|RESOURCE_LOCKED", "the queue is in use by an exclusive consumer or connection", False),
     (
         r"not supported by stream",

@@ -1,7 +1,7 @@
 """`preforkd pending`: failed messages of a pool that have not come back, or whose copy for the next attempt is lost.
 
-They stay on record until they come, until an operator drops them, or, of those that have not come back, until their queue
-was empty for ten minutes. The running daemon is asked: only its consumer knows which ones have come back.
+They stay on record until they come or an operator drops them; those that have not come back, also until their queue was
+empty for ten minutes. The running daemon is asked: only its consumer knows which ones have come back.
 """
 
 from __future__ import annotations

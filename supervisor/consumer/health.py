@@ -3,7 +3,8 @@
 The symptoms (each logged once, until it heals): messages are ready and we are subscribed, yet nothing is delivered
 (`consumer.starved`); the broker does not answer a passive declare (`queue.unresponsive`); somebody else consumes too
 (`queue.shared`); a queue that others have declared breaks a promise (`queue.unsafe`); messages have come back so often
-that their queue may drop them (`queue.delivery_limit`). Pure, but for the log.
+that their queue may drop them (`queue.delivery_limit`), or have left it without a delivery (`queue.shrunk`). Pure, but
+for the log.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 from supervisor.brokers.base import Depth
 from supervisor.clock import monotonic_s
 from supervisor.consumer.delivery_limit import DEFAULT_LIMIT
+from supervisor.consumer.shrinkage import Shrinkage
 from supervisor.events import Event
 from supervisor.logs import log
 from supervisor.symptoms import Symptom, Symptoms
@@ -23,7 +25,7 @@ from supervisor.symptoms import Symptom, Symptoms
 PROBE_INTERVAL_S = 5.0
 STARVED_AFTER_S = 30.0
 WORN_SHOWN_S = 600.0
-"""For how long messages that came back too often stay a note after the last one."""
+"""For how long messages that came back too often, or left their queue, stay a note after the last one."""
 WORN_CALM_S = 30.0
 """For how long fewer messages are in hand after the last of them."""
 
@@ -35,29 +37,39 @@ class Health:
         """`danger`: the risk of the queue's limits, shown all the time."""
         self._queue = queue
         self._danger = danger
-        self._state, self._host, self._why = "connecting", "", ""
+        self._state, self._host, self._why, self._blocked = "connecting", "", "", ""
         self._since_s = monotonic_s()
         self._made = ""
         self._depth: Depth | None = None
         self._fed_s = monotonic_s()
         self._worn_s = 0.0
+        self._shrinkage = Shrinkage()
+        self._left, self._left_s = 0, 0.0  # messages that left otherwise than to us, and when the last ones did
         self._symptoms = Symptoms(queue=queue)
 
     def connection(self, state: str, host: str = "", why: str = "") -> None:
-        """The connection is now `connected`, `connecting`, `blocked`, `refused` or `closed`."""
+        """The connection for consuming is now `connected`, `connecting`, `refused` or `closed`."""
         self._state, self._why, self._since_s = state, why, monotonic_s()
         self._host = host or self._host
         if self._danger and state == "connected":
             self.notice(Event.QUEUE_DELIVERY_LIMIT, self._danger)
         self._fed_s = monotonic_s()
 
+    def blocked(self, why: str) -> None:
+        """The broker takes no publications, for this reason; "": it takes them. Tells nothing about the connection for
+        consuming, which comes and goes meanwhile."""
+        if why != self._blocked:
+            self._blocked, self._since_s = why, monotonic_s()
+
     def fed(self) -> None:
         """Messages were delivered, or there was no room for any."""
         self._fed_s = monotonic_s()
         self.heal(Event.CONSUMER_STARVED)
 
-    def depth(self, depth: Depth, subscribed: bool) -> None:
-        """The answer to a probe."""
+    def depth(self, depth: Depth, subscribed: bool, delivered: int = 0, prefetch: int = 0) -> None:
+        """The answer to a probe. `delivered`: all messages ever received; `prefetch`: how many may be on their way."""
+        if depth.consumers or not subscribed:  # a quorum queue without a leader is said to be empty, and unconsumed
+            self._balance(depth, delivered, prefetch)
         self._depth = msgspec.structs.replace(depth, consumers=max(depth.consumers, 1)) if subscribed else depth
         self.heal(Event.QUEUE_UNRESPONSIVE)
         if monotonic_s() - self._worn_s > WORN_SHOWN_S and not self._danger:
@@ -78,6 +90,22 @@ class Health:
             )
         else:
             self.heal(Event.QUEUE_SHARED)
+
+    def _balance(self, depth: Depth, delivered: int, prefetch: int) -> None:
+        """Notice messages that leave the queue otherwise than to us."""
+        if depth.consumers - depth.former > 1:
+            self._shrinkage.forget()
+        elif left := self._shrinkage.look(depth.ready, delivered, prefetch):
+            self._left, self._left_s = self._left + left, monotonic_s()
+            self.notice(
+                Event.QUEUE_SHRUNK,
+                f"about {self._left} messages have left {self._queue!r} without a run: it was purged or deleted, "
+                "they expired or were dropped, or a client took them; preforkd does not know them. Policies are not "
+                "visible to it: `rabbitmqctl list_queues name policy effective_policy_definition`",
+            )
+        elif monotonic_s() - self._left_s > WORN_SHOWN_S:
+            self._left = 0
+            self.heal(Event.QUEUE_SHRUNK)
 
     @property
     def calm(self) -> bool:
@@ -121,12 +149,12 @@ class Health:
     @property
     def connected(self) -> bool:
         """Whether the broker is connected; blocked counts: it settles, it only takes no publications."""
-        return self._state in ("connected", "blocked")
+        return self._state == "connected"
 
     @property
     def publishing(self) -> bool:
         """Whether the broker takes publications."""
-        return self._state == "connected"
+        return self.connected and not self._blocked
 
     @property
     def queue_is_ours(self) -> bool:
@@ -135,12 +163,13 @@ class Health:
 
     def facts(self, opened: int) -> dict[str, Any]:
         """`connection` of a Snapshot. `opened`: connections since the consumer started."""
+        blocked = self.connected and self._blocked
         return {
-            "state": self._state,
+            "state": "blocked" if blocked else self._state,
             "host": self._host,
             "since_s": round(monotonic_s() - self._since_s, 3),
             "opened": opened,
-            "why": self._why,
+            "why": blocked or self._why,
         }
 
     def queue_facts(self) -> dict[str, Any]:

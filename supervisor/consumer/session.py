@@ -107,8 +107,8 @@ class Session:
             base.Cancelled: self._on_cancelled,
             base.Confirmed: self._on_confirmed,
             base.Unpublished: self._on_unpublished,
-            base.Blocked: lambda event: self.health.connection("blocked", why=event.reason),
-            base.Unblocked: lambda event: self.health.connection("connected"),
+            base.Blocked: lambda event: self.health.blocked(event.reason),
+            base.Unblocked: lambda event: self.health.blocked(""),
             base.Declared: lambda event: self.health.made(event.text),
             base.Unsafe: lambda event: self.health.queues(event.remarks),
             base.Fatal: self._on_fatal,
@@ -387,7 +387,7 @@ class Session:
     def _on_depth(self, event: base.Depth) -> None:
         if len(self.settlement.entries) >= self._start.pool.prefetch:
             self.health.fed()  # no room for more: nothing to be hungry for
-        self.health.depth(event, self.subscribed)
+        self.health.depth(event, self.subscribed, self.commits.counters.get("delivered", 0), self._start.pool.prefetch)
         self.settlement.twins.queue_is_ours = self.health.queue_is_ours
         if event.consumers - event.former > 1:
             self.delays.queue_is_shared()

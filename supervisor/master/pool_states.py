@@ -23,9 +23,12 @@ class PoolStates:
         self._told: dict[str, str] = {}
 
     def announce(self, pool: Pool, state: str) -> None:
-        """Tell `state` (of `status.pool_state`) if it is another than before; the first `ok` needs no telling."""
-        former, self._told[pool.name] = self._told.get(pool.name, "starting"), state
+        """Tell `state` (of `status.pool_state`) if it is another than before; the first `ok` needs no telling. A pool
+        whose consumer has just begun has not recovered: the broker may refuse the consumer again."""
         event = _EVENTS.get(state)
+        if event is Event.POOL_RECOVERED and not pool.consumer.ready:
+            return
+        former, self._told[pool.name] = self._told.get(pool.name, "starting"), state
         if state == former or event is None or (event is Event.POOL_RECOVERED and former == "starting"):
             return
         level, why = logging.INFO if event is Event.POOL_RECOVERED else logging.ERROR, status.pool_why(pool)

@@ -28,6 +28,16 @@ def _wrapped(error: Exception) -> Exception:
         (405, "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'q'", False),
         (530, "NOT_ALLOWED - vhost nope not found", True),
         (530, "NOT_ALLOWED - access to vhost '/' refused for user 'u': connection limit (0) is reached", False),
+        (
+            530,
+            "NOT_ALLOWED - number of channels opened for user 'u' has reached the maximum allowed user limit of (2)",
+            False,
+        ),
+        (
+            530,
+            "NOT_ALLOWED - number of channels opened on node 'n' has reached the maximum allowed limit of (9)",
+            False,
+        ),
         (540, "NOT_IMPLEMENTED - basic.get not supported by stream queues queue 'q' in vhost '/'", True),
         (404, "NOT_FOUND - no queue 'stream of exclusive timeouts' in vhost '/'", False),
         (404, "NOT_FOUND - no exchange 'x' in vhost '/'", True),

@@ -15,3 +15,17 @@ def test_a_subscribed_daemon_counts_itself_among_the_consumers() -> None:
     assert health.queue_facts()["consumers"] == 0
     health.depth(Depth(3, 2), subscribed=True)
     assert health.queue_facts()["consumers"] == 2
+
+
+def test_an_alarm_stays_known_while_connections_come_and_go() -> None:
+    health = Health("mail")
+    health.blocked("low on memory")
+    health.connection("connected", "host")
+    assert (health.facts(1)["state"], health.facts(1)["why"]) == ("blocked", "low on memory")
+    assert (health.connected, health.publishing) == (True, False)
+    health.connection("connecting", why="closed")
+    assert (health.facts(1)["state"], health.facts(1)["why"]) == ("connecting", "closed")
+    health.blocked("")
+    assert (health.facts(1)["state"], health.connected, health.publishing) == ("connecting", False, False)
+    health.connection("connected", "host")
+    assert (health.facts(1)["state"], health.publishing) == ("connected", True)

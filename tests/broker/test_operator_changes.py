@@ -1,0 +1,172 @@
+"""What operators change at a broker while a daemon runs: limits, users, virtual hosts, alarms, queues."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from supervisor.brokers.amqp_queues import QUORUM
+from supervisor.clock import monotonic_s
+from tests.support.rabbit_daemon import RabbitDaemon, rabbit_daemon
+from tests.support.rabbitmq import RabbitNode
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.rabbitmq
+
+ONCE = 'workers = 1\nprefetch = 10\nmax_attempts = 1\nretry_delays = ["100ms"]\nhold_retry = "2s"\n'
+
+
+def connection(under_test: RabbitDaemon) -> str:
+    return str(under_test.pool()["consumer"]["connection"]["state"])
+
+
+def works(under_test: RabbitDaemon) -> None:
+    """The next message is done, and nothing is wrong any more."""
+    name = f"afterwards-{uuid4().hex[:6]}"
+    under_test.send("nothing", message_id=name)
+    under_test.wait_done(name, timeout_s=60)
+    eventually(lambda: under_test.pool()["state"] == "ok", "the pool is ok")
+
+
+# ---- alarms -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resource", ["memory", "disk"])
+def test_an_alarm_while_copies_are_refused_is_told_also_after_a_restart_and_stops_no_stop(
+    own_rabbitmq: RabbitNode, tmp_path: Path, resource: str
+) -> None:
+    with rabbit_daemon(tmp_path, own_rabbitmq, ONCE, start=False, daemon='stop_timeout = "60s"') as under_test:
+        dead = f"{under_test.queue}.dead"
+        with own_rabbitmq.channel() as channel:
+            full = QUORUM | {"x-max-length": 1, "x-overflow": "reject-publish"}
+            channel.queue_declare(dead, durable=True, arguments=full)
+            for _ in range(2):
+                channel.basic_publish("", dead, b"fills it")
+        under_test.start()
+        bad = [f"bad-{number}" for number in range(15)]
+        under_test.send_all([under_test.order("reject", message_id=name) for name in bad])
+        under_test.wait_counted(failed=len(bad))
+        own_rabbitmq.set_alarm(resource)
+        eventually(lambda: connection(under_test) == "blocked", "the alarm is told")
+        assert under_test.pool()["state"] == "degraded"
+
+        for _start in range(2):
+            begun_s = monotonic_s()
+            assert under_test.stop(signal.SIGTERM) == 0
+            assert monotonic_s() - begun_s < 15
+            under_test.start()
+            eventually(lambda: connection(under_test) == "blocked", "the alarm is told after a restart")
+
+        with own_rabbitmq.channel() as channel:
+            channel.queue_delete(dead)
+        own_rabbitmq.clear_alarm(resource)
+        under_test.wait_counted(dead=len(bad), timeout_s=60)
+        eventually(lambda: connection(under_test) == "connected", "the end of the alarm is told")
+        assert sorted(properties.message_id for properties, _ in under_test.dead()) == sorted(bad)
+
+
+# ---- limits -------------------------------------------------------------------------------------------------------
+
+
+def user_limit(node: RabbitNode, limit: str) -> None:
+    node.call(f'rabbit_auth_backend_internal:set_user_limits(<<"guest">>, <<"{{\\"{limit}}}">>, <<"test">>)')
+
+
+def vhost_limit(node: RabbitNode, limit: str) -> None:
+    node.call(f'rabbit_vhost_limit:parse_set(<<"/">>, <<"{{\\"{limit}}}">>, <<"test">>)')
+
+
+@pytest.mark.parametrize(
+    ("set_limit", "limit", "told"),
+    [
+        (user_limit, r"max-channels\": 2", "limit of channels"),
+        (user_limit, r"max-connections\": 0", "limit of connections"),
+        (vhost_limit, r"max-connections\": 1", "limit of connections"),
+    ],
+    ids=["channels of a user", "connections of a user", "connections of a virtual host"],
+)
+def test_a_limit_that_is_reached_is_waited_for_by_the_same_consumer(
+    own_rabbitmq: RabbitNode, tmp_path: Path, set_limit: Callable[[RabbitNode, str], None], limit: str, told: str
+) -> None:
+    with rabbit_daemon(tmp_path, own_rabbitmq, ONCE) as under_test:
+        set_limit(own_rabbitmq, limit)
+        own_rabbitmq.close_all_connections()
+        eventually(lambda: told in under_test.pool()["why"], "the limit is told")
+        assert under_test.pool()["state"] == "degraded"
+        own_rabbitmq.call('rabbit_auth_backend_internal:clear_user_limits(<<"guest">>, <<"all">>, <<"test">>)')
+        own_rabbitmq.call('rabbit_vhost_limit:clear(<<"/">>, <<"test">>)')
+        works(under_test)
+        assert under_test.exits(kind="consumer") == []
+
+
+# ---- users, virtual hosts, queues -----------------------------------------------------------------------------------
+
+
+def lose_vhost(node: RabbitNode) -> None:
+    node.call('rabbit_vhost:delete(<<"changing">>, <<"test">>)')
+
+
+def lose_user(node: RabbitNode) -> None:
+    node.call('rabbit_auth_backend_internal:delete_user(<<"changing">>, <<"test">>)')
+
+
+def other_password(node: RabbitNode) -> None:
+    node.call('rabbit_auth_backend_internal:change_password(<<"changing">>, <<"other">>, <<"test">>)')
+    node.close_all_connections()
+
+
+def no_rights(node: RabbitNode) -> None:
+    node.set_permissions("changing", ("^$", "^$", "^$"), "changing")
+    node.close_all_connections()
+
+
+def mended(node: RabbitNode) -> None:
+    """Whatever was taken away is there again."""
+    node.call('catch rabbit_vhost:add(<<"changing">>, <<"test">>)')
+    node.call('catch rabbit_auth_backend_internal:add_user(<<"changing">>, <<"pw">>, <<"test">>)')
+    node.call('rabbit_auth_backend_internal:change_password(<<"changing">>, <<"pw">>, <<"test">>)')
+    node.set_permissions("changing", (".*", ".*", ".*"), "changing")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lose_vhost, "virtual host"),
+        (lose_user, "user and password"),
+        (other_password, "user and password"),
+        (no_rights, "rabbitmqctl set_permissions"),
+    ],
+)
+def test_what_the_broker_refuses_holds_the_pool_with_the_reason_until_it_is_mended(
+    own_rabbitmq: RabbitNode, tmp_path: Path, change: Callable[[RabbitNode], None], told: str
+) -> None:
+    mended(own_rabbitmq)
+    with rabbit_daemon(tmp_path, own_rabbitmq, ONCE, start=False) as under_test:
+        text = under_test.config_path.read_text().replace("guest:guest", "changing:pw").replace("/%2F", "/changing")
+        under_test.config_path.write_text(text)
+        under_test.start()
+        change(own_rabbitmq)
+        eventually(lambda: under_test.pool()["state"] == "held", "the pool is held")
+        assert told in under_test.pool()["why"]
+        recovered = under_test.has("pool.recovered")
+        assert not recovered(), "a consumer that the broker has not taken yet is no recovery"
+        mended(own_rabbitmq)
+        eventually(lambda: under_test.pool()["state"] == "ok" and recovered(), "it heals by itself")
+        assert under_test.stop() == 0
+
+
+def test_a_work_queue_that_is_deleted_is_told_with_what_was_in_it(rabbitmq: RabbitNode, tmp_path: Path) -> None:
+    with rabbit_daemon(tmp_path, rabbitmq, "workers = 1\nprefetch = 2\n") as under_test:
+        under_test.send_all(under_test.order("until", "go", message_id=f"m-{number}") for number in range(10))
+        eventually(lambda: under_test.pool()["depth"]["ready"] == 8, "the queue's depth is known")
+        with rabbitmq.channel() as channel:
+            channel.queue_delete(under_test.queue)
+        told = eventually(lambda: under_test.events("queue.shrunk"), "the loss is told")[0]
+        assert "about 8 messages" in told["message"]
+        under_test.release("go")
+        under_test.wait_done("m-0", "m-1")
+        works(under_test)
