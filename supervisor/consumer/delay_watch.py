@@ -23,6 +23,7 @@ STEP_S = 0.05
 LOST_AT_ONCE = 200
 """Lost copies that are recorded in one turn."""
 NAMED = 3
+_RETRY, _GONE = RowState.RETRY, RowState.GONE
 _LOOKS_BACK_S = 8 * 86_400.0  # the longest delay, and a day for a copy that is overdue
 
 
@@ -50,16 +51,25 @@ class DelayWatch:
         return self._retries.delay_queues(self._settlement.now_s)
 
     def turned(self, rows: Mapping[bytes, Row]) -> None:
-        """These rows are on record."""
-        self._retries.turned(rows)
-        changed = False
-        for key, row in rows.items():
-            if row.state is RowState.GONE and failure_of(row).lost:
-                self.lost[key], changed = row, True
-            elif self.lost:
-                changed = self.lost.pop(key, None) is not None or changed
+        """These rows are on record. Called for every turn: rows that concern no retry cost next to nothing."""
+        watched, changed = bool(self._retries or self.lost), False
+        for row in rows.values():
+            state = row.state
+            if watched or state is _RETRY or state is _GONE:
+                changed = self._take(row) or changed
         if changed:
             self._tell()
+
+    def _take(self, row: Row) -> bool:
+        """The last row of a message; whether it changes what is lost."""
+        if row.state is _RETRY:
+            self._retries.add(row)
+        else:
+            self._retries.forget(row.key)
+        if row.state is _GONE and failure_of(row).lost:
+            self.lost[row.key] = row
+            return True
+        return self.lost.pop(row.key, None) is not None
 
     def held(self, event: Held) -> None:
         """What a delay queue has, or that it was not there."""
@@ -86,12 +96,12 @@ class DelayWatch:
     def _look_back(self, before: int | None, since_s: float) -> None:
         """Take in a piece of the ledger. A row counts if it is the last of its message."""
         rows, before = self._ledger.settled_before(before, since_s)
-        old = [row for row in rows if row.state in (RowState.RETRY, RowState.GONE)]
+        old = [row for row in rows if row.state in (_RETRY, _GONE)]
         known = self._ledger.look_up([row.key for row in old]) if old else {}
         for row in old:
             if row not in known[row.key] or row.key in self._settlement.entries:
                 continue
-            if row.state is RowState.RETRY:
+            if row.state is _RETRY:
                 why = self._retries.add(row)
                 self._suspect({row.key: why} if why else {})
             elif failure_of(row).lost:
@@ -115,7 +125,7 @@ class DelayWatch:
         for key in keys:
             why = self._suspects.pop(key)
             row = next((row for row in known[key] if row.key == key), None)
-            if row is not None and row.state is RowState.RETRY:
+            if row is not None and row.state is _RETRY:
                 self._settlement.lose(row, why)
         if self._suspects:
             self._call_later(STEP_S, self._judge)

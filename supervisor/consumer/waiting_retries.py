@@ -7,7 +7,7 @@ delay is over; or when it has not come back long after that, to a queue that is 
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from typing import NamedTuple
 
 import msgspec
@@ -15,7 +15,7 @@ import msgspec
 from supervisor.brokers.names import retry_queue
 from supervisor.consumer.entries import Failure
 from supervisor.consumer.missing import MISSING_S
-from supervisor.ledger.base import Row, RowState
+from supervisor.ledger.base import Row
 
 MOST = 50_000
 """So many copies are watched at most: some 10 MB."""
@@ -48,14 +48,6 @@ class WaitingRetries:
 
     def __len__(self) -> int:
         return len(self._copies)
-
-    def turned(self, rows: Mapping[bytes, Row]) -> None:
-        """These rows are on record: messages whose copies wait from now on, or have come back."""
-        for key, row in rows.items():
-            if row.state is RowState.RETRY:
-                self.add(row)
-            elif self._copies:
-                self.forget(key)
 
     def add(self, row: Row) -> str:
         """The copy of this RETRY row waits; why it is lost all the same, "" where it is not."""

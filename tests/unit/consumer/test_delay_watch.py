@@ -135,3 +135,21 @@ def test_what_is_overdue_for_ten_minutes_is_lost(ledger: SqliteLedger) -> None:
         watched.watch.queue_is_empty()
         watched.settle()
     assert "has not come back" in watched.told
+
+
+@pytest.mark.parametrize("state", [state for state in RowState if state is not RowState.RETRY])
+def test_any_later_row_of_a_message_ends_the_wait_for_its_copy(ledger: SqliteLedger, state: RowState) -> None:
+    retries(ledger, "a")
+    watched = Watched(ledger)
+    watched.begin()
+    row = Row(key_of("a"), 1, 1, state, -1, 0, ledger.now_s, "a", msgspec.msgpack.encode(Failure("failed", "no")))
+    watched.watch.turned({row.key: row})
+    assert watched.watch.queues() == []
+
+
+def test_what_a_turn_retries_is_waited_for(ledger: SqliteLedger) -> None:
+    watched = Watched(ledger)
+    watched.begin()
+    retries(ledger, "a", "b")
+    watched.watch.turned({row.key: row for key in (key_of("a"), key_of("b")) for row in ledger.look_up([key])[key]})
+    assert watched.watch.queues() == [HOUR]

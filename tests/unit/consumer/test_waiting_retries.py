@@ -17,14 +17,15 @@ NOW_S = 1000.0
 MINUTE = "q.retry.60000"
 
 
-def row(id: str, delay_s: float = 60.0, at_s: float = NOW_S, state: RowState = RowState.RETRY) -> Row:
+def row(id: str, delay_s: float = 60.0, at_s: float = NOW_S) -> Row:
     note = msgspec.msgpack.encode(Failure("failed", "no", delay_s=delay_s))
-    return Row(key_of(id), 1, 1, state, -1, 0, at_s, id, note)
+    return Row(key_of(id), 1, 1, RowState.RETRY, -1, 0, at_s, id, note)
 
 
 def waiting(*rows: Row) -> WaitingRetries:
     retries = WaitingRetries("q")
-    retries.turned({row.key: row for row in rows})
+    for row in rows:
+        retries.add(row)
     return retries
 
 
@@ -37,13 +38,6 @@ def test_a_confirmed_copy_waits_in_the_queue_of_its_step_until_its_delay_is_over
     assert retries.delay_queues(NOW_S) == ["q.retry.1000", MINUTE]
     assert retries.delay_queues(NOW_S + 2) == [MINUTE]
     assert retries.delay_queues(NOW_S + 61) == []
-
-
-@pytest.mark.parametrize("state", [state for state in RowState if state is not RowState.RETRY])
-def test_any_later_row_of_its_message_ends_the_wait(state: RowState) -> None:
-    retries = waiting(row("a"))
-    retries.turned({key_of("a"): row("a", state=state)})
-    assert len(retries) == 0
 
 
 def test_a_missing_delay_queue_has_lost_what_was_in_it_and_nothing_else() -> None:
@@ -65,7 +59,7 @@ def test_what_is_found_in_the_ledger_after_its_queue_was_missing_is_lost_too() -
 def test_a_delay_queue_that_stays_empty_has_lost_what_was_confirmed_before_that() -> None:
     retries = waiting(row("a"))
     assert retries.held(MINUTE, 0, NOW_S + 1) == {}
-    retries.turned({key_of("later"): row("later", at_s=NOW_S + 2)})
+    retries.add(row("later", at_s=NOW_S + 2))
     assert retries.held(MINUTE, 0, NOW_S + EMPTY_S) == {}
     assert retries.held(MINUTE, 0, NOW_S + 1 + EMPTY_S).keys() == keys("a")
 
