@@ -13,7 +13,7 @@ from tests.support.brokers import driver, pool
 from tests.support.longest_first import longest_first
 from tests.support.pools import make_master
 from tests.support.rabbitmq import own_rabbitmq, rabbitmq
-from tests.support.trixie import rabbit_4
+from tests.support.trixie import node, rabbit_4
 
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(
@@ -23,6 +23,7 @@ settings.load_profile(
 __all__ = [
     "driver",
     "make_master",
+    "node",
     "own_rabbitmq",
     "pool",
     "pytest_collection_modifyitems",

@@ -6,7 +6,6 @@ towards a broker's delivery limit, and beyond that a broker deletes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
@@ -15,12 +14,14 @@ import click
 
 from supervisor.brokers.base import Delivery
 from supervisor.brokers.letterbox import Letterbox, open_letterbox
-from supervisor.cli.console import block, print_line, print_table, shown
+from supervisor.cli.console import block, print_line, shown
 from supervisor.cli.dead_view import as_json_object, body_text, describe, summary
 from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.listing import ask_first, check_choice, print_json, print_list, report_missing
 from supervisor.errors import PreforkdError
 
 _COLUMNS = ("ID", "CAUSE", ">ATTEMPTS", "AT", "REASON")
+_MORE = "--limit shows more"
 
 C = TypeVar("C", bound=Callable[..., object])
 
@@ -50,15 +51,9 @@ def list_command(invocation: Invocation, queue: str, parked: bool, limit: int, a
     with _letterbox(invocation, queue, parked) as letters:
         found, total = letters.first(limit), letters.depth
     if as_json:
-        for delivery in found:
-            click.echo(json.dumps(as_json_object(delivery)))
-        return 0
-    if found:
-        print_table(_COLUMNS, map(summary, found))
-    if total > len(found):
-        print_line(f"{len(found)} of {total} shown; --limit shows more")
-    elif not found:
-        print_line(f"there are none in {letters.name}")
+        print_json(found, as_json_object, total, _MORE)
+    else:
+        print_list(_COLUMNS, found, summary, total, f"there are none in {letters.name}", _MORE)
     return 0
 
 
@@ -72,11 +67,10 @@ def show_command(invocation: Invocation, queue: str, ids: tuple[str, ...], parke
     """Show headers, stack and the beginning of the body."""
     with _letterbox(invocation, queue, parked) as letters:
         found = letters.with_ids(ids)
-    for delivery in found:
-        if as_json:
-            click.echo(json.dumps(as_json_object(delivery)))
-        else:
-            click.echo(block(f"{describe(delivery)}\n{body_text(delivery.body)}"))
+    if as_json:
+        print_json(found, as_json_object, len(found), "")
+    for delivery in found if not as_json else ():
+        click.echo(block(f"{describe(delivery)}\n{body_text(delivery.body)}"))
     return _report_missing(ids, found, letters.name)
 
 
@@ -106,33 +100,13 @@ def drop_command(
 ) -> int:
     """Delete messages for good."""
     if everything and not yes:
-        _confirm(f"Delete all {'parked' if parked else 'dead'} messages of {shown(queue)}?")
+        ask_first(f"Delete all {'parked' if parked else 'dead'} messages of {shown(queue)}?", "nothing was deleted")
     with _acting(invocation, queue, parked, ids, everything) as (letters, found, done):
         for delivery in found:
             letters.drop(delivery)
             done.append(delivery)
     print_line(f"{len(done)} message(s) deleted from {letters.name}")
     return _report_missing(ids, done, letters.name)
-
-
-class _Declined(PreforkdError):
-    """What was asked about is not done."""
-
-    exit_code = 130  # as after Ctrl-C at the same question
-
-
-def _confirm(question: str) -> None:
-    """Return after a yes. Raises _Declined after a no, and where there is no more input."""
-    try:
-        agreed = click.confirm(question)
-    except click.Abort as abort:
-        if isinstance(abort.__context__, EOFError):
-            raise _Declined(
-                "nothing was deleted: the question had no answer (no more input); --yes asks nothing"
-            ) from abort
-        raise
-    if not agreed:
-        raise _Declined("nothing was deleted: the answer was no")
 
 
 @contextmanager
@@ -142,8 +116,7 @@ def _acting(
     """The letters that are meant, and a list for those that are done: a failure half-way says how many those
     were.
     """
-    if bool(ids) == everything:
-        raise click.UsageError("name the IDs of messages, or --all")
+    check_choice(ids, everything)
     done: list[Delivery] = []
     with _letterbox(invocation, queue, parked) as letters:
         try:
@@ -158,7 +131,5 @@ def _letterbox(invocation: Invocation, queue: str, parked: bool) -> AbstractCont
 
 
 def _report_missing(ids: Sequence[str], found: Sequence[Delivery], name: str) -> int:
-    missing = set(ids) - {delivery.properties.message_id for delivery in found}
-    for message_id in sorted(missing):
-        click.echo(f"error: there is no message {shown(message_id)} in {name}; it may be in other hands", err=True)
-    return 1 if missing else 0
+    ids_found = [delivery.properties.message_id for delivery in found]
+    return report_missing(ids, ids_found, lambda id: f"there is no message {id} in {name}; it may be in other hands")

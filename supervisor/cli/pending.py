@@ -6,13 +6,13 @@ empty for ten minutes. The running daemon is asked: only its consumer knows whic
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
-from supervisor.cli.console import print_line, print_table, shown
+from supervisor.cli.console import print_line, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.listing import ask_first, check_choice, print_json, print_list, report_missing
 from supervisor.cli.pools import whoever
 from supervisor.errors import ControlError
 
@@ -33,15 +33,9 @@ def list_command(invocation: Invocation, pool: str, as_json: bool) -> int:
     found = _asked(invocation, pool)
     traces, total = found["traces"], found["total"]
     if as_json:
-        for trace in traces:
-            click.echo(json.dumps(trace))
-        return 0
-    if traces:
-        print_table(_COLUMNS, map(_summary, traces))
-    if total > len(traces):
-        print_line(f"{len(traces)} of {total} shown")
-    elif not traces:
-        print_line(f"there are none in pool {shown(pool)}")
+        print_json(traces, dict, total, "")
+    else:
+        print_list(_COLUMNS, traces, _summary, total, f"there are none in pool {pool}", "")
     return 0
 
 
@@ -56,21 +50,16 @@ def drop_command(invocation: Invocation, pool: str, ids: tuple[str, ...], everyt
 
     Nothing is deleted at the broker: a message that comes after all gets its copy and is not run.
     """
-    if bool(ids) == everything:
-        raise click.UsageError("name the IDs of messages, or --all")
+    check_choice(ids, everything)
     if everything and not yes:
         total = _asked(invocation, pool)["total"]
-        click.confirm(f"Wait no longer for {total} failed message(s) of pool {shown(pool)}?", abort=True)
+        question = f"Wait no longer for {total} failed message(s) of pool {shown(pool)}?"
+        ask_first(question, "nothing was dropped")
     dropped = _asked(invocation, pool, drop=list(ids), all=everything, by=whoever())
     print_line(f"{dropped['total']} message(s) of pool {shown(pool)} dropped; one that comes after all gets its copy")
-    missing = set(ids) - {trace["message_id"] for trace in dropped["traces"]}
-    for message_id in sorted(missing):
-        click.echo(
-            f"error: pool {shown(pool)} does not wait for a message {shown(message_id)}; `preforkd why` says what is "
-            "known of it",
-            err=True,
-        )
-    return 1 if missing else 0
+    found = [trace["message_id"] for trace in dropped["traces"]]
+    where = f"pool {shown(pool)} does not wait for a message"
+    return report_missing(ids, found, lambda id: f"{where} {id}; `preforkd why` says what is known of it")
 
 
 def _asked(invocation: Invocation, pool: str, **order: Any) -> dict[str, Any]:

@@ -14,17 +14,9 @@ import pytest
 
 from tests.support.publishing import Desk, connected_desk
 from tests.support.rabbitmq import RabbitNode
-from tests.support.trixie import RELEASES
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.rabbitmq
-
-
-@pytest.fixture(params=RELEASES)
-def node(request: pytest.FixtureRequest) -> RabbitNode:
-    """Each release in turn."""
-    found: RabbitNode = request.getfixturevalue(request.param)
-    return found
 
 
 @pytest.fixture

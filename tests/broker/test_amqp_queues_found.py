@@ -18,16 +18,8 @@ from supervisor.brokers.base import Connected, Declared, Delivery, Fatal, Subscr
 from supervisor.config.schema import Binding, BrokerConfig, PoolConfig
 from tests.support.brokers import Backend, a_pool
 from tests.support.rabbitmq import RabbitNode
-from tests.support.trixie import RELEASES
 
 pytestmark = pytest.mark.rabbitmq
-
-
-@pytest.fixture(params=RELEASES)
-def node(request: pytest.FixtureRequest) -> RabbitNode:
-    """Each release in turn."""
-    found: RabbitNode = request.getfixturevalue(request.param)
-    return found
 
 
 @pytest.fixture

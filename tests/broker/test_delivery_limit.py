@@ -71,12 +71,6 @@ def lost_again_and_again(
     return found, noticed
 
 
-@pytest.fixture(params=RELEASES)
-def node(request: pytest.FixtureRequest) -> RabbitNode:
-    found: RabbitNode = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.mark.parametrize(("limit", "known", "losses"), [(1, True, 4), (2, True, 6), (2, False, 6), (20, False, 26)])
 def test_no_message_is_dropped_by_the_limit_of_its_queue(
     node: RabbitNode, tmp_path: Path, limit: int, known: bool, losses: int

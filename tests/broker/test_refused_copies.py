@@ -13,16 +13,9 @@ from supervisor.brokers.amqp_queues import QUORUM
 from supervisor.clock import monotonic_s
 from tests.support.rabbit_daemon import RabbitDaemon, rabbit_daemon
 from tests.support.rabbitmq import RabbitNode
-from tests.support.trixie import RELEASES
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.rabbitmq
-
-
-@pytest.fixture(params=RELEASES)
-def node(request: pytest.FixtureRequest) -> RabbitNode:
-    found: RabbitNode = request.getfixturevalue(request.param)
-    return found
 
 
 ONCE = 'workers = 1\nprefetch = 10\nmax_attempts = 1\nretry_delays = ["100ms"]\n'

@@ -107,7 +107,7 @@ def test_a_crash_is_in_the_history_which_outlives_the_daemon(running: Site) -> N
     assert "m0" in shown
     (record,) = map(json.loads, running.ok("exits", "--pool", "mail", "--cause", "crash", "--json").splitlines())
     assert (record["signal"], record["message_id"], record["run"]) == ("SIGSEGV", "m0", "in_doubt")
-    assert "no such exits" in running.ok("exits", "--pool", "other")
+    assert "there is no pool 'other'" in running.cli("exits", "--pool", "other").stderr
 
 
 def test_follow_shows_exits_as_they_happen_until_interrupted(running: Site) -> None:
@@ -137,6 +137,17 @@ def test_a_dead_message_is_listed_and_shown_with_its_reason(with_a_dead_message:
     assert "tenant: 7" in shown
     assert "Traceback (most recent call last)" in shown
     assert shown.rstrip().endswith("body: 4 byte(s)\nfail")
+
+
+def test_a_list_that_leaves_messages_out_says_so_on_stderr_where_stdout_is_for_programs(running: Site) -> None:
+    running.ok("publish", "mail", "--id-prefix", "bad-", stdin="fail\nfail\nfail\n")
+    running.wait_for_counter("dead", 3)
+
+    table = running.ok("dead", "list", "mail", "--limit", "2")
+    assert table.splitlines()[-1] == "2 of 3 shown; --limit shows more"
+    done = running.cli("dead", "list", "mail", "--limit", "2", "--json")
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == ["bad-0", "bad-1"]
+    assert done.stderr == "2 of 3 shown; --limit shows more\n"
 
 
 def test_looking_leaves_the_message_where_it_is(with_a_dead_message: Site) -> None:

@@ -58,9 +58,11 @@ def test_those_that_have_not_come_back_are_listed_and_dropped_by_id(site: Site) 
 
 
 def test_dropping_all_asks_first(site: Site) -> None:
-    refused = site.cli("pending", "drop", "mail", "--all", stdin="n\n")
-    assert "Wait no longer for 3 failed message(s) of pool mail?" in refused.stdout
-    assert refused.returncode != 0
+    for answer, told in (("n\n", "the answer was no"), ("", "the question had no answer (no more input)")):
+        refused = site.cli("pending", "drop", "mail", "--all", stdin=answer)
+        assert "Wait no longer for 3 failed message(s) of pool mail?" in refused.stdout
+        assert f"nothing was dropped: {told}" in refused.stderr
+        assert refused.returncode == 130
     assert "3 message(s)" in site.ok("pending", "drop", "mail", "--all", "--yes")
     assert "there are none in pool mail" in site.ok("pending", "list", "mail")
 

@@ -60,6 +60,13 @@ def rabbit_4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
         yield node
 
 
+@pytest.fixture(params=RELEASES)
+def node(request: pytest.FixtureRequest) -> RabbitNode:
+    """A node of each release in turn."""
+    found: RabbitNode = request.getfixturevalue(request.param)
+    return found
+
+
 _INTERCEPTORS = """
 message_interceptors.incoming.set_header_timestamp.overwrite = true
 message_interceptors.incoming.set_header_routing_node.overwrite = true
