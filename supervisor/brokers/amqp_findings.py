@@ -31,7 +31,7 @@ class QueueFindings:
         self._remarks[plan.name] = broken_promises(plan, as_planned(plan))
         if plan.name == self._queue:
             self._made = Declared(declared_text(plan))
-        elif plan.comes_back_to:
+        else:
             self._tell(Held(plan.name, None))
 
     def examined(self, plan: QueuePlan, facts: QueueFacts) -> Trouble | None:

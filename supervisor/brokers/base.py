@@ -130,7 +130,8 @@ class Depth(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """What a delay queue has: so many messages; None: it was not there."""
+    """What another queue of the pool's has (for delays, dead letters, parked messages): so many messages; None: it was
+    not there."""
 
     queue: str
     messages: int | None

@@ -1,4 +1,5 @@
-"""Watches the retry copies that wait in delay queues: those that the broker has lost are recorded, named and kept.
+"""Watches the retry copies that wait in delay queues: those that the broker has lost are recorded, named and kept. Of
+dead letters it says only that their queue was missing.
 
 Runs in the consumer process. What is waited for is known from the rows of each turn, and after a start from a look
 back through the ledger, a little at a time. No pass does more than a bounded piece of work.
@@ -6,10 +7,12 @@ back through the ledger, a little at a time. No pass does more than a bounded pi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from itertools import islice
 
 from supervisor.brokers.base import Held
+from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.consumer.health import Health
 from supervisor.consumer.housekeeping import CallLater
 from supervisor.consumer.missing import failure_of
@@ -17,6 +20,7 @@ from supervisor.consumer.settlement import Settlement
 from supervisor.consumer.waiting_retries import WaitingRetries
 from supervisor.events import Event
 from supervisor.ledger.base import Ledger, Row, RowState
+from supervisor.logs import log
 
 STEP_S = 0.05
 """The pause between two pieces of work."""
@@ -38,6 +42,7 @@ class DelayWatch:
         self._settlement = settlement
         self._health = health
         self._retries = WaitingRetries(queue)
+        self._letters = {dead_queue(queue): ("dead", "dead-lettered"), parked_queue(queue): ("parked", "parked")}
         self._suspects: dict[bytes, str] = {}  # why each is lost
         self._call_later: CallLater = lambda delay_s, callback: None
 
@@ -72,9 +77,10 @@ class DelayWatch:
         return self.lost.pop(row.key, None) is not None
 
     def held(self, event: Held) -> None:
-        """What a delay queue has, or that it was not there."""
+        """What another queue of the pool's has, or that it was not there."""
         now_s = self._settlement.now_s
         if event.messages is None:
+            self._tell_letters(event.queue)
             self._suspect(self._retries.missing(event.queue, now_s))
         else:
             self._suspect(self._retries.held(event.queue, event.messages, now_s))
@@ -92,6 +98,17 @@ class DelayWatch:
         self._retries.begin_anew()
 
     # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _tell_letters(self, queue: str) -> None:
+        """A queue for copies was missing: there may have been letters in it."""
+        counter, word = self._letters.get(queue, ("", ""))
+        count = self._ledger.counters().get(counter, 0)
+        if count:
+            text = (
+                f"queue {queue!r} was not there and was declared: of the {count} message(s) that were {word} so far, "
+                f"those that were still in it are gone with it; `message.{counter}` in the log names them"
+            )
+            log(Event.QUEUE_DECLARED, text, level=logging.WARNING, queue=queue)
 
     def _look_back(self, before: int | None, since_s: float) -> None:
         """Take in a piece of the ledger. A row counts if it is the last of its message."""

@@ -24,6 +24,8 @@ from supervisor.symptoms import Symptom, Symptoms
 
 PROBE_INTERVAL_S = 5.0
 STARVED_AFTER_S = 30.0
+UNKNOWN_LOOKS = 5
+"""So many answers in a row that count no consumer mean that the queue does not work."""
 WORN_SHOWN_S = 600.0
 """For how long messages that came back too often, or left their queue, stay a note after the last one."""
 WORN_CALM_S = 30.0
@@ -43,6 +45,7 @@ class Health:
         self._depth: Depth | None = None
         self._fed_s = monotonic_s()
         self._worn_s = 0.0
+        self._unknown = 0  # answers in a row that count no consumer, while we are subscribed
         self._shrinkage = Shrinkage()
         self._left, self._left_s = 0, 0.0  # messages that left otherwise than to us, and when the last ones did
         self._symptoms = Symptoms(queue=queue)
@@ -68,10 +71,21 @@ class Health:
 
     def depth(self, depth: Depth, subscribed: bool, delivered: int = 0, prefetch: int = 0) -> None:
         """The answer to a probe. `delivered`: all messages ever received; `prefetch`: how many may be on their way."""
-        if depth.consumers or not subscribed:  # a quorum queue without a leader is said to be empty, and unconsumed
+        if depth.consumers or not subscribed:
             self._balance(depth, delivered, prefetch)
+            self._unknown = 0
+            self.heal(Event.QUEUE_UNRESPONSIVE)
+        else:  # as RabbitMQ says of a quorum queue without a leader, and for some seconds of a new consumer
+            self._unknown += 1
+        if self._unknown >= UNKNOWN_LOOKS:
+            self.notice(
+                Event.QUEUE_UNRESPONSIVE,
+                f"{self._queue!r} is said to be empty and without consumers, although we are subscribed: it has no "
+                "leader (too few of its nodes are up), and nothing is delivered: `rabbitmqctl list_queues name leader "
+                "online`",
+                degrades=True,
+            )
         self._depth = msgspec.structs.replace(depth, consumers=max(depth.consumers, 1)) if subscribed else depth
-        self.heal(Event.QUEUE_UNRESPONSIVE)
         if monotonic_s() - self._worn_s > WORN_SHOWN_S and not self._danger:
             self.heal(Event.QUEUE_DELIVERY_LIMIT)
         hungry_s = monotonic_s() - self._fed_s

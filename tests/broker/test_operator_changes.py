@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
+import pika
 import pytest
 
 from supervisor.brokers.amqp_queues import QUORUM
 from supervisor.clock import monotonic_s
+from tests.support.daemon import ROOT
 from tests.support.rabbit_daemon import RabbitDaemon, rabbit_daemon
 from tests.support.rabbitmq import RabbitNode
 from tests.support.waiting import eventually
@@ -170,3 +172,63 @@ def test_a_work_queue_that_is_deleted_is_told_with_what_was_in_it(rabbitmq: Rabb
         under_test.release("go")
         under_test.wait_done("m-0", "m-1")
         works(under_test)
+
+
+def leader(node: RabbitNode, queue: str, do: str) -> None:
+    """Do something with the only replica of a quorum queue, whose Erlang name is Name."""
+    found = f'element(4, amqqueue:get_name(Q)) =:= <<"{queue}">>'
+    node.call(f"[begin {{Name, _}} = amqqueue:get_pid(Q), {do} end || Q <- rabbit_amqqueue:list(), {found}]")
+
+
+def test_a_queue_without_a_leader_is_told_and_goes_on_when_it_has_one(rabbitmq: RabbitNode, tmp_path: Path) -> None:
+    with rabbit_daemon(tmp_path, rabbitmq) as under_test:
+        works(under_test)
+        leader(rabbitmq, under_test.queue, "ra:stop_server(quorum_queues, {Name, node()})")
+        eventually(lambda: "no leader" in under_test.pool()["why"], "the state is told", 60)
+        leader(rabbitmq, under_test.queue, "ra:restart_server(quorum_queues, {Name, node()})")
+        works(under_test)
+
+
+def test_a_leader_that_dies_costs_nothing(rabbitmq: RabbitNode, tmp_path: Path) -> None:
+    with rabbit_daemon(tmp_path, rabbitmq) as under_test:
+        under_test.send("until", "go", message_id="running")
+        under_test.pid_running("running")
+        leader(rabbitmq, under_test.queue, "exit(whereis(Name), kill)")
+        under_test.release("go")
+        works(under_test)
+        assert under_test.runs("running") == [1]
+        eventually(under_test.settled, "all are acked")
+
+
+def test_a_node_in_maintenance_is_waited_for(own_rabbitmq: RabbitNode, tmp_path: Path) -> None:
+    with rabbit_daemon(tmp_path, own_rabbitmq, ONCE) as under_test:
+        own_rabbitmq.call("rabbit_maintenance:drain()")
+        eventually(lambda: under_test.pool()["state"] == "degraded", "the drain is told")
+        eventually(under_test.has("consumer.disconnected"), "it is logged")
+        assert "maintenance" in under_test.events("consumer.disconnected")[0]["reason"]
+        own_rabbitmq.call("rabbit_maintenance:revive()")
+        works(under_test)
+        assert under_test.exits(kind="consumer") == []
+
+
+def test_a_work_queue_made_again_as_a_stream_holds_its_pool_alone(rabbitmq: RabbitNode, tmp_path: Path) -> None:
+    other = f"other-{uuid4().hex[:6]}"
+    more = (
+        f'[pools.other]\nqueue = "{other}"\nhandler = "tests.support.job_handlers:run"\npath = ["{ROOT}"]\n'
+        f'workers = 1\n[pools.other.environment]\nMARKS = "{tmp_path / "marks"}"\n'
+    )
+    with rabbit_daemon(tmp_path, rabbitmq, ONCE, more=more) as under_test, rabbitmq.channel() as channel:
+        try:
+            channel.queue_delete(under_test.queue)
+            channel.queue_declare(under_test.queue, durable=True, arguments={"x-queue-type": "stream"})
+            eventually(lambda: under_test.pool()["state"] == "held", "the pool is held")
+            assert "stream" in under_test.pool()["why"]
+            body = under_test.order("nothing", message_id="of the other pool").body
+            channel.basic_publish("", other, body, pika.BasicProperties(message_id="of the other pool"))
+            under_test.wait_done("of the other pool")
+            channel.queue_delete(under_test.queue)
+            eventually(lambda: under_test.pool()["state"] == "ok", "it heals by itself")
+            works(under_test)
+        finally:
+            for name in ("", ".dead", ".parked", *(f".retry.{step}" for step in (10_000, 60_000, 300_000))):
+                channel.queue_delete(other + name)

@@ -139,6 +139,8 @@ def test_a_queue_of_copies_that_is_deleted_while_in_use_is_declared_again(
         under_test.wait_done("good")
         assert len(under_test.events("copy.refused")) == 1
         eventually(lambda: under_test.pool()["state"] == "ok", "nothing is wrong any more")
+        letters = under_test.events("queue.declared", queue=f"{under_test.queue}.{queue}")
+        assert ["of the 1 message(s)" in line["message"] for line in letters] == [True] * (queue in ("dead", "parked"))
 
 
 def allow(node: RabbitNode, user: str, configure: str = ".*", write: str = ".*") -> None:
