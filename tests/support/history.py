@@ -8,7 +8,7 @@ runs began and ended, and which processes there ever were.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from itertools import pairwise
@@ -192,10 +192,23 @@ def _without_exit(history: History) -> Iterator[str]:
     yield from (
         f"{pool} {generation} has {count} exit records" for (pool, generation), count in records.items() if count > 1
     )
-    latest = {line["pid"]: (line["pool"], line["generation"]) for line in _births(history)}
-    for pid in history.living:
-        if latest.get(pid) in records:
-            yield f"pid {pid} has an exit record and lives"
+    latest = {line["pid"]: line for line in history.log if line["event"] in _READY}
+    yield from (
+        f"pid {pid} has an exit record and lives"
+        for pid in history.living
+        if pid in latest and _is_recorded(latest[pid], history.exits)
+    )
+
+
+def _is_recorded(ready: Record, exits: Iterable[Record]) -> bool:
+    """Whether the life that this line tells of has an exit record.
+
+    A consumer says itself that it is ready, and does not know its generation: a record of its pid counts that was
+    written later. An older one is of another process that had the pid before.
+    """
+    if "generation" in ready:
+        return any((ready["pool"], ready["generation"]) == (record["pool"], record["generation"]) for record in exits)
+    return any(ready["pid"] == record["pid"] and record["at"] > ready["at"] for record in exits)
 
 
 def _births(history: History) -> list[Record]:

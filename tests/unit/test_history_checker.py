@@ -191,6 +191,19 @@ def test_a_record_of_a_process_that_lives_is_a_fault() -> None:
     assert faults(history(log=[READY], exits=exits, living=[20])) == ["pid 20 has an exit record and lives"]
 
 
+def test_a_record_of_a_consumer_that_lives_is_a_fault_unless_it_is_older_than_its_life() -> None:
+    record = exit_of(20, 9.0, generation=2)
+    older, later = "1970-01-01T00:00:00.000Z", "2100-01-01T00:00:00.000Z"
+    former = READY | {"at": older}
+    ready = {"event": "consumer.ready", "pid": 20, "at": later}
+    exits = [exit_of(10, 9.0), record]
+
+    assert faults(history(log=[former, ready], exits=exits, living=[20])) == []
+    assert faults(history(log=[ready | {"at": older}], exits=exits, living=[20])) == [
+        "pid 20 has an exit record and lives"
+    ]
+
+
 def test_a_living_process_whose_pid_was_another_ones_is_none() -> None:
     exits = [exit_of(10, 9.0), exit_of(20, 9.0, generation=1)]
     exits[0]["generation"] = 7
