@@ -18,7 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.link import channel as channel_module
-from supervisor.link.channel import Channel, ChannelClosed, receive_with_descriptors, send_with_descriptors
+from supervisor.link.channel import (
+    Channel,
+    ChannelClosed,
+    NotUnderstood,
+    receive_with_descriptors,
+    send_with_descriptors,
+)
 from supervisor.link.frames import Bye, Fork, Frame, Imported, Publish, Quit, Recall, Returned, Run, RunId
 from supervisor.message import Properties, Publication
 from tests.support.waiting import eventually
@@ -168,6 +174,15 @@ def test_what_is_no_frame_ends_the_channel(pair: Pair, garbage: bytes) -> None:
     receiver = Channel[Any](pair[1], SPOKEN)
     pair[0].sendall(struct.pack("<I", len(garbage)) + garbage)
     with pytest.raises(ChannelClosed, match="cannot be read"):
+        receiver.receive()
+
+
+def test_what_follows_whole_frames_and_is_none_is_told_by_the_next_look_though_nothing_more_came(pair: Pair) -> None:
+    pair[1].sendall(wire(Quit()) + struct.pack("<I", 1) + b"\xc1")
+    receiver = Channel[Any](pair[0], SPOKEN)
+
+    assert receiver.receive() == [Quit()]
+    with pytest.raises(NotUnderstood, match="cannot be read"):
         receiver.receive()
 
 
