@@ -15,7 +15,6 @@ import select
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Protocol
 
 from supervisor.clock import monotonic_s
@@ -103,10 +102,10 @@ class Reactor:
             handler = self._handlers.get(fd)
             if handler is not None:
                 seen = self.READ | self.ERROR if events & select.EPOLLHUP else events
-                _call(partial(handler, fd, seen), failed)
+                _call(failed, handler, fd, seen)
         self._run_due(failed)
         for _ in range(len(self._soon)):
-            _call(self._soon.popleft(), failed)
+            _call(failed, self._soon.popleft())
         if failed:
             raise failed[0]
 
@@ -141,17 +140,17 @@ class Reactor:
             timer = heapq.heappop(self._timers)[2]
             callback, timer.callback = timer.callback, None
             if callback is not None:
-                _call(callback, failed)
+                _call(failed, callback)
 
     def _drain_wake(self, fd: int, events: int) -> None:
         with suppress(BlockingIOError):
             os.read(fd, 4096)
 
 
-def _call(callback: Callback, failed: list[Exception]) -> None:
+def _call(failed: list[Exception], callback: Callable[..., object], *arguments: int) -> None:
     """One descriptor that always fails must not keep the others, and the timers, from their turn."""
     try:
-        callback()
+        callback(*arguments)
     except Exception as error:  # noqa: BLE001  (raised again at the end of the pass)
         failed.append(error)
 

@@ -145,7 +145,7 @@ class WorkerLinks:
                 self._writing.discard(worker)
                 self._reactor.update_handler(channel, self._reactor.READ)
             if events & ~self._reactor.WRITE:
-                self.inbox.extend((worker, frame) for frame in channel.receive(READ_AT_ONCE_BYTES))
+                self.inbox += [(worker, frame) for frame in channel.receive(READ_AT_ONCE_BYTES)]
                 channel.confirm()
         except NotUnderstood as error:
             self.refuse(worker, str(error))
