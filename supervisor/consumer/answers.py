@@ -48,17 +48,15 @@ class Answers:
     def find_gone(self, order: FindGone) -> Found:
         """The failed messages that have not come back, and those whose retry is lost; with an order to drop, those that
         were given up by it."""
-        found, lost = missing(self._settlement.entries.values()), list(self._delays.lost.values())
-        if order.drop:
-            wanted = set(order.drop)
+        wanted = set(order.drop) if order.drop else None
+        found, lost = missing(self._settlement.entries.values()), self._delays.lost_with(wanted)
+        if wanted is not None:
             found = [entry for entry in found if entry.id in wanted]
-            lost = [row for row in lost if row.id in wanted]
         traces = [trace_of_missing(entry) for entry in found[:NAMED]]
-        ahead_s = self._settlement.ahead_s
-        traces += [trace_of_lost(self._pool, row, ahead_s) for row in lost[: NAMED - len(traces)]]
+        rows = self._delays.rows(lost[: NAMED - len(traces)])
+        traces += [trace_of_lost(self._pool, row, self._settlement.ahead_s) for row in rows]
         if order.drop != []:
             for entry in found:
                 self._settlement.give_up_missing(entry, order.by)
-            for row in lost:
-                self._settlement.let_go(row, order.by)
+            self._delays.let_go(lost, order.by)
         return Found(order.number, traces, "", len(found) + len(lost))

@@ -8,7 +8,7 @@ back through the ledger, a little at a time. No pass does more than a bounded pi
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from supervisor.brokers.base import Held
@@ -24,7 +24,7 @@ from supervisor.logs import log
 
 STEP_S = 0.05
 """The pause between two pieces of work."""
-LOST_AT_ONCE = 200
+AT_ONCE = 200
 """Lost copies that are recorded in one turn."""
 NAMED = 3
 _RETRY, _GONE = RowState.RETRY, RowState.GONE
@@ -35,8 +35,9 @@ class DelayWatch:
     """Of one session. `begin` once. `pool`: its name, for texts."""
 
     def __init__(self, pool: str, ledger: Ledger, settlement: Settlement, health: Health, queue: str) -> None:
-        self.lost: dict[bytes, Row] = {}
-        """The rows of lost ones that are neither published again nor let go, in the order of their loss."""
+        self._lost: dict[bytes, str] = {}  # ids of those that are neither published again nor let go
+        self._why = ""  # how the last of them was lost
+        self._let_go: dict[bytes, str] = {}  # those that an operator needs no more, and which operator
         self._pool = pool
         self._ledger = ledger
         self._settlement = settlement
@@ -57,7 +58,7 @@ class DelayWatch:
 
     def turned(self, rows: Mapping[bytes, Row]) -> None:
         """These rows are on record. Called for every turn: rows that concern no retry cost next to nothing."""
-        watched, changed = bool(self._retries or self.lost), False
+        watched, changed = bool(self._retries or self._lost), False
         for row in rows.values():
             state = row.state
             if watched or state is _RETRY or state is _GONE:
@@ -66,15 +67,18 @@ class DelayWatch:
             self._tell()
 
     def _take(self, row: Row) -> bool:
-        """The last row of a message; whether it changes what is lost."""
+        """Take in a message's last row; whether it changes what is lost."""
         if row.state is _RETRY:
             self._retries.add(row)
         else:
             self._retries.forget(row.key)
-        if row.state is _GONE and failure_of(row).lost:
-            self.lost[row.key] = row
-            return True
-        return self.lost.pop(row.key, None) is not None
+        return self._take_lost(row) or self._lost.pop(row.key, None) is not None
+
+    def _take_lost(self, row: Row) -> bool:
+        why = failure_of(row).lost if row.state is _GONE else ""
+        if why:
+            self._lost[row.key], self._why = row.id, why
+        return bool(why)
 
     def held(self, event: Held) -> None:
         """What another queue of the pool's has, or that it was not there."""
@@ -96,6 +100,25 @@ class DelayWatch:
     def disconnected(self) -> None:
         """The connection is gone."""
         self._retries.begin_anew()
+
+    def lost_with(self, ids: set[str] | None) -> list[bytes]:
+        """The keys of the lost messages with these ids (None: of all)."""
+        return [key for key, id in self._lost.items() if ids is None or id in ids]
+
+    def rows(self, keys: Sequence[bytes]) -> list[Row]:
+        """Their last rows. Raises LedgerError."""
+        known = self._ledger.look_up(keys) if keys else {}
+        return [row for key in keys for row in known[key] if row.key == key]
+
+    def let_go(self, keys: Iterable[bytes], by: str) -> None:
+        """An operator needs these lost ones no more; recorded in pieces."""
+        begun = bool(self._let_go)
+        for key in keys:
+            self._lost.pop(key, None)
+            self._let_go[key] = by
+        if not begun:
+            self._call_later(0.0, self._record_let_go)
+        self._tell()
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
@@ -121,11 +144,11 @@ class DelayWatch:
             if row.state is _RETRY:
                 why = self._retries.add(row)
                 self._suspect({row.key: why} if why else {})
-            elif failure_of(row).lost:
-                self.lost[row.key] = row
+            else:
+                self._take_lost(row)
         if before is not None:
             self._call_later(STEP_S, lambda: self._look_back(before, since_s))
-        if self.lost:
+        if self._lost:
             self._tell()
 
     def _suspect(self, lost: Mapping[bytes, str]) -> None:
@@ -137,26 +160,34 @@ class DelayWatch:
 
     def _judge(self) -> None:
         """Record a piece of those that are lost, if the ledger knows nothing later of them."""
-        keys = list(islice(self._suspects, LOST_AT_ONCE))
-        known = self._ledger.look_up(keys)
-        for key in keys:
-            why = self._suspects.pop(key)
-            row = next((row for row in known[key] if row.key == key), None)
-            if row is not None and row.state is _RETRY:
+        for row, why in self._piece_of(self._suspects):
+            if row.state is _RETRY:
                 self._settlement.lose(row, why)
         if self._suspects:
             self._call_later(STEP_S, self._judge)
 
+    def _record_let_go(self) -> None:
+        for row, by in self._piece_of(self._let_go):
+            if row.state is _GONE:
+                self._settlement.let_go(row, by)
+        if self._let_go:
+            self._call_later(STEP_S, self._record_let_go)
+
+    def _piece_of(self, waiting: dict[bytes, str]) -> list[tuple[Row, str]]:
+        """Take the first from there, with their rows."""
+        keys = list(islice(waiting, AT_ONCE))
+        taken = {key: waiting.pop(key) for key in keys}
+        return [(row, taken[row.key]) for row in self.rows(keys)]
+
     def _tell(self) -> None:
-        if not self.lost:
+        if not self._lost:
             self._health.heal(Event.RETRIES_LOST)
             return
-        ids = ", ".join(repr(row.id) for row in islice(self.lost.values(), NAMED))
-        more = f" and {len(self.lost) - NAMED} more" if len(self.lost) > NAMED else ""
-        first = failure_of(next(iter(self.lost.values()))).lost
+        ids = ", ".join(map(repr, islice(self._lost.values(), NAMED)))
+        more = f" and {len(self._lost) - NAMED} more" if len(self._lost) > NAMED else ""
         self._health.notice(
             Event.RETRIES_LOST,
-            f"{len(self.lost)} message(s) lost while they waited for their next attempt ({first}): {ids}{more}. "
+            f"{len(self._lost)} message(s) lost while they waited for their next attempt ({self._why}): {ids}{more}. "
             f"`preforkd pending list {self._pool}` names them: publish each again with the same id and content, and "
             f"its next attempt follows; or let it go by `preforkd pending drop {self._pool} ID`",
             degrades=True,

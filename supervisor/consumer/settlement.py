@@ -266,13 +266,14 @@ class Settlement:
         self._forget(entry)
 
     def lose(self, row: Row, why: str) -> None:
-        """The retry copy of this row, which is the last of its message, is at the broker no more."""
+        """The retry copy of this row is at the broker no more."""
         if row.key not in self.entries and self._decisions.row(row.key) is None:
             missing.lose(self._decisions, row, why, self.now_s)
 
     def let_go(self, row: Row, by: str) -> None:
-        """An operator needs a lost one no more."""
-        missing.let_go(self._decisions, row, by, self.now_s)
+        """An operator needs this lost one no more."""
+        if row.key not in self.entries and self._decisions.row(row.key) is None:
+            missing.let_go(self._decisions, row, by, self.now_s)
 
     # ---- the operator ---------------------------------------------------------------------------------------------
 

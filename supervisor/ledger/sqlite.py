@@ -30,8 +30,8 @@ from supervisor.reactor import HasFileno
 EVICT_BATCH = 500
 """Rows that one `evict` forgets at most, so that it never holds up a loop turn for long."""
 
-LOOK_BACK_ROWS = 2000
-"""Rows that one `settled_before` unpacks, or a record more: some 3 ms."""
+LOOK_BACK_ROWS = 500
+"""Rows that one `settled_before` unpacks, or a record more: about a millisecond."""
 
 _CHECKPOINT_PAGES = 2000  # 8 MiB: some 10,000 messages; a turn waits for it
 _CACHE_KIB = 4 * 1024  # written in sequence, and hardly read

@@ -13,19 +13,12 @@ from supervisor.brokers.names import retry_queue
 from tests.support.brokers import Backend, Driver, an_outgoing
 from tests.support.rabbit_daemon import RabbitDaemon, rabbit_daemon
 from tests.support.rabbitmq import RabbitNode
-from tests.support.trixie import RELEASES
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.rabbitmq
 
 POOL = 'workers = 1\nmax_attempts = 3\nretry_delays = ["5m"]\n'
 LOST = ("lost-1", "lost-2")
-
-
-@pytest.fixture(params=RELEASES)
-def node(request: pytest.FixtureRequest) -> RabbitNode:
-    found: RabbitNode = request.getfixturevalue(request.param)
-    return found
 
 
 def deleted(under_test: RabbitDaemon) -> None:

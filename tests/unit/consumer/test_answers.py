@@ -12,7 +12,7 @@ from supervisor.consumer.answers import NAMED, Answers
 from supervisor.consumer.delay_watch import DelayWatch
 from supervisor.consumer.health import Health
 from supervisor.events import Event
-from supervisor.ledger.base import RowState
+from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import FindGone, Found
 from supervisor.scoreboard.words import OutcomeKind
 from tests.support.settling import RAISED, Bench, key_of
@@ -31,8 +31,24 @@ def failed(*ids: str) -> Bench:
     return bench
 
 
+class Rows:
+    """A ledger of the bench's rows."""
+
+    now_s = 0.0
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+
+    def settled_before(self, place: int | None, since_s: float) -> tuple[list[Row], None]:
+        return [], None
+
+    def look_up(self, keys: list[bytes]) -> dict[bytes, list[Row]]:
+        return {key: [self.bench.rows[key]] for key in keys}
+
+
 def ask(bench: Bench, drop: list[str] | None) -> Found:
-    delays = DelayWatch("p", OTHERS, bench.settlement, Health("q"), "q")
+    delays = DelayWatch("p", cast(Any, Rows(bench)), bench.settlement, Health("q"), "q")
+    delays.begin(lambda delay_s, callback: callback())
     delays.turned(bench.rows)
     return Answers("p", bench.settlement, OTHERS, OTHERS, delays).find_gone(FindGone(7, drop, "alice"))
 

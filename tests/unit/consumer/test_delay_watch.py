@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from supervisor.brokers.base import Held
-from supervisor.consumer.delay_watch import LOST_AT_ONCE, DelayWatch
+from supervisor.consumer.delay_watch import AT_ONCE, DelayWatch
 from supervisor.consumer.entries import Failure
 from supervisor.consumer.health import Health
 from supervisor.events import Event
@@ -73,20 +73,20 @@ def test_after_a_start_the_ledger_says_what_waits(ledger: SqliteLedger) -> None:
     assert watched.watch.queues() == [HOUR]
     watched.watch.held(Held(HOUR, None))
     watched.settle()
-    assert len(watched.watch.lost) == 4998
+    assert len(watched.watch.lost_with(None)) == 4998
     assert "4998 message(s) lost" in watched.told
 
 
 def test_lost_ones_are_recorded_in_pieces(ledger: SqliteLedger) -> None:
-    retries(ledger, *(f"m{number}" for number in range(LOST_AT_ONCE + 1)))
+    retries(ledger, *(f"m{number}" for number in range(AT_ONCE + 1)))
     watched = Watched(ledger)
     watched.begin()
     watched.watch.held(Held(HOUR, None))
     watched.calls.popleft()()
     watched.turn()
-    assert len(watched.watch.lost) == LOST_AT_ONCE
+    assert len(watched.watch.lost_with(None)) == AT_ONCE
     watched.settle()
-    assert len(watched.watch.lost) == LOST_AT_ONCE + 1
+    assert len(watched.watch.lost_with(None)) == AT_ONCE + 1
 
 
 def test_lost_ones_are_told_again_after_a_restart_until_they_are_let_go(ledger: SqliteLedger) -> None:
@@ -99,9 +99,10 @@ def test_lost_ones_are_told_again_after_a_restart_until_they_are_let_go(ledger: 
     watched.begin()
     assert "'a'" in watched.told
     assert "'b'" in watched.told
-    for row in list(watched.watch.lost.values()):
-        watched.bench.settlement.let_go(row, "alice")
-    watched.turn()
+    watched.watch.let_go(watched.watch.lost_with({"a"}), "alice")
+    assert "'a'" not in watched.told
+    watched.watch.let_go(watched.watch.lost_with(None), "alice")
+    watched.settle()
     assert watched.told == ""
     last = Watched(ledger)
     last.begin()
@@ -123,7 +124,7 @@ def test_what_the_ledger_knows_more_of_is_not_lost(ledger: SqliteLedger) -> None
     watched.watch.held(Held(HOUR, None))
     retries(ledger, "a", state=RowState.DONE)
     watched.settle()
-    assert (watched.told, watched.watch.lost) == ("", {})
+    assert (watched.told, watched.watch.lost_with(None)) == ("", [])
 
 
 def test_what_is_overdue_for_ten_minutes_is_lost(ledger: SqliteLedger) -> None:
@@ -153,3 +154,27 @@ def test_what_a_turn_retries_is_waited_for(ledger: SqliteLedger) -> None:
     retries(ledger, "a", "b")
     watched.watch.turned({row.key: row for key in (key_of("a"), key_of("b")) for row in ledger.look_up([key])[key]})
     assert watched.watch.queues() == [HOUR]
+
+
+def test_one_that_was_published_again_before_it_was_let_go_keeps_its_copy(ledger: SqliteLedger) -> None:
+    retries(ledger, "a")
+    watched = Watched(ledger)
+    watched.begin()
+    watched.watch.held(Held(HOUR, None))
+    watched.settle()
+    watched.watch.let_go(watched.watch.lost_with({"a"}), "alice")
+    retries(ledger, "a", state=RowState.RETRY_PENDING)
+    watched.settle()
+    (row,) = ledger.look_up([key_of("a")])[key_of("a")]
+    assert row.state is RowState.RETRY_PENDING
+
+
+def test_many_are_let_go_in_pieces(ledger: SqliteLedger) -> None:
+    retries(ledger, *(f"m{number}" for number in range(AT_ONCE + 1)))
+    watched = Watched(ledger)
+    watched.begin()
+    watched.watch.held(Held(HOUR, None))
+    watched.settle()
+    watched.watch.let_go(watched.watch.lost_with(None), "alice")
+    watched.calls.popleft()()
+    assert len(watched.bench.turn().rows) == AT_ONCE
