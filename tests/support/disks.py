@@ -1,9 +1,11 @@
-"""A disk that can really be full: a small tmpfs of its own. Needs root."""
+"""Disks that can really be full (a small tmpfs), or take no writes (a frozen ext4 in a file). Both need root."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,4 +48,47 @@ def small_disk(mount_point: Path, size: str = "4m") -> Iterator[SmallDisk]:
     try:
         yield SmallDisk(mount_point)
     finally:
+        subprocess.run(["umount", "--lazy", mount_point], check=True, timeout=20)
+
+
+class FreezableDisk:
+    """A mounted ext4; whatever writes to it while it is frozen waits inside the kernel (state D)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    def freeze(self, at_most_s: int = 60) -> None:
+        """Let every write wait until `thaw`, or for `at_most_s`, should this process be killed before."""
+        subprocess.run(["fsfreeze", "--freeze", self.path], check=True, timeout=20)
+        thaw = f'sleep {at_most_s}; fsfreeze --unfreeze "$0"'
+        self._guard = subprocess.Popen(["sh", "-c", thaw, self.path], start_new_session=True)
+
+    def thaw(self) -> None:
+        """Let the writes go on; harmless when it is not frozen."""
+        if self._guard is not None:
+            os.killpg(self._guard.pid, signal.SIGKILL)
+            self._guard.wait()
+            self._guard = None
+            subprocess.run(["fsfreeze", "--unfreeze", self.path], check=True, timeout=20)
+
+
+@contextmanager
+def freezable_disk(folder: Path) -> Iterator[FreezableDisk]:
+    """Mount a disk of 64 MiB below `folder` for the length of a test, which is skipped where that is impossible."""
+    if os.geteuid() != 0 or not Path("/dev/loop-control").exists() or shutil.which("fsfreeze") is None:
+        pytest.skip("freezing a disk needs root, loop devices and fsfreeze")
+    image, mount_point = folder / "disk.img", folder / "disk"
+    mount_point.mkdir()
+    with image.open("wb") as file:
+        file.truncate(64 * 1024 * 1024)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True, timeout=60)
+    mounted = subprocess.run(["mount", "-o", "loop", image, mount_point], timeout=20, capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"no loop device here: {mounted.stderr.strip()}")
+    disk = FreezableDisk(mount_point)
+    try:
+        yield disk
+    finally:
+        disk.thaw()
         subprocess.run(["umount", "--lazy", mount_point], check=True, timeout=20)
