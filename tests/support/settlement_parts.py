@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from copy import copy
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from supervisor.brokers import letters
 from supervisor.brokers.base import Delivery, Outgoing
@@ -11,6 +10,8 @@ from supervisor.consumer.entries import Failure
 from supervisor.link.frames import RunId
 from supervisor.message import Properties, Publication
 from supervisor.scoreboard.words import OutcomeKind
+
+T = TypeVar("T")
 
 QUEUE = "q"
 AUDIT_QUEUE = "audit"
@@ -22,6 +23,13 @@ FAILED = Failure("failed", "the handler raised")
 def audit(run: RunId) -> Publication:
     """What the handler of a run publishes."""
     return Publication("", AUDIT_QUEUE, Properties(), repr(run).encode())
+
+
+def shallow(original: T) -> T:
+    """Another object with the same attributes: as `copy.copy` makes it, in a fraction of its time."""
+    other = object.__new__(type(original))
+    vars(other).update(vars(original))
+    return other
 
 
 class Broken(AssertionError):
@@ -96,20 +104,6 @@ class Flight(NamedTuple):
 class SlotModel:
     """A worker's slot, its marks, and what the worker that has it now holds."""
 
-    __slots__ = (
-        "alive",
-        "generation",
-        "held",
-        "linked",
-        "publishing",
-        "returning",
-        "ring",
-        "running",
-        "tail",
-        "taken",
-        "verdicts",
-    )
-
     def __init__(self) -> None:
         self.generation = 1
         self.alive = True
@@ -125,7 +119,7 @@ class SlotModel:
 
     def clone(self) -> SlotModel:
         """Another one, in the same state."""
-        return copy(self)
+        return shallow(self)
 
     def mark(self, kind: OutcomeKind) -> RunId:
         """The present run is over."""
@@ -173,4 +167,4 @@ class SlotModel:
     @property
     def state(self) -> tuple[object, ...]:
         """All that matters about it."""
-        return tuple(getattr(self, name) for name in self.__slots__)
+        return tuple(vars(self).values())

@@ -14,11 +14,12 @@ from supervisor.consumer.refused_copies import RefusedCopies
 from supervisor.consumer.saved import SavedRuns
 from supervisor.consumer.settlement import Settlement
 from supervisor.consumer.twins import Twins
+from tests.support.settlement_parts import shallow
 
 
 def clone_settlement(original: Settlement) -> Settlement:
     """Another settlement in the same state; they share only what never changes."""
-    clone = copy(original)
+    clone = shallow(original)
     entries = {key: _clone_entry(entry) for key, entry in original.entries.items()}
     clone.entries = entries
     clone.waiting = {key: entries[key] for key in original.waiting}
@@ -46,7 +47,7 @@ def _clone_entry(original: Entry) -> Entry:
 
 
 def _clone_decisions(original: Decisions) -> Decisions:
-    clone = Decisions()
+    clone = shallow(original)
     clone._rows = original._rows.copy()
     clone._counters = original._counters.copy()
     clone._effects = original._effects.copy()
@@ -55,7 +56,8 @@ def _clone_decisions(original: Decisions) -> Decisions:
 
 
 def _clone_publications(original: Publications, decisions: Decisions, entries: dict[bytes, Entry]) -> Publications:
-    clone = Publications(decisions, original._timeout_s)
+    clone = shallow(original)
+    clone._decisions = decisions
     clone._outgoing = {token: (entries[entry.key], out) for token, (entry, out) in original._outgoing.items()}
     clone._later = original._later.copy()
     clone.refused = _clone_refused(original.refused)
@@ -64,9 +66,10 @@ def _clone_publications(original: Publications, decisions: Decisions, entries: d
 
 
 def _clone_refused(original: RefusedCopies) -> RefusedCopies:
-    clone = RefusedCopies()
-    clone._times = original._times.copy()
-    clone._queue_of = original._queue_of.copy()
+    clone = shallow(original)
+    inside = vars(clone)
+    for name in ("_times", "_queue_of", "_queues", "_for_good", "_hopeless"):
+        inside[name] = inside[name].copy()
     for name, queue in original._queues.items():
         twin = clone._queues[name] = copy(queue)
         twin.tokens, twin.waiting = queue.tokens.copy(), queue.waiting.copy()

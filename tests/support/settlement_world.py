@@ -9,7 +9,6 @@ the next commit. I1 to I5 are checked at the moment each could be broken (`settl
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from functools import partial
 from typing import Any
 
@@ -35,6 +34,7 @@ from tests.support.settlement_parts import (
     Laws,
     SlotModel,
     audit,
+    shallow,
 )
 from tests.support.settlement_states import clone_settlement
 
@@ -68,10 +68,11 @@ class World(BrokerModel):
 
     def clone(self) -> World:
         """Another world in the same state; they share only what never changes."""
-        other = copy(self)
+        other = shallow(self)
         other.settlement = clone_settlement(self.settlement)
+        inside = vars(other)
         for name in ("rows", "ready", "dropped", "delayed", "dead", "parked", "unacked", "flights", "timers"):
-            setattr(other, name, getattr(self, name).copy())
+            inside[name] = inside[name].copy()
         other.slots = [slot.clone() for slot in self.slots]
         return other
 

@@ -1,7 +1,11 @@
-"""Deliveries taken from the bytes themselves are those that pika makes of them: content, order, counters, errors."""
+"""Deliveries taken from the bytes themselves are those that pika makes of them: content, order, counters, errors.
+
+PREFORKD_SOAK=<number> draws fifty times as many streams.
+"""
 
 from __future__ import annotations
 
+import os
 import struct
 from itertools import pairwise
 from typing import Any
@@ -17,6 +21,8 @@ from pika.adapters.utils.io_services_utils import _AsyncTransportBase
 from supervisor.brokers.amqp_receiving import READ_BYTES, ReceivingConnection
 from supervisor.message import Properties
 from tests.support.amqp_wire import CHANNELS, OTHER, OURS, PLAIN, Wire, content, method, wires
+
+TIMES = 50 if os.environ.get("PREFORKD_SOAK") else 1
 
 SHORT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=20)
 OCTET = st.integers(0, 255)
@@ -98,7 +104,7 @@ def cut(data: bytes, cuts: list[int]) -> list[bytes]:
 CUTS = st.lists(st.integers(0, 10_000), max_size=12)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=50 * TIMES)
 @given(streams(), CUTS, st.integers(-1, 4))
 def test_whatever_comes_in_whatever_pieces_is_what_pika_makes_of_it(
     frames: list[bytes], cuts: list[int], cancel_at: int
@@ -133,7 +139,7 @@ FEW = st.lists(deliveries(1, (OURS,)), min_size=2, max_size=4)
 DAMAGES = st.lists(st.tuples(st.integers(0, 10_000), OCTET), min_size=1, max_size=3)
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=80 * TIMES)
 @given(FEW, DAMAGES, CUTS)
 def test_damaged_bytes_end_as_they_end_in_pika(
     messages: list[list[bytes]], damages: list[tuple[int, int]], cuts: list[int]
@@ -145,7 +151,7 @@ def test_damaged_bytes_end_as_they_end_in_pika(
     ended_alike(cut(bytes(data), cuts))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40 * TIMES)
 @given(FEW, st.lists(st.integers(0, 100), min_size=1, max_size=3))
 def test_missing_frames_end_as_they_end_in_pika(messages: list[list[bytes]], missing: list[int]) -> None:
     frames = [frame for message in messages for frame in message]

@@ -1,6 +1,7 @@
 """I1 to I5 in every world that can come of a few messages, workers and faults: by exhaustive search, and at random.
 
-`PREFORKD_MODEL_DEPTH=4` searches that many events deeper than by default (a soak run: each costs about 2.5 times more).
+PREFORKD_SOAK=<number> searches two events deeper, and ten times as many long histories; PREFORKD_MODEL_DEPTH=<events>
+searches that many deeper (each costs about 2.5 times more).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from tests.support.settlement_parts import Laws
 from tests.support.settlement_search import come_to_rest, explore
 from tests.support.settlement_world import World
 
-DEEPER = int(os.environ.get("PREFORKD_MODEL_DEPTH", "0"))
+SOAK = bool(os.environ.get("PREFORKD_SOAK"))
+DEEPER = int(os.environ.get("PREFORKD_MODEL_DEPTH", "2" if SOAK else "0"))
+HISTORIES = 1000 if SOAK else 100
 
 ONE = (b"a",)
 TWO = (b"a", b"b")
@@ -79,7 +82,7 @@ LARGE_WORLDS = [
 
 
 @pytest.mark.parametrize("laws", LARGE_WORLDS)
-@settings(max_examples=300 * (1 + DEEPER), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=HISTORIES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(choices=st.lists(st.integers(0, 10_000), min_size=20, max_size=80))
 def test_i1_to_i5_hold_in_long_histories_of_larger_worlds(laws: Laws, choices: list[int]) -> None:
     world = greeted(laws)
