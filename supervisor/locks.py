@@ -11,6 +11,7 @@ import fcntl
 import os
 import struct
 from contextlib import suppress
+from os import getpid
 from pathlib import Path
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock on 64-bit Linux: type, whence, start, length, pid (0 for OFD locks)
@@ -52,7 +53,7 @@ class FileLock:
     def _write_pid(self) -> None:
         with suppress(OSError):  # a full disk: the lock is held all the same, only its holder has no name
             os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+            os.pwrite(self._descriptor, str(getpid()).encode(), 0)
 
 
 def lock(descriptor: int) -> bool:

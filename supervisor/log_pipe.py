@@ -14,6 +14,7 @@ import select
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from os import getpid
 from typing import NamedTuple
 
 from supervisor.clock import monotonic_s
@@ -80,7 +81,7 @@ class LogPipe:
         if identity(self._descriptor) != self._identity:
             self._descriptor = self._reopened()
         try:
-            for frame in frames(kind, os.getpid(), text):
+            for frame in frames(kind, getpid(), text):
                 self._write(frame)
         except BlockingIOError:
             self._patience_s = 0.0  # no patience until something is taken again

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from os import chdir, getcwd, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid, stat, umask
+from sys import getrecursionlimit
 from typing import Any, NamedTuple
 
 _DEPTH = 1000  # Python's own; more is user code's affair
@@ -59,7 +60,8 @@ def _put_timers_back(former: Sequence[bool]) -> None:
 
 
 def _low_depth() -> int:
-    return min(sys.getrecursionlimit(), _DEPTH)
+    depth = getrecursionlimit()
+    return depth if depth < _DEPTH else _DEPTH  # min may be patched
 
 
 def _directory() -> str:

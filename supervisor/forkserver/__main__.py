@@ -15,8 +15,10 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from os import _exit as leave  # bound before user code can replace it
+from os import getpid
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,6 +34,7 @@ from supervisor.link.frames import BootFailed, ForkOrder, Imported, StartForkser
 from supervisor.log_guard import LogGuard
 from supervisor.log_pipe import identity, print_through_relay
 from supervisor.process_state import ProcessState
+from supervisor.replacements import Replacements, blaming
 from supervisor.scoreboard.board import Board
 from supervisor.stack_dumps import dump_on_sigquit
 from supervisor.stacks import reason_of, sendable, stack_of
@@ -54,12 +57,13 @@ def main(argv: list[str]) -> None:
     for descriptor in (sock.fileno(), bell):
         os.set_inheritable(descriptor, False)  # programs that user code starts get neither
     channel: Channel[ForkOrder] = Channel(sock, ForkOrder)
+    replacements = Replacements()
     try:
         board = Board(Path(start.pool_dir) / "board", owner=False)
         handlers, _gaps = _boot(start, channel, bell)
-        Forkserver(channel, board, functools.partial(_be_worker, start, handlers, bell)).run()
+        Forkserver(channel, board, functools.partial(_be_worker, start, handlers, bell, replacements.put_back)).run()
     except BaseException as error:  # noqa: BLE001  (whatever the import has left: it is a failed boot, with its stack)
-        _give_up(channel, start.pool, error)
+        _give_up(channel, start.pool, error, replacements.put_back())
     channel.close()
     with suppress(AttributeError, OSError, ValueError):  # an object of user code
         sys.stdout.flush()
@@ -116,7 +120,7 @@ def _import(start: StartForkserver, own: set[int]) -> Handlers:
     """
     identities = {descriptor: identity(descriptor) for descriptor in own}
     log_guard, state, streams = LogGuard(start.log.level), ProcessState(), StandardStreams()
-    pid = os.getpid()
+    pid = getpid()
     try:
         return import_handlers(start.pool)
     finally:
@@ -126,7 +130,7 @@ def _import(start: StartForkserver, own: set[int]) -> Handlers:
         signal.set_wakeup_fd(-1)
         changed = state.adopt()
         log_guard.restore()
-        if os.getpid() != pid:
+        if getpid() != pid:
             raise BootError(_where(start.pool, "forked, and went on in the child (as a daemon does)"))
         if changed:
             raise BootError(_where(start.pool, f"changed {', '.join(changed)}"))
@@ -140,16 +144,22 @@ def _where(pool: PoolConfig, what: str) -> str:
     return f"pools.{pool.name}: importing {pool.handler!r} {what}; do that in a program of its own"
 
 
-def _be_worker(start: StartForkserver, handlers: Handlers, bell: int, cradle: Cradle) -> NoReturn:
-    run_worker(Calling(start, handlers.run, handlers.init), bell, cradle)
+def _be_worker(
+    start: StartForkserver, handlers: Handlers, bell: int, put_back: Callable[[], list[str]], cradle: Cradle
+) -> NoReturn:
+    run_worker(Calling(start, handlers.run, handlers.init, put_back), bell, cradle)
 
 
-def _give_up(channel: Channel[ForkOrder], pool: PoolConfig, error: BaseException) -> NoReturn:
-    """Say why there will be no workers, with the stack of what user code raised, and leave."""
+def _give_up(channel: Channel[ForkOrder], pool: PoolConfig, error: BaseException, replaced: list[str]) -> NoReturn:
+    """Say why there will be no workers, with the stack of what user code raised, and leave.
+
+    `replaced`: names of functions that the import had replaced, which are back now.
+    """
     if isinstance(error, PreforkdError):
         reason, stack = str(error), stack_of(error.__cause__) if error.__cause__ else ""
     else:
-        reason = f"pools.{pool.name}: after importing {pool.handler!r} this failed: {reason_of(error)}"
+        failed = f"pools.{pool.name}: after importing {pool.handler!r} this failed: {reason_of(error)}"
+        reason = blaming(failed, replaced)
         stack = stack_of(error)
     try:
         channel.send(BootFailed(sendable(reason), stack))

@@ -12,6 +12,7 @@ import errno
 import mmap
 import os
 from contextlib import suppress
+from os import getpid
 from pathlib import Path
 
 from supervisor.errors import StateError
@@ -116,7 +117,7 @@ def _refuse(path: StrPath, fault: str, user_pid: int | None, make: bool) -> None
 
 def _create(path: Path, header: bytes, size: int) -> None:
     """Give the name only to the finished file, and only once: two creators end up with the same one."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{getpid()}")
     descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, size)

@@ -12,7 +12,7 @@ import random
 import signal
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +31,7 @@ from supervisor.link.frames import StartForkserver
 from supervisor.logs import log
 from supervisor.quantities import show_bytes
 from supervisor.reactor import HasFileno
+from supervisor.replacements import blaming
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import EXIT_STATUS, Intent, LeavingReason
 from supervisor.stack_dumps import dump_on_faults
@@ -80,6 +81,8 @@ class Calling:
     start: StartForkserver
     run: Handler
     init: Callable[[], object] | None
+    put_back: Callable[[], list[str]] = list
+    """Puts back what user code has replaced, before a failure of ours is told; the names."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ class Life:
             self._report("the handler raised KeyboardInterrupt", interrupt, handlers_frame(interrupt))
             return self._leaving(LeavingReason.FAILED)
         except BaseException as error:  # noqa: BLE001  (nothing may get past here)
-            self._report("the worker failed", error)
+            self._report("the worker failed", error, replaced=self._post.calling.put_back())
             return self._leaving(LeavingReason.FAILED if self._adopted else LeavingReason.BOOT_FAILED)
 
     def _exit_asked(self, asked: SystemExit) -> int:
@@ -178,7 +181,9 @@ class Life:
                 self._explain(str(error))
                 return False
             except BaseException as error:  # noqa: BLE001  (user code; nothing it raises may pass as a boot)
-                self._report(f"init {self._post.pool.init!r} failed", error, handlers_frame(error))
+                frame = handlers_frame(error)
+                replaced = () if frame else self._post.calling.put_back()  # it was ours that failed after it
+                self._report(f"init {self._post.pool.init!r} failed", error, frame, replaced)
                 return False
         return True
 
@@ -285,21 +290,26 @@ class Life:
 
     def _explain(self, text: str) -> None:
         """Say in one line why we cannot boot: to the master, one line means that an operator must edit something."""
-        _log.error("%s: %s", self._post.name, text)
         with suppress(OSError):  # user code has closed it
             write(self._stacks, " ".join(text.split()).encode(errors="replace"))
+        with suppress(Exception):  # user code has broken the log: the exit record has it all the same
+            _log.error("%s: %s", self._post.name, text)
 
-    def _report(self, what: str, error: BaseException, since: TracebackType | None = None) -> None:
+    def _report(
+        self, what: str, error: BaseException, since: TracebackType | None = None, replaced: Sequence[str] = ()
+    ) -> None:
         """Say why we leave, in the log and where the master looks for the stack of the exit record.
 
-        `since`: where user code's own frames begin.
+        `since`: where user code's own frames begin. `replaced`: names for `blaming`.
         """
-        stack, reason = stack_of(error, since), reason_of(error).partition("\n")[0]
-        _log.error("%s: %s", self._post.name, what, extra={"stack": stack})
+        stack, reason = stack_of(error, since), blaming(reason_of(error).partition("\n")[0], replaced)
+        told = {"stack": stack}
         if stack.rstrip().rpartition("\n")[2] != reason:  # a text of several lines; a SyntaxError's place
             stack = f"{stack}{reason}\n"
         with suppress(OSError):  # user code has closed it
             write(self._stacks, stack.encode())
+        with suppress(Exception):  # as above
+            _log.error("%s: %s", self._post.name, what, extra=told)
 
 
 def _called(init: Callable[[], object]) -> object:

@@ -17,8 +17,9 @@ import sys
 from _thread import start_new_thread
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
+from logging import shutdown as flush_logs
 from os import _exit as leave  # bound before user code can replace it: a worker must never return from here
-from os import read
+from os import getpid, read
 from time import sleep
 from typing import NoReturn
 
@@ -27,7 +28,9 @@ import msgspec
 from supervisor import descent, logs, posix
 from supervisor.errors import PreforkdError
 from supervisor.link.frames import StartForkserver
+from supervisor.replacements import blaming
 from supervisor.scoreboard.slot import Slot
+from supervisor.stacks import reason_of
 from supervisor.worker.handlers import run_handler
 from supervisor.worker.life import Calling, Cradle, Life, Post
 from supervisor.worker.requests import Requests
@@ -43,7 +46,7 @@ _STACKS_MODE = 0o640
 
 def run_worker(calling: Calling, bell: int, cradle: Cradle) -> NoReturn:
     """Be a standby, and then a worker until the end. `bell`: where readiness is told."""
-    status, name = os.EX_SOFTWARE, f"standby {calling.start.pool.name}"
+    status, name, has_slot = os.EX_SOFTWARE, f"standby {calling.start.pool.name}", False
     try:
         requests = _settle_in(calling.start, name)
         if not cradle.is_needed:
@@ -56,10 +59,15 @@ def run_worker(calling: Calling, bell: int, cradle: Cradle) -> NoReturn:
         post = Post(calling, *order)
         name = post.name
         slot = _take_slot(post, cradle)
+        has_slot = True
         status = Life(post, slot, requests, bell, _open_stacks(post)).live(cradle)
         _run_exit_callbacks(status)
     except BaseException as error:  # noqa: BLE001  (nothing may reach the forkserver's frames)
-        _log.error("%s failed", name, exc_info=error)
+        reason = blaming(reason_of(error), calling.put_back())
+        if not has_slot:
+            with suppress(OSError):
+                cradle.refused(f"the worker failed before it had its slot: {reason}")
+        _log.error("%s failed: %s", name, reason, exc_info=error)
     finally:
         leave(status)
 
@@ -90,7 +98,7 @@ def _rehearse(calling: Calling, requests: Requests) -> None:
         listener.listen()
         start = msgspec.structs.replace(calling.start, link_path=os.fsdecode(listener.getsockname()))
         slot = undo.enter_context(closing(Slot(f"{start.pool_dir}/rehearsal.slot")))
-        if not slot.take(os.getpid(), posix.start_ticks(os.getpid()) or 0, 0):
+        if not slot.take(getpid(), posix.start_ticks(getpid()) or 0, 0):
             return  # the standby of another forkserver, in a reload, is at it
         bell = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # nobody hears it; who has rung it closes it
         stacks = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
@@ -111,7 +119,7 @@ def _open_stacks(post: Post) -> int:
 def _take_slot(post: Post, cradle: Cradle) -> Slot:
     """Take the slot before anybody may reap us: a child of the master is always named in one."""
     path = f"{post.start.pool_dir}/slots/{post.slot}.slot"
-    pid = os.getpid()
+    pid = getpid()
     try:
         slot = Slot(path, make=False)  # the master makes them: two files of one name would be two locks for one slot
         if not slot.take(pid, posix.start_ticks(pid) or 0, post.generation):
@@ -160,7 +168,7 @@ def _run_exit_callbacks(status: int) -> None:
         start_new_thread(_leave_later, (status,))
     if status not in (os.EX_SOFTWARE, os.EX_CONFIG):
         atexit._run_exitfuncs()
-    logging.shutdown()
+    flush_logs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):  # user code has closed it, or put something else there
             stream.flush()
