@@ -44,6 +44,7 @@ class DelayWatch:
         self._health = health
         self._retries = WaitingRetries(queue)
         self._letters = {dead_queue(queue): ("dead", "dead-lettered"), parked_queue(queue): ("parked", "parked")}
+        self._empty = False  # the pool's queue, ours alone, at the last look
         self._suspects: dict[bytes, str] = {}  # why each is lost
         self._call_later: CallLater = lambda delay_s, callback: None
 
@@ -86,16 +87,16 @@ class DelayWatch:
         if event.messages is None:
             self._tell_letters(event.queue)
             self._suspect(self._retries.missing(event.queue, now_s))
-        else:
+        elif self._empty or event.messages:  # or the copies may have been moved to the pool's queue before their time
             self._suspect(self._retries.held(event.queue, event.messages, now_s))
 
-    def queue_is_empty(self) -> None:
-        """The pool's queue is empty, ours alone and subscribed to."""
-        self._suspect(self._retries.overdue(self._settlement.now_s, self._settlement.entries))
-
-    def queue_is_shared(self) -> None:
-        """Others consume from it: what waits may come back to them."""
-        self._retries.shared(self._settlement.now_s)
+    def looked(self, empty: bool, shared: bool) -> None:
+        """At the pool's queue. `empty`: it is, ours alone and subscribed to; `shared`: others consume from it, too."""
+        self._empty = empty
+        if shared:
+            self._retries.shared(self._settlement.now_s)
+        elif empty:
+            self._suspect(self._retries.overdue(self._settlement.now_s, self._settlement.entries))
 
     def disconnected(self) -> None:
         """The connection is gone."""

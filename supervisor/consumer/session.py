@@ -389,11 +389,10 @@ class Session:
             self.health.fed()  # no room for more: nothing to be hungry for
         self.health.depth(event, self.subscribed, self.commits.counters.get("delivered", 0), self._start.pool.prefetch)
         self.settlement.twins.queue_is_ours = self.health.queue_is_ours
-        if event.consumers - event.former > 1:
-            self.delays.queue_is_shared()
-        elif self.subscribed and not event.ready and self.health.queue_is_ours:
+        empty = self.subscribed and not event.ready and self.health.queue_is_ours
+        if empty:
             self.settlement.queue_is_empty()
-            self.delays.queue_is_empty()
+        self.delays.looked(empty, shared=event.consumers - event.former > 1)
 
     def _timer(self, delay_s: float, callback: Callable[[], None]) -> None:
         """Call later, unless the session has ended by then."""

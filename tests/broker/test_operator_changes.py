@@ -161,11 +161,11 @@ def test_what_the_broker_refuses_holds_the_pool_with_the_reason_until_it_is_mend
         assert under_test.stop() == 0
 
 
-def test_a_work_queue_that_is_deleted_is_told_with_what_was_in_it(rabbitmq: RabbitNode, tmp_path: Path) -> None:
-    with rabbit_daemon(tmp_path, rabbitmq, "workers = 1\nprefetch = 2\n") as under_test:
+def test_a_work_queue_that_is_deleted_is_told_with_what_was_in_it(node: RabbitNode, tmp_path: Path) -> None:
+    with rabbit_daemon(tmp_path, node, "workers = 1\nprefetch = 2\n") as under_test:
         under_test.send_all(under_test.order("until", "go", message_id=f"m-{number}") for number in range(10))
         eventually(lambda: under_test.pool()["depth"]["ready"] == 8, "the queue's depth is known")
-        with rabbitmq.channel() as channel:
+        with node.channel() as channel:
             channel.queue_delete(under_test.queue)
         told = eventually(lambda: under_test.events("queue.shrunk"), "the loss is told")[0]
         assert "about 8 messages" in told["message"]
@@ -180,20 +180,20 @@ def leader(node: RabbitNode, queue: str, do: str) -> None:
     node.call(f"[begin {{Name, _}} = amqqueue:get_pid(Q), {do} end || Q <- rabbit_amqqueue:list(), {found}]")
 
 
-def test_a_queue_without_a_leader_is_told_and_goes_on_when_it_has_one(rabbitmq: RabbitNode, tmp_path: Path) -> None:
-    with rabbit_daemon(tmp_path, rabbitmq) as under_test:
+def test_a_queue_without_a_leader_is_told_and_goes_on_when_it_has_one(node: RabbitNode, tmp_path: Path) -> None:
+    with rabbit_daemon(tmp_path, node) as under_test:
         works(under_test)
-        leader(rabbitmq, under_test.queue, "ra:stop_server(quorum_queues, {Name, node()})")
+        leader(node, under_test.queue, "ra:stop_server(quorum_queues, {Name, node()})")
         eventually(lambda: "no leader" in under_test.pool()["why"], "the state is told", 60)
-        leader(rabbitmq, under_test.queue, "ra:restart_server(quorum_queues, {Name, node()})")
+        leader(node, under_test.queue, "ra:restart_server(quorum_queues, {Name, node()})")
         works(under_test)
 
 
-def test_a_leader_that_dies_costs_nothing(rabbitmq: RabbitNode, tmp_path: Path) -> None:
-    with rabbit_daemon(tmp_path, rabbitmq) as under_test:
+def test_a_leader_that_dies_costs_nothing(node: RabbitNode, tmp_path: Path) -> None:
+    with rabbit_daemon(tmp_path, node) as under_test:
         under_test.send("until", "go", message_id="running")
         under_test.pid_running("running")
-        leader(rabbitmq, under_test.queue, "exit(whereis(Name), kill)")
+        leader(node, under_test.queue, "exit(whereis(Name), kill)")
         under_test.release("go")
         works(under_test)
         assert under_test.runs("running") == [1]
@@ -211,13 +211,13 @@ def test_a_node_in_maintenance_is_waited_for(own_rabbitmq: RabbitNode, tmp_path:
         assert under_test.exits(kind="consumer") == []
 
 
-def test_a_work_queue_made_again_as_a_stream_holds_its_pool_alone(rabbitmq: RabbitNode, tmp_path: Path) -> None:
+def test_a_work_queue_made_again_as_a_stream_holds_its_pool_alone(node: RabbitNode, tmp_path: Path) -> None:
     other = f"other-{uuid4().hex[:6]}"
     more = (
         f'[pools.other]\nqueue = "{other}"\nhandler = "tests.support.job_handlers:run"\npath = ["{ROOT}"]\n'
         f'workers = 1\n[pools.other.environment]\nMARKS = "{tmp_path / "marks"}"\n'
     )
-    with rabbit_daemon(tmp_path, rabbitmq, ONCE, more=more) as under_test, rabbitmq.channel() as channel:
+    with rabbit_daemon(tmp_path, node, ONCE, more=more) as under_test, node.channel() as channel:
         try:
             channel.queue_delete(under_test.queue)
             channel.queue_declare(under_test.queue, durable=True, arguments={"x-queue-type": "stream"})

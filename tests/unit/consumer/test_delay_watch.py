@@ -14,6 +14,7 @@ from supervisor.brokers.base import Held
 from supervisor.consumer.delay_watch import AT_ONCE, DelayWatch
 from supervisor.consumer.entries import Failure
 from supervisor.consumer.health import Health
+from supervisor.consumer.waiting_retries import EMPTY_S
 from supervisor.events import Event
 from supervisor.ledger.base import Row, RowState
 from supervisor.ledger.sqlite import SqliteLedger
@@ -133,7 +134,7 @@ def test_what_is_overdue_for_ten_minutes_is_lost(ledger: SqliteLedger) -> None:
     watched.begin()
     for later_s in (3600.0, 601.0):
         watched.bench.settlement.now_s += later_s
-        watched.watch.queue_is_empty()
+        watched.watch.looked(empty=True, shared=False)
         watched.settle()
     assert "has not come back" in watched.told
 
@@ -178,3 +179,33 @@ def test_many_are_let_go_in_pieces(ledger: SqliteLedger) -> None:
     watched.watch.let_go(watched.watch.lost_with(None), "alice")
     watched.calls.popleft()()
     assert len(watched.bench.turn().rows) == AT_ONCE
+
+
+@pytest.mark.parametrize(("empty", "lost"), [(True, 1), (False, 0)])
+def test_an_empty_delay_queue_has_lost_nothing_while_its_copies_may_be_in_the_pools_queue(
+    ledger: SqliteLedger, empty: bool, lost: int
+) -> None:
+    retries(ledger, "a")
+    watched = Watched(ledger)
+    watched.begin()
+    for _look in range(2):
+        watched.watch.looked(empty, shared=False)
+        watched.watch.held(Held(HOUR, 0))
+        watched.bench.settlement.now_s += EMPTY_S
+    watched.settle()
+    assert len(watched.watch.lost_with(None)) == lost
+
+
+def test_what_others_take_is_not_waited_for_once_it_is_due(ledger: SqliteLedger) -> None:
+    retries(ledger, "a")
+    watched = Watched(ledger)
+    watched.begin()
+    for _look in range(4):
+        watched.bench.settlement.now_s += 3600.0
+        watched.watch.looked(empty=False, shared=True)
+    watched.bench.settlement.now_s += 3600.0
+    watched.watch.looked(empty=True, shared=False)
+    watched.bench.settlement.now_s += 3600.0
+    watched.watch.looked(empty=True, shared=False)
+    watched.settle()
+    assert watched.told == ""

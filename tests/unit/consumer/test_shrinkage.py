@@ -53,6 +53,6 @@ def test_a_queue_without_a_leader_is_not_taken_for_an_empty_one() -> None:
 
 def test_what_other_consumers_take_is_no_loss() -> None:
     health = Health("q")
-    for ready, consumers in ((100, 2), (0, 2), (0, 1)):
+    for ready, consumers in ((100, 1), (50, 2), (0, 1)):
         health.depth(Depth(ready, consumers), True, 0, PREFETCH)
     assert told(health) == []
