@@ -131,7 +131,7 @@ class Depth(msgspec.Struct, frozen=True):
 
 class Held(msgspec.Struct, frozen=True):
     """What another queue of the pool's has (for delays, dead letters, parked messages): so many messages; None: it was
-    not there."""
+    not there. None also comes unasked, at any time, about one that was missing and has been made."""
 
     queue: str
     messages: int | None
