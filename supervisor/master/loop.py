@@ -161,8 +161,7 @@ class Master:
             yield now_s + SAVE_S
         yield self._survivors.due_s
         if self._stopping is not None:
-            if self._stopping.stop.due_s > now_s:  # what is late is waited for: its end wakes us
-                yield self._stopping.stop.due_s
+            yield from self._stopping.due_times(now_s)
             return
         yield from (pool.verdicts_due_s for pool in self._pools.values())
         yield from self._hiring.due_times()

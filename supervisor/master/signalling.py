@@ -45,9 +45,13 @@ def note_unkillable(pool: Pool, now_s: float) -> None:
         pool.symptoms.heal(Event.CHILD_UNKILLABLE)
 
 
+def cannot_be_ended(child: Child, now_s: float) -> str:
+    """Why this child cannot be ended, for people; "" while it may."""
+    if child.unkillable or child.killed_s is None or now_s < child.killed_s + OVERDUE_S:
+        return child.unkillable
+    return f"{child.name} (pid {child.pid}) was killed and does not end: it waits inside the kernel (state D)"
+
+
 def _reasons(pool: Pool, now_s: float) -> Iterable[str]:
-    for child in (seat.child for seat in pool.seats if seat.child is not None):
-        if child.unkillable:
-            yield child.unkillable
-        elif child.killed_s is not None and now_s >= child.killed_s + OVERDUE_S:
-            yield f"{child.name} (pid {child.pid}) was killed and does not end: it waits inside the kernel (state D)"
+    children = (seat.child for seat in pool.seats if seat.child is not None)
+    return filter(None, (cannot_be_ended(child, now_s) for child in children))

@@ -195,6 +195,11 @@ def _unless_poisoned() -> None:
         raise ConnectionError(_left_behind[0])
 
 
+def _write_to(path: str) -> None:
+    with Path(path).open("w") as file:
+        file.write("written")
+
+
 def _nothing() -> None:
     pass
 
@@ -206,6 +211,7 @@ _DEEDS: dict[str, Any] = {
     "poison": _poison,
     "unless_poisoned": _unless_poisoned,
     "nothing": _nothing,
+    "write_to": _write_to,
     "leave": _leave,
     "leave_hard": _leave_hard,
     "kill": _kill,

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from supervisor.master.children import Child, Children, Kind
 from supervisor.master.shutdown import LEAVE_S, QUIT_S, SETTLE_S, Facts, Phase, Stop
+from supervisor.master.signalling import OVERDUE_S
+from supervisor.master.stopping import CALLED_BACK_S, Stopping
 
 D, L, K, Q, E, G = Phase
 TIMEOUT_S = 60.0
@@ -94,3 +100,12 @@ def test_a_stop_only_goes_forward() -> None:
     stop = Stop("SIGTERM", 0.0, TIMEOUT_S)
     passed = phases(stop, DRAINED, 1.0) + phases(stop, BUSY, 2.0) + phases(stop, ALONE, 3.0)
     assert passed == sorted(passed)
+
+
+def test_a_stop_proceeds_when_a_killed_worker_counts_as_one_that_cannot_be_ended() -> None:
+    children = Children()
+    children.add(Child("p", Kind.WORKER, 0, 1, 0, 1, 0.0, killed_s=7.0))
+    pool: Any = SimpleNamespace(name="p", send=lambda *frames: None)
+    stopping = Stopping(Stop("SIGTERM", 0.0, TIMEOUT_S), [pool], children)
+    assert sorted(stopping.due_times(0.5)) == [CALLED_BACK_S, 7.0 + OVERDUE_S, TIMEOUT_S]
+    assert sorted(stopping.due_times(8.0)) == [7.0 + OVERDUE_S, TIMEOUT_S]
