@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from _blake2 import blake2b  # hashlib brings OpenSSL, 0.7 MiB of memory
 from contextlib import suppress
-from hashlib import blake2b
 from pathlib import Path
 from typing import Self
 

@@ -14,7 +14,7 @@ HEAVY = {"pika", "sqlite3", "rich", "asyncio", "email", "importlib.metadata", "z
 
 NOT_FOR: dict[str, set[str]] = {
     "supervisor.api": HEAVY | {"click", "psutil", "setproctitle", "pythonjsonlogger"},  # users' own tests import it
-    "supervisor.cli.start": HEAVY,  # the master, to be
+    "supervisor.cli.start": HEAVY | {"_hashlib"},  # the master, to be; _hashlib: OpenSSL
     "supervisor.forkserver.__main__": HEAVY | {"click"},  # and with it every worker
     "supervisor.consumer.__main__": HEAVY - {"sqlite3"} | {"click"},  # where the broker is the embedded queue
 }
