@@ -8,17 +8,19 @@ back through the ledger, a little at a time. No pass does more than a bounded pi
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 from supervisor.brokers.base import Held
 from supervisor.brokers.names import dead_queue, parked_queue
+from supervisor.config.schema import PoolConfig
 from supervisor.consumer.health import Health
 from supervisor.consumer.housekeeping import CallLater
 from supervisor.consumer.missing import failure_of
 from supervisor.consumer.settlement import Settlement
 from supervisor.consumer.waiting_retries import WaitingRetries
 from supervisor.events import Event
+from supervisor.identity import ID_BYTES
 from supervisor.ledger.base import Ledger, Row, RowState
 from supervisor.logs import log
 
@@ -32,13 +34,26 @@ _LOOKS_BACK_S = 8 * 86_400.0  # the longest delay, and a day for a copy that is 
 
 
 class DelayWatch:
-    """Of one session. `begin` once. `pool`: its name, for texts."""
+    """Of one session. `begin` once.
 
-    def __init__(self, pool: str, ledger: Ledger, settlement: Settlement, health: Health, queue: str) -> None:
+    `key_of`: the key that a message with this id has in the pool's queue, as far as the id makes it. The ledger may
+    also know messages of a queue that the pool had before.
+    """
+
+    def __init__(
+        self,
+        pool: PoolConfig,
+        ledger: Ledger,
+        settlement: Settlement,
+        health: Health,
+        key_of: Callable[[str], bytes],
+    ) -> None:
+        queue = pool.queue
         self._lost: dict[bytes, str] = {}  # ids of those that are neither published again nor let go
         self._why = ""  # how the last of them was lost
         self._let_go: dict[bytes, str] = {}  # those that an operator needs no more, and which operator
-        self._pool = pool
+        self._pool = pool.name
+        self._key_of = key_of
         self._ledger = ledger
         self._settlement = settlement
         self._health = health
@@ -129,8 +144,8 @@ class DelayWatch:
         count = self._ledger.counters().get(counter, 0)
         if count:
             text = (
-                f"queue {queue!r} was not there and was declared: of the {count} message(s) that were {word} so far, "
-                f"those that were still in it are gone with it; `message.{counter}` in the log names them"
+                f"queue {queue!r} was not there and was declared: if it was deleted, what it held of the {count} "
+                f"message(s) that were {word} so far is gone; `message.{counter}` in the log names them"
             )
             log(Event.QUEUE_DECLARED, text, level=logging.WARNING, queue=queue)
 
@@ -140,7 +155,8 @@ class DelayWatch:
         old = [row for row in rows if row.state in (_RETRY, _GONE)]
         known = self._ledger.look_up([row.key for row in old]) if old else {}
         for row in old:
-            if row not in known[row.key] or row.key in self._settlement.entries:
+            here = row.key.startswith(self._key_of(row.id)[:ID_BYTES])
+            if not here or row not in known[row.key] or row.key in self._settlement.entries:
                 continue
             if row.state is _RETRY:
                 why = self._retries.add(row)

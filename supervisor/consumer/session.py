@@ -81,7 +81,7 @@ class Session:
         self._links = links
         self._reactor = reactor
         self._arrivals = Arrivals(pool, start.broker)
-        self.delays = DelayWatch(pool.name, ledger, self.settlement, self.health, pool.queue)
+        self.delays = DelayWatch(pool, ledger, self.settlement, self.health, self._arrivals.key_of)
         self.answers = Answers(pool.name, self.settlement, ledger, self._arrivals, self.delays)
         self._ended = False
         self._refused_changes = 0  # of the refused copies, when they were looked at last

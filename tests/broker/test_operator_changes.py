@@ -161,6 +161,27 @@ def test_what_the_broker_refuses_holds_the_pool_with_the_reason_until_it_is_mend
         assert under_test.stop() == 0
 
 
+def test_a_virtual_host_that_is_made_again_names_the_retries_that_went_with_it(
+    own_rabbitmq: RabbitNode, tmp_path: Path
+) -> None:
+    mended(own_rabbitmq)
+    pool = 'workers = 1\nretry_delays = ["5m"]\nhold_retry = "2s"\n'
+    with rabbit_daemon(tmp_path, own_rabbitmq, pool, start=False) as under_test:
+        text = under_test.config_path.read_text().replace("guest:guest", "changing:pw").replace("/%2F", "/changing")
+        under_test.config_path.write_text(text)
+        under_test.start()
+        url = f"amqp://changing:pw@127.0.0.1:{own_rabbitmq.port}/changing"
+        with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+            body = under_test.order("fail").body
+            connection.channel().basic_publish("", under_test.queue, body, pika.BasicProperties(message_id="lost"))
+        under_test.wait_counted(retried=1)
+        lose_vhost(own_rabbitmq)
+        eventually(lambda: under_test.pool()["state"] == "held", "the pool is held")
+        mended(own_rabbitmq)
+        eventually(lambda: "'lost'" in under_test.pool()["why"], "the lost message is named", 60)
+        assert [line["message_id"] for line in under_test.events("message.gone")] == ["lost"]
+
+
 def test_a_work_queue_that_is_deleted_is_told_with_what_was_in_it(node: RabbitNode, tmp_path: Path) -> None:
     with rabbit_daemon(tmp_path, node, "workers = 1\nprefetch = 2\n") as under_test:
         under_test.send_all(under_test.order("until", "go", message_id=f"m-{number}") for number in range(10))

@@ -47,7 +47,7 @@ class Rows:
 
 
 def ask(bench: Bench, drop: list[str] | None) -> Found:
-    delays = DelayWatch("p", cast(Any, Rows(bench)), bench.settlement, Health("q"), "q")
+    delays = DelayWatch(bench.pool, cast(Any, Rows(bench)), bench.settlement, Health("q"), key_of)
     delays.begin(lambda delay_s, callback: callback())
     delays.turned(bench.rows)
     return Answers("p", bench.settlement, OTHERS, OTHERS, delays).find_gone(FindGone(7, drop, "alice"))

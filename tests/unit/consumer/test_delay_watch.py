@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from supervisor.brokers.base import Held
+from supervisor.config.schema import PoolConfig
 from supervisor.consumer.delay_watch import AT_ONCE, DelayWatch
 from supervisor.consumer.entries import Failure
 from supervisor.consumer.health import Health
@@ -20,6 +21,7 @@ from supervisor.ledger.base import Row, RowState
 from supervisor.ledger.sqlite import SqliteLedger
 from tests.support.settling import Bench, key_of
 
+POOL = PoolConfig("mail", "q", "h:h")
 HOUR = "q.retry.3600000"
 
 
@@ -31,7 +33,7 @@ class Watched:
         self.ledger = ledger
         self.bench.settlement.now_s = ledger.now_s
         self.health = Health("q")
-        self.watch = DelayWatch("mail", ledger, self.bench.settlement, self.health, "q")
+        self.watch = DelayWatch(POOL, ledger, self.bench.settlement, self.health, key_of)
         self.calls: deque[Callable[[], None]] = deque()
 
     def begin(self) -> None:
@@ -209,3 +211,12 @@ def test_what_others_take_is_not_waited_for_once_it_is_due(ledger: SqliteLedger)
     watched.watch.looked(empty=True, shared=False)
     watched.settle()
     assert watched.told == ""
+
+
+def test_what_waits_for_a_queue_that_the_pool_had_before_is_not_judged(ledger: SqliteLedger) -> None:
+    note = msgspec.msgpack.encode(Failure("failed", "no", delay_s=3600.0))
+    elsewhere = key_of("a elsewhere")
+    ledger.commit([Row(elsewhere, 1, 1, RowState.RETRY, -1, 0, ledger.now_s, "a", note)], {})
+    watched = Watched(ledger)
+    watched.begin()
+    assert watched.watch.queues() == []
