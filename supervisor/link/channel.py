@@ -7,6 +7,7 @@ one system call.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -55,6 +56,9 @@ _CARRYING_HEADERS: dict[type[Frame], Callable[[Any], Frame]] = {Run: _packable_r
 def _encode(frame: Frame) -> bytes:
     packable = _CARRYING_HEADERS.get(type(frame))
     return _encoder.encode(frame if packable is None else packable(frame))
+
+
+_NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM)
 
 
 class ChannelClosed(Exception):
@@ -148,6 +152,8 @@ class Channel(Generic[F]):
         except BlockingIOError:
             return False
         except OSError as error:
+            if error.errno in _NO_MEMORY:  # of this moment: nothing was sent, the other side is there
+                return False
             raise ChannelClosed(str(error)) from error
         del self._outgoing[:sent]
         return not self._outgoing

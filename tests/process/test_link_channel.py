@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import socket
@@ -208,6 +209,30 @@ def test_a_first_frame_brings_its_descriptors_close_on_exec(pair: Pair) -> None:
     assert os.read(read_end, 100) == b"through"
     assert os.read(read_end, 1) == b""
     os.close(read_end)
+
+
+class ShortOfMemory(socket.socket):
+    """A socket on which the next sends fail as they do when the kernel has no memory."""
+
+    errors: list[int]
+
+    def send(self, *arguments: Any) -> int:
+        if self.errors:
+            raise OSError(self.errors.pop(), "no memory")
+        return super().send(*arguments)
+
+
+def test_a_frame_that_meets_a_kernel_without_memory_is_sent_later(pair: Pair) -> None:
+    with ShortOfMemory(fileno=os.dup(pair[0].fileno())) as short:
+        short.errors = [errno.ENOMEM, errno.ENOBUFS]
+        sender, receiver = Channel[Any](short, SPOKEN), Channel[Any](pair[1], SPOKEN)
+        sender.send(Quit())
+        assert [sender.flush() for _ in range(3)] == [False, False, True]
+        assert receiver.receive() == [Quit()]
+        short.errors = [errno.EPIPE]
+        sender.send(Quit())
+        with pytest.raises(ChannelClosed):
+            sender.flush()
 
 
 def test_a_large_first_frame_arrives_whole_and_what_follows_stays_for_the_channel(pair: Pair) -> None:
