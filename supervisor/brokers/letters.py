@@ -66,7 +66,7 @@ def retry_copy(delivery: Delivery, queue: str) -> Publication:
 def rounds_behind(headers: dict[str, Any] | None, queue: str) -> list[dict[str, Any]]:
     """The value of `FORMER` for a copy of a message of `queue` that has these headers; [] in its first round.
 
-    A diagnosis among them is the last of these rounds: they are of a dead or parked letter, moved back by whatever.
+    A diagnosis among them is the last of these rounds: a shovel moves a letter back with all its headers.
     """
     if not headers or headers.get(QUEUE) != queue:
         return []
@@ -81,7 +81,7 @@ def rounds_behind(headers: dict[str, Any] | None, queue: str) -> list[dict[str, 
 def former_rounds(headers: dict[str, Any] | None) -> list[dict[str, Any]]:
     """What `FORMER` says of each round before the last one: `round` and names of `diagnosis`, those that are known.
 
-    Every value is text or a whole number and is cut to its size, whoever has written the header.
+    Every value is text or a whole number and is cut to its size: any publisher may have written the header.
     """
     value = (headers or {}).get(FORMER)
     tables = [table for table in value if isinstance(table, dict)] if isinstance(value, list) else []

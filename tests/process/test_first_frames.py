@@ -101,7 +101,7 @@ def test_a_reload_whose_new_forkserver_cannot_be_sent_its_first_frame_fails_with
         eventually(lambda: under_test.events("reload.done"), "the next one succeeds")
 
 
-def test_a_child_that_hangs_before_it_reads_a_large_first_frame_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_child_that_hangs_before_it_reads_a_large_first_frame_holds_up_no_other(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import signal\nsignal.pause()\n")
     with daemon(tmp_path, 'workers = 1\nboot_timeout = "1s"\nhold_retry = "1h"', start=False) as under_test:
         text = under_test.config_path.read_text()
