@@ -1,0 +1,249 @@
+"""What becomes of a pool's seats between deaths: the end of the start, taking messages, failed starts, progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.clock import monotonic_s
+from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
+from supervisor.link.frames import Pause, Resume
+from supervisor.master import intake
+from supervisor.master.children import Child, Children, Kind, Seat
+from supervisor.master.exits import EX_CONFIG
+from supervisor.master.pool import Pausing, Pool
+from supervisor.master.probation import clear_proven, due_s
+from supervisor.master.restarts import STEADY_S
+from supervisor.master.startup import outcome
+from supervisor.master.vacancies import stays_empty
+
+
+def make_pool(folder: Path, name: str) -> Pool:
+    """A pool of two workers, all of whose seats are empty."""
+    settings = PoolConfig(name=name, queue=name, handler="m:f", workers=2)
+    daemon = DaemonConfig(state_dir=str(folder), runtime_dir=str(folder))
+    return Pool(
+        Config("", daemon, LogConfig(), BrokerConfig(), LedgerConfig(), {name: settings}), settings, Children(), 0
+    )
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[Pool]:
+    with closing(make_pool(tmp_path, "email")) as made:
+        yield made
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Pool]:
+    with closing(make_pool(tmp_path, "sms")) as made:
+        yield made
+
+
+def fill(seat: Seat, ready_s: float | None = 0.0) -> None:
+    """A child has this seat; `ready_s`: since when it is ready, None for not yet."""
+    seat.child = Child("email", seat.kind, seat.slot, 4711, 1, 1, 0.0, ready_s)
+
+
+def hold(seat: Seat, why: str, incurable: bool = False) -> None:
+    """This seat is given up."""
+    seat.held, seat.why, seat.incurable, seat.child = True, why, incurable, None
+
+
+# ---- the end of the start -------------------------------------------------------------------------------------------
+
+
+def test_a_start_is_under_way_until_every_wanted_child_is_ready(pool: Pool) -> None:
+    for seat in pool.seats:
+        assert outcome([pool]) is None
+        fill(seat)
+
+    started = outcome([pool])
+    assert started is not None
+    assert (started.held, started.failed) == ({}, False)
+
+
+def test_a_child_that_is_there_and_not_ready_does_not_end_the_start(pool: Pool) -> None:
+    for seat in pool.seats:
+        fill(seat)
+    fill(pool.workers[1], ready_s=None)
+
+    assert outcome([pool]) is None
+
+
+def test_a_slot_of_a_former_daemons_worker_is_not_waited_for(pool: Pool) -> None:
+    for seat in (pool.forkserver, pool.consumer, pool.workers[0]):
+        fill(seat)
+    assert outcome([pool]) is None
+    pool.foreign[1] = None  # type: ignore[assignment]
+
+    assert outcome([pool]) is not None
+
+
+def test_a_start_in_which_every_pool_is_held_has_failed_with_the_reason_of_each(pool: Pool) -> None:
+    hold(pool.consumer, "no such queue")
+
+    started = outcome([pool])
+    assert started is not None
+    assert (started.failed, started.status, started.reason) == (True, 1, "pools.email: no such queue")
+
+
+def test_one_held_pool_ends_the_start_of_the_others_neither_early_nor_in_failure(pool: Pool, other: Pool) -> None:
+    hold(pool.consumer, "no such queue")
+    assert outcome([pool, other]) is None, "the other pool is still on its way"
+
+    for seat in other.seats:
+        fill(seat)
+    started = outcome([pool, other])
+    assert started is not None
+    assert (dict(started.held), started.failed) == ({"email": "no such queue"}, False)
+
+
+def test_a_reason_that_names_its_key_is_not_given_another_name(pool: Pool) -> None:
+    hold(pool.consumer, "pools.email.queue: no such queue")
+
+    started = outcome([pool])
+    assert started is not None
+    assert started.reason == "pools.email.queue: no such queue"
+
+
+def test_only_what_an_operator_must_edit_ends_the_start_with_78(pool: Pool) -> None:
+    hold(pool.consumer, "a wrong key", incurable=True)
+
+    started = outcome([pool])
+    assert started is not None
+    assert started.status == EX_CONFIG
+
+
+# ---- taking messages ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sent(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The frames to the pool's consumer."""
+    frames: list[Any] = []
+    monkeypatch.setattr(pool, "send", lambda kind, *those: frames.extend(those) if kind is Kind.CONSUMER else None)
+    return frames
+
+
+def test_a_pool_whose_workers_are_all_held_takes_no_messages_until_one_is_ready(pool: Pool, sent: list[Any]) -> None:
+    for seat in pool.workers:
+        hold(seat, "crashes")
+    intake.follow(pool)
+    intake.follow(pool)
+    assert sent == [Pause()]
+
+    fill(pool.workers[0], ready_s=None)
+    intake.follow(pool)
+    assert sent == [Pause()], "one that boots may die as the others did"
+
+    fill(pool.workers[0])
+    intake.follow(pool)
+    assert sent == [Pause(), Resume()]
+
+
+def test_messages_are_taken_while_dead_workers_are_replaced(pool: Pool, sent: list[Any]) -> None:
+    assert [seat.child for seat in pool.workers] == [None, None]
+    intake.follow(pool)
+
+    assert sent == []
+
+
+def test_messages_are_taken_until_the_last_held_worker_is_gone(pool: Pool, sent: list[Any]) -> None:
+    for seat in pool.workers:
+        hold(seat, "crashes")
+    fill(pool.workers[1], ready_s=None)
+    intake.follow(pool)
+    assert sent == []
+
+    pool.workers[1].child = None
+    intake.follow(pool)
+    assert sent == [Pause()]
+
+
+def test_a_pool_with_one_worker_left_goes_on_taking_messages(pool: Pool, sent: list[Any]) -> None:
+    hold(pool.workers[0], "crashes")
+    fill(pool.workers[1])
+    intake.follow(pool)
+
+    assert sent == []
+
+
+def test_a_ready_worker_does_not_end_an_operators_pause(pool: Pool, sent: list[Any]) -> None:
+    pool.paused = Pausing("ann", 0.0)
+    fill(pool.workers[0])
+    intake.follow(pool)
+
+    assert sent == [Pause()]
+    pool.paused = None
+    intake.follow(pool)
+    assert sent == [Pause(), Resume()]
+
+
+@pytest.mark.parametrize(("name", "value"), [("leaving", True), ("handover_due_s", 5.0)])
+def test_a_consumer_that_drains_is_told_nothing(pool: Pool, sent: list[Any], name: str, value: object) -> None:
+    setattr(pool, name, value)
+    pool.paused = Pausing("ann", 0.0)
+    intake.follow(pool)
+
+    assert sent == []
+    assert pool.takes
+
+
+# ---- failed starts and progress -------------------------------------------------------------------------------------
+
+
+def test_a_seat_that_could_not_be_filled_says_why_and_is_tried_again(pool: Pool) -> None:
+    seat = pool.workers[0]
+    seat.ordered, seat.due_s = 9, None
+    before_s = monotonic_s()
+    stays_empty(pool, seat, "no more processes")
+
+    assert (seat.ordered, seat.why) == (None, "no more processes")
+    assert seat.due_s is not None
+    assert seat.due_s >= before_s
+
+
+def test_starts_that_fail_again_and_again_hold_the_seat(pool: Pool) -> None:
+    stays_empty(pool, pool.workers[0], "no more processes")
+    assert (pool.workers[0].held, pool.holds) == (False, 0)
+
+    for _ in range(20):
+        stays_empty(pool, pool.workers[0], "no more processes")
+
+    assert pool.workers[0].held
+    assert pool.holds > 0
+    assert pool.workers[0].due_s is not None, "a held seat is still tried, more rarely"
+
+
+def test_a_child_that_stays_ready_clears_the_deaths_before_it(pool: Pool) -> None:
+    seat = pool.workers[0]
+    seat.deaths, seat.why = 3, "crashed"
+    fill(seat, ready_s=100.0)
+    assert due_s([pool]) == 100.0 + STEADY_S
+
+    clear_proven([pool], 100.0 + STEADY_S - 0.1)
+    assert seat.deaths == 3
+    clear_proven([pool], 100.0 + STEADY_S)
+
+    assert (seat.deaths, seat.why) == (0, "")
+    assert due_s([pool]) == float("inf")
+
+
+@pytest.mark.parametrize("ready_s", [None, 100.0])
+def test_a_child_that_is_not_proven_clears_nothing(pool: Pool, ready_s: float | None) -> None:
+    seat = pool.consumer
+    hold(seat, "crashed")
+    fill(seat, ready_s)
+    clear_proven([pool], 100.5)
+
+    assert seat.held
+
+
+def test_without_deaths_no_time_is_waited_for(pool: Pool) -> None:
+    fill(pool.workers[0], ready_s=100.0)
+
+    assert due_s([pool]) == float("inf")
