@@ -18,7 +18,7 @@ from supervisor.consumer.missing import MISSING_S
 from supervisor.ledger.base import Row
 
 MOST = 50_000
-"""So many copies are watched at most: some 10 MB."""
+"""So many copies are watched at most: some 15 MB."""
 EMPTY_S = 30.0
 """How long a delay queue must be empty: RabbitMQ also says 0 for a moment while a queue has no leader."""
 
