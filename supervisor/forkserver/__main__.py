@@ -29,7 +29,14 @@ from supervisor.errors import BootError, PreforkdError
 from supervisor.forkserver.birth import Cradle
 from supervisor.forkserver.handlers import Handlers, import_handlers
 from supervisor.forkserver.server import Forkserver
-from supervisor.link.channel import Channel, ChannelClosed, OtherBuild, receive_with_descriptors, refuse_build
+from supervisor.link.channel import (
+    Channel,
+    ChannelClosed,
+    NotUnderstood,
+    OtherBuild,
+    receive_with_descriptors,
+    refuse_build,
+)
 from supervisor.link.frames import BootFailed, ForkOrder, Imported, StartForkserver
 from supervisor.log_guard import LogGuard
 from supervisor.log_pipe import identity, print_through_relay
@@ -62,6 +69,10 @@ def main(argv: list[str]) -> None:
         board = Board(Path(start.pool_dir) / "board", owner=False)
         handlers, _gaps = _boot(start, channel, bell)
         Forkserver(channel, board, functools.partial(_be_worker, start, handlers, bell, replacements.put_back)).run()
+    except NotUnderstood as error:
+        text = "what the master said cannot be understood: %s; leaving"
+        logging.getLogger("preforkd.forkserver").error(text, error)
+        leave(os.EX_SOFTWARE)
     except BaseException as error:  # noqa: BLE001  (whatever the import has left: it is a failed boot, with its stack)
         _give_up(channel, start.pool, error, replacements.put_back())
     channel.close()

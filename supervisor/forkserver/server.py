@@ -12,7 +12,7 @@ from select import poll as new_poll
 
 from supervisor.forkserver.birth import Birth, NotBorn, Worker
 from supervisor.forkserver.reserve import Reserve
-from supervisor.link.channel import Channel, ChannelClosed
+from supervisor.link.channel import Channel, ChannelClosed, NotUnderstood
 from supervisor.link.frames import Fork, Forked, ForkFailed, ForkOrder, Quit
 from supervisor.scoreboard.board import Board
 
@@ -33,10 +33,12 @@ class Forkserver:
         self._wanted = True
 
     def run(self) -> None:
-        """Serve until the master says Quit, or is gone."""
-        while self._wanted:
-            self.turn()
-        self._reserve.close()
+        """Serve until the master says Quit, or is gone. Raises NotUnderstood where it has said what is no order."""
+        try:
+            while self._wanted:
+                self.turn()
+        finally:
+            self._reserve.close()
 
     def turn(self) -> None:
         """One pass: show progress, wait a moment for orders, carry them out; when there are none, look ahead."""
@@ -48,6 +50,8 @@ class Forkserver:
                 self._reserve.follow()
             else:
                 self._reserve.replenish()
+        except NotUnderstood:
+            raise
         except ChannelClosed:
             self._wanted = False
 
