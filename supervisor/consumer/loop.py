@@ -27,6 +27,7 @@ from supervisor.errors import BrokerRefused, LedgerError, LedgerUnusable, StateE
 from supervisor.events import Event
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.link.channel import Channel
+from supervisor.link.child import understood
 from supervisor.link.frames import (
     CloseConnection,
     ConsumerOrder,
@@ -124,7 +125,9 @@ class Consumer:
 
     def _hear_master(self) -> None:
         for order in self._master.receive():
-            self._obey[type(order)](order)
+            with understood(order):
+                self._obey[type(order)](order)
+        self._master.confirm()
 
     def _on_spawned(self, order: Spawned) -> None:
         self._alive.add(order.worker)

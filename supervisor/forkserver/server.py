@@ -47,6 +47,7 @@ class Forkserver:
             if self._poll.poll(self._reserve.patience_s(BEAT_S) * 1000):
                 for order in self._channel.receive():
                     self._obey(order)
+                self._channel.confirm()
                 self._reserve.follow()
             else:
                 self._reserve.replenish()

@@ -19,6 +19,7 @@ from supervisor.hooks.digest import Digest
 from supervisor.hooks.failures import Failures
 from supervisor.hooks.job import Job
 from supervisor.link.channel import Channel
+from supervisor.link.child import understood
 from supervisor.link.frames import Happened, Missed, Quit, Serving, SidecarOrder, StartSidecar
 from supervisor.logs import log
 from supervisor.posix import signal_name
@@ -67,7 +68,9 @@ class Hooks:
         for hook, facts in self._digest.take_sums(now_s):
             self._enqueue(hook, facts | {"at": rfc3339(wall_s())})
         for order in self._master.receive():
-            self._obey(order, now_s)
+            with understood(order):
+                self._obey(order, now_s)
+        self._master.confirm()
         if self._job is not None and now_s >= self._job.kill_due_s:
             self._job.kill()
         if self._job is None and self._queue:

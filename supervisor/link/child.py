@@ -12,7 +12,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -61,6 +62,17 @@ def settle_in(start: Start, title: str, when_signalled: SignalHandler = signal.S
     logs.configure(start.log, title)
 
 
+@contextmanager
+def understood(order: Frame) -> Iterator[None]:
+    """Raise NotUnderstood where carrying out an order fails by a bug: of ours, or of the master that gave it."""
+    try:
+        yield
+    except (PreforkdError, ChannelClosed):
+        raise
+    except Exception as error:
+        raise NotUnderstood(f"{type(order).__name__} cannot be handled: {error!r}") from error
+
+
 def _lived(sock: socket.socket, first: type[S], descriptors: int, orders: Any, run: Run[S, Order]) -> int:
     try:
         start, received = receive_with_descriptors(sock, first, descriptors)
@@ -72,7 +84,8 @@ def _lived(sock: socket.socket, first: type[S], descriptors: int, orders: Any, r
     try:
         return run(start, master, received)
     except NotUnderstood as error:
-        logging.getLogger(__name__).error("what the master said cannot be understood: %s; leaving", error)
+        text = "what the master said cannot be understood: %s; leaving"
+        logging.getLogger(__name__).error(text, error, exc_info=error.__cause__)
         return os.EX_SOFTWARE
     except ChannelClosed:
         return os.EX_OK  # the master is gone; its PDEATHSIG is on the way

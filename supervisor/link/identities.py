@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from supervisor.link.ranges import Number
@@ -17,6 +19,6 @@ class Incarnation(msgspec.Struct, frozen=True, array_like=True):
 class RunId(msgspec.Struct, frozen=True, array_like=True):
     """One intended run of one message: `key` names the message, (round, attempt) orders its runs."""
 
-    key: bytes
-    round: int
-    attempt: int
+    key: Annotated[bytes, msgspec.Meta(max_length=32)]
+    round: Number
+    attempt: Number

@@ -96,6 +96,7 @@ async def _until_told(master: Channel[SidecarOrder]) -> None:
         try:
             if any(isinstance(order, Quit) for order in master.receive()) and not told.done():
                 told.set_result(None)
+            master.confirm()
         except ChannelClosed as error:
             loop.remove_reader(master)
             if not told.done():

@@ -158,6 +158,7 @@ class Worker:
             self._ready()
         for frame in self._link.receive():
             self._obey[type(frame)](frame)
+        self._link.confirm()
 
     def _may_start(self) -> bool:
         return bool(self._runs) and self._publishing is None and self._slot.free_cell()

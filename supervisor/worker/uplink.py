@@ -79,6 +79,11 @@ class Uplink:
                 self._lose()
         return []
 
+    def confirm(self) -> None:
+        """Give the connection up where something that is no frame has followed those that were received."""
+        if self._channel is not None and self._channel.spoiled is not None:
+            self._lose()
+
     def send(self, *frames: WorkerFrame) -> None:
         """Queue frames for the next flush; dropped while there is no connection."""
         if self._channel is not None:

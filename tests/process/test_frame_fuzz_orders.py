@@ -16,13 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig, HooksConfig, LedgerConfig, LogConfig, PoolConfig, WebConfig
 from supervisor.link import frames
 from supervisor.link.channel import send_with_descriptors
-from supervisor.link.frames import VERSION, Frame, StartConsumer, StartSidecar
+from supervisor.link.frames import VERSION, Frame, RunId, StartConsumer, StartSidecar
 from supervisor.message import Properties, Publication
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
 from tests.support.frame_fuzz import FrameFuzz, framed
@@ -118,11 +119,33 @@ def test_whatever_the_master_says_a_child_ends_with_a_reason(module: str, tmp_pa
         status, said = child.end()
         assert status in STATUSES, said
         assert status != os.EX_SOFTWARE or "cannot be understood" in said, said
-        assert "Traceback" not in said
+        assert "\nTraceback" not in f"\n{said}", "nothing but whole lines of the log"
     with open_admin(BrokerConfig(urls=("embedded:",)), str(tmp_path)) as admin:
         depth = admin.depth("mail")
         assert depth is not None
         assert depth.ready == 1, "no order settles a message that nobody has run"
+
+
+@pytest.mark.parametrize(
+    ("module", "good"), [("consumer", ["Pause"]), ("hooks", ["Missed", {}]), ("web", ["Missed", {}])]
+)
+def test_nonsense_behind_an_order_is_noticed_although_nothing_follows(
+    module: str, good: list[Any], tmp_path: Path
+) -> None:
+    child = Told(module, tmp_path)
+    child.tell(framed(good) + framed(["Nonsense"]))
+    try:
+        assert child.process.wait(20) == os.EX_SOFTWARE
+    finally:
+        child.end()
+
+
+def test_an_order_that_cannot_be_carried_out_is_named(tmp_path: Path) -> None:
+    child = Told("hooks", tmp_path)
+    child.tell(framed(["Happened", "exit", {"cause": b"no JSON"}]))
+    status, said = child.end()
+    assert status == os.EX_SOFTWARE
+    assert "what the master said cannot be understood: Happened cannot be handled: TypeError" in said
 
 
 def test_whatever_the_master_says_a_forkserver_ends_with_a_reason(make_master: MakeMaster) -> None:
@@ -141,13 +164,14 @@ def test_whatever_the_master_says_a_forkserver_ends_with_a_reason(make_master: M
         status, said = master.forkserver.wait(30), master.errors.read_text()
         assert status in STATUSES, said
         assert status != os.EX_SOFTWARE or "cannot be understood" in said, said
-        assert "Traceback" not in said
+        assert "\nTraceback" not in f"\n{said}", "nothing but whole lines of the log"
 
 
 def test_a_forkserver_that_does_not_understand_the_master_says_so(make_master: MakeMaster) -> None:
     master = make_master()
     master.boot()
-    master.inbox.channel.socket.sendall(framed(["Nonsense"]))
+    order = framed(["StartForkserver", *msgspec.to_builtins(master.start_frame())[1:]])  # ignored: it has begun
+    master.inbox.channel.socket.sendall(order + framed(["Nonsense"]))
     assert master.forkserver is not None
     assert master.forkserver.wait(20) == os.EX_SOFTWARE
     assert "what the master said cannot be understood" in master.errors.read_text()
@@ -155,6 +179,20 @@ def test_a_forkserver_that_does_not_understand_the_master_says_so(make_master: M
 
 LEFT = {(75, LeavingReason.FAILING)}
 """A `Recall` may tell it that its runs fail."""
+
+
+def test_a_run_that_no_slot_can_hold_is_not_understood(make_master: MakeMaster) -> None:
+    master = make_master()
+    master.boot()
+    _, link = master.worker()
+    good = run_frame(1, "fail")
+    for at, wrong in ((0, bytes(33)), (1, 2**32), (2, -1)):
+        fields = [good.run.key, good.run.round, good.run.attempt]
+        fields[at] = wrong
+        run = msgspec.structs.replace(good, run=RunId(*fields))  # type: ignore[arg-type]
+        link.channel.socket.sendall(framed(run))
+        link = master.accept()
+        assert link.hello.held == [], "nothing was run"
 
 
 def has_left(master: Master, pid: int) -> bool:
