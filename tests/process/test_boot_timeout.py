@@ -111,7 +111,7 @@ def test_a_boot_just_within_its_time_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_forkserver_that_is_stopped_in_its_boot_is_ended_by_the_same_limit(tmp_path: Path) -> None:
-    with daemon(tmp_path, 'workers = 1\nboot_timeout = "2s"\nhold_retry = "1h"') as under_test:
+    with daemon(tmp_path, 'workers = 1\nboot_timeout = "5s"\nhold_retry = "1h"') as under_test:
         os.kill(under_test.pool()["forkserver"]["pid"], signal.SIGKILL)
         booting = eventually(lambda: _new_forkserver(under_test), "another one boots")
         os.kill(booting, signal.SIGSTOP)

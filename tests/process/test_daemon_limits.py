@@ -82,7 +82,8 @@ def test_record_and_log_name_the_limit_that_ended_a_run(
         assert (record["limit_source"], record["message_id"]) == (source, "m")
         assert record["limit_s"] == pytest.approx(limit_s, abs=0.2)
         assert record["elapsed_s"] >= limit_s - 0.2
-        assert under_test.events("worker.exited", limit_source=source, limit_s=record["limit_s"])
+        logged = under_test.has("worker.exited", limit_source=source, limit_s=record["limit_s"])
+        eventually(logged, "the log follows the record")
 
 
 # ---- no room to work ------------------------------------------------------------------------------------------------

@@ -35,6 +35,8 @@ def run(message):
 """
 
 SOON_HELD = "restart_intensity = [2, '60s']\nrestart_backoff = ['10ms', '20ms']\nhold_retry = '1h'\n"
+HELD_AFTER_A_WAIT = SOON_HELD.replace("['10ms', '20ms']", "['800ms', '800ms']")
+"""With a wait that is not over when a busy master records it."""
 
 
 @pytest.fixture
@@ -125,7 +127,7 @@ def test_what_was_read_ahead_goes_back_when_the_pool_is_held_and_a_resume_does_n
 
 @pytest.mark.parametrize("kind", ["consumer", "forkserver"])
 def test_who_dies_a_moment_after_it_was_ready_is_backed_off_and_held(tmp_path: Path, kind: str) -> None:
-    with daemon(tmp_path, "workers = 1\n" + SOON_HELD) as under_test:
+    with daemon(tmp_path, "workers = 1\n" + HELD_AFTER_A_WAIT) as under_test:
         for number in range(1, 4):
             at_work = lambda: under_test.pool()[kind]["state"] in ("ready", "consuming")  # noqa: E731
             eventually(at_work, "it is ready")
