@@ -9,6 +9,18 @@ JUMP_S = 2.0
 _SLEW = 0.1
 """How fast a time daemon corrects a clock without a step at most (chrony's `maxslewrate` is 8 %)."""
 
+_NOTHING_S = 0.05
+"""Two clocks are read one after the other: what they differ by changes by this much while neither was set."""
+
+
+def ahead_s(wall_s: float, passed_s: float, former_s: float) -> float:
+    """The wall clock minus a clock that cannot be set, in seconds; `former_s` where it has hardly changed.
+
+    A time on record is then shown as the same millisecond whenever it is asked for, and as its file has it.
+    """
+    found_s = wall_s - passed_s
+    return former_s if abs(found_s - former_s) < _NOTHING_S else found_s
+
 
 class ClockJumps:
     """The wall clock of one machine, as it was when last looked at."""

@@ -17,6 +17,7 @@ from supervisor.brokers import base, open_broker
 from supervisor.clock import wall_s
 from supervisor.consumer.answers import Answers
 from supervisor.consumer.arrivals import Arrivals
+from supervisor.consumer.clock_jumps import ahead_s
 from supervisor.consumer.commits import Commits
 from supervisor.consumer.delay_watch import DelayWatch
 from supervisor.consumer.delivery_limit import danger
@@ -208,7 +209,7 @@ class Session:
 
     def _tell_time(self) -> None:
         self.settlement.now_s = now_s = self._ledger.now_s
-        self.settlement.ahead_s = wall_s() - now_s
+        self.settlement.ahead_s = ahead_s(wall_s(), now_s, self.settlement.ahead_s)
 
     def dispatch(self) -> None:
         """Give waiting messages to workers with room, the oldest first."""

@@ -12,7 +12,7 @@ import pytest
 from supervisor.brokers import open_admin
 from supervisor.clock import wall_s
 from supervisor.config.schema import BrokerConfig
-from supervisor.consumer import loop
+from supervisor.consumer import loop, session
 from supervisor.consumer.loop import Consumer
 from supervisor.errors import LedgerError
 from supervisor.identity import content_digest, message_key
@@ -44,6 +44,20 @@ def test_rows_carry_the_time_of_their_turn(bench: Bench) -> None:
     bench.session.settle()
     (row,) = named(bench.ledger, "m")
     assert abs(wall_s() - row.at_s) < 60
+
+
+def test_times_on_record_are_shown_as_the_ledger_has_them_while_no_clock_was_set(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.session.open(set(), consume=True)
+    for late_s in (0.0, 0.0004, 0.0011):
+        monkeypatch.setattr(session, "wall_s", lambda late_s=late_s: wall_s() + late_s)
+        bench.turn()
+        assert bench.session.settlement.ahead_s == 0.0
+
+    monkeypatch.setattr(session, "wall_s", lambda: wall_s() + 3600.0)
+    bench.turn()
+    assert bench.session.settlement.ahead_s == pytest.approx(3600.0, abs=1.0)
 
 
 def test_a_session_opened_during_a_pause_takes_nothing_until_it_is_resumed(bench: Bench) -> None:

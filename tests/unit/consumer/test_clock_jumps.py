@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.consumer.clock_jumps import ClockJumps
+from supervisor.consumer.clock_jumps import ClockJumps, ahead_s
 
 WALL_S, DAY_S = 1.8e9, 86400.0
 
@@ -42,3 +42,23 @@ def test_steps_too_small_to_be_a_jump_add_up_to_one() -> None:
 
 def test_a_process_that_stood_still_for_a_day_is_no_jump() -> None:
     assert looks([0.0], every_s=DAY_S) == [0.0]
+
+
+@pytest.mark.parametrize("by_s", [0.0, 3e-6, -3e-6, 0.001, -0.02])
+def test_a_time_on_record_is_shown_the_same_however_long_it_takes_to_read_two_clocks(by_s: float) -> None:
+    assert ahead_s(WALL_S + by_s, WALL_S, 0.0) == 0.0
+    assert ahead_s(WALL_S + 3600.0 + by_s, WALL_S, 3600.0) == 3600.0
+
+
+@pytest.mark.parametrize("by_s", [0.1, -0.1, DAY_S, -WALL_S])
+def test_times_are_shown_by_a_clock_that_was_set(by_s: float) -> None:
+    assert ahead_s(WALL_S + by_s, WALL_S, 0.0) == pytest.approx(by_s)
+    assert ahead_s(WALL_S, WALL_S, by_s) == 0.0
+
+
+def test_a_clock_that_drifts_is_followed() -> None:
+    shown_s = 0.0
+    for step in range(1000):
+        shown_s = ahead_s(WALL_S + step * 0.001, WALL_S, shown_s)
+
+    assert shown_s == pytest.approx(0.999, abs=0.05)
