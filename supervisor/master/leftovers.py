@@ -94,13 +94,19 @@ class Leftovers:
 
     def _look(self, pid: int, now_s: float) -> Leftover | None:
         """None for a process that is no descendant of ours."""
-        if not self._marked:  # without marks: an init gets orphans of other programs, another master does not
-            return None if os.getpid() == 1 else Leftover(pid, None, _command(pid), now_s)
+        if not self._marked:
+            return self._unmarked(pid, now_s)
         try:
             origin = descent.descent(pid)
+        except (FileNotFoundError, PermissionError):  # hidden (hidepid): until we reap it, it is there
+            return self._unmarked(pid, now_s)
         except OSError:
             return None  # it has ended
         return None if origin is None else Leftover(pid, origin, _command(pid), now_s)
+
+    def _unmarked(self, pid: int, now_s: float) -> Leftover | None:
+        """An init gets orphans of other programs, another master does not."""
+        return None if os.getpid() == 1 else Leftover(pid, None, _command(pid), now_s)
 
 
 def _kill(pid: int) -> bool:

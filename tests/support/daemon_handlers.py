@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +172,9 @@ def _abandon(*command: str) -> None:
     script = 'env -i setsid "$@" >&- 2>&- & echo $!'
     answer = subprocess.run(["sh", "-c", script, "sh", *command], check=True, stdout=subprocess.PIPE)
     pid = int(answer.stdout)
-    while Path(f"/proc/{pid}/comm").read_text() != Path(command[-2]).name + "\n":
-        time.sleep(0.01)  # until it has left our process group, with which it would end
+    with suppress(FileNotFoundError):  # hidden (hidepid): it is another user's by then
+        while Path(f"/proc/{pid}/comm").read_text() != Path(command[-2]).name + "\n":
+            time.sleep(0.01)  # until it has left our process group, with which it would end
     mark("spawned", pid)
     os._exit(9)
 
