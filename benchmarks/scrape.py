@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.bench.processes import cpu_us
-from supervisor.clock import monotonic_s
 from supervisor.control.client import ControlClient
 from supervisor.metrics import render
+from supervisor.system.clock import monotonic_s
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 

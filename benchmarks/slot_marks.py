@@ -10,10 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from supervisor import posix
 from supervisor.link.frames import RunId
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LimitSource, OutcomeKind
+from supervisor.system import posix
 
 _ROUNDS, _MARKS = 20, 5_000
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from supervisor.clock import monotonic_s
+from supervisor.system.clock import monotonic_s
 from tests.support.chaos.plan import OUTSIDE, Fault, Shape, draw
 from tests.support.chaos.ride import Outcome, Ride
 from tests.support.chaos.rig import rig

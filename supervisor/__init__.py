@@ -9,7 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
     from supervisor.api import Message, Reject, Retry, SoftTimeout, record_group
-    from supervisor.message import Properties
+    from supervisor.messages.message import Properties
 else:
 
     def __getattr__(name: str) -> object:

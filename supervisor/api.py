@@ -15,8 +15,8 @@ from typing import Any, Protocol, SupportsFloat
 
 import msgspec
 
-from supervisor.message import Properties, Publication
-from supervisor.publications import LARGEST_RUN_BYTES, sendable, weight_bytes
+from supervisor.messages.message import Properties, Publication
+from supervisor.messages.publications import LARGEST_RUN_BYTES, sendable, weight_bytes
 
 
 class Retry(Exception):

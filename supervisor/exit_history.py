@@ -1,7 +1,8 @@
 """The exit history as others than the master see it: `exits.jsonl`, and `exits.jsonl.1`, set aside before it.
 
-Read by the command line and the web page, whether or not a daemon runs; the master alone writes (`master/history.py`):
-it appends, and when the file is full renames it and begins anew. A last line that is not whole yet is left for later.
+Read by the command line and the web page, whether or not a daemon runs; the master alone writes
+(`master/exits/history.py`): it appends, and when the file is full renames it and begins anew. A last line that is not
+whole yet is left for later.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from supervisor.clock import wall_s
-from supervisor.events import Event
-from supervisor.logs import log
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
+from supervisor.system.clock import wall_s
 
 
 class Symptom(msgspec.Struct, frozen=True, array_like=True):

@@ -26,7 +26,7 @@ import msgspec
 
 from supervisor import Message, Reject, Retry, SoftTimeout, record_group
 from supervisor.errors import BootError
-from supervisor.posix import signal_name
+from supervisor.system.posix import signal_name
 
 TAIL_BYTES = 4096
 """How much of a program's output is kept: its end."""

@@ -19,7 +19,7 @@ from benchmarks.bench.figures import Section, markdown
 from benchmarks.bench.machine import facts
 from benchmarks.bench.options import Options
 from benchmarks.bench.peers import ROOT, install_preforkd, make_environment
-from supervisor.clock import monotonic_s
+from supervisor.system.clock import monotonic_s
 
 SECTIONS: dict[str, Callable[[Options], Section]] = {
     "throughput": throughput.run,
@@ -56,7 +56,7 @@ def main() -> int:
     data = {"machine": machine, "seed": arguments.seed, "sections": [section.as_data() for section in sections]}
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-    return int(any(target.verdict == "missed" for target in targets))
+    return int(any(target.exit_notice == "missed" for target in targets))
 
 
 def _arguments() -> argparse.Namespace:

@@ -13,7 +13,7 @@ from benchmarks.bench.daemons import BenchDaemon, begin, pause_for, preforkd
 from benchmarks.bench.figures import Section, Target
 from benchmarks.bench.options import Options
 from benchmarks.bench.pairs import median
-from supervisor.clock import monotonic_s
+from supervisor.system.clock import monotonic_s
 from tests.support.rabbitmq import RabbitNode, running_node
 
 WORKERS = 1000

@@ -22,8 +22,8 @@ from benchmarks.bench.figures import Section, Target
 from benchmarks.bench.options import Options
 from benchmarks.bench.pairs import interleaved, median, ratio
 from benchmarks.bench.peers import APPS, PEERS, PYTHON, environment, running
-from supervisor.clock import monotonic_s
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
+from supervisor.system.clock import monotonic_s
 from tests.support.rabbitmq import RabbitNode, running_node
 from tests.support.waiting import eventually
 

@@ -24,7 +24,7 @@ from benchmarks.bench.machine import fdatasync_p50_us
 from benchmarks.bench.options import Options
 from benchmarks.bench.pairs import interleaved, median, ratio
 from benchmarks.bench.throughput import DEFAULT_PREFETCH
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from tests.support.rabbitmq import RabbitNode, running_node
 from tests.support.waiting import eventually
 

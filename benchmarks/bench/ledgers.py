@@ -17,13 +17,13 @@ from contextlib import closing
 from pathlib import Path
 
 from benchmarks.bench.peers import ROOT
-from supervisor.clock import monotonic_s, wall_s
-from supervisor.identity import DIGEST_BYTES, ID_BYTES
 from supervisor.ledger import schema
 from supervisor.ledger.base import Row, RowState
 from supervisor.ledger.entries import MERGE_BITS, chunk_count, entry, fingerprints
 from supervisor.ledger.sqlite_index import FOLD_AFTER_ROWS
 from supervisor.ledger.sqlite_runs import TOP_LEVEL, write_part
+from supervisor.messages.identity import DIGEST_BYTES, ID_BYTES
+from supervisor.system.clock import monotonic_s, wall_s
 
 FOLDER = ROOT / "build/bench-ledgers"
 NAME = "ledger.db"

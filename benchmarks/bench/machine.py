@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.bench.pairs import percentile
 from benchmarks.bench.peers import ROOT, versions
-from supervisor.clock import monotonic_s
+from supervisor.system.clock import monotonic_s
 
 COMPARED = ("celery", "circus", "dramatiq", "gunicorn", "requests", "supervisor")
 """Of the peers' environment, what a reader needs to know; the rest is in requirements-peers.txt."""

@@ -22,9 +22,9 @@ from benchmarks.bench.peers import APPS, PYTHON, environment, running
 from benchmarks.bench.supervised import Program, Wish, started
 from supervisor.brokers import open_admin
 from supervisor.brokers.admin import BrokerAdmin
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import BrokerConfig
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
+from supervisor.system.clock import monotonic_s
 
 WORKERS = 4
 ROUNDS, KILLS = 4, 25

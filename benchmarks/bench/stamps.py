@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from supervisor.clock import monotonic_s
+from supervisor.system.clock import monotonic_s
 
 GONE = "gone"
 """Said of a watched process that has ended."""

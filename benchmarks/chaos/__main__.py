@@ -23,7 +23,7 @@ import msgspec
 
 from benchmarks.bench.peers import make_environment
 from benchmarks.chaos.contestants import Contestant, field
-from supervisor.clock import monotonic_s
+from supervisor.system.clock import monotonic_s
 from tests.support.rabbitmq import RabbitNode, running_node
 from tests.support.waiting import eventually
 
@@ -59,7 +59,7 @@ class Result(msgspec.Struct, frozen=True):
         return f"| {self.name} | {faults} | " + " | ".join(map(str, counts)) + f" | {self.took_s:.0f} |"
 
 
-class Trial:
+class Canary:
     """One contestant under fire."""
 
     def __init__(self, contestant: Contestant, node: RabbitNode, effects: Path, seed: int) -> None:
@@ -145,7 +145,7 @@ def main() -> None:
             print(f"| {' | '.join(TITLES)} |\n| --- {'| ---: ' * (len(TITLES) - 1)}|")
             for name, place, start in field(node, folder):
                 with start as contestant:
-                    trial = Trial(contestant, node, place / "effects", arguments.seed)
+                    trial = Canary(contestant, node, place / "effects", arguments.seed)
                     print(trial.run(name, arguments.messages).row)
                     sys.stdout.flush()
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from benchmarks.bench.peers import PEERS
 from benchmarks.chaos.effects import FILE
 from supervisor.brokers.names import parked_queue
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from tests.support.rabbit_daemon import RabbitDaemon, rabbit_daemon
 from tests.support.rabbitmq import RabbitNode
 

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from supervisor.brokers.admin import BrokerAdmin
     from supervisor.brokers.base import Broker
     from supervisor.config.schema import BrokerConfig, PoolConfig
-    from supervisor.reactor import Reactor
+    from supervisor.system.reactor import Reactor
 
 
 def open_broker(pool: PoolConfig, broker: BrokerConfig, state_dir: str, reactor: Reactor) -> Broker:
     """The broker that `[broker] url` names, for one pool's consumer; nothing is opened before its `start()`."""
     if broker.embedded:
-        from supervisor.brokers.embedded import EmbeddedBroker
+        from supervisor.brokers.embedded.broker import EmbeddedBroker
 
         return EmbeddedBroker(pool, state_dir, reactor)
-    from supervisor.brokers.amqp_lean import load_pika
+    from supervisor.brokers.amqp.lean import load_pika
 
     load_pika()
-    from supervisor.brokers.amqp import AmqpBroker
+    from supervisor.brokers.amqp.broker import AmqpBroker
 
     return AmqpBroker(pool, broker, state_dir, reactor)
 
@@ -35,9 +35,9 @@ def open_admin(broker: BrokerConfig, state_dir: str) -> BrokerAdmin:
     Raises BrokerRefused or BrokerUnavailable when it cannot be opened.
     """
     if broker.embedded:
-        from supervisor.brokers.embedded_admin import EmbeddedAdmin
+        from supervisor.brokers.embedded.admin import EmbeddedAdmin
 
         return EmbeddedAdmin(state_dir)
-    from supervisor.brokers.amqp_admin import AmqpAdmin
+    from supervisor.brokers.amqp.admin import AmqpAdmin
 
     return AmqpAdmin(broker)

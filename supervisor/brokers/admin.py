@@ -10,7 +10,7 @@ import msgspec
 
 from supervisor.brokers.base import Delivery, Depth
 from supervisor.config.schema import PoolConfig
-from supervisor.message import Publication
+from supervisor.messages.message import Publication
 
 
 class PublishReport(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ class BrokerAdmin(ABC):
 
     @abstractmethod
     def take(self, queue: str, limit: int) -> list[Delivery]:
-        """Take up to `limit` messages without settling them; they stay ours until settled, or `give_back_all`."""
+        """Take up to `limit` messages without settling them; they stay ours until settled, or `requeue_all`."""
 
     @abstractmethod
     def drop(self, delivery: Delivery) -> None:
@@ -67,7 +67,7 @@ class BrokerAdmin(ABC):
         """Publish, wait for the confirm, then delete the taken message. Raises BrokerUnavailable: both remain."""
 
     @abstractmethod
-    def give_back_all(self) -> None:
+    def requeue_all(self) -> None:
         """Return every taken message that was not settled, once, in order."""
 
     @abstractmethod

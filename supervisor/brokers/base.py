@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from supervisor.message import Properties
+from supervisor.messages.message import Properties
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -184,7 +184,7 @@ class Broker(ABC):
         """Settle a delivery for good. A tag of an epoch that is over is dropped silently."""
 
     @abstractmethod
-    def give_back(self, epoch: int, tag: int) -> None:
+    def requeue(self, epoch: int, tag: int) -> None:
         """Return a delivery to its queue (nack with requeue). A tag of an epoch that is over is dropped silently."""
 
     def narrow(self, most: int | None) -> None:  # noqa: B027  (only a broker that counts returns needs it)

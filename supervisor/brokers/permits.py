@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from supervisor.clock import monotonic_s
-from supervisor.locks import FileLock, LockHeld
-from supervisor.reactor import Reactor, Timer
+from supervisor.system.clock import monotonic_s
+from supervisor.system.locks import FileLock, LockHeld
+from supervisor.system.reactor import Reactor, Timer
 
 AT_ONCE = 2
 _AGAIN_S = 0.1
@@ -32,7 +32,7 @@ class Permit:
         """Call `then` as soon as there is a permit: at once where there is one, after a minute in any case."""
         self._try(then, monotonic_s() + LONGEST_WAIT_S)
 
-    def give_back(self) -> None:
+    def requeue(self) -> None:
         """Let others; also forget what was asked for."""
         if self._timer is not None:
             self._reactor.remove_timeout(self._timer)

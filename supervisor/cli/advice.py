@@ -12,7 +12,7 @@ import msgspec
 
 from supervisor.config.cross_checks import longest_wait_s
 from supervisor.config.schema import Config, PoolConfig, TlsConfig
-from supervisor.consumer.delivery_limit import danger
+from supervisor.consumer.settlement.delivery_limit import danger
 from supervisor.quantities import show_bytes, show_seconds
 
 _QUICK_HEARTBEAT_S, _SLOW_HEARTBEAT_S = 5.0, 60.0

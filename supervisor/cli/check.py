@@ -28,11 +28,11 @@ from supervisor.cli.handler_probe import ImportFailed, probe_handler
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.config.schema import Config, PoolConfig
 from supervisor.errors import BrokerRefused, ConfigError, PreforkdError, StateError
-from supervisor.log_target import STDERR
-from supervisor.master.privileges import account, become, refuse_directory
+from supervisor.logs.redaction import Redactor, passwords, secrets_of
+from supervisor.logs.target import STDERR
+from supervisor.master.host.privileges import account, become, refuse_directory
 from supervisor.quantities import show_seconds
-from supervisor.redaction import Redactor, passwords, secrets_of
-from supervisor.surroundings import shortcomings
+from supervisor.system.kernel_features import shortcomings
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
@@ -196,7 +196,7 @@ def _about_broker(config: Config) -> Iterator[Finding]:
 
 
 def _embedded_queue(config: Config) -> Path:
-    from supervisor.brokers.embedded_store import FILE_NAME  # loads SQLite, which only this queue needs
+    from supervisor.brokers.embedded.store import FILE_NAME  # loads SQLite, which only this queue needs
 
     return Path(config.daemon.state_dir, FILE_NAME)
 

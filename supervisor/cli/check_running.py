@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from supervisor import posix
 from supervisor.cli.finding import Finding, Level
 from supervisor.config.schema import Config
 from supervisor.control.client import ControlClient, NotRunning
 from supervisor.errors import ControlError
-from supervisor.master.pidfile import STATE_LOCK, find_holder
-from supervisor.master.privileges import Account
+from supervisor.master.host.pidfile import STATE_LOCK, find_holder
+from supervisor.master.host.privileges import Account
+from supervisor.system import posix
 
 _REFUSED = "a reload is refused; `preforkd restart` takes it up"
 

@@ -14,8 +14,8 @@ from supervisor.config.rules import is_loopback
 from supervisor.config.schema import Config, DaemonConfig, HooksConfig, WebConfig
 from supervisor.errors import StateError
 from supervisor.extras import missing
-from supervisor.master.privileges import account
-from supervisor.redaction import without_path
+from supervisor.logs.redaction import without_path
+from supervisor.master.host.privileges import account
 from supervisor.web.token_file import TokenFile
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import click
 
 from supervisor.brokers.base import Delivery
-from supervisor.brokers.letterbox import Letterbox, open_letterbox
+from supervisor.brokers.dead_letter_browser import DeadLetterBrowser, open_browser
 from supervisor.cli.console import block, print_line, shown
 from supervisor.cli.dead_view import as_json_object, body_text, describe, summary
 from supervisor.cli.invocation import Invocation, pass_invocation
@@ -48,7 +48,7 @@ def dead_group() -> None:
 @pass_invocation
 def list_command(invocation: Invocation, queue: str, parked: bool, limit: int, as_json: bool) -> int:
     """List them, oldest first."""
-    with _letterbox(invocation, queue, parked) as letters:
+    with _browser(invocation, queue, parked) as letters:
         found, total = letters.first(limit), letters.depth
     if as_json:
         print_json(found, as_json_object, total, _MORE)
@@ -65,7 +65,7 @@ def list_command(invocation: Invocation, queue: str, parked: bool, limit: int, a
 @pass_invocation
 def show_command(invocation: Invocation, queue: str, ids: tuple[str, ...], parked: bool, as_json: bool) -> int:
     """Show headers, stack and the beginning of the body."""
-    with _letterbox(invocation, queue, parked) as letters:
+    with _browser(invocation, queue, parked) as letters:
         found = letters.with_ids(ids)
     if as_json:
         print_json(found, as_json_object, len(found), "")
@@ -112,13 +112,13 @@ def drop_command(
 @contextmanager
 def _acting(
     invocation: Invocation, queue: str, parked: bool, ids: tuple[str, ...], everything: bool
-) -> Iterator[tuple[Letterbox, Iterator[Delivery] | list[Delivery], list[Delivery]]]:
+) -> Iterator[tuple[DeadLetterBrowser, Iterator[Delivery] | list[Delivery], list[Delivery]]]:
     """The letters that are meant, and a list for those that are done: a failure half-way says how many those
     were.
     """
     check_choice(ids, everything)
     done: list[Delivery] = []
-    with _letterbox(invocation, queue, parked) as letters:
+    with _browser(invocation, queue, parked) as letters:
         try:
             yield letters, letters.all_now() if everything else letters.with_ids(ids), done
         except PreforkdError as error:
@@ -126,8 +126,8 @@ def _acting(
             raise
 
 
-def _letterbox(invocation: Invocation, queue: str, parked: bool) -> AbstractContextManager[Letterbox]:
-    return open_letterbox(invocation.config.broker, str(invocation.state_dir), queue, parked)
+def _browser(invocation: Invocation, queue: str, parked: bool) -> AbstractContextManager[DeadLetterBrowser]:
+    return open_browser(invocation.config.broker, str(invocation.state_dir), queue, parked)
 
 
 def _report_missing(ids: Sequence[str], found: Sequence[Delivery], name: str) -> int:

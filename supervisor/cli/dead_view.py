@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from supervisor.brokers.base import Delivery
-from supervisor.brokers.letters import FORMER, PREFIX, PREVIEW_BYTES, diagnosis, former_rounds, plain, preview
+from supervisor.brokers.copy_headers import FORMER, PREFIX, PREVIEW_BYTES, diagnosis, former_rounds, plain, preview
 
 _SUMMARY = ("cause", "attempts", "at", "reason")
 _STACK = f"{PREFIX}stack"

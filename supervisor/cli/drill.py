@@ -14,7 +14,7 @@ import click
 from supervisor.cli.console import print_line, print_table, progress_bar
 from supervisor.cli.interruption import ENDS, interrupted_by, unmoved_by
 from supervisor.cli.status import ended_with
-from supervisor.drill.audit import Evidence, Verdict, audit
+from supervisor.drill.audit import Evidence, ExitNotice, audit
 from supervisor.drill.drill import Drill
 from supervisor.drill.instance import Instance
 from supervisor.drill.plan import Plan, draw
@@ -40,8 +40,8 @@ def drill_command(messages: int, broker: str, seed: int | None, on_crash: str, k
     passed = False
     try:
         with interrupted_by(ENDS):
-            verdict = _run(instance, plan)
-        passed = verdict.passed
+            exit_notice = _run(instance, plan)
+        passed = exit_notice.passed
     finally:
         with unmoved_by(ENDS):
             instance.stop()
@@ -51,11 +51,11 @@ def drill_command(messages: int, broker: str, seed: int | None, on_crash: str, k
             shutil.rmtree(folder, ignore_errors=True)
         else:
             print_line(f"logs, exit history and effects are kept in {folder}")
-    print_line(verdict.line)
+    print_line(exit_notice.line)
     return 0 if passed else 1
 
 
-def _run(instance: Instance, plan: Plan) -> Verdict:
+def _run(instance: Instance, plan: Plan) -> ExitNotice:
     with progress_bar() as bar:
         task = bar.add_task("effects", total=len(plan.orders))
 
@@ -68,15 +68,15 @@ def _run(instance: Instance, plan: Plan) -> Verdict:
 
         evidence = Drill(instance, plan, show).run()
     _print_exits(evidence)
-    verdict = audit(evidence)
+    exit_notice = audit(evidence)
     for title, findings in (
-        ("lost", verdict.lost),
-        ("run twice, undeclared", verdict.duplicated),
-        ("fault without its record", verdict.unexplained),
+        ("lost", exit_notice.lost),
+        ("run twice, undeclared", exit_notice.duplicated),
+        ("fault without its record", exit_notice.unexplained),
     ):
         for finding in findings[:20]:
             print_line(f"{title}: {finding}")
-    return verdict
+    return exit_notice
 
 
 def _print_exits(evidence: Evidence) -> None:

@@ -15,8 +15,8 @@ from supervisor.cli.console import print_line, print_table, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.status import ended_with
 from supervisor.errors import ConfigError, ControlError, PreforkdError, no_such_pool
-from supervisor.events import Cause
 from supervisor.exit_history import HistoryTail, Record, wanted
+from supervisor.logs.events import Cause
 from supervisor.quantities import show_seconds
 
 _FOLLOW_S = 0.25

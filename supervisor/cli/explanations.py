@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from supervisor.consumer.traces import WAITING
-from supervisor.events import Cause
+from supervisor.consumer.observe.traces import WAITING
 from supervisor.ledger.base import RowState
-from supervisor.master.records import NO_FIRST_FRAME
+from supervisor.logs.events import Cause
+from supervisor.master.exits.records import NO_FIRST_FRAME
 from supervisor.scoreboard.words import OutcomeKind
 
 

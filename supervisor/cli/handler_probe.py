@@ -14,16 +14,16 @@ import tempfile
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import LogConfig, PoolConfig
 from supervisor.errors import BootError, StateError
 from supervisor.link.channel import Channel, ChannelClosed
 from supervisor.link.frames import VERSION, BootFailed, Fork, ForkFailed, ForkReport, Imported, StartForkserver
-from supervisor.master.children import Kind
-from supervisor.master.spawn import spawn
-from supervisor.posix import signal_name, start_ticks
+from supervisor.master.pool.children import Kind
+from supervisor.master.pool.spawn import spawn
 from supervisor.quantities import show_seconds
 from supervisor.scoreboard.slot import Slot
+from supervisor.system.clock import monotonic_s
+from supervisor.system.posix import signal_name, start_ticks
 
 PATIENCE_S = 60.0
 _SLOT, _GENERATION = 0, 1
@@ -46,12 +46,12 @@ def probe_handler(pool: PoolConfig, patience_s: float = PATIENCE_S, state_dir: P
     """
     with ExitStack() as stack:
         folder = stack.enter_context(_throw_away_folder(state_dir))
-        bell = os.pipe()
-        for descriptor in bell:
+        notification = os.pipe()
+        for descriptor in notification:
             stack.callback(os.close, descriptor)
         log = LogConfig(level="error", format="console")
         start = StartForkserver(VERSION, pool, log, folder, str(Path(folder, "link.sock")), os.getpid())
-        started = spawn(Kind.FORKSERVER, start, [bell[1]])
+        started = spawn(Kind.FORKSERVER, start, [notification[1]])
         pid = started.pid
         channel: Channel[ForkReport] = Channel(started.sock, ForkReport, outgoing=started.unsent)
         stack.callback(channel.close)

@@ -13,7 +13,7 @@ from supervisor.config.schema import Config, DaemonConfig
 from supervisor.control.client import ControlClient, NotRunning, OtherRuntimeDir
 from supervisor.control.protocol import SOCKET_NAME
 from supervisor.errors import ConfigError
-from supervisor.master.pidfile import PID_FILE, STATE_LOCK, Holder, find_holder
+from supervisor.master.host.pidfile import PID_FILE, STATE_LOCK, Holder, find_holder
 
 
 class Invocation:

@@ -24,7 +24,7 @@ from supervisor.cli.interruption import interrupted_by
 from supervisor.cli.invocation import Invocation
 from supervisor.cli.standard import discard_output, open_standard, say_error
 from supervisor.errors import PreforkdError
-from supervisor.journal import is_journal
+from supervisor.logs.journal import is_journal
 
 DEBUG_VARIABLE = "PREFORKD_DEBUG"
 

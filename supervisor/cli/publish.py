@@ -16,8 +16,8 @@ from supervisor.brokers.admin import PublishReport
 from supervisor.cli.console import print_line, progress_bar, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.errors import PreforkdError
-from supervisor.message import Properties, Publication
-from supervisor.publications import sendable
+from supervisor.messages.message import Properties, Publication
+from supervisor.messages.publications import sendable
 
 _WINDOW = 1000  # messages on their way without a confirm, at most
 _REASONS_SHOWN = 5

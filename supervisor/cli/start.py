@@ -10,7 +10,6 @@ from typing import Any
 import click
 import msgspec
 
-from supervisor import logs
 from supervisor.cli.console import print_line, shown
 from supervisor.cli.daemonize import Announce, Startup, start_daemon
 from supervisor.cli.duration import SECONDS
@@ -20,11 +19,12 @@ from supervisor.config.load import load
 from supervisor.config.schema import Config
 from supervisor.errors import ControlError, PreforkdError, StateError
 from supervisor.extras import refuse_missing
-from supervisor.log_target import STDERR
-from supervisor.master.log_file import open_log
+from supervisor.logs import structured
+from supervisor.logs.target import STDERR
+from supervisor.master.host.log_file import open_log
+from supervisor.master.host.pidfile import PID_FILE, find_holder
+from supervisor.master.host.privileges import account, acting_as, prepare_directory
 from supervisor.master.loop import OnReady
-from supervisor.master.pidfile import PID_FILE, find_holder
-from supervisor.master.privileges import account, acting_as, prepare_directory
 from supervisor.master.run import run_daemon
 
 LOG_NAME = "preforkd.log"
@@ -78,16 +78,16 @@ def start(invocation: Invocation, timeout_s: float) -> int:
 
 
 def _serve(config: Config, on_ready: OnReady, on_failed: Callable[[str], None]) -> int:
-    logs.hide_passwords(config.broker.urls)
+    structured.hide_passwords(config.broker.urls)
     with acting_as(account(config.daemon)):
-        logs.configure(config.log, "master")
+        structured.configure(config.log, "master")
     return run_daemon(config, lambda: _read_again(config), on_ready, on_failed)
 
 
 def _read_again(former: Config) -> Config:
     """The same file as it is now, for a reload; a daemon that logs to a file of its own goes on doing so."""
     config = refuse_missing(load(former.source))
-    logs.hide_passwords(config.broker.urls)
+    structured.hide_passwords(config.broker.urls)
     own_file = str(Path(former.daemon.state_dir) / LOG_NAME)
     return _with_log_file(config) if former.log.file == own_file else config
 

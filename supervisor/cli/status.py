@@ -25,7 +25,7 @@ from supervisor.cli.top.lines import Line, Span, Style, fitted, line
 from supervisor.cli.top.loop import INTERVAL_S, Loop
 from supervisor.cli.top.view import brief_seconds, connection_s
 from supervisor.control.client import NotRunning, OtherRuntimeDir
-from supervisor.master.pidfile import PID_FILE, find_holder
+from supervisor.master.host.pidfile import PID_FILE, find_holder
 from supervisor.quantities import show_bytes, show_seconds
 
 DEAD_WITH_PID_FILE = 1

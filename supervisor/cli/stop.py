@@ -15,7 +15,6 @@ from typing import Any
 
 import click
 
-from supervisor import posix
 from supervisor.cli.console import print_line
 from supervisor.cli.duration import SECONDS
 from supervisor.cli.invocation import Invocation, pass_invocation
@@ -23,8 +22,9 @@ from supervisor.cli.start import START_TIMEOUT_S, start
 from supervisor.control.client import ControlClient, NotRunning
 from supervisor.errors import ControlError
 from supervisor.extras import refuse_missing
-from supervisor.master.privileges import account
+from supervisor.master.host.privileges import account
 from supervisor.quantities import show_seconds
+from supervisor.system import posix
 
 _MARGIN_S = 30.0
 """Beyond `stop_timeout` a daemon kills what is left; after this long on top of it something is wrong."""

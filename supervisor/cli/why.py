@@ -207,13 +207,13 @@ def _exit_list(records: Iterable[Facts]) -> Iterator[Line]:
 
 def _exit_line(record: Facts) -> str:
     slot = record.get("slot")
-    seat = f"{record.get('pool')}/{slot}" if slot is not None else f"{record.get('pool')} {record.get('kind')}"
+    spec = f"{record.get('pool')}/{slot}" if slot is not None else f"{record.get('pool')} {record.get('kind')}"
     by = f" by {record['requested_by']}" if record.get("requested_by") else ""
     message = (
         f", running {shown(record['message_id'])} (attempt {record.get('attempt')})" if record.get("message_id") else ""
     )
     evidence = f", evidence {record['oom_evidence']}" if record.get("oom_evidence") else ""
-    return f"{seat} pid {record.get('pid')} left: {record.get('cause')} ({_ending(record)}){by}{evidence}{message}"
+    return f"{spec} pid {record.get('pid')} left: {record.get('cause')} ({_ending(record)}){by}{evidence}{message}"
 
 
 def _ending(record: Facts) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.cli.invocation import Invocation
-from supervisor.consumer.arrivals import Arrivals
-from supervisor.consumer.traces import trace_of
+from supervisor.consumer.observe.traces import trace_of
+from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.control.client import NotRunning, OtherRuntimeDir
 from supervisor.errors import ControlError, LedgerError
 from supervisor.exit_history import HistoryTail

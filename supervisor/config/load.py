@@ -35,7 +35,7 @@ from supervisor.config.sections import Sections, home_of
 from supervisor.config.text import NoText, read_text
 from supervisor.config.variables import filled_in
 from supervisor.errors import ConfigError, Problem
-from supervisor.trust import changeable_by
+from supervisor.system.trust import changeable_by
 
 VARIABLE = "PREFORKD_CONFIG"
 FILE_NAME = "preforkd.toml"

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from supervisor.errors import Problem
-from supervisor.redaction import MASK, redact
+from supervisor.logs.redaction import MASK, redact
 
 Place = tuple[str | int, ...]
 

@@ -28,8 +28,8 @@ from supervisor.config.schema import (
     TlsConfig,
     WebConfig,
 )
-from supervisor.events import Cause
-from supervisor.publications import checked_name, checked_table
+from supervisor.logs.events import Cause
+from supervisor.messages.publications import checked_name, checked_table
 from supervisor.quantities import show_seconds
 
 Judge = Callable[[Any], str]

@@ -39,7 +39,7 @@ class TlsConfig(msgspec.Struct, frozen=True):
 
 
 class BrokerConfig(msgspec.Struct, frozen=True):
-    """[broker]. `urls` holds secrets: it is never logged; use `supervisor.logs.redact` for what a user sees."""
+    """[broker]. `urls` holds secrets: it is never logged; users see the result of `logs.structured.redact`."""
 
     urls: tuple[str, ...] = ("embedded:",)
     heartbeat_s: float = 15.0

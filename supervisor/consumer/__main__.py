@@ -13,11 +13,11 @@ import signal
 import socket
 from pathlib import Path
 
-from supervisor import logs
 from supervisor.consumer.loop import Consumer
 from supervisor.link.channel import Channel
 from supervisor.link.child import live, settle_in
 from supervisor.link.frames import ConsumerOrder, StartConsumer
+from supervisor.logs import structured
 
 _OBJECTS = 10_000
 """By so many objects more the cycle collector is called. With Python's 700 each refilled prefetch window is so many,
@@ -31,7 +31,7 @@ def consume(start: StartConsumer, master: Channel[ConsumerOrder], descriptors: l
         Path(start.pool_dir) / "stacks" / "consumer.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640
     )
     faulthandler.register(signal.SIGQUIT, file=report, all_threads=True, chain=False)
-    logs.hide_passwords(start.broker.urls)
+    structured.hide_passwords(start.broker.urls)
     gc.set_threshold(_OBJECTS)
     (listener,) = descriptors
     return Consumer(start, socket.socket(fileno=listener), master).run()

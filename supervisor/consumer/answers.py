@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from supervisor.consumer.arrivals import Arrivals
-from supervisor.consumer.delay_watch import DelayWatch
-from supervisor.consumer.entries import Phase
-from supervisor.consumer.missing import missing
-from supervisor.consumer.settlement import Settlement
-from supervisor.consumer.traces import trace_of, trace_of_lost, trace_of_missing, trace_of_waiting
+from supervisor.consumer.observe.delay_watch import DelayWatch
+from supervisor.consumer.observe.traces import trace_of, trace_of_lost, trace_of_missing, trace_of_waiting
+from supervisor.consumer.settlement.identification import Arrivals
+from supervisor.consumer.settlement.messages import Phase
+from supervisor.consumer.settlement.missing import missing
+from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.ledger.base import Ledger
 from supervisor.link.frames import FindGone, Found
 

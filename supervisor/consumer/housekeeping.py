@@ -11,16 +11,16 @@ import logging
 from collections.abc import Callable, Sequence
 
 from supervisor.brokers.base import Broker
-from supervisor.clock import boottime_s, rfc3339, wall_s
-from supervisor.consumer.clock_jumps import ClockJumps
-from supervisor.consumer.commits import Commits
-from supervisor.consumer.health import PROBE_INTERVAL_S, Health
-from supervisor.consumer.measures import Measures
-from supervisor.events import Event
+from supervisor.consumer.observe.clock_jumps import ClockJumps
+from supervisor.consumer.observe.health import PROBE_INTERVAL_S, Health
+from supervisor.consumer.observe.measures import Measures
+from supervisor.consumer.turn.commit_pipeline import Commits
 from supervisor.ledger.base import Ledger
 from supervisor.link.frames import StartConsumer
-from supervisor.logs import log
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
 from supervisor.quantities import show_seconds
+from supervisor.system.clock import boottime_s, rfc3339, wall_s
 
 EVICT_INTERVAL_S, EVICT_AGAIN_S = 1.0, 0.02
 """Looking for rows to forget; and the pause between two batches, which must outrun what a busy pool adds."""

@@ -17,14 +17,11 @@ from typing import Any
 
 import msgspec
 
-from supervisor import logs
-from supervisor.clock import monotonic_s
-from supervisor.consumer.links import WorkerLinks
-from supervisor.consumer.reports import Reports
+from supervisor.consumer.observe.reports import Reports
 from supervisor.consumer.session import Session
-from supervisor.consumer.state_watch import StateMissing
+from supervisor.consumer.state.watch import StateMissing
+from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.errors import BrokerRefused, LedgerError, LedgerUnusable, StateError
-from supervisor.events import Event
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.link.channel import Channel
 from supervisor.link.child import understood
@@ -34,6 +31,8 @@ from supervisor.link.frames import (
     Consuming,
     Drain,
     Drained,
+    ExitNotice,
+    ExitNoticeTaken,
     Find,
     FindGone,
     Found,
@@ -44,12 +43,13 @@ from supervisor.link.frames import (
     Resume,
     Spawned,
     StartConsumer,
-    Verdict,
-    VerdictTaken,
 )
-from supervisor.logs import log
-from supervisor.reactor import Reactor
+from supervisor.logs import structured
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
 from supervisor.scoreboard.board import Board
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor
 
 LONGEST_SLEEP_S = 2.0
 EX_CONFIG = 78
@@ -80,7 +80,7 @@ class Consumer:
         self._quit = False
         self._obey: dict[type[Any], Callable[[Any], None]] = {
             Spawned: self._on_spawned,
-            Verdict: self._on_verdict,
+            ExitNotice: self._on_exit_notice,
             Drain: self._on_drain,
             Pause: self._on_pause,
             Resume: self._on_resume,
@@ -112,7 +112,7 @@ class Consumer:
         self._reactor.poll(LONGEST_SLEEP_S if due_in_s is None else due_in_s)
         self._board.beat_consumer()
         heard = self._session.begin_turn() if self._session else []
-        self._hear_master()  # after the workers' frames were read: a Verdict sent before a Hello is known before it
+        self._hear_master()  # after the workers' frames were read: a ExitNotice sent before a Hello is known before it
         if self._session is not None:
             self._session.hear_workers(heard)
             self._session.hear_broker()
@@ -134,10 +134,10 @@ class Consumer:
         if self._session is not None:
             self._session.outcomes.renew(order.worker.slot)
 
-    def _on_verdict(self, verdict: Verdict) -> None:
+    def _on_exit_notice(self, exit_notice: ExitNotice) -> None:
         """Taken once it is durable; without a session it is repeated by the master until then."""
         if self._session is not None:
-            self._session.hear_verdict(verdict)
+            self._session.hear_exit_notice(exit_notice)
 
     def _on_drain(self, order: Drain) -> None:
         if self._session is None:
@@ -159,7 +159,7 @@ class Consumer:
     def _on_reconfigure(self, order: Reconfigure) -> None:
         self._start = msgspec.structs.replace(self._start, pool=order.pool, log=order.log)
         try:
-            logs.configure(order.log, f"consumer {order.pool.name}")
+            structured.configure(order.log, f"consumer {order.pool.name}")
         except StateError as error:  # the master could open it a moment ago: nothing to stop consuming for
             log(Event.CONFIG_INVALID, f"{error}; logging goes on as before", level=logging.WARNING)
         if self._session is not None:
@@ -177,9 +177,9 @@ class Consumer:
         self._quit = True
 
     def _report(self, session: Session) -> None:
-        for worker in session.take_verdicts():
+        for worker in session.durable_exit_notices():
             # fail-point: consumer.verdict-durable: a verdict is durable, the master does not know
-            self._reports.say(VerdictTaken(worker, session.outcomes.take_kind(worker)))
+            self._reports.say(ExitNoticeTaken(worker, session.outcomes.take_kind(worker)))
             self._alive.discard(worker)
         if not self._consuming and (session.subscribed or (self._paused and session.connected)):
             self._consuming = True

@@ -14,31 +14,30 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.brokers import base, open_broker
-from supervisor.clock import wall_s
 from supervisor.consumer.answers import Answers
-from supervisor.consumer.arrivals import Arrivals
-from supervisor.consumer.clock_jumps import ahead_s
-from supervisor.consumer.commits import Commits
-from supervisor.consumer.delay_watch import DelayWatch
-from supervisor.consumer.delivery_limit import danger
-from supervisor.consumer.dispatch import Dispatcher
-from supervisor.consumer.effects import Effects
-from supervisor.consumer.entries import Phase
-from supervisor.consumer.health import Health
 from supervisor.consumer.housekeeping import BrokerSilence, Housekeeping
-from supervisor.consumer.letters import LetterNews
-from supervisor.consumer.links import WorkerLinks
-from supervisor.consumer.measures import Measures
-from supervisor.consumer.outcomes import Outcomes
-from supervisor.consumer.settlement import Settlement
-from supervisor.consumer.stalls import Stalls
-from supervisor.consumer.state_guard import StateGuard
+from supervisor.consumer.observe.clock_jumps import ahead_s
+from supervisor.consumer.observe.dead_letter_news import DeadLetterNews
+from supervisor.consumer.observe.delay_watch import DelayWatch
+from supervisor.consumer.observe.health import Health
+from supervisor.consumer.observe.measures import Measures
+from supervisor.consumer.settlement.delivery_limit import danger
+from supervisor.consumer.settlement.identification import Arrivals
+from supervisor.consumer.settlement.messages import COPIED
+from supervisor.consumer.settlement.settlement import Settlement
+from supervisor.consumer.state.guard import StateGuard
+from supervisor.consumer.turn.commit_pipeline import Commits
+from supervisor.consumer.turn.effects import Effects
+from supervisor.consumer.workers.dispatch import Dispatcher
+from supervisor.consumer.workers.links import WorkerLinks
+from supervisor.consumer.workers.outcomes import Outcomes
+from supervisor.consumer.workers.stalls import Stalls
 from supervisor.errors import BrokerRefused, LedgerError
-from supervisor.events import Event
 from supervisor.ledger.base import Ledger, Row
 from supervisor.link.frames import (
     Bye,
     Drained,
+    ExitNotice,
     Hello,
     Incarnation,
     Outcome,
@@ -46,17 +45,16 @@ from supervisor.link.frames import (
     Returned,
     Snapshot,
     StartConsumer,
-    Verdict,
     Welcome,
     WorkerFrame,
 )
-from supervisor.logs import log
-from supervisor.reactor import Reactor
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
+from supervisor.system.clock import wall_s
+from supervisor.system.reactor import Reactor
 
 RESUBSCRIBE_S = 1.0
-LOOK_AT_REFUSED_S = 0.05
-"""Thousands of copies may be refused in a row: what follows costs as much as there are."""
-_COPIED = (Phase.COPYING, Phase.SAVING)
+LOOK_AT_REFUSED_S = 0.05  # thousands of copies may be refused in a row: a look costs as much as there are
 
 
 class Session:
@@ -72,11 +70,11 @@ class Session:
             pool.name, slots_dir, self.settlement, self.dispatcher, self.measures.handler_s, links.retire
         )
         self.health = Health(pool.queue, "" if start.broker.embedded else danger(pool.queue_arguments))
-        self.letters = LetterNews()
+        self.letters = DeadLetterNews()
         self.broker = open_broker(pool, start.broker, start.state_dir, reactor)
         self.subscribed = False
         self.commits = Commits(ledger, self.measures)
-        self._verdicts: dict[Incarnation, int] = {}  # and the turn that makes each durable
+        self._exit_notices: dict[Incarnation, int] = {}  # and the turn that makes each durable
         self._start = start
         self._ledger = ledger
         self._links = links
@@ -130,9 +128,9 @@ class Session:
         self.measures.weigh(*self._ledger.size())
         self._tell_time()
         for row in self._ledger.open_rows():
-            self.settlement.recall_row(row)
+            self.settlement.restore_row(row)
         self.outcomes.hand_in_all()
-        for worker in self.settlement.holdings.workers() - alive:
+        for worker in self.settlement.assignments.workers() - alive:
             self.outcomes.lost(worker, proof=not self._ledger.rebooted)
         if not consume:
             self.drain()
@@ -172,19 +170,21 @@ class Session:
             except Exception as error:  # noqa: BLE001  (what a worker says must not end the others' consumer)
                 self._links.refuse(worker, f"{type(frame).__name__} cannot be handled: {error!r}")
 
-    def hear_verdict(self, verdict: Verdict) -> None:
+    def hear_exit_notice(self, exit_notice: ExitNotice) -> None:
         """The master declares a worker dead."""
-        self.dispatcher.leave(verdict.worker)
-        self._links.drop(verdict.worker)
+        self.dispatcher.leave(exit_notice.worker)
+        self._links.drop(exit_notice.worker)
         # fail-point: consumer.verdict-heard: a death is known, not decided upon
-        self.outcomes.died(verdict)
-        self._verdicts.setdefault(verdict.worker, self.commits.begun + 1)  # the master repeats it: the first one counts
+        self.outcomes.died(exit_notice)
+        self._exit_notices.setdefault(
+            exit_notice.worker, self.commits.begun + 1
+        )  # the master repeats it: the first one counts
 
-    def take_verdicts(self) -> list[Incarnation]:
+    def durable_exit_notices(self) -> list[Incarnation]:
         """On whom there are verdicts that have become durable since the last call."""
-        taken = [worker for worker, turn in self._verdicts.items() if turn <= self.commits.done]
+        taken = [worker for worker, turn in self._exit_notices.items() if turn <= self.commits.done]
         for worker in taken:
-            del self._verdicts[worker]
+            del self._exit_notices[worker]
         return taken
 
     def hear_broker(self) -> None:
@@ -216,7 +216,7 @@ class Session:
         if self._silence.lasts() or not self.settlement.waiting:
             return
         waiting = list(self.settlement.waiting.values())
-        for entry, worker in zip(waiting, self.dispatcher.places(self.settlement.holdings.load), strict=False):
+        for entry, worker in zip(waiting, self.dispatcher.places(self.settlement.assignments.load), strict=False):
             self.settlement.assign(entry, worker)
 
     def settle(self) -> None:
@@ -292,7 +292,7 @@ class Session:
         publishing, refused = self.health.publishing, self.settlement.publications.refused
         return not self.commits.under_way and not any(
             entry.owner is not None
-            or (publishing and entry.phase in _COPIED and entry.delivery and entry.token not in refused)
+            or (publishing and entry.phase in COPIED and entry.delivery and entry.token not in refused)
             for entry in self.settlement.entries.values()
         )
 
@@ -346,7 +346,7 @@ class Session:
     def _on_disconnected(self, event: base.Disconnected) -> None:
         self.subscribed = False
         self.broker.narrow(None if self.health.calm else self._start.pool.workers)
-        self.settlement.twins.queue_is_ours = self.health.queue_is_ours
+        self.settlement.content_matches.queue_is_ours = self.health.queue_is_ours
         self.settlement.disconnected()
         self.delays.disconnected()
         self.measures.connections.disconnected(self.health.connected)
@@ -389,7 +389,7 @@ class Session:
         if len(self.settlement.entries) >= self._start.pool.prefetch:
             self.health.fed()  # no room for more: nothing to be hungry for
         self.health.depth(event, self.subscribed, self.commits.counters.get("delivered", 0), self._start.pool.prefetch)
-        self.settlement.twins.queue_is_ours = self.health.queue_is_ours
+        self.settlement.content_matches.queue_is_ours = self.health.queue_is_ours
         empty = self.subscribed and not event.ready and self.health.queue_is_ours
         if empty:
             self.settlement.queue_is_empty()

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from supervisor.clock import monotonic_s
 from supervisor.control.protocol import SOCKET_NAME, Result, read_answer, request_line
 from supervisor.errors import ControlError
+from supervisor.system.clock import monotonic_s
 
 TIMEOUT_S = 10.0
 _TIMEVAL = struct.Struct("ll")  # struct timeval of socket(7)

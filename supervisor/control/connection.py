@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from supervisor.clock import monotonic_s
 from supervisor.control.protocol import (
     MAX_REQUEST_BYTES,
     Pending,
@@ -20,7 +19,8 @@ from supervisor.control.protocol import (
     read_request,
 )
 from supervisor.errors import ControlError, PreforkdError
-from supervisor.reactor import Reactor
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor
 
 Answer = Callable[[Request], Result | Pending | PreforkdError]
 TakeTurn = Callable[["Connection"], object]

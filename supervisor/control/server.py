@@ -20,14 +20,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from supervisor.clock import monotonic_s
 from supervisor.control.connection import Connection
 from supervisor.control.protocol import Pending, Request, Result, error_line
 from supervisor.errors import ControlError, PreforkdError, StateError
-from supervisor.events import Event
-from supervisor.listening import Listener, peer_of
-from supervisor.logs import log
-from supervisor.reactor import Reactor
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
+from supervisor.system.clock import monotonic_s
+from supervisor.system.listening import Listener, peer_of
+from supervisor.system.reactor import Reactor
 
 Handle = Callable[[Request], Result | Pending]
 

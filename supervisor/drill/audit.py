@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from supervisor.drill.plan import InnerFault, OuterFault
-from supervisor.events import Cause
+from supervisor.logs.events import Cause
 
 Record = Mapping[str, Any]
 
@@ -32,7 +32,7 @@ class Evidence(msgspec.Struct, frozen=True):
     parked: list[str]
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class ExitNotice(msgspec.Struct, frozen=True):
     """What the audit found; `unexplained`: faults without the record they should have."""
 
     sent: int
@@ -77,7 +77,7 @@ _ENDED_ALREADY = frozenset({Cause.TIMEOUT, Cause.MEMORY_LIMIT, Cause.OUT_OF_MEMO
 _KILLED = {OuterFault.KILL_WORKER, OuterFault.KILL_CONSUMER, OuterFault.KILL_FORKSERVER}
 
 
-def audit(evidence: Evidence) -> Verdict:
+def audit(evidence: Evidence) -> ExitNotice:
     """The verdict on a drill."""
     effects = defaultdict(list)
     for effect in evidence.effects:
@@ -93,7 +93,7 @@ def audit(evidence: Evidence) -> Verdict:
                 duplicated.append(id)
     elsewhere = {*evidence.dead, *evidence.parked}
     lost = [id for id in evidence.sent if id not in effects and id not in elsewhere]
-    return Verdict(
+    return ExitNotice(
         len(evidence.sent),
         len(evidence.effects),
         lost,

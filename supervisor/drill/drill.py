@@ -12,12 +12,12 @@ import msgspec
 
 from supervisor.brokers import open_admin
 from supervisor.brokers.names import dead_queue, parked_queue
-from supervisor.clock import monotonic_s
 from supervisor.drill.audit import Evidence
 from supervisor.drill.instance import Instance, kill, wait_a_little
 from supervisor.drill.plan import OuterFault, Plan, Strike
 from supervisor.errors import PreforkdError
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
+from supervisor.system.clock import monotonic_s
 
 STALLED_S = 60.0
 _WINDOW = 500

@@ -17,14 +17,14 @@ from typing import Any
 
 import msgspec
 
-from supervisor import posix
 from supervisor.brokers import open_admin
 from supervisor.brokers.names import dead_queue, parked_queue, retry_queue
-from supervisor.clock import monotonic_s
 from supervisor.config.load import load
 from supervisor.control.client import ControlClient, NotRunning
 from supervisor.drill.handler import ANNOUNCED, EFFECTS, FOLDER
 from supervisor.errors import ControlError, PreforkdError
+from supervisor.system import posix
+from supervisor.system.clock import monotonic_s
 
 POOL = "drill"
 WORKERS = 4
@@ -184,7 +184,7 @@ class Instance:
         with open_admin(self.config.broker, self.config.daemon.state_dir) as admin:
             depth = admin.depth(queue)
             taken = admin.take(queue, depth.ready) if depth and depth.ready else []
-            admin.give_back_all()
+            admin.requeue_all()
         return [delivery.properties.message_id or "" for delivery in taken]
 
     def delete_queues(self) -> None:

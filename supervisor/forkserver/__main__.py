@@ -22,11 +22,9 @@ from os import getpid
 from pathlib import Path
 from typing import NoReturn
 
-from supervisor import descent, descriptors, logs, posix
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import BootError, PreforkdError
-from supervisor.forkserver.birth import Cradle
+from supervisor.forkserver.double_fork import ForkHandshake
 from supervisor.forkserver.handlers import Handlers, import_handlers
 from supervisor.forkserver.server import Forkserver
 from supervisor.link.channel import (
@@ -38,14 +36,17 @@ from supervisor.link.channel import (
     refuse_build,
 )
 from supervisor.link.frames import BootFailed, ForkOrder, Imported, StartForkserver
-from supervisor.log_guard import LogGuard
-from supervisor.log_pipe import identity, print_through_relay
-from supervisor.process_state import ProcessState
-from supervisor.replacements import Replacements, blaming
+from supervisor.logs import structured
+from supervisor.logs.guard import LogGuard
+from supervisor.logs.pipe import identity, print_through_relay
 from supervisor.scoreboard.board import Board
-from supervisor.stack_dumps import dump_on_sigquit
-from supervisor.stacks import reason_of, sendable, stack_of
-from supervisor.standard_streams import StandardStreams
+from supervisor.system import descent, descriptors, posix
+from supervisor.system.clock import monotonic_s
+from supervisor.system.process_state import ProcessState
+from supervisor.system.replacements import Replacements, blaming
+from supervisor.system.stack_dumps import dump_on_sigquit
+from supervisor.system.stacks import reason_of, sendable, stack_of
+from supervisor.system.standard_streams import StandardStreams
 from supervisor.worker import shared
 from supervisor.worker.process import Calling, run_worker
 from supervisor.worker.requests import reset_signals
@@ -55,20 +56,22 @@ def main(argv: list[str]) -> None:
     """Serve the master behind descriptor `argv[1]` until it says Quit or is gone."""
     sock = socket.socket(fileno=posix.move_up(int(argv[1])))
     try:
-        start, (bell,) = receive_with_descriptors(sock, StartForkserver, 1)
+        start, (notification,) = receive_with_descriptors(sock, StartForkserver, 1)
     except OtherBuild:
         leave(refuse_build(sock))
     except ChannelClosed:
         return  # the master died before it told us what to do
-    bell = posix.move_up(bell)
-    for descriptor in (sock.fileno(), bell):
+    notification = posix.move_up(notification)
+    for descriptor in (sock.fileno(), notification):
         os.set_inheritable(descriptor, False)  # programs that user code starts get neither
     channel: Channel[ForkOrder] = Channel(sock, ForkOrder)
     replacements = Replacements()
     try:
         board = Board(Path(start.pool_dir) / "board", owner=False)
-        handlers, _gaps = _boot(start, channel, bell)
-        Forkserver(channel, board, functools.partial(_be_worker, start, handlers, bell, replacements.put_back)).run()
+        handlers, _gaps = _boot(start, channel, notification)
+        Forkserver(
+            channel, board, functools.partial(_be_worker, start, handlers, notification, replacements.put_back)
+        ).run()
     except NotUnderstood as error:
         text = "what the master said cannot be understood: %s; leaving"
         logging.getLogger("preforkd.forkserver").error(text, error)
@@ -81,7 +84,7 @@ def main(argv: list[str]) -> None:
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # what cannot be flushed would change the status
 
 
-def _boot(start: StartForkserver, channel: Channel[ForkOrder], bell: int) -> tuple[Handlers, list[bytes]]:
+def _boot(start: StartForkserver, channel: Channel[ForkOrder], notification: int) -> tuple[Handlers, list[bytes]]:
     """Settle in and import the handler; what is in memory then stays shared: no worker's collector touches it.
 
     Comes with what is to be kept for `fill_gaps`.
@@ -89,7 +92,7 @@ def _boot(start: StartForkserver, channel: Channel[ForkOrder], bell: int) -> tup
     stacks = _settle_in(start)
     descriptors.restore_limit(os.environ)
     started_s = monotonic_s()
-    handlers = _import(start, {channel.fileno(), bell, stacks})
+    handlers = _import(start, {channel.fileno(), notification, stacks})
     dump_on_sigquit(stacks)
     shared.prepare()
     gc.collect()
@@ -115,7 +118,7 @@ def _settle_in(start: StartForkserver) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what a handler prints is not lost with its worker
     print_through_relay()
-    logs.configure(start.log, f"forkserver {start.pool.name}")
+    structured.configure(start.log, f"forkserver {start.pool.name}")
     stacks = Path(start.pool_dir) / "stacks"
     stacks.mkdir(parents=True, exist_ok=True)
     report = os.open(stacks / "forkserver.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
@@ -156,9 +159,13 @@ def _where(pool: PoolConfig, what: str) -> str:
 
 
 def _be_worker(
-    start: StartForkserver, handlers: Handlers, bell: int, put_back: Callable[[], list[str]], cradle: Cradle
+    start: StartForkserver,
+    handlers: Handlers,
+    notification: int,
+    put_back: Callable[[], list[str]],
+    handshake: ForkHandshake,
 ) -> NoReturn:
-    run_worker(Calling(start, handlers.run, handlers.init, put_back), bell, cradle)
+    run_worker(Calling(start, handlers.run, handlers.init, put_back), notification, handshake)
 
 
 def _give_up(channel: Channel[ForkOrder], pool: PoolConfig, error: BaseException, replaced: list[str]) -> NoReturn:

@@ -22,8 +22,8 @@ from typing import Any
 from supervisor.api import Message
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import BootError
-from supervisor.forkserver import leftovers
-from supervisor.stacks import reason_of
+from supervisor.forkserver import import_leftovers
+from supervisor.system.stacks import reason_of
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ def import_handlers(pool: PoolConfig) -> Handlers:
     """
     os.environ.update(pool.environment)
     sys.path[:0] = pool.path
-    before = leftovers.found()
+    before = import_leftovers.found()
     handlers = Handlers(
         run=_load(pool, "handler", pool.handler, Message(b"")),
         init=_load(pool, "init", pool.init) if pool.init else None,
     )
     faulthandler.cancel_dump_traceback_later()  # its timer is a thread, and may be set to end the process
-    leftovers.refuse(pool, before)
+    import_leftovers.refuse(pool, before)
     return handlers
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from select import POLLIN, POLLOUT
 from select import poll as new_poll
 
-from supervisor.forkserver.birth import Birth, NotBorn, Worker
-from supervisor.forkserver.reserve import Reserve
+from supervisor.forkserver.double_fork import DoubleFork, NotBorn, Worker
+from supervisor.forkserver.spare import SparePool
 from supervisor.link.channel import Channel, ChannelClosed, NotUnderstood
 from supervisor.link.frames import Fork, Forked, ForkFailed, ForkOrder, Quit
 from supervisor.scoreboard.board import Board
@@ -29,7 +29,7 @@ class Forkserver:
         self._poll = new_poll()
         self._poll.register(channel, POLLIN)
         # What the master says is not for the children; and it must see the forkserver's end of the channel as closed.
-        self._reserve = Reserve(lambda: Birth(be_worker, channel.close), self._poll)
+        self._reserve = SparePool(lambda: DoubleFork(be_worker, channel.close), self._poll)
         self._wanted = True
 
     def run(self) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from types import FrameType
 
-from supervisor import descent, logs
-from supervisor.descriptors import restore_limit
 from supervisor.hooks.loop import Hooks
 from supervisor.link.channel import Channel
 from supervisor.link.child import live, settle_in
 from supervisor.link.frames import SidecarOrder, StartSidecar
-from supervisor.redaction import secrets_of
+from supervisor.logs import structured
+from supervisor.logs.redaction import secrets_of
+from supervisor.system import descent
+from supervisor.system.descriptors import restore_limit
 
 
 def tell(start: StartSidecar, master: Channel[SidecarOrder], descriptors: list[int]) -> int:
@@ -20,7 +21,7 @@ def tell(start: StartSidecar, master: Channel[SidecarOrder], descriptors: list[i
     restore_limit(os.environ)
     descent.mark("")  # what its commands leave behind is ended as what handlers leave is
     for secret in secrets_of(start.hooks.webhook):
-        logs.add_secret(secret)
+        structured.add_secret(secret)
     Hooks(start, master).run()
     return os.EX_OK
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from supervisor.clock import monotonic_s
-from supervisor.events import Event
-from supervisor.logs import log
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
+from supervisor.system.clock import monotonic_s
 
 EVERY_S = 60.0
 

@@ -12,10 +12,10 @@ import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 
-from supervisor import posix
-from supervisor.clock import monotonic_s
 from supervisor.hooks.deliveries import Delivery
-from supervisor.reactor import Reactor
+from supervisor.system import posix
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor
 
 _READ_BYTES = 64 * 1024
 _KEPT_BYTES = 2000
@@ -42,7 +42,7 @@ class Job:
         self.kill_due_s = monotonic_s() + timeout_s
         self._pidfd = os.pidfd_open(self._process.pid)
         reactor.add_handler(self._output, lambda fd, events: self._hear(), reactor.READ)
-        reactor.add_handler(self._pidfd, lambda fd, events: self._bury(), reactor.READ)
+        reactor.add_handler(self._pidfd, lambda fd, events: self._reap(), reactor.READ)
 
     def kill(self) -> None:
         """It has had its time."""
@@ -68,7 +68,7 @@ class Job:
             self._reactor.remove_handler(self._output)
         return False
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         self._kill_group()  # before it is waited for: its number is still its own
         self._process.wait()
         while self._hear():

@@ -11,9 +11,7 @@ import socket
 from collections import deque
 from typing import Any
 
-from supervisor.clock import monotonic_s, rfc3339, wall_s
 from supervisor.config.schema import HooksConfig
-from supervisor.events import Event
 from supervisor.hooks.deliveries import WEBHOOK, Delivery, deliveries
 from supervisor.hooks.digest import Digest
 from supervisor.hooks.failures import Failures
@@ -21,10 +19,12 @@ from supervisor.hooks.job import Job
 from supervisor.link.channel import Channel
 from supervisor.link.child import understood
 from supervisor.link.frames import Happened, Missed, Quit, Serving, SidecarOrder, StartSidecar
-from supervisor.logs import log
-from supervisor.posix import signal_name
-from supervisor.reactor import Reactor
-from supervisor.redaction import without_path
+from supervisor.logs.events import Event
+from supervisor.logs.redaction import without_path
+from supervisor.logs.structured import log
+from supervisor.system.clock import monotonic_s, rfc3339, wall_s
+from supervisor.system.posix import signal_name
+from supervisor.system.reactor import Reactor
 
 MAX_QUEUED = 200
 AGAIN = 75

@@ -41,9 +41,9 @@ class RowState(StrEnum):
 class Row(msgspec.Struct, frozen=True, array_like=True):
     """One message in the ledger.
 
-    `key`: 24 bytes, 16 of the scoped id and 8 of the content digest (`supervisor.identity`). `slot`, `generation`: who
-    got it (DISPATCHED). `note`: why the last run failed (msgpack of a Failure), for its copy and for `preforkd why`;
-    empty where it did not. `at_s`: the ledger's time (`Ledger.now_s`) of the last change.
+    `key`: 24 bytes, 16 of the scoped id and 8 of the content digest (`supervisor.messages.identity`). `slot`,
+    `generation`: who got it (DISPATCHED). `note`: why the last run failed (msgpack of a Failure), for its copy and for
+    `preforkd why`; empty where it did not. `at_s`: the ledger's time (`Ledger.now_s`) of the last change.
     """
 
     key: bytes

@@ -15,17 +15,17 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from supervisor.clock import wall_s
 from supervisor.errors import LedgerError, LedgerUnusable
 from supervisor.ledger import schema
 from supervisor.ledger.base import Damaged, Ledger, Row
 from supervisor.ledger.sqlite_index import Index, meta
 from supervisor.ledger.syncing import Syncer
 from supervisor.ledger.witness import Mark
-from supervisor.locks import FileLock, LockHeld
-from supervisor.passing_time import Anchor, anchored
-from supervisor.posix import boot_id
-from supervisor.reactor import HasFileno
+from supervisor.system.clock import wall_s
+from supervisor.system.locks import FileLock, LockHeld
+from supervisor.system.passing_time import Anchor, anchored
+from supervisor.system.posix import boot_id
+from supervisor.system.reactor import HasFileno
 
 EVICT_BATCH = 500
 """Rows that one `evict` forgets at most, so that it never holds up a loop turn for long."""

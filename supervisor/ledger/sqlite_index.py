@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from supervisor.identity import ID_BYTES
 from supervisor.ledger import schema
 from supervisor.ledger.base import Damaged, Row
 from supervisor.ledger.entries import fingerprints
 from supervisor.ledger.recent import Recent
 from supervisor.ledger.sqlite_runs import Runs
+from supervisor.messages.identity import ID_BYTES
 
 FOLD_AFTER_ROWS = 4096
 """So many closed rows become a run: some 3 ms of work."""

@@ -18,7 +18,7 @@ from supervisor.errors import LedgerError
 from supervisor.ledger.base import Row
 from supervisor.ledger.sqlite import errors_explained
 from supervisor.ledger.sqlite_index import Index
-from supervisor.locks import lock_holder
+from supervisor.system.locks import lock_holder
 
 
 def peek(path: Path, key: bytes) -> list[Row]:

@@ -19,8 +19,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 import supervisor
-from supervisor.field_tables import extension, packable_properties
 from supervisor.link.frames import VERSION, Build, Frame, Publish, Run
+from supervisor.messages.field_tables import extension, packable_properties
 
 F = TypeVar("F")
 

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
-from supervisor import logs, posix
 from supervisor.errors import PreforkdError
 from supervisor.link.channel import (
     Channel,
@@ -28,6 +27,8 @@ from supervisor.link.channel import (
     refuse_build,
 )
 from supervisor.link.frames import Frame, Refused, StartConsumer, StartSidecar
+from supervisor.logs import structured
+from supervisor.system import posix
 
 Start = StartConsumer | StartSidecar
 S = TypeVar("S", StartConsumer, StartSidecar)
@@ -59,7 +60,7 @@ def settle_in(start: Start, title: str, when_signalled: SignalHandler = signal.S
     posix.set_title(f"preforkd: {title}")
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, when_signalled)
-    logs.configure(start.log, title)
+    structured.configure(start.log, title)
 
 
 @contextmanager

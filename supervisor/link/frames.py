@@ -25,7 +25,7 @@ from supervisor.link.fingerprint import fingerprint
 from supervisor.link.identities import Incarnation as Incarnation
 from supervisor.link.identities import RunId as RunId
 from supervisor.link.ranges import Count, Number, Pid, Seconds
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from supervisor.symptoms import Symptom
 
 
@@ -212,8 +212,8 @@ class Spawned(Frame, frozen=True):
     worker: Incarnation
 
 
-class Verdict(Frame, frozen=True):
-    """This incarnation is dead and its exit recorded (the only proof of death). Repeated until VerdictTaken."""
+class ExitNotice(Frame, frozen=True):
+    """This incarnation is dead and its exit recorded (the only proof of death). Repeated until ExitNoticeTaken."""
 
     worker: Incarnation
     cause: str
@@ -263,8 +263,8 @@ class CloseConnection(Frame, frozen=True):
 # ---- consumer -> master -------------------------------------------------------------------------------------------
 
 
-class VerdictTaken(Frame, frozen=True):
-    """The Verdict is durable in the ledger; it need not be repeated. `ran`: what kind of message it died of, or ""."""
+class ExitNoticeTaken(Frame, frozen=True):
+    """The exit notice is durable; it need not be repeated. `ran`: the kind of message that was running, or ""."""
 
     worker: Incarnation
     ran: str = ""
@@ -379,11 +379,10 @@ WorkerFrame = Hello | Outcome | Publish | Returned | Bye
 ConsumerFrame = Welcome | Run | Recall | Published
 ForkOrder = StartForkserver | Fork | Quit
 ForkReport = Build | Imported | BootFailed | Forked | ForkFailed
-ConsumerOrder = (
-    StartConsumer | Spawned | Verdict | Drain | Pause | Resume | Reconfigure | Find | FindGone | CloseConnection | Quit
-)
+ConsumerControl = Drain | Pause | Resume | Reconfigure | CloseConnection | Quit
+ConsumerOrder = StartConsumer | Spawned | ExitNotice | ConsumerControl | Find | FindGone
 ConsumerReport = (
-    Build | VerdictTaken | Misunderstood | Stalled | Consuming | Refused | Drained | Snapshot | Letters | Found
+    Build | ExitNoticeTaken | Misunderstood | Stalled | Consuming | Refused | Drained | Snapshot | Letters | Found
 )
 SidecarOrder = StartSidecar | Happened | Missed | Quit
 SidecarReport = Build | Serving | Refused

@@ -11,10 +11,10 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 
-from supervisor.clock import monotonic_s
-from supervisor.events import Event
-from supervisor.logs import log
-from supervisor.master.pool import Pool
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
+from supervisor.master.pool.pool import Pool
+from supervisor.system.clock import monotonic_s
 
 PAUSE_S = 0.05
 """How long a turn in which a duty has failed lasts at least: a failure that repeats must not occupy a processor."""

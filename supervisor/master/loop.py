@@ -15,43 +15,45 @@ from pathlib import Path
 from typing import Any
 
 import supervisor
-from supervisor import logs
-from supervisor.clock import monotonic_s, rfc3339, wall_s
 from supervisor.config.schema import Config, DaemonConfig, PoolConfig
 from supervisor.control.protocol import Pending
 from supervisor.control.server import ControlServer
 from supervisor.errors import PreforkdError
-from supervisor.events import Event
-from supervisor.logs import log
-from supervisor.master import intake, startup, status
-from supervisor.master.burial import Corpse, Undertaker
-from supervisor.master.children import Children, Kind
-from supervisor.master.commands import Commands, Verb
-from supervisor.master.deaths import Registrar
+from supervisor.logs import structured
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
+from supervisor.master import startup
+from supervisor.master.control import status
+from supervisor.master.control.commands import Commands, Verb
+from supervisor.master.control.sd_notify import Notifier
+from supervisor.master.control.systemd_status import PoolFacts, StatusNotifier
 from supervisor.master.duties import Duties
-from supervisor.master.herald import Herald, PoolFacts
-from supervisor.master.hiring import Hiring
-from supervisor.master.history import SAVE_S, History
-from supervisor.master.judges import Judges
-from supervisor.master.leaving import Dismissals
-from supervisor.master.log_relay import LogRelay
-from supervisor.master.notify import Notifier
-from supervisor.master.oom import OomWatch, group_counter
-from supervisor.master.pool import Pool
-from supervisor.master.pool_states import PoolStates
-from supervisor.master.recovery import Services
-from supervisor.master.reload import Household, Reloads
-from supervisor.master.reports import hear_bell
-from supervisor.master.shutdown import CLOSE_S, HURRY_S, Phase, Stop
-from supervisor.master.sidecars import Sidecars
-from supervisor.master.signalling import note_unkillable
-from supervisor.master.signals import Signals
-from supervisor.master.staff import adjust
+from supervisor.master.exits.handling import ExitHandler
+from supervisor.master.exits.history import SAVE_S, History
+from supervisor.master.exits.oom import OomWatch, group_counter
+from supervisor.master.exits.reaper import ReapedChild, Reaper
+from supervisor.master.exits.recovery import Services
+from supervisor.master.exits.surviving_workers import Survivors
+from supervisor.master.host.log_relay import LogRelay
+from supervisor.master.host.signalling import note_unkillable
+from supervisor.master.host.signals import Signals
+from supervisor.master.limits.enforcement import Enforcement
+from supervisor.master.pool import intake
+from supervisor.master.pool.children import Children, Kind
+from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.reports import hear_readiness
+from supervisor.master.pool.spawner import Spawner
+from supervisor.master.pool.state_changes import PoolStates
+from supervisor.master.reload.reload import ReloadContext, Reloads
+from supervisor.master.reload.scaling import adjust
+from supervisor.master.sidecars.sidecars import Sidecars
 from supervisor.master.startup import Started
-from supervisor.master.stopping import Stopping
-from supervisor.master.survivors import Survivors
-from supervisor.posix import signal_name, usage
-from supervisor.reactor import Reactor
+from supervisor.master.stop.phases import CLOSE_S, HURRY_S, Phase, Stop
+from supervisor.master.stop.stopping import Stopping
+from supervisor.master.stop.terminations import Terminations
+from supervisor.system.clock import monotonic_s, rfc3339, wall_s
+from supervisor.system.posix import signal_name, usage
+from supervisor.system.reactor import Reactor
 
 OnReady = Callable[[Mapping[str, str]], None]
 """Told once that the daemon is ready, with the pools that are held nevertheless, and why."""
@@ -83,33 +85,33 @@ class Master:
         self._services = Services(state_dir)
         self._pools: dict[str, Pool] = {}
         self._sidecars = Sidecars(self._history, self._children, self._reactor)
-        self._hiring = Hiring(self._pools, self._reactor)
+        self._spawner = Spawner(self._pools, self._reactor)
         for settings in config.pools.values():
             self._make_pool(config, settings)
-        self._dismissals = Dismissals()
+        self._terminations = Terminations()
         self._reloads = Reloads(
             config,
             read_again,
-            Household(
+            ReloadContext(
                 self._pools,
                 self._children,
                 self._reactor,
-                self._dismissals,
+                self._terminations,
                 self._admit,
                 self._part_with,
-                relay.configure if relay else partial(logs.configure, process="master"),
+                relay.configure if relay else partial(structured.configure, process="master"),
             ),
         )
         self._commands = Commands(self._pools, self._reloads, self._reactor)
-        self._undertaker = Undertaker(self._pools.values(), self._children)
+        self._reaper = Reaper(self._pools.values(), self._children)
         if relay is not None:
-            relay.watch(self._reactor, self._undertaker.ignore)
+            relay.watch(self._reactor, self._reaper.ignore)
         membership = Path("/proc/self/cgroup").read_text()
         oom = OomWatch(group_counter(membership))
-        self._registrar = Registrar(self._pools, self._history, oom, self._sidecars, self._hiring.replace_workers)
-        self._judges = Judges(self._pools.values(), self._dismissals, self._duties, stale_s, now_s)
-        self._herald = Herald(notifier, now_s, stale_s) if notifier else None
-        self._survivors = Survivors(self._history, self._registrar)
+        self._exit_handler = ExitHandler(self._pools, self._history, oom, self._sidecars, self._spawner.replace_workers)
+        self._enforcement = Enforcement(self._pools.values(), self._terminations, self._duties, stale_s, now_s)
+        self._notifier = StatusNotifier(notifier, now_s, stale_s) if notifier else None
+        self._survivors = Survivors(self._history, self._exit_handler)
         self._pool_states = PoolStates(self._sidecars)
         self._stopping: Stopping | None = None
         self._asked: list[Pending] = []
@@ -133,7 +135,7 @@ class Master:
         self._duties.carry_out(
             self._wait,
             self._obey_signals,
-            self._bury_the_dead,
+            self._reap_children,
             self._judge,
             self._follow_survivors,
             self._reload_and_scale,
@@ -151,20 +153,20 @@ class Master:
 
     def _due_times(self, now_s: float) -> Iterable[float]:
         yield now_s + _FAR_S
-        yield self._undertaker.due_s
-        yield from self._judges.due_times()
+        yield self._reaper.due_s
+        yield from self._enforcement.due_times()
         yield self._sidecars.kill_due_s
         yield self._reloads.due_s
-        if self._herald is not None:
-            yield self._herald.due_s
+        if self._notifier is not None:
+            yield self._notifier.due_s
         if self._history.unsaved:
             yield now_s + SAVE_S
         yield self._survivors.due_s
         if self._stopping is not None:
             yield from self._stopping.due_times(now_s)
             return
-        yield from (pool.verdicts_due_s for pool in self._pools.values())
-        yield from self._hiring.due_times()
+        yield from (pool.exit_notices_due_s for pool in self._pools.values())
+        yield from self._spawner.due_times()
         yield self._sidecars.start_due_s
 
     # ---- obey -----------------------------------------------------------------------------------------------------
@@ -205,28 +207,28 @@ class Master:
             return
         limit_s = self._daemon.stop_timeout_s if timeout_s is None else timeout_s
         log(Event.DAEMON_STOPPING, f"stopping ({requested_by})", requested_by=requested_by, now=now, timeout_s=limit_s)
-        self._registrar.stopping = True
+        self._exit_handler.stopping = True
         self._reloads.stop()
         stop = Stop(requested_by, now_s, limit_s, now)
         self._stopping = Stopping(stop, list(self._pools.values()), self._children)
 
     # ---- bury, judge ----------------------------------------------------------------------------------------------
 
-    def _bury_the_dead(self) -> None:
-        self._register(self._undertaker.bury())
+    def _reap_children(self) -> None:
+        self._register(self._reaper.reap())
 
-    def _register(self, corpses: list[Corpse]) -> None:
-        for corpse in corpses:
-            self._judges.forget(corpse.child)
-        self._registrar.register(corpses)
-        self._registrar.release(self._undertaker.released())
+    def _register(self, reaped_children: list[ReapedChild]) -> None:
+        for reaped in reaped_children:
+            self._enforcement.forget(reaped.child)
+        self._exit_handler.register(reaped_children)
+        self._exit_handler.release(self._reaper.released())
         for pool in self._pools.values():
             if self._stopping is not None or pool.leaving:
-                self._registrar.release_all(pool)
+                self._exit_handler.release_all(pool)
 
     def _judge(self) -> None:
         now_s = monotonic_s()
-        self._judges.judge(now_s)
+        self._enforcement.judge(now_s)
         self._sidecars.judge(now_s)
 
     def _follow_survivors(self) -> None:
@@ -238,14 +240,14 @@ class Master:
         if self._stopping is None:
             now_s = monotonic_s()
             self._reloads.turn(now_s)
-            adjust(self._pools.values(), self._dismissals, now_s)
+            adjust(self._pools.values(), self._terminations, now_s)
             self._duties.for_each(self._pools.values(), intake.follow)
             self._sidecars.follow_config(self._reloads.config, now_s)
 
     def _make_pool(self, config: Config, settings: PoolConfig) -> Pool:
         pool = Pool(config, settings, self._children, self._history.youngest(settings.name))
         self._pools[pool.name] = pool
-        self._reactor.add_handler(pool.bell_read, lambda fd, events: hear_bell(pool), self._reactor.READ)
+        self._reactor.add_handler(pool.readiness_read, lambda fd, events: hear_readiness(pool), self._reactor.READ)
         return pool
 
     def _admit(self, config: Config, settings: PoolConfig) -> Pool:
@@ -256,7 +258,7 @@ class Master:
 
     def _part_with(self, pool: Pool) -> None:
         """A pool that a reload removed, and that nobody is in any more."""
-        self._reactor.remove_handler(pool.bell_read)
+        self._reactor.remove_handler(pool.readiness_read)
         pool.close()
         del self._pools[pool.name]
         self._pool_states.forget(pool)
@@ -268,7 +270,7 @@ class Master:
         if self._stopping is not None:
             return
         now_s = monotonic_s()
-        self._hiring.start_what_is_due(now_s)
+        self._spawner.start_what_is_due(now_s)
         self._sidecars.start_what_is_due(now_s)
         self._remember_services()
 
@@ -320,8 +322,8 @@ class Master:
         # fail-point: master.told: the turn's frames are sent
         self._history.flush()
         self._history.save(now_s)
-        if self._herald is not None and self._herald.is_due(self._state, now_s):
-            self._herald.tell(self._state, self._facts(), self._stopping.stop if self._stopping else None, now_s)
+        if self._notifier is not None and self._notifier.is_due(self._state, now_s):
+            self._notifier.tell(self._state, self._facts(), self._stopping.stop if self._stopping else None, now_s)
 
     def _facts(self) -> list[PoolFacts]:
         exits = self._history.counts()
@@ -332,7 +334,7 @@ class Master:
     def _finish(self, stopping: Stopping) -> None:
         """Everybody is gone: report, and leave nothing behind but state."""
         # fail-point: master.stop-alone: everybody is gone, the locks are held
-        self._register(self._undertaker.give_up())
+        self._register(self._reaper.give_up())
         report = stopping.report(monotonic_s())
         self._remember_services()
         log(Event.DAEMON_STOPPED, "stopped", requested_by=stopping.stop.requested_by, **report)

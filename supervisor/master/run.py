@@ -10,17 +10,17 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from supervisor import descriptors, posix
 from supervisor.config.schema import Config
 from supervisor.errors import PreforkdError
-from supervisor.master.deadman import STALE_S
-from supervisor.master.log_relay import LogRelay
+from supervisor.master.control.sd_notify import take_notifier
+from supervisor.master.host.log_relay import LogRelay
+from supervisor.master.host.name_lock import NameLock
+from supervisor.master.host.pidfile import PID_FILE, STATE_LOCK, LockFile
+from supervisor.master.host.privileges import account, become, prepare_directory
+from supervisor.master.limits.hang_detector import STALE_S
 from supervisor.master.loop import Master, OnReady
-from supervisor.master.name_lock import NameLock
-from supervisor.master.notify import take_notifier
-from supervisor.master.pidfile import PID_FILE, STATE_LOCK, LockFile
-from supervisor.master.privileges import account, become, prepare_directory
-from supervisor.surroundings import shortcomings
+from supervisor.system import descriptors, posix
+from supervisor.system.kernel_features import shortcomings
 
 
 def run_daemon(

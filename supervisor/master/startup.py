@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from supervisor.master.exits import EX_CONFIG
-from supervisor.master.pool import Pool
-from supervisor.master.status import pool_state, pool_why
+from supervisor.master.control.status import pool_state, pool_why
+from supervisor.master.exits.causes import EX_CONFIG
+from supervisor.master.pool.pool import Pool
 
 _FAILED = 1
 
@@ -44,10 +44,10 @@ def outcome(pools: Collection[Pool]) -> Started | None:
 
 def _decided(pool: Pool) -> bool:
     """Whether every seat has a ready child or is held."""
-    wanted = [seat for seat in pool.workers[: pool.config.workers] if seat.slot not in pool.foreign]
-    seats = [pool.forkserver, pool.consumer, *wanted]
-    return pool_state(pool, stopping=False) == "held" or all(seat.ready or seat.held for seat in seats)
+    wanted = [spec for spec in pool.workers[: pool.config.workers] if spec.slot not in pool.foreign]
+    specs = [pool.forkserver, pool.consumer, *wanted]
+    return pool_state(pool, stopping=False) == "held" or all(spec.ready or spec.held for spec in specs)
 
 
 def _incurable(pool: Pool) -> bool:
-    return any(seat.incurable for seat in pool.seats if seat.held)
+    return any(spec.incurable for spec in pool.specs if spec.held)

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from supervisor.events import Cause, Event
+from supervisor.logs.events import Cause, Event
 
 Facts = Mapping[str, Any]
 Sample = tuple[tuple[str, ...], Any]

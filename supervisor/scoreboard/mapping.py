@@ -16,7 +16,7 @@ from os import getpid
 from pathlib import Path
 
 from supervisor.errors import StateError
-from supervisor.locks import lock_owner
+from supervisor.system.locks import lock_owner
 
 StrPath = str | Path
 """Workers give a text: a path made of parts is 15 functions more that each of them has in its own memory."""

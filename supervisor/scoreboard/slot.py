@@ -2,7 +2,8 @@
 
 Opened by the worker (which alone takes the lock), its consumer and the master; `layout.py` draws the bytes. Every field
 has one writer. Marks are plain stores into shared memory: they cost no system call and survive the death of any
-process, but not the power, so marks of another boot prove nothing (`vouches_for`). All slots are the scoreboard.
+process, but not the power, so marks of another boot prove nothing (`marks_complete_since`). All slots are the
+scoreboard.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from supervisor import posix
 from supervisor.link.frames import RunId
-from supervisor.locks import lock, lock_owner
 from supervisor.scoreboard import layout
 from supervisor.scoreboard.layout import GROUP, HEAD, INTENT, LEAVING, TAIL, Owner
 from supervisor.scoreboard.mapping import MappedFile, StrPath, fault_of, is_at_path, set_aside
 from supervisor.scoreboard.positional import PositionalFile
 from supervisor.scoreboard.words import Cell, Identity, Intent, LeavingReason, LimitSource, OutcomeKind, Running
+from supervisor.system import posix
+from supervisor.system.locks import lock, lock_owner
 
 T = TypeVar("T")
 _Copies = tuple[slice, slice]
@@ -37,7 +38,7 @@ class Slot:
     full disk, no permission, in use by another version).
 
     `damage`: "", or what was found wrong at this opening, for the log. Whether the absence of a mark proves anything
-    about a generation is what `vouches_for` says; it holds across openings.
+    about a generation is what `marks_complete_since` says; it holds across openings.
 
     `mapped`: for the worker, whose marks must cost nothing. All others read and write the file, and survive whatever
     becomes of it; without `make` they open it as it is.
@@ -218,7 +219,7 @@ class Slot:
         owner = self._read_owner()
         return owner.identity if owner else None
 
-    def vouches_for(self, generation: int) -> bool:
+    def marks_complete_since(self, generation: int) -> bool:
         """Whether a run of this generation that left no mark here has certainly never begun.
 
         Not so when the file was made anew, was damaged, or the machine has booted since.

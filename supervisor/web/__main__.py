@@ -11,11 +11,11 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
-from supervisor import logs
 from supervisor.errors import StateError
 from supervisor.link.channel import Channel
 from supervisor.link.child import live, settle_in
 from supervisor.link.frames import SidecarOrder, StartSidecar
+from supervisor.logs import structured
 
 Serve = Callable[[StartSidecar, Channel[SidecarOrder]], Coroutine[Any, Any, None]]
 
@@ -27,7 +27,7 @@ def main() -> NoReturn:
 
 def _show(start: StartSidecar, master: Channel[SidecarOrder], descriptors: list[int]) -> int:
     settle_in(start, "web")
-    logs.hide_passwords(start.broker.urls)
+    structured.hide_passwords(start.broker.urls)
     asyncio.run(_server()(start, master))
     return os.EX_OK
 

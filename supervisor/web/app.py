@@ -11,20 +11,20 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from supervisor.link.frames import StartSidecar
-from supervisor.web.acting import Acting
-from supervisor.web.answers import ApiError, on_api_error, on_bug, on_http_error
-from supervisor.web.gate import Gate
-from supervisor.web.letters import LetterDesk
-from supervisor.web.mirror import Mirror
-from supervisor.web.reading import STATIC, Reading
+from supervisor.web.auth_middleware import AuthMiddleware
+from supervisor.web.dead_letters import DeadLetterClient
+from supervisor.web.read_endpoints import STATIC, Reading
+from supervisor.web.responses import ApiError, on_api_error, on_bug, on_http_error
+from supervisor.web.status_cache import StatusCache
 from supervisor.web.token_file import TokenFile
+from supervisor.web.write_endpoints import Acting
 
 
-def make_app(start: StartSidecar, mirror: Mirror) -> ASGIApp:
+def make_app(start: StartSidecar, cache: StatusCache) -> ASGIApp:
     """The application, behind its gate. Raises StateError when the token file cannot be used."""
     token = TokenFile(Path(start.web.token_file)) if start.web.token_file else None
-    desk = LetterDesk(start.broker, start.state_dir)
-    reading, acting = Reading(mirror, desk), Acting(mirror, desk, Path(start.runtime_dir))
+    desk = DeadLetterClient(start.broker, start.state_dir)
+    reading, acting = Reading(cache, desk), Acting(cache, desk, Path(start.runtime_dir))
     read = {
         "/": reading.page,
         "/healthz": reading.healthz,
@@ -55,4 +55,4 @@ def make_app(start: StartSidecar, mirror: Mirror) -> ASGIApp:
         exception_handlers={ApiError: on_api_error, HTTPException: on_http_error, Exception: on_bug},
     )
     app.router.redirect_slashes = False
-    return Gate(app, start.web.address[0], token)
+    return AuthMiddleware(app, start.web.address[0], token)

@@ -14,7 +14,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from supervisor.clock import monotonic_s
+from supervisor.system.clock import monotonic_s
 
 MAX_CONNECTIONS = 200
 IDLE_S = 15.0

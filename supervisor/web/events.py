@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from supervisor.web.answers import ApiError
-from supervisor.web.mirror import Listener, Mirror
+from supervisor.web.responses import ApiError
+from supervisor.web.status_cache import Listener, StatusCache
 
 MAX_READERS = 50
 HEARTBEAT_S = 15.0
@@ -22,14 +22,14 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, mirror: Mirror) -> None:
+    def __init__(self, cache: StatusCache) -> None:
         super().__init__()
         del self.headers["content-length"]
-        self._mirror = mirror
+        self._cache = cache
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Talk until one of both has enough."""
-        with self._mirror.listener() as listener:
+        with self._cache.listener() as listener:
             both = [asyncio.create_task(self._talk(listener, send)), asyncio.create_task(_until_gone(receive))]
             try:
                 await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -51,13 +51,13 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def event_stream(request: Request, mirror: Mirror) -> Response:
+def event_stream(request: Request, cache: StatusCache) -> Response:
     """The answer to a request for events. Raises ApiError 503 when too many read already."""
-    if mirror.listeners >= MAX_READERS:
+    if cache.listeners >= MAX_READERS:
         raise ApiError(503, f"{MAX_READERS} readers follow already: close other windows", {"retry-after": "5"})
     if request.method == "HEAD":
         return Response(media_type=EventStream.media_type)
-    return EventStream(mirror)
+    return EventStream(cache)
 
 
 async def _say(send: Send, data: bytes) -> None:

@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from supervisor.clock import rfc3339
 from supervisor.exit_history import HistoryTail, Record, wanted
+from supervisor.system.clock import rfc3339
 
 KEPT_RECORDS = 2_000
 KEPT_MARKS = 100_000

@@ -20,7 +20,7 @@ from supervisor.link.channel import Channel, ChannelClosed
 from supervisor.link.frames import Quit, Serving, SidecarOrder, StartSidecar
 from supervisor.web.app import make_app
 from supervisor.web.connections import IDLE_S, Connections
-from supervisor.web.mirror import Mirror
+from supervisor.web.status_cache import StatusCache
 
 GRACE_S = 1.0
 BACKLOG = 128
@@ -29,21 +29,21 @@ MAX_HEAD_BYTES = 16 * 1024
 
 async def serve(start: StartSidecar, master: Channel[SidecarOrder]) -> None:
     """Serve to the end. Raises StateError when that cannot begin, ChannelClosed when the master is gone."""
-    mirror = Mirror(Path(start.runtime_dir), Path(start.state_dir))
-    connections = Connections(_config(start, mirror))
+    cache = StatusCache(Path(start.runtime_dir), Path(start.state_dir))
+    connections = Connections(_config(start, cache))
     with closing(_listen(start.web)) as listener:
         server = await asyncio.get_running_loop().create_server(connections.factory, sock=listener, backlog=BACKLOG)
         master.send(Serving(f"on http://{_address(listener)}"))
         master.flush()
         await _until_told(master)
         server.close()
-        mirror.close()
+        cache.close()
         await _drained(connections)
 
 
-def _config(start: StartSidecar, mirror: Mirror) -> Config:
+def _config(start: StartSidecar, cache: StatusCache) -> Config:
     config = Config(
-        make_app(start, mirror),
+        make_app(start, cache),
         log_config=None,
         access_log=False,
         lifespan="off",

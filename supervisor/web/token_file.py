@@ -11,8 +11,8 @@ import os
 import stat
 from pathlib import Path
 
-from supervisor import logs
 from supervisor.errors import StateError
+from supervisor.logs import structured
 
 MIN_CHARACTERS = 16
 _MAX_BYTES = 4096
@@ -65,7 +65,7 @@ class TokenFile:
                 f"and without blanks: head -c 24 /dev/urandom | base64 > {self._path}"
             )
         self._token, self._seen = token, seen
-        logs.add_secret(token.decode())
+        structured.add_secret(token.decode())
 
     def _refuse_strangers(self, found: os.stat_result) -> None:
         if not stat.S_ISREG(found.st_mode):

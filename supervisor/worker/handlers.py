@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import NamedTuple
 
 from supervisor.api import Message, Reject, Retry, SoftTimeout, retry_delay_s, sendable_publications
-from supervisor.message import Publication
+from supervisor.messages.message import Publication
 from supervisor.scoreboard.words import OutcomeKind
-from supervisor.stacks import reason_of, stack_of, text_of
+from supervisor.system.stacks import reason_of, stack_of, text_of
 from supervisor.worker.returned import undone_work
 
 Handler = Callable[[Message], object]

@@ -22,20 +22,22 @@ from sys import getprofile, getrecursionlimit, gettrace, setprofile, setrecursio
 from types import TracebackType
 from typing import NoReturn, Protocol
 
-from supervisor import api, logs, memory, posix
-from supervisor.clock import monotonic_s
+from supervisor import api
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import BootError
-from supervisor.events import Event
 from supervisor.link.frames import StartForkserver
-from supervisor.logs import log
+from supervisor.logs import structured
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
 from supervisor.quantities import show_bytes
-from supervisor.reactor import HasFileno
-from supervisor.replacements import blaming
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import EXIT_STATUS, Intent, LeavingReason
-from supervisor.stack_dumps import dump_on_faults
-from supervisor.stacks import reason_of, sendable, stack_of, text_of
+from supervisor.system import memory, posix
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import HasFileno
+from supervisor.system.replacements import blaming
+from supervisor.system.stack_dumps import dump_on_faults
+from supervisor.system.stacks import reason_of, sendable, stack_of, text_of
 from supervisor.worker.greenlets import keeps_soft_limit_out
 from supervisor.worker.handlers import Handler, call, handlers_frame
 from supervisor.worker.limits import Alarm, LimitPolicy
@@ -54,7 +56,7 @@ _BELL = struct.Struct("<II")
 _ROOMY = 0.9  # recycling blurs its limit by a tenth
 
 
-class Cradle(Protocol):
+class ForkHandshake(Protocol):
     """Handshake with the forkserver. Each message can be sent once; raises OSError if the peer is gone."""
 
     @property
@@ -112,16 +114,16 @@ class Post:
 class Life:
     """Everything after the slot is ours; `live` gives the exit status."""
 
-    def __init__(self, post: Post, slot: Slot, requests: Requests, bell: int, stacks: int) -> None:
+    def __init__(self, post: Post, slot: Slot, requests: Requests, notification: int, stacks: int) -> None:
         self._post = post
         self._slot = slot
         self._requests = requests
-        self._bell = bell
+        self._notification = notification
         self._pid = getpid()
         self._stacks = stacks
         self._adopted = False
 
-    def live(self, cradle: Cradle) -> int:
+    def live(self, handshake: ForkHandshake) -> int:
         """Boot, serve. A handler may end us by SystemExit or KeyboardInterrupt; nothing else gets past here."""
         try:
             self._take_name()
@@ -134,7 +136,7 @@ class Life:
                 return self._leaving(LeavingReason.BOOT_FAILED)
             worker = self.worker(runner(f"{self._post.pool.name}/{self._post.slot}"), upkeep)
             worker.turn()  # greets the consumer while the intermediate ends
-            self._be_adopted(cradle)
+            self._be_adopted(handshake)
             return EXIT_STATUS[worker.run()]
         except SystemExit as asked:
             return self._exit_asked(asked)
@@ -168,7 +170,7 @@ class Life:
     def _take_name(self) -> None:
         dump_on_faults(self._stacks)
         posix.set_title(f"preforkd: {self._post.name}")
-        logs.rename(self._post.start.log, self._post.name)
+        structured.rename(self._post.start.log, self._post.name)
         api._recorder.call = self._record_group
 
     def _init(self) -> bool:
@@ -233,9 +235,9 @@ class Life:
             self._ready,
         )
 
-    def _be_adopted(self, cradle: Cradle) -> None:
+    def _be_adopted(self, handshake: ForkHandshake) -> None:
         """From here on the master's death reaches us. Before, it went unnoticed, so no code may wait before this."""
-        cradle.await_adoption()
+        handshake.await_adoption()
         # fail-point: worker.adopted: the master is our parent, its death would not reach us yet
         self._adopted = True
         self._hear_master()
@@ -245,9 +247,9 @@ class Life:
         self._slot.mark_ready()
         # fail-point: worker.ready-marked: ready, the bell has not rung
         with suppress(OSError):  # the master is gone; its death is told in another way
-            write(self._bell, _BELL.pack(self._post.slot, self._post.generation))
+            write(self._notification, _BELL.pack(self._post.slot, self._post.generation))
         # fail-point: worker.bell-rung: the master is told that we are ready
-        close(self._bell)
+        close(self._notification)
 
     # ---- between runs of user code --------------------------------------------------------------------------------
 

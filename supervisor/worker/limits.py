@@ -17,10 +17,10 @@ from typing import Any, NoReturn
 import msgspec
 
 from supervisor.api import SoftTimeout
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import PoolConfig
 from supervisor.quantities import read_seconds
 from supervisor.scoreboard.words import LimitSource
+from supervisor.system.clock import monotonic_s
 from supervisor.worker.greenlets import call_in_loop, waiting_main
 
 _log = logging.getLogger("preforkd.worker")

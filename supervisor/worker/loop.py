@@ -15,7 +15,6 @@ from os import getpid
 from typing import NamedTuple
 
 from supervisor.api import Message
-from supervisor.clock import monotonic_s, wall_s
 from supervisor.link.frames import (
     VERSION,
     Bye,
@@ -30,9 +29,10 @@ from supervisor.link.frames import (
     Welcome,
     WorkerFrame,
 )
-from supervisor.message import Publication
+from supervisor.messages.message import Publication
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
+from supervisor.system.clock import monotonic_s, wall_s
 from supervisor.worker.handlers import DONE, Ending, collected
 from supervisor.worker.limits import Alarm, LimitPolicy
 from supervisor.worker.recycling import Recycling
@@ -252,9 +252,9 @@ class Worker:
     def _recalled(self, frame: Recall) -> None:
         self._is_failing = self._is_failing or frame.leave
         if not self._is_failing:  # who leaves gives everything back then
-            self._give_back()
+            self._requeue()
 
-    def _give_back(self) -> None:
+    def _requeue(self) -> None:
         self._link.send(Returned([run.run for run in self._runs]))
         self._runs.clear()
         self._flush()
@@ -271,7 +271,7 @@ class Worker:
         # fail-point: worker.reason-found: about to leave, no mark says so
         self._slot.mark_leaving(reason)
         # fail-point: worker.leaving-marked: why we leave is marked, what we hold is not given back
-        self._give_back()
+        self._requeue()
         self._link.send(Bye(reason))
         self._link.flush_within(_FAREWELL_S)
         # fail-point: worker.bye-sent: everything is given back, the process has not ended

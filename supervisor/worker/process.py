@@ -25,14 +25,15 @@ from typing import NoReturn
 
 import msgspec
 
-from supervisor import descent, logs, posix
 from supervisor.errors import PreforkdError
 from supervisor.link.frames import StartForkserver
-from supervisor.replacements import blaming
+from supervisor.logs import structured
 from supervisor.scoreboard.slot import Slot
-from supervisor.stacks import reason_of
+from supervisor.system import descent, posix
+from supervisor.system.replacements import blaming
+from supervisor.system.stacks import reason_of
 from supervisor.worker.handlers import run_handler
-from supervisor.worker.life import Calling, Cradle, Life, Post
+from supervisor.worker.life import Calling, ForkHandshake, Life, Post
 from supervisor.worker.requests import Requests
 
 __all__ = ["Calling", "run_worker"]
@@ -44,29 +45,29 @@ _EXIT_CALLBACKS_S = 3.0  # less than the master waits for a worker that leaves: 
 _STACKS_MODE = 0o640
 
 
-def run_worker(calling: Calling, bell: int, cradle: Cradle) -> NoReturn:
-    """Be a standby, and then a worker until the end. `bell`: where readiness is told."""
+def run_worker(calling: Calling, notification: int, handshake: ForkHandshake) -> NoReturn:
+    """Be a standby, and then a worker until the end. `notification`: where readiness is told."""
     status, name, has_slot = os.EX_SOFTWARE, f"standby {calling.start.pool.name}", False
     try:
         requests = _settle_in(calling.start, name)
-        if not cradle.is_needed:
+        if not handshake.is_needed:
             _rehearse(calling, requests)
         # fail-point: worker.standing-by: it could take any slot, and has none
-        order = None if requests.stop else cradle.await_order(requests)
+        order = None if requests.stop else handshake.await_order(requests)
         if order is None:
             leave(os.EX_OK)
         # fail-point: worker.assigned: it knows its slot, and has not taken it
         post = Post(calling, *order)
         name = post.name
-        slot = _take_slot(post, cradle)
+        slot = _take_slot(post, handshake)
         has_slot = True
-        status = Life(post, slot, requests, bell, _open_stacks(post)).live(cradle)
+        status = Life(post, slot, requests, notification, _open_stacks(post)).live(handshake)
         _run_exit_callbacks(status)
     except BaseException as error:  # noqa: BLE001  (nothing may reach the forkserver's frames)
         reason = blaming(reason_of(error), calling.put_back())
         if not has_slot:
             with suppress(OSError):
-                cradle.refused(f"the worker failed before it had its slot: {reason}")
+                handshake.refused(f"the worker failed before it had its slot: {reason}")
         _log.error("%s failed: %s", name, reason, exc_info=error)
     finally:
         leave(status)
@@ -79,7 +80,7 @@ def _settle_in(start: StartForkserver, name: str) -> Requests:
     requests = Requests()
     requests.listen()
     posix.set_title(f"preforkd: {name}")
-    logs.rename(start.log, name)
+    structured.rename(start.log, name)
     _prefer_for_oom_killer()
     _reseed()
     return requests
@@ -100,10 +101,10 @@ def _rehearse(calling: Calling, requests: Requests) -> None:
         slot = undo.enter_context(closing(Slot(f"{start.pool_dir}/rehearsal.slot")))
         if not slot.take(getpid(), posix.start_ticks(getpid()) or 0, 0):
             return  # the standby of another forkserver, in a reload, is at it
-        bell = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # nobody hears it; who has rung it closes it
+        notification = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # nobody hears it; who has rung it closes it
         stacks = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         undo.callback(os.close, stacks)
-        life = Life(Post(replace(calling, start=start), 0, 0), slot, requests, bell, stacks)
+        life = Life(Post(replace(calling, start=start), 0, 0), slot, requests, notification, stacks)
         upkeep = undo.enter_context(closing(life.upkeep()))
         undo.enter_context(closing(life.worker(run_handler, upkeep))).turn()
 
@@ -116,21 +117,21 @@ def _open_stacks(post: Post) -> int:
     return posix.move_up(stacks)
 
 
-def _take_slot(post: Post, cradle: Cradle) -> Slot:
+def _take_slot(post: Post, handshake: ForkHandshake) -> Slot:
     """Take the slot before anybody may reap us: a child of the master is always named in one."""
     path = f"{post.start.pool_dir}/slots/{post.slot}.slot"
     pid = getpid()
     try:
         slot = Slot(path, make=False)  # the master makes them: two files of one name would be two locks for one slot
         if not slot.take(pid, posix.start_ticks(pid) or 0, post.generation):
-            cradle.refused(f"{path} is locked by pid {slot.owner()}: its worker is still alive")
+            handshake.refused(f"{path} is locked by pid {slot.owner()}: its worker is still alive")
             leave(os.EX_SOFTWARE)
     except (PreforkdError, OSError) as error:
-        cradle.refused(str(error))
+        handshake.refused(str(error))
         leave(os.EX_SOFTWARE)
     descent.mark(post.pool.name, post.generation)
     # fail-point: worker.slot-taken: the slot names us, our parent does not know
-    cradle.settled()
+    handshake.settled()
     # fail-point: worker.settled: our parent may leave
     return slot
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from os import pipe2, read
 from types import FrameType
 
-from supervisor import posix
+from supervisor.system import posix
 
 _IGNORED = frozenset({signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ})
 """The terminal's (they are for the master), and those that Python turns into exceptions of system calls."""

@@ -9,8 +9,8 @@ import sys
 
 import msgspec
 
-from supervisor import posix
 from supervisor.link.frames import ConsumerFrame
+from supervisor.system import posix
 from supervisor.worker import runners
 
 _EMPTY_BYTES = sys.getsizeof(b"")

@@ -11,10 +11,10 @@ from _thread import _count
 from collections.abc import Callable, Mapping
 
 from supervisor.errors import BootError
-from supervisor.log_guard import LogGuard
-from supervisor.log_pipe import identity
-from supervisor.process_state import ProcessState
-from supervisor.standard_streams import StandardStreams
+from supervisor.logs.guard import LogGuard
+from supervisor.logs.pipe import identity
+from supervisor.system.process_state import ProcessState
+from supervisor.system.standard_streams import StandardStreams
 
 EVERY_S = 0.05
 _BURST_S = 20 * EVERY_S

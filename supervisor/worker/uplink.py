@@ -12,12 +12,12 @@ from errno import EACCES
 from select import POLLIN, POLLOUT, poll
 from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
-from supervisor import posix
-from supervisor.clock import monotonic_s
 from supervisor.errors import BootError
 from supervisor.link.channel import Channel, ChannelClosed
 from supervisor.link.frames import ConsumerFrame, WorkerFrame
-from supervisor.reactor import HasFileno
+from supervisor.system import posix
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import HasFileno
 
 _LONGEST_WAIT_S = 86400.0  # poll(2) counts milliseconds in 32 bits: 24 days at most
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.01, 1.0

@@ -20,7 +20,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("drill",),
     ("master", "forkserver", "consumer", "worker", "web", "hooks"),  # processes: never each other
     ("brokers", "ledger", "scoreboard", "link", "control", "metrics"),
-    ("config", "vocabulary"),
+    ("config", "logs", "messages", "system", "vocabulary"),
 ]
 """From top to bottom; everything may import what is below it. `vocabulary` is every loose file of `supervisor/`."""
 
@@ -44,21 +44,21 @@ MUST_NOT: list[tuple[str, str, str]] = [
 """(package, what it must not reach even through others, why). Layers alone do not catch `master -> ledger`."""
 
 LIBRARIES: dict[str, tuple[tuple[str, ...], str]] = {
-    "pika": (("supervisor/brokers/amqp*.py",), "14 MB, a thread for name lookups: only the consumer may pay for it"),
-    "sqlite3": (("supervisor/ledger/sqlite*.py", "supervisor/brokers/embedded*.py"), "one file per database"),
+    "pika": (("supervisor/brokers/amqp/*.py",), "14 MB, a thread for name lookups: only the consumer may pay for it"),
+    "sqlite3": (("supervisor/ledger/sqlite*.py", "supervisor/brokers/embedded/*.py"), "one file per database"),
     "mmap": (("supervisor/scoreboard/*.py",), "layout and write order of shared memory are proven there only"),
-    "psutil": (("supervisor/memory.py",), "one definition of private memory"),
+    "psutil": (("supervisor/system/memory.py",), "one definition of private memory"),
     "click": (("supervisor/cli/*.py",), "the daemon has no command line"),
     "rich": (("supervisor/cli/*.py",), "the daemon draws nothing; slow to import"),
     "termios": (("supervisor/cli/top/display.py",), "whoever changes a terminal gives it back, on every way out"),
     "prometheus_client": (("supervisor/metrics/*.py",), "an extra: everything else works without it"),
-    "pythonjsonlogger": (("supervisor/logs.py",), "one schema of log lines"),
+    "pythonjsonlogger": (("supervisor/logs/structured.py",), "one schema of log lines"),
     "starlette": (("supervisor/web/*.py",), "HTTP is spoken by a child that nothing depends on"),
     "uvicorn": (("supervisor/web/*.py",), "as starlette"),
     "opentelemetry": (("supervisor/worker/tracing.py",), "who does not have it, or does not want it, pays nothing"),
     "tomllib": (("supervisor/config/*.py", "supervisor/cli/init.py"), "one reader of configuration"),
     "ctypes": (
-        ("supervisor/posix.py", "supervisor/ledger/kernel_aio.py", "supervisor/drill/handler.py"),
+        ("supervisor/system/posix.py", "supervisor/ledger/kernel_aio.py", "supervisor/drill/handler.py"),
         "system calls that Python lacks are declared here, and those that bring structures along; the drill's handler "
         "crashes with it",
     ),
@@ -143,11 +143,11 @@ def test_what_must_not_be_reached_is_not_reached(package: str, forbidden: str, w
 
 
 def test_nothing_in_the_daemon_imports_the_ready_made_handlers() -> None:
-    guilty = [
+    over_limit = [
         m for m in PATHS if m.startswith("supervisor") for name in imported(PATHS[m]) if name.startswith("workers")
     ]
 
-    assert guilty == [], "a user's own folder `workers` may stand beside ours: handlers are found by name only"
+    assert over_limit == [], "a user's own folder `workers` may stand beside ours: handlers are found by name only"
 
 
 def test_there_are_no_import_cycles() -> None:

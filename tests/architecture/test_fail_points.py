@@ -55,8 +55,8 @@ def test_a_compiled_point_changes_nothing_but_its_own_line(path: object) -> None
 
 
 def test_nothing_in_the_daemon_knows_how_to_arm_them() -> None:
-    guilty = [
+    over_limit = [
         path for path in sources(*CODE) if FOLDER in ast.unparse(tree(path)) or "failpoints" in ast.unparse(tree(path))
     ]
 
-    assert guilty == []
+    assert over_limit == []

@@ -118,8 +118,10 @@ def _count(path: Path) -> int:
     return len(_lines(path))
 
 
-def _named(guilty: Callable[[Function], bool]) -> list[str]:
-    return [f"{p}:{function.lineno} {function.name}" for p in FILES for function in functions(p) if guilty(function)]
+def _named(over_limit: Callable[[Function], bool]) -> list[str]:
+    return [
+        f"{p}:{function.lineno} {function.name}" for p in FILES for function in functions(p) if over_limit(function)
+    ]
 
 
 def _length(function: Function) -> int:

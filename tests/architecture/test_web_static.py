@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.events import Cause
+from supervisor.logs.events import Cause
 from tests.support.source_tree import ROOT
 
 STATIC = ROOT / "supervisor" / "web" / "static"

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from supervisor.brokers.admin import BrokerAdmin
-from supervisor.brokers.amqp_admin import AmqpAdmin
+from supervisor.brokers.amqp.admin import AmqpAdmin
 from supervisor.brokers.base import Subscribed
 from supervisor.config.schema import BrokerConfig
 from supervisor.errors import BrokerUnavailable
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from tests.support.brokers import Backend, a_pool
 from tests.support.rabbitmq import RabbitNode
 
@@ -82,7 +82,7 @@ def test_a_letter_is_moved_over_small_frames(rabbitmq: RabbitNode, queue: str) -
         (delivery,) = narrow.take(queue, 1)
         narrow.move(delivery, Publication("", queue, Properties(headers={**stamps, "huge": "x" * 9000}), b"letter"))
         (moved,) = narrow.take(queue, 1)
-        narrow.give_back_all()
+        narrow.requeue_all()
 
     assert stamps.items() <= (moved.properties.headers or {}).items()
 
@@ -117,22 +117,22 @@ def test_taken_messages_stay_ours_until_they_are_given_back_in_order(admin: Brok
     assert [delivery.body for delivery in taken] == [b"0", b"1", b"2"]
     assert admin.take(queue, 10) == []
 
-    admin.give_back_all()
+    admin.requeue_all()
     again = admin.take(queue, 10)
     assert [delivery.properties.message_id for delivery in again] == ["0", "1", "2"]
     assert all(delivery.redelivered for delivery in again)
-    admin.give_back_all()
-    admin.give_back_all()
+    admin.requeue_all()
+    admin.requeue_all()
 
 
 def test_a_dropped_message_is_gone_and_the_others_return(admin: BrokerAdmin, queue: str) -> None:
     admin.publish(_messages(queue, 2), 10, lambda _total: None)
     first, _second = admin.take(queue, 2)
     admin.drop(first)
-    admin.give_back_all()
+    admin.requeue_all()
 
     assert [delivery.body for delivery in admin.take(queue, 5)] == [b"1"]
-    admin.give_back_all()
+    admin.requeue_all()
 
 
 def test_a_moved_message_is_in_its_new_queue_only(admin: BrokerAdmin, queue: str) -> None:
@@ -142,7 +142,7 @@ def test_a_moved_message_is_in_its_new_queue_only(admin: BrokerAdmin, queue: str
     (delivery,) = admin.take(queue, 1)
     admin.move(delivery, Publication("", target, delivery.properties, delivery.body))
 
-    admin.give_back_all()
+    admin.requeue_all()
     assert admin.take(queue, 1) == []
     assert [moved.body for moved in admin.take(target, 1)] == [b"0"]
     admin.delete_queue(target)
@@ -155,10 +155,10 @@ def test_a_message_that_cannot_be_moved_stays(admin: BrokerAdmin, queue: str, ex
     with pytest.raises(BrokerUnavailable):
         admin.move(first, Publication(exchange, "nowhere", Properties(), b""))
     admin.move(second, Publication("", queue, second.properties, b"moved"))
-    admin.give_back_all()
+    admin.requeue_all()
 
     assert {delivery.body for delivery in admin.take(queue, 5)} == {b"0", b"moved"}
-    admin.give_back_all()
+    admin.requeue_all()
 
 
 def test_deleting_a_missing_queue_is_silent(admin: BrokerAdmin) -> None:

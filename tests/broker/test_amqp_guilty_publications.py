@@ -12,7 +12,7 @@ from typing import Any
 import pika
 import pytest
 
-from tests.support.publishing import Desk, connected_desk
+from tests.support.publishing import AsyncClient, connected_desk
 from tests.support.rabbitmq import RabbitNode
 from tests.support.waiting import eventually
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.rabbitmq
 
 
 @pytest.fixture
-def desk(node: RabbitNode) -> Iterator[Desk]:
+def desk(node: RabbitNode) -> Iterator[AsyncClient]:
     with connected_desk(node) as desk:
         yield desk
 
@@ -40,7 +40,7 @@ KNOWN_RISKS = {"another user's id", "an exchange that is not there", "an exchang
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_the_broker_refuses_fails_alone_and_its_neighbours_are_published(desk: Desk, case: str) -> None:
+def test_what_the_broker_refuses_fails_alone_and_its_neighbours_are_published(desk: AsyncClient, case: str) -> None:
     properties, told = REFUSED[case]
     for token in range(1, 21):
         desk.publish(token, body=b"%d" % token, **(properties if token == 11 else {}))
@@ -54,7 +54,7 @@ def test_what_the_broker_refuses_fails_alone_and_its_neighbours_are_published(de
     assert max(found.values()) <= (1 if case in KNOWN_RISKS else 2)
 
 
-def test_several_bad_ones_among_many_are_each_found(desk: Desk) -> None:
+def test_several_bad_ones_among_many_are_each_found(desk: AsyncClient) -> None:
     bad: dict[int, dict[str, Any]] = {
         3: {"headers": {"f": float("nan")}},
         4: {"user_id": "x"},
@@ -70,7 +70,7 @@ def test_several_bad_ones_among_many_are_each_found(desk: Desk) -> None:
     assert fates == {token: "refused" if token in bad else "confirmed" for token in range(1, 31)}
 
 
-def test_what_comes_while_a_suspect_is_tried_is_published_behind_it(desk: Desk) -> None:
+def test_what_comes_while_a_suspect_is_tried_is_published_behind_it(desk: AsyncClient) -> None:
     desk.publish(1, headers={"f": float("inf")})
     desk.until(lambda: desk.fates.downs, "the connection was lost")
     desk.publish(2)
@@ -91,7 +91,7 @@ def test_a_successor_that_is_handed_the_same_publications_finds_the_bad_one_by_i
     assert fates == {token: "refused" if token == 4 else "confirmed" for token in range(1, 8)}
 
 
-def test_connections_lost_for_other_reasons_blame_no_publication(desk: Desk) -> None:
+def test_connections_lost_for_other_reasons_blame_no_publication(desk: AsyncClient) -> None:
     for _loss in range(2):
         desk.until(lambda: desk.publisher.connected, "connected")
         desk.publish(1)
@@ -104,7 +104,7 @@ def test_connections_lost_for_other_reasons_blame_no_publication(desk: Desk) -> 
     assert desk.settled(1, 2) == {1: "confirmed", 2: "confirmed"}
 
 
-def test_a_publication_that_pika_cannot_write_is_refused_and_the_channel_lives(desk: Desk) -> None:
+def test_a_publication_that_pika_cannot_write_is_refused_and_the_channel_lives(desk: AsyncClient) -> None:
     desk.publish(1, key="k" * 300)
     desk.publish(2)
 
@@ -136,7 +136,7 @@ def test_a_copy_whose_headers_are_beyond_a_small_frame_comes_about_with_a_note(n
 # ---- returns ------------------------------------------------------------------------------------------------------
 
 
-def test_a_return_whose_headers_the_broker_has_changed_is_recognised(desk: Desk) -> None:
+def test_a_return_whose_headers_the_broker_has_changed_is_recognised(desk: AsyncClient) -> None:
     for token in range(1, 11):
         gone = token % 2
         desk.publish(token, key="nowhere" if gone else None, message_id=str(token), headers={"BCC": ["x"], "n": token})
@@ -145,14 +145,14 @@ def test_a_return_whose_headers_the_broker_has_changed_is_recognised(desk: Desk)
     assert fates == {token: "refused" if token % 2 else "confirmed" for token in range(1, 11)}
 
 
-def test_of_returned_ones_that_look_alike_none_counts_as_published(desk: Desk) -> None:
+def test_of_returned_ones_that_look_alike_none_counts_as_published(desk: AsyncClient) -> None:
     desk.publish(1, key="nowhere", headers={"BCC": [desk.queue]})
     desk.publish(2, key="nowhere", headers={"BCC": ["nowhere, too"]})
 
     assert desk.settled(1, 2)[2] == "refused"
 
 
-def test_an_rpc_client_gets_one_reply_and_it_counts_as_published(desk: Desk, node: RabbitNode) -> None:
+def test_an_rpc_client_gets_one_reply_and_it_counts_as_published(desk: AsyncClient, node: RabbitNode) -> None:
     with pika.BlockingConnection(pika.URLParameters(node.url)) as client:
         channel = client.channel()
         replies: list[bytes] = []
@@ -176,7 +176,7 @@ def _taken(channel: pika.adapters.blocking_connection.BlockingChannel, queue: st
     return found if found[0] is not None else None
 
 
-def test_a_reply_to_an_rpc_client_that_has_gone_counts_as_published(desk: Desk) -> None:
+def test_a_reply_to_an_rpc_client_that_has_gone_counts_as_published(desk: AsyncClient) -> None:
     desk.publish(1, key="amq.rabbitmq.reply-to.gone")
 
     assert desk.settled(1) == {1: "confirmed"}
@@ -185,7 +185,7 @@ def test_a_reply_to_an_rpc_client_that_has_gone_counts_as_published(desk: Desk) 
 # ---- routes that change under way ---------------------------------------------------------------------------------
 
 
-def test_an_exchange_deleted_amidst_work_fails_only_what_is_for_it(desk: Desk, node: RabbitNode) -> None:
+def test_an_exchange_deleted_amidst_work_fails_only_what_is_for_it(desk: AsyncClient, node: RabbitNode) -> None:
     exchange = f"x-{desk.queue}"
     with node.channel() as channel:
         channel.exchange_declare(exchange, "fanout")
@@ -202,7 +202,7 @@ def test_an_exchange_deleted_amidst_work_fails_only_what_is_for_it(desk: Desk, n
     assert fates[59] == "refused"
 
 
-def test_what_an_alternate_exchange_takes_counts_as_published(desk: Desk, node: RabbitNode) -> None:
+def test_what_an_alternate_exchange_takes_counts_as_published(desk: AsyncClient, node: RabbitNode) -> None:
     exchange, other = f"x-{desk.queue}", f"y-{desk.queue}"
     with node.channel() as channel:
         channel.exchange_declare(other, "fanout")
@@ -216,7 +216,7 @@ def test_what_an_alternate_exchange_takes_counts_as_published(desk: Desk, node: 
 
 
 def test_a_reply_to_a_queue_that_has_gone_with_its_client_is_refused_as_unroutable(
-    desk: Desk, node: RabbitNode
+    desk: AsyncClient, node: RabbitNode
 ) -> None:
     with node.channel() as client:
         queue = client.queue_declare("", exclusive=True).method.queue
@@ -227,7 +227,7 @@ def test_a_reply_to_a_queue_that_has_gone_with_its_client_is_refused_as_unroutab
     assert desk.fates.downs == []
 
 
-def test_a_queue_that_refuses_by_nack_costs_its_neighbours_nothing(desk: Desk, node: RabbitNode) -> None:
+def test_a_queue_that_refuses_by_nack_costs_its_neighbours_nothing(desk: AsyncClient, node: RabbitNode) -> None:
     full = f"{desk.queue}-full"
     with node.channel() as channel:
         channel.queue_declare(full, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})

@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.brokers.base import Confirmed, Delivery
 from supervisor.brokers.names import dead_queue
-from supervisor.message import Properties
+from supervisor.messages.message import Properties
 from tests.support.brokers import Driver, an_outgoing
 from tests.support.rabbitmq import RabbitNode
 

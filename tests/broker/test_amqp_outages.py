@@ -20,8 +20,8 @@ from supervisor.brokers.base import (
     Unresponsive,
 )
 from supervisor.brokers.names import dead_queue
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import BrokerConfig, PoolConfig
+from supervisor.system.clock import monotonic_s
 from tests.support.brokers import Backend, Driver, a_pool, an_outgoing
 from tests.support.rabbitmq import RabbitNode, running_node
 from tests.support.waiting import eventually
@@ -146,7 +146,7 @@ def test_during_an_alarm_consuming_and_acking_go_on(backend: Backend, driver: Dr
         _raise_alarm(driver, rabbitmq)
         driver.broker.publish(an_outgoing(2, dead_queue(driver.pool.queue)))
         driver.ack(first)
-        driver.broker.give_back(second.epoch, second.tag)
+        driver.broker.requeue(second.epoch, second.tag)
         driver.ack(driver.next(Delivery))
         driver.wait_for_depth(0)
         assert 2 not in {event.token for event in driver.of(Confirmed)}

@@ -6,20 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.publishing import Desk, connected_desk
+from tests.support.publishing import AsyncClient, connected_desk
 from tests.support.rabbitmq import RabbitNode
 
 pytestmark = pytest.mark.rabbitmq
 
 
 @pytest.fixture
-def desk(rabbitmq: RabbitNode) -> Iterator[Desk]:
+def desk(rabbitmq: RabbitNode) -> Iterator[AsyncClient]:
     with connected_desk(rabbitmq) as desk:
         yield desk
 
 
 def test_what_is_published_before_the_connection_is_up_goes_out_once_it_is(rabbitmq: RabbitNode) -> None:
-    desk = Desk(rabbitmq)
+    desk = AsyncClient(rabbitmq)
     desk.publish(1)
     desk.publisher.dialer.dial()
 
@@ -27,7 +27,7 @@ def test_what_is_published_before_the_connection_is_up_goes_out_once_it_is(rabbi
     desk.close()
 
 
-def test_a_lost_connection_leaves_the_sent_ones_lost_and_comes_back(desk: Desk) -> None:
+def test_a_lost_connection_leaves_the_sent_ones_lost_and_comes_back(desk: AsyncClient) -> None:
     desk.publish(1)
     desk.publisher.dialer.cut("a test")
     assert desk.settled(1) == {1: "lost"}
@@ -38,7 +38,7 @@ def test_a_lost_connection_leaves_the_sent_ones_lost_and_comes_back(desk: Desk) 
     assert len(desk.fates.downs) == 1
 
 
-def test_an_unknown_exchange_is_refused_and_its_neighbours_are_published(desk: Desk) -> None:
+def test_an_unknown_exchange_is_refused_and_its_neighbours_are_published(desk: AsyncClient) -> None:
     desk.publish(1, exchange="no-such-exchange")
     desk.publish(2)
 
@@ -52,7 +52,7 @@ def test_an_unknown_exchange_is_refused_and_its_neighbours_are_published(desk: D
     assert desk.fates.absent == {1}
 
 
-def test_a_foreign_user_id_is_refused_and_the_channel_comes_back(desk: Desk) -> None:
+def test_a_foreign_user_id_is_refused_and_the_channel_comes_back(desk: AsyncClient) -> None:
     desk.publish(1, user_id="somebody-else")
     assert desk.settled(1) == {1: "refused"}
 
@@ -60,7 +60,7 @@ def test_a_foreign_user_id_is_refused_and_the_channel_comes_back(desk: Desk) -> 
     assert desk.settled(2)[2] == "confirmed"
 
 
-def test_a_full_queue_refuses_by_nack(desk: Desk) -> None:
+def test_a_full_queue_refuses_by_nack(desk: AsyncClient) -> None:
     desk.queue, first = f"{desk.queue}-full", desk.queue
     with desk.node.channel() as channel:
         channel.queue_delete(first)
@@ -75,7 +75,7 @@ def test_a_full_queue_refuses_by_nack(desk: Desk) -> None:
     assert desk.fates.absent == set(), "a nack says nothing about where the message is"
 
 
-def test_equal_publications_of_which_some_return_have_as_many_fates_of_each_kind(desk: Desk) -> None:
+def test_equal_publications_of_which_some_return_have_as_many_fates_of_each_kind(desk: AsyncClient) -> None:
     missing, present = f"{desk.queue}-gone", desk.queue
     for token in range(1, 41):
         desk.queue = missing if token % 2 else present
@@ -87,7 +87,7 @@ def test_equal_publications_of_which_some_return_have_as_many_fates_of_each_kind
     assert desk.fates.absent == set(range(1, 41, 2))
 
 
-def test_a_return_is_matched_by_headers_where_headers_route(desk: Desk) -> None:
+def test_a_return_is_matched_by_headers_where_headers_route(desk: AsyncClient) -> None:
     with desk.node.channel() as channel:
         channel.queue_bind(desk.queue, "amq.headers", arguments={"x-match": "all", "wanted": 0.5})
     for token in range(1, 21):
@@ -97,7 +97,7 @@ def test_a_return_is_matched_by_headers_where_headers_route(desk: Desk) -> None:
     assert fates == {token: "confirmed" if token % 2 else "refused" for token in range(1, 21)}
 
 
-def test_what_was_forgotten_has_no_fate(desk: Desk) -> None:
+def test_what_was_forgotten_has_no_fate(desk: AsyncClient) -> None:
     desk.publish(1)
     desk.publisher.forget()
     desk.publish(2)
@@ -105,7 +105,7 @@ def test_what_was_forgotten_has_no_fate(desk: Desk) -> None:
     assert desk.settled(2) == {2: "confirmed"}
 
 
-def test_headers_beyond_a_frame_do_not_cost_the_connection(desk: Desk) -> None:
+def test_headers_beyond_a_frame_do_not_cost_the_connection(desk: AsyncClient) -> None:
     desk.publish(1, headers={"huge": "x" * 500_000, "small": 1})
 
     assert desk.settled(1) == {1: "confirmed"}

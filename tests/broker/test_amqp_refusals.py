@@ -9,7 +9,7 @@ from supervisor.brokers.base import Confirmed, Connected, Delivery, Disconnected
 from supervisor.brokers.names import dead_queue
 from supervisor.config.schema import Binding, BrokerConfig, PoolConfig, TlsConfig
 from supervisor.errors import BrokerRefused, BrokerUnavailable
-from supervisor.message import Properties
+from supervisor.messages.message import Properties
 from tests.support.brokers import Backend, a_pool, an_outgoing
 from tests.support.rabbitmq import RabbitNode, free_port
 

@@ -10,9 +10,10 @@ from uuid import uuid4
 import pika
 import pytest
 
-from supervisor.brokers import amqp_connection
+from supervisor.brokers.amqp import connection
 from supervisor.config.schema import BrokerConfig, PoolConfig
-from supervisor.consumer import health, housekeeping
+from supervisor.consumer import housekeeping
+from supervisor.consumer.observe import health
 from tests.support.hand_turned import HandTurned
 from tests.support.rabbitmq import RabbitNode
 from tests.support.trixie import RELEASES
@@ -25,8 +26,8 @@ IDS = {f"m{number}" for number in range(30)}
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many lost connections in seconds instead of minutes."""
-    monkeypatch.setattr(amqp_connection, "_FIRST_S", 0.05)
-    monkeypatch.setattr(amqp_connection, "_CAP_S", 0.05)
+    monkeypatch.setattr(connection, "_FIRST_S", 0.05)
+    monkeypatch.setattr(connection, "_CAP_S", 0.05)
 
 
 def declare(node: RabbitNode, queue: str, limit: int | None) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.brokers.amqp_connection import Backoff
-from supervisor.clock import monotonic_s
+from supervisor.brokers.amqp.connection import Backoff
+from supervisor.system.clock import monotonic_s
 from tests.support.proxy import BASIC_ACK, Proxy, running_proxy
 from tests.support.rabbit_daemon import HEARTBEAT_S, bystander, rabbit_daemon
 from tests.support.rabbitmq import RabbitNode

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from supervisor.brokers import amqp_questions
-from supervisor.clock import monotonic_s
+from supervisor.brokers.amqp import questions
 from supervisor.config.schema import BrokerConfig
-from supervisor.consumer import health, housekeeping
+from supervisor.consumer import housekeeping
+from supervisor.consumer.observe import health
+from supervisor.system.clock import monotonic_s
 from tests.support.brokers import a_pool
 from tests.support.hand_turned import HandTurned
 from tests.support.proxy import running_proxy
@@ -124,7 +125,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds instead of half a minute."""
     monkeypatch.setattr(housekeeping, "PROBE_INTERVAL_S", 0.2)
     monkeypatch.setattr(health, "STARVED_AFTER_S", 0.5)
-    monkeypatch.setattr(amqp_questions, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(questions, "PATIENCE_S", 0.5)
 
 
 @pytest.fixture

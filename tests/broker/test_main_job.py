@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervisor.brokers.amqp_messages import EncodedProperties
-from supervisor.message import Properties
+from supervisor.brokers.amqp.messages import EncodedProperties
+from supervisor.messages.message import Properties
 from tests.support.rabbit_daemon import HEARTBEAT_S, RabbitDaemon, bystander, rabbit_daemon
 from tests.support.rabbitmq import RabbitNode
 from tests.support.sockets import unread_bytes

@@ -10,8 +10,8 @@ from uuid import uuid4
 import pika
 import pytest
 
-from supervisor.brokers.amqp_queues import QUORUM
-from supervisor.clock import monotonic_s
+from supervisor.brokers.amqp.queues import QUORUM
+from supervisor.system.clock import monotonic_s
 from tests.support.daemon import ROOT
 from tests.support.rabbit_daemon import RabbitDaemon, rabbit_daemon
 from tests.support.rabbitmq import RabbitNode

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.brokers.amqp_queues import QUORUM
-from supervisor.clock import monotonic_s
+from supervisor.brokers.amqp.queues import QUORUM
+from supervisor.system.clock import monotonic_s
 from tests.support.rabbit_daemon import RabbitDaemon, rabbit_daemon
 from tests.support.rabbitmq import RabbitNode
 from tests.support.waiting import eventually

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.clock import monotonic_s
+from supervisor.system.clock import monotonic_s
 from tests.support.rabbit_daemon import RabbitDaemon, rabbit_daemon
 from tests.support.rabbitmq import RabbitNode
 from tests.support.waiting import eventually

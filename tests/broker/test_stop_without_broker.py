@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.master.shutdown import QUIT_S
+from supervisor.master.stop.phases import QUIT_S
 from tests.support.proxy import running_proxy
 from tests.support.rabbit_daemon import rabbit_daemon
 from tests.support.rabbitmq import RabbitNode

@@ -17,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from tests.support.browser import Browser, chromium
 from tests.support.daemon import Daemon, daemon
 from tests.support.rabbitmq import free_port

@@ -22,9 +22,9 @@ from supervisor.brokers.base import (
     Unpublished,
 )
 from supervisor.brokers.names import dead_queue, parked_queue
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import BrokerConfig, PoolConfig
-from supervisor.message import Properties
+from supervisor.messages.message import Properties
+from supervisor.system.clock import monotonic_s
 from tests.support.brokers import Backend, Driver, a_pool, an_outgoing
 
 
@@ -205,7 +205,7 @@ def test_acks_in_any_order_settle_exactly_the_acked(backend: Backend, pool: Pool
 
 def test_a_message_given_back_comes_again_marked_redelivered(backend: Backend, driver: Driver) -> None:
     (delivery,) = _deliver(backend, driver, b"again")
-    driver.broker.give_back(delivery.epoch, delivery.tag)
+    driver.broker.requeue(delivery.epoch, delivery.tag)
 
     second = driver.next(Delivery)
     assert (second.body, second.redelivered) == (b"again", True)
@@ -214,7 +214,7 @@ def test_a_message_given_back_comes_again_marked_redelivered(backend: Backend, d
 def test_acks_and_returns_of_one_turn_do_not_touch_each_other(backend: Backend, driver: Driver) -> None:
     first, second, third = _deliver(backend, driver, b"1", b"2", b"3")
     driver.ack(third)
-    driver.broker.give_back(second.epoch, second.tag)
+    driver.broker.requeue(second.epoch, second.tag)
     driver.ack(first)
 
     again = driver.next(Delivery)
@@ -228,7 +228,7 @@ def test_settling_a_tag_twice_does_nothing(backend: Backend, driver: Driver) -> 
     driver.ack(first)
     driver.turn()
     driver.ack(first)
-    driver.broker.give_back(first.epoch, first.tag)
+    driver.broker.requeue(first.epoch, first.tag)
     driver.turn()
     driver.ack(second)
     driver.wait_for_depth(0)
@@ -278,13 +278,13 @@ def test_a_tag_of_a_lost_epoch_is_dropped(backend: Backend, driver: Driver) -> N
     driver.next(Delivery)
 
     driver.ack(before)
-    driver.broker.give_back(before.epoch, before.tag)
+    driver.broker.requeue(before.epoch, before.tag)
     driver.turn()
     driver.close()
 
     with backend.admin() as admin:
         assert [delivery.body for delivery in admin.take(driver.pool.queue, 5)] == [b"kept"]
-        admin.give_back_all()
+        admin.requeue_all()
 
 
 # ---- publishing ---------------------------------------------------------------------------------------------------

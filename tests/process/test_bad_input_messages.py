@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from tests.support.site import Site, make_site
 from tests.support.waiting import eventually
 

@@ -338,7 +338,7 @@ def test_a_disk_that_fills_up_during_the_start_is_waited_for(tmp_path: Path) -> 
     with small_disk(tmp_path / "disk", "1m") as disk, make_site(tmp_path) as site:
         config('"state"', '"disk/state"')(site)
         disk.fill()
-        disk.give_back(100_000)
+        disk.requeue(100_000)
 
         late = site.cli("start", "--timeout", "2")
 

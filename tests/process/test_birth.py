@@ -11,10 +11,10 @@ from typing import NoReturn
 
 import pytest
 
-from supervisor import posix
-from supervisor.forkserver import birth
-from supervisor.forkserver.birth import Birth, Cradle, NotBorn
-from supervisor.forkserver.reserve import Reserve
+from supervisor.forkserver import double_fork
+from supervisor.forkserver.double_fork import DoubleFork, ForkHandshake, NotBorn
+from supervisor.forkserver.spare import SparePool
+from supervisor.system import posix
 from supervisor.worker.requests import Requests
 from tests.support.waiting import eventually
 
@@ -35,54 +35,54 @@ def no_child_is_left() -> Iterator[None]:
         posix._prctl(posix._PR_SET_CHILD_SUBREAPER, 0)
 
 
-def settled_for_good(cradle: Cradle) -> NoReturn:
-    order = cradle.await_order(Requests())
+def settled_for_good(handshake: ForkHandshake) -> NoReturn:
+    order = handshake.await_order(Requests())
     if order != (3, 2**32 - 1):
         os._exit(9)
-    cradle.settled()
-    cradle.await_adoption()
-    os._exit(7 if posix.die_with_parent(signal.SIGTERM, cradle.parent_pid) else 8)
+    handshake.settled()
+    handshake.await_adoption()
+    os._exit(7 if posix.die_with_parent(signal.SIGTERM, handshake.parent_pid) else 8)
 
 
-def obedient(cradle: Cradle) -> NoReturn:
+def obedient(handshake: ForkHandshake) -> NoReturn:
     posix.set_title(WAITING)
-    if cradle.await_order(Requests()) is None:
+    if handshake.await_order(Requests()) is None:
         os._exit(0)
-    cradle.settled()
+    handshake.settled()
     while True:
         signal.pause()
 
 
-def dead_at_once(cradle: Cradle) -> NoReturn:
+def dead_at_once(handshake: ForkHandshake) -> NoReturn:
     os._exit(7)
 
 
-def dead_of_its_order(cradle: Cradle) -> NoReturn:
-    cradle.await_order(Requests())
+def dead_of_its_order(handshake: ForkHandshake) -> NoReturn:
+    handshake.await_order(Requests())
     os._exit(7)
 
 
-def fatal_to_its_intermediate(cradle: Cradle) -> NoReturn:
+def fatal_to_its_intermediate(handshake: ForkHandshake) -> NoReturn:
     intermediate = os.getppid()
-    cradle.await_order(Requests())
+    handshake.await_order(Requests())
     os.kill(intermediate, signal.SIGKILL)
     os._exit(7)
 
 
-def deaf(cradle: Cradle) -> NoReturn:
+def deaf(handshake: ForkHandshake) -> NoReturn:
     posix.set_title(WAITING)
     while True:
         signal.pause()
 
 
-def silent(cradle: Cradle) -> NoReturn:
-    cradle.await_order(Requests())
-    deaf(cradle)
+def silent(handshake: ForkHandshake) -> NoReturn:
+    handshake.await_order(Requests())
+    deaf(handshake)
 
 
-def without_a_slot(cradle: Cradle) -> NoReturn:
-    cradle.await_order(Requests())
-    cradle.refused("the slot is locked by pid 7: ☃")
+def without_a_slot(handshake: ForkHandshake) -> NoReturn:
+    handshake.await_order(Requests())
+    handshake.refused("the slot is locked by pid 7: ☃")
     os._exit(0)
 
 
@@ -98,12 +98,12 @@ def standby_of(intermediate: int) -> int:
 
 
 def test_a_worker_that_settled_is_known_by_its_pid_and_becomes_an_orphan_by_the_time_it_thinks_so() -> None:
-    pid = Birth(settled_for_good).assign(3, 2**32 - 1)
+    pid = DoubleFork(settled_for_good).assign(3, 2**32 - 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 8, "not its intermediate's child any more"
 
 
 def test_a_standby_waits_for_its_order_and_is_over_only_with_it() -> None:
-    one = Birth(obedient)
+    one = DoubleFork(obedient)
     standby = standby_of(one._intermediate_pid)
     assert not one.is_over
     assert one.assign(0, 1) == standby
@@ -111,7 +111,7 @@ def test_a_standby_waits_for_its_order_and_is_over_only_with_it() -> None:
     assert posix.is_child(standby)
 
 
-FAILURES: dict[str, tuple[Callable[[Cradle], NoReturn], str]] = {
+FAILURES: dict[str, tuple[Callable[[ForkHandshake], NoReturn], str]] = {
     "dead before its order": (dead_at_once, "did not take its slot and ended with status 7"),
     "dead of its order": (dead_of_its_order, "did not take its slot and ended with status 7"),
     "silent": (silent, "has not taken its slot in time .* and was killed"),
@@ -122,23 +122,23 @@ FAILURES: dict[str, tuple[Callable[[Cradle], NoReturn], str]] = {
 @pytest.mark.parametrize("case", FAILURES)
 def test_a_birth_that_fails_is_told_and_leaves_nothing(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     worker, reason = FAILURES[case]
-    monkeypatch.setattr(birth, "_WORD_S", 0.2)
+    monkeypatch.setattr(double_fork, "_WORD_S", 0.2)
     before = posix.own_children()
     with pytest.raises(NotBorn, match=reason):
-        Birth(worker).assign(0, 1)
+        DoubleFork(worker).assign(0, 1)
     assert posix.own_children() == before
 
 
 @pytest.mark.parametrize("worker", [obedient, dead_at_once, deaf])
-def test_a_standby_that_is_not_needed_leaves_nothing(worker: Callable[[Cradle], NoReturn]) -> None:
+def test_a_standby_that_is_not_needed_leaves_nothing(worker: Callable[[ForkHandshake], NoReturn]) -> None:
     before = posix.own_children()
-    one = Birth(worker)
+    one = DoubleFork(worker)
     assert "worker" in one.dismiss()
     assert posix.own_children() == before
 
 
 def test_a_standby_dies_with_its_intermediate_and_that_is_seen() -> None:
-    one = Birth(deaf)
+    one = DoubleFork(deaf)
     standby = standby_of(one._intermediate_pid)
     os.kill(one._intermediate_pid, signal.SIGKILL)
     eventually(lambda: one.is_over, "the forkserver sees it")
@@ -149,15 +149,15 @@ def test_a_standby_dies_with_its_intermediate_and_that_is_seen() -> None:
 
 def test_i3_a_standby_whose_intermediate_died_of_the_order_may_have_the_slot() -> None:
     """So it does not count as one that died waiting, for which another one would be born with the same generation."""
-    one = Birth(fatal_to_its_intermediate)
+    one = DoubleFork(fatal_to_its_intermediate)
     with pytest.raises(NotBorn, match="died or did not answer") as raised:
         one.assign(0, 1)
     assert type(raised.value) is NotBorn
 
 
 def test_an_intermediate_that_stands_still_is_ended_with_its_standby(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(birth, "_REPORT_S", 0.1)
-    one = Birth(obedient)
+    monkeypatch.setattr(double_fork, "_REPORT_S", 0.1)
+    one = DoubleFork(obedient)
     standby = standby_of(one._intermediate_pid)
     os.kill(one._intermediate_pid, signal.SIGSTOP)
     os.kill(standby, signal.SIGSTOP)
@@ -165,10 +165,10 @@ def test_an_intermediate_that_stands_still_is_ended_with_its_standby(monkeypatch
     assert os.waitstatus_to_exitcode(os.waitpid(standby, 0)[1]) == -signal.SIGKILL
 
 
-def reserve_of(*workers: Callable[[Cradle], NoReturn]) -> Reserve:
+def reserve_of(*workers: Callable[[ForkHandshake], NoReturn]) -> SparePool:
     """With a standby of the first kind; the next birth is of the second."""
     following = iter(workers)
-    reserve = Reserve(lambda: Birth(next(following)), select.poll())
+    reserve = SparePool(lambda: DoubleFork(next(following)), select.poll())
     reserve._due_s = 0.0
     reserve.replenish()
     return reserve
@@ -191,7 +191,7 @@ def test_a_standby_that_is_over_gets_no_order() -> None:
 
 def test_the_children_forget_what_is_the_forkservers_alone() -> None:
     read, write = os.pipe()
-    one = Birth(obedient, lambda: os.close(write))
+    one = DoubleFork(obedient, lambda: os.close(write))
     standby_of(one._intermediate_pid)
     os.close(write)
     eventually(lambda: os.read(read, 1) == b"", "nobody has the other end")
@@ -200,7 +200,7 @@ def test_the_children_forget_what_is_the_forkservers_alone() -> None:
 
 
 def test_what_was_killed_is_dying_from_that_moment_on() -> None:
-    one = Birth(deaf)
+    one = DoubleFork(deaf)
     standby = standby_of(one._intermediate_pid)
     assert not posix.is_dying(standby)
     os.kill(standby, signal.SIGKILL)

@@ -120,7 +120,7 @@ def test_a_dead_daemon_is_no_obstacle_to_the_next(running: Site) -> None:
 
 HOLD = """
 import pathlib, sys
-from supervisor.master.pidfile import LockFile
+from supervisor.master.host.pidfile import LockFile
 lock = LockFile(pathlib.Path(sys.argv[1]), "the runtime directory")
 print("held", flush=True)
 sys.stdin.read()

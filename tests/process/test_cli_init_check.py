@@ -19,8 +19,8 @@ from supervisor.cli.handler_probe import ImportFailed, probe_handler
 from supervisor.config.load import load
 from supervisor.config.schema import BrokerConfig, DaemonConfig, PoolConfig
 from supervisor.errors import StateError
-from supervisor.posix import own_children
-from supervisor.redaction import Redactor
+from supervisor.logs.redaction import Redactor
+from supervisor.system.posix import own_children
 from tests.support.descriptors import descriptors
 from tests.support.site import make_site
 from tests.support.waiting import eventually

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.brokers import open_admin
-from supervisor.brokers.letters import retry_copy
+from supervisor.brokers.copy_headers import retry_copy
 from supervisor.config.schema import BrokerConfig
 from tests.support.site import Site, make_site
 from tests.support.waiting import eventually
@@ -194,7 +194,7 @@ def test_a_retry_that_reaches_the_queue_twice_runs_once(with_a_dead_message: Sit
     with open_admin(BrokerConfig(), str(site.folder / "state")) as admin:
         (dead,) = admin.take("mail.dead", 10)
         report = admin.publish([retry_copy(dead, "mail")] * 2, 10, lambda total: None)
-        admin.give_back_all()
+        admin.requeue_all()
     assert report.sent == 2
 
     site.wait_for_counter("duplicate", 1)

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from supervisor.config.load import load
-from supervisor.consumer.arrivals import Arrivals
-from supervisor.consumer.entries import Failure
+from supervisor.consumer.settlement.identification import Arrivals
+from supervisor.consumer.settlement.messages import Failure
 from supervisor.ledger.base import Row, RowState
 from supervisor.ledger.sqlite import SqliteLedger
 from tests.support.site import Site, make_site

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.clock import wall_s
+from supervisor.system.clock import wall_s
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 from tests.support.wall_clock import WallClock

@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 
-from supervisor import Message, Properties, Reject, Retry, SoftTimeout, posix
+from supervisor import Message, Properties, Reject, Retry, SoftTimeout
 from supervisor import api as handler_api
 from supervisor.errors import BootError
-from supervisor.posix import executes
+from supervisor.system import posix
+from supervisor.system.posix import executes
 from tests.support.daemon import Daemon, cleaned_up
 from tests.support.waiting import eventually
 

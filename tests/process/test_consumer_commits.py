@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.consumer import commits, housekeeping
+from supervisor.consumer import housekeeping
+from supervisor.consumer.turn import commit_pipeline
 from supervisor.errors import LedgerError
 from supervisor.link.channel import Channel
-from supervisor.link.frames import ConsumerFrame, Recall, Run, Verdict, Welcome
+from supervisor.link.frames import ConsumerFrame, ExitNotice, Recall, Run, Welcome
 from tests.support.sessions import Bench, W, WatchedLedger, connected, living
 from tests.support.waiting import eventually
 
@@ -61,7 +62,7 @@ def test_a_disk_that_hangs_is_not_asked_to_forget_rows_before_it_has_written_wha
 ) -> None:
     """A transaction may wait for the disk (a checkpoint), and the heartbeat with it."""
     monkeypatch.setattr(housekeeping, "EVICT_INTERVAL_S", 0.0)
-    monkeypatch.setattr(commits, "SLOW_COMMIT_S", 0.0)
+    monkeypatch.setattr(commit_pipeline, "SLOW_COMMIT_S", 0.0)
     bench.session.open(set(), consume=True)
     bench.until_waiting()
     bench.end_a_run()
@@ -101,27 +102,27 @@ def test_a_verdict_counts_as_taken_only_when_its_turn_is_durable(bench: Bench) -
     bench.session.settlement.assign(entry, W)
     bench.session.settle()
     bench.ledger.busy = True
-    bench.session.hear_verdict(Verdict(W, "crash", 70, None, ""))
+    bench.session.hear_exit_notice(ExitNotice(W, "crash", 70, None, ""))
     bench.turn()
-    assert bench.session.take_verdicts() == []
+    assert bench.session.durable_exit_notices() == []
     bench.ledger.busy = False
     bench.turn()
-    assert bench.session.take_verdicts() == [W]
-    assert bench.session.take_verdicts() == []
+    assert bench.session.durable_exit_notices() == [W]
+    assert bench.session.durable_exit_notices() == []
 
 
 def test_a_verdict_repeated_in_every_commit_of_a_slow_disk_is_taken_all_the_same(bench: Bench) -> None:
     """The master repeats it every second; each time it waited anew, it would never be taken, and a stop would wait."""
     bench.session.open({W}, consume=True)
     bench.until_waiting()
-    verdict = Verdict(W, "crash", 70, None, "")
+    exit_notice = ExitNotice(W, "crash", 70, None, "")
     bench.ledger.busy = True
     bench.session.settle()
-    bench.session.hear_verdict(verdict)
+    bench.session.hear_exit_notice(exit_notice)
     bench.ledger.busy = False
     bench.session.settle()
-    bench.session.hear_verdict(verdict)
-    assert bench.session.take_verdicts() == [W]
+    bench.session.hear_exit_notice(exit_notice)
+    assert bench.session.durable_exit_notices() == [W]
 
 
 def once_the_disk_is_done(bench: Bench, channel: Channel[ConsumerFrame]) -> list[ConsumerFrame]:

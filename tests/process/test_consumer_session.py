@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 
 from supervisor.brokers import open_admin
-from supervisor.clock import wall_s
 from supervisor.config.schema import BrokerConfig
 from supervisor.consumer import loop, session
 from supervisor.consumer.loop import Consumer
 from supervisor.errors import LedgerError
-from supervisor.identity import content_digest, message_key
 from supervisor.ledger.base import Row, RowState
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.link.channel import Channel, ChannelClosed
 from supervisor.link.frames import ConsumerOrder, ConsumerReport, Consuming, Welcome
-from supervisor.message import Properties, Publication
-from supervisor.transport_headers import transport_before
+from supervisor.messages.identity import content_digest, message_key
+from supervisor.messages.message import Properties, Publication
+from supervisor.messages.transport_headers import transport_before
+from supervisor.system.clock import wall_s
 from tests.support.ledgers import named
 from tests.support.sessions import Bench, W, a_start, connected, living
 from tests.support.waiting import eventually

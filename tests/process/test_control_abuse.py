@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.clock import monotonic_s
 from supervisor.control.protocol import VERBS
 from supervisor.control.server import MAX_CONNECTIONS
+from supervisor.system.clock import monotonic_s
 from tests.support.control import read_line, read_to_end
 from tests.support.daemon import Daemon, daemon
 from tests.support.descriptors import descriptors

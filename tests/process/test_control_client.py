@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.clock import monotonic_s
 from supervisor.control.client import ControlClient, NotRunning
 from supervisor.control.protocol import SOCKET_NAME
 from supervisor.errors import ControlError
+from supervisor.system.clock import monotonic_s
 from tests.support.nobody import a_folder_for_everybody, needs_root, says_nobody
 
 

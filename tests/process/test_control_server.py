@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from supervisor.control.protocol import MAX_REQUEST_BYTES, Pending, Request, Result
 from supervisor.control.server import BUDGET_S, MAX_CONNECTIONS, ControlServer
 from supervisor.errors import ConfigError, ControlError, Problem, StateError
-from supervisor.reactor import Reactor
+from supervisor.system.reactor import Reactor
 from tests.support.control import Served, read_line, read_to_end, served
 from tests.support.nobody import NOBODY, a_folder_for_everybody, needs_root, says_nobody
 from tests.support.waiting import eventually

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from tests.support.daemon import Daemon, cleaned_up, daemon
 from tests.support.memory_groups import memory_group
 from tests.support.waiting import eventually

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import descent, posix
-from supervisor.descent import Descent, pool_code
-from supervisor.surroundings import shortcomings
+from supervisor.system import descent, posix
+from supervisor.system.descent import Descent, pool_code
+from supervisor.system.kernel_features import shortcomings
 from tests.support.forked import forked
 
 

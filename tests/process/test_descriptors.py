@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import descriptors
 from supervisor.errors import ControlError, StateError
+from supervisor.system import descriptors
 from tests.support.daemon import Daemon, cleaned_up, daemon
 from tests.support.versioned import Versioned, versioned
 from tests.support.waiting import eventually

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from supervisor.brokers.base import Delivery
-from supervisor.brokers.embedded_admin import EmbeddedAdmin
+from supervisor.brokers.embedded.admin import EmbeddedAdmin
 from supervisor.config.schema import BrokerConfig
 from supervisor.errors import BrokerRefused, BrokerUnavailable
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from tests.support.brokers import Backend, a_pool
 from tests.support.children import snippet
 
 HOLDER = """
 import signal, sys
-from supervisor.brokers.embedded_admin import EmbeddedAdmin
+from supervisor.brokers.embedded.admin import EmbeddedAdmin
 
 admin = EmbeddedAdmin(sys.argv[1])
 print(*[delivery.body.decode() for delivery in admin.take("q", int(sys.argv[2]))], flush=True)
@@ -95,7 +95,7 @@ def test_what_was_not_settled_returns_in_order(admin: EmbeddedAdmin) -> None:
     put(admin, b"1", b"2", b"3")
     first, second, third = admin.take("q", 3)
     admin.drop(second)
-    admin.give_back_all()
+    admin.requeue_all()
     assert bodies(admin.take("q", 3)) == [first.body, third.body]
 
 
@@ -118,7 +118,7 @@ def test_a_lease_dies_with_its_process(tmp_path: Path, admin: EmbeddedAdmin) -> 
 def test_a_lease_that_is_given_back_cannot_be_settled_any_more(admin: EmbeddedAdmin) -> None:
     put(admin, b"1")
     (delivery,) = admin.take("q", 1)
-    admin.give_back_all()
+    admin.requeue_all()
     admin.drop(delivery)
     with pytest.raises(BrokerUnavailable, match="no more"):
         admin.move(delivery, to("q"))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.brokers import embedded, embedded_store
 from supervisor.brokers.base import (
     Cancelled,
     Confirmed,
@@ -21,9 +20,10 @@ from supervisor.brokers.base import (
     Subscribed,
     Unpublished,
 )
-from supervisor.brokers.embedded_store import Store
-from supervisor.clock import monotonic_s, wall_s
+from supervisor.brokers.embedded import broker, store
+from supervisor.brokers.embedded.store import Store
 from supervisor.config.schema import BrokerConfig
+from supervisor.system.clock import monotonic_s, wall_s
 from tests.support.brokers import Backend, Driver, a_pool, an_outgoing
 from tests.support.children import snippet
 from tests.support.disks import SmallDisk, small_disk
@@ -112,7 +112,7 @@ def test_two_queues_of_one_file_have_a_consumer_each(backend: Backend, driver: D
 
 
 def test_a_publisher_in_another_connection_rings_the_bell(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_LOOK_EVERY_S", 3600.0)
+    monkeypatch.setattr(broker, "_LOOK_EVERY_S", 3600.0)
     with backend.driver(a_pool()) as driver:
         driver.start()
         driver.turn()
@@ -123,7 +123,7 @@ def test_a_publisher_in_another_connection_rings_the_bell(backend: Backend, monk
 def test_a_copy_from_one_pool_to_the_queue_of_another_rings_its_bell(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "_LOOK_EVERY_S", 3600.0)
+    monkeypatch.setattr(broker, "_LOOK_EVERY_S", 3600.0)
     with backend.driver(a_pool()) as sender, backend.driver(a_pool()) as receiver:
         sender.start()
         receiver.start()
@@ -146,7 +146,7 @@ def test_where_the_path_is_too_long_for_a_bell_new_messages_are_found_by_looking
 
 
 def test_a_bell_that_a_dead_consumer_left_is_replaced(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_LOOK_EVERY_S", 3600.0)
+    monkeypatch.setattr(broker, "_LOOK_EVERY_S", 3600.0)
     pool = a_pool()
     with snippet(CONSUMER, str(backend.state_dir), "receive", pool.queue, "1") as dead:
         assert dead.line() == "ready"
@@ -169,7 +169,7 @@ def test_a_message_given_back_keeps_its_place(backend: Backend) -> None:
         driver.start()
         backend.put(driver.pool.queue, b"1", b"2", b"3", b"4")
         first, second = driver.many(Delivery, 2)
-        driver.broker.give_back(first.epoch, first.tag)
+        driver.broker.requeue(first.epoch, first.tag)
         driver.ack(second)
         assert bodies(driver.many(Delivery, 2)) == [b"1", b"3"]
 
@@ -197,7 +197,7 @@ def test_a_clock_that_steps_back_hides_no_message(
 ) -> None:
     backend.put(driver.pool.queue, b"before")
     driver.next(Delivery)
-    monkeypatch.setattr(embedded_store, "wall_s", lambda: wall_s() - 3600.0)
+    monkeypatch.setattr(store, "wall_s", lambda: wall_s() - 3600.0)
     backend.put(driver.pool.queue, b"after")
     after = driver.next(Delivery)
     assert (after.body, after.redelivered) == (b"after", False)
@@ -210,7 +210,7 @@ def test_a_retry_waits_its_delay_whatever_the_clock_is_set_to(
     driver.broker.publish(an_outgoing(1, "", b"delayed", delay_s=0.5))
     driver.next(Confirmed)
     begun_s = monotonic_s()
-    monkeypatch.setattr(embedded_store, "wall_s", lambda: wall_s() + by_s)
+    monkeypatch.setattr(store, "wall_s", lambda: wall_s() + by_s)
     driver.broker.cut()  # opened anew: the file knows its time
     driver.next(Disconnected)
     assert driver.next(Delivery).body == b"delayed"
@@ -227,8 +227,8 @@ def test_a_boot_in_1970_holds_up_and_repeats_nothing(
     driver.next(Confirmed)
     driver.next(Delivery)
     driver.broker.cut()
-    monkeypatch.setattr(embedded_store, "boot_id", lambda: "another boot")
-    monkeypatch.setattr(embedded_store, "wall_s", lambda: 30.0)
+    monkeypatch.setattr(store, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(store, "wall_s", lambda: 30.0)
     backend.put(driver.pool.queue, b"new")
     again = [driver.next(Delivery) for _ in range(3)]
     assert [(each.body, each.redelivered) for each in again] == [(b"seen", True), (b"unseen", True), (b"new", False)]
@@ -294,7 +294,7 @@ def test_a_queue_that_must_exist_and_does_not_is_fatal(backend: Backend) -> None
 def test_a_file_that_a_backup_holds_is_used_again_once_it_is_let_go(
     backend: Backend, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded_store, "_BUSY_S", 0.05)
+    monkeypatch.setattr(store, "_BUSY_S", 0.05)
     with closing(sqlite3.connect(backend.state_dir / "embedded.db", isolation_level=None)) as backup:
         driver.broker.cut()
         driver.next(Disconnected)

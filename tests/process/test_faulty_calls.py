@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.clock import monotonic_s
+from supervisor.system.clock import monotonic_s
 from tests.support.daemon import cleaned_up
 from tests.support.faulty import Faulty, faulty
 from tests.support.faulty_calls import CALLS

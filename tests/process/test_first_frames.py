@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.clock import monotonic_s
-from supervisor.master.records import NO_FIRST_FRAME
+from supervisor.master.exits.records import NO_FIRST_FRAME
+from supervisor.system.clock import monotonic_s
 from tests.support.daemon import Daemon, Exit, cleaned_up, daemon
 from tests.support.faulty import ANSWER_S, Faulty, faulty
 from tests.support.faulty_calls import CALLS
@@ -33,8 +33,8 @@ def unknown_children(under_test: Daemon) -> set[int]:
     master = under_test.process.pid
     children = set(map(int, Path(f"/proc/{master}/task/{master}/children").read_text().split()))
     pools = under_test.status()["pools"].values()
-    seats = [seat for pool in pools for seat in (pool["forkserver"], pool["consumer"], *pool["workers"])]
-    return children - {seat["pid"] for seat in seats}
+    specs = [spec for pool in pools for spec in (pool["forkserver"], pool["consumer"], *pool["workers"])]
+    return children - {spec["pid"] for spec in specs}
 
 
 def child(under_test: Daemon, kind: str) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from typing import cast
 import msgspec
 import pytest
 
-from supervisor import posix
 from supervisor.errors import StateError
 from supervisor.link.frames import Bye, Fork, Forked, ForkFailed, Outcome, Returned
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
-from supervisor.worker.process import Calling, Cradle, run_worker
+from supervisor.system import posix
+from supervisor.worker.process import Calling, ForkHandshake, run_worker
 from tests.support.forked import forked
 from tests.support.pools import ROOT, MakeMaster, Master, run_frame
 from tests.support.waiting import eventually
@@ -193,7 +193,7 @@ class Interrupted:
 
 def test_a_standby_asked_to_leave_while_it_rehearses_leaves(make_master: MakeMaster) -> None:
     calling = Calling(make_master().start_frame(), lambda message: None, None)
-    with forked(lambda: run_worker(calling, -1, cast(Cradle, Interrupted()))) as pid:
+    with forked(lambda: run_worker(calling, -1, cast(ForkHandshake, Interrupted()))) as pid:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == os.EX_OK
 
 
@@ -303,9 +303,9 @@ def doomed_master(master: Master) -> Iterator[tuple[subprocess.Popen[str], int, 
     doomed = subprocess.Popen(
         [
             *(sys.executable, "-m", "tests.support.doomed_master"),
-            *(msgspec.json.encode(master.start_frame()).decode(), str(master.bell_write), str(master.errors)),
+            *(msgspec.json.encode(master.start_frame()).decode(), str(master.readiness_write), str(master.errors)),
         ],
-        pass_fds=[master.bell_write],
+        pass_fds=[master.readiness_write],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,

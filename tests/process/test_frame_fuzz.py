@@ -18,8 +18,6 @@ from typing import Any
 
 import pytest
 
-from supervisor import posix
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import (
     BrokerConfig,
     Config,
@@ -33,16 +31,19 @@ from supervisor.control.protocol import answer_line
 from supervisor.link import frames
 from supervisor.link.channel import Channel
 from supervisor.link.frames import Hello, Incarnation, WorkerFrame
-from supervisor.master import protocol_errors, status
-from supervisor.master.children import Child, Children, Kind, Seat
-from supervisor.master.history import History
-from supervisor.master.pool import Pool
-from supervisor.master.records import NOT_UNDERSTOOD
-from supervisor.master.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports, hear_bell
-from supervisor.master.sidecars import Sidecars
-from supervisor.master.wire import READ_AT_ONCE_BYTES, Wire
-from supervisor.reactor import Reactor
+from supervisor.master.control import status
+from supervisor.master.exits.history import History
+from supervisor.master.exits.records import NOT_UNDERSTOOD
+from supervisor.master.pool import protocol_errors
+from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
+from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports, hear_readiness
+from supervisor.master.pool.wire import READ_AT_ONCE_BYTES, Wire
+from supervisor.master.sidecars.sidecars import Sidecars
 from supervisor.scoreboard.words import Intent
+from supervisor.system import posix
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor
 from tests.support.forked import forked
 from tests.support.frame_fuzz import FrameFuzz, framed
 from tests.support.sessions import Bench, W, living
@@ -75,17 +76,17 @@ class Books:
         self.history.close()
         self.reactor.close()
 
-    def join(self, seat: Seat, pid: int, receives: Any, reports: Reports) -> tuple[Child, Wire, socket.socket]:
+    def join(self, spec: ChildSpec, pid: int, receives: Any, reports: Reports) -> tuple[Child, Wire, socket.socket]:
         """Put a process into this seat; comes with its end of the channel."""
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
-        child = Child("mail", seat.kind, None, pid, posix.start_ticks(pid) or 0, 1, monotonic_s())
-        seat.child = child
+        child = Child("mail", spec.kind, None, pid, posix.start_ticks(pid) or 0, 1, monotonic_s())
+        spec.child = child
         wire = Wire(
             ours,
             receives,
             self.reactor,
-            lambda frame: reports[type(frame)](self.pool, seat, frame),
+            lambda frame: reports[type(frame)](self.pool, spec, frame),
             lambda reason: protocol_errors.end(self.pool, child, reason),
         )
         self.pool.wires = {pid: wire}
@@ -127,9 +128,9 @@ def test_whatever_a_child_says_the_master_goes_on_and_ends_only_who_said_it(
 ) -> None:
     ended, slowest_s = 0, 0.0
     for life in range(LIVES):
-        seat = books.pool.consumer if kind is Kind.CONSUMER else books.pool.forkserver
+        spec = books.pool.consumer if kind is Kind.CONSUMER else books.pool.forkserver
         with forked(signal.pause) as pid:
-            child, wire, said = books.join(seat, pid, receives, reports)
+            child, wire, said = books.join(spec, pid, receives, reports)
             for payload in FrameFuzz(receives, SEED * 1_000_003 + life).payloads(PAYLOADS):
                 began_s = time.process_time()
                 send_all(said, payload, books.turn, lambda child=child: child.intent is Intent.NONE)  # type: ignore[misc]
@@ -141,7 +142,7 @@ def test_whatever_a_child_says_the_master_goes_on_and_ends_only_who_said_it(
                 ended += 1
             wire.close()
             said.close()
-            seat.child = None
+            spec.child = None
             books.pool.wires = {}
     with capsys.disabled():
         if SOAK:
@@ -181,14 +182,14 @@ def test_whatever_a_sidecar_says_the_master_goes_on(books: Books) -> None:
     ],
 )
 def test_a_slot_that_there_is_not_moves_nobody_elses_seat(books: Books, frame: list[Any]) -> None:
-    seats = [(seat.ordered, seat.due_s, seat.deaths, seat.child) for seat in books.pool.workers]
+    specs = [(spec.ordered, spec.due_s, spec.deaths, spec.child) for spec in books.pool.workers]
     with forked(signal.pause) as pid:
         _, wire, said = books.join(books.pool.forkserver, pid, frames.ForkReport, FORK_REPORTS)
         said.send(framed(frame))
         books.turn()
         wire.close()
         said.close()
-    assert [(seat.ordered, seat.due_s, seat.deaths, seat.child) for seat in books.pool.workers] == seats
+    assert [(spec.ordered, spec.due_s, spec.deaths, spec.child) for spec in books.pool.workers] == specs
 
 
 def test_a_snapshot_that_no_status_can_be_drawn_from_is_not_taken(books: Books) -> None:
@@ -229,7 +230,7 @@ def test_a_child_that_never_stops_writing_does_not_keep_the_master_from_its_turn
     """Read is a bounded piece in each pass, although there is always more."""
 
     def flood() -> None:
-        piece = framed(["VerdictTaken", [0, 1]]) * 10_000
+        piece = framed(["ExitNoticeTaken", [0, 1]]) * 10_000
         while True:
             flooding.sendall(piece)
 
@@ -240,7 +241,7 @@ def test_a_child_that_never_stops_writing_does_not_keep_the_master_from_its_turn
         select.select([ours], [], [], 20)
         before = len(heard)
         books.reactor.poll(0.0)
-        assert 0 < (len(heard) - before) * len(framed(["VerdictTaken", [0, 1]])) <= 2 * READ_AT_ONCE_BYTES
+        assert 0 < (len(heard) - before) * len(framed(["ExitNoticeTaken", [0, 1]])) <= 2 * READ_AT_ONCE_BYTES
         wire._leave()
     ours.close()
     flooding.close()
@@ -249,9 +250,9 @@ def test_a_child_that_never_stops_writing_does_not_keep_the_master_from_its_turn
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 64, 4096])
 def test_whatever_is_written_to_the_bell_the_master_goes_on(books: Books, size: int) -> None:
     for number in range(LIVES):
-        os.write(books.pool.bell_write, (number * 2_654_435_761 % 2**64).to_bytes(8, "little") * (size // 8 + 1))
-        os.write(books.pool.bell_write, struct.pack("<II", 2**32 - 1, number)[:size])
-        hear_bell(books.pool)
+        os.write(books.pool.readiness_write, (number * 2_654_435_761 % 2**64).to_bytes(8, "little") * (size // 8 + 1))
+        os.write(books.pool.readiness_write, struct.pack("<II", 2**32 - 1, number)[:size])
+        hear_readiness(books.pool)
         books.turn()
 
 

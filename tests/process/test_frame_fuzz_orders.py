@@ -24,7 +24,7 @@ from supervisor.config.schema import BrokerConfig, HooksConfig, LedgerConfig, Lo
 from supervisor.link import frames
 from supervisor.link.channel import send_with_descriptors
 from supervisor.link.frames import VERSION, Frame, RunId, StartConsumer, StartSidecar
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
 from tests.support.frame_fuzz import FrameFuzz, framed
 from tests.support.pools import MakeMaster, Master, run_frame

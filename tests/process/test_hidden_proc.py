@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from supervisor.posix import executes
+from supervisor.system.posix import executes
 from tests.support.daemon import cleaned_up
 from tests.support.nobody import a_folder_for_everybody
 from tests.support.unprivileged import Unprivileged

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.posix import executes
+from supervisor.system.posix import executes
 from tests.support.daemon import Daemon, daemon
 from tests.support.receiver import Receiver, receiver
 from tests.support.waiting import eventually

@@ -8,8 +8,8 @@ import pytest
 
 from supervisor.hooks.deliveries import Delivery
 from supervisor.hooks.job import Job
-from supervisor.posix import executes
-from supervisor.reactor import Reactor
+from supervisor.system.posix import executes
+from supervisor.system.reactor import Reactor
 from tests.support.waiting import eventually
 
 Run = Callable[..., Job]

@@ -31,7 +31,7 @@ OPENED = """
 import sys
 from supervisor.brokers import open_broker
 from supervisor.config.schema import BrokerConfig, PoolConfig
-from supervisor.reactor import Reactor
+from supervisor.system.reactor import Reactor
 open_broker(PoolConfig("email", "email", "m:f"), BrokerConfig(urls=("amqp://localhost",)), "", Reactor())
 """
 """What a consumer of RabbitMQ does first."""

@@ -127,7 +127,7 @@ MOMENTS = (
     "msgspec",
     "supervisor.control.client",
     "supervisor.cli.program",
-    "supervisor.reactor",
+    "supervisor.system.reactor",
 )
 """Modules that commands import, in this order: each is a moment at which Ctrl-C can come."""
 

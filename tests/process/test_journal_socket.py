@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.clock import monotonic_s
-from supervisor.journal import PATIENCE_S, JournalTarget
+from supervisor.logs.journal import PATIENCE_S, JournalTarget
+from supervisor.system.clock import monotonic_s
 
 LINE = json.dumps({"level": "error", "event": "pool.held", "message": "no", "process": "consumer a", "pid": 1})
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import posix
-from supervisor.posix import executes
+from supervisor.system import posix
+from supervisor.system.posix import executes
 from tests.support.daemon import Daemon, daemon
 from tests.support.nobody import needs_root
 from tests.support.unprivileged import Unprivileged, unprivileged

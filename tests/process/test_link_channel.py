@@ -27,7 +27,7 @@ from supervisor.link.channel import (
     send_with_descriptors,
 )
 from supervisor.link.frames import Bye, Fork, Frame, Imported, Publish, Quit, Recall, Returned, Run, RunId
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from tests.support.waiting import eventually
 
 Pair = tuple[socket.socket, socket.socket]

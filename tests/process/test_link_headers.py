@@ -15,7 +15,7 @@ from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig
 from supervisor.link.channel import Channel, ChannelClosed
 from supervisor.link.frames import ConsumerFrame, Publish, Run, RunId, WorkerFrame
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from tests.support.daemon import daemon
 from tests.support.waiting import eventually
 
@@ -95,7 +95,7 @@ def test_headers_pass_the_queue_a_handler_and_its_publish_as_they_are(tmp_path: 
             message = Publication("", "email", Properties(message_id="m", headers=ODD), b"")
             assert admin.publish([message], 10, lambda total: None).sent == 1
             (echo,) = eventually(lambda: admin.take("email.dead", 1), "the handler's message")
-            admin.give_back_all()
+            admin.requeue_all()
     assert echo.properties.headers == ODD
     assert kinds(echo.properties.headers) == kinds(ODD)
 

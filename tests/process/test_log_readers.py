@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.clock import monotonic_s
+from supervisor.system.clock import monotonic_s
 from tests.support.settled_log import relay_of
 from tests.support.site import Site, make_site
 from tests.support.waiting import eventually

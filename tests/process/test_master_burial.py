@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.posix import executes
+from supervisor.system.posix import executes
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 

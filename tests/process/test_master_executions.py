@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import posix
-from supervisor.clock import monotonic_s
 from supervisor.link.frames import RunId
-from supervisor.master.children import Child, Kind
-from supervisor.master.executions import Execution
+from supervisor.master.limits.kill_sequence import KillSequence
+from supervisor.master.pool.children import Child, Kind
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import Intent, LimitSource, OutcomeKind
+from supervisor.system import posix
+from supervisor.system.clock import monotonic_s
 from tests.support.waiting import eventually
 
 GENERATION = 7
@@ -46,10 +46,10 @@ def finish(slot: Slot) -> None:
     slot.mark_outcome(OutcomeKind.DONE, None, 0.1, "")
 
 
-def condemn(process: subprocess.Popen[bytes], slot: Slot, guilty: bool = True) -> Callable[[], bool]:
+def condemn(process: subprocess.Popen[bytes], slot: Slot, over_limit: bool = True) -> Callable[[], bool]:
     """Step through an execution until it is over; for `eventually`."""
     child = Child("email", Kind.WORKER, 0, process.pid, posix.start_ticks(process.pid) or 0, GENERATION, 0.0)
-    execution = Execution(child, slot, Intent.TIMEOUT_KILL, lambda running, now_s: guilty, None)
+    execution = KillSequence(child, slot, Intent.TIMEOUT_KILL, lambda running, now_s: over_limit, None)
     execution.step(monotonic_s())
     return lambda: execution.step(monotonic_s()) is None
 
@@ -84,7 +84,7 @@ def test_a_worker_that_has_moved_on_is_continued(
 
 def test_a_run_that_was_given_more_time_is_continued(process: subprocess.Popen[bytes], slot: Slot) -> None:
     begin(slot, 1)
-    eventually(condemn(process, slot, guilty=False), "the execution is over")
+    eventually(condemn(process, slot, over_limit=False), "the execution is over")
     eventually(lambda: posix.executes(process.pid), "the worker goes on")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.clock import monotonic_s
-from supervisor.master.notify import Notifier, take_notifier
+from supervisor.master.control.sd_notify import Notifier, take_notifier
+from supervisor.system.clock import monotonic_s
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 _PROGRAM = """
 import json, os
 from supervisor.config.schema import DaemonConfig
-from supervisor.master.privileges import account, become
+from supervisor.master.host.privileges import account, become
 target = account(DaemonConfig(user="nobody"))
 os.setgroups([0, 4])
 become(target)

@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-from supervisor.posix import executes
+from supervisor.system.posix import executes
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 

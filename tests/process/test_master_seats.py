@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
-from supervisor.master.children import Child, Children, Kind, Seat
-from supervisor.master.pool import Pool
+from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
+from supervisor.master.pool.pool import Pool
 
 
 @pytest.fixture
@@ -29,17 +29,17 @@ def forkserver(generation: int) -> Child:
 
 
 def test_a_dead_forkserver_makes_only_its_own_orders_void(pool: Pool) -> None:
-    for seat, order, origin in ((pool.workers[0], 5, 3), (pool.workers[1], 6, 4)):
-        seat.ordered, seat.origin, seat.due_s = order, origin, None
-    pool.void_orders(forkserver(3), 100.0)
-    assert [(seat.ordered, seat.due_s) for seat in pool.workers] == [(None, 100.0), (6, None)]
+    for spec, order, origin in ((pool.workers[0], 5, 3), (pool.workers[1], 6, 4)):
+        spec.ordered, spec.origin, spec.due_s = order, origin, None
+    pool.cancel_spawns(forkserver(3), 100.0)
+    assert [(spec.ordered, spec.due_s) for spec in pool.workers] == [(None, 100.0), (6, None)]
 
 
 def test_seats_follow_what_is_wanted_and_keep_who_is_there(pool: Pool) -> None:
     pool.spares = frozenset({2})
     pool.probe = 4
     pool.make_room()
-    assert [(seat.slot, pool.wants(seat)) for seat in pool.workers] == [
+    assert [(spec.slot, pool.wants(spec)) for spec in pool.workers] == [
         (0, True),
         (1, True),
         (2, True),
@@ -50,15 +50,15 @@ def test_seats_follow_what_is_wanted_and_keep_who_is_there(pool: Pool) -> None:
     pool.spares, pool.probe = frozenset(), None
     pool.workers[3].ordered = 9
     pool.make_room()
-    assert [seat.slot for seat in pool.workers] == [0, 1, 2, 3], "somebody may still be born there"
+    assert [spec.slot for spec in pool.workers] == [0, 1, 2, 3], "somebody may still be born there"
     pool.workers[3].ordered = None
     pool.config = msgspec.structs.replace(pool.config, workers=1)
     pool.make_room()
-    assert [seat.slot for seat in pool.workers] == [0]
+    assert [spec.slot for spec in pool.workers] == [0]
 
 
 def test_only_the_probe_comes_from_the_candidate(pool: Pool) -> None:
-    pool.candidate, pool.probe = Seat("email", Kind.FORKSERVER), 2
+    pool.candidate, pool.probe = ChildSpec("email", Kind.FORKSERVER), 2
     pool.make_room()
     assert pool.source(pool.workers[2]) is pool.candidate
     assert pool.source(pool.workers[0]) is pool.forkserver
@@ -67,17 +67,17 @@ def test_only_the_probe_comes_from_the_candidate(pool: Pool) -> None:
 
 def test_a_pool_on_trial_wants_its_forkserver_and_one_worker(pool: Pool) -> None:
     pool.on_trial, pool.probe = True, 0
-    wanted = [seat.name for seat in pool.seats if pool.wants(seat)]
+    wanted = [spec.name for spec in pool.specs if pool.wants(spec)]
     assert wanted == ["email forkserver", "email/0"]
 
 
 def test_a_pool_that_leaves_wants_nobody(pool: Pool) -> None:
     pool.leaving = True
-    assert not any(pool.wants(seat) for seat in pool.seats)
+    assert not any(pool.wants(spec) for spec in pool.specs)
 
 
 def test_a_forkserver_whose_place_is_taken_has_no_seat(pool: Pool) -> None:
     former, present = forkserver(3), forkserver(4)
     pool.forkserver.child = present
-    assert pool.seat_of(present) is pool.forkserver
-    assert pool.seat_of(former) is None
+    assert pool.spec_of(present) is pool.forkserver
+    assert pool.spec_of(former) is None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.master.signals import IGNORED, TOUCHED, WITHOUT_MEANING
+from supervisor.master.host.signals import IGNORED, TOUCHED, WITHOUT_MEANING
 from tests.support.daemon import ROOT, daemon
 from tests.support.waiting import eventually
 

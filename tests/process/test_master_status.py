@@ -8,19 +8,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervisor import clock
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
-from supervisor.events import Event
 from supervisor.link.frames import ForkFailed, Snapshot
-from supervisor.master.children import Child, Children
-from supervisor.master.hiring import Hiring
-from supervisor.master.pool import Pool
-from supervisor.master.reports import FORK_REPORTS
+from supervisor.logs.events import Event
+from supervisor.master.control.status import pool_state, pool_status, pool_why
+from supervisor.master.pool.children import Child, Children
+from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.reports import FORK_REPORTS
+from supervisor.master.pool.spawner import Spawner
 from supervisor.master.startup import outcome
-from supervisor.master.status import pool_state, pool_status, pool_why
-from supervisor.reactor import Reactor
 from supervisor.symptoms import Symptom
+from supervisor.system import clock
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_held_place_of_a_pool_that_a_reload_removed_is_not_wanted_any_more(poo
     pool.leaving = True
     reactor = Reactor()
     try:
-        assert list(Hiring({"email": pool}, reactor).due_times()) == []
+        assert list(Spawner({"email": pool}, reactor).due_times()) == []
     finally:
         reactor.close()
 
@@ -116,8 +116,8 @@ def test_a_held_place_of_a_pool_that_a_reload_removed_is_not_wanted_any_more(poo
 def test_a_degraded_start_is_over_when_every_place_is_filled_or_held(pool: Pool) -> None:
     pool.was_ready = False
     assert outcome([pool]) is None
-    for seat in (pool.forkserver, pool.consumer):
-        seat.child = Child("email", seat.kind, None, 1, 1, 1, 0.0, ready_s=0.0)
+    for spec in (pool.forkserver, pool.consumer):
+        spec.child = Child("email", spec.kind, None, 1, 1, 1, 0.0, ready_s=0.0)
     pool.workers[0].held, pool.workers[0].why = True, "email/0 cannot boot: ConnectionError: no"
     started = outcome([pool])
     assert started is not None

@@ -11,7 +11,7 @@ import pytest
 from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig
 from supervisor.control.client import ControlClient
-from supervisor.master.shutdown import LEAVE_S
+from supervisor.master.stop.phases import LEAVE_S
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 

@@ -11,18 +11,18 @@ from resource import RUSAGE_SELF, getrusage
 import pytest
 
 from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
-from supervisor.events import Cause, Event
-from supervisor.link.frames import Frame, Incarnation, Verdict, VerdictTaken
-from supervisor.master.burial import Corpse
-from supervisor.master.children import Children, Kind
-from supervisor.master.deaths import Registrar
-from supervisor.master.history import History
-from supervisor.master.oom import OomWatch
-from supervisor.master.pool import VERDICT_AGAIN_S, Pool
-from supervisor.master.records import ExitRecord
-from supervisor.master.reports import CONSUMER_REPORTS
-from supervisor.master.sidecars import Sidecars
-from supervisor.reactor import Reactor
+from supervisor.link.frames import ExitNotice, ExitNoticeTaken, Frame, Incarnation
+from supervisor.logs.events import Cause, Event
+from supervisor.master.exits.handling import ExitHandler
+from supervisor.master.exits.history import History
+from supervisor.master.exits.oom import OomWatch
+from supervisor.master.exits.reaper import ReapedChild
+from supervisor.master.exits.records import ExitRecord
+from supervisor.master.pool.children import Children, Kind
+from supervisor.master.pool.pool import EXIT_NOTICE_AGAIN_S, Pool
+from supervisor.master.pool.reports import CONSUMER_REPORTS
+from supervisor.master.sidecars.sidecars import Sidecars
+from supervisor.system.reactor import Reactor
 
 WORKER = Incarnation(0, 7)
 RECORD = ExitRecord(
@@ -60,17 +60,17 @@ def pool(tmp_path: Path) -> Iterator[EavesdroppedPool]:
 
 
 @pytest.fixture
-def registrar(tmp_path: Path, pool: Pool) -> Iterator[Registrar]:
+def exit_handler(tmp_path: Path, pool: Pool) -> Iterator[ExitHandler]:
     history, reactor = History(tmp_path), Reactor()
-    yield Registrar({"email": pool}, history, OomWatch(None), Sidecars(history, Children(), reactor))
+    yield ExitHandler({"email": pool}, history, OomWatch(None), Sidecars(history, Children(), reactor))
     history.close()
     reactor.close()
 
 
-def test_the_record_is_written_before_the_verdict_leaves(registrar: Registrar, pool: EavesdroppedPool) -> None:
-    registrar.publish([RECORD])
-    ((verdict, journal_bytes),) = pool.heard
-    assert verdict == Verdict(WORKER, "crash", None, "SIGSEGV", "")
+def test_the_record_is_written_before_the_verdict_leaves(exit_handler: ExitHandler, pool: EavesdroppedPool) -> None:
+    exit_handler.publish([RECORD])
+    ((exit_notice, journal_bytes),) = pool.heard
+    assert exit_notice == ExitNotice(WORKER, "crash", None, "SIGSEGV", "")
     assert journal_bytes > 0
 
 
@@ -84,31 +84,31 @@ def test_a_replacement_is_ordered_after_the_verdict_and_before_the_death_is_logg
         told.append(([frame for frame, _bytes in pool.heard], len(caplog.records)))
 
     sidecars = Sidecars(history, Children(), reactor)
-    registrar = Registrar({"email": pool}, history, OomWatch(None), sidecars, replace)
+    exit_handler = ExitHandler({"email": pool}, history, OomWatch(None), sidecars, replace)
     child = pool.seated(pool.workers[0], os.getpid(), 7, 0.0)
     caplog.set_level("INFO")
-    registrar.register([Corpse(child, signal.SIGKILL, getrusage(RUSAGE_SELF), 1.0)])
-    assert told == [([Verdict(WORKER, "killed", None, "SIGKILL", "")], 0)]
+    exit_handler.register([ReapedChild(child, signal.SIGKILL, getrusage(RUSAGE_SELF), 1.0)])
+    assert told == [([ExitNotice(WORKER, "killed", None, "SIGKILL", "")], 0)]
     assert len(caplog.records) == 1
     history.close()
     reactor.close()
 
 
-def test_a_verdict_is_repeated_until_it_was_taken(registrar: Registrar, pool: EavesdroppedPool) -> None:
-    registrar.publish([RECORD])
+def test_a_verdict_is_repeated_until_it_was_taken(exit_handler: ExitHandler, pool: EavesdroppedPool) -> None:
+    exit_handler.publish([RECORD])
     pool.flush(100.0)
-    pool.flush(100.0 + VERDICT_AGAIN_S / 2)
+    pool.flush(100.0 + EXIT_NOTICE_AGAIN_S / 2)
     assert len(pool.heard) == 1, "not before it is time"
-    pool.flush(100.0 + VERDICT_AGAIN_S)
-    pool.flush(100.0 + 2 * VERDICT_AGAIN_S)
+    pool.flush(100.0 + EXIT_NOTICE_AGAIN_S)
+    pool.flush(100.0 + 2 * EXIT_NOTICE_AGAIN_S)
     assert len(pool.heard) == 3
-    CONSUMER_REPORTS[VerdictTaken](pool, pool.consumer, VerdictTaken(WORKER))
-    pool.flush(100.0 + 5 * VERDICT_AGAIN_S)
+    CONSUMER_REPORTS[ExitNoticeTaken](pool, pool.consumer, ExitNoticeTaken(WORKER))
+    pool.flush(100.0 + 5 * EXIT_NOTICE_AGAIN_S)
     assert len(pool.heard) == 3
 
 
-def test_a_death_that_is_no_workers_has_no_verdict(registrar: Registrar, pool: EavesdroppedPool) -> None:
-    registrar.publish(
+def test_a_death_that_is_no_workers_has_no_verdict(exit_handler: ExitHandler, pool: EavesdroppedPool) -> None:
+    exit_handler.publish(
         [
             ExitRecord(
                 at=RECORD.at,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.clock import monotonic_s
 from supervisor.errors import ControlError
 from supervisor.scoreboard.slot import Slot
+from supervisor.system.clock import monotonic_s
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 

@@ -41,9 +41,9 @@ def test_a_consumer_is_ended_with_the_reason_and_another_pool_works_on(tmp_path:
     with cleaned_up(under_test, start=True):
         lie(under_test, "consumer", "StartConsumer", 1, "ConsumerReport")
         os.kill(under_test.status()["pools"]["lying"]["consumer"]["pid"], signal.SIGKILL)
-        guilty = {"pool": "lying", "kind": "consumer", "cause": "crash", "signal": "SIGKILL"}
-        eventually(lambda: len(under_test.exits(**guilty)) >= 3, "it is ended again and again")
-        assert all(exit_["requested_by"].startswith(f"{NOT_UNDERSTOOD}: ") for exit_ in under_test.exits(**guilty))
+        over_limit = {"pool": "lying", "kind": "consumer", "cause": "crash", "signal": "SIGKILL"}
+        eventually(lambda: len(under_test.exits(**over_limit)) >= 3, "it is ended again and again")
+        assert all(exit_["requested_by"].startswith(f"{NOT_UNDERSTOOD}: ") for exit_ in under_test.exits(**over_limit))
         assert under_test.events("frame.refused", pool="lying")
         under_test.send("x", message_id="m")
         eventually(lambda: under_test.runs() == {"m": "one"}, "the other pool works")
@@ -56,7 +56,7 @@ def test_a_forkserver_is_ended_with_the_reason_and_its_workers_work_on(tmp_path:
     under_test.configure('workers = 1\nrestart_backoff = ["10ms", "100ms"]')
     under_test.deploy("one")
     with cleaned_up(under_test, start=True):
-        workers = under_test.seats()
+        workers = under_test.specs()
         lie(under_test, "forkserver", "StartForkserver", 1, "ForkReport")
         under_test.kill_forkserver()
         eventually(
@@ -65,7 +65,7 @@ def test_a_forkserver_is_ended_with_the_reason_and_its_workers_work_on(tmp_path:
         )
         under_test.send("x", message_id="m")
         eventually(lambda: under_test.runs() == {"m": "one"}, "its worker works")
-        assert under_test.seats() == workers
+        assert under_test.specs() == workers
         assert under_test.stop() == 0
 
 
@@ -76,10 +76,10 @@ def test_a_sidecar_is_ended_with_the_reason_backed_off_and_held(tmp_path: Path) 
     under_test.deploy("one")
     lie(under_test, "hooks", "StartSidecar", 0, "SidecarReport")
     with cleaned_up(under_test, start=True):
-        guilty = {"kind": "hooks", "cause": "crash"}
-        eventually(lambda: len(under_test.exits(**guilty)) >= 3, "it is ended again and again")
-        assert all(exit_["requested_by"].startswith(NOT_UNDERSTOOD) for exit_ in under_test.exits(**guilty))
-        assert under_test.exits(**guilty)[2]["restart_in_s"] > 0
+        over_limit = {"kind": "hooks", "cause": "crash"}
+        eventually(lambda: len(under_test.exits(**over_limit)) >= 3, "it is ended again and again")
+        assert all(exit_["requested_by"].startswith(NOT_UNDERSTOOD) for exit_ in under_test.exits(**over_limit))
+        assert under_test.exits(**over_limit)[2]["restart_in_s"] > 0
         (sidecar,) = under_test.status()["sidecars"]
         assert NOT_UNDERSTOOD in sidecar["why"]
         assert under_test.stop() == 0

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import posix
 from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig
-from supervisor.message import Properties, Publication
-from supervisor.posix import executes
+from supervisor.messages.message import Properties, Publication
 from supervisor.scoreboard.slot import Slot
+from supervisor.system import posix
+from supervisor.system.posix import executes
 from tests.support.daemon import ROOT, Daemon, cleaned_up, daemon
 from tests.support.waiting import eventually
 

@@ -37,7 +37,7 @@ def add_a_field(replaced: Replaced) -> None:
 
 
 def rename_a_frame(replaced: Replaced) -> None:
-    for path in ("link/frames.py", "master/reports.py", "forkserver/__main__.py"):
+    for path in ("link/frames.py", "master/pool/reports.py", "forkserver/__main__.py"):
         replaced.change(path, "Imported", "Brought")
 
 
@@ -56,21 +56,21 @@ def rename_the_first_frame(replaced: Replaced) -> None:
 def test_a_reload_to_another_build_is_refused_by_name_and_the_daemon_goes_on(
     replaced: Replaced, change: object
 ) -> None:
-    before, connection = replaced.seats(), replaced.connection()
+    before, connection = replaced.specs(), replaced.connection()
     change(replaced)  # type: ignore[operator]
     with pytest.raises(ControlError, match=REFUSED) as refusal:
         replaced.reload()
     assert re.search(r"release \S+, frames [0-9a-f]{8}\).*preforkd restart", str(refusal.value))
     replaced.send("x", message_id="m")
     eventually(lambda: replaced.runs() == {"m": "one"}, "the old code goes on")
-    assert (replaced.seats(), replaced.connection()) == (before, connection)
+    assert (replaced.specs(), replaced.connection()) == (before, connection)
     assert {exit_["cause"] for exit_ in replaced.exits(kind="forkserver")} == {"boot_failed"}
 
 
 def test_a_consumer_of_another_build_is_not_put_to_work_and_status_says_why(replaced: Replaced) -> None:
-    workers = replaced.seats()
+    workers = replaced.specs()
     swap_two_fields(replaced)
     os.kill(replaced.connection()[0], signal.SIGKILL)
     eventually(lambda: REFUSED in replaced.pool()["consumer"]["why"], "status says why")
-    assert replaced.seats() == workers
+    assert replaced.specs() == workers
     assert replaced.stop() == 0

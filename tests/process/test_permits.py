@@ -9,8 +9,8 @@ import pytest
 
 from supervisor.brokers import permits
 from supervisor.brokers.permits import AT_ONCE, Permit
-from supervisor.clock import monotonic_s
-from supervisor.reactor import Reactor
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor
 
 
 @pytest.fixture
@@ -41,16 +41,16 @@ def test_the_next_one_gets_its_turn_when_a_permit_is_given_back(reactor: Reactor
     reactor.poll(0.3)
     assert had == list(range(AT_ONCE))
 
-    consumers[0].give_back()
+    consumers[0].requeue()
     turn_until(reactor, had, AT_ONCE + 1)
-    consumers[1].give_back()
+    consumers[1].requeue()
     turn_until(reactor, had, AT_ONCE + 2)
 
 
 def test_one_that_no_longer_wants_it_is_not_called(reactor: Reactor, tmp_path: Path) -> None:
     consumers, had = asked(reactor, tmp_path, AT_ONCE + 1)
-    consumers[-1].give_back()
-    consumers[0].give_back()
+    consumers[-1].requeue()
+    consumers[0].requeue()
     reactor.poll(0.3)
 
     assert had == list(range(AT_ONCE))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import posix
 from supervisor.errors import StateError
-from supervisor.master.pidfile import Holder, LockFile, find_holder
+from supervisor.master.host.pidfile import Holder, LockFile, find_holder
+from supervisor.system import posix
 from tests.support.forked import forked
 from tests.support.nobody import NOBODY, a_folder_for_everybody, needs_root
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
 from supervisor.link.frames import Pause, Resume
-from supervisor.master import intake
-from supervisor.master.children import Child, Children, Kind, Seat
-from supervisor.master.exits import EX_CONFIG
-from supervisor.master.pool import Pausing, Pool
-from supervisor.master.probation import clear_proven, due_s
-from supervisor.master.restarts import STEADY_S
+from supervisor.master.exits.causes import EX_CONFIG
+from supervisor.master.limits.probation import clear_proven, due_s
+from supervisor.master.pool import intake
+from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
+from supervisor.master.pool.failed_starts import stays_empty
+from supervisor.master.pool.pool import Pausing, Pool
+from supervisor.master.pool.restarts import STEADY_S
 from supervisor.master.startup import outcome
-from supervisor.master.vacancies import stays_empty
+from supervisor.system.clock import monotonic_s
 
 
 def make_pool(folder: Path, name: str) -> Pool:
@@ -43,23 +43,23 @@ def other(tmp_path: Path) -> Iterator[Pool]:
         yield made
 
 
-def fill(seat: Seat, ready_s: float | None = 0.0) -> None:
+def fill(spec: ChildSpec, ready_s: float | None = 0.0) -> None:
     """A child has this seat; `ready_s`: since when it is ready, None for not yet."""
-    seat.child = Child("email", seat.kind, seat.slot, 4711, 1, 1, 0.0, ready_s)
+    spec.child = Child("email", spec.kind, spec.slot, 4711, 1, 1, 0.0, ready_s)
 
 
-def hold(seat: Seat, why: str, incurable: bool = False) -> None:
+def hold(spec: ChildSpec, why: str, incurable: bool = False) -> None:
     """This seat is given up."""
-    seat.held, seat.why, seat.incurable, seat.child = True, why, incurable, None
+    spec.held, spec.why, spec.incurable, spec.child = True, why, incurable, None
 
 
 # ---- the end of the start -------------------------------------------------------------------------------------------
 
 
 def test_a_start_is_under_way_until_every_wanted_child_is_ready(pool: Pool) -> None:
-    for seat in pool.seats:
+    for spec in pool.specs:
         assert outcome([pool]) is None
-        fill(seat)
+        fill(spec)
 
     started = outcome([pool])
     assert started is not None
@@ -67,16 +67,16 @@ def test_a_start_is_under_way_until_every_wanted_child_is_ready(pool: Pool) -> N
 
 
 def test_a_child_that_is_there_and_not_ready_does_not_end_the_start(pool: Pool) -> None:
-    for seat in pool.seats:
-        fill(seat)
+    for spec in pool.specs:
+        fill(spec)
     fill(pool.workers[1], ready_s=None)
 
     assert outcome([pool]) is None
 
 
 def test_a_slot_of_a_former_daemons_worker_is_not_waited_for(pool: Pool) -> None:
-    for seat in (pool.forkserver, pool.consumer, pool.workers[0]):
-        fill(seat)
+    for spec in (pool.forkserver, pool.consumer, pool.workers[0]):
+        fill(spec)
     assert outcome([pool]) is None
     pool.foreign[1] = None  # type: ignore[assignment]
 
@@ -95,8 +95,8 @@ def test_one_held_pool_ends_the_start_of_the_others_neither_early_nor_in_failure
     hold(pool.consumer, "no such queue")
     assert outcome([pool, other]) is None, "the other pool is still on its way"
 
-    for seat in other.seats:
-        fill(seat)
+    for spec in other.specs:
+        fill(spec)
     started = outcome([pool, other])
     assert started is not None
     assert (dict(started.held), started.failed) == ({"email": "no such queue"}, False)
@@ -130,8 +130,8 @@ def sent(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_a_pool_whose_workers_are_all_held_takes_no_messages_until_one_is_ready(pool: Pool, sent: list[Any]) -> None:
-    for seat in pool.workers:
-        hold(seat, "crashes")
+    for spec in pool.workers:
+        hold(spec, "crashes")
     intake.follow(pool)
     intake.follow(pool)
     assert sent == [Pause()]
@@ -146,15 +146,15 @@ def test_a_pool_whose_workers_are_all_held_takes_no_messages_until_one_is_ready(
 
 
 def test_messages_are_taken_while_dead_workers_are_replaced(pool: Pool, sent: list[Any]) -> None:
-    assert [seat.child for seat in pool.workers] == [None, None]
+    assert [spec.child for spec in pool.workers] == [None, None]
     intake.follow(pool)
 
     assert sent == []
 
 
 def test_messages_are_taken_until_the_last_held_worker_is_gone(pool: Pool, sent: list[Any]) -> None:
-    for seat in pool.workers:
-        hold(seat, "crashes")
+    for spec in pool.workers:
+        hold(spec, "crashes")
     fill(pool.workers[1], ready_s=None)
     intake.follow(pool)
     assert sent == []
@@ -197,14 +197,14 @@ def test_a_consumer_that_drains_is_told_nothing(pool: Pool, sent: list[Any], nam
 
 
 def test_a_seat_that_could_not_be_filled_says_why_and_is_tried_again(pool: Pool) -> None:
-    seat = pool.workers[0]
-    seat.ordered, seat.due_s = 9, None
+    spec = pool.workers[0]
+    spec.ordered, spec.due_s = 9, None
     before_s = monotonic_s()
-    stays_empty(pool, seat, "no more processes")
+    stays_empty(pool, spec, "no more processes")
 
-    assert (seat.ordered, seat.why) == (None, "no more processes")
-    assert seat.due_s is not None
-    assert seat.due_s >= before_s
+    assert (spec.ordered, spec.why) == (None, "no more processes")
+    assert spec.due_s is not None
+    assert spec.due_s >= before_s
 
 
 def test_starts_that_fail_again_and_again_hold_the_seat(pool: Pool) -> None:
@@ -220,27 +220,27 @@ def test_starts_that_fail_again_and_again_hold_the_seat(pool: Pool) -> None:
 
 
 def test_a_child_that_stays_ready_clears_the_deaths_before_it(pool: Pool) -> None:
-    seat = pool.workers[0]
-    seat.deaths, seat.why = 3, "crashed"
-    fill(seat, ready_s=100.0)
+    spec = pool.workers[0]
+    spec.deaths, spec.why = 3, "crashed"
+    fill(spec, ready_s=100.0)
     assert due_s([pool]) == 100.0 + STEADY_S
 
     clear_proven([pool], 100.0 + STEADY_S - 0.1)
-    assert seat.deaths == 3
+    assert spec.deaths == 3
     clear_proven([pool], 100.0 + STEADY_S)
 
-    assert (seat.deaths, seat.why) == (0, "")
+    assert (spec.deaths, spec.why) == (0, "")
     assert due_s([pool]) == float("inf")
 
 
 @pytest.mark.parametrize("ready_s", [None, 100.0])
 def test_a_child_that_is_not_proven_clears_nothing(pool: Pool, ready_s: float | None) -> None:
-    seat = pool.consumer
-    hold(seat, "crashed")
-    fill(seat, ready_s)
+    spec = pool.consumer
+    hold(spec, "crashed")
+    fill(spec, ready_s)
     clear_proven([pool], 100.5)
 
-    assert seat.held
+    assert spec.held
 
 
 def test_without_deaths_no_time_is_waited_for(pool: Pool) -> None:

@@ -17,7 +17,7 @@ TWO = 'workers = 2\ntimeout = "60s"\nmax_timeout = "60s"\nmax_attempts = 3\nretr
 
 def kept(under_test: Versioned) -> tuple[list[tuple[str, int]], int, tuple[int, int]]:
     """What a reload that fails must not touch: workers, forkserver, consumer."""
-    return under_test.seats(), under_test.pool()["forkserver"]["pid"], under_test.connection()
+    return under_test.specs(), under_test.pool()["forkserver"]["pid"], under_test.connection()
 
 
 def wait_for_the_new_ones_to_leave(under_test: Versioned, count: int = 2) -> None:
@@ -30,13 +30,13 @@ def wait_for_the_new_ones_to_leave(under_test: Versioned, count: int = 2) -> Non
 
 def test_new_code_replaces_every_worker_and_keeps_names_and_connection(tmp_path: Path) -> None:
     with versioned(tmp_path, TWO) as under_test:
-        before, connection = under_test.seats(), under_test.connection()
+        before, connection = under_test.specs(), under_test.connection()
         under_test.deploy("second")
         result = under_test.reload()
         under_test.send("x", message_id="m")
         eventually(lambda: under_test.runs() == {"m": "second"}, "the new code runs")
-        assert [name for name, _pid in under_test.seats()] == ["email/0", "email/1"]
-        assert not {pid for _name, pid in under_test.seats()} & {pid for _name, pid in before}
+        assert [name for name, _pid in under_test.specs()] == ["email/0", "email/1"]
+        assert not {pid for _name, pid in under_test.specs()} & {pid for _name, pid in before}
         assert under_test.connection() == connection
         assert (result["added"], result["removed"], result["changed"], result["reconnected"]) == ([], [], {}, [])
         (done,) = under_test.events("reload.done")
@@ -99,7 +99,7 @@ def test_settings_take_effect_without_a_new_connection(tmp_path: Path) -> None:
         result = under_test.reload()
         assert result["changed"]["daemon"] == ["stop_timeout"]
         assert set(result["changed"]["pools.email"]) >= {"workers", "timeout", "max_attempts"}
-        assert [name for name, _pid in under_test.seats()] == ["email/0", "email/1", "email/2"]
+        assert [name for name, _pid in under_test.specs()] == ["email/0", "email/1", "email/2"]
         under_test.send("x", "never", message_id="stuck")
         under_test.exit(cause="timeout")
         eventually(lambda: under_test.pool()["counters"]["dead"] == 1, "one attempt is all it has now")
@@ -111,7 +111,7 @@ def test_fewer_workers_finish_first(tmp_path: Path) -> None:
     with versioned(tmp_path, TWO.replace("2", "3", 1)) as under_test:
         under_test.configure(TWO.replace("2", "1", 1))
         under_test.reload()
-        assert [name for name, _pid in under_test.seats()] == ["email/0"]
+        assert [name for name, _pid in under_test.specs()] == ["email/0"]
         assert {exit_["cause"] for exit_ in under_test.exits(kind="worker")} == {"clean_stop"}
 
 

@@ -35,13 +35,13 @@ def test_a_pool_that_was_added_consumes(tmp_path: Path) -> None:
 
 def test_a_pool_whose_code_is_bad_is_not_added_and_nothing_else_changes(tmp_path: Path) -> None:
     with versioned(tmp_path, ONE) as under_test:
-        before = under_test.seats(), under_test.connection()
+        before = under_test.specs(), under_test.connection()
         under_test.pools = under_test.another("mail").replace("versioned:run", "versioned:runn")
         under_test.configure(ONE)
         with pytest.raises(ControlError, match="did you mean 'run'"):
             under_test.reload()
         eventually(lambda: states(under_test) == {"email": "ok"}, "the bad pool is gone")
-        eventually(lambda: under_test.seats() == before[0], "and who tried the code of the other one")
+        eventually(lambda: under_test.specs() == before[0], "and who tried the code of the other one")
         assert under_test.connection() == before[1]
         under_test.pools = under_test.another("mail")
         under_test.configure(ONE)

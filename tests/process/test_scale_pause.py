@@ -26,12 +26,12 @@ def names(under_test: Versioned) -> list[str]:
 
 def test_scaling_up_and_down_changes_the_number_of_workers_only(tmp_path: Path) -> None:
     with versioned(tmp_path, TWO) as under_test:
-        first, connection = under_test.seats(), under_test.connection()
+        first, connection = under_test.specs(), under_test.connection()
         assert under_test.ask("scale", pool="email", workers=5) == {"workers": 5, "former": 2, "prefetch": 112}
         eventually(lambda: names(under_test) == [f"email/{n}" for n in range(5)], "there are five")
         assert (under_test.pool()["wanted"], under_test.pool()["configured"]) == (5, 2)
         under_test.ask("scale", pool="email", workers=2)
-        eventually(lambda: under_test.seats() == first, "the first two are left")
+        eventually(lambda: under_test.specs() == first, "the first two are left")
         assert under_test.connection() == connection
         left = under_test.exits()
         assert {(exit_["cause"], exit_["requested_by"]) for exit_ in left} == {("clean_stop", "preforkd scale")}
@@ -146,7 +146,7 @@ def _happen(under_test: Versioned, what: str) -> None:
     if what == "consumer":
         os.kill(under_test.connection()[0], signal.SIGKILL)
     elif what == "workers":
-        for _name, pid in under_test.seats():
+        for _name, pid in under_test.specs():
             os.kill(pid, signal.SIGKILL)
     else:
         under_test.configure(TWO + ("prefetch = 9" if what == "reconnect" else "max_attempts = 9"))

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from supervisor import posix
-from supervisor.master.children import Child, Children, Kind
-from supervisor.master.history import History
-from supervisor.master.sidecars import Sidecars
-from supervisor.posix import executes
-from supervisor.reactor import Reactor
+from supervisor.master.exits.history import History
+from supervisor.master.pool.children import Child, Children, Kind
+from supervisor.master.sidecars.sidecars import Sidecars
 from supervisor.scoreboard.words import Intent
+from supervisor.system import posix
+from supervisor.system.posix import executes
+from supervisor.system.reactor import Reactor
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 
@@ -102,7 +102,7 @@ def test_a_sidecar_that_does_not_get_ready_in_a_minute_is_ended_as_a_failed_boot
     process = subprocess.Popen(["sleep", "1000"])
     try:
         child = Child("", Kind.WEB, None, process.pid, posix.start_ticks(process.pid) or 0, 1, started_s=100.0)
-        sidecars._all[Kind.WEB].seat.child = child
+        sidecars._all[Kind.WEB].spec.child = child
         assert sidecars.kill_due_s == 160.0
         sidecars.judge(159.0)
         assert child.intent is Intent.NONE

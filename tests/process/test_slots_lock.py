@@ -130,7 +130,7 @@ def test_reading_and_looking_at_the_lock_does_not_free_it(open_slot: OpenSlot, t
 
     def use_it(slot: Slot) -> None:
         assert slot.owner() is None  # one's own lock is not in one's own way
-        slot.identity(), slot.running(), slot.cells(0), slot.vouches_for(1)
+        slot.identity(), slot.running(), slot.cells(0), slot.marks_complete_since(1)
 
     with forked(owner_of(master.path, use_it)) as pid:
         await_ready(master)

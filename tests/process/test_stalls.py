@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import posix
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
-from supervisor.consumer.stalls import LOOK_S, NAMED_S, NOTICED_S, Stalls
+from supervisor.consumer.workers.stalls import LOOK_S, NAMED_S, NOTICED_S, Stalls
 from supervisor.link.frames import Incarnation, RunId, Stalled
-from supervisor.master.children import Child, Children, Kind
-from supervisor.master.deadlines import Deadlines
-from supervisor.master.limits import Limits
-from supervisor.master.pool import Pool
-from supervisor.master.standstill import LOOK_S as MASTERS_LOOK_S
-from supervisor.master.standstill import Standstill
+from supervisor.master.limits.deadlines import Deadlines
+from supervisor.master.limits.limits import Limits
+from supervisor.master.limits.standstill import LOOK_S as MASTERS_LOOK_S
+from supervisor.master.limits.standstill import Standstill
+from supervisor.master.pool.children import Child, Children, Kind
+from supervisor.master.pool.pool import Pool
 from supervisor.scoreboard.words import Intent, LimitSource, OutcomeKind
+from supervisor.system import posix
+from supervisor.system.clock import monotonic_s
 from tests.support.daemon import daemon
 from tests.support.sessions import Bench, W
 from tests.support.waiting import eventually

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from supervisor.brokers import open_admin
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import BrokerConfig
-from supervisor.message import Properties, Publication
-from supervisor.posix import executes
+from supervisor.messages.message import Properties, Publication
+from supervisor.system.clock import monotonic_s
+from supervisor.system.posix import executes
 from tests.support.daemon import Daemon, daemon
 from tests.support.disks import FreezableDisk, freezable_disk
 from tests.support.waiting import eventually

@@ -8,7 +8,7 @@ from typing import Any
 
 from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from supervisor.posix import executes
+from supervisor.system.posix import executes
 from tests.support.unprivileged import Unprivileged, unprivileged
 from tests.support.waiting import eventually
 

@@ -14,7 +14,7 @@ import signal
 import pytest
 
 from supervisor.link.frames import BootFailed, Imported, Run
-from supervisor.message import Properties
+from supervisor.messages.message import Properties
 from supervisor.scoreboard.words import Intent, LeavingReason, OutcomeKind
 from tests.support.pools import Link, MakeMaster, run_frame
 from tests.support.user_code import DEEDS

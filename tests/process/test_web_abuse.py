@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.web import asked
+from supervisor.web import request_parsing
 from supervisor.web.events import MAX_READERS
 from tests.support.daemon import Daemon, daemon
 from tests.support.descriptors import descriptors
@@ -180,7 +180,8 @@ JSON = st.recursive(
     max_leaves=8,
 )
 CHOSEN = st.fixed_dictionaries(
-    {"ids": st.lists(st.text(max_size=300), max_size=3) | JSON}, optional={"kind": st.sampled_from(asked.KINDS) | JSON}
+    {"ids": st.lists(st.text(max_size=300), max_size=3) | JSON},
+    optional={"kind": st.sampled_from(request_parsing.KINDS) | JSON},
 )
 BODIES = JSON.map(lambda value: json.dumps(value).encode()) | CHOSEN.map(lambda v: json.dumps(v).encode()) | st.binary()
 POOLS = st.sampled_from(["email", "nope"]) | st.text(min_size=1, max_size=20)

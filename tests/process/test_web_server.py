@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from supervisor.web.connections import IDLE_S, MAX_CONNECTIONS
 from tests.support.daemon import Daemon, daemon
 from tests.support.descriptors import descriptors

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from supervisor.link.frames import Bye, Outcome, Recall, Returned, Run
-from supervisor.master import shutdown
+from supervisor.master.stop import phases
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
 from tests.support.pools import Link, MakeMaster, Master, run_frame
@@ -278,4 +278,4 @@ def test_an_exit_callback_that_hangs_does_not_change_the_status(make_master: Mak
             os.kill(pid, signal.SIGTERM)
     began_s = time.monotonic()
     assert [master.status(pid) for pid in pids] == [status or 0 for _way, status in HANGING]
-    assert time.monotonic() - began_s < shutdown.LEAVE_S
+    assert time.monotonic() - began_s < phases.LEAVE_S

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 
-from supervisor.clock import monotonic_s
 from supervisor.link.frames import Outcome
-from supervisor.message import Properties
+from supervisor.messages.message import Properties
 from supervisor.scoreboard.words import LeavingReason, LimitSource, OutcomeKind
+from supervisor.system.clock import monotonic_s
 from tests.support.pools import Link, MakeMaster, Master, run_frame
 from tests.support.waiting import eventually
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from supervisor.link.frames import Outcome, Publish, Published, Recall, Returned, RunId
-from supervisor.message import Properties
+from supervisor.messages.message import Properties
 from supervisor.scoreboard.words import OutcomeKind
-from supervisor.stacks import REASON_BYTES, STACK_BYTES
+from supervisor.system.stacks import REASON_BYTES, STACK_BYTES
 from tests.support.pools import MakeMaster, run_frame
 from tests.support.waiting import eventually
 

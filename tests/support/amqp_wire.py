@@ -11,10 +11,10 @@ import pika
 import pika.frame
 import pika.spec
 
-from supervisor.brokers import amqp_tables
-from supervisor.brokers.amqp_receiving import Receiver
-from supervisor.message import Properties
-from supervisor.reactor import Reactor
+from supervisor.brokers.amqp import tables
+from supervisor.brokers.amqp.receiving import Receiver
+from supervisor.messages.message import Properties
+from supervisor.system.reactor import Reactor
 
 CHANNELS = (1, 2)
 OURS, PLAIN, OTHER = "ours", "plain", "other"
@@ -120,7 +120,7 @@ class Wire:
 @contextmanager
 def wires(*kinds: Callable[..., Any]) -> Iterator[list[Wire]]:
     """One connection of each kind."""
-    amqp_tables.install()
+    tables.install()
     reactor = Reactor()
     try:
         yield [Wire(kind, reactor) for kind in kinds]

@@ -14,10 +14,10 @@ import pytest
 from supervisor.brokers import open_admin, open_broker
 from supervisor.brokers.admin import BrokerAdmin
 from supervisor.brokers.base import Broker, BrokerEvent, Connected, Delivery, Depth, Outgoing, Subscribed
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import BrokerConfig, PoolConfig
-from supervisor.message import Properties, Publication
-from supervisor.reactor import Reactor
+from supervisor.messages.message import Properties, Publication
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor
 
 E = TypeVar("E")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from supervisor.control.client import ControlClient
 from supervisor.control.protocol import SOCKET_NAME, Pending, Request, Result
 from supervisor.control.server import IDLE_S, ControlServer
-from supervisor.reactor import Reactor
+from supervisor.system.reactor import Reactor
 
 
 class Served:

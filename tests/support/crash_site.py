@@ -21,8 +21,8 @@ from supervisor.brokers.names import dead_queue, parked_queue, retry_queue
 from supervisor.config.schema import BrokerConfig
 from supervisor.errors import ControlError
 from supervisor.ledger.sqlite import SqliteLedger
-from supervisor.message import Properties, Publication
-from supervisor.posix import executes
+from supervisor.messages.message import Properties, Publication
+from supervisor.system.posix import executes
 from tests.support.daemon import ROOT, Daemon, cleaned_up
 from tests.support.failpoints.failpoints_runtime import ARMED, FIRED, FOLDER, MARKER, WHOLE_GROUP
 from tests.support.growing import JsonLines
@@ -338,7 +338,7 @@ class CrashSite(Daemon):
         def look(admin: BrokerAdmin) -> set[str]:
             depth = admin.depth(queue)
             taken = admin.take(queue, depth.ready) if depth and depth.ready else []
-            admin.give_back_all()
+            admin.requeue_all()
             return {delivery.properties.message_id or "" for delivery in taken}
 
         return self._with_admin(look)

@@ -21,8 +21,8 @@ from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig
 from supervisor.control.client import ControlClient
 from supervisor.errors import ControlError
-from supervisor.message import Properties, Publication
-from supervisor.posix import executes
+from supervisor.messages.message import Properties, Publication
+from supervisor.system.posix import executes
 from tests.support.settled_log import settle_log
 from tests.support.waiting import eventually
 

@@ -32,7 +32,7 @@ class SmallDisk:
     def free(self) -> None:
         self._ballast.unlink(missing_ok=True)
 
-    def give_back(self, size: int) -> None:
+    def requeue(self, size: int) -> None:
         """Free so many bytes of a disk that is full."""
         os.truncate(self._ballast, self._ballast.stat().st_size - size)
 

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import msgspec
 
-from supervisor import posix
 from supervisor.link.frames import Fork, Forked, Imported, StartForkserver
 from supervisor.scoreboard.slot import Slot
+from supervisor.system import posix
 from tests.support.pools import spawn_forkserver
 
 
-def main(start_json: str, bell: str, errors: str) -> None:
+def main(start_json: str, notification: str, errors: str) -> None:
     start = msgspec.json.decode(start_json, type=StartForkserver)
     start = msgspec.structs.replace(start, master_pid=os.getpid())
     posix.become_subreaper()
-    forkserver, inbox = spawn_forkserver(start, int(bell), Path(errors))
+    forkserver, inbox = spawn_forkserver(start, int(notification), Path(errors))
     inbox.expect(Imported)
     Slot(Path(start.pool_dir) / "slots" / "0.slot")  # made by the master, always
     inbox.send(Fork(0, 1))

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from supervisor.clock import monotonic_s
 from supervisor.errors import ControlError
+from supervisor.system.clock import monotonic_s
 from tests.support.daemon import Daemon, cleaned_up
 from tests.support.faulty_calls import Order
 
@@ -51,8 +51,8 @@ class Faulty(Daemon):
         with suppress(ControlError):
             pools = self.status()["pools"]
             other = pools["other"]
-            seats = [pools["email"]["workers"][0], other["workers"][0], other["forkserver"], other["consumer"]]
-            return [seat["pid"] for seat in seats if seat["pid"]]
+            specs = [pools["email"]["workers"][0], other["workers"][0], other["forkserver"], other["consumer"]]
+            return [spec["pid"] for spec in specs if spec["pid"]]
         return []
 
     def answers(self, what: str) -> None:

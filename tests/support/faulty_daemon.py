@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from supervisor import logs
 from supervisor.config.load import load
+from supervisor.logs import structured
 from supervisor.master.run import run_daemon
 from tests.support.faulty_calls import CALLS, Order, failure
 
@@ -71,7 +71,7 @@ def _slow(real: Callable[..., Any], seconds: float) -> Callable[..., Any]:
 if __name__ == "__main__":
     _program, order, seconds, _config, path, _run = sys.argv
     config = load(path)
-    logs.configure(config.log, "master")
+    structured.configure(config.log, "master")
     for name in _DISK:
         setattr(os, name, _slow(getattr(os, name), float(seconds)))
     _break_calls(Order(Path(order)))

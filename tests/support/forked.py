@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from supervisor import posix
+from supervisor.system import posix
 
 
 @contextmanager

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import BrokerConfig, LedgerConfig, LogConfig, PoolConfig
-from supervisor.consumer.links import WorkerLinks
 from supervisor.consumer.session import Session
+from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.link.frames import VERSION, StartConsumer
-from supervisor.reactor import Reactor
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor
 
 
 class HandTurned:

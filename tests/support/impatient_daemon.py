@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from supervisor import logs
 from supervisor.config.load import load
+from supervisor.logs import structured
 from supervisor.master.run import run_daemon
 
 if __name__ == "__main__":
     config = load(sys.argv[1])
-    logs.configure(config.log, "master")
+    structured.configure(config.log, "master")
     sys.exit(run_daemon(config, lambda: load(config.source), None, print, float(sys.argv[2])))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from supervisor.web import asked, connections
+from supervisor.web import connections, request_parsing
 from supervisor.web.__main__ import main
 
 PATIENCE_S = 0.5
 
 if __name__ == "__main__":
-    asked.BODY_S = connections.IDLE_S = connections.STALLED_S = PATIENCE_S
+    request_parsing.BODY_S = connections.IDLE_S = connections.STALLED_S = PATIENCE_S
     connections.SWEEP_S = PATIENCE_S / 5
     main()

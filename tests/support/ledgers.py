@@ -11,7 +11,7 @@ from supervisor.ledger.sqlite import SqliteLedger
 
 
 def key_of(id: str, content: str = "") -> bytes:
-    """A 24-byte key as `supervisor.identity` makes them."""
+    """A 24-byte key as `supervisor.messages.identity` makes them."""
     return hashlib.blake2b(id.encode(), digest_size=16).digest() + content.encode().ljust(8, b"\0")[:8]
 
 

@@ -23,7 +23,6 @@ from typing import Any, TypeVar
 
 import pytest
 
-from supervisor import posix
 from supervisor.config.schema import LogConfig, PoolConfig
 from supervisor.link.channel import Channel, ChannelClosed, send_with_descriptors
 from supervisor.link.frames import (
@@ -42,9 +41,10 @@ from supervisor.link.frames import (
     Welcome,
     WorkerFrame,
 )
-from supervisor.message import Properties
+from supervisor.messages.message import Properties
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason
+from supervisor.system import posix
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -135,7 +135,7 @@ def run_frame(number: int, do: str, **order: Any) -> Run:
     return Run(**{**fields, **facts})
 
 
-def spawn_forkserver(start: StartForkserver, bell: int, errors: Path) -> tuple[subprocess.Popen[bytes], Inbox]:
+def spawn_forkserver(start: StartForkserver, notification: int, errors: Path) -> tuple[subprocess.Popen[bytes], Inbox]:
     """Start a forkserver as the master does; `errors`: where its stdout and stderr go."""
     ours, theirs = socket.socketpair()
     with errors.open("ab") as out:
@@ -147,7 +147,7 @@ def spawn_forkserver(start: StartForkserver, bell: int, errors: Path) -> tuple[s
             stderr=out,
         )
     theirs.close()
-    send_with_descriptors(ours, start, [bell])
+    send_with_descriptors(ours, start, [notification])
     return forkserver, Inbox(Channel(ours, ForkReport))
 
 
@@ -171,7 +171,7 @@ class Master:
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(self.link_path))
         self.listener.listen(64)
-        self.bell, self.bell_write = os.pipe()
+        self.notification, self.readiness_write = os.pipe()
         self.forkserver: subprocess.Popen[bytes] | None = None
         self.inbox: Inbox
         self.workers: set[int] = set()
@@ -191,7 +191,7 @@ class Master:
 
     def start_forkserver(self, version: str = VERSION) -> Inbox:
         start = self.start_frame(version)
-        self.forkserver, self.inbox = spawn_forkserver(start, self.bell_write, self.errors)
+        self.forkserver, self.inbox = spawn_forkserver(start, self.readiness_write, self.errors)
         return self.inbox
 
     def boot(self) -> None:
@@ -224,8 +224,8 @@ class Master:
 
     def rung(self) -> tuple[int, int]:
         """The next (slot, generation) that the bell tells."""
-        assert select.select([self.bell], [], [], 20)[0], "the bell did not ring"
-        slot, generation = struct.unpack("<II", os.read(self.bell, 8))
+        assert select.select([self.notification], [], [], 20)[0], "the bell did not ring"
+        slot, generation = struct.unpack("<II", os.read(self.notification, 8))
         return slot, generation
 
     def worker(self, slot: int = 0, generation: int = 1) -> tuple[int, Link]:
@@ -299,7 +299,7 @@ class Master:
                 os.waitpid(pid, 0)
         for link in self.links:
             link.close()
-        for descriptor in (self.bell, self.bell_write):
+        for descriptor in (self.notification, self.readiness_write):
             os.close(descriptor)
         self.listener.close()
         shutil.rmtree(self.home, ignore_errors=True)

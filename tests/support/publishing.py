@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from supervisor.brokers.amqp_connection import targets
-from supervisor.brokers.amqp_errors import Trouble
-from supervisor.brokers.amqp_publisher import Publisher
-from supervisor.clock import monotonic_s
+from supervisor.brokers.amqp.connection import targets
+from supervisor.brokers.amqp.errors import Trouble
+from supervisor.brokers.amqp.publisher import Publisher
 from supervisor.config.schema import BrokerConfig
-from supervisor.message import Properties, Publication
-from supervisor.reactor import Reactor
+from supervisor.messages.message import Properties, Publication
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor
 from tests.support.rabbitmq import RabbitNode
 
 
@@ -50,7 +50,7 @@ class Fates:
         self.reasons[token] = reason
 
 
-class Desk:
+class AsyncClient:
     """A publisher with its reactor, a scratch queue and the fates it reports."""
 
     def __init__(self, node: RabbitNode, frame_max: int = 0) -> None:
@@ -104,9 +104,9 @@ class Desk:
 
 
 @contextmanager
-def connected_desk(node: RabbitNode, frame_max: int = 0) -> Iterator[Desk]:
+def connected_desk(node: RabbitNode, frame_max: int = 0) -> Iterator[AsyncClient]:
     """A desk whose publisher is connected; closed at the end. `frame_max`: the largest frame it agrees to, in bytes."""
-    desk = Desk(node, frame_max)
+    desk = AsyncClient(node, frame_max)
     desk.publisher.dialer.dial()
     desk.until(lambda: desk.publisher.connected, "connected")
     try:

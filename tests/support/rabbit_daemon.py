@@ -16,7 +16,7 @@ import pika.exceptions
 
 from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from tests.support.daemon import ROOT, Daemon, cleaned_up
 from tests.support.rabbitmq import RabbitNode
 from tests.support.waiting import eventually

@@ -9,20 +9,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from supervisor import posix
 from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig, LedgerConfig, LogConfig, PoolConfig
-from supervisor.consumer.links import WorkerLinks
 from supervisor.consumer.session import Session
+from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.errors import LedgerError
 from supervisor.ledger.base import Row
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.link.channel import Channel
 from supervisor.link.frames import VERSION, ConsumerFrame, Hello, Incarnation, StartConsumer
-from supervisor.message import Properties, Publication
-from supervisor.reactor import Reactor
+from supervisor.messages.message import Properties, Publication
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import OutcomeKind
+from supervisor.system import posix
+from supervisor.system.reactor import Reactor
 from tests.support.forked import forked
 from tests.support.settling import RAISED
 from tests.support.waiting import eventually

@@ -9,7 +9,7 @@ import termios
 from contextlib import suppress
 from pathlib import Path
 
-from supervisor.log_relay import FIRST_PIPE_FD
+from supervisor.logs.relay import FIRST_PIPE_FD
 from tests.support.waiting import eventually
 
 _NAME = "preforkd-log"

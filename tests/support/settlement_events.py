@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from supervisor.consumer.entries import Phase
+from supervisor.consumer.settlement.messages import Phase
 from tests.support.settlement_parts import Copy, Event, SlotModel
 from tests.support.settlement_world import World
 
@@ -72,7 +72,7 @@ def _missing(world: World) -> list[int]:
 _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World, int], bool]]] = {
     "settle": (lambda world: range(world.heard > 0), False, World.settle),
     "disk_done": (lambda world: range(bool(world.committing) and not world.synced), False, World.disk_done),
-    "verdict": (_slots(lambda slot: slot.verdicts), False, World.verdict),
+    "verdict": (_slots(lambda slot: slot.exit_notices), False, World.exit_notice),
     "respawn": (_slots(lambda slot: not slot.alive), False, World.respawn),
     "hello": (_slots(lambda slot: slot.may_greet), False, World.hello),
     "resume": (lambda world: range(world.paused), False, World.resume),
@@ -104,7 +104,7 @@ _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World
     "pause": (lambda world: range(not world.paused), True, World.pause),
     "retry_dead": (lambda world: _kinds(world.dead), True, World.retry_dead),
     "consumer_death": (
-        lambda world: range(1 + any(slot.verdicts for slot in world.slots)),
+        lambda world: range(1 + any(slot.exit_notices for slot in world.slots)),
         True,
         World.consumer_death,
     ),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeVar
 
-from supervisor.brokers import letters
+from supervisor.brokers import copy_headers
 from supervisor.brokers.base import Delivery, Outgoing
-from supervisor.consumer.entries import Failure
+from supervisor.consumer.settlement.messages import Failure
 from supervisor.link.frames import RunId
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from supervisor.scoreboard.words import OutcomeKind
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class Copy(NamedTuple):
         kept = tuple(
             (name, value)
             for name, value in headers
-            if name in (letters.QUEUE, letters.ROUND, letters.ATTEMPT, letters.REPEATS)
+            if name in (copy_headers.QUEUE, copy_headers.ROUND, copy_headers.ATTEMPT, copy_headers.REPEATS)
         )
         return cls(outgoing.body, outgoing.properties.message_id, kept)
 
@@ -115,7 +115,7 @@ class SlotModel:
         self.ring: tuple[tuple[RunId, OutcomeKind, int], ...] = ()
         self.tail = 0
         self.taken = 0
-        self.verdicts: tuple[int, ...] = ()  # generations whose verdict the consumer has not taken
+        self.exit_notices: tuple[int, ...] = ()  # generations whose verdict the consumer has not taken
 
     def clone(self) -> SlotModel:
         """Another one, in the same state."""
@@ -150,7 +150,7 @@ class SlotModel:
     def lose_power(self, keeps_marks: bool) -> None:
         """The machine dies; whether marks reached the disk is chance."""
         self.die()
-        self.verdicts = ()
+        self.exit_notices = ()
         if not keeps_marks:
             self.ring, self.running = self.ring[: self.tail], None
 
@@ -162,7 +162,7 @@ class SlotModel:
     @property
     def may_greet(self) -> bool:
         """Whether its worker can say hello: between two runs, and after the verdict on its predecessor."""
-        return self.alive and not self.linked and not self.verdicts and not self.may_finish
+        return self.alive and not self.linked and not self.exit_notices and not self.may_finish
 
     @property
     def state(self) -> tuple[object, ...]:

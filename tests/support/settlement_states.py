@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import deque
 from copy import copy
 
-from supervisor.consumer.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, Send
-from supervisor.consumer.decisions import Decisions
-from supervisor.consumer.entries import Entry
-from supervisor.consumer.holdings import Holdings
-from supervisor.consumer.publications import Publications
-from supervisor.consumer.refused_copies import RefusedCopies
-from supervisor.consumer.saved import SavedRuns
-from supervisor.consumer.settlement import Settlement
-from supervisor.consumer.twins import Twins
+from supervisor.consumer.settlement.assignments import Assignments
+from supervisor.consumer.settlement.content_matches import ContentMatches
+from supervisor.consumer.settlement.messages import Entry
+from supervisor.consumer.settlement.publications import Publications
+from supervisor.consumer.settlement.refused_copies import RefusedCopies
+from supervisor.consumer.settlement.saved import SavedRuns
+from supervisor.consumer.settlement.settlement import Settlement
+from supervisor.consumer.turn.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, Send
+from supervisor.consumer.turn.unit_of_work import UnitOfWork
 from tests.support.settlement_parts import shallow
 
 
@@ -23,14 +23,16 @@ def clone_settlement(original: Settlement) -> Settlement:
     entries = {key: _clone_entry(entry) for key, entry in original.entries.items()}
     clone.entries = entries
     clone.waiting = {key: entries[key] for key in original.waiting}
-    clone.holdings = Holdings()
-    clone.holdings._by_worker = {
-        worker: {key: entries[key] for key in theirs} for worker, theirs in original.holdings._by_worker.items()
+    clone.assignments = Assignments()
+    clone.assignments._by_worker = {
+        worker: {key: entries[key] for key in theirs} for worker, theirs in original.assignments._by_worker.items()
     }
     clone.saved = SavedRuns()
     clone.saved._waiting = original.saved._waiting.copy()
-    clone.twins = Twins()
-    clone.twins._expected = {twin: deque(waiting) for twin, waiting in original.twins._expected.items()}
+    clone.content_matches = ContentMatches()
+    clone.content_matches._expected = {
+        twin: deque(waiting) for twin, waiting in original.content_matches._expected.items()
+    }
     clone._decisions = _clone_decisions(original._decisions)
     clone.publications = _clone_publications(original.publications, clone._decisions, entries)
     return clone
@@ -46,7 +48,7 @@ def _clone_entry(original: Entry) -> Entry:
     return clone
 
 
-def _clone_decisions(original: Decisions) -> Decisions:
+def _clone_decisions(original: UnitOfWork) -> UnitOfWork:
     clone = shallow(original)
     clone._rows = original._rows.copy()
     clone._counters = original._counters.copy()
@@ -55,7 +57,7 @@ def _clone_decisions(original: Decisions) -> Decisions:
     return clone
 
 
-def _clone_publications(original: Publications, decisions: Decisions, entries: dict[bytes, Entry]) -> Publications:
+def _clone_publications(original: Publications, decisions: UnitOfWork, entries: dict[bytes, Entry]) -> Publications:
     clone = shallow(original)
     clone._decisions = decisions
     clone._outgoing = {token: (entries[entry.key], out) for token, (entry, out) in original._outgoing.items()}
@@ -81,7 +83,7 @@ def memories(settlement: Settlement) -> dict[str, object]:
     return {
         "entries": [entry.id for entry in settlement.entries.values()],
         "waiting": list(settlement.waiting),
-        "holdings": settlement.holdings.workers(),
+        "holdings": settlement.assignments.workers(),
         "publications": settlement.publications._outgoing,
         "refused copies": settlement.publications.refused._queues,
     }
@@ -95,11 +97,11 @@ def settlement_state(settlement: Settlement, tags: dict[int, int], tokens: dict[
         tuple(_entry_state(entry, tags, tokens) for entry in settlement.entries.values()),
         tuple(settlement.waiting),
         frozenset(settlement.saved._waiting),
-        tuple(tuple(theirs) for theirs in settlement.holdings._by_worker.values()),
+        tuple(tuple(theirs) for theirs in settlement.assignments._by_worker.values()),
         frozenset(tokens.get(token) for token in settlement.publications._later),
         frozenset(tokens.get(token) for token in refused._times),
         tuple(tuple(tokens.get(token) for token in queue.waiting) for queue in refused._queues.values()),
-        frozenset((twin, len(waiting)) for twin, waiting in settlement.twins._expected.items()),
+        frozenset((twin, len(waiting)) for twin, waiting in settlement.content_matches._expected.items()),
         frozenset((row.key, row.round, row.attempt, row.state, row.slot) for row in decisions._rows.values()),
         tuple(_effect_state(effect, tags, tokens) for effect in decisions._effects),
         tuple(_effect_state(effect, tags, tokens) for effect in decisions._committing),

@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any
 
 from supervisor.config.schema import PoolConfig
-from supervisor.consumer import copies
-from supervisor.consumer.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, RecallAll, Send
-from supervisor.consumer.delivery_limit import worn_from
-from supervisor.consumer.entries import Arrival, Failure
-from supervisor.consumer.settlement import Settlement
+from supervisor.consumer.settlement import copies
+from supervisor.consumer.settlement.delivery_limit import worn_from
+from supervisor.consumer.settlement.messages import Arrival, Failure
+from supervisor.consumer.settlement.settlement import Settlement
+from supervisor.consumer.turn.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, RecallAll, Send
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, Published, Run, RunId
 from supervisor.scoreboard.words import OutcomeKind
@@ -119,7 +119,7 @@ class World(BrokerModel):
     # ---- the turn -------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        load = self.settlement.holdings.load
+        load = self.settlement.assignments.load
         workers = [Incarnation(number, slot.generation) for number, slot in enumerate(self.slots) if slot.linked]
         for entry in list(self.settlement.waiting.values()):
             worker = min(workers, key=load, default=None)
@@ -143,7 +143,7 @@ class World(BrokerModel):
     def _ack(self, effect: Ack) -> None:
         check_kept(self, self.settled(effect.epoch, effect.tag).body)
 
-    def _give_back(self, effect: GiveBack) -> None:
+    def _requeue(self, effect: GiveBack) -> None:
         self.have_back(self.settled(effect.epoch, effect.tag))
 
     def _send(self, effect: Send) -> None:
@@ -233,20 +233,20 @@ class World(BrokerModel):
         slot = self.slots[number]
         self.cut_off |= {slot.running} if slot.running else set()
         slot.die()
-        slot.verdicts += (slot.generation,)
+        slot.exit_notices += (slot.generation,)
         return False
 
     def respawn(self, number: int) -> bool:
         self.slots[number].respawn()
         return False
 
-    def verdict(self, number: int) -> bool:
+    def exit_notice(self, number: int) -> bool:
         slot = self.slots[number]
-        generation, slot.verdicts = slot.verdicts[0], slot.verdicts[1:]
-        self._bury(number, generation, DEATH)
+        generation, slot.exit_notices = slot.exit_notices[0], slot.exit_notices[1:]
+        self._reap(number, generation, DEATH)
         return True
 
-    def _bury(self, number: int, generation: int, failure: Failure, proof: bool = True) -> None:
+    def _reap(self, number: int, generation: int, failure: Failure, proof: bool = True) -> None:
         slot = self.slots[number]
         running = slot.running if slot.generation == generation else None
         self._hand_in(number)
@@ -359,15 +359,15 @@ class World(BrokerModel):
         self.committing = None
         self.settlement = type(self.settlement)(self.pool, "host")
         for row in [row for row in self.rows.values() if row.state.open]:
-            self.settlement.recall_row(row)
+            self.settlement.restore_row(row)
         for number, slot in enumerate(self.slots):
             slot.unlink()
             slot.taken = slot.tail
             self._hand_in(number)
             if burials:
-                slot.verdicts = ()
-        for worker in self.settlement.holdings.workers() - self._believed_alive():
-            self._bury(worker.slot, worker.generation, LOST, proof)
+                slot.exit_notices = ()
+        for worker in self.settlement.assignments.workers() - self._believed_alive():
+            self._reap(worker.slot, worker.generation, LOST, proof)
         for step in self.steps():
             step()
 
@@ -375,13 +375,13 @@ class World(BrokerModel):
         return {
             Incarnation(number, generation)
             for number, slot in enumerate(self.slots)
-            for generation in (*slot.verdicts, *([slot.generation] if slot.alive else []))
+            for generation in (*slot.exit_notices, *([slot.generation] if slot.alive else []))
         }
 
 
 _CARRY_OUT: dict[type[Effect], Callable[[World, Any], None]] = {
     Ack: World._ack,
-    GiveBack: World._give_back,
+    GiveBack: World._requeue,
     Send: World._send,
     RecallAll: World._recall,
     PublishOut: World._publish_out,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 from typing import Any, NamedTuple
 
-from supervisor.brokers import letters
+from supervisor.brokers import copy_headers
 from supervisor.brokers.base import Delivery, Outgoing
 from supervisor.config.schema import PoolConfig
-from supervisor.consumer.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, Say, Send
-from supervisor.consumer.entries import Arrival, Entry, Failure
-from supervisor.consumer.settlement import Settlement
-from supervisor.events import Event
+from supervisor.consumer.settlement.messages import Arrival, Entry, Failure
+from supervisor.consumer.settlement.settlement import Settlement
+from supervisor.consumer.turn.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, Say, Send
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import ConsumerFrame, Incarnation, Run, RunId
-from supervisor.message import Properties
+from supervisor.logs.events import Event
+from supervisor.messages.message import Properties
 from supervisor.scoreboard.words import OutcomeKind
 
 QUEUE = "work"
@@ -66,7 +66,7 @@ class Bench:
     ) -> int:
         """A delivery; `run`: stamped as this (round, attempt). Returns its tag."""
         tag = next(self._tags)
-        headers = {letters.QUEUE: QUEUE, letters.ROUND: run[0], letters.ATTEMPT: run[1]} if run else None
+        headers = {copy_headers.QUEUE: QUEUE, copy_headers.ROUND: run[0], copy_headers.ATTEMPT: run[1]} if run else None
         delivery = Delivery(self.epoch, tag, "", QUEUE, redelivered, Properties(headers=headers, message_id=id), body)
         name = id or f"preforkd-{next(self._given):032x}"
         twin = b"" if id else b"twin" + body
@@ -106,7 +106,7 @@ class Bench:
         self.epoch += 1
         for row in self.rows.values():
             if row.state.open:
-                self.settlement.recall_row(row)
+                self.settlement.restore_row(row)
 
     def has_row(self, state: RowState, round: int = 1, attempt: int = 1, id: str = "m", note: bytes = b"") -> None:
         """The ledger knows this."""
@@ -174,5 +174,5 @@ class Bench:
     def empty(self) -> bool:
         """Whether nothing at all is remembered."""
         settlement = self.settlement
-        memories = (settlement.entries, settlement.waiting, settlement.holdings.workers())
+        memories = (settlement.entries, settlement.waiting, settlement.assignments.workers())
         return not any(memories) and not settlement.publications._outgoing

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.control.client import ControlClient
-from supervisor.master.pidfile import PID_FILE, find_holder
+from supervisor.master.host.pidfile import PID_FILE, find_holder
 from tests.support.settled_log import settle_log
 from tests.support.source_tree import ROOT
 from tests.support.waiting import eventually

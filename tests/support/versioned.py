@@ -78,7 +78,7 @@ class Versioned(Daemon):
         """kill -9 of the forkserver."""
         os.kill(self.pool()["forkserver"]["pid"], signal.SIGKILL)
 
-    def seats(self) -> list[tuple[str, int]]:
+    def specs(self) -> list[tuple[str, int]]:
         """Names and pids of the workers that are there."""
         return [(worker["name"], worker["pid"]) for worker in self.pool()["workers"]]
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from supervisor.clock import monotonic_s
+from supervisor.system.clock import monotonic_s
 
 T = TypeVar("T")
 

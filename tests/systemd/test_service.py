@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from supervisor.clock import monotonic_s
+from supervisor.system.clock import monotonic_s
 from tests.support.machine import PROGRAM, Machine, booted_machine
 from tests.support.memory_groups import memory_group
 from tests.support.rabbitmq import RabbitNode

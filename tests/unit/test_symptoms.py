@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from supervisor import symptoms
-from supervisor.consumer.health import Health
-from supervisor.events import Event
+from supervisor.consumer.observe.health import Health
+from supervisor.logs.events import Event
 from supervisor.symptoms import Symptoms
 
 

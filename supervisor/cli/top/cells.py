@@ -5,7 +5,7 @@ from __future__ import annotations
 from supervisor.cli.top.lines import Span, Style
 from supervisor.cli.top.table import Column
 from supervisor.cli.top.view import ExitRow, Facts, PoolRow, WorkerRow, brief_seconds
-from supervisor.events import Cause
+from supervisor.logs.events import Cause
 from supervisor.quantities import show_bytes, show_seconds
 
 CAUSES: dict[str, Style] = {

@@ -11,7 +11,7 @@ from typing import Any
 
 from supervisor.control.client import ControlClient
 from supervisor.errors import ControlError
-from supervisor.reactor import Reactor
+from supervisor.system.reactor import Reactor
 
 CONNECT_S = 2.0
 """A daemon that takes no connection for this long (stopped, and its backlog full) is told as one that is silent."""
@@ -22,7 +22,7 @@ Heard = Callable[[Mapping[str, Any]], object]
 Refused = Callable[[ControlError], object]
 
 
-class Desk:
+class AsyncClient:
     """Asks, and hears what is answered."""
 
     def __init__(self, runtime_dir: Path, reactor: Reactor) -> None:

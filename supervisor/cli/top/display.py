@@ -74,10 +74,10 @@ class Display(Protocol):
 def make_display(keys: bool) -> Display:
     """A terminal where stdout is one that can move its cursor. `keys`: whether keys are of any use."""
     able = sys.stdout.isatty() and os.environ.get("TERM", "") not in _NO_SCREEN
-    return Terminal(keys and sys.stdin.isatty()) if able else Paper()
+    return Terminal(keys and sys.stdin.isatty()) if able else PlainOutput()
 
 
-class Paper:
+class PlainOutput:
     """Plain text without a control code, one block after another: for pipes, files, and dumb terminals."""
 
     live = keys = False

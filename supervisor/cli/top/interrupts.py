@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import signal
 
-from supervisor.reactor import Reactor
-from supervisor.stored_signals import StoredSignals
+from supervisor.system.reactor import Reactor
+from supervisor.system.stored_signals import StoredSignals
 
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STORED = (*ENDS, signal.SIGTSTP, signal.SIGWINCH)

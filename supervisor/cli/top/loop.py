@@ -11,15 +11,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
-from supervisor.cli.top.desk import Desk
+from supervisor.cli.top.desk import AsyncClient
 from supervisor.cli.top.display import Display
 from supervisor.cli.top.frame import Size
 from supervisor.cli.top.interrupts import ENDS, Interrupts, die_of
 from supervisor.cli.top.lines import Line
-from supervisor.clock import monotonic_s
 from supervisor.errors import ControlError
 from supervisor.quantities import show_seconds
-from supervisor.reactor import Reactor
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor
 
 INTERVAL_S = 1.0
 SHORTEST_S = 0.1
@@ -51,7 +51,7 @@ class Loop:
         self._page = page
         self._interval_s = max(interval_s, SHORTEST_S)
         self._reactor = Reactor()
-        self._desk = Desk(runtime_dir, self._reactor)
+        self._desk = AsyncClient(runtime_dir, self._reactor)
         self._interrupts: Interrupts | None = None
         self._asked_s = 0.0
         self._due_s = monotonic_s()

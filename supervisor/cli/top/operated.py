@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from supervisor.cli.top.desk import Desk
+from supervisor.cli.top.desk import AsyncClient
 from supervisor.cli.top.display import Display
 from supervisor.cli.top.keys import Order, read_keys
 from supervisor.cli.top.loop import Loop, words_of
 from supervisor.cli.top.page import TopPage
-from supervisor.clock import monotonic_s
 from supervisor.errors import ControlError
+from supervisor.system.clock import monotonic_s
 
 Answer = Mapping[str, Any]
 
@@ -24,7 +24,7 @@ class OperatedLoop(Loop):
     def __init__(self, runtime_dir: Path, display: Display, page: TopPage, interval_s: float) -> None:
         super().__init__(runtime_dir, display, page, interval_s)
         self._operated = page
-        self._orders = Desk(runtime_dir, self._reactor)
+        self._orders = AsyncClient(runtime_dir, self._reactor)
 
     def _listen(self) -> None:
         if self._display.keys:

@@ -14,9 +14,9 @@ from supervisor.cli.top.frame import Notice, Scene, Size, frame, workers_page
 from supervisor.cli.top.keys import Order, Screen, press
 from supervisor.cli.top.lines import Line, Style
 from supervisor.cli.top.view import Past, View, exit_rows, make_view
-from supervisor.clock import monotonic_s
 from supervisor.errors import StateError
 from supervisor.exit_history import HistoryTail
+from supervisor.system.clock import monotonic_s
 
 KEPT_EXITS = 200
 

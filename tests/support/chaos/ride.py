@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from supervisor.clock import monotonic_s
+from supervisor.system.clock import monotonic_s
 from tests.support.chaos.plan import TRAITS, Fault, Leg, Order, Shape, Strike, cuts
 from tests.support.chaos.rig import Rig
 from tests.support.chaos.strikes import ALONE, STRIKES, Undo
@@ -170,7 +170,7 @@ def all_exits(journal: list[dict[str, Any]], log: list[dict[str, Any]], disk_was
 def judge(evidence: Evidence) -> Outcome:
     """What it came to. Pure."""
     named, bare = _history(evidence, bare=False), _history(evidence, bare=True)
-    verdict, parked = audited(named, Step.EFFECT), [order.name for order in evidence.parked]
+    exit_notice, parked = audited(named, Step.EFFECT), [order.name for order in evidence.parked]
     lost_bare = sorted(bare.sent.keys() - {note.id for note in bare.notes if note.step is Step.EFFECT} - set(parked))
     wrong = [*faults(named), *(f"{name} is lost" for name in lost_bare), *_unsaid(bare)]
     if evidence.waiting:
@@ -181,9 +181,9 @@ def judge(evidence: Evidence) -> Outcome:
     return Outcome(
         evidence.struck,
         len(evidence.orders),
-        len(verdict.lost) + len(lost_bare),
-        len(verdict.duplicated),
-        verdict.declared,
+        len(exit_notice.lost) + len(lost_bare),
+        len(exit_notice.duplicated),
+        exit_notice.declared,
         len(list(overlaps(named))),
         len(parked),
         sum(run.started.attempt == 1 for of_one in runs(bare).values() for run in of_one[1:]),

@@ -16,7 +16,7 @@ import pika.exceptions
 
 from supervisor.brokers.names import parked_queue, retry_queue
 from supervisor.errors import ControlError
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from tests.support.chaos.plan import Order, Shape
 from tests.support.daemon import cleaned_up
 from tests.support.disks import SmallDisk, small_disk

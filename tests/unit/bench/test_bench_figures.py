@@ -10,21 +10,21 @@ from benchmarks.bench.figures import Section, Target, markdown, number
 
 
 @pytest.mark.parametrize(
-    ("value", "verdict"), [(1.3, "aim"), (1.2, "aim"), (1.1, "must"), (0.9, "must"), (0.89, "missed")]
+    ("value", "exit_notice"), [(1.3, "aim"), (1.2, "aim"), (1.1, "must"), (0.9, "must"), (0.89, "missed")]
 )
-def test_a_target_is_reached_from_below(value: float, verdict: str) -> None:
-    assert Target("throughput", value, must=0.9, aim=1.2).verdict == verdict
+def test_a_target_is_reached_from_below(value: float, exit_notice: str) -> None:
+    assert Target("throughput", value, must=0.9, aim=1.2).exit_notice == exit_notice
 
 
 @pytest.mark.parametrize(
-    ("value", "verdict"), [(0.5, "aim"), (0.6, "aim"), (0.7, "must"), (1.0, "must"), (1.01, "missed")]
+    ("value", "exit_notice"), [(0.5, "aim"), (0.6, "aim"), (0.7, "must"), (1.0, "must"), (1.01, "missed")]
 )
-def test_a_small_figure_is_good_where_the_target_says_at_most(value: float, verdict: str) -> None:
-    assert Target("kill to ready", value, must=1.0, aim=0.6, at_most=True).verdict == verdict
+def test_a_small_figure_is_good_where_the_target_says_at_most(value: float, exit_notice: str) -> None:
+    assert Target("kill to ready", value, must=1.0, aim=0.6, at_most=True).exit_notice == exit_notice
 
 
 def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
-    assert Target("throughput", None, must=0.9, aim=1.2).verdict == "not measured"
+    assert Target("throughput", None, must=0.9, aim=1.2).exit_notice == "not measured"
 
 
 def test_a_target_s_line_says_in_which_direction_it_counts() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.brokers.amqp_connection import Backoff, targets
+from supervisor.brokers.amqp.connection import Backoff, targets
 from supervisor.config.schema import BrokerConfig
 from supervisor.errors import BrokerRefused
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pika.exceptions
 import pytest
 
-from supervisor.brokers.amqp_errors import explain
-from supervisor.brokers.amqp_tls import tls_context
+from supervisor.brokers.amqp.errors import explain
+from supervisor.brokers.amqp.tls import tls_context
 from supervisor.config.schema import TlsConfig
 
 _EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=a", "-days", "2")

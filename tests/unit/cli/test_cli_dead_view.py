@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from supervisor.brokers.base import Delivery
-from supervisor.brokers.letters import retry_copy
+from supervisor.brokers.copy_headers import retry_copy
 from supervisor.cli.dead_view import as_json_object, body_text, describe, summary
-from supervisor.message import Properties
+from supervisor.messages.message import Properties
 
 DIAGNOSIS = {
     "x-preforkd-cause": "timeout",

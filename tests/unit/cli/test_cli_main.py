@@ -17,7 +17,7 @@ from supervisor.cli.duration import SECONDS
 from supervisor.cli.program import DEBUG_VARIABLE, preforkd
 from supervisor.cli.publish import Header, publications, repeated, where_they_are
 from supervisor.errors import ConfigError, PreforkdError, Problem
-from supervisor.message import Properties
+from supervisor.messages.message import Properties
 
 
 @pytest.fixture

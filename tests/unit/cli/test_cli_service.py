@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.cli.service import hidden, program, unit
-from supervisor.master.shutdown import Stop
+from supervisor.master.stop.phases import Stop
 from tests.support.source_tree import ROOT
 
 SHIPPED = (ROOT / "etc" / "preforkd.service").read_text()

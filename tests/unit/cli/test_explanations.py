@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from supervisor.cli.explanations import CAUSES, EXPECTED, POOLS, STATES, explain, explain_ending
-from supervisor.consumer.traces import WAITING
-from supervisor.events import Cause
+from supervisor.consumer.observe.traces import WAITING
 from supervisor.ledger.base import RowState
-from supervisor.master.records import NO_FIRST_FRAME
+from supervisor.logs.events import Cause
+from supervisor.master.exits.records import NO_FIRST_FRAME
 from supervisor.scoreboard.words import OutcomeKind
 
 BAD_ENDINGS = {cause.value for cause in Cause} | {kind.value for kind in OutcomeKind if kind is not OutcomeKind.DONE}

@@ -16,7 +16,7 @@ from supervisor.cli.top.frame import Notice, Scene, Size, frame, workers_page
 from supervisor.cli.top.keys import Screen, press
 from supervisor.cli.top.lines import Line, Style, cells, cut, text_of
 from supervisor.cli.top.view import Facts, Past, exit_rows, make_view
-from supervisor.events import Cause
+from supervisor.logs.events import Cause
 from tests.support.statuses import busy, consumer, exit_record, pool, status, worker
 
 NOW = datetime(2026, 11, 22, 10, 0, 30, tzinfo=UTC)

@@ -7,13 +7,13 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from supervisor.brokers import letters
+from supervisor.brokers import copy_headers
 from supervisor.consumer.answers import NAMED, Answers
-from supervisor.consumer.delay_watch import DelayWatch
-from supervisor.consumer.health import Health
-from supervisor.events import Event
+from supervisor.consumer.observe.delay_watch import DelayWatch
+from supervisor.consumer.observe.health import Health
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import FindGone, Found
+from supervisor.logs.events import Event
 from supervisor.scoreboard.words import OutcomeKind
 from tests.support.settling import RAISED, Bench, key_of
 
@@ -133,7 +133,7 @@ def test_a_lost_retry_whose_message_is_published_again_gets_its_copy_once() -> N
     tag = bench.deliver("a")
     bench.turn()
     (copy,) = bench.published()
-    assert (copy.properties.headers or {})[letters.ATTEMPT] == 2
+    assert (copy.properties.headers or {})[copy_headers.ATTEMPT] == 2
     assert named(ask(bench, [])) == []
     bench.settlement.confirmed(copy.token)
     assert bench.acked() == [tag]

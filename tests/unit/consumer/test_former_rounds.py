@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from supervisor.brokers.base import Delivery
-from supervisor.brokers.letters import FORMER, FORMER_ROUNDS, PREFIX, QUEUE, ROUND, former_rounds, retry_copy
-from supervisor.consumer import copies
-from supervisor.consumer.entries import Entry, Failure
-from supervisor.identity import content_digest
+from supervisor.brokers.copy_headers import FORMER, FORMER_ROUNDS, PREFIX, QUEUE, ROUND, former_rounds, retry_copy
+from supervisor.consumer.settlement import copies
+from supervisor.consumer.settlement.messages import Entry, Failure
 from supervisor.ledger.base import RowState
-from supervisor.message import Properties
+from supervisor.messages.identity import content_digest
+from supervisor.messages.message import Properties
 
 FIRST = Failure("killed", "ended", "p/3", "line 1", None, "SIGKILL", 0.0, 1_700_000_000.5)
 PUBLISHED = Properties(message_id="m", headers={"user": 1, "CC": ["a"]})

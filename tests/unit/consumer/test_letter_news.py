@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from supervisor.consumer.actions import Say
-from supervisor.consumer.letters import NAMED, LetterNews
-from supervisor.events import Event
+from supervisor.consumer.observe.dead_letter_news import NAMED, DeadLetterNews
+from supervisor.consumer.turn.actions import Say
+from supervisor.logs.events import Event
 
 FIELDS: dict[str, Any] = {
     "message_id": "m",
@@ -23,13 +23,13 @@ FIELDS: dict[str, Any] = {
 
 
 def test_only_what_was_given_up_is_news() -> None:
-    news = LetterNews()
+    news = DeadLetterNews()
     news.gather([Say(Event.MESSAGE_FAILED, "", FIELDS), Say(Event.MESSAGE_RETRIED, "", FIELDS)])
     assert news.take() is None
 
 
 def test_a_letter_is_told_with_its_diagnosis_and_without_its_stack() -> None:
-    news = LetterNews()
+    news = DeadLetterNews()
     news.gather([Say(Event.MESSAGE_DEAD, "", FIELDS)])
     told = news.take()
     assert told is not None and told.more == 0
@@ -41,7 +41,7 @@ def test_a_letter_is_told_with_its_diagnosis_and_without_its_stack() -> None:
 
 
 def test_a_turn_in_which_everything_fails_is_told_in_bounded_space() -> None:
-    news = LetterNews()
+    news = DeadLetterNews()
     news.gather([Say(Event.MESSAGE_PARKED, "", FIELDS)] * (NAMED + 100))
     told = news.take()
     assert told is not None and (len(told.named), told.more) == (NAMED, 100)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.consumer import publications
+from supervisor.consumer.settlement import publications
 from supervisor.scoreboard.words import OutcomeKind
 from tests.support.settling import Bench
 

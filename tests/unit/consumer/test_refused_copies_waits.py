@@ -5,8 +5,14 @@ from __future__ import annotations
 import itertools
 
 from supervisor.brokers.base import Outgoing
-from supervisor.consumer.refused_copies import AGAIN_S, HOPELESS_AFTER, HOPELESS_AGAIN_S, RefusedCopies, destination
-from supervisor.message import Properties
+from supervisor.consumer.settlement.refused_copies import (
+    AGAIN_S,
+    HOPELESS_AFTER,
+    HOPELESS_AGAIN_S,
+    RefusedCopies,
+    destination,
+)
+from supervisor.messages.message import Properties
 
 FULL = "queue full"
 

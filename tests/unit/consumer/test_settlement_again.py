@@ -5,15 +5,15 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from supervisor.brokers import letters
-from supervisor.consumer.entries import Failure
-from supervisor.consumer.missing import MISSING_S
-from supervisor.consumer.settlement import Settlement
-from supervisor.consumer.traces import trace_of
-from supervisor.events import Event
+from supervisor.brokers import copy_headers
+from supervisor.consumer.observe.traces import trace_of
+from supervisor.consumer.settlement.messages import Failure
+from supervisor.consumer.settlement.missing import MISSING_S
+from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Published, RunId
-from supervisor.message import Properties, Publication
+from supervisor.logs.events import Event
+from supervisor.messages.message import Properties, Publication
 from supervisor.scoreboard.words import OutcomeKind
 from tests.support.settling import QUEUE, RAISED, W0, Bench
 
@@ -56,7 +56,7 @@ def test_a_message_that_its_handler_puts_back_into_its_queue_is_the_next_round(r
     bench = Bench()
     first, begun = bench.begun(run=run)
     headers = republished(bench, begun).headers or {}
-    assert headers == {"step": 2, letters.QUEUE: QUEUE, letters.ROUND: run[0] + 1, letters.ATTEMPT: 1}
+    assert headers == {"step": 2, copy_headers.QUEUE: QUEUE, copy_headers.ROUND: run[0] + 1, copy_headers.ATTEMPT: 1}
     bench.deliver(run=(run[0] + 1, 1))  # before the run that has published it is over
     bench.ends(begun)
     assert bench.acked() == [first]
@@ -79,7 +79,7 @@ def test_a_message_that_its_handler_puts_back_into_its_queue_is_the_next_round(r
 def test_anything_else_that_a_handler_publishes_is_left_as_it_is(changes: dict[str, object]) -> None:
     bench = Bench()
     _, run = bench.begun()
-    assert letters.ROUND not in (republished(bench, run, **changes).headers or {})
+    assert copy_headers.ROUND not in (republished(bench, run, **changes).headers or {})
 
 
 # ---- publications that are lost again and again --------------------------------------------------------------------

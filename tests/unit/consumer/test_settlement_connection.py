@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from supervisor.consumer.actions import Ack
+from supervisor.consumer.turn.actions import Ack
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Published
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from supervisor.scoreboard.words import OutcomeKind
 from tests.support.settling import KILLED, W0, Bench
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from supervisor.consumer.entries import Failure, Phase
-from supervisor.events import Event
+from supervisor.consumer.settlement.messages import Failure, Phase
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Run
+from supervisor.logs.events import Event
 from supervisor.scoreboard.words import OutcomeKind
 from tests.support.settling import KILLED, QUEUE, W0, W1, Bench, key_of
 

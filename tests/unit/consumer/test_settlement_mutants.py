@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable
 import msgspec
 import pytest
 
-from supervisor.brokers import letters
+from supervisor.brokers import copy_headers
 from supervisor.brokers.base import Outgoing
-from supervisor.consumer import copies, failure_policy
-from supervisor.consumer.actions import RecallAll
-from supervisor.consumer.decisions import Decisions
-from supervisor.consumer.entries import Arrival, Entry, Failure, Phase
-from supervisor.consumer.holdings import Holdings
-from supervisor.consumer.publications import Publications
-from supervisor.consumer.settlement import Settlement
-from supervisor.consumer.twins import Twins
+from supervisor.consumer.settlement import copies, failure_policy
+from supervisor.consumer.settlement.assignments import Assignments
+from supervisor.consumer.settlement.content_matches import ContentMatches
+from supervisor.consumer.settlement.messages import Arrival, Entry, Failure, Phase
+from supervisor.consumer.settlement.publications import Publications
+from supervisor.consumer.settlement.settlement import Settlement
+from supervisor.consumer.turn.actions import RecallAll
+from supervisor.consumer.turn.unit_of_work import UnitOfWork
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, RunId
 from supervisor.scoreboard.words import OutcomeKind
@@ -34,7 +34,7 @@ delivered = Settlement.delivered
 died = Settlement.died
 forget = Settlement._forget
 outcome = Settlement.outcome
-recall_row = Settlement.recall_row
+restore_row = Settlement.restore_row
 copy_of = copies.copy_of
 steps = World.steps
 
@@ -62,7 +62,7 @@ def dead_copies_stay_in_their_round(patch: Patch) -> None:
     def mutant(entry: Entry, queue: str, host: str, token: int) -> Outgoing:
         outgoing = copy_of(entry, queue, host, token)
         headers = dict(outgoing.properties.headers or {})
-        headers[letters.ROUND] = entry.round
+        headers[copy_headers.ROUND] = entry.round
         return msgspec.structs.replace(
             outgoing, properties=msgspec.structs.replace(outgoing.properties, headers=headers)
         )
@@ -72,11 +72,11 @@ def dead_copies_stay_in_their_round(patch: Patch) -> None:
 
 def owned_is_sent_again_before_hello_or_verdict(patch: Patch) -> None:
     def mutant(self: Settlement, row: Row) -> None:
-        recall_row(self, row)
+        restore_row(self, row)
         if row.state is RowState.DISPATCHED:
             self._unbegun(self.entries[row.key])
 
-    patch.setattr(Settlement, "recall_row", mutant)
+    patch.setattr(Settlement, "restore_row", mutant)
 
 
 def the_tail_runs_ahead_of_the_outcomes_taken(patch: Patch) -> None:
@@ -155,7 +155,7 @@ def newer_runs_that_wait_are_forgotten(patch: Patch) -> None:
 
 def done_is_not_recorded(patch: Patch) -> None:
     def mutant(self: Settlement, worker: Incarnation, run: RunId, kind: OutcomeKind, failure: Failure) -> None:
-        entry = self.holdings.find(worker, run)
+        entry = self.assignments.find(worker, run)
         if kind is OutcomeKind.DONE and entry is not None:
             self._settle(entry)
         else:
@@ -173,16 +173,16 @@ def what_hello_does_not_name_stays_owned(patch: Patch) -> None:
 
 
 def a_given_up_message_without_id_is_still_expected(patch: Patch) -> None:
-    patch.setattr(Twins, "forget", lambda self, key, twin: None)
+    patch.setattr(ContentMatches, "forget", lambda self, key, twin: None)
 
 
 def open_rows_without_an_id_are_kept_for_ever(patch: Patch) -> None:
     def mutant(self: Settlement, row: Row) -> None:
-        recall_row(self, row)
+        restore_row(self, row)
         if row.key in self.entries:
             self.entries[row.key].has_id = True
 
-    patch.setattr(Settlement, "recall_row", mutant)
+    patch.setattr(Settlement, "restore_row", mutant)
 
 
 def the_newest_run_goes_at_once(patch: Patch) -> None:
@@ -195,7 +195,7 @@ def the_newest_run_goes_at_once(patch: Patch) -> None:
 
 
 def a_repetition_goes_ahead_of_what_a_worker_has(patch: Patch) -> None:
-    patch.setattr(Holdings, "perhaps", lambda self, arrival: None)
+    patch.setattr(Assignments, "perhaps", lambda self, arrival: None)
 
 
 # ---- copies that are refused ----------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def a_copy_that_follows_another_is_published_once_more_when_its_time_comes(patch
 
 
 def what_was_never_sent_is_published_twice_after_a_disconnect(patch: Patch) -> None:
-    patch.setattr(Decisions, "unpublish", lambda self: None)
+    patch.setattr(UnitOfWork, "unpublish", lambda self: None)
 
 
 def a_missing_message_that_comes_after_all_is_run(patch: Patch) -> None:
@@ -272,27 +272,27 @@ def tails_do_not_wait_for_the_disk(patch: Patch) -> None:
 
 
 def a_hello_withdraws_nothing(patch: Patch) -> None:
-    patch.setattr(Decisions, "unsend", lambda self, worker: None)
+    patch.setattr(UnitOfWork, "unsend", lambda self, worker: None)
 
 
 def a_hello_withdraws_only_what_is_on_its_way_to_the_disk(patch: Patch) -> None:
-    def mutant(self: Decisions, worker: Incarnation) -> None:
+    def mutant(self: UnitOfWork, worker: Incarnation) -> None:
         undecided = self._effects
         unsend(self, worker)
         self._effects = undecided
 
-    unsend = Decisions.unsend
-    patch.setattr(Decisions, "unsend", mutant)
+    unsend = UnitOfWork.unsend
+    patch.setattr(UnitOfWork, "unsend", mutant)
 
 
 def a_hello_withdraws_only_what_waits_for_the_next_commit(patch: Patch) -> None:
-    def mutant(self: Decisions, worker: Incarnation) -> None:
+    def mutant(self: UnitOfWork, worker: Incarnation) -> None:
         committing = self._committing
         unsend(self, worker)
         self._committing = committing
 
-    unsend = Decisions.unsend
-    patch.setattr(Decisions, "unsend", mutant)
+    unsend = UnitOfWork.unsend
+    patch.setattr(UnitOfWork, "unsend", mutant)
 
 
 def a_hello_withdraws_what_it_holds(patch: Patch) -> None:
@@ -306,27 +306,27 @@ def a_hello_withdraws_what_it_holds(patch: Patch) -> None:
 def a_recall_goes_with_the_turn_under_way(patch: Patch) -> None:
     """It overtakes what was decided before it."""
 
-    def mutant(self: Decisions) -> None:
+    def mutant(self: UnitOfWork) -> None:
         (self._committing or self._effects).append(RecallAll())
 
-    patch.setattr(Decisions, "recall", mutant)
+    patch.setattr(UnitOfWork, "recall", mutant)
 
 
 def a_recall_goes_before_its_own_turn(patch: Patch) -> None:
-    patch.setattr(Decisions, "recall", lambda self: self._effects.insert(0, RecallAll()))
+    patch.setattr(UnitOfWork, "recall", lambda self: self._effects.insert(0, RecallAll()))
 
 
 def acks_are_kept_when_their_epoch_is_over(patch: Patch) -> None:
-    patch.setattr(Decisions, "void_tags", lambda self: [])
+    patch.setattr(UnitOfWork, "void_tags", lambda self: [])
 
 
 def acks_that_never_left_are_not_expected_back(patch: Patch) -> None:
-    def mutant(self: Decisions) -> list[bytes]:
+    def mutant(self: UnitOfWork) -> list[bytes]:
         void_tags(self)
         return []
 
-    void_tags = Decisions.void_tags
-    patch.setattr(Decisions, "void_tags", mutant)
+    void_tags = UnitOfWork.void_tags
+    patch.setattr(UnitOfWork, "void_tags", mutant)
 
 
 def marks_count_after_a_power_loss(patch: Patch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.consumer.entries import Phase
+from supervisor.consumer.settlement.messages import Phase
 from supervisor.ledger.base import RowState
 from supervisor.scoreboard.words import OutcomeKind
 from tests.support.settling import KILLED, W0, Bench
@@ -91,7 +91,7 @@ def test_what_nothing_proves_is_run(why: str) -> None:
         bench.lose_connection()
         bench.ends(run)
     bench.settlement.now_s += 301 if why == "too late" else 0
-    bench.settlement.twins.queue_is_ours = why != "the queue is shared"
+    bench.settlement.content_matches.queue_is_ours = why != "the queue is shared"
     bench.deliver(None, redelivered=why != "not redelivered", body=b"other" if why == "other content" else b"")
     (entry,) = bench.settlement.waiting.values()
     assert entry.maybe_duplicate is (why != "not redelivered")
@@ -129,7 +129,7 @@ def test_a_run_without_an_id_that_fails_after_a_restart_leaves_nothing_open(kind
     bench = Bench()
     _, run = bench.begun(None)
     bench.restart()
-    assert bench.settlement.holdings.load(W0) == 1
+    assert bench.settlement.assignments.load(W0) == 1
     bench.ends(run, kind)
     bench.turn()
     assert bench.empty
@@ -197,7 +197,7 @@ def test_what_waited_for_a_run_is_run_however_that_one_ended(end: str) -> None:
 def test_on_a_shared_queue_the_like_of_what_a_worker_has_waits_too() -> None:
     bench = Bench()
     _, run = bench.begun(None)
-    bench.settlement.twins.queue_is_ours = False
+    bench.settlement.content_matches.queue_is_ours = False
     bench.lose_connection()
     tag = bench.deliver(None, redelivered=True)
     assert not bench.settlement.waiting
@@ -241,7 +241,7 @@ def test_expectations_end_with_their_window() -> None:
     bench.lose_connection()
     bench.settlement.now_s += 301
     bench.lose_connection()
-    assert bench.settlement.twins._expected == {}
+    assert bench.settlement.content_matches._expected == {}
 
 
 def test_the_delivery_of_a_turn_that_loses_its_connection_is_not_given_back_twice() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from supervisor.brokers import letters
+from supervisor.brokers import copy_headers
 from supervisor.brokers.base import Outgoing
-from supervisor.consumer.entries import Failure, Phase
-from supervisor.consumer.refused_copies import HOPELESS_AFTER
-from supervisor.events import Event
+from supervisor.consumer.settlement.messages import Failure, Phase
+from supervisor.consumer.settlement.refused_copies import HOPELESS_AFTER
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Published, RunId
-from supervisor.message import Properties, Publication
+from supervisor.logs.events import Event
+from supervisor.messages.message import Properties, Publication
 from supervisor.scoreboard.words import OutcomeKind
 from tests.support.settling import KILLED, QUEUE, RAISED, W0, W1, Bench, key_of
 
@@ -38,7 +38,11 @@ def test_i1_a_failed_run_is_acked_after_the_confirm_of_its_retry_copy(kind: Outc
     assert bench.acked() == []
     assert bench.state() is RowState.RETRY_PENDING
     (copy,) = bench.published()
-    assert (copy.delay_s, copy.routing_key, letters.ATTEMPT in (copy.properties.headers or {})) == (3.0, QUEUE, True)
+    assert (copy.delay_s, copy.routing_key, copy_headers.ATTEMPT in (copy.properties.headers or {})) == (
+        3.0,
+        QUEUE,
+        True,
+    )
     bench.settlement.confirmed(copy.token)
     assert bench.acked() == [tag]
     assert bench.state() is RowState.RETRY
@@ -370,10 +374,10 @@ def refused_for_good(bench: Bench, kind: OutcomeKind, times: int) -> Outgoing:
 def test_a_dead_letter_that_is_refused_for_what_it_is_goes_on_without_the_headers_of_its_message() -> None:
     bench = Bench()
     whole = refused_for_good(bench, OutcomeKind.REJECT, HOPELESS_AFTER - 1)
-    assert letters.REDUCED not in (whole.properties.headers or {})
+    assert copy_headers.REDUCED not in (whole.properties.headers or {})
     bench = Bench()
     bare = refused_for_good(bench, OutcomeKind.REJECT, HOPELESS_AFTER)
-    assert "message size 5" in (bare.properties.headers or {})[letters.REDUCED]
+    assert "message size 5" in (bare.properties.headers or {})[copy_headers.REDUCED]
     assert (bare.body, bare.routing_key, bare.properties.message_id) == (whole.body, whole.routing_key, "m")
     assert not bench.settlement.publications.refused.is_hopeless(bare.token)
     bench.settlement.confirmed(bare.token)
@@ -395,7 +399,7 @@ def test_one_that_is_refused_even_so_is_told_as_hopeless_and_placed_when_it_is_t
 def test_a_copy_for_another_attempt_keeps_the_headers_of_its_message_whatever_is_refused() -> None:
     bench = Bench()
     copy = refused_for_good(bench, OutcomeKind.FAILED, 2 * HOPELESS_AFTER)
-    assert letters.REDUCED not in (copy.properties.headers or {})
+    assert copy_headers.REDUCED not in (copy.properties.headers or {})
     assert bench.settlement.publications.refused.is_hopeless(copy.token)
     bench.settlement.confirmed(copy.token)
     assert bench.acked()

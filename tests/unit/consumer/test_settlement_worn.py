@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from supervisor.brokers import letters
+from supervisor.brokers import copy_headers
 from supervisor.brokers.base import Delivery, Outgoing
-from supervisor.consumer import copies
-from supervisor.consumer.delivery_limit import count_of, worn_from
-from supervisor.consumer.entries import Arrival, Entry, Phase
-from supervisor.consumer.settlement import Settlement
-from supervisor.events import Event
-from supervisor.message import Properties
+from supervisor.consumer.settlement import copies
+from supervisor.consumer.settlement.delivery_limit import count_of, worn_from
+from supervisor.consumer.settlement.messages import Arrival, Entry, Phase
+from supervisor.consumer.settlement.settlement import Settlement
+from supervisor.logs.events import Event
+from supervisor.messages.message import Properties
 from supervisor.scoreboard.words import OutcomeKind
 from tests.support.settlement_events import happen, possible
 from tests.support.settlement_parts import Broken, Laws
@@ -67,7 +67,7 @@ def test_a_worn_message_is_copied_acked_and_run_when_its_copy_comes() -> None:
     assert not bench.settlement.waiting
     copy = saved(bench)
     assert (copy.routing_key, copy.delay_s, copy.properties.message_id) == (QUEUE, 0.0, "m")
-    assert (copy.properties.headers or {})[letters.ATTEMPT] == 1
+    assert (copy.properties.headers or {})[copy_headers.ATTEMPT] == 1
     bench.settlement.confirmed(copy.token)
     assert bench.acked() == [tag]
     assert bench.said() == [Event.MESSAGE_SAVED]
@@ -181,7 +181,7 @@ def test_a_run_goes_on_while_its_message_is_dropped_and_fails_into_a_copy() -> N
     bench.lose_connection()
     bench.ends(run, OutcomeKind.FAILED)
     copy = saved(bench)
-    assert (copy.properties.headers or {})[letters.ATTEMPT] == 2
+    assert (copy.properties.headers or {})[copy_headers.ATTEMPT] == 2
 
 
 def test_a_saved_message_without_an_id_says_that_it_may_be_a_repetition() -> None:

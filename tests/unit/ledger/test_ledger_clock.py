@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervisor import passing_time
 from supervisor.ledger import sqlite
 from supervisor.ledger.base import RowState
 from supervisor.ledger.sqlite import SqliteLedger
+from supervisor.system import passing_time
 from tests.support.ledgers import found, row_of
 
 KEEP_S, KEEP_MAX = 7 * 86400.0, 10**6

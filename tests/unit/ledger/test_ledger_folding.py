@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.errors import LedgerUnusable
-from supervisor.identity import ID_BYTES
 from supervisor.ledger import entries, sqlite_index, sqlite_runs
 from supervisor.ledger.base import Row, RowState
 from supervisor.ledger.entries import fingerprints
 from supervisor.ledger.sqlite import SqliteLedger
+from supervisor.messages.identity import ID_BYTES
 from tests.support.ledgers import key_of, named, row_of
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import LedgerError, LedgerUnusable
-from supervisor.identity import message_key
 from supervisor.ledger.base import Row, RowState
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.ledger.sqlite_peek import peek
-from supervisor.locks import FileLock
+from supervisor.messages.identity import message_key
+from supervisor.system.locks import FileLock
 
 KEY = message_key("", "work", "m", b"12345678")
 

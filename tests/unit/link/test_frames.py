@@ -20,7 +20,7 @@ from supervisor.config.schema import (
 )
 from supervisor.link import frames
 from supervisor.link.frames import Frame, Incarnation, RunId
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from supervisor.symptoms import Symptom
 
 SYMPTOM = Symptom("queue.shared", "queue 'mail' has 2 consumers", False, 1.5)
@@ -62,7 +62,7 @@ SPOKEN: list[Frame] = [
         *(frames.VERSION, POOL, BROKER, LedgerConfig(), LogConfig()), *("/s", "/s/p", "/r/l", 1, [Incarnation(3, 7)])
     ),
     frames.Spawned(Incarnation(3, 7)),
-    frames.Verdict(Incarnation(3, 7), "crash", None, "SIGSEGV", "stack"),
+    frames.ExitNotice(Incarnation(3, 7), "crash", None, "SIGSEGV", "stack"),
     frames.Drain(),
     frames.Pause(),
     frames.Resume(),
@@ -71,7 +71,7 @@ SPOKEN: list[Frame] = [
     frames.Found(7, [{"state": "done", "failure": None}], ""),
     frames.FindGone(8, ["order-1"], "alice"),
     frames.CloseConnection(),
-    frames.VerdictTaken(Incarnation(3, 7), "type 'resize'"),
+    frames.ExitNoticeTaken(Incarnation(3, 7), "type 'resize'"),
     frames.Misunderstood(Incarnation(3, 7), 4711, "a frame cannot be read"),
     frames.Stalled(Incarnation(3, 7), 4, 30.5),
     frames.Consuming(),

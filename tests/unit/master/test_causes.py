@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from supervisor.events import Cause
-from supervisor.master.children import Kind
-from supervisor.master.exits import Death, cause_of, run_of
+from supervisor.logs.events import Cause
+from supervisor.master.exits.causes import Death, cause_of, run_of
+from supervisor.master.pool.children import Kind
 from supervisor.scoreboard.words import Intent, LeavingReason
 
 WORKER, FORKSERVER, CONSUMER = Kind.WORKER, Kind.FORKSERVER, Kind.CONSUMER

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from supervisor.link.frames import Snapshot
-from supervisor.master.status import _connection
+from supervisor.master.control.status import _connection
 
 
 def test_the_age_of_a_connection_is_that_of_now() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from supervisor.config.schema import DaemonConfig
 from supervisor.errors import StateError
-from supervisor.master.privileges import Account, account, prepare_directory
+from supervisor.master.host.privileges import Account, account, prepare_directory
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
 

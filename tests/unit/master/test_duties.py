@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.events import Event
+from supervisor.logs.events import Event
 from supervisor.master.duties import Duties
 from supervisor.symptoms import Symptoms
 

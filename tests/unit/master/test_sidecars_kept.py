@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import (
     BrokerConfig,
     Config,
@@ -17,13 +16,14 @@ from supervisor.config.schema import (
     LogConfig,
     WebConfig,
 )
-from supervisor.events import Cause, Event
-from supervisor.master.children import Child, Children, Kind
-from supervisor.master.history import History
-from supervisor.master.records import ExitRecord
-from supervisor.master.restarts import STEADY_S
-from supervisor.master.sidecars import Sidecars, _first_frame
-from supervisor.reactor import Reactor
+from supervisor.logs.events import Cause, Event
+from supervisor.master.exits.history import History
+from supervisor.master.exits.records import ExitRecord
+from supervisor.master.pool.children import Child, Children, Kind
+from supervisor.master.pool.restarts import STEADY_S
+from supervisor.master.sidecars.sidecars import Sidecars, _first_frame
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor
 
 HOOKS = HooksConfig(on_exit="true", webhook="https://host/geheim", causes=("crash",))
 BROKER = BrokerConfig(urls=("amqp://user:geheim@host",))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from supervisor.events import Cause
+from supervisor.logs.events import Cause
 from supervisor.metrics import CONTENT_TYPE, render
 from supervisor.metrics.families import (
     CONNECTION_STATES,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.clock import monotonic_s
 from supervisor.errors import StateError
 from supervisor.scoreboard.board import Board
+from supervisor.system.clock import monotonic_s
 
 
 def test_nobody_has_made_progress_on_a_new_board(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import posix
 from supervisor.errors import StateError
 from supervisor.scoreboard import layout, mapping
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import Intent, LeavingReason, LimitSource, OutcomeKind, Running
+from supervisor.system import posix
 from tests.support.slots import (
     OpenSlot,
     assert_seeded,
@@ -294,10 +294,10 @@ def test_a_worker_that_dies_at_any_byte_of_a_mark_has_made_it_or_not(
 
 def test_a_slot_vouches_for_every_generation_it_has_seen(open_slot: OpenSlot, path: Path) -> None:
     consumer = open_slot(path)
-    assert not consumer.vouches_for(3)
+    assert not consumer.marks_complete_since(3)
     for generation in (3, 4, 5):
         taken(open_slot(path), generation)
-    assert [generation for generation in range(8) if consumer.vouches_for(generation)] == [3, 4, 5]
+    assert [generation for generation in range(8) if consumer.marks_complete_since(generation)] == [3, 4, 5]
 
 
 def test_a_slot_of_another_boot_vouches_for_nobody(open_slot: OpenSlot, path: Path) -> None:
@@ -308,7 +308,7 @@ def test_a_slot_of_another_boot_vouches_for_nobody(open_slot: OpenSlot, path: Pa
     assert identity is not None
     assert identity.boot_id == "00000000-0000-0000-0000-000000000000"
     assert not consumer.damaged
-    assert not consumer.vouches_for(3)
+    assert not consumer.marks_complete_since(3)
 
 
 def test_a_new_owner_does_not_vouch_for_what_was_before_the_boot(open_slot: OpenSlot, path: Path) -> None:
@@ -316,8 +316,8 @@ def test_a_new_owner_does_not_vouch_for_what_was_before_the_boot(open_slot: Open
     forge_other_boot(path)
     successor = taken(open_slot(path), 4)
     assert [cell.kind for cell in successor.cells(0)] == [OutcomeKind.IN_DOUBT]
-    assert not successor.vouches_for(3)
-    assert successor.vouches_for(4)
+    assert not successor.marks_complete_since(3)
+    assert successor.marks_complete_since(4)
 
 
 # ---- damage -------------------------------------------------------------------------------------------------------
@@ -351,8 +351,8 @@ def test_what_is_no_slot_is_set_aside_and_made_anew(
     assert says in fresh.damage
     assert "set aside as 0.slot.damaged" in fresh.damage
     assert path.with_name("0.slot.damaged").read_bytes() == found
-    assert (fresh.identity(), fresh.cells(0), fresh.vouches_for(3)) == (None, [], False)
-    assert taken(fresh, 4).vouches_for(4)
+    assert (fresh.identity(), fresh.cells(0), fresh.marks_complete_since(3)) == (None, [], False)
+    assert taken(fresh, 4).marks_complete_since(4)
 
 
 def test_a_truncated_file_is_never_mapped(open_slot: OpenSlot, path: Path) -> None:
@@ -372,10 +372,10 @@ def test_a_lost_running_mark_is_damage_until_a_new_owner_stands_for_its_own(open
     consumer = open_slot(path)
     assert "running mark are broken" in consumer.damage
     assert consumer.running() is None
-    assert not consumer.vouches_for(3)
+    assert not consumer.marks_complete_since(3)
     successor = taken(open_slot(path), 4)
     assert not open_slot(path).damaged
-    assert [generation for generation in (3, 4) if successor.vouches_for(generation)] == [4]
+    assert [generation for generation in (3, 4) if successor.marks_complete_since(generation)] == [4]
 
 
 def test_a_taker_that_dies_before_it_wiped_the_damage_leaves_it_visible(open_slot: OpenSlot, path: Path) -> None:
@@ -387,11 +387,11 @@ def test_a_taker_that_dies_before_it_wiped_the_damage_leaves_it_visible(open_slo
     before, units = path.read_bytes(), 0
     reader, dying = open_slot(path), open_slot(path)
     while dies_after(dying, units, lambda: dying.take(4712, 100, 4)):
-        assert not reader.vouches_for(3)
-        assert not taken(open_slot(path), 5).vouches_for(3)
+        assert not reader.marks_complete_since(3)
+        assert not taken(open_slot(path), 5).marks_complete_since(3)
         overwrite(path, 0, before)
         units += 3
-    assert reader.vouches_for(4)
+    assert reader.marks_complete_since(4)
 
 
 def test_a_lost_identity_is_damage(open_slot: OpenSlot, path: Path) -> None:
@@ -403,7 +403,7 @@ def test_a_lost_identity_is_damage(open_slot: OpenSlot, path: Path) -> None:
     assert "identity are broken" in open_slot(path).damage
     successor = taken(open_slot(path), 4)
     assert [(cell.kind, cell.generation) for cell in successor.cells(0)] == [(OutcomeKind.IN_DOUBT, 0)]
-    assert not successor.vouches_for(3)
+    assert not successor.marks_complete_since(3)
 
 
 def test_an_unreadable_cell_is_left_out_and_does_not_stop_the_others(open_slot: OpenSlot, path: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.clock import rfc3339
 from supervisor.exit_history import CURRENT, ROTATED
+from supervisor.system.clock import rfc3339
 from supervisor.web.exits import KEPT_RECORDS, Exits
 
 NOW_S = 1_700_000_030.0

@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from supervisor.web.gate import FREE, HEADERS, Gate
+from supervisor.web.auth_middleware import FREE, HEADERS, AuthMiddleware
 from supervisor.web.token_file import TokenFile
 
 TOKEN = "correct-horse-battery-staple"
@@ -23,7 +23,7 @@ class Asked:
     """A gate with an application behind it that lets everybody know that they got in."""
 
     def __init__(self, host: str, token: TokenFile | None) -> None:
-        self._gate = Gate(self._inside, host, token)
+        self._gate = AuthMiddleware(self._inside, host, token)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         await PlainTextResponse("inside")(scope, receive, send)

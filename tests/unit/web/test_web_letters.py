@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from supervisor.brokers.base import Delivery
-from supervisor.brokers.letterbox import Letterbox
-from supervisor.message import Properties
-from supervisor.web import letters
-from supervisor.web.answers import encoded
-from supervisor.web.letters import letter
+from supervisor.brokers.dead_letter_browser import DeadLetterBrowser
+from supervisor.messages.message import Properties
+from supervisor.web import dead_letters
+from supervisor.web.dead_letters import letter
+from supervisor.web.responses import encoded
 
 DIAGNOSIS = {
     "x-preforkd-cause": "timeout",
@@ -120,21 +120,21 @@ def test_long_headers_and_bodies_are_cut() -> None:
 
 
 def test_looking_stops_where_bodies_have_become_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(letters, "MAX_LOOKED_BYTES", 5)
+    monkeypatch.setattr(dead_letters, "MAX_LOOKED_BYTES", 5)
     admin = OneByOne(*[dead(body=b"1234")] * 5)
 
-    found = list(letters._oldest(Letterbox(admin, "email", "email.dead", 5), 4))  # type: ignore[arg-type]
+    found = list(dead_letters._oldest(DeadLetterBrowser(admin, "email", "email.dead", 5), 4))  # type: ignore[arg-type]
 
     assert (len(found), admin.taken) == (2, 2)
 
 
 def test_a_search_ends_with_the_last_letter_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
     admin = OneByOne(*[dead(message_id=f"m{number}") for number in range(10)])
-    box = Letterbox(admin, "email", "email.dead", 10)  # type: ignore[arg-type]
+    box = DeadLetterBrowser(admin, "email", "email.dead", 10)  # type: ignore[arg-type]
 
-    assert [each.properties.message_id for each in letters._with_ids(box, ["m2", "m0"])] == ["m0", "m2"]
+    assert [each.properties.message_id for each in dead_letters._with_ids(box, ["m2", "m0"])] == ["m0", "m2"]
     assert admin.taken == 3
 
-    monkeypatch.setattr(letters, "MAX_SEARCHED", 4)
-    assert letters._with_ids(box, ["no such id"]) == []
+    monkeypatch.setattr(dead_letters, "MAX_SEARCHED", 4)
+    assert dead_letters._with_ids(box, ["no such id"]) == []
     assert admin.taken <= 3 + 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from supervisor.web.mirror import MAX_WAITING, Listener
+from supervisor.web.status_cache import MAX_WAITING, Listener
 
 
 def test_a_state_that_was_not_taken_is_replaced_and_exits_are_not() -> None:

@@ -14,14 +14,14 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from supervisor.brokers.base import Delivery
-from supervisor.brokers.letters import FORMER
+from supervisor.brokers.copy_headers import FORMER
 from supervisor.config.schema import BrokerConfig, HooksConfig, LogConfig, WebConfig
 from supervisor.link.frames import VERSION, StartSidecar
-from supervisor.message import Properties
-from supervisor.web import asked, reading
+from supervisor.messages.message import Properties
+from supervisor.web import read_endpoints, request_parsing
 from supervisor.web.app import make_app
-from supervisor.web.letters import letter
-from supervisor.web.mirror import Mirror
+from supervisor.web.dead_letters import letter
+from supervisor.web.status_cache import StatusCache
 
 DOCUMENT = json.loads((Path("supervisor/web/openapi.json")).read_text())
 
@@ -39,7 +39,7 @@ def app(tmp_path: Path) -> Starlette:
         source="",
         master_pid=1,
     )
-    gate: Any = make_app(start, Mirror(tmp_path, tmp_path))
+    gate: Any = make_app(start, StatusCache(tmp_path, tmp_path))
     inner: Starlette = gate._app
     return inner
 
@@ -105,10 +105,10 @@ def test_a_former_round_of_a_letter_has_the_fields_that_are_promised() -> None:
 @pytest.mark.parametrize(
     ("path", "name", "most"),
     [
-        ("/api/exits", "limit", reading.MOST_EXITS),
-        ("/api/exits/series", "minutes", reading.MOST_MINUTES),
-        ("/api/exits/series", "buckets", reading.MOST_BUCKETS),
-        ("/api/pools/{pool}/letters", "limit", reading.MOST_LETTERS),
+        ("/api/exits", "limit", read_endpoints.MOST_EXITS),
+        ("/api/exits/series", "minutes", read_endpoints.MOST_MINUTES),
+        ("/api/exits/series", "buckets", read_endpoints.MOST_BUCKETS),
+        ("/api/pools/{pool}/letters", "limit", read_endpoints.MOST_LETTERS),
     ],
 )
 def test_limits_of_parameters_are_the_ones_that_are_kept(path: str, name: str, most: int) -> None:
@@ -118,7 +118,7 @@ def test_limits_of_parameters_are_the_ones_that_are_kept(path: str, name: str, m
 
 
 def test_bodies_are_read_by_the_limits_that_are_told() -> None:
-    _, schemas = msgspec.json.schema_components([asked.Chosen, asked.Scale], ref_template="{name}")
+    _, schemas = msgspec.json.schema_components([request_parsing.Chosen, request_parsing.Scale], ref_template="{name}")
     told = DOCUMENT["components"]["schemas"]["Chosen"]["properties"]["ids"]
     ids = schemas["Chosen"]["properties"]["ids"]
     scale = DOCUMENT["paths"]["/api/pools/{pool}/scale"]["post"]["requestBody"]["content"]["application/json"]["schema"]

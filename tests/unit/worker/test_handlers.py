@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from supervisor import Message, Reject, Retry, SoftTimeout
-from supervisor.message import Properties, Publication
+from supervisor.messages.message import Properties, Publication
 from supervisor.scoreboard.words import OutcomeKind
 from supervisor.worker.handlers import DONE, Ending, collected, run_handler
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from supervisor.clock import monotonic_s
 from supervisor.config.schema import PoolConfig
 from supervisor.scoreboard.words import LimitSource
+from supervisor.system.clock import monotonic_s
 from supervisor.worker.limits import Alarm, Limit, LimitPolicy, RunTimer, interruptible
 
 

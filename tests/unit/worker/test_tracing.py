@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from supervisor import Message, Reject, Retry, SoftTimeout, api
-from supervisor.message import Properties
+from supervisor.messages.message import Properties
 from supervisor.scoreboard.words import OutcomeKind
 from supervisor.worker import runners, tracing
 from supervisor.worker.handlers import DONE, run_handler

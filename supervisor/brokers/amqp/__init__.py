@@ -1,0 +1,1 @@
+"""RabbitMQ as a broker. The only package that imports pika."""

@@ -1,0 +1,102 @@
+"""Which acks to send at the end of a turn: as few as possible, and never one that settles anything else.
+
+Pure; runs in the consumer, one object per channel. RabbitMQ closes the channel (406) when a tag is settled twice, or
+when `multiple` names a tag that is settled already; and a `multiple` ack settles everything below it. So only the
+contiguous run of acked tags from the bottom up goes out as one `multiple`, after every return of the same turn, and
+acks above a gap go out singly once they have waited for STRAGGLER_S.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from enum import Enum
+
+import msgspec
+
+STRAGGLER_S = 0.01
+"""How long an ack above a gap waits for the gap to close, in seconds."""
+
+_NOT_HELD = math.inf
+
+
+class How(Enum):
+    """The ways to settle tags on the wire."""
+
+    RETURN = "basic.nack, requeue"
+    ACK = "basic.ack"
+    ACK_UP_TO = "basic.ack, multiple"
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """One frame to send."""
+
+    how: How
+    tag: int
+
+
+class AckBatcher:
+    """The unsettled tags of one channel. Tags must be `delivered` in rising order, as a channel numbers them."""
+
+    def __init__(self) -> None:
+        self._order: deque[int] = deque()  # delivered tags, rising; the settled ones at its head are dropped late
+        self._open: set[int] = set()
+        self._acked: dict[int, float] = {}  # and since when each is held back
+        self._returned: list[int] = []
+
+    def delivered(self, tag: int) -> None:
+        """A delivery came; its tag may now be settled, once."""
+        self._order.append(tag)
+        self._open.add(tag)
+
+    def open_between(self, after: int, last: int) -> bool:
+        """Whether a delivery with a tag beyond `after`, up to `last`, is not settled."""
+        return any(after < tag <= last for tag in self._open)
+
+    def ack(self, tag: int) -> None:
+        """Settle for good; a tag that is not open is ignored."""
+        if tag in self._open:
+            self._open.remove(tag)
+            self._acked[tag] = _NOT_HELD
+
+    def requeue(self, tag: int) -> None:
+        """Return to the queue; a tag that is not open is ignored."""
+        if tag in self._open:
+            self._open.remove(tag)
+            self._returned.append(tag)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether acks are held back for a gap to close: `take` again after STRAGGLER_S."""
+        return bool(self._acked)
+
+    def take(self, now_s: float, everything: bool = False) -> list[Settlement]:
+        """The frames to send now (`now_s`: monotonic), in order; with `everything` no ack is held back."""
+        frames = [Settlement(How.RETURN, tag) for tag in self._returned]
+        self._returned.clear()
+        if self._acked:
+            frames += self._contiguous()
+            frames += self._stragglers(now_s, everything)
+        return frames
+
+    def _contiguous(self) -> list[Settlement]:
+        while self._order and self._order[0] not in self._open:
+            self._order.popleft()
+        lowest_open = self._order[0] if self._order else None
+        below = [tag for tag in self._acked if lowest_open is None or tag < lowest_open]
+        for tag in below:
+            del self._acked[tag]
+        if len(below) <= 1:
+            return [Settlement(How.ACK, tag) for tag in below]
+        return [Settlement(How.ACK_UP_TO, max(below))]
+
+    def _stragglers(self, now_s: float, everything: bool) -> list[Settlement]:
+        late = []
+        for tag, held_s in self._acked.items():
+            if everything or held_s <= now_s - STRAGGLER_S:
+                late.append(tag)
+            elif held_s == _NOT_HELD:
+                self._acked[tag] = now_s
+        for tag in late:
+            del self._acked[tag]
+        return [Settlement(How.ACK, tag) for tag in late]

@@ -1,0 +1,228 @@
+"""One connection to RabbitMQ that comes back: rotates through the hosts, one per attempt, with jittered back-off.
+
+Runs in the consumer and the command line, on the process's Reactor. pika recovers nothing by itself, and in a list of
+hosts an unresolvable first name would keep it from ever trying the others, so each attempt gets exactly one host.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+import pika
+import pika.exceptions
+
+from supervisor.brokers.amqp import tables
+from supervisor.brokers.amqp.errors import Trouble, explain
+from supervisor.brokers.amqp.receiving import ReceivingConnection
+from supervisor.brokers.amqp.tls import tls_context
+from supervisor.config.schema import BrokerConfig
+from supervisor.errors import BrokerRefused
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor, Timer
+
+_QUICK_S = 0.1
+_FIRST_S, _CAP_S = 1.0, 30.0
+_STEADY_S = 10.0
+"""A connection that held for so long has healed: the next loss starts with a quick attempt again."""
+
+_SERVED_S = 1.0
+"""So has one that did for so long what it is for; less than that, and a loss at once after each success would be
+followed by the next attempt at once, many times a second."""
+
+_OPEN_TIMEOUT_S = 15.0
+_SILENCE_HEARTBEATS = 1.5
+"""RabbitMQ sends something every half heartbeat; pika alone would wait up to 2 x (heartbeat + 5 s)."""
+
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One host of the list: how to reach it, and its name as shown to users (no secrets)."""
+
+    host: str
+    parameters: pika.ConnectionParameters
+
+
+def targets(config: BrokerConfig, connection_name: str, user_timeout_s: float) -> list[Target]:
+    """The hosts of `[broker] url`, in their order.
+
+    `user_timeout_s` is how long written bytes may stay unacknowledged by the peer's kernel (TCP_USER_TIMEOUT).
+    Raises BrokerRefused when a URL or a TLS file cannot be used.
+    """
+    tables.install()
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # all it has to say comes back to us as errors
+    return [_target(url, config, connection_name, user_timeout_s) for url in config.urls]
+
+
+def _target(url: str, config: BrokerConfig, connection_name: str, user_timeout_s: float) -> Target:
+    shown = _shown(url)
+    try:
+        if urlsplit(url).scheme not in ("amqp", "amqps"):
+            raise ValueError("it must begin with amqp:// or amqps://")
+        parameters = pika.URLParameters(url)
+        if urlsplit(url).scheme == "amqps":
+            parameters.ssl_options = pika.SSLOptions(tls_context(config.tls), parameters.host)
+    except (ValueError, TypeError, OSError) as error:
+        raise BrokerRefused(f"[broker] url {shown}: {error}; check the URL and the files of [broker.tls]") from error
+    parameters.heartbeat = max(1, round(config.heartbeat_s))
+    parameters.connection_attempts = 1
+    parameters.blocked_connection_timeout = None  # publications have deadlines of their own
+    parameters.socket_timeout = parameters.stack_timeout = _OPEN_TIMEOUT_S
+    parameters.tcp_options = {**_KEEPALIVE, "TCP_USER_TIMEOUT": round(user_timeout_s * 1000)}
+    parameters.client_properties = {"connection_name": connection_name, "product": "preforkd"}
+    return Target(shown, parameters)
+
+
+def _shown(url: str) -> str:
+    """Scheme, host, port and virtual host of a URL."""
+    try:
+        parts = urlsplit(url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{parts.scheme}://{host}:{parts.port or (5671 if parts.scheme == 'amqps' else 5672)}{parts.path}"
+    except ValueError:
+        return "(not a URL)"
+
+
+class Backoff:
+    """Delays before attempts: one quick, then exponential from 1 s to 30 s, each jittered by a quarter."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def next_s(self) -> float:
+        """The delay before the next attempt, in seconds."""
+        exponent = min(self._failures - 1, 10)
+        delay_s = min(_CAP_S, _FIRST_S * 2**exponent) if self._failures else _QUICK_S
+        self._failures += 1
+        return delay_s * random.uniform(0.75, 1.0)
+
+    def healed(self, lasted_s: float, served_s: float = 0.0) -> None:
+        """The attempt worked: the connection lasted `lasted_s`, and served its purpose for `served_s` of that."""
+        if lasted_s >= _STEADY_S or served_s >= _SERVED_S:
+            self._failures = 0
+
+
+class Owner(Protocol):
+    """Who is told about a Dialer's connection."""
+
+    def connection_up(self, connection: pika.SelectConnection) -> None:
+        """The connection is open."""
+
+    def connection_down(self, trouble: Trouble, retry_in_s: float) -> None:
+        """The connection was lost or did not come about; unless fatal or closed, the next attempt is scheduled."""
+
+
+class Dialer:
+    """Keeps one connection up until it is closed or refused for good.
+
+    `final_when_open`: whether a refusal is final also when it ends a connection that was open; else only one that is
+    met while a connection opens is.
+    """
+
+    def __init__(self, reactor: Reactor, targets: list[Target], owner: Owner, final_when_open: bool = True) -> None:
+        self.connection: pika.SelectConnection | None = None
+        self.opened = 0
+        self.host = targets[0].host
+        self.parameters = targets[0].parameters
+        self._reactor = reactor
+        self._targets = targets
+        self._owner = owner
+        self._final_when_open = final_when_open
+        self._backoff = Backoff()
+        self._attempts = 0
+        self._up_since_s = 0.0
+        self._serves_since_s = 0.0
+        self._retry: Timer | None = None
+        self._watch: Timer | None = None
+        self._received_bytes = 0
+        self._heard_s = 0.0
+        self._closing = False
+        self._cutting = False
+
+    def dial(self) -> None:
+        """Try the next host; the owner is told how it went."""
+        self._retry = None
+        self._cutting = False
+        target = self._targets[self._attempts % len(self._targets)]
+        self._attempts += 1
+        self.host, self.parameters = target.host, target.parameters
+        self.connection = ReceivingConnection(
+            target.parameters,
+            on_open_callback=self._on_open,
+            on_open_error_callback=self._on_gone,
+            on_close_callback=self._on_gone,
+            custom_ioloop=self._reactor,
+        )
+
+    def serves(self) -> None:
+        """From now on the connection does what it is for: should it be lost, it was no failed attempt."""
+        self._serves_since_s = self._serves_since_s or monotonic_s()
+
+    def cut(self, reason: str) -> None:
+        """Drop the connection as a network fault would, also while it opens; the owner is told.
+
+        pika offers no public way, and its `close()` of a connection that is opening fails (1.4.4).
+        """
+        if self.connection is not None and not self._cutting:
+            self._cutting = True
+            self.connection._terminate_stream(pika.exceptions.StreamLostError(reason))
+
+    def close(self) -> None:
+        """Say goodbye and stop dialing. `closed` once the broker has agreed, or after `cut`."""
+        self._closing = True
+        if self._retry is not None:
+            self._reactor.remove_timeout(self._retry)
+            self._retry = None
+        if self.connection is not None and self.connection.is_open:
+            self.connection.close()
+        elif self.connection is not None and not self.connection.is_closing:
+            self.cut("closed while it was opening")
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called and has completed."""
+        return self._closing and self.connection is None
+
+    @property
+    def silent_s(self) -> float:
+        """For how long the broker has sent nothing, as seen by the looks at it; 0 unless connected."""
+        if self.connection is None or not self._up_since_s:
+            return 0.0
+        if self.connection.bytes_received != self._received_bytes:
+            self._received_bytes = self.connection.bytes_received
+            self._heard_s = monotonic_s()
+        return monotonic_s() - self._heard_s
+
+    def _look_for_silence(self) -> None:
+        heartbeat_s = self._targets[0].parameters.heartbeat
+        silent_s = self.silent_s
+        if silent_s >= _SILENCE_HEARTBEATS * heartbeat_s:
+            self.cut(f"nothing heard from the broker for {silent_s:.0f} s")
+        self._watch = self._reactor.call_later(heartbeat_s / 4, self._look_for_silence)
+
+    def _on_open(self, connection: pika.SelectConnection) -> None:
+        self.opened += 1
+        self._up_since_s = self._heard_s = monotonic_s()
+        self._look_for_silence()
+        self._owner.connection_up(connection)
+
+    def _on_gone(self, connection: pika.SelectConnection, error: BaseException) -> None:
+        self.connection = None
+        if self._watch is not None:
+            self._reactor.remove_timeout(self._watch)
+        trouble = explain(error)
+        if self._up_since_s:
+            now_s = monotonic_s()
+            served_s = now_s - self._serves_since_s if self._serves_since_s else 0.0
+            self._backoff.healed(now_s - self._up_since_s, served_s)
+            self._up_since_s = self._serves_since_s = 0.0
+            if not self._final_when_open:
+                trouble = msgspec.structs.replace(trouble, fatal=False)
+        retry_in_s = self._backoff.next_s()
+        if not self._closing and not trouble.fatal:
+            self._retry = self._reactor.call_later(retry_in_s, self.dial)
+        self._owner.connection_down(trouble, retry_in_s)

@@ -1,0 +1,138 @@
+"""What went wrong with RabbitMQ, in words for users, and whether waiting can heal it.
+
+Pure; runs in the consumer and the command line. Reply codes: https://www.rabbitmq.com/amqp-0-9-1-reference#constants.
+No text here ever holds a password: pika's errors carry the broker's words, not the URL.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+
+import msgspec
+import pika.adapters.utils.connection_workflow as workflow
+import pika.exceptions
+
+from supervisor.brokers.amqp.tls import tls_trouble
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """Why something ended or failed. `fatal`: the broker refuses, and waiting will not change its mind.
+
+    `code`: AMQP's reply code where the broker closed a connection or channel, else 0.
+    """
+
+    reason: str
+    fatal: bool = False
+    code: int = 0
+
+    @property
+    def is_crash(self) -> bool:
+        """Whether the broker ended a connection because of an error: a bad frame, or a failure of its own (5xx)."""
+        return self.code >= _ERRORS_FROM
+
+
+_ERRORS_FROM = 500
+"""Reply codes from here on, which a connection does not survive."""
+
+
+_CHECK_LOGIN = "check user and password in [broker] url"
+_NO_PLAIN = (
+    "the broker takes no login by user and password (PLAIN), perhaps certificates only (EXTERNAL): preforkd logs in by "
+    "PLAIN, so add it to the broker's auth_mechanisms"
+)
+_CHECK_VHOST = "check the virtual host in [broker] url, and that the user may use it (rabbitmqctl set_permissions)"
+
+_REFUSALS = (
+    (r"limit \(\d+\) is reached|connection limit", "the broker's limit of connections is reached", False),
+    (r"maximum allowed .*limit of", "the broker's limit of channels is reached", False),
+    (r"in exclusive use|RESOURCE_LOCKED", "the queue is in use by an exclusive consumer or connection", False),
+    (
+        r"not supported by stream",
+        "the queue is a stream, which cannot be settled message by message: use a quorum queue",
+        True,
+    ),
+    (r"delivery acknowledgement", "a message was not settled within the broker's consumer_timeout", False),
+    (r"ACCESS_REFUSED - Login", f"the broker refuses the login: {_CHECK_LOGIN}", True),
+    (r"NOT_ALLOWED - (vhost|access to vhost)", f"no access to the virtual host: {_CHECK_VHOST}", True),
+    (r"ACCESS_REFUSED", "the user lacks a right (rabbitmqctl set_permissions)", True),
+    (r"no exchange '", "an exchange that is named in the configuration does not exist: declare it first", True),
+)
+"""(pattern in the broker's words, what it means, whether it is final); the first that matches counts."""
+
+_FINAL_CODES = frozenset({403, 530, 540})
+
+
+def explain(error: BaseException | None) -> Trouble:
+    """Why a connection or channel ended or did not come about."""
+    error = _root(error)
+    if isinstance(error, pika.exceptions.ConnectionClosed | pika.exceptions.ChannelClosed):
+        words = f"{error.reply_code} {error.reply_text}"
+        return _explain_words(words, error.reply_code in _FINAL_CODES, error.reply_code)
+    if isinstance(error, pika.exceptions.AuthenticationError):  # no guess: the broker has listed what it takes
+        return Trouble(_NO_PLAIN, fatal=True)
+    if (found := tls_trouble(_words(error))) is not None:
+        meaning, final = found
+        return Trouble(f"{meaning} ({_words(error)})", final)
+    if isinstance(error, _WHILE_OPENING):
+        return _explain_words(_words(error), fatal=False, code=0)
+    for kinds, text in _KINDS:
+        if isinstance(error, kinds):
+            return Trouble(f"{text} ({_words(error)})")
+    return Trouble(_words(error))
+
+
+def _explain_words(text: str, fatal: bool, code: int) -> Trouble:
+    for pattern, meaning, final in _REFUSALS:
+        if re.search(pattern, text):
+            return Trouble(f"{meaning} (the broker says: {text})", final, code)
+    return Trouble(f"the broker says: {text}", fatal, code)
+
+
+def _root(error: BaseException | None) -> BaseException | None:
+    """The innermost error: pika wraps what happened in up to four layers."""
+    while True:
+        inner = _inner(error)
+        if inner is None:
+            return error
+        error = inner
+
+
+def _inner(error: BaseException | None) -> BaseException | None:
+    if isinstance(error, workflow.AMQPConnectionWorkflowFailed):
+        last: BaseException = error.exceptions[-1]
+        return last
+    if isinstance(error, workflow.AMQPConnectorPhaseErrorBase):
+        inner: BaseException = error.exception
+        return inner
+    if isinstance(error, workflow.AMQPConnectorException | pika.exceptions.AMQPConnectionError):
+        return next((argument for argument in error.args if isinstance(argument, BaseException)), None)
+    return None
+
+
+def _words(error: BaseException | None) -> str:
+    text = str(error) if error is not None else ""
+    return text or type(error).__name__
+
+
+_WHILE_OPENING = (
+    pika.exceptions.ProbableAuthenticationError,
+    pika.exceptions.AuthenticationError,
+    pika.exceptions.ProbableAccessDeniedError,
+)
+"""pika guesses these from when a connection ended, also where the broker was killed: only words prove a refusal."""
+
+_KINDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    (
+        (pika.exceptions.IncompatibleProtocolError,),
+        "closed before a broker spoke: a load balancer with no broker behind it, no AMQP 0-9-1 port, or one for TLS",
+    ),
+    ((ssl.SSLCertVerificationError,), "the broker's certificate is not trusted: check [broker.tls] ca_file"),
+    ((ssl.SSLError,), "TLS failed: check that the port speaks TLS, and [broker.tls]"),
+    ((socket.gaierror,), "the host name cannot be resolved"),
+    ((ConnectionRefusedError,), "nothing listens there"),
+    ((pika.exceptions.AMQPHeartbeatTimeout,), "the broker was silent for too long"),
+    ((workflow.AMQPConnectorStackTimeout, TimeoutError), "the broker did not answer in time"),
+    ((pika.exceptions.StreamLostError,), "the connection was lost"),
+)

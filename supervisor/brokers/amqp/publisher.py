@@ -1,0 +1,369 @@
+"""The publishing connection: pipelined confirms, and exactly one fate for every publication.
+
+Runs in the consumer and the command line. A connection of its own, because RabbitMQ stops reading from any connection
+that has published while a memory or disk alarm is up: acks on it would stall; and because a publish to a missing
+exchange closes its channel, which would return everything in flight. What may have closed it is sent again alone
+(suspects.py), so that it fails by itself.
+Confirms: https://www.rabbitmq.com/confirms.html (a Return comes before the confirm of its message).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Protocol
+
+import pika
+import pika.channel
+import pika.exceptions
+import pika.frame
+import pika.spec
+
+from supervisor.brokers.amqp.connection import Dialer, Target
+from supervisor.brokers.amqp.errors import Trouble, explain
+from supervisor.brokers.amqp.messages import CANNOT_ENCODE, EncodedProperties, encode, encoded, fitted
+from supervisor.brokers.amqp.returns import returned
+from supervisor.brokers.amqp.suspects import LOSSES_BEFORE_ALONE, End, Taken, is_a_risk, sentence
+from supervisor.messages.message import Publication
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor, Timer
+
+_DIRECT_REPLY = "amq.rabbitmq.reply-to"
+"""How the pseudo-queues of RPC clients begin (https://www.rabbitmq.com/docs/direct-reply-to). Up to 4.1 a mandatory
+publication to one is delivered *and* returned. So a reply is not mandatory; one to a client that has gone is lost."""
+
+
+class PublisherOwner(Protocol):
+    """Who is told what becomes of publications."""
+
+    def publisher_ready(self) -> None:
+        """Connection and confirm channel are up (again)."""
+
+    def publisher_down(self, trouble: Trouble, retry_in_s: float) -> None:
+        """The connection was lost or did not come about. Every outstanding publication was reported unpublished."""
+
+    def publisher_blocked(self, reason: str | None) -> None:
+        """The broker takes no publications for this reason; None: it takes them again."""
+
+    def confirmed(self, token: int) -> None:
+        """The broker has it."""
+
+    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool, absent: bool) -> None:
+        """It is not confirmed; `lost`: it is to be published again.
+
+        `for_good`: the publication itself is the reason. `absent`: it is certainly in no queue.
+        """
+
+
+class _Entry:
+    """A publication without a confirm. `settled`: its fate was told, only its confirm is still to come."""
+
+    __slots__ = ("alone", "due_s", "losses", "properties", "publication", "returned", "sent", "settled", "token")
+
+    def __init__(self, token: int, publication: Publication, due_s: float, losses: int) -> None:
+        self.token = token
+        self.publication = publication
+        self.properties: EncodedProperties = encode(publication.properties)
+        self.due_s = due_s
+        self.losses = losses
+        self.alone = False
+        self.settled = False
+        self.returned = False
+        self.sent = 0  # how often, over whichever channel
+
+    @property
+    def mandatory(self) -> bool:
+        """Whether a publication that reaches no queue has failed."""
+        publication = self.publication
+        return bool(publication.exchange) or not publication.routing_key.startswith(_DIRECT_REPLY)
+
+
+class Publisher:
+    """Publishes mandatory and persistent over one channel; holds back what cannot be sent now.
+
+    `timeout_s`: how long a publication may wait for its confirm, blocked and reconnecting time included.
+    """
+
+    def __init__(self, reactor: Reactor, targets: list[Target], owner: PublisherOwner, timeout_s: float) -> None:
+        self.dialer = Dialer(reactor, targets, self, final_when_open=False)
+        self._reactor = reactor
+        self._owner = owner
+        self._timeout_s = timeout_s
+        self._channel: pika.channel.Channel | None = None
+        self._blocked = False
+        self._last_tag = 0
+        self._seen_tag = 0  # the broker's channel is past everything up to here, confirmed or not
+        self._asked_tag = 0  # and up to here once it has answered
+        self._sent: dict[int, _Entry] = {}
+        self._waiting: deque[_Entry] = deque()
+        self._suspects: deque[_Entry] = deque()  # to be sent one at a time, before all others
+        self._taken = Taken()
+        self._drained_s = 0.0  # until when a suspect waits for the confirms of others
+        self._losses: dict[int, int] = {}  # by token, of what was told `lost` last and may be published again
+        self._deadline: Timer | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether publications leave at once."""
+        return self._channel is not None and not self._blocked
+
+    @property
+    def connected(self) -> bool:
+        """Whether connection and confirm channel are up, blocked or not."""
+        return self._channel is not None
+
+    def publish(self, token: int, publication: Publication) -> None:
+        """Send, or hold until it can be sent; the owner is told its fate under `token`."""
+        losses = self._losses.pop(token, 0) if self._losses else 0
+        entry = _Entry(token, publication, monotonic_s() + self._timeout_s, losses)
+        if self._deadline is None:
+            self._deadline = self._reactor.call_later(self._timeout_s, self._give_up_overdue)
+        alone = losses >= LOSSES_BEFORE_ALONE or is_a_risk(publication, self._user, self._taken)
+        (self._suspects if alone else self._waiting).append(entry)
+        self._send_waiting()
+
+    def forget(self) -> None:
+        """Tell nobody anything more about what was published until now."""
+        self._losses |= {entry.token: LOSSES_BEFORE_ALONE for entry in self._suspects}
+        self._waiting.clear()
+        self._suspects.clear()
+        for entry in self._sent.values():
+            entry.settled = True
+
+    def close(self) -> None:
+        """Give up deadlines and connection."""
+        if self._deadline is not None:
+            self._reactor.remove_timeout(self._deadline)
+            self._deadline = None
+        self.dialer.close()
+        if self._blocked:  # during an alarm the broker reads nothing from us, not even a goodbye
+            self.dialer.cut("closed while blocked")
+
+    # ---- connection -----------------------------------------------------------------------------------------------
+
+    def connection_up(self, connection: pika.SelectConnection) -> None:
+        """Part of Owner: open the confirm channel."""
+        connection.add_on_connection_blocked_callback(self._on_blocked)
+        connection.add_on_connection_unblocked_callback(self._on_unblocked)
+        connection.channel(on_open_callback=self._on_channel_open)
+
+    def connection_down(self, trouble: Trouble, retry_in_s: float) -> None:
+        """Part of Owner: nobody knows about what was not confirmed; what was not sent waits for the next connection."""
+        self._channel = None
+        if self._blocked:
+            self._on_unblocked(None, None)
+        end = End.CRASHED if trouble.is_crash else End.LOST
+        self._end(end, f"the publishing connection ended: {trouble.reason}", "", for_good=True)
+        self._owner.publisher_down(trouble, retry_in_s)
+
+    def _on_channel_open(self, channel: pika.channel.Channel) -> None:
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_return_callback(self._on_return)
+        channel.confirm_delivery(self._on_confirm, callback=lambda _ok: self._on_ready(channel))
+
+    def _on_ready(self, channel: pika.channel.Channel) -> None:
+        self._last_tag = self._seen_tag = self._asked_tag = 0
+        self._channel = channel
+        self.dialer.serves()
+        self._send_waiting()
+        self._owner.publisher_ready()
+
+    def _on_channel_closed(self, channel: pika.channel.Channel, error: BaseException) -> None:
+        """The broker refused one publication; where the connection ended, `connection_down` follows."""
+        if not isinstance(error, pika.exceptions.ChannelClosedByBroker):
+            return
+        self._channel = None
+        reason, for_good = explain(error).reason, error.reply_code == _PRECONDITION_FAILED
+        self._end(End.REFUSED, f"the publishing channel was closed: {reason}", error.reply_text, for_good)
+        if channel.connection.is_open:
+            channel.connection.channel(on_open_callback=self._on_channel_open)
+
+    def _on_blocked(self, _connection: pika.SelectConnection, frame: pika.frame.Method) -> None:
+        self._blocked = True
+        self._owner.publisher_blocked(frame.method.reason or "resource alarm")
+
+    def _on_unblocked(self, _connection: pika.SelectConnection | None, _frame: pika.frame.Method | None) -> None:
+        self._blocked = False
+        self._owner.publisher_blocked(None)
+        self._send_waiting()
+
+    # ---- sending --------------------------------------------------------------------------------------------------
+
+    def _send_waiting(self) -> None:
+        """All that may leave now. Suspects go first, each once the broker is past everything that was sent before."""
+        while self._channel is not None and not self._blocked:
+            if self._suspects or self._on_trial:
+                if self._last_tag > self._seen_tag:
+                    self._ask_how_far(self._channel)
+                    return
+                if not self._drained():
+                    return
+                suspect = self._suspects.popleft()
+                suspect.alone = True
+                self._send(self._channel, suspect)
+            elif self._waiting:
+                self._send(self._channel, self._waiting.popleft())
+            else:
+                return
+
+    @property
+    def _on_trial(self) -> bool:
+        last = self._sent.get(self._last_tag)
+        return last is not None and last.alone and self._last_tag > self._seen_tag
+
+    @property
+    def _user(self) -> str:
+        return str(self.dialer.parameters.credentials.username)
+
+    def _drained(self) -> bool:
+        """Whether a suspect may go: publications confirmed before it need no repetition if it closes the channel.
+
+        Not waited for without end: a queue without a leader confirms nothing.
+        """
+        now_s = monotonic_s()
+        if not self._sent or 0 < self._drained_s <= now_s:
+            self._drained_s = 0.0
+            return True
+        if not self._drained_s:
+            self._drained_s = now_s + _DRAIN_S
+            self._reactor.call_later(_DRAIN_S, self._send_waiting)
+        return False
+
+    def _ask_how_far(self, channel: pika.channel.Channel) -> None:
+        """A channel works in order: its answer to anything means that it is past all publications before it."""
+        if self._asked_tag == self._last_tag:
+            return
+        self._asked_tag = tag = self._last_tag
+        channel.basic_qos(callback=lambda _ok: self._past(channel, tag))
+
+    def _past(self, channel: pika.channel.Channel, tag: int) -> None:
+        if channel is self._channel:
+            self._seen_tag = max(self._seen_tag, tag)
+            if (entry := self._sent.get(tag)) is not None:
+                self._taken.learn(entry.publication)
+            self._send_waiting()
+
+    def _send(self, channel: pika.channel.Channel, entry: _Entry) -> None:
+        publication = entry.publication
+        try:
+            entry.properties = fitted(publication.properties, entry.properties, channel.connection.params.frame_max)
+            channel.basic_publish(
+                publication.exchange,
+                publication.routing_key,
+                publication.body,
+                entry.properties,
+                mandatory=entry.mandatory,
+            )
+        except CANNOT_ENCODE as error:
+            self._settle(entry, f"it cannot be sent: {error or type(error).__name__}", for_good=True, absent=True)
+            return
+        self._last_tag += 1
+        self._sent[self._last_tag] = entry
+        entry.sent += 1
+        # fail-point: consumer.amqp-published: a publication is on its way, no confirm has come
+
+    # ---- fates ----------------------------------------------------------------------------------------------------
+
+    def _on_confirm(self, frame: pika.frame.Method) -> None:
+        method = frame.method
+        nacked = isinstance(method, pika.spec.Basic.Nack)
+        for entry in self._take_confirmed(method.delivery_tag, method.multiple):
+            if entry.alone:
+                self._taken.learn(entry.publication)
+            if entry.settled:
+                continue
+            if nacked:
+                self._settle(entry, "the broker could not take it (nack): queue full, or its leader lost")
+            else:
+                self._owner.confirmed(entry.token)
+        self._seen_tag = max(self._seen_tag, method.delivery_tag)
+        if self._suspects or self._waiting:
+            self._send_waiting()
+
+    def _take_confirmed(self, tag: int, multiple: bool) -> list[_Entry]:
+        if not multiple:
+            entry = self._sent.pop(tag, None)
+            return [] if entry is None else [entry]
+        tags = []
+        for sent in self._sent:  # in the order of their tags
+            if sent > tag:
+                break
+            tags.append(sent)
+        return [self._sent.pop(sent) for sent in tags]
+
+    def _on_return(
+        self,
+        _channel: pika.channel.Channel,
+        method: pika.spec.Basic.Return,
+        properties: pika.spec.BasicProperties,
+        body: bytes,
+    ) -> None:
+        """Nothing that a Return may speak of can count as published, whatever its confirm says."""
+        sent = [entry for entry in self._sent.values() if not entry.returned and entry.mandatory]
+        found = returned(sent, method, encoded(properties), body)
+        where = f"there is no queue {method.routing_key!r} ({method.reply_text})"
+        if method.exchange:
+            where = (
+                f"no queue for exchange {method.exchange!r}, routing key {method.routing_key!r}, {method.reply_text}"
+            )
+        if len(found) > 1:
+            where += f"; the broker has changed it on the way: it may be any of {len(found)} publications"
+        for entry in found:
+            entry.returned = len(found) == 1
+            if not entry.settled:
+                self._settle(entry, where, absent=entry.returned and entry.sent == 1)
+
+    def _settle(
+        self, entry: _Entry, reason: str, lost: bool = False, for_good: bool = False, absent: bool = False
+    ) -> None:
+        entry.settled = True
+        self._owner.unpublished(entry.token, reason, lost, for_good, absent)
+
+    def _end(self, end: End, reason: str, words: str, for_good: bool) -> None:
+        """The channel is gone: the guilty publication is refused, unread publications go again."""
+        past = [entry for tag, entry in self._sent.items() if tag <= self._seen_tag]
+        unseen = [entry for tag, entry in self._sent.items() if tag > self._seen_tag]
+        self._sent.clear()
+        self._taken = Taken()
+        self._drained_s = 0.0
+        found = sentence(end, words, unseen)
+        again, lost = found.again, found.lost
+        if end is End.LOST:
+            self._losses = {entry.token: entry.losses + 1 for entry in _unsettled(lost)}
+            lost = past + lost
+        else:
+            again = sorted(past + again, key=lambda entry: entry.due_s)
+        self._suspects.extendleft(reversed(_unsettled(found.alone)))
+        self._waiting.extendleft(reversed(_unsettled(again)))
+        for entry in _unsettled(found.over_limit):
+            self._settle(entry, reason, for_good=for_good, absent=end is End.REFUSED)
+        for entry in _unsettled(lost):
+            self._settle(entry, reason, lost=True)
+
+    def _give_up_overdue(self) -> None:
+        """Deadlines rise in the order of publishing: look at the heads of what waits."""
+        now_s = monotonic_s()
+        self._deadline = None
+        for waiting in (self._suspects, self._waiting):
+            while waiting and waiting[0].due_s <= now_s:
+                entry = waiting.popleft()
+                self._settle(entry, f"it could not be sent within {self._timeout_s:g} s", absent=not entry.sent)
+        open_entries = _unsettled(self._sent.values())
+        for entry in open_entries:
+            if entry.due_s <= now_s:
+                self._settle(entry, f"the broker did not confirm it within {self._timeout_s:g} s")
+        still = _unsettled((*open_entries, *self._suspects, *self._waiting))
+        due_s = min((entry.due_s for entry in still), default=None)
+        if due_s is not None:
+            self._deadline = self._reactor.call_later(due_s - now_s, self._give_up_overdue)
+
+
+def _unsettled(entries: Iterable[_Entry]) -> list[_Entry]:
+    return [entry for entry in entries if not entry.settled]
+
+
+_PRECONDITION_FAILED = 406
+"""How RabbitMQ closes a channel whose publication it can never take: too large, a property that it does not accept."""
+
+_DRAIN_S = 1.0
+"""How long a suspect waits until everything before it is confirmed."""

@@ -1,0 +1,144 @@
+"""Questions to RabbitMQ on channels of their own: how deep is the queue, is it a stream, may we publish?
+
+Runs in the consumer. Never on the consuming channel: an answer may be the end of the channel that asked.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from uuid import uuid4
+
+import pika
+import pika.channel
+import pika.exceptions
+import pika.frame
+import pika.spec
+
+from supervisor.brokers.amqp.errors import Trouble, explain
+from supervisor.brokers.base import Depth, Held, Unresponsive
+from supervisor.system.reactor import Reactor, Timer
+
+PATIENCE_S = 5.0
+"""A queue that does not tell its depth for so long is unresponsive, in seconds."""
+
+
+class Probe:
+    """Asks for the depth of a pool's queue and of delay queues, one question at a time; answers go to `report`."""
+
+    def __init__(self, reactor: Reactor, queue: str, report: Callable[[Depth | Held | Unresponsive], object]) -> None:
+        self._reactor = reactor
+        self._queue = queue
+        self._report = report
+        self._connection: pika.SelectConnection | None = None
+        self._channel: pika.channel.Channel | None = None
+        self._open: deque[str] = deque()  # queues whose answer is still to come
+        self._patience: Timer | None = None
+
+    def ask(self, connection: pika.SelectConnection | None, delay_queues: Sequence[str] = ()) -> None:
+        """Ask over `connection`; without one nobody answers."""
+        if self._patience is not None:
+            return
+        self._patience = self._reactor.call_later(PATIENCE_S, self._give_up)
+        self._connection = connection
+        self._open = deque((self._queue, *delay_queues))
+        self._next()
+
+    def close(self) -> None:
+        """Drop questions that are open."""
+        self._open.clear()
+        if self._patience is not None:
+            self._reactor.remove_timeout(self._patience)
+            self._patience = None
+
+    def _next(self) -> None:
+        if not self._open:
+            self.close()
+        elif self._channel is not None and self._channel.is_open:
+            self._declare(self._channel)
+        elif self._connection is not None and self._connection.is_open:
+            self._connection.channel(on_open_callback=self._on_open)
+
+    def _give_up(self) -> None:
+        """What comes too late answers no later question: its channel is not used again."""
+        unanswered = self._open[0] if self._open else ""
+        self.close()
+        channel, self._channel = self._channel, None
+        if channel is not None and channel.is_open:
+            channel.close()
+        if unanswered == self._queue:
+            self._report(Unresponsive(PATIENCE_S))
+
+    def _on_open(self, channel: pika.channel.Channel) -> None:
+        self._channel = channel
+        channel.add_on_close_callback(self._on_closed)
+        if self._open:
+            self._declare(channel)
+
+    def _declare(self, channel: pika.channel.Channel) -> None:
+        channel.queue_declare(self._open[0], passive=True, callback=self._on_declared)
+
+    def _on_declared(self, frame: pika.frame.Method) -> None:
+        if not self._open or frame.method.queue != self._open[0]:
+            return
+        queue = self._open.popleft()
+        ready = frame.method.message_count
+        self._report(Depth(ready, frame.method.consumer_count) if queue == self._queue else Held(queue, ready))
+        self._next()
+
+    def _on_closed(self, channel: pika.channel.Channel, error: BaseException) -> None:
+        if channel is not self._channel:
+            return
+        self._channel = None
+        if not isinstance(error, pika.exceptions.ChannelClosedByBroker) or not self._open:
+            return
+        queue = self._open.popleft()
+        if error.reply_code == 404:  # a queue that is gone holds nothing; its subscription is told of the deletion
+            self._report(Depth(0, 0) if queue == self._queue else Held(queue, None))
+        self._next()
+
+
+def rule_out_stream(connection: pika.SelectConnection, queue: str, ruled_out: Callable[[], object]) -> None:
+    """Make sure that `queue` is no stream, for which no method of AMQP 0-9-1 asks directly.
+
+    basic.get is the one that streams refuse: with 540, which ends the connection. Any other queue may hand out a
+    message, which is returned at once; so this is asked only where a delivery looked like one of a stream.
+    """
+
+    def on_open(channel: pika.channel.Channel) -> None:
+        channel.add_on_close_callback(lambda _channel, error: on_closed(error))
+        channel.add_callback(lambda _frame: channel.close(), [pika.spec.Basic.GetEmpty])
+        channel.basic_get(queue, callback=on_message)
+
+    def on_message(
+        channel: pika.channel.Channel, method: pika.spec.Basic.GetOk, _properties: object, _body: bytes
+    ) -> None:
+        channel.basic_nack(method.delivery_tag, requeue=True)
+        channel.close()
+
+    def on_closed(error: BaseException) -> None:
+        if isinstance(error, pika.exceptions.ChannelClosed):  # by us, or refused for other reasons than a stream's
+            ruled_out()
+
+    connection.channel(on_open_callback=on_open)
+
+
+def ask_to_publish(connection: pika.SelectConnection, done: Callable[[Trouble | None], object]) -> None:
+    """Find out whether the default exchange may be written to, through which all copies of messages go.
+
+    By publishing to a queue that cannot be there: what may be published is returned. Nothing is told when the
+    connection is lost meanwhile.
+    """
+
+    def on_open(channel: pika.channel.Channel) -> None:
+        channel.add_on_close_callback(lambda _channel, error: on_closed(error))
+        channel.add_on_return_callback(lambda *_returned: channel.close())
+        channel.basic_publish("", f"preforkd.asks.{uuid4()}", b"", mandatory=True)
+
+    def on_closed(error: BaseException) -> None:
+        if isinstance(error, pika.exceptions.ChannelClosedByClient):
+            done(None)
+        elif isinstance(error, pika.exceptions.ChannelClosedByBroker):
+            done(explain(error))
+
+    connection.channel(on_open_callback=on_open)

@@ -1,0 +1,213 @@
+"""The consuming channel: one epoch. Subscribes, delivers, settles; its end is the end of all its delivery tags.
+
+Runs in the consumer. Nothing is ever published on this channel, so that no publication can close it, and tags of
+another epoch never reach it: tags restart at 1 on each channel, so a late ack would settle an unrelated message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from typing import Protocol
+
+import pika
+import pika.channel
+import pika.frame
+
+from supervisor.brokers.amqp.acks import STRAGGLER_S, AckBatcher, How
+from supervisor.brokers.amqp.receiving import Receiver
+from supervisor.brokers.base import Delivery
+from supervisor.config.schema import PoolConfig
+from supervisor.messages.message import Properties
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor, Timer
+
+
+class _State(Enum):
+    """Where the subscription is."""
+
+    OPENING = auto()
+    IDLE = auto()
+    SUBSCRIBING = auto()
+    SUBSCRIBED = auto()
+    CANCELLING = auto()
+    CLOSED = auto()
+
+
+class SubscriptionOwner(Protocol):
+    """Who is told what the channel brings."""
+
+    def delivered(self, delivery: Delivery) -> None:
+        """A message."""
+
+    def subscribed(self, epoch: int) -> None:
+        """The subscription is up; deliveries follow."""
+
+    def subscription_ended(self, reason: str) -> None:
+        """It was cancelled, by us (reason "") or by the broker; the channel and its tags live on."""
+
+    def channel_closed(self, error: BaseException) -> None:
+        """The epoch is over."""
+
+
+class Subscription:
+    """One consuming channel, opened at once; it subscribes once it is ready if `wanted`."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        connection: pika.SelectConnection,
+        pool: PoolConfig,
+        epoch: int,
+        owner: SubscriptionOwner,
+    ) -> None:
+        self.epoch = epoch
+        self.wanted = False
+        self.prefetch = pool.prefetch
+        """How many deliveries may be out; counts from the opening of the channel, or `widen`, on."""
+        self._reactor = reactor
+        self._pool = pool
+        self._owner = owner
+        self._state = _State.OPENING
+        self._acks = AckBatcher()
+        self._later: Timer | None = None
+        self._channel: pika.channel.Channel = connection.channel(on_open_callback=self._on_open)
+        self._tag = ""
+        self._last_delivery = 0  # its tag
+        self._not_ours_up_to = 0  # deliveries up to this tag are of a former consumer tag
+        self._former: list[tuple[int, int]] = []  # of former consumer tags: deliveries beyond the one, up to the other
+        self._renewing = False
+
+    def want(self, wanted: bool) -> None:
+        """Subscribe or cancel; goes there as soon as the channel allows."""
+        self.wanted = wanted
+        self._steer()
+
+    def set_aside(self, tags: Sequence[tuple[int, int]]) -> None:
+        """Let these deliveries take no room: once they fill half of the window, go on under another consumer tag.
+
+        RabbitMQ counts what is unsettled for each consumer tag by itself; what a cancelled one was given stays ours
+        on this channel (https://www.rabbitmq.com/consumer-prefetch.html).
+        """
+        counted = sum(epoch == self.epoch and tag > self._not_ours_up_to for epoch, tag in tags)
+        if counted > self.prefetch // 2:
+            self._renew()
+
+    def widen(self) -> None:
+        """Have as many deliveries out as the pool says: a channel's prefetch counts for later consumer tags."""
+        self.prefetch = self._pool.prefetch
+        if self._state not in (_State.OPENING, _State.CLOSED):
+            self._channel.basic_qos(prefetch_count=self.prefetch)
+            self._renew()
+
+    def _renew(self) -> None:
+        if self._state is _State.SUBSCRIBED and self.wanted:
+            self._renewing = True
+            self._cancel()
+            self._channel._cancelled.discard(self._tag)  # or pika would return what is still on its way
+
+    @property
+    def former(self) -> int:
+        """How many former consumer tags have deliveries that are not settled."""
+        self._former = [tags for tags in self._former if self._acks.open_between(*tags)]
+        return len(self._former)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is no subscription, and none on its way."""
+        return self._state in (_State.OPENING, _State.IDLE, _State.CLOSED)
+
+    def ack(self, tag: int) -> None:
+        """Settle for good, with the next flush."""
+        self._acks.ack(tag)
+
+    def requeue(self, tag: int) -> None:
+        """Return to the queue, with the next flush."""
+        self._acks.requeue(tag)
+
+    def flush(self, everything: bool = False) -> None:
+        """Send what the turn has settled. Acks above a gap follow by themselves unless `everything` is to go now."""
+        if self._state is _State.CLOSED or not self._channel.is_open:
+            return
+        for frame in self._acks.take(monotonic_s(), everything):
+            # fail-point: consumer.amqp-settling: why is durable, the broker does not know
+            _SEND[frame.how](self._channel, frame.tag)
+            # fail-point: consumer.amqp-settled: an ack or a return is on its way
+        if self._acks.waiting and self._later is None:
+            self._later = self._reactor.call_later(STRAGGLER_S, self._flush_later)
+
+    def _flush_later(self) -> None:
+        self._later = None
+        self.flush()
+
+    # ---- what the broker says -------------------------------------------------------------------------------------
+
+    def _on_open(self, channel: pika.channel.Channel) -> None:
+        channel.add_on_close_callback(self._on_closed)
+        channel.add_on_cancel_callback(self._on_cancelled)
+        channel.basic_qos(prefetch_count=self.prefetch, callback=self._on_ready)
+
+    def _on_ready(self, _frame: pika.frame.Method) -> None:
+        self._state = _State.IDLE
+        self._steer()
+
+    def _steer(self) -> None:
+        if self._state is _State.IDLE and self.wanted:
+            self._state = _State.SUBSCRIBING
+            self._former.append((self._not_ours_up_to, self._last_delivery))
+            self._not_ours_up_to = self._last_delivery
+            self._tag = self._channel.basic_consume(
+                self._pool.queue,
+                Receiver(self._on_delivery),
+                exclusive=self._pool.exclusive,
+                arguments={"x-priority": self._pool.consumer_priority} if self._pool.consumer_priority else None,
+                callback=self._on_subscribed,
+            )
+        elif self._state is _State.SUBSCRIBED and not self.wanted:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        self._state = _State.CANCELLING
+        self._channel.basic_cancel(self._tag, callback=lambda _ok: self._on_idle(""))
+
+    def _on_subscribed(self, _frame: pika.frame.Method) -> None:
+        self._state = _State.SUBSCRIBED
+        if not self._renewing:
+            self._owner.subscribed(self.epoch)
+        self._renewing = False
+        self._steer()
+
+    def _on_idle(self, reason: str) -> None:
+        if self._state is _State.IDLE:  # cancelled from both sides at once
+            return
+        self._state = _State.IDLE
+        self._renewing = self._renewing and self.wanted
+        if not self._renewing:
+            self._owner.subscription_ended(reason)
+        self._steer()
+
+    def _on_cancelled(self, _frame: pika.frame.Method) -> None:
+        self.wanted = False
+        self._on_idle(
+            f"the broker ended the subscription: queue {self._pool.queue!r} was deleted, or its leader was lost"
+        )
+
+    def _on_delivery(
+        self, tag: int, exchange: str, routing_key: str, redelivered: bool, properties: Properties, body: bytes
+    ) -> None:
+        self._acks.delivered(tag)
+        self._last_delivery = tag
+        self._owner.delivered(Delivery(self.epoch, tag, exchange, routing_key, redelivered, properties, body))
+
+    def _on_closed(self, _channel: pika.channel.Channel, error: BaseException) -> None:
+        self._state = _State.CLOSED
+        if self._later is not None:
+            self._reactor.remove_timeout(self._later)
+        self._owner.channel_closed(error)
+
+
+_SEND: dict[How, Callable[[pika.channel.Channel, int], object]] = {
+    How.RETURN: lambda channel, tag: channel.basic_nack(tag, requeue=True),
+    How.ACK: lambda channel, tag: channel.basic_ack(tag),
+    How.ACK_UP_TO: lambda channel, tag: channel.basic_ack(tag, multiple=True),
+}

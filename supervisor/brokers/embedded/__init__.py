@@ -1,0 +1,1 @@
+"""The embedded queue as a broker: one SQLite file, without a server."""

@@ -1,0 +1,68 @@
+"""How one process tells another that a queue of the embedded broker has something new: a datagram on a Unix socket.
+
+Only a hint that saves waiting: the consumer looks into the file once a second anyway, so a bell that cannot be made
+(its path is too long for a socket address) or heard costs time, never a message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+_LONGEST_PATH = 107  # sun_path without its NUL, unix(7)
+
+
+def queue_file(state_dir: Path, queue: str, suffix: str) -> Path:
+    """A file that belongs to one queue; queues' names may hold anything, so a hash stands for them."""
+    digest = hashlib.blake2b(queue.encode(), digest_size=8).hexdigest()
+    return state_dir / "embedded" / f"{digest}.{suffix}"
+
+
+def ring(path: Path) -> None:
+    """Wake the consumer behind `path`, if there is one; never waits."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller:
+        caller.setblocking(False)
+        caller.sendto(b"\0", os.fsencode(path))
+
+
+class Notification:
+    """The consumer's end. Whoever makes one must hold the queue's lock: a socket left by a dead consumer is removed."""
+
+    def __init__(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            self._socket.setblocking(False)
+            self._socket.bind(os.fsencode(path))
+        except OSError:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for a reactor."""
+        return self._socket.fileno()
+
+    def silence(self) -> None:
+        """Forget all rings so far."""
+        with suppress(BlockingIOError):
+            while True:
+                self._socket.recv(16)
+
+    def close(self) -> None:
+        """Take the bell down."""
+        self._path.unlink(missing_ok=True)
+        self._socket.close()
+
+
+def open_notification(path: Path) -> Notification | None:
+    """A bell, or None where its path is too long or no socket can be made there."""
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        return None
+    try:
+        return Notification(path)
+    except OSError:
+        return None

@@ -1,0 +1,211 @@
+"""Watches the retry copies that wait in delay queues: those that the broker has lost are recorded, named and kept. Of
+dead letters it says only that their queue was missing.
+
+Runs in the consumer process. What is waited for is known from the rows of each turn, and after a start from a look
+back through the ledger, a little at a time. No pass does more than a bounded piece of work.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+
+from supervisor.brokers.base import Held
+from supervisor.brokers.names import dead_queue, parked_queue
+from supervisor.config.schema import PoolConfig
+from supervisor.consumer.housekeeping import CallLater
+from supervisor.consumer.observe.health import Health
+from supervisor.consumer.settlement.missing import failure_of
+from supervisor.consumer.settlement.settlement import Settlement
+from supervisor.consumer.settlement.waiting_retries import WaitingRetries
+from supervisor.ledger.base import Ledger, Row, RowState
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
+from supervisor.messages.identity import ID_BYTES
+
+STEP_S = 0.05
+"""The pause between two pieces of work."""
+AT_ONCE = 200
+"""Lost copies that are recorded in one turn."""
+NAMED = 3
+_RETRY, _GONE = RowState.RETRY, RowState.GONE
+_LOOKS_BACK_S = 8 * 86_400.0  # the longest delay, and a day for a copy that is overdue
+
+
+class DelayWatch:
+    """Of one session. `begin` once.
+
+    `key_of`: the key that a message with this id has in the pool's queue, as far as the id makes it. The ledger may
+    also know messages of a queue that the pool had before.
+    """
+
+    def __init__(
+        self,
+        pool: PoolConfig,
+        ledger: Ledger,
+        settlement: Settlement,
+        health: Health,
+        key_of: Callable[[str], bytes],
+    ) -> None:
+        queue = pool.queue
+        self._lost: dict[bytes, str] = {}  # ids of those that are neither published again nor let go
+        self._why = ""  # how the last of them was lost
+        self._let_go: dict[bytes, str] = {}  # those that an operator needs no more, and which operator
+        self._pool = pool.name
+        self._key_of = key_of
+        self._ledger = ledger
+        self._settlement = settlement
+        self._health = health
+        self._retries = WaitingRetries(queue)
+        self._letters = {dead_queue(queue): ("dead", "dead-lettered"), parked_queue(queue): ("parked", "parked")}
+        self._empty = False  # the pool's queue, ours alone, at the last look
+        self._suspects: dict[bytes, str] = {}  # why each is lost
+        self._call_later: CallLater = lambda delay_s, callback: None
+
+    def begin(self, call_later: CallLater) -> None:
+        """Look back through the ledger, from now on in small pieces. Raises LedgerError."""
+        self._call_later = call_later
+        self._look_back(None, self._ledger.now_s - _LOOKS_BACK_S)
+
+    def queues(self) -> list[str]:
+        """The delay queues in which copies wait."""
+        return self._retries.delay_queues(self._settlement.now_s)
+
+    def turned(self, rows: Mapping[bytes, Row]) -> None:
+        """These rows are on record. Called for every turn: rows that concern no retry cost next to nothing."""
+        watched, changed = bool(self._retries or self._lost), False
+        for row in rows.values():
+            state = row.state
+            if watched or state is _RETRY or state is _GONE:
+                changed = self._take(row) or changed
+        if changed:
+            self._tell()
+
+    def _take(self, row: Row) -> bool:
+        """Take in a message's last row; whether it changes what is lost."""
+        if row.state is _RETRY:
+            self._retries.add(row)
+        else:
+            self._retries.forget(row.key)
+        return self._take_lost(row) or self._lost.pop(row.key, None) is not None
+
+    def _take_lost(self, row: Row) -> bool:
+        why = failure_of(row).lost if row.state is _GONE else ""
+        if why:
+            self._lost[row.key], self._why = row.id, why
+        return bool(why)
+
+    def held(self, event: Held) -> None:
+        """What another queue of the pool's has, or that it was not there."""
+        now_s = self._settlement.now_s
+        if event.messages is None:
+            self._tell_letters(event.queue)
+            self._suspect(self._retries.missing(event.queue, now_s))
+        elif self._empty or event.messages:  # or the copies may have been moved to the pool's queue before their time
+            self._suspect(self._retries.held(event.queue, event.messages, now_s))
+
+    def looked(self, empty: bool, shared: bool) -> None:
+        """At the pool's queue. `empty`: it is, ours alone and subscribed to; `shared`: others consume from it, too."""
+        self._empty = empty
+        if shared:
+            self._retries.shared(self._settlement.now_s)
+        elif empty:
+            self._suspect(self._retries.overdue(self._settlement.now_s, self._settlement.entries))
+
+    def disconnected(self) -> None:
+        """The connection is gone."""
+        self._retries.begin_anew()
+
+    def lost_with(self, ids: set[str] | None) -> list[bytes]:
+        """The keys of the lost messages with these ids (None: of all)."""
+        return [key for key, id in self._lost.items() if ids is None or id in ids]
+
+    def rows(self, keys: Sequence[bytes]) -> list[Row]:
+        """Their last rows. Raises LedgerError."""
+        known = self._ledger.look_up(keys) if keys else {}
+        return [row for key in keys for row in known[key] if row.key == key]
+
+    def let_go(self, keys: Iterable[bytes], by: str) -> None:
+        """An operator needs these lost ones no more; recorded in pieces."""
+        begun = bool(self._let_go)
+        for key in keys:
+            self._lost.pop(key, None)
+            self._let_go[key] = by
+        if not begun:
+            self._call_later(0.0, self._record_let_go)
+        self._tell()
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _tell_letters(self, queue: str) -> None:
+        """A queue for copies was missing: there may have been letters in it."""
+        counter, word = self._letters.get(queue, ("", ""))
+        count = self._ledger.counters().get(counter, 0)
+        if count:
+            text = (
+                f"queue {queue!r} was not there and was declared: if it was deleted, what it held of the {count} "
+                f"message(s) that were {word} so far is gone; `message.{counter}` in the log names them"
+            )
+            log(Event.QUEUE_DECLARED, text, level=logging.WARNING, queue=queue)
+
+    def _look_back(self, before: int | None, since_s: float) -> None:
+        """Take in a piece of the ledger. A row counts if it is the last of its message."""
+        rows, before = self._ledger.settled_before(before, since_s)
+        old = [row for row in rows if row.state in (_RETRY, _GONE)]
+        known = self._ledger.look_up([row.key for row in old]) if old else {}
+        for row in old:
+            here = row.key.startswith(self._key_of(row.id)[:ID_BYTES])
+            if not here or row not in known[row.key] or row.key in self._settlement.entries:
+                continue
+            if row.state is _RETRY:
+                why = self._retries.add(row)
+                self._suspect({row.key: why} if why else {})
+            else:
+                self._take_lost(row)
+        if before is not None:
+            self._call_later(STEP_S, lambda: self._look_back(before, since_s))
+        if self._lost:
+            self._tell()
+
+    def _suspect(self, lost: Mapping[bytes, str]) -> None:
+        if lost and not self._suspects:
+            self._call_later(STEP_S, self._judge)
+        for key, why in lost.items():
+            self._suspects.setdefault(key, why)
+            self._retries.forget(key)
+
+    def _judge(self) -> None:
+        """Record a piece of those that are lost, if the ledger knows nothing later of them."""
+        for row, why in self._piece_of(self._suspects):
+            if row.state is _RETRY:
+                self._settlement.lose(row, why)
+        if self._suspects:
+            self._call_later(STEP_S, self._judge)
+
+    def _record_let_go(self) -> None:
+        for row, by in self._piece_of(self._let_go):
+            if row.state is _GONE:
+                self._settlement.let_go(row, by)
+        if self._let_go:
+            self._call_later(STEP_S, self._record_let_go)
+
+    def _piece_of(self, waiting: dict[bytes, str]) -> list[tuple[Row, str]]:
+        """Take the first from there, with their rows."""
+        keys = list(islice(waiting, AT_ONCE))
+        taken = {key: waiting.pop(key) for key in keys}
+        return [(row, taken[row.key]) for row in self.rows(keys)]
+
+    def _tell(self) -> None:
+        if not self._lost:
+            self._health.heal(Event.RETRIES_LOST)
+            return
+        ids = ", ".join(map(repr, islice(self._lost.values(), NAMED)))
+        more = f" and {len(self._lost) - NAMED} more" if len(self._lost) > NAMED else ""
+        self._health.notice(
+            Event.RETRIES_LOST,
+            f"{len(self._lost)} message(s) lost while they waited for their next attempt ({self._why}): {ids}{more}. "
+            f"`preforkd pending list {self._pool}` names them: publish each again with the same id and content, and "
+            f"its next attempt follows; or let it go by `preforkd pending drop {self._pool} ID`",
+            degrades=True,
+        )

@@ -1,0 +1,86 @@
+"""Reports of the consumer to its master: frames at once, a snapshot for `status` on change, at most every 250 ms.
+
+A master that does not read (stopped, busy) must not fill the consumer's memory: what it will ask for again, or what
+the next frame of its kind replaces, is left out while too much waits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from supervisor.consumer.session import Session
+from supervisor.link.channel import Channel
+from supervisor.link.frames import ConsumerOrder, ConsumerReport, ExitNoticeTaken, Found, Snapshot
+from supervisor.logs.events import Event
+from supervisor.symptoms import Symptom
+from supervisor.system.clock import monotonic_s, wall_s
+
+INTERVAL_S = 0.25
+MAX_PENDING_BYTES = 256 * 1024
+
+_LEFT_OUT = (ExitNoticeTaken, Found)
+"""A verdict is repeated until it is taken; an answer that comes late is not waited for."""
+
+
+class Reports:
+    """The way to the master."""
+
+    def __init__(self, master: Channel[ConsumerOrder]) -> None:
+        self._master = master
+        self._shown: Snapshot | None = None
+        self._shown_s = 0.0
+        self._owed = False  # something may have changed since, too soon after the last snapshot
+
+    def say(self, *reports: ConsumerReport) -> None:
+        """Send frames with the turn's flush; those that can be spared only while there is room."""
+        for report in reports:
+            if self.has_room or not isinstance(report, _LEFT_OUT):
+                self._master.send(report)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the master takes what is said."""
+        return self._master.pending_bytes < MAX_PENDING_BYTES
+
+    def flush(self) -> None:
+        """Write what was said; the rest leaves in a later turn."""
+        self._master.flush()
+
+    def show(self, session: Session) -> None:
+        """Send a snapshot if there is something new in it."""
+        self._owed = monotonic_s() - self._shown_s < INTERVAL_S or self._master.pending_bytes > 0
+        if not self._owed:
+            self._show(session.snapshot())
+
+    def show_now(self, session: Session) -> None:
+        """Send a snapshot, however soon after the last one: the next frames need it there."""
+        self._show(session.snapshot())
+
+    @property
+    def due_in_s(self) -> float | None:
+        """When `show` must be called again even if nothing happens; None: not before something does."""
+        if not self._owed:
+            return None
+        left_s = self._shown_s + INTERVAL_S - monotonic_s()
+        return left_s if left_s > 0.0 else INTERVAL_S  # the master is late: look again in a while
+
+    def troubled(self, event: Event, text: str) -> None:
+        """There is no session: say why. The event is logged already."""
+        counters, measures = (self._shown.counters, self._shown.measures) if self._shown else ({}, {})
+        former = next((each for each in self._shown.symptoms if each.name == event), None) if self._shown else None
+        symptom = Symptom(str(event), text, True, former.since if former else wall_s())
+        self._show(Snapshot(0.0, {"state": "closed", "why": text}, {}, counters, 0, [symptom], measures))
+
+    def _show(self, snapshot: Snapshot) -> None:
+        self._shown_s = monotonic_s()
+        if self._shown is None or _content(snapshot) != _content(self._shown):
+            self._shown = msgspec.structs.replace(snapshot, at=wall_s())
+            self.say(self._shown)
+
+
+def _content(snapshot: Snapshot) -> tuple[Any, ...]:
+    """All that is news: the age of the connection alone is not."""
+    connection = {name: value for name, value in snapshot.connection.items() if name != "since_s"}
+    return connection, snapshot.queue, snapshot.counters, snapshot.in_flight, snapshot.symptoms, snapshot.measures

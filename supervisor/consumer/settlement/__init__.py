@@ -1,0 +1,1 @@
+"""What every delivery, outcome, confirm and death means for a message. Pure."""

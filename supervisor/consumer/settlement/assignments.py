@@ -1,0 +1,63 @@
+"""Which worker has which messages. Bookkeeping of the settlement; pure."""
+
+from __future__ import annotations
+
+from supervisor.consumer.settlement.messages import Arrival, Entry, Phase
+from supervisor.link.frames import Incarnation, RunId
+from supervisor.messages.identity import DIGEST_BYTES
+
+
+class Assignments:
+    """The OWNED and PUBLISHING messages, by worker; keeps `Entry.owner` true."""
+
+    def __init__(self) -> None:
+        self._by_worker: dict[Incarnation, dict[bytes, Entry]] = {}
+
+    def give(self, entry: Entry, worker: Incarnation) -> None:
+        """The message is this worker's from now on."""
+        entry.phase, entry.owner = Phase.OWNED, worker
+        self._by_worker.setdefault(worker, {})[entry.key] = entry
+
+    def take_away(self, entry: Entry) -> None:
+        """The message is nobody's."""
+        if entry.owner is None:
+            return
+        theirs = self._by_worker[entry.owner]
+        del theirs[entry.key]
+        if not theirs:
+            del self._by_worker[entry.owner]
+        entry.owner = None
+
+    def find(self, worker: Incarnation, run: RunId) -> Entry | None:
+        """The message of this run, if it is this worker's."""
+        entry = self._by_worker.get(worker, {}).get(run.key)
+        return entry if entry is not None and entry.run == run else None
+
+    def of(self, worker: Incarnation) -> list[Entry]:
+        """What this worker has: the one it runs and those it has not begun."""
+        return list(self._by_worker.get(worker, {}).values())
+
+    def perhaps(self, arrival: Arrival) -> Entry | None:
+        """A message without an id that this redelivered one may be, as it lost its tags and has the same content.
+
+        No proof, but reason to wait: a worker may have it unbegun and would run it after its repetition, which alone
+        says that it may be one.
+        """
+        if not arrival.may_repeat:
+            return None
+        content = arrival.key[-DIGEST_BYTES:]
+        alike = (
+            entry
+            for theirs in self._by_worker.values()
+            for entry in theirs.values()
+            if not entry.has_id and not entry.tags and entry.key.endswith(content)
+        )
+        return next(alike, None)
+
+    def load(self, worker: Incarnation) -> int:
+        """How many messages this worker has."""
+        return len(self._by_worker.get(worker, ()))
+
+    def workers(self) -> set[Incarnation]:
+        """All workers that have any."""
+        return set(self._by_worker)

@@ -1,0 +1,137 @@
+"""What the consumer holds in memory about a message in flight, and the diagnosis of a run that failed. Data only."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+import msgspec
+
+from supervisor.brokers.base import Delivery
+from supervisor.brokers.names import delay_step_s
+from supervisor.ledger.base import RowState
+from supervisor.link.frames import Incarnation, RunId
+
+_STACK_END_CHARACTERS = 1000
+
+
+class Phase(Enum):
+    """Where a message in flight is."""
+
+    WAITING = auto()  # delivered, nobody's yet; no row says DISPATCHED
+    OWNED = auto()  # DISPATCHED: its worker has it, or is unheard of since we (re)started
+    PUBLISHING = auto()  # its handler returned; what it published is under way
+    SAVING = auto()  # a copy of it is under way that its queue has not had back too often; then this one may go
+    COPYING = auto()  # *_pending: its copy is under way, or waits for the body to come back
+
+
+COPIED = (Phase.COPYING, Phase.SAVING)
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a run failed, as copies, logs and ledger notes tell it. `cause`: an OutcomeKind or an exit's Cause."""
+
+    cause: str
+    reason: str
+    worker: str = ""
+    stack: str = ""
+    status: int | None = None
+    signal: str | None = None
+    delay_s: float = 0.0  # of the retry copy
+    at_s: float = 0.0
+    pending: str = ""  # the state of a row that is GONE, before
+    lost: str = ""  # of a row that is GONE: how its retry copy was lost, until that is mended or let go
+
+    @property
+    def waits_s(self) -> float | None:
+        """How long the retry copy really waits: as the ladder has it, 7 days at most. None: no delay."""
+        return delay_step_s(self.delay_s) if self.delay_s else None
+
+    @property
+    def in_short(self) -> Failure:
+        """With only the two ends of a long stack: for rows that are kept long after their copy was made."""
+        if len(self.stack) <= 2 * _STACK_END_CHARACTERS:
+            return self
+        ends = self.stack[:_STACK_END_CHARACTERS], self.stack[-_STACK_END_CHARACTERS:]
+        return msgspec.structs.replace(self, stack="\n[… cut …]\n".join(ends))
+
+
+class Entry:
+    """One message in flight, and the run that it stands for.
+
+    `delivery` is None after a restart, until the broker brings the message back.
+    """
+
+    __slots__ = (
+        "attempt",
+        "delivery",
+        "failure",
+        "has_id",
+        "id",
+        "key",
+        "later",
+        "maybe_duplicate",
+        "missing_since_s",
+        "owner",
+        "pending",
+        "phase",
+        "published_s",
+        "round",
+        "run",
+        "tags",
+        "token",
+        "twin",
+        "unconfirmed",
+        "worn",
+    )
+
+    def __init__(self, key: bytes, id: str, round: int, attempt: int) -> None:
+        self.key = key
+        self.id = id
+        self.round = round
+        self.attempt = attempt
+        self.run = RunId(key, round, attempt)
+        self.phase = Phase.WAITING
+        self.delivery: Delivery | None = None
+        self.tags: list[tuple[int, int]] = []  # (epoch, tag): the same message may be out more than once
+        self.later: list[Arrival] = []  # newer runs, or what may be its repetition: they wait until this one is over
+        self.owner: Incarnation | None = None
+        self.has_id = True
+        self.maybe_duplicate = False
+        self.pending: RowState | None = None
+        self.failure: Failure | None = None
+        self.token: int | None = None  # of the copy under way
+        self.unconfirmed: set[int] | None = None  # tokens of what its handler published; None: nothing yet
+        self.twin = b""
+        self.worn = False  # its queue may drop it when it comes back once more: it is never given back
+        self.published_s = 0.0  # when what its handler published was sent first, in this epoch
+        self.missing_since_s: float | None = None  # it has not come back to an empty queue
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """A delivery as the settlement sees it: identified and placed in the order of runs.
+
+    `twin`: what makes a message without an id recognisable after a connection loss (b"" where it has an id).
+    `unreadable`: why it cannot be given to a handler.
+    """
+
+    delivery: Delivery
+    key: bytes
+    id: str
+    has_id: bool
+    round: int
+    attempt: int
+    stamped: bool  # carries our own, trusted headers
+    twin: bytes = b""
+    worn: bool = False  # it has come back so often that its queue may soon drop it (`delivery_limit.py`)
+    repeats: bool = False  # it is a copy of a message without an id that may be a repetition
+    unreadable: str = ""
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether a message without an id may have been delivered before."""
+        return not self.has_id and (self.delivery.redelivered or self.repeats)
+
+    @property
+    def tag(self) -> tuple[int, int]:
+        """By what it is settled: tags count anew in every epoch."""
+        return self.delivery.epoch, self.delivery.tag

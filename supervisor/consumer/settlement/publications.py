@@ -1,0 +1,194 @@
+"""Publications without a fate yet: copies of messages, and handlers' publications. Owner of their tokens. Pure.
+
+Part of the settlement, in the consumer process. A copy is published until the broker has it, ever more rarely while it
+is refused (docs/decisions/0010-refused-copies.md). A handler's publication that the broker refuses fails its run; one
+that was lost with its connection is published again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+from supervisor.brokers.base import Outgoing
+from supervisor.consumer.settlement import copies
+from supervisor.consumer.settlement.messages import Entry, Phase
+from supervisor.consumer.settlement.refused_copies import RefusedCopies, destination
+from supervisor.consumer.turn.unit_of_work import UnitOfWork
+from supervisor.link.frames import Published
+from supervisor.messages.message import Publication
+
+SET_ASIDE_MOST, SET_ASIDE_BYTES = 5000, 64 * 1024 * 1024
+"""How many deliveries with refused copies, and how much of their bodies, may be held beside the prefetch window."""
+
+
+class Publications:
+    """The publications of one pool; their effects go into `decisions`."""
+
+    def __init__(self, decisions: UnitOfWork, timeout_s: float) -> None:
+        self.refused = RefusedCopies()
+        self._decisions = decisions
+        self._timeout_s = timeout_s  # how long what a handler published may be lost again and again
+        self._outgoing: dict[int, tuple[Entry, Outgoing]] = {}
+        self._later: set[int] = set()  # tokens whose PublishLater is under way
+        self._tokens = itertools.count(1)
+
+    # ---- to be published ------------------------------------------------------------------------------------------
+
+    def publish_copy(self, entry: Entry, queue: str, host: str) -> None:
+        """Publish the copy that was decided upon."""
+        self.cancel(entry)
+        entry.token = next(self._tokens)
+        self._publish(entry, copies.copy_of(entry, queue, host, entry.token))
+
+    def publish_saved(self, entry: Entry, queue: str) -> None:
+        """Publish the message itself once more."""
+        self.cancel(entry)
+        entry.token = next(self._tokens)
+        self._publish(entry, copies.saved_copy(entry, queue, entry.token))
+
+    def publish_for(self, entry: Entry, publications: Iterable[Publication], queue: str, now_s: float) -> None:
+        """Publish what a handler published, once; then tell its worker as soon as the broker has it all.
+
+        Its own message that it puts back into its own `queue` is the next round of it.
+        """
+        if entry.unconfirmed is None:
+            entry.phase, entry.unconfirmed, entry.published_s = Phase.PUBLISHING, set(), now_s
+            for out in publications:
+                token = next(self._tokens)
+                entry.unconfirmed.add(token)
+                again = (out.exchange, out.routing_key, out.properties.message_id) == ("", queue, entry.id)
+                properties = copies.next_round(entry, out.properties, queue) if again else out.properties
+                self._publish(entry, Outgoing(token, out.exchange, out.routing_key, properties, out.body))
+        self._tell_published(entry)
+
+    def publish_again(self, token: int) -> None:
+        """The delay of a PublishLater is over; a cancelled publication stays cancelled."""
+        if token in self._later:
+            self._later.discard(token)
+            self._republish(token)
+
+    def publish_all_again(self, now_s: float) -> None:
+        """Publish after a delay, once, all that has no fate yet: its connection is gone."""
+        self._decisions.unpublish()
+        for token, (entry, _) in self._outgoing.items():
+            entry.published_s = now_s  # no time runs while there is no broker
+            self._publish_later(token)
+
+    def stop_saving(self, token: int) -> Entry | None:
+        """The message that this publication was to save, cancelled; None if there is none whose delivery is here."""
+        entry = self._outgoing[token][0] if token in self._outgoing else None
+        if entry is None or entry.phase is not Phase.SAVING or not entry.tags:
+            return None
+        self.cancel(entry)
+        return entry
+
+    # ---- fates ----------------------------------------------------------------------------------------------------
+
+    def confirmed(self, token: int) -> Entry | None:
+        """The broker has it. Returns the message if it was the message's copy."""
+        if token not in self._outgoing:
+            return None
+        entry, outgoing = self._outgoing.pop(token)
+        self._decisions.count("published")
+        if token == entry.token:
+            if self.refused:
+                self._let_follow(outgoing)
+            return entry
+        if entry.unconfirmed is not None:
+            entry.unconfirmed.discard(token)
+            self._tell_published(entry)
+        return None
+
+    def unpublished(self, token: int, reason: str, lost: bool, now_s: float, for_good: bool = False) -> None:
+        """The broker does not have it, or may not (`lost`: its connection is gone).
+
+        `for_good`: the publication itself is the reason. A dead or parked copy that is refused so again and again is
+        tried without the message's headers.
+
+        What a handler published and was lost again and again for longer than the time limit fails its run, too: each
+        try may be what ends the connection. A confirm that comes later has no effect.
+        """
+        if token not in self._outgoing:
+            return
+        entry, outgoing = self._outgoing[token]
+        is_copy = token == entry.token
+        if is_copy and not lost:
+            if self.refused.add(outgoing, reason, for_good):
+                self._decisions.say_copy_refused(entry, destination(outgoing), reason, "it is tried again")
+            self._reduce_hopeless(entry, outgoing, reason)
+        if is_copy or (lost and now_s - entry.published_s < self._timeout_s):
+            self._publish_later(token)
+        elif entry.owner is not None:
+            self.cancel_handlers(entry)
+            self._decisions.send(entry.owner, Published(entry.run, False, reason))
+
+    def came_again(self, entry: Entry) -> None:
+        """Another delivery of this message is here; it waits for its copy, too, if there is one."""
+        if entry.token in self.refused:
+            self.refused.changes += 1
+
+    def set_aside(self) -> list[tuple[int, int]]:
+        """The deliveries, as (epoch, tag), that wait for a refused copy and take no room from others; bounded."""
+        tags: list[tuple[int, int]] = []
+        size = 0
+        for entry in [entry for token, (entry, _) in self._outgoing.items() if token in self.refused]:
+            size += len(entry.delivery.body) if entry.delivery is not None else 0
+            if len(tags) >= SET_ASIDE_MOST or size > SET_ASIDE_BYTES:
+                break
+            tags += entry.tags
+            tags += [arrival.tag for arrival in entry.later]
+        return tags
+
+    # ---- cancelled ------------------------------------------------------------------------------------------------
+
+    def cancel(self, entry: Entry) -> None:
+        """The fate of all that was published for this message no longer matters."""
+        if entry.unconfirmed is not None:
+            self.cancel_handlers(entry)
+        if entry.token is not None:
+            self._outgoing.pop(entry.token, None)
+            self.refused.drop(entry.token)
+            entry.token = None
+
+    def cancel_handlers(self, entry: Entry) -> None:
+        """The fate of what its handler published no longer matters."""
+        for token in entry.unconfirmed or ():
+            self._outgoing.pop(token, None)
+        entry.unconfirmed = None
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _publish(self, entry: Entry, outgoing: Outgoing) -> None:
+        self._outgoing[outgoing.token] = (entry, outgoing)
+        self._decisions.publish(outgoing)
+
+    def _reduce_hopeless(self, entry: Entry, outgoing: Outgoing, reason: str) -> None:
+        if self.refused.is_hopeless(outgoing.token) and copies.is_reducible(outgoing):
+            self._outgoing[outgoing.token] = (entry, copies.reduced(outgoing, reason))
+            self.refused.begin_again(outgoing)
+            self._decisions.say_copy_refused(
+                entry, destination(outgoing), reason, "it is tried without the message's headers"
+            )
+
+    def _publish_later(self, token: int) -> None:
+        if token not in self._later:
+            self._later.add(token)
+            self._decisions.publish_later(token, self.refused.wait_s(token))
+
+    def _republish(self, token: int) -> None:
+        if token in self._outgoing:
+            self.refused.published(token)
+            self._decisions.publish(self._outgoing[token][1])
+
+    def _let_follow(self, placed: Outgoing) -> None:
+        """Its queue takes copies: publish the next that it had refused."""
+        self.refused.drop(placed.token)
+        for token in self.refused.next_for(destination(placed)):
+            if token in self._later:
+                self._later.discard(token)
+                self._republish(token)
+
+    def _tell_published(self, entry: Entry) -> None:
+        if not entry.unconfirmed and entry.owner is not None:
+            self._decisions.send(entry.owner, Published(entry.run, True, ""))

@@ -1,0 +1,398 @@
+"""The settlement: what every delivery, outcome, confirm and death means for a message. Pure: events in, actions out.
+
+Runs in the consumer process, which feeds it, commits the rows of a turn and only then carries out its effects. It
+does no I/O and has no clocks of its own (`now_s`, `ahead_s` are set each turn), so that it can be model-checked. Two
+rules carry the rest: nothing is acked before the row that says why is durable (effects follow the commit); and an OWNED
+message is its worker's until that worker says otherwise or is declared dead by the master.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from supervisor.config.schema import PoolConfig
+from supervisor.consumer.settlement import copies, missing
+from supervisor.consumer.settlement.admission import SENT_MEANWHILE, Meaning, meaning_of, sent_on_purpose
+from supervisor.consumer.settlement.assignments import Assignments
+from supervisor.consumer.settlement.content_matches import ContentMatches
+from supervisor.consumer.settlement.failure_policy import fate_of
+from supervisor.consumer.settlement.ids import given
+from supervisor.consumer.settlement.messages import Arrival, Entry, Failure, Phase
+from supervisor.consumer.settlement.publications import Publications
+from supervisor.consumer.settlement.saved import SavedRuns
+from supervisor.consumer.turn.actions import Effect, Turn
+from supervisor.consumer.turn.unit_of_work import UnitOfWork
+from supervisor.ledger.base import Row, RowState
+from supervisor.link.frames import Incarnation, RunId
+from supervisor.logs.events import Event
+from supervisor.messages.message import Publication
+from supervisor.scoreboard.words import OutcomeKind
+
+
+class Settlement:
+    """All messages in flight of one pool."""
+
+    def __init__(self, pool: PoolConfig, host: str, dedupe: str = "keep", publish_timeout_s: float = math.inf) -> None:
+        self.now_s = 0.0  # the ledger's time: elapsed time, for windows and rows
+        self.ahead_s = 0.0  # the wall clock minus `now_s`, for times that people read
+        self.accepting = True
+        self.doubtful = False  # the ledger may have forgotten what was done
+        self.entries: dict[bytes, Entry] = {}
+        self.waiting: dict[bytes, Entry] = {}  # a view of `entries`: those in Phase.WAITING, in order of arrival
+        self.content_matches = ContentMatches()
+        self.assignments = Assignments()
+        self.saved = SavedRuns()
+        self.pool = pool
+        self._host = host
+        self._dedupe = dedupe
+        self._decisions = UnitOfWork()
+        self.publications = Publications(self._decisions, publish_timeout_s)
+
+    def take_turn(self) -> Turn:
+        """What has been decided since the last call, but for its effects."""
+        return self._decisions.take()
+
+    def take_effects(self) -> list[Effect]:
+        """What is left to carry out of the turn taken last, once that is durable."""
+        return self._decisions.take_effects()
+
+    # ---- deliveries -----------------------------------------------------------------------------------------------
+
+    def delivered(self, arrival: Arrival, known: Sequence[Row]) -> None:
+        """A message came from the queue; `known` are the ledger's rows with the same id."""
+        self._decisions.count("delivered")
+        self._arrived(arrival, known)
+
+    def _arrived(self, arrival: Arrival, known: Sequence[Row]) -> None:
+        if self.saved.has(arrival):
+            self._duplicate(arrival, "a copy of it waits in its queue")
+        elif not self.accepting and not arrival.worn:
+            self._turn_away(arrival)
+        elif not arrival.has_id and (twin := self.content_matches.match(arrival, self.now_s)) is not None:
+            self._meet_twin(arrival, twin)
+        elif not arrival.has_id and (earlier := self.assignments.perhaps(arrival)) is not None:
+            earlier.later.append(arrival)
+        elif (entry := self.entries.get(arrival.key)) is not None:
+            self._meet_entry(entry, arrival)
+        else:
+            self._meet_ledger(arrival, known)
+
+    def _turn_away(self, arrival: Arrival) -> None:
+        self._decisions.count("returned")
+        self._decisions.requeue([arrival.tag])
+
+    def _meet_twin(self, arrival: Arrival, key: bytes) -> None:
+        if key in self.entries:
+            self._attach(self.entries[key], arrival)
+        else:
+            self._duplicate(arrival, "its run had ended when the connection was lost")
+
+    def _meet_entry(self, entry: Entry, arrival: Arrival) -> None:
+        there, here = (entry.round, entry.attempt), (arrival.round, arrival.attempt)
+        if sent_on_purpose(arrival, self._dedupe) or here > there:
+            entry.later.append(arrival)
+            if entry.pending is RowState.RETRY_PENDING and here == (entry.round, entry.attempt + 1):
+                self._copied(entry)  # the retry copy itself is here: proof that the broker has it
+        elif here == there and entry.phase is Phase.SAVING and not arrival.worn:
+            entry.later.append(arrival)
+            self._saved(entry)  # the copy itself is here
+        elif here == there:
+            self._attach(entry, arrival)
+        else:
+            self._duplicate(arrival, "a later run of it is under way")
+
+    def _meet_ledger(self, arrival: Arrival, known: Sequence[Row]) -> None:
+        row = self._decisions.row(arrival.key)
+        if row is None and known:
+            row = next((row for row in known if row.key == arrival.key), None)
+        if row is not None:
+            self._meet_row(row, arrival)
+            return
+        if known and not arrival.stamped:
+            self._decisions.say_id_reused(arrival)
+        self._admit(arrival)
+
+    def _meet_row(self, row: Row, arrival: Arrival) -> None:
+        meaning, why = meaning_of(row, arrival, self._dedupe)
+        if meaning is Meaning.DUPLICATE:
+            self._duplicate(arrival, why)
+            return
+        entry = self._admit(arrival)
+        if meaning is Meaning.ORDER:
+            self._decisions.record(entry, RowState.RETURNED, self.now_s)
+        elif meaning is Meaning.DECIDED:
+            failure = msgspec.msgpack.decode(row.note, type=Failure)
+            self._decide(entry, copies.PENDING[failure.pending], failure)
+        elif meaning is Meaning.IN_DOUBT:
+            self._failed(entry, OutcomeKind.IN_DOUBT, Failure("lost", why))
+
+    def _admit(self, arrival: Arrival) -> Entry:
+        entry = Entry(arrival.key, arrival.id, arrival.round, arrival.attempt)
+        entry.has_id, entry.twin = arrival.has_id, arrival.twin
+        entry.maybe_duplicate = self.doubtful or arrival.may_repeat
+        self.entries[entry.key] = self.waiting[entry.key] = entry
+        self._attach(entry, arrival)
+        if not arrival.has_id and self.pool.missing_id == "dead_letter":
+            self._decide(entry, RowState.DEAD_PENDING, Failure("missing_id", "the message has no id"))
+        elif arrival.unreadable:
+            self._decide(entry, RowState.DEAD_PENDING, Failure("unreadable", arrival.unreadable))
+        elif entry.worn:
+            self._save(entry)
+        return entry
+
+    def _attach(self, entry: Entry, arrival: Arrival) -> None:
+        entry.tags.append(arrival.tag)
+        if entry.token is not None:
+            self.publications.came_again(entry)
+        if arrival.worn:
+            entry.worn, entry.twin = True, b""  # dropped by its queue, it would be taken for another one like it
+        if entry.delivery is None:
+            entry.delivery = arrival.delivery
+        if entry.phase is Phase.COPYING and entry.token is None:
+            self._publish_copy(entry)
+
+    def _duplicate(self, arrival: Arrival, why: str) -> None:
+        self._decisions.ack([arrival.tag], b"" if arrival.worn else arrival.twin)
+        self._decisions.say_duplicate(arrival, why)
+
+    # ---- workers --------------------------------------------------------------------------------------------------
+
+    def assign(self, entry: Entry, worker: Incarnation) -> None:
+        """Give a WAITING message to a worker: durable first, sent after."""
+        del self.waiting[entry.key]
+        self.assignments.give(entry, worker)
+        self._decisions.record(entry, RowState.DISPATCHED, self.now_s)
+        self._decisions.send(worker, copies.order_of(entry, self.pool.queue))
+
+    def greeted(self, worker: Incarnation, held: Iterable[RunId]) -> None:
+        """A worker said hello; the outcomes in its ring were handed in before. What is not held never reached it."""
+        self._decisions.unsend(worker)
+        holding = set(held)
+        for entry in self.assignments.of(worker):
+            if entry.run not in holding:
+                self._unbegun(entry)
+
+    def returned(self, worker: Incarnation, runs: Iterable[RunId]) -> None:
+        """A worker gave these back unstarted."""
+        for run in runs:
+            entry = self.assignments.find(worker, run)
+            if entry is not None and entry.phase is Phase.OWNED:
+                self._unbegun(entry)
+
+    def publishing(self, worker: Incarnation, run: RunId, publications: Iterable[Publication]) -> None:
+        """A handler returned with these publishes: the run is done once the broker has them all."""
+        entry = self.assignments.find(worker, run)
+        if entry is not None:
+            self.publications.publish_for(entry, publications, self.pool.queue, self.now_s)
+
+    def outcome(self, worker: Incarnation, run: RunId, kind: OutcomeKind, failure: Failure) -> None:
+        """A run ended, as marked in its slot. Heard twice, or of a run that is not this worker's: no effect."""
+        entry = self.assignments.find(worker, run)
+        if entry is None:
+            return
+        if kind is OutcomeKind.DONE:
+            self._decisions.record(entry, RowState.DONE, self.now_s)
+            self._decisions.count("done")
+            self._settle(entry)
+        else:
+            self.publications.cancel_handlers(entry)
+            self._failed(entry, kind, failure)
+
+    def died(self, worker: Incarnation, running: RunId | None, failure: Failure, proof: bool = True) -> None:
+        """The master's verdict. `running`: what the slot says it was at; its ring has been handed in before.
+
+        Without `proof` (another boot, a damaged slot file) the absence of a mark says nothing: all it had is in doubt.
+        """
+        for entry in self.assignments.of(worker):
+            self.publications.cancel_handlers(entry)
+            if entry.run == running or not proof:
+                self._failed(entry, OutcomeKind.IN_DOUBT, failure)
+            else:
+                self._unbegun(entry)
+
+    # ---- the broker -----------------------------------------------------------------------------------------------
+
+    def confirmed(self, token: int) -> None:
+        """The broker has this publication."""
+        entry = self.publications.confirmed(token)
+        if entry is not None and entry.phase is Phase.SAVING:
+            self._saved(entry)
+        elif entry is not None:
+            self._copied(entry)
+
+    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool = False) -> None:
+        """The broker does not have this publication (flags as in `brokers.base.Unpublished`)."""
+        if not lost and self.accepting and (entry := self.publications.stop_saving(token)) is not None:
+            self._wait(entry)  # it cannot be saved: it is run while it is here
+        else:
+            self.publications.unpublished(token, reason, lost, self.now_s, for_good)
+
+    def publish_again(self, token: int) -> None:
+        """The time to try this publication again has come."""
+        self.publications.publish_again(token)
+
+    def disconnected(self) -> None:
+        """The epoch is over: tags are void, publications without a fate are published again (`brokers.base`)."""
+        self.saved.clear()
+        self.publications.publish_all_again(self.now_s)
+        self._decisions.recall()
+        self.content_matches.expire(self.now_s)
+        for twin in self._decisions.void_tags():
+            self.content_matches.expect(twin, b"", self.now_s)
+        worn = [arrival for entry in self.entries.values() for arrival in entry.later if arrival.worn]
+        for entry in list(self.entries.values()):
+            self._decisions.count("dropped", len(entry.tags) + len(entry.later))
+            if entry.tags and entry.twin:
+                self.content_matches.expect(entry.twin, entry.key, self.now_s)
+            entry.tags.clear()
+            entry.later.clear()
+            entry.missing_since_s = None
+            if entry.phase is Phase.WAITING:
+                self._give_up(entry)
+        for arrival in (arrival for arrival in worn if arrival.key not in self.entries):
+            self._admit(arrival).tags.clear()
+
+    def queue_is_empty(self) -> None:
+        """Nothing is ready in the queue, it is ours alone, we are subscribed: messages not back are missing."""
+        for entry in missing.given_up(self.entries.values(), self.now_s):
+            self.give_up_missing(entry)
+
+    def give_up_missing(self, entry: Entry, by: str = "") -> None:
+        """Its copy cannot be made: the message is not there. If it comes after all, it gets it. `by`: an operator."""
+        missing.give_up(self._decisions, entry, by, self.now_s)
+        self._forget(entry)
+
+    def lose(self, row: Row, why: str) -> None:
+        """The retry copy of this row is at the broker no more."""
+        if row.key not in self.entries and self._decisions.row(row.key) is None:
+            missing.lose(self._decisions, row, why, self.now_s)
+
+    def let_go(self, row: Row, by: str) -> None:
+        """An operator needs this lost one no more."""
+        if row.key not in self.entries and self._decisions.row(row.key) is None:
+            missing.let_go(self._decisions, row, by, self.now_s)
+
+    # ---- the operator ---------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Accept nothing more and return what nobody has begun; `accepting = True` ends it."""
+        self.accepting = False
+        self.recall()
+        for entry in list(self.entries.values()):
+            for arrival in [arrival for arrival in entry.later if not arrival.worn]:
+                entry.later.remove(arrival)
+                self._turn_away(arrival)
+            if entry.phase is Phase.WAITING:
+                self._give_up(entry)
+
+    def recall(self) -> None:
+        """Have back from the workers what they have not begun."""
+        self._decisions.recall()
+
+    # ---- recovery -------------------------------------------------------------------------------------------------
+
+    def restore_row(self, row: Row) -> None:
+        """Take an open row of the ledger into memory, at start; hello, verdict or delivery decide its fate."""
+        entry = Entry(row.key, row.id, row.round, row.attempt)
+        entry.has_id = (row.round, row.attempt) != (1, 1) or not given(row.id)
+        self.entries[entry.key] = entry
+        if row.state is RowState.DISPATCHED:
+            self.assignments.give(entry, Incarnation(row.slot, row.generation))
+        elif not entry.has_id:
+            self._let_go(entry)
+        else:
+            entry.phase, entry.pending = Phase.COPYING, row.state
+            entry.failure = msgspec.msgpack.decode(row.note, type=Failure)
+
+    # ---- decisions ------------------------------------------------------------------------------------------------
+
+    def _failed(self, entry: Entry, kind: OutcomeKind, failure: Failure) -> None:
+        self._decisions.count("failed")
+        attempt = f"attempt {entry.attempt} of {self.pool.max_attempts}"
+        text = f"message {entry.id!r}, {attempt}: {failure.cause}: {failure.reason}"
+        self._decisions.say_failure(Event.MESSAGE_FAILED, text, entry, failure, warning=True)
+        self._decide(entry, *fate_of(kind, entry.attempt, self.pool, failure))
+
+    def _decide(self, entry: Entry, pending: RowState, failure: Failure) -> None:
+        """Record the outcome; the copy follows the commit, the ack follows the copy's confirm."""
+        if entry.delivery is None and not entry.has_id:
+            self._let_go(entry)
+            return
+        self.waiting.pop(entry.key, None)
+        self.assignments.take_away(entry)
+        entry.phase, entry.pending = Phase.COPYING, pending
+        entry.failure = msgspec.structs.replace(failure, at_s=failure.at_s or self.now_s + self.ahead_s)
+        self._decisions.record(entry, pending, self.now_s, msgspec.msgpack.encode(entry.failure))
+        if entry.delivery is not None:
+            self._publish_copy(entry)
+
+    def _publish_copy(self, entry: Entry) -> None:
+        self.publications.publish_copy(entry, self.pool.queue, self._host)
+
+    def _copied(self, entry: Entry) -> None:
+        """The broker has the copy: final, and the original may go."""
+        if entry.pending is None or entry.failure is None:
+            raise ValueError("only a decided message has a copy")
+        state, counter, event = copies.CONFIRMED[entry.pending]
+        self._decisions.record(entry, state, self.now_s, msgspec.msgpack.encode(entry.failure.in_short))
+        self._decisions.count(counter)
+        text = f"message {entry.id!r}: {counter} after attempt {entry.attempt}"
+        self._decisions.say_failure(event, text, entry, entry.failure)
+        self._settle(entry)
+
+    def _unbegun(self, entry: Entry) -> None:
+        """Nobody began it: no attempt is charged; run it here, or let the broker bring it back."""
+        self.assignments.take_away(entry)
+        self._decisions.record(entry, RowState.RETURNED, self.now_s)
+        if entry.tags and self.accepting:
+            self._wait(entry)
+        else:
+            self._give_up(entry)
+
+    def _let_go(self, entry: Entry) -> None:
+        """It has no id and we have no body since a restart: it comes back as a message of its own, if it does."""
+        self.assignments.take_away(entry)
+        self._decisions.record(entry, RowState.RETURNED, self.now_s)
+        self._give_up(entry)
+
+    def _wait(self, entry: Entry) -> None:
+        entry.phase = Phase.WAITING
+        self.waiting[entry.key] = entry
+
+    def _save(self, entry: Entry) -> None:
+        """Publish it once more and keep it until the broker has that: its queue may drop it when it comes back."""
+        self.waiting.pop(entry.key, None)
+        entry.phase = Phase.SAVING
+        self.publications.publish_saved(entry, self.pool.queue)
+
+    def _saved(self, entry: Entry) -> None:
+        """The broker has the copy: this one may go, and the copy is run when it comes."""
+        self.saved.add(entry.run)
+        self._decisions.say_saved(entry)
+        self._settle(entry)
+
+    def _give_up(self, entry: Entry) -> None:
+        if entry.worn and entry.delivery is not None:
+            self._save(entry)
+            return
+        self._decisions.count("returned", len(entry.tags))
+        self._decisions.requeue(entry.tags)
+        self.content_matches.forget(entry.key, entry.twin)
+        self._forget(entry)
+
+    def _settle(self, entry: Entry) -> None:
+        self._decisions.ack(entry.tags, entry.twin)
+        if len(entry.tags) > 1:  # of one epoch: the queue had the message more than once
+            self._decisions.say_duplicate(entry, SENT_MEANWHILE, len(entry.tags) - 1)
+        self._forget(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        del self.entries[entry.key]
+        self.waiting.pop(entry.key, None)
+        self.assignments.take_away(entry)
+        self.publications.cancel(entry)
+        for arrival in entry.later:
+            self._arrived(arrival, [])

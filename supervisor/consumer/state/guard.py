@@ -1,0 +1,92 @@
+"""Notices a replaced ledger: looks at a pool's files while they are in use, and at its ledger when it is opened.
+
+Runs in the consumer process, with one session. A ledger that is not the one last in use lacks outcomes. For as long as
+it would have kept them, a message that it does not know is run as a possible repetition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+
+from supervisor.consumer.observe.health import Health
+from supervisor.consumer.settlement.settlement import Settlement
+from supervisor.consumer.state.watch import StateWatch
+from supervisor.ledger import witness
+from supervisor.ledger.base import Ledger
+from supervisor.link.frames import StartConsumer
+from supervisor.logs.events import Event
+
+LOOK_INTERVAL_S = 1.0
+
+_DOUBT = (
+    "messages that were done may run once more, and each one that the ledger does not know is declared "
+    "(`message.maybe_duplicate`) for ledger.keep from then on"
+)
+
+
+class StateGuard:
+    """The files of one pool. Made once its ledger is open; raises LedgerError."""
+
+    def __init__(self, start: StartConsumer, ledger: Ledger, settlement: Settlement, health: Health) -> None:
+        pool_dir, state_dir = Path(start.pool_dir), Path(start.state_dir)
+        whose = blake2b(str(state_dir).encode(), digest_size=4).hexdigest()
+        self._lasting = pool_dir.with_name(f"{pool_dir.name}.ledger")
+        self._until_boot = Path(start.link_path).with_name(f"{start.pool.name}.{whose}.ledger")
+        self._ledger = ledger
+        self._settlement = settlement
+        self._health = health
+        self._queue_file = state_dir / "embedded.db" if start.broker.embedded else None
+        self._compare(start.ledger.keep_s)
+        self._noted = self._mark
+        witness.note((self._lasting, self._until_boot), self._noted)
+        exact = [state_dir, state_dir / "lock", pool_dir, pool_dir / "slots"]
+        exact += [pool_dir / "ledger.db", pool_dir / "ledger.db-wal", *([self._queue_file] if self._queue_file else [])]
+        self.watch = StateWatch(exact, (pool_dir / "slots").glob("*.slot"))
+
+    def look(self) -> None:
+        """Note how far the ledger has come. Raises StateMissing when the files are not what they were."""
+        self.watch.look()
+        if self._noted != (mark := self._mark):
+            self._noted = mark
+            witness.note((self._until_boot,), mark)
+        self._declare_doubt()
+
+    def keep_looking(self, call_later: Callable[[float, Callable[[], None]], None]) -> None:
+        """Look once a second from now on."""
+        call_later(LOOK_INTERVAL_S, lambda: self.keep_looking(call_later))
+        self.look()
+
+    def close(self) -> None:
+        """Note how far the ledger has come in the end. Missing files stay watched, for the error's holder."""
+        if not self.watch.fault():
+            witness.note((self._lasting, self._until_boot), self._mark)
+            self.watch.close()
+
+    @property
+    def _mark(self) -> witness.Mark:
+        return msgspec.structs.replace(self._ledger.mark, embedded=self._queue_file is not None)
+
+    def _compare(self, keep_s: float) -> None:
+        noted = witness.notes((self._until_boot, self._lasting))
+        if self._queue_file is not None and any(mark.embedded for mark in noted) and not self._queue_file.exists():
+            self._health.notice(
+                Event.STATE_MISSING,
+                f"{self._queue_file} was there when this pool was last in use, and is gone: its queues begin empty, "
+                "the messages that were in them are lost; stop the daemon and put the file back if there is a copy",
+            )
+        fault = witness.behind(self._ledger.found, noted)
+        if fault:
+            self._ledger.doubt(self._ledger.now_s + keep_s)
+        self._declare_doubt(fault or "it was set back, or is a new one, since a former start")
+
+    def _declare_doubt(self, why: str = "") -> None:
+        doubtful = self._ledger.doubtful
+        if doubtful and why:
+            self._health.notice(Event.LEDGER_BEHIND, f"the ledger has forgotten: {why}; {_DOUBT}")
+        elif not doubtful:
+            self._health.heal(Event.LEDGER_BEHIND)
+        self._settlement.doubtful = doubtful

@@ -1,0 +1,1 @@
+"""What one turn decided, on its way to the disk and out."""

@@ -1,0 +1,166 @@
+"""Collects what a turn decided: log events, rows and counters for one commit, effects in order. Pure.
+
+The effects stay here until that commit is durable: what is heard meanwhile may withdraw some of them, just as it may
+those of the turn that is still being decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from supervisor.brokers.base import Outgoing
+from supervisor.consumer.settlement.messages import Arrival, Entry, Failure
+from supervisor.consumer.turn.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, RecallAll, Say, Send, Turn
+from supervisor.ledger.base import Row, RowState
+from supervisor.link.frames import ConsumerFrame, Incarnation
+from supervisor.logs.events import Event
+
+_NOBODY = Incarnation(-1, 0)
+
+
+class UnitOfWork:
+    """The decisions since the last `take()`."""
+
+    def __init__(self) -> None:
+        self._said: list[Say] = []
+        self._rows: dict[bytes, Row] = {}
+        self._counters: dict[str, int] = {}
+        self._effects: list[Effect] = []
+        self._committing: list[Effect] = []  # those of the turn that was taken last
+
+    def take(self) -> Turn:
+        """All of it, once; `take_effects` of the turn before comes first."""
+        turn = Turn(self._said, self._rows, self._counters)
+        self._said, self._rows, self._counters = [], {}, {}
+        self._committing, self._effects = self._effects, []
+        return turn
+
+    def take_effects(self) -> list[Effect]:
+        """What is left to do of the turn that was taken last: it is durable."""
+        effects, self._committing = self._committing, []
+        return effects
+
+    def row(self, key: bytes) -> Row | None:
+        """The row this turn has already decided for a message: newer than what the ledger says."""
+        return self._rows.get(key)
+
+    def record(self, entry: Entry, state: RowState, now_s: float, note: bytes = b"") -> None:
+        """Make a state durable; a later one of the same turn replaces it."""
+        slot, generation = (owner := entry.owner or _NOBODY).slot, owner.generation
+        self._rows[entry.key] = Row(
+            entry.key, entry.round, entry.attempt, state, slot, generation, now_s, entry.id, note
+        )
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a counter, in the same commit."""
+        if by:
+            self._counters[name] = self._counters.get(name, 0) + by
+
+    def ack(self, tags: Iterable[tuple[int, int]], twin: bytes) -> None:
+        """Settle deliveries, after the commit."""
+        for epoch, tag in tags:
+            self._effects.append(Ack(epoch, tag, twin))
+
+    def requeue(self, tags: Iterable[tuple[int, int]]) -> None:
+        """Return deliveries, after the commit."""
+        self._effects.extend(GiveBack(epoch, tag) for epoch, tag in tags)
+
+    def send(self, worker: Incarnation, frame: ConsumerFrame) -> None:
+        """Send a frame to a worker, after the commit."""
+        self._effects.append(Send(worker, frame))
+
+    def unsend(self, worker: Incarnation) -> None:
+        """Withdraw what has not been sent to this worker yet."""
+        self._withdraw(lambda effect: type(effect) is Send and effect.worker == worker)
+
+    def publish(self, outgoing: Outgoing) -> None:
+        """Publish, after the commit."""
+        self._effects.append(PublishOut(outgoing))
+
+    def publish_later(self, token: int, delay_s: float) -> None:
+        """Ask for `publish_again(token)` after about `delay_s`, after the commit."""
+        self._effects.append(PublishLater(token, delay_s))
+
+    def unpublish(self) -> None:
+        """Withdraw what has not been published yet."""
+        self._withdraw(lambda effect: type(effect) is PublishOut)
+
+    def recall(self) -> None:
+        """Ask all workers for what they have not begun, after the commit."""
+        self._effects.append(RecallAll())
+
+    def void_tags(self) -> list[bytes]:
+        """Settle none of the deliveries until now; the twins of those that were to be acked and were not yet."""
+        acks = [effect for effect in (*self._committing, *self._effects) if type(effect) is Ack]
+        self._withdraw(lambda effect: type(effect) is Ack or type(effect) is GiveBack)
+        return [effect.twin for effect in acks if effect.twin]
+
+    def say(self, event: Event, text: str, *, warning: bool = False, **fields: Any) -> None:
+        """Log an event, before the commit."""
+        self._said.append(Say(event, text, fields, warning))
+
+    def say_failure(self, event: Event, text: str, entry: Entry, failure: Failure, *, warning: bool = False) -> None:
+        """Log what became of a failed run, with its whole diagnosis."""
+        self.say(
+            event,
+            text,
+            warning=warning,
+            message_id=entry.id,
+            round=entry.round,
+            attempt=entry.attempt,
+            cause=failure.cause,
+            reason=failure.reason,
+            status=failure.status,
+            signal=failure.signal,
+            worker=failure.worker,
+            delay_s=failure.waits_s,
+            stack=failure.stack,
+        )
+
+    def say_copy_refused(self, entry: Entry, queue: str, reason: str, then: str) -> None:
+        """Log that the broker did not take a copy, and what follows: it is published again until it does."""
+        text = f"the broker did not take the copy of message {entry.id!r} for {queue!r}: {reason}; {then}"
+        self.say(
+            Event.COPY_REFUSED,
+            text,
+            warning=True,
+            message_id=entry.id,
+            round=entry.round,
+            attempt=entry.attempt,
+            queue=queue,
+            reason=reason,
+        )
+
+    def say_duplicate(self, arrival: Arrival | Entry, why: str, deliveries: int = 1) -> None:
+        """Count and log deliveries of a message that are acked without a run."""
+        self.count("duplicate", deliveries)
+        self.say(
+            Event.MESSAGE_DUPLICATE,
+            f"message {arrival.id!r} came again and is acked without a run: {why}",
+            message_id=arrival.id,
+            round=arrival.round,
+            attempt=arrival.attempt,
+        )
+
+    def say_saved(self, entry: Entry) -> None:
+        """Count and log that a message was replaced by a copy before its queue drops it."""
+        self.count("saved")
+        self.say(
+            Event.MESSAGE_SAVED,
+            f"message {entry.id!r} had come back too often: a copy of it takes its place before its queue drops it",
+            message_id=entry.id,
+            round=entry.round,
+            attempt=entry.attempt,
+        )
+
+    def say_id_reused(self, arrival: Arrival) -> None:
+        """Log that an id on record has come with other content."""
+        text = f"message id {arrival.id!r} came again with other content: it is run as another message"
+        self.say(Event.MESSAGE_ID_REUSED, text, warning=True, message_id=arrival.id)
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _withdraw(self, which: Callable[[Effect], bool]) -> None:
+        self._effects = [effect for effect in self._effects if not which(effect)]
+        self._committing = [effect for effect in self._committing if not which(effect)]

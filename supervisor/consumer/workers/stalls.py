@@ -1,0 +1,124 @@
+"""Work in hand that does not move: workers that have messages and begin none, and a pool in which nothing goes on.
+
+Runs in the consumer process, by the clock. A worker is named to the master, which alone may end it and whose verdict
+frees its messages. It must not blame a worker for other faults: while the disk is slow no message is handed out, and a
+look that comes late means that no process was running.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from supervisor.consumer.observe.health import Health
+from supervisor.consumer.settlement.messages import Phase
+from supervisor.consumer.settlement.settlement import Settlement
+from supervisor.consumer.turn.commit_pipeline import Commits
+from supervisor.consumer.workers.outcomes import Outcomes
+from supervisor.errors import StateError
+from supervisor.link.frames import Incarnation, Stalled
+from supervisor.logs.events import Event
+from supervisor.system.clock import monotonic_s
+
+LOOK_S = 2.0
+NOTICED_S, NAMED_S = 10.0, 30.0
+"""After so long a worker that begins nothing is a symptom, and is named to the master."""
+STALLED_S = 30.0
+_LATE_S = 2.0
+
+_WAITS_FOR = {
+    Phase.WAITING: "for a worker",
+    Phase.OWNED: "in workers that do not begin them",
+    Phase.COPYING: "for the broker to take their copies",
+}
+
+Mark = tuple[int, float]
+"""How much was done, and since when (CLOCK_MONOTONIC) it has been that much."""
+
+
+class Stalls:
+    """Detects work that does not move in one session. `begin` once."""
+
+    def __init__(self, settlement: Settlement, outcomes: Outcomes, commits: Commits, health: Health) -> None:
+        self._settlement = settlement
+        self._outcomes = outcomes
+        self._commits = commits
+        self._health = health
+        self._marks: dict[Incarnation, Mark] = {}
+        self._moved: Mark = (-1, 0.0)
+        self._looked_s = 0.0
+        self._named: list[Stalled] = []
+
+    def begin(self, call_later: Callable[[float, Callable[[], None]], None]) -> None:
+        """Look again and again. `call_later(delay_s, callback)`: call once after that time."""
+
+        def look() -> None:
+            call_later(LOOK_S, look)
+            self.look(monotonic_s())
+
+        look()
+
+    def take(self) -> list[Stalled]:
+        """The workers that the master should end, since the last call."""
+        named, self._named = self._named, []
+        return named
+
+    def look(self, now_s: float) -> None:
+        """One look at all workers that have messages, and at the pool."""
+        late = now_s - self._looked_s > LOOK_S + _LATE_S
+        self._looked_s = now_s
+        if late or self._commits.held_up:
+            self._marks.clear()
+            self._moved = (-1, now_s)
+        self._look_at_workers(now_s)
+        self._look_at_pool(now_s)
+
+    def _look_at_workers(self, now_s: float) -> None:
+        idle = {
+            worker: handled for worker in self._settlement.assignments.workers() if (handled := self._idle(worker)) >= 0
+        }
+        self._marks = {worker: _mark(self._marks.get(worker), handled, now_s) for worker, handled in idle.items()}
+        waited_s = {worker: now_s - since_s for worker, (_handled, since_s) in self._marks.items()}
+        stalled = {worker: seconds for worker, seconds in waited_s.items() if seconds >= NOTICED_S}
+        if not stalled:
+            self._health.heal(Event.WORKER_STALLED)
+            return
+        held = {worker: len(self._settlement.assignments.of(worker)) for worker in stalled}
+        told = ", ".join(f"{self._outcomes.name(worker)} has {held[worker]}" for worker in stalled)
+        text = f"messages are not begun by the worker that has them: {told}; it is ended after {NAMED_S:.0f} s of this"
+        self._health.notice(Event.WORKER_STALLED, text, degrades=True)
+        self._named += [Stalled(worker, held[worker], s) for worker, s in stalled.items() if s >= NAMED_S]
+
+    def _idle(self, worker: Incarnation) -> int:
+        """How many runs a worker that could begin one, and has not, has ended; -1 for one that is at work."""
+        try:
+            slot = self._outcomes.slot(worker.slot)
+        except StateError:
+            return -1
+        identity = slot.identity()
+        if identity is None or identity.generation != worker.generation:
+            return -1  # its successor has the slot: the verdict is on its way
+        return -1 if slot.running() is not None or not slot.free_cell() else slot.handled
+
+    def _look_at_pool(self, now_s: float) -> None:
+        refused = self._settlement.publications.refused
+        waiting = Counter(
+            entry.phase
+            for entry in self._settlement.entries.values()
+            if entry.delivery is not None and (entry.phase is not Phase.COPYING or entry.token not in refused)
+        )
+        at_work = any(self._idle(worker) < 0 for worker in self._settlement.assignments.workers())
+        if not waiting or at_work or not self._health.publishing or not self._settlement.accepting:
+            self._moved = (-1, now_s)
+        ended = sum(count for name, count in self._commits.counters.items() if name != "delivered")
+        self._moved = _mark(self._moved, ended, now_s)
+        if now_s - self._moved[1] < STALLED_S:
+            self._health.heal(Event.POOL_STALLED)
+            return
+        told = ", ".join(f"{waiting[phase]} {why}" for phase, why in _WAITS_FOR.items() if waiting[phase])
+        text = f"nothing runs and nothing was finished for {STALLED_S:.0f} s, but messages are here, waiting: {told}"
+        self._health.notice(Event.POOL_STALLED, text, degrades=True)
+
+
+def _mark(former: Mark | None, done: int, now_s: float) -> Mark:
+    return former if former is not None and former[0] == done else (done, now_s)

@@ -1,0 +1,187 @@
+"""The writers' end of the log relay: whole lines into the pipe that a daemon's stderr is, and never a wait for it.
+
+Used in every process of a daemon. The pipe's description is shared with programs of users, so it must not be made
+non-blocking: it is opened once more through /proc, which gives a description of our own. A line longer than a
+pipe takes in one piece goes in several frames; the relay joins them, so lines of several processes never mix.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from os import getpid
+from typing import NamedTuple
+
+from supervisor.logs.relay import FIRST, FRAME_BYTES, HEAD, LINE, MAGIC, MORE, STDERR, STDOUT
+from supervisor.system.clock import monotonic_s
+
+STREAM_VARIABLE = "PREFORKD_LOG_STREAM"
+PATIENCE_S = 1.0
+"""How long the relay may take to make room, once: it reads at all times, so this is for a machine that is very busy."""
+
+_STDERR_FD = 2
+_PAYLOAD_BYTES = FRAME_BYTES - HEAD.size
+_PRINTED_BYTES = 256 * 1024
+
+
+class Stream(NamedTuple):
+    """A daemon's stderr: the pipe that it is, as `dev:inode`, and what it leads to: `journal`, `terminal`, `plain`."""
+
+    pipe: str
+    reader: str
+
+    @property
+    def variable(self) -> str:
+        """As it is handed to children in STREAM_VARIABLE."""
+        return f"{self.pipe}:{self.reader}"
+
+
+def stream_of(descriptor: int, reader: str) -> Stream:
+    """The stream for an open pipe."""
+    found = os.fstat(descriptor)
+    return Stream(f"{found.st_dev}:{found.st_ino}", reader)
+
+
+def own_stream() -> Stream | None:
+    """The stream that our stderr is; None where it is no pipe of a log relay."""
+    pipe, _, reader = os.environ.get(STREAM_VARIABLE, "").rpartition(":")
+    with suppress(OSError):
+        if pipe and stream_of(_STDERR_FD, reader).pipe == pipe:
+            return Stream(pipe, reader)
+    return None
+
+
+def identity(descriptor: int) -> tuple[int, int] | None:
+    """Device and inode of an open file; None for a closed descriptor."""
+    with suppress(OSError):
+        opened = os.fstat(descriptor)
+        return opened.st_dev, opened.st_ino
+    return None
+
+
+class LogPipe:
+    """A descriptor of our own for the pipe behind `standard` (1 or 2).
+
+    User code may close it, and open a file of its own under that number: whose it is, is looked at each time.
+    """
+
+    def __init__(self, standard: int = _STDERR_FD) -> None:
+        self._standard = standard
+        self._identity = identity(standard)
+        self._descriptor = -1
+        self._patience_s = PATIENCE_S
+
+    def send(self, kind: int, text: bytes) -> None:
+        """Write a text whole. Raises OSError when the relay does not take it."""
+        if identity(self._descriptor) != self._identity:
+            self._descriptor = self._reopened()
+        try:
+            for frame in frames(kind, getpid(), text):
+                self._write(frame)
+        except BlockingIOError:
+            self._patience_s = 0.0  # no patience until something is taken again
+            raise OSError(errno.EAGAIN, "the log relay took nothing") from None
+        self._patience_s = PATIENCE_S
+
+    def close(self) -> None:
+        """Give the descriptor back; the next text opens one again."""
+        if self._descriptor >= 0 and identity(self._descriptor) == self._identity:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _reopened(self) -> int:
+        """A non-blocking description of the pipe; where /proc gives none, a descriptor of the shared one."""
+        if identity(self._standard) != self._identity:
+            raise OSError(errno.EBADF, f"descriptor {self._standard} was closed or leads elsewhere now")
+        with suppress(OSError):
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+            return os.open(f"/proc/self/fd/{self._standard}", flags)
+        return os.dup(self._standard)
+
+    def _write(self, frame: bytes) -> None:
+        """Write one frame, in one piece; wait for room as long as there is patience. Raises BlockingIOError."""
+        until_s: float | None = None
+        while True:
+            with suppress(BlockingIOError):
+                os.write(self._descriptor, frame)
+                return
+            now_s = monotonic_s()
+            until_s = now_s + self._patience_s if until_s is None else until_s
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLOUT)
+            if not poll.poll(max(0.0, until_s - now_s) * 1000):
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def frames(kind: int, pid: int, text: bytes) -> Iterator[bytes]:
+    """A text as the relay reads it."""
+    last = max(0, len(text) - 1) // _PAYLOAD_BYTES
+    for number in range(last + 1):
+        payload = text[number * _PAYLOAD_BYTES : (number + 1) * _PAYLOAD_BYTES]
+        flags = kind | (0 if number else FIRST) | (MORE if number < last else 0)
+        yield HEAD.pack(MAGIC, len(payload), pid, flags) + payload
+
+
+# ---- what is printed ------------------------------------------------------------------------------------------------
+
+
+class _Printed(io.BufferedIOBase):
+    """The stream that `print` writes to: a line leaves whole, without waiting. `fileno`: the standard descriptor."""
+
+    def __init__(self, standard: int, kind: int) -> None:
+        self._standard = standard
+        self._kind = kind
+        self._pipe = LogPipe(standard)
+        self._data = bytearray()
+        self._lost = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._standard
+
+    @property
+    def name(self) -> str:
+        return f"<{'stdout' if self._kind == STDOUT else 'stderr'}>"
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        """Keep `data` until a line is complete, `flush` is called, or there is much of it."""
+        self._data += data
+        if len(self._data) > _PRINTED_BYTES:
+            self.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        """Hand over the buffered lines; lines that the relay does not take are counted and reported later."""
+        data, self._data = bytes(self._data), bytearray()
+        if not data:
+            return
+        try:
+            if self._lost:
+                told = f"preforkd: {self._lost} printed line(s) were lost because the log relay took nothing\n"
+                self._pipe.send(self._kind, told.encode())
+                self._lost = 0
+            self._pipe.send(self._kind, data)
+        except OSError:
+            self._lost += data.count(b"\n") or 1
+
+
+def print_through_relay() -> None:
+    """Let what this process and its forks print go to the log relay whole; nothing where stderr is no relay's pipe."""
+    if own_stream() is None:
+        return
+    sys.stdout.flush()
+    sys.stdout, sys.stderr = _text(_Printed(1, STDOUT)), _text(_Printed(_STDERR_FD, STDERR))
+
+
+def _text(printed: _Printed) -> io.TextIOWrapper:
+    return io.TextIOWrapper(printed, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+__all__ = ["LINE", "LogPipe", "Stream", "own_stream", "print_through_relay", "stream_of"]

@@ -1,0 +1,50 @@
+"""Questions about messages that only the consumers can answer, for somebody at the control socket. Master only.
+
+The master has no ledger; it passes the question on and goes on with its work. Whoever does not answer in time (stopped,
+just being replaced) is named, so that an answer always comes: a client that waits for ever would keep its connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from supervisor.control.protocol import Pending
+from supervisor.link.frames import Found, Frame
+from supervisor.master.pool.children import Kind
+from supervisor.master.pool.pool import Pool
+from supervisor.system.reactor import Reactor
+
+PATIENCE_S = 3.0
+"""How long consumers have for an answer."""
+
+
+class Inquiry:
+    """One question to the consumers of these pools; `answer` is completed when all have spoken, or time is over.
+
+    `ask` makes the question's frame from the number that its answer carries.
+    """
+
+    def __init__(self, pools: Collection[Pool], ask: Callable[[int], Frame], reactor: Reactor) -> None:
+        self.answer = Pending()
+        self._reactor = reactor
+        self._found: dict[str, dict[str, Any]] = {}
+        self._open = {pool.name: (pool, pool.inquire(self._hear)) for pool in pools}
+        self._timer = reactor.call_later(PATIENCE_S, self._complete)
+        for pool, number in self._open.values():
+            pool.send(Kind.CONSUMER, ask(number))
+
+    def _hear(self, pool: Pool, frame: Found) -> None:
+        self._found[pool.name] = {"traces": frame.traces, "why": frame.why, "total": frame.total}
+        del self._open[pool.name]
+        if not self._open:
+            self._reactor.remove_timeout(self._timer)
+            self._complete()
+
+    def _complete(self) -> None:
+        for name, (pool, number) in self._open.items():
+            pool.inquiries.pop(number, None)
+            why = f"its consumer did not answer within {PATIENCE_S:g} s"
+            self._found[name] = {"traces": [], "why": why, "total": 0}
+        self._open.clear()
+        self.answer.complete({"pools": self._found})

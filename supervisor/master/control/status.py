@@ -1,0 +1,181 @@
+"""What `status` shows of the daemon (docs/control-protocol.md): read from the books and the slots, changing nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from supervisor.link.frames import Snapshot
+from supervisor.logs.events import Cause
+from supervisor.master.control.systemd_status import PoolFacts
+from supervisor.master.pool.children import ChildSpec, Kind
+from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.restarts import in_trouble
+from supervisor.scoreboard.words import Intent, Running
+from supervisor.symptoms import Symptom
+from supervisor.system import posix
+from supervisor.system.clock import rfc3339, wall_s
+
+_CONNECTION = {"state": "connecting", "host": "", "since_s": 0.0, "opened": 0, "why": ""}
+_CONSUMER_STATES = {"stopping": "draining", "paused": "paused"}
+_CONNECTED = frozenset({"connected", "blocked"})
+_DEPTH = {"ready": 0, "consumers": 0}
+_COUNTERS = (
+    *("delivered", "done", "failed", "retried", "dead", "parked"),
+    *("saved", "gone", "duplicate", "returned", "dropped", "published"),
+)
+
+_CRASHES = frozenset({Cause.CRASH, Cause.KILLED, Cause.OUT_OF_MEMORY, Cause.MEMORY_LIMIT, Cause.UNEXPECTED_EXIT})
+
+
+def pool_state(pool: Pool, stopping: bool) -> str:
+    """The one word for a pool: held when nothing can be done any more, degraded when a part is, or nothing comes."""
+    if stopping or pool.leaving:
+        return "stopping"
+    if pool.consumer.held or not can_work(pool):
+        return "held"
+    if any(map(in_trouble, pool.specs)) or (pool.was_ready and cut_off(pool)) or _degrading(pool):
+        return "degraded"
+    if not (pool.was_ready or pool.ready):
+        return "starting"
+    return "ok" if pool.paused is None else "paused"
+
+
+def pool_why(pool: Pool) -> str:
+    """Why a pool is not well; "" when it is."""
+    whys = [spec.why for spec in pool.specs if spec.held]
+    whys += [cut_off(pool), *_degrading(pool), *(spec.why for spec in pool.specs if in_trouble(spec))]
+    return next(filter(None, whys), "")
+
+
+def can_work(pool: Pool) -> bool:
+    """Whether a worker can run messages, now or soon: some seat of a worker is not given up."""
+    return not all(spec.held or (pool.forkserver.held and spec.child is None) for spec in pool.workers)
+
+
+def symptoms(pool: Pool) -> list[Symptom]:
+    """The symptoms of a pool that the master and its consumer have noticed."""
+    return [*pool.symptoms.present, *(pool.snapshot.symptoms if pool.snapshot else ())]
+
+
+def _degrading(pool: Pool) -> list[str]:
+    return [symptom.text for symptom in symptoms(pool) if symptom.degrades]
+
+
+def cut_off(pool: Pool) -> str:
+    """Why nothing can be consumed just now: no connection to the broker, a ledger that cannot be written; or ""."""
+    connection: dict[str, Any] = _CONNECTION | (pool.snapshot.connection if pool.snapshot else {})
+    return "" if connection["state"] in _CONNECTED else str(connection["why"])
+
+
+def pool_status(pool: Pool, state: str, now_s: float) -> dict[str, Any]:
+    """One entry of `pools`."""
+    snapshot, at_s = pool.snapshot, wall_s()
+    return {
+        "state": state,
+        "why": pool_why(pool),
+        "queue": pool.config.queue,
+        "wanted": pool.config.workers,
+        "configured": pool.whole_config.pools[pool.name].workers,
+        "paused": {"by": pool.paused.by, "since": rfc3339(pool.paused.at_s)} if pool.paused else None,
+        "workers": [_worker(pool, spec, now_s) for spec in pool.workers],
+        "forkserver": _service(pool.forkserver, "importing", "ready"),
+        "consumer": {
+            **_service(pool.consumer, "starting", _CONSUMER_STATES.get(state, "consuming" if pool.takes else "paused")),
+            "connection": _connection(snapshot, at_s),
+            "in_flight": snapshot.in_flight if snapshot else 0,
+            "notes": [symptom.text for symptom in symptoms(pool)],
+            "at": rfc3339(at_s) if snapshot else "",
+        },
+        "symptoms": [_symptom(symptom) for symptom in symptoms(pool)],
+        "depth": {**_DEPTH, **(snapshot.queue if snapshot else {})},
+        "counters": {**dict.fromkeys(_COUNTERS, 0), **(snapshot.counters if snapshot else {})},
+        "restarts": pool.restarts,
+        "holds": pool.holds,
+        "measures": snapshot.measures if snapshot else {},
+    }
+
+
+def _connection(snapshot: Snapshot | None, at_s: float) -> dict[str, Any]:
+    """A consumer's connection as it is now: the snapshot is as old as the last news."""
+    if snapshot is None:
+        return dict(_CONNECTION)
+    since_s = snapshot.connection.get("since_s", 0.0) + max(0.0, at_s - snapshot.at)
+    return {**_CONNECTION, **snapshot.connection, "since_s": round(since_s, 3)}
+
+
+def pool_facts(pool: Pool, state: str, exits: Iterable[Mapping[str, Any]]) -> PoolFacts:
+    """What systemd is told of a pool. `exits`: as in `status`, counted over the life of the state directory."""
+    ends = [row for row in exits if (row["pool"], row["kind"]) == (pool.name, Kind.WORKER)]
+    staffed = [spec for spec in pool.workers if spec.ready]
+    return PoolFacts(
+        name=pool.name,
+        state=state,
+        why=pool_why(pool),
+        manned=pool.manned,
+        consuming=pool.consumer.ready,
+        ready_workers=len(staffed),
+        workers=pool.config.workers,
+        busy=sum(pool.slots[spec.slot].running() is not None for spec in staffed if spec.slot is not None),
+        done=pool.snapshot.counters.get("done", 0) if pool.snapshot else 0,
+        crashes=sum(row["count"] for row in ends if row["cause"] in _CRASHES),
+        timeouts=sum(row["count"] for row in ends if row["cause"] == Cause.TIMEOUT),
+        consumer_alive=pool.consumer.child is not None,
+        beat_s=pool.board.consumer_beat_s,
+    )
+
+
+def _symptom(symptom: Symptom) -> dict[str, Any]:
+    return msgspec.structs.asdict(symptom) | {"since": rfc3339(symptom.since)}
+
+
+def _service(spec: ChildSpec, starting: str, ready: str) -> dict[str, Any]:
+    state = (ready if spec.ready else starting) if spec.child else _absent(spec)
+    pid = spec.child.pid if spec.child else None
+    used = posix.usage(pid)
+    facts = {"pid": pid, "state": state, "restarts": spec.restarts, "why": spec.why}
+    return facts | {"rss_bytes": used.rss_bytes, "cpu_s": used.cpu_s}
+
+
+def _absent(spec: ChildSpec) -> str:
+    if spec.held:
+        return "held"
+    return "stopped" if spec.due_s is None else "backoff"
+
+
+def _worker(pool: Pool, spec: ChildSpec, now_s: float) -> dict[str, Any]:
+    assert spec.slot is not None  # workers' seats have one
+    child, slot = spec.child, pool.slots[spec.slot]
+    running = slot.running() if child else None
+    used = posix.usage(child.pid if child else None)
+    return {
+        "name": spec.name,
+        "slot": spec.slot,
+        "pid": child.pid if child else None,
+        "generation": child.generation if child else spec.ordered,
+        "state": _worker_state(pool, spec, running),
+        "message_id": running.message_id if running else "",
+        "attempt": running.run.attempt if running else 0,
+        "elapsed_s": round(now_s - running.started_s, 3) if running else 0.0,
+        "limit_s": round(running.limit_s, 3) if running else 0.0,
+        "limit_source": running.source.name.lower() if running else "pool",
+        "handled": slot.handled if child else 0,
+        "rss_bytes": used.rss_bytes,
+        "cpu_s": used.cpu_s,
+        "restarts": spec.restarts,
+        "restart_in_s": max(0.0, round(spec.due_s - now_s, 3)) if not child and spec.due_s else None,
+    }
+
+
+def _worker_state(pool: Pool, spec: ChildSpec, running: Running | None) -> str:
+    assert spec.slot is not None  # workers' seats have one
+    child, slot = spec.child, pool.slots[spec.slot]
+    if child is None:
+        return "booting" if spec.ordered is not None or spec.slot in pool.foreign else _absent(spec)
+    if child.intent is not Intent.NONE or slot.leaving(child.generation) is not None:
+        return "leaving"
+    if running is not None:
+        return "publishing" if running.publishing else "running"
+    return "idle" if spec.ready else "booting"

@@ -1,0 +1,155 @@
+"""Why a child left: its wait status, the master's intent and the marks in its slot -> a cause. Pure; master only.
+
+The two tables below are the published contract (docs/exits.md); the first row that fits gives the cause. Handlers may
+leave with any status, so the statuses of ours (0, 75, 78, 124) count only together with the worker's own mark.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from supervisor.logs.events import Cause
+from supervisor.master.pool.children import Kind
+from supervisor.scoreboard.words import Intent, LeavingReason
+
+EX_OK = 0
+EX_SOFTWARE = 70
+EX_TEMPFAIL = 75
+EX_CONFIG = 78
+TIMED_OUT = 124
+
+
+@dataclass(frozen=True)
+class Death:
+    """What is known of a dead child. Exactly one of `status` and `signal` is set. `running`: a run was open.
+
+    `oom_evidence`: what the kernel's counters say about a SIGKILL that was not ours: "confirmed", "suspected" or "".
+    """
+
+    kind: Kind
+    status: int | None
+    signal: int | None
+    intent: Intent = Intent.NONE
+    leaving: LeavingReason | None = None
+    running: bool = False
+    oom_evidence: str = ""
+
+    @classmethod
+    def status_and_signal(cls, wait_status: int) -> tuple[int | None, int | None]:
+        """The exit status or the signal of a wait(2) status."""
+        code = os.waitstatus_to_exitcode(wait_status)
+        return (code, None) if code >= 0 else (None, -code)
+
+
+class _Row(NamedTuple):
+    """A row of the table: a fact that is None here may be anything, else it must be one of these."""
+
+    cause: Cause
+    status: frozenset[int] | None = None
+    signal: frozenset[int] | None = None
+    intent: frozenset[Intent] | None = None
+    leaving: frozenset[LeavingReason] | None = None
+    running: frozenset[bool] | None = None
+    oom_evidence: frozenset[str] | None = None
+
+    def fits(self, death: Death) -> bool:
+        return all(
+            allowed is None or getattr(death, name) in allowed
+            for name, allowed in zip(self._fields[1:], self[1:], strict=True)
+        )
+
+
+_ANY_STATUS = frozenset(range(256))
+_KILL = frozenset({int(signal.SIGKILL)})
+_TERM = frozenset({int(signal.SIGTERM)})
+_QUIT = frozenset({int(signal.SIGQUIT)})
+_FAULTS = frozenset(
+    int(number)
+    for number in (
+        signal.SIGSEGV,
+        signal.SIGABRT,
+        signal.SIGBUS,
+        signal.SIGFPE,
+        signal.SIGILL,
+        signal.SIGTRAP,
+        signal.SIGSYS,
+    )
+)
+"""Signals that a process earns by its own doing."""
+
+_NOT_RUNNING = frozenset({False})
+_RECYCLED = frozenset(
+    {
+        LeavingReason.MESSAGES,
+        LeavingReason.AGE,
+        LeavingReason.MEMORY,
+        LeavingReason.SPOILED,
+        LeavingReason.FAILING,
+    }
+)
+_EVIDENCE = frozenset({"confirmed", "suspected"})
+
+_OF_SIGNALS = (
+    # SIGQUIT asks for the stacks first; it ends a child that has no handler for it yet.
+    _Row(Cause.BOOT_FAILED, signal=_KILL | _QUIT, intent=frozenset({Intent.BOOT_KILL})),
+    _Row(Cause.TIMEOUT, signal=_KILL, intent=frozenset({Intent.TIMEOUT_KILL})),
+    _Row(Cause.MEMORY_LIMIT, signal=_KILL, intent=frozenset({Intent.MEMORY_KILL})),
+    _Row(Cause.STOP_KILLED, signal=_KILL, intent=frozenset({Intent.STOP_KILL})),
+    _Row(Cause.CRASH, signal=_KILL, intent=frozenset({Intent.PROTOCOL_KILL})),
+    _Row(Cause.OUT_OF_MEMORY, signal=_KILL, oom_evidence=_EVIDENCE),
+    _Row(Cause.CRASH, signal=_FAULTS),
+    _Row(Cause.KILLED),
+)
+
+_OF_WORKERS = (
+    _Row(
+        Cause.CLEAN_STOP,
+        status=frozenset({EX_OK}),
+        leaving=frozenset({LeavingReason.STOP}),
+        running=_NOT_RUNNING,
+    ),
+    # It was asked to stop before it had its own handler for SIGTERM.
+    _Row(Cause.CLEAN_STOP, signal=_TERM, intent=frozenset({Intent.STOP}), running=_NOT_RUNNING),
+    _Row(Cause.UNEXPECTED_EXIT, status=frozenset({EX_OK})),
+    _Row(Cause.RECYCLED, status=frozenset({EX_TEMPFAIL}), leaving=_RECYCLED, running=_NOT_RUNNING),
+    _Row(
+        Cause.BOOT_FAILED,
+        status=frozenset({EX_CONFIG}),
+        leaving=frozenset({LeavingReason.BOOT_FAILED}),
+        running=_NOT_RUNNING,
+    ),
+    _Row(Cause.TIMEOUT, status=frozenset({TIMED_OUT}), leaving=frozenset({LeavingReason.TIMEOUT})),
+    # The timer of the time limit outlives exec(2), its handler does not.
+    _Row(Cause.TIMEOUT, signal=frozenset({int(signal.SIGALRM)}), running=frozenset({True})),
+    _Row(Cause.CRASH, status=_ANY_STATUS),
+    *_OF_SIGNALS,
+)
+
+_OF_SERVICES = (
+    _Row(Cause.CLEAN_STOP, status=frozenset({EX_OK}), intent=frozenset({Intent.STOP, Intent.STOP_KILL})),
+    _Row(Cause.CLEAN_STOP, signal=_TERM, intent=frozenset({Intent.STOP})),
+    _Row(Cause.UNEXPECTED_EXIT, status=frozenset({EX_OK})),
+    _Row(Cause.BOOT_FAILED, status=frozenset({EX_CONFIG})),
+    # The dead-man asks for stacks first; that alone ends who has no handler for it.
+    _Row(Cause.TIMEOUT, signal=_QUIT, intent=frozenset({Intent.TIMEOUT_KILL})),
+    _Row(Cause.CRASH, status=_ANY_STATUS),
+    *_OF_SIGNALS,
+)
+
+_TABLES = dict.fromkeys(Kind, _OF_SERVICES) | {Kind.WORKER: _OF_WORKERS}
+
+
+def cause_of(death: Death) -> Cause:
+    """The cause of a death whose status is known (a child nobody could wait for is `lost`)."""
+    return next(row.cause for row in _TABLES[death.kind] if row.fits(death))
+
+
+def run_of(running: bool, untaken: bool) -> str:
+    """What became of the dead worker's last run: `in_doubt` while it was open, `finished` when its outcome is in the
+    slot and nobody has taken it yet (a worker killed a moment after it finished has finished), else `idle`."""
+    if running:
+        return "in_doubt"
+    return "finished" if untaken else "idle"

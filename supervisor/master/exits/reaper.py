@@ -1,0 +1,158 @@
+"""Reaps dead children: the order that makes death one fact from one place. Master only.
+
+waitid(WNOWAIT) finds a dead child while its pid cannot be given away -> its process groups are killed -> wait4 takes
+its status and usage -> orphans that it left to us are killed, until none is left. Only then is the dead child handed
+out, for the exit record and then the verdict: no re-run begins before the earlier run, its grandchildren included, is
+over. An orphan that does not end is waited for with a bound: then its worker is handed out as `kept`, which is recorded
+and replaced, and whose verdict waits until `released` names it. All others wait for nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from resource import struct_rusage
+
+from supervisor.master.exits.orphans import UNKILLABLE_S, Leftover, Leftovers
+from supervisor.master.exits.process_groups import end_recorded_group, kill_group
+from supervisor.master.pool.children import Child, Children, Kind
+from supervisor.master.pool.pool import Pool
+from supervisor.system.clock import monotonic_s
+
+LOOK_S = 10.0
+"""How often orphans are looked for while no child dies: a living worker's handler may have left one, too."""
+
+_AGAIN_S = 1.0
+"""How often an orphan that does not end is killed again."""
+
+
+@dataclass(frozen=True)
+class ReapedChild:
+    """A child that was waited for. `died_s` is CLOCK_MONOTONIC. `kept`: why its verdict must wait; "" when it need
+    not."""
+
+    child: Child
+    wait_status: int
+    usage: struct_rusage
+    died_s: float
+    kept: str = ""
+
+
+class Reaper:
+    """Finds the dead and everything they left."""
+
+    def __init__(self, pools: Collection[Pool], children: Children) -> None:
+        self._pools = pools
+        self._children = children
+        self._leftovers = Leftovers(
+            lambda pid: pid in children or self._adopt(pid) is not None, [child.pid for child in children]
+        )
+        self._waiting: list[ReapedChild] = []
+        self._kept: list[Child] = []
+        self._released: list[Child] = []
+        self._look_due_s = 0.0
+
+    @property
+    def due_s(self) -> float:
+        """When `reap` is needed next without a SIGCHLD (CLOCK_MONOTONIC)."""
+        return min((reaped.died_s + UNKILLABLE_S for reaped in self._waiting), default=self._look_due_s)
+
+    def ignore(self, pid: int) -> None:
+        """Only reap this child when it ends."""
+        self._leftovers.ignore(pid)
+
+    def reap(self) -> list[ReapedChild]:
+        """Dead children, once their orphans have ended or had the time for it."""
+        found, now_s = self._wait_for_all(), monotonic_s()
+        if not found and not self._waiting and now_s < self._look_due_s:
+            return []
+        left = self._leftovers.end(now_s)
+        while left and self._wait_for_all():
+            left = self._leftovers.end(now_s)
+        self._look_due_s = now_s + (_AGAIN_S if left else LOOK_S)
+        self._leftovers.note_unkillable(self._pools, now_s)
+        self._release(left)
+        return self._hand_out(left, now_s)
+
+    def released(self) -> list[Child]:
+        """DelayedNotices ones whose orphans have ended since the last call."""
+        released, self._released = self._released, []
+        return released
+
+    def give_up(self) -> list[ReapedChild]:
+        """All dead children that still wait, at the end of a stop: every death gets its record."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _hand_out(self, left: list[Leftover], now_s: float) -> list[ReapedChild]:
+        complete = []
+        for reaped in list(self._waiting):
+            reasons = [leftover.why for leftover in left if _is_of(leftover, reaped.child)]
+            if reasons and now_s < reaped.died_s + UNKILLABLE_S:
+                continue
+            self._waiting.remove(reaped)
+            if reasons and reaped.child.slot is not None:
+                self._kept.append(reaped.child)
+                reaped = replace(reaped, kept="; ".join(reasons))
+            complete.append(reaped)
+        return complete
+
+    def _release(self, left: list[Leftover]) -> None:
+        for child in list(self._kept):
+            if not any(_is_of(leftover, child) for leftover in left):
+                self._kept.remove(child)
+                self._released.append(child)
+
+    def _wait_for_all(self) -> int:
+        found = 0
+        with suppress(ChildProcessError):
+            while (info := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                self._wait_for(info.si_pid)
+                found += 1
+        return found
+
+    def _wait_for(self, pid: int) -> None:
+        # fail-point: master.dead-found: a child is dead and a zombie
+        child = self._child(pid)
+        if child is not None or self._leftovers.may_end(pid):
+            kill_group(pid)
+        if child is not None and child.slot is not None:
+            end_recorded_group(self._pool(child).slots[child.slot])
+        # fail-point: master.group-ended: the dead child's groups are killed, it is a zombie
+        _pid, wait_status, usage = os.wait4(pid, 0)
+        # fail-point: master.waited: its status is known to us alone
+        if child is None:
+            self._leftovers.ended(pid)
+        else:
+            self._children.remove(pid)
+            self._waiting.append(ReapedChild(child, wait_status, usage, monotonic_s()))
+
+    def _child(self, pid: int) -> Child | None:
+        """Whose body this is; a worker that died before its birth was reported is named in its slot."""
+        known = self._children.get(pid)
+        return known or self._adopt(pid)
+
+    def _pool(self, child: Child) -> Pool:
+        return next(pool for pool in self._pools if pool.name == child.pool)
+
+    def _adopt(self, pid: int) -> Child | None:
+        for pool in self._pools:
+            number = pool.find_slot(pid)
+            if number is not None:
+                return pool.adopt(number, monotonic_s())
+        return None
+
+
+def _is_of(leftover: Leftover, child: Child) -> bool:
+    """Whether a dead child has left this orphan, as far as that is known."""
+    if leftover.origin is None:
+        return True
+    if not leftover.origin.is_of(child.pool):
+        return False
+    if leftover.origin.generation is None:
+        return child.kind is not Kind.WORKER
+    return child.kind is Kind.WORKER and child.generation == leftover.origin.generation

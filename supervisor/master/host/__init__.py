@@ -1,0 +1,1 @@
+"""The master's own process: locks, privileges, signals, small files, the log relay."""

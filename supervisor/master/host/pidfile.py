@@ -1,0 +1,119 @@
+"""The locks that keep daemons apart, and the PID file that says which daemon it is. Master; the CLI reads it.
+
+Two locks on each file, both dropped by the kernel at the daemon's death, so that a stale file never blocks a start:
+flock(2) keeps daemons apart, also within one process; the kernel names the holder of a lock of fcntl(2). The
+number in the file is for people (`kill $(cat preforkd.pid)`): it may be old, or written by another user. No process is
+signalled because of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from supervisor.errors import StateError, what_helps
+from supervisor.master.host import files
+from supervisor.system import posix
+from supervisor.system.locks import lock, lock_owner
+
+PID_FILE = "preforkd.pid"
+STATE_LOCK = "lock"
+
+_OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""A link is not followed, and a FIFO not waited for."""
+
+
+class Holder(NamedTuple):
+    """The process that holds a lock, by pid and start time (clock ticks since boot)."""
+
+    pid: int
+    start_ticks: int
+
+
+class LockFile:
+    """A file locked by this process, with its pid in it.
+
+    The process must not open the file a second time: to close that would drop the lock of fcntl(2).
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        """Lock `path`; `what` is what the lock stands for. Raises StateError: held by somebody else, not writable."""
+        self._path = path
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN, 0o644)
+        except OSError as error:
+            hint = what_helps(error, "remove it, or correct its owner")
+            raise StateError(f"{path}: cannot be opened: {error.strerror}; {hint}") from error
+        try:
+            self._lock(what)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise StateError(f"{path}: cannot be written: {error.strerror}; free some space") from error
+        except StateError:
+            os.close(self._descriptor)
+            raise
+
+    def release(self, remove: bool) -> None:
+        """Give the lock up; `remove` the file first, while it is still ours."""
+        if remove:
+            self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+    def _lock(self, what: str) -> None:
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            raise StateError(f"{self._path}: this is not a file; remove it")
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = lock(self._descriptor)
+        except BlockingIOError:
+            free = False
+        if not free:
+            pid = lock_owner(self._descriptor)
+            raise StateError(
+                f"{what} is in use by {f'pid {pid}' if pid else 'another process'} (lock {self._path}); "
+                "`preforkd status` shows it, `preforkd stop` ends it, or choose another directory"
+            )
+        if not _same(self._descriptor, self._path):
+            raise StateError(f"{self._path}: another daemon has just stopped or started here; try again")
+        os.ftruncate(self._descriptor, 0)
+        files.write_all(self._descriptor, b"%d\n" % os.getpid())
+
+
+def find_holder(path: Path, owner: int | None = None) -> Holder | None:
+    """The living process that holds the lock at `path`, as the kernel tells; None when there is none.
+
+    Only a process of the directory's owner counts, and only with a file of that owner: other writers there can put
+    another daemon's file in its place. `owner`: the uid that must own the directory; None for any.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _OPEN)
+        try:
+            file, folder = os.fstat(descriptor), path.parent.stat()
+            holder = _locking(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+    if holder is None or file.st_uid != folder.st_uid or owner not in (None, folder.st_uid):
+        return None
+    return holder if posix.real_uid(holder.pid) == folder.st_uid else None
+
+
+def _locking(descriptor: int) -> Holder | None:
+    """The holder of the lock; asked again after its start time was read, so that the two belong together."""
+    pid = lock_owner(descriptor)
+    ticks = posix.start_ticks(pid) if pid else None
+    if pid is None or ticks is None or lock_owner(descriptor) != pid:
+        return None
+    return Holder(pid, ticks)
+
+
+def _same(descriptor: int, path: Path) -> bool:
+    """Whether the file we locked is still the one at its path (its last holder removes it)."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

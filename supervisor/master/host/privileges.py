@@ -1,0 +1,133 @@
+"""The daemon's directories, and giving up root. Done by the master before it starts any child; nothing stays root.
+
+Directories that somebody else could write to are refused: whoever can replace a slot or a socket there controls the
+daemon. After the drop there is no way back (setresuid and setresgid semantics of setuid(2) as root).
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from supervisor.config.schema import DaemonConfig
+from supervisor.errors import StateError
+from supervisor.system.trust import changeable_by
+
+
+class Account(NamedTuple):
+    """Whom the daemon runs as."""
+
+    uid: int
+    gid: int
+    groups: list[int]
+
+
+def account(config: DaemonConfig) -> Account | None:
+    """Whom to become; None to stay who we are (not root, or no `user` set). Raises StateError for unknown names."""
+    if os.geteuid() != 0 or not config.user:
+        return None
+    try:
+        user = pwd.getpwnam(config.user)
+    except KeyError:
+        raise StateError(
+            f"daemon.user: there is no user {config.user!r}; make it (useradd --system {config.user}), "
+            "or change the setting"
+        ) from None
+    try:
+        gid = grp.getgrnam(config.group).gr_gid if config.group else user.pw_gid
+    except KeyError:
+        raise StateError(f"daemon.group: there is no group {config.group!r}; make it or change the setting") from None
+    return Account(user.pw_uid, gid, os.getgrouplist(config.user, gid))
+
+
+def prepare_directory(path: Path, owner: Account | None) -> None:
+    """Make `path` (mode 0750) where it is missing, for `owner` or ourselves; check who owns it where it is there.
+
+    Raises StateError: not a directory, somebody else's, writable by everybody, or it cannot be made.
+    """
+    uid = owner.uid if owner else os.geteuid()
+    try:
+        _make(path, owner)
+        found = path.stat()
+    except OSError as error:
+        raise StateError(
+            f"{path}: this directory cannot be made or used: {error.strerror}; make it for uid {uid}, or choose another"
+        ) from error
+    refuse_directory(path, found, uid)
+
+
+def refuse_directory(path: Path, found: os.stat_result, uid: int) -> None:
+    """Raise StateError where a daemon of `uid` must not keep its state or sockets in a directory that is there."""
+    if not stat.S_ISDIR(found.st_mode):
+        raise StateError(f"{path}: this is not a directory; remove it, or choose another")
+    if found.st_uid != uid:
+        inside = f", such as {path / 'preforkd'} inside it" if os.access(path, os.W_OK | os.X_OK) else ""
+        raise StateError(
+            f"{path}: this directory belongs to uid {found.st_uid}, the daemon runs as uid {uid}; "
+            f"change its owner (chown), or choose another directory{inside}"
+        )
+    if found.st_mode & stat.S_IWOTH:
+        raise StateError(f"{path}: everybody can write to this directory; take that away (chmod o-w {path})")
+    if uid == 0 and found.st_mode & stat.S_IWGRP:
+        raise StateError(
+            f"{path}: group {found.st_gid} can write to root's directory; take that away (chmod g-w {path})"
+        )
+
+
+def become(target: Account) -> None:
+    """Give up root for good, supplementary groups first. Raises OSError when the kernel refuses."""
+    os.setgroups(target.groups)
+    os.setresgid(target.gid, target.gid, target.gid)
+    os.setresuid(target.uid, target.uid, target.uid)
+
+
+@contextmanager
+def acting_as(target: Account | None) -> Iterator[None]:
+    """Have the rights of `target` for a while, and no others; None changes nothing. For root, while it has one thread.
+
+    Root opens and makes files with these rights where another user may have prepared the path (a link, a FIFO).
+    """
+    if target is None:
+        yield
+        return
+    gid, groups = os.getegid(), os.getgroups()
+    os.setgroups(target.groups)
+    os.setegid(target.gid)
+    os.seteuid(target.uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
+
+
+def _make(path: Path, owner: Account | None) -> None:
+    """Make a directory where it is missing. Root makes it only where no other user can interfere, else the owner."""
+    if path.exists():
+        return
+    if owner is None or not changeable_by(path.parent):
+        path.mkdir(mode=0o750, parents=True)
+        if owner is not None:
+            _give(path, owner)
+    else:
+        with acting_as(owner):
+            path.mkdir(mode=0o750, parents=True)
+
+
+def _give(path: Path, owner: Account) -> None:
+    """Give the directory just made to its owner: that very one, whatever is at its path by now."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with os.scandir(descriptor) as entries:
+            just_made = os.fstat(descriptor).st_uid == os.geteuid() and next(entries, None) is None
+        if just_made:
+            os.fchown(descriptor, owner.uid, owner.gid)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,57 @@
+"""Sends signals to the master's children, and notices children that cannot be ended. Master only.
+
+A handler may execute a set-user-ID program: the child is then a process that an unprivileged master may not signal. And
+a killed process that waits inside the kernel (state D: a network file system, a broken disk) ends when that wait does.
+Neither raises here, and nothing waits for them. The child carries the reason, which becomes a symptom of its pool.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterable
+
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
+from supervisor.master.pool.children import Child
+from supervisor.master.pool.pool import Pool
+from supervisor.system import posix
+
+OVERDUE_S = 5.0
+"""How long a killed child may take to end before that is a symptom."""
+
+
+def send(child: Child, signum: int, now_s: float) -> bool:
+    """Signal a child; whether the signal was sent. `now_s`: CLOCK_MONOTONIC."""
+    delivery = posix.signal_process(child.pid, child.ticks, signum)
+    if delivery is posix.Delivery.REFUSED and not child.unkillable:
+        child.unkillable = (
+            f"{child.name} (pid {child.pid}) cannot be signalled: it has become a program of another user"
+        )
+        if not child.pool:  # no symptom reports it: a sidecar has no pool
+            log(Event.CHILD_UNKILLABLE, child.unkillable, level=logging.ERROR, pid=child.pid)
+    if delivery is posix.Delivery.SENT and signum == signal.SIGKILL:
+        child.killed_s = child.killed_s or now_s
+    return delivery is posix.Delivery.SENT
+
+
+def note_unkillable(pool: Pool, now_s: float) -> None:
+    """Keep the pool's symptom about children that cannot be ended; `status` and the log have it."""
+    reasons = list(_reasons(pool, now_s))
+    if reasons:
+        advice = "it is left alone until it ends by itself; its message is not run again before that"
+        pool.symptoms.notice(Event.CHILD_UNKILLABLE, f"{'; '.join(reasons)}; {advice}", degrades=True)
+    else:
+        pool.symptoms.heal(Event.CHILD_UNKILLABLE)
+
+
+def cannot_be_ended(child: Child, now_s: float) -> str:
+    """Why this child cannot be ended, for people; "" while it may."""
+    if child.unkillable or child.killed_s is None or now_s < child.killed_s + OVERDUE_S:
+        return child.unkillable
+    return f"{child.name} (pid {child.pid}) was killed and does not end: it waits inside the kernel (state D)"
+
+
+def _reasons(pool: Pool, now_s: float) -> Iterable[str]:
+    children = (spec.child for spec in pool.specs if spec.child is not None)
+    return filter(None, (cannot_be_ended(child, now_s) for child in children))

@@ -1,0 +1,1 @@
+"""Rules by which the master ends children that still run: time, memory, hangs, boots."""

@@ -1,0 +1,127 @@
+"""Ends one worker in the middle of its message: dump its stacks, stop it, look again, kill. Master only.
+
+Between the master's look and its SIGKILL a worker may finish, and begin an innocent message. So it is stopped first,
+its marks are read again while they cannot change, and only the run that was condemned is killed; a worker that has
+moved on is continued. Nothing here blocks: each step says when the next one is due.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from supervisor.master.host.signalling import send
+from supervisor.master.pool.children import Child
+from supervisor.scoreboard.slot import Slot
+from supervisor.scoreboard.words import Intent, Running
+from supervisor.system import posix
+
+_POLL_S = 0.01
+_DUMP_S = 0.5
+"""How long the stack dump may take: faulthandler writes it within the signal handler, milliseconds usually."""
+
+_STOP_S = 0.5
+"""How long SIGSTOP may take; a process that does not stop is inside the kernel and cannot change its marks either."""
+
+Step = Callable[[float], float | None]
+
+
+class KillSequence:
+    """One worker that is condemned for one run. `step(now_s)` says when to call it again, None when it is over."""
+
+    def __init__(
+        self,
+        child: Child,
+        slot: Slot,
+        intent: Intent,
+        still_guilty: Callable[[Running, float], bool],
+        stacks: Path | None,
+    ) -> None:
+        """`still_guilty(running, now_s)`: whether the run must end; `stacks`: the dump's file, None for no dump."""
+        self.child = child
+        self._slot = slot
+        self._intent = intent
+        self._still_guilty = still_guilty
+        self._stacks = stacks
+        self._asked_by = _ASKED_BY.get(intent, "")
+        self._until_s = 0.0
+        self._dumped_bytes = -1
+        self._next: Step = self._begin
+        running = slot.running()
+        self._number = running.number if running else -1
+
+    def step(self, now_s: float) -> float | None:
+        """Do what is due."""
+        return self._next(now_s)
+
+    def _begin(self, now_s: float) -> float | None:
+        # fail-point: master.timeout-condemned: a worker is to be killed, no mark says so
+        self._slot.write_intent(self._intent, self.child.generation)
+        # fail-point: master.timeout-intended: the slot tells what comes, no signal is sent
+        if self._stacks is None or not self._signal(signal.SIGQUIT, now_s):
+            return self._stop(now_s)
+        return self._then(self._await_dump, now_s, _DUMP_S)
+
+    def _await_dump(self, now_s: float) -> float | None:
+        dumped = _size(self._stacks)
+        done = dumped > 0 and dumped == self._dumped_bytes
+        self._dumped_bytes = dumped
+        return self._stop(now_s) if done or now_s >= self._until_s else now_s + _POLL_S
+
+    def _stop(self, now_s: float) -> float | None:
+        if not self._signal(signal.SIGSTOP, now_s):
+            self._let_be()
+            return None
+        # fail-point: master.timeout-stopped: the worker is stopped, not judged
+        return self._then(self._judge, now_s, _STOP_S)
+
+    def _judge(self, now_s: float) -> float | None:
+        if now_s < self._until_s and posix.executes(self.child.pid):
+            return now_s + _POLL_S
+        if self._is_over_limit(now_s):
+            self.child.requested_by, self.child.intent = self._asked_by, self._intent
+            self._signal(signal.SIGKILL, now_s)
+            # fail-point: master.timeout-killed: the worker is killed, not waited for
+            return None
+        self._signal(signal.SIGCONT, now_s)
+        self._let_be()
+        return None
+
+    def _is_over_limit(self, now_s: float) -> bool:
+        running = self._slot.running()
+        return running is not None and running.number == self._number and self._still_guilty(running, now_s)
+
+    def _let_be(self) -> None:
+        """It is not killed, or cannot be: restore the former intent in its slot."""
+        self._slot.write_intent(self.child.intent, self.child.generation)
+
+    def _then(self, step: Step, now_s: float, within_s: float) -> float:
+        self._next, self._until_s = step, now_s + within_s
+        return now_s + _POLL_S
+
+    def _signal(self, signum: int, now_s: float) -> bool:
+        return send(self.child, signum, now_s)
+
+
+class StalledExecution(KillSequence):
+    """Of a worker that has messages and begins none: it is killed unless it has begun one meanwhile."""
+
+    def __init__(self, child: Child, slot: Slot, stacks: Path, waited_s: float) -> None:
+        super().__init__(child, slot, Intent.TIMEOUT_KILL, lambda running, now_s: False, stacks)
+        self._asked_by = f"no progress for {waited_s:.0f} s"
+        self._handled = slot.handled
+
+    def _is_over_limit(self, now_s: float) -> bool:
+        return self._slot.running() is None and self._slot.handled == self._handled
+
+
+_ASKED_BY = {Intent.TIMEOUT_KILL: "time limit", Intent.MEMORY_KILL: "kill_memory"}
+
+
+def _size(path: Path | None) -> int:
+    if path is not None:
+        with suppress(OSError):
+            return path.stat().st_size
+    return 0

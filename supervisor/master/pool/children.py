@@ -1,0 +1,144 @@
+"""Who the master's children are, and where children are wanted. Bookkeeping of the master, without system calls.
+
+A `ChildSpec` is a place where a child is wanted (a worker's slot, a pool's forkserver, its consumer); a `Child` is one
+process that has it. Wanted is not actual, and up is not ready: each of these is a field of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from supervisor.scoreboard.words import Intent
+
+
+class Kind(StrEnum):
+    """The kinds of children; published in exit records."""
+
+    WORKER = "worker"
+    FORKSERVER = "forkserver"
+    CONSUMER = "consumer"
+    WEB = "web"
+    HOOKS = "hooks"
+
+
+SIDECARS = (Kind.WEB, Kind.HOOKS)
+"""Kinds that belong to the daemon and to no pool (""): nothing depends on them."""
+
+
+@dataclass
+class Child:
+    """One process of ours. `started_s` and `ready_s` are CLOCK_MONOTONIC; `ticks` makes the pid an identity.
+
+    `requested_by` says who made it leave ("" for nobody), `intent` what the master did to it. A worker's intent is
+    in its slot, too, where it outlives the master. `origin`: the generation of the forkserver that a worker is of.
+    `unkillable`: why no signal reaches it, "" when one does; `killed_s`: when SIGKILL was sent first.
+    """
+
+    pool: str
+    kind: Kind
+    slot: int | None
+    pid: int
+    ticks: int
+    generation: int
+    started_s: float
+    ready_s: float | None = None
+    intent: Intent = Intent.NONE
+    requested_by: str = ""
+    origin: int = 0
+    unkillable: str = ""
+    killed_s: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The one spelling of a child everywhere: `email/3`, `email forkserver`."""
+        return child_name(self.pool, self.kind, self.slot)
+
+
+@dataclass
+class ChildSpec:
+    """A place where a child is wanted.
+
+    `ordered`: the generation of a worker that was ordered and is not known to be there; `origin`: that of the
+    forkserver it was last ordered from. `due_s`: when the next start is due (CLOCK_MONOTONIC), None while nothing is to
+    be started. `deaths`: consecutive ones without any progress. `held`: given up, until somebody here has proved
+    that it works; `on_probation`: tried again after a hold, the next such death holds it at once. `incurable`: why the
+    last one died, a person must mend: time will not.
+    """
+
+    pool: str
+    kind: Kind
+    slot: int | None = None
+    child: Child | None = None
+    ordered: int | None = None
+    origin: int = 0
+    due_s: float | None = None
+    deaths: int = 0
+    restarts: int = 0
+    held: bool = False
+    on_probation: bool = False
+    incurable: bool = False
+    why: str = ""
+
+    @property
+    def name(self) -> str:
+        """As its child is called."""
+        return child_name(self.pool, self.kind, self.slot)
+
+    @property
+    def ready(self) -> bool:
+        """Whether its child is there and ready."""
+        return self.child is not None and self.child.ready_s is not None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody has it and nobody was ordered for it."""
+        return self.child is None and self.ordered is None
+
+    def clear(self) -> None:
+        """What went wrong here does not count any more: its child has made progress."""
+        self.deaths, self.held, self.on_probation, self.why = 0, False, False, ""
+
+    def forgive(self) -> None:
+        """Forget the deaths and start at once: the next child has other code, or other settings."""
+        self.clear()
+        if self.empty:
+            self.due_s = 0.0
+
+
+class Children:
+    """All living children by pid."""
+
+    def __init__(self) -> None:
+        self._by_pid: dict[int, Child] = {}
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(list(self._by_pid.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_pid)
+
+    def __contains__(self, pid: int) -> bool:
+        return pid in self._by_pid
+
+    def get(self, pid: int) -> Child | None:
+        """The child with this pid."""
+        return self._by_pid.get(pid)
+
+    def add(self, child: Child) -> None:
+        """Take a new child into the books."""
+        self._by_pid[child.pid] = child
+
+    def remove(self, pid: int) -> Child | None:
+        """Strike a dead child; None when it was not ours."""
+        return self._by_pid.pop(pid, None)
+
+    def of_kind(self, kind: Kind) -> list[Child]:
+        """All living children of one kind."""
+        return [child for child in self._by_pid.values() if child.kind is kind]
+
+
+def child_name(pool: str, kind: Kind, slot: int | None) -> str:
+    """`email/3` for a worker, `email forkserver` for the others of a pool, `web` for a sidecar."""
+    return f"{pool}/{slot}" if kind is Kind.WORKER else f"{pool} {kind}".strip()

@@ -1,0 +1,355 @@
+"""One pool as the master has it: its slots, the seats for its children, its bell, its link socket, its channels.
+
+The listening link socket and the bell live as long as the master: workers and consumers come and go around them. What
+the children say is in `reports.py`, how they are started in `starts.py`; what a death means is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from supervisor.config.schema import Config, PoolConfig
+from supervisor.errors import StateError
+from supervisor.link.frames import Drained, ExitNotice, Found, Frame, Incarnation, Letters, Snapshot, Spawned, Stalled
+from supervisor.master.exits.delayed_notices import DelayedNotices
+from supervisor.master.limits.crash_rate import SERVICES, CrashRate
+from supervisor.master.pool import slot_files
+from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
+from supervisor.master.pool.generations import Generations
+from supervisor.master.pool.restarts import Intensity
+from supervisor.master.pool.wire import Wire
+from supervisor.scoreboard.board import Board
+from supervisor.symptoms import Symptoms
+from supervisor.system import posix
+from supervisor.system.stacks import users_frames
+
+EXIT_NOTICE_AGAIN_S = 1.0
+_BACKLOG = 1024
+_STACK_BYTES = 16 * 1024
+
+_logger = logging.getLogger("preforkd.pool")
+
+
+@dataclass(frozen=True)
+class Pausing:
+    """A pool was paused: by whom, and when (wall clock)."""
+
+    by: str
+    at_s: float
+
+
+class Pool:
+    """Made once at the start; raises StateError when a directory, slot or socket of it cannot be used.
+
+    `floor`: the youngest generation that the exit history knows. `slots` are all slot files there are, also those
+    beyond the wanted number of workers. `foreign`: slots that are still held by a worker of a former daemon.
+    `exit_notices` wait for the consumer's word that they are durable; those `kept` wait for orphans of their worker.
+    `cut_off`: ids of messages whose worker was killed by a stop. `symptoms`: what the master itself sees to be
+    wrong. `inquiries`: questions the consumer has not answered. `letters`: what it has told this turn, for the
+    hooks. `restarts` and `holds` count for the pool's life here: seats come and go with its size. `idled`: no worker
+    can run a message, so none is taken; `takes`: whether the consumer was last told to take messages. `stalled`:
+    workers that the consumer has named because they have messages and begin none.
+
+    While it is reloaded: `candidate` is a forkserver with the new code, `probe` the slot of the one worker that
+    proves it, `spares` the slots beyond the wanted ones that help out. Workers of forkservers older than
+    `outdated_below` are to be replaced while `rolling`; `capacity`: how many were ready when that began.
+    `on_trial`: it was added, and only its code is tried. `leaving`: it was removed. `handover_due_s`: its consumer
+    drains, to be replaced then at the latest.
+    """
+
+    def __init__(self, config: Config, pool: PoolConfig, children: Children, floor: int) -> None:
+        self.whole_config = config
+        self.config = pool
+        self.children = children
+        self.dir = Path(config.daemon.state_dir) / "pools" / pool.name
+        for path in (self.dir / "slots", self.dir / "stacks"):
+            _make_directory(path)
+        with ExitStack() as undo:
+            self.slots = slot_files.open_slots(self.dir / "slots", pool.workers, pool.name)
+            undo.callback(self._close_slots)
+            self.board = Board(self.dir / "board")
+            undo.callback(self.board.close)
+            self.link_path = Path(config.daemon.runtime_dir) / f"{pool.name}.sock"
+            self.link = _listen(self.link_path)
+            undo.callback(self.link.close)
+            self.generations = Generations(self.dir, max(floor, self._youngest()))
+            self.readiness_read, self.readiness_write = _notification()
+            undo.pop_all()
+        self.symptoms = Symptoms(pool=pool.name)
+        self.crash_rate, self.service_crash_rate = CrashRate(), CrashRate(SERVICES)
+        self.stalled: list[Stalled] = []
+        self.workers = [ChildSpec(pool.name, Kind.WORKER, slot, due_s=0.0) for slot in range(pool.workers)]
+        self.forkserver = ChildSpec(pool.name, Kind.FORKSERVER, due_s=0.0)
+        self.consumer = ChildSpec(pool.name, Kind.CONSUMER, due_s=0.0)
+        self.foreign: dict[int, Incarnation] = {}
+        self.intensity = Intensity()
+        self.restarts = dict.fromkeys((Kind.WORKER, Kind.FORKSERVER, Kind.CONSUMER), 0)
+        self.holds = 0
+        self.wires: dict[int, Wire] = {}  # by pid
+        self.exit_notices: dict[Incarnation, ExitNotice] = {}
+        self.exit_notices_due_s = float("inf")
+        self.kept = DelayedNotices()
+        self.snapshot: Snapshot | None = None
+        self.drained: Drained | None = None
+        self.cut_off: list[str] = []
+        self.letters: list[Letters] = []
+        self.inquiries: dict[int, Callable[[Pool, Found], None]] = {}
+        self.boot_stack = ""
+        self.was_ready = False
+        self.paused: Pausing | None = None
+        self.idled, self.takes = False, True
+        self.consumes = pool.queue
+        self.candidate: ChildSpec | None = None
+        self.probe: int | None = None
+        self.spares: frozenset[int] = frozenset()
+        self.outdated_below = self.capacity = 0
+        self.rolling = self.on_trial = self.leaving = False
+        self.handover_due_s: float | None = None
+
+    @property
+    def name(self) -> str:
+        """As in `[pools.NAME]`."""
+        return self.config.name
+
+    @property
+    def specs(self) -> list[ChildSpec]:
+        """All places where a child is wanted."""
+        return [self.forkserver, self.consumer, *self.workers]
+
+    @property
+    def ready(self) -> bool:
+        """Whether all children are ready and the pool consumes; seats that cannot be filled yet do not count."""
+        return self.manned and self.consumer.ready
+
+    @property
+    def manned(self) -> bool:
+        """Whether everybody is there who runs messages."""
+        wanted = self.workers[: self.config.workers]
+        return self.forkserver.ready and all(
+            spec.ready for spec in wanted if spec.slot not in (*self.foreign, *self.kept)
+        )
+
+    @property
+    def busy(self) -> bool:
+        """Whether a worker may be running a message; certainly not when the consumer has just said so."""
+        return self.snapshot is None or self.snapshot.in_flight > 0 or not self.consumer.ready
+
+    def wants(self, spec: ChildSpec) -> bool:
+        """Whether somebody is to be in this seat; the candidate's is filled by hand."""
+        if self.leaving or spec is self.candidate:
+            return False
+        if self.on_trial:
+            return spec is self.forkserver or (spec.slot is not None and spec.slot == self.probe)
+        return spec.slot is None or spec.slot < self.config.workers or spec.slot in self.beyond
+
+    @property
+    def beyond(self) -> set[int]:
+        """Slots beyond the wanted number of workers that are to be filled all the same."""
+        return {slot for slot in (self.probe, *self.spares, *self.kept.stand_ins) if slot is not None}
+
+    def source(self, spec: ChildSpec) -> ChildSpec:
+        """The forkserver that a worker's seat is filled from."""
+        return self.candidate if self.candidate is not None and spec.slot == self.probe else self.forkserver
+
+    def spec_of(self, child: Child) -> ChildSpec | None:
+        """The place that a child has; None for a forkserver whose place another one has taken."""
+        if child.slot is not None:
+            return self.workers[child.slot]
+        services = (self.forkserver, self.consumer, self.candidate)
+        return next((spec for spec in services if spec is not None and spec.child is child), None)
+
+    def make_room(self) -> None:
+        """Have seats for everybody who is wanted, and no empty ones beyond. Raises StateError (full disk)."""
+        count = max([self.config.workers, *(slot + 1 for slot in self.beyond)])
+        self.open_slots(count)
+        for number in range(len(self.workers), count):
+            self.workers.append(ChildSpec(self.name, Kind.WORKER, number))
+        for spec in self.workers:
+            if spec.empty and spec.due_s is None and self.wants(spec):
+                spec.due_s = 0.0
+        while len(self.workers) > count and self.workers[-1].empty:
+            self.workers.pop()
+        self.close_unused_slots()
+
+    def open_slots(self, count: int) -> None:
+        """See that there are slot files for so many workers. Raises StateError with everything as it was before."""
+        missing = [number for number in range(count) if number not in self.slots]
+        self.slots |= slot_files.open_more(self.dir / "slots", missing, self.name)
+
+    def close_unused_slots(self) -> None:
+        """Give back the descriptors of slots that have no seat any more; their files stay."""
+        used = {*range(len(self.workers)), *self.beyond, *self.kept, *self.foreign}
+        for number in self.slots.keys() - used:
+            self.slots.pop(number).close()
+
+    def stacks(self, slot: int) -> Path:
+        """Where a worker's stacks are dumped."""
+        return self.dir / "stacks" / f"{slot}.txt"
+
+    def stack_text(self, slot: int) -> str:
+        """The dump of the worker that last had this slot, the beginning of a long one; "" for none."""
+        return users_frames(_beginning_of(self.stacks(slot)))
+
+    def forkserver_stack(self) -> str:
+        """The dump of the forkserver started last; as `stack_text`."""
+        return _beginning_of(self.dir / "stacks" / "forkserver.txt")
+
+    def seated(self, spec: ChildSpec, pid: int, generation: int, now_s: float) -> Child:
+        """Take a new child into the books."""
+        child = Child(self.name, spec.kind, spec.slot, pid, posix.start_ticks(pid) or 0, generation, now_s)
+        child.origin = spec.origin
+        spec.child, spec.ordered, spec.due_s = child, None, None
+        self.children.add(child)
+        return child
+
+    def adopt(self, number: int, now_s: float) -> Child | None:
+        """Take the worker that stands in this slot into the books; None when it is there already or not our child.
+
+        The slot is the only proof needed: a worker writes its identity before its birth is reported by anybody. One of
+        the present order may have its intermediate for a parent still, which is ending and leaves it to us. Where /proc
+        cannot be read just now, the generation of the present order is proof enough: no other worker has it.
+        """
+        if number >= len(self.workers):
+            return None
+        identity = self.slots[number].identity()
+        if identity is None or identity.pid in self.children:
+            return None
+        ordered = self.workers[number].ordered == identity.generation
+        known = posix.is_the_one(identity.pid, identity.start_ticks)
+        if known is False or (known is None and not ordered):
+            return None
+        if not ordered:  # a late child of an order that was void
+            if not posix.is_child(identity.pid):
+                return None
+            self.send(Kind.CONSUMER, Spawned(Incarnation(number, identity.generation)))
+        return self.seated(self.workers[number], identity.pid, identity.generation, now_s)
+
+    def find_slot(self, pid: int) -> int | None:
+        """The slot whose identity names this process; None for a stranger."""
+        for number, slot in self.slots.items():
+            identity = slot.identity()
+            if identity is not None and identity.pid == pid:
+                return number
+        return None
+
+    def alive(self) -> list[Incarnation]:
+        """Everybody who is not known to be dead: our workers, the ordered ones, a former daemon's."""
+        generations = {spec.slot: spec.child.generation if spec.child else spec.ordered for spec in self.workers}
+        ours = [
+            Incarnation(slot, generation)
+            for slot, generation in generations.items()
+            if slot is not None and generation is not None
+        ]
+        return [*ours, *self.foreign.values(), *self.kept.workers]
+
+    def cancel_spawns(self, forkserver: Child, now_s: float) -> None:
+        """This forkserver is dead: whom it had not forked, it never will; whom it had is in its slot."""
+        for spec in self.workers:
+            if spec.ordered is None or spec.slot is None or spec.origin != forkserver.generation:
+                continue
+            if self.adopt(spec.slot, now_s) is None:
+                spec.ordered, spec.due_s = None, now_s
+
+    def send(self, kind: Kind, *frames: Frame) -> None:
+        """Queue frames for the forkserver or consumer; nothing happens while there is none."""
+        child = (self.consumer if kind is Kind.CONSUMER else self.forkserver).child
+        if child is not None:
+            self.tell(child, *frames)
+
+    def tell(self, child: Child, *frames: Frame) -> None:
+        """Queue frames for this forkserver or consumer."""
+        if child.pid in self.wires:
+            self.wires[child.pid].send(*frames)
+
+    def inquire(self, hear: Callable[[Pool, Found], None]) -> int:
+        """A number for a question to the consumer; `hear` gets the answer."""
+        number = max(self.inquiries, default=0) + 1
+        self.inquiries[number] = hear
+        return number
+
+    def flush(self, now_s: float) -> None:
+        """Let what was queued leave; verdicts that were not taken in time are repeated."""
+        if not self.exit_notices:
+            self.exit_notices_due_s = float("inf")
+        elif self.exit_notices_due_s == float("inf"):
+            self.exit_notices_due_s = now_s + EXIT_NOTICE_AGAIN_S
+        elif now_s >= self.exit_notices_due_s:
+            self._repeat_exit_notices()
+            self.exit_notices_due_s = now_s + EXIT_NOTICE_AGAIN_S
+        for wire in self.wires.values():
+            wire.flush()
+
+    def _repeat_exit_notices(self) -> None:
+        """Not to a consumer that has yet to read what it was told: it would only grow."""
+        child = self.consumer.child
+        wire = self.wires.get(child.pid) if child is not None else None
+        if wire is None or not wire.pending_bytes:
+            self.send(Kind.CONSUMER, *self.exit_notices.values())
+
+    def close(self) -> None:
+        """Give back descriptors and the link socket's path."""
+        for wire in self.wires.values():
+            wire.close()
+        self.link.close()
+        self.link_path.unlink(missing_ok=True)
+        for descriptor in (self.readiness_read, self.readiness_write):
+            os.close(descriptor)
+        self.board.close()
+        self._close_slots()
+
+    def _close_slots(self) -> None:
+        for slot in self.slots.values():
+            slot.close()
+        self.slots.clear()
+
+    def _youngest(self) -> int:
+        identities = [slot.identity() for slot in self.slots.values()]
+        return max((identity.generation for identity in identities if identity), default=0)
+
+
+def _beginning_of(dump: Path) -> str:
+    with suppress(OSError), dump.open("rb") as text:
+        return text.read(_STACK_BYTES).decode(errors="replace")
+    return ""
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"{path}: this directory cannot be made: {error.strerror}; check the owner of state_dir"
+        ) from error
+
+
+def _notification() -> tuple[int, int]:
+    """The pipe on which workers say that they are ready. Raises StateError."""
+    try:
+        return os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise StateError(f"no pipe can be made: {error.strerror}; look at the limits of this user") from error
+
+
+def _listen(path: Path) -> socket.socket:
+    """The pool's link socket, mode 0600. The daemon's locks are held: whatever is at `path` is stale."""
+    try:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise StateError(f"{path}: no socket can be made: {error.strerror}; look at the limits of this user") from error
+    try:
+        path.unlink(missing_ok=True)
+        os.fchmod(listener.fileno(), 0o600)  # on Linux bind(2) gives the path this mode: never wider, not even briefly
+        listener.bind(str(path))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise StateError(
+            f"{path}: the link socket cannot be made there: {error.strerror or error}; check runtime_dir"
+        ) from error
+    return listener

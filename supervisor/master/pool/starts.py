@@ -1,0 +1,120 @@
+"""How the children of a pool are started: first frames, descriptors, orders. Master only; when it is due, others say.
+
+Forkserver and consumer are programs of their own (`spawn.py`); workers are ordered from the forkserver, and their
+consumer is told of each before it can say hello.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from supervisor.config.schema import Config
+from supervisor.link import frames
+from supervisor.master.pool import intake, protocol_errors, slot_files
+from supervisor.master.pool.children import ChildSpec, Kind
+from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports
+from supervisor.master.pool.spawn import spawn
+from supervisor.master.pool.wire import Wire
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor
+
+
+def start(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
+    """Start the child that this seat wants. Raises StateError (no process, no descriptor, full disk)."""
+    _STARTS[spec.kind](pool, spec, reactor)
+
+
+def can_start(pool: Pool, spec: ChildSpec) -> bool:
+    """Workers wait for the forkserver's import; nobody waits for anything else."""
+    return spec.kind is not Kind.WORKER or pool.source(spec).ready
+
+
+def start_candidate(pool: Pool, spec: ChildSpec, config: Config, reactor: Reactor) -> None:
+    """Start a forkserver with other settings than those in force. Raises StateError."""
+    first = frames.StartForkserver(
+        version=frames.VERSION,
+        pool=config.pools[pool.name],
+        log=config.log,
+        pool_dir=str(pool.dir),
+        link_path=str(pool.link_path),
+        master_pid=os.getpid(),
+    )
+    urls = (*pool.whole_config.broker.urls, *config.broker.urls)
+    _start_service(pool, spec, reactor, first, pool.readiness_write, frames.ForkReport, FORK_REPORTS, urls)
+
+
+def _start_forkserver(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
+    start_candidate(pool, spec, pool.whole_config, reactor)
+
+
+def _start_consumer(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
+    first = frames.StartConsumer(
+        version=frames.VERSION,
+        pool=pool.config,
+        broker=pool.whole_config.broker,
+        ledger=pool.whole_config.ledger,
+        log=pool.whole_config.log,
+        state_dir=pool.whole_config.daemon.state_dir,
+        pool_dir=str(pool.dir),
+        link_path=str(pool.link_path),
+        master_pid=os.getpid(),
+        alive=pool.alive(),
+        paused=not intake.wanted(pool),
+    )
+    pool.takes = intake.wanted(pool)
+    pool.snapshot = pool.drained = pool.handover_due_s = None
+    pool.consumes = pool.config.queue
+    descriptor, urls = pool.link.fileno(), pool.whole_config.broker.urls
+    _start_service(pool, spec, reactor, first, descriptor, frames.ConsumerReport, CONSUMER_REPORTS, urls)
+    pool.send(Kind.CONSUMER, *pool.exit_notices.values())
+
+
+def _start_service(
+    pool: Pool,
+    spec: ChildSpec,
+    reactor: Reactor,
+    first: frames.Frame,
+    descriptor: int,
+    receives: Any,
+    reports: Reports,
+    urls: Sequence[str],
+) -> None:
+    pool.board = pool.board.renewed()
+    generation = pool.generations.next()
+    started = spawn(spec.kind, first, [descriptor], urls)
+    child = pool.seated(spec, started.pid, generation, monotonic_s())
+    pool.wires[child.pid] = Wire(
+        started.sock,
+        receives,
+        reactor,
+        lambda frame: reports[type(frame)](pool, spec, frame),
+        lambda reason: protocol_errors.end(pool, child, reason),
+        started.unsent,
+    )
+    if started.failure:
+        protocol_errors.end_unstarted(pool, child, started.failure)
+
+
+def _order_worker(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
+    forkserver, consumer = pool.source(spec).child, pool.consumer.child
+    assert spec.slot is not None and forkserver is not None  # workers' seats have one; see can_start
+    pool.slots[spec.slot] = slot_files.mended(pool.slots[spec.slot], pool.name, spec.slot)
+    # fail-point: master.unordered: a worker is about to be ordered
+    spec.ordered, spec.origin = pool.generations.next(), forkserver.generation
+    spec.due_s = None
+    pool.send(Kind.CONSUMER, frames.Spawned(frames.Incarnation(spec.slot, spec.ordered)))
+    if consumer is not None:
+        pool.wires[consumer.pid].flush()
+    # fail-point: master.consumer-told: the consumer awaits a worker that nobody was told to fork
+    pool.tell(forkserver, frames.Fork(spec.slot, spec.ordered))
+    pool.wires[forkserver.pid].flush()
+
+
+_STARTS: dict[Kind, Callable[[Pool, ChildSpec, Reactor], None]] = {
+    Kind.WORKER: _order_worker,
+    Kind.FORKSERVER: _start_forkserver,
+    Kind.CONSUMER: _start_consumer,
+}

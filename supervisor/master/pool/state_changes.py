@@ -1,0 +1,40 @@
+"""Tells the log and the hooks when a pool's state changes: degraded, held, ok again. Master only."""
+
+from __future__ import annotations
+
+import logging
+
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
+from supervisor.master.control import status
+from supervisor.master.pool.pool import Pool
+from supervisor.master.sidecars.sidecars import Sidecars
+from supervisor.system.clock import rfc3339, wall_s
+
+_EVENTS = {"degraded": Event.POOL_DEGRADED, "held": Event.POOL_HELD, "ok": Event.POOL_RECOVERED}
+"""States that are reported; the others (starting, draining, ...) follow from commands."""
+
+
+class PoolStates:
+    """The last state of each pool that was told."""
+
+    def __init__(self, sidecars: Sidecars) -> None:
+        self._sidecars = sidecars
+        self._told: dict[str, str] = {}
+
+    def announce(self, pool: Pool, state: str) -> None:
+        """Tell `state` (of `status.pool_state`) if it is another than before; the first `ok` needs no telling. A pool
+        whose consumer has just begun has not recovered: the broker may refuse the consumer again."""
+        event = _EVENTS.get(state)
+        if event is Event.POOL_RECOVERED and not pool.consumer.ready:
+            return
+        former, self._told[pool.name] = self._told.get(pool.name, "starting"), state
+        if state == former or event is None or (event is Event.POOL_RECOVERED and former == "starting"):
+            return
+        level, why = logging.INFO if event is Event.POOL_RECOVERED else logging.ERROR, status.pool_why(pool)
+        log(event, f"pool {pool.name} is {state}", level=level, pool=pool.name, why=why)
+        self._sidecars.tell("hold", {"event": str(event), "at": rfc3339(wall_s()), "pool": pool.name, "why": why})
+
+    def forget(self, pool: Pool) -> None:
+        """The pool was removed."""
+        self._told.pop(pool.name, None)

@@ -1,0 +1,1 @@
+"""New settings, new code and new sizes of pools while the daemon runs."""

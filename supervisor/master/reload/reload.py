@@ -1,0 +1,341 @@
+"""Reload: configuration and code are read again, tried beside the old ones, put in force, and the workers replaced.
+
+Master only. One reload at a time; who asks meanwhile is answered by the next one, which reads everything anew. Until
+all trials are passed nothing has changed, and any failure leaves it so. From then on the new settings are in force, and
+a reload is over when every pool has its new workers and the removed pools are gone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from supervisor.config.schema import Config, LogConfig, PoolConfig
+from supervisor.control.protocol import Pending
+from supervisor.errors import ConfigError, ControlError, PreforkdError
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
+from supervisor.master.pool.children import Children
+from supervisor.master.pool.pool import Pool
+from supervisor.master.reload import cutover
+from supervisor.master.reload.canary import Canary, trial_s
+from supervisor.master.reload.changes import Changes, compare
+from supervisor.master.stop.phases import Phase, Stop
+from supervisor.master.stop.stopping import Stopping
+from supervisor.master.stop.terminations import Terminations
+from supervisor.system.clock import monotonic_s, rfc3339, wall_s
+from supervisor.system.reactor import Reactor
+
+
+class Stage(StrEnum):
+    """How far a reload is; shown in `status`."""
+
+    TRYING = "trying"
+    REPLACING = "replacing"
+
+
+@dataclass(frozen=True)
+class ReloadContext:
+    """The objects that a reload works on. `admit` makes a pool and registers it, `part_with` forgets one that is
+    gone; `configure_log` takes up `[log]`, or raises StateError."""
+
+    pools: dict[str, Pool]
+    children: Children
+    reactor: Reactor
+    terminations: Terminations
+    admit: Callable[[Config, PoolConfig], Pool]
+    part_with: Callable[[Pool], None]
+    configure_log: Callable[[LogConfig], None]
+
+
+class Reload:
+    """One reload under way. Raises PreforkdError when it cannot even begin; then nothing has changed."""
+
+    def __init__(self, old: Config, new: Config, requested_by: str, context: ReloadContext) -> None:
+        self.config = new
+        self.changes: Changes = compare(old, new)
+        self.requested_by = requested_by
+        self.stage = Stage.TRYING
+        self.started_s, self.started_at_s = monotonic_s(), wall_s()
+        self._old = old
+        self._context = context
+        self._trials: list[Canary] = []
+        self._left: tuple[int, ...] = ()
+        self._moved_s = self.started_s
+        try:
+            self._begin()
+        except PreforkdError:
+            self.abandon()
+            raise
+
+    def proceed(self, now_s: float) -> bool:
+        """Go on as far as possible now; True when it is over. Raises PreforkdError when it has failed."""
+        if self.stage is Stage.TRYING:
+            self._try(now_s)
+            return False
+        return self._replaced(now_s)
+
+    def abandon(self) -> None:
+        """Send away whatever is on trial: the old generation goes on as it was."""
+        if self.stage is not Stage.TRYING:
+            return
+        for trial in self._trials:
+            trial.abandon(self._context.terminations, monotonic_s())
+            trial.pool.close_unused_slots()
+        self._trials.clear()
+
+    @property
+    def due_s(self) -> float:
+        """When time alone moves it (CLOCK_MONOTONIC)."""
+        if self.stage is Stage.TRYING:
+            return min((trial.until_s for trial in self._trials), default=0.0)
+        handovers = [pool.handover_due_s for pool in self._context.pools.values() if pool.handover_due_s is not None]
+        return min([self._moved_s + self._patience_s(), *handovers])
+
+    def waits_for(self) -> list[str]:
+        """The names of the children whose readiness or end is waited for."""
+        pools = self._context.pools.values()
+        if self.stage is Stage.TRYING:
+            return [f"{trial.pool.name}: new code" for trial in self._trials if not trial.passed]
+        old = [spec.name for pool in pools for spec in pool.workers if _outdated(pool, spec.child)]
+        new = [spec.name for pool in pools if pool.rolling for spec in pool.workers if spec.child and not spec.ready]
+        return [*old, *new, *(f"pool {pool.name}" for pool in pools if pool.leaving)]
+
+    # ---- trying ---------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        for name in self.changes.added:
+            if name in self._context.pools:
+                raise ControlError(f"pool {name} is still leaving since an earlier reload: try again when it is gone")
+            self._context.admit(self.config, self.config.pools[name]).on_trial = True
+            self._context.pools[name].probe = 0
+        for name in self.config.pools:
+            self._trials.append(Canary(self._context.pools[name], self.config, self._context.reactor, self.started_s))
+
+    def _try(self, now_s: float) -> None:
+        for trial in self._trials:
+            trial.proceed()
+            failure = trial.failure(now_s)
+            if failure is not None:
+                raise failure
+        if all(trial.passed for trial in self._trials):
+            self._commit(now_s)
+
+    def _commit(self, now_s: float) -> None:
+        """All have passed: put the new settings in force. Raises StateError when the log cannot be opened."""
+        pools, changes = self._context.pools, self.changes
+        for name in self.config.pools:
+            pools[name].open_slots(self.config.pools[name].workers)
+        self._context.configure_log(self.config.log)
+        self.stage = Stage.REPLACING
+        self._moved_s = now_s
+        for name in self.config.pools:
+            pool = pools[name]
+            if pool.on_trial:
+                pool.on_trial, pool.probe = False, None
+            else:
+                cutover.take_over(pool, self.config, name in changes.reconnect, self._context.terminations, now_s)
+
+    # ---- replacing ------------------------------------------------------------------------------------------------
+
+    def _replaced(self, now_s: float) -> bool:
+        pools = list(self._context.pools.values())
+        for pool in pools:
+            cutover.proceed(pool, self._context.terminations, now_s)
+            held = next((spec for spec in pool.workers if spec.held), None)
+            if pool.rolling and held is not None:
+                raise ControlError(f"{held.why}; the new workers of pool {pool.name} die too often, {_GOES_ON}")
+        left = (
+            sum(_outdated(pool, spec.child) for pool in pools for spec in pool.workers),
+            sum(spec.ready for pool in pools for spec in pool.workers),
+            sum(pool.leaving for pool in pools),
+        )
+        if left != self._left:
+            self._left, self._moved_s = left, now_s
+        if now_s - self._moved_s > self._patience_s():
+            raise ControlError(f"nothing has moved for {self._patience_s():g} s: {_GOES_ON}{self._obstacles()}")
+        waiting = (pool.rolling or pool.leaving or pool.handover_due_s is not None for pool in pools)
+        return not any(waiting)
+
+    def _obstacles(self) -> str:
+        names = self.waits_for()
+        return f" once there is an end to what {', '.join(names)} does" if names else ""
+
+    def _patience_s(self) -> float:
+        """Handlers may take as long as their limits allow."""
+        pools = [pool.config for pool in self._context.pools.values()]
+        longest_s = max((trial_s(pool) + pool.max_timeout_s for pool in pools), default=0.0)
+        return longest_s + self._old.daemon.stop_timeout_s
+
+
+_GOES_ON = "the new settings are in force, and the remaining old workers go on; they are replaced when that is possible"
+
+
+class Reloads:
+    """Reloads one after another. `config` is the one in force; `refuses`: why there can be none now, or ""."""
+
+    def __init__(self, config: Config, read_again: Callable[[], Config], context: ReloadContext) -> None:
+        self.config = config
+        self.refuses = "the daemon is still starting: stop it and start it again, or wait until it is ready"
+        self._read_again = read_again
+        self._context = context
+        self._current: Reload | None = None
+        self._answers: list[Pending] = []
+        self._next: list[tuple[str, Pending]] = []
+        self._partings: list[tuple[Pool, Stopping]] = []
+        self._failed_now = False
+        self.stopped = False
+
+    def ask(self, requested_by: str, first: dict[str, Any]) -> Pending:
+        """Reload now, or after the one under way. Raises PreforkdError when it fails at once."""
+        pending = Pending(first | {"queued": self._current is not None})
+        if self.refuses:
+            self._log_failure(refusal := ControlError(self.refuses), requested_by)
+            raise refusal
+        if self._current is not None:
+            self._next.append((requested_by, pending))
+            return pending
+        self._begin(requested_by)
+        self._answers = [pending]
+        return pending
+
+    def turn(self, now_s: float) -> None:
+        """Go on with what is under way."""
+        self._failed_now = False
+        self._follow_partings(now_s)
+        if self._current is None:
+            return
+        stage = self._current.stage
+        try:
+            over = self._current.proceed(now_s)
+        except PreforkdError as error:
+            self._fail(error)
+            return
+        if stage is not self._current.stage:
+            self._in_force(self._current, now_s)
+        if over:
+            self._done(self._current, now_s)
+
+    def stop(self) -> None:
+        """The daemon stops: no reload any more."""
+        self.stopped = True
+        self.refuses = "the daemon is stopping: nothing is reloaded any more"
+        reason = ControlError(self.refuses)
+        if self._current is not None:
+            self._current.abandon()
+            self._current = None
+        for pending in [*self._answers, *(pending for _by, pending in self._next)]:
+            pending.fail(reason)
+        self._answers, self._next, self._partings = [], [], []
+
+    @property
+    def due_s(self) -> float:
+        """When `turn` is needed next if nothing happens (CLOCK_MONOTONIC)."""
+        now_s = monotonic_s()
+        if self._failed_now:
+            return now_s
+        partings = (parting.stop.due_s for _pool, parting in self._partings)
+        ahead = [due_s for due_s in partings if due_s > now_s]  # what is late is waited for: its end wakes us
+        return min([*ahead, self._current.due_s if self._current else float("inf")])
+
+    @property
+    def under_way(self) -> bool:
+        """Whether there is a reload; also for the turn in which one has failed at once, so that systemd hears of it."""
+        return self._current is not None or self._failed_now
+
+    @property
+    def trying(self) -> bool:
+        """Whether new code is on trial: the number of workers is not changed meanwhile."""
+        return self._current is not None and self._current.stage is Stage.TRYING
+
+    def status(self) -> dict[str, Any] | None:
+        """What `status` shows of a reload under way."""
+        reload = self._current
+        if reload is None:
+            return None
+        return {
+            "stage": str(reload.stage),
+            "since": rfc3339(reload.started_at_s),
+            "requested_by": reload.requested_by,
+            "waits_for": reload.waits_for(),
+        }
+
+    # ---- the steps ------------------------------------------------------------------------------------------------
+
+    def _begin(self, requested_by: str) -> None:
+        try:
+            self._current = Reload(self.config, self._read_again(), requested_by, self._context)
+        except PreforkdError as error:
+            self._log_failure(error, requested_by)
+            self._send_untried_away()
+            raise
+
+    def _in_force(self, reload: Reload, now_s: float) -> None:
+        self.config = reload.config
+        for name in reload.changes.removed:
+            self._part(self._context.pools[name], now_s, forced=False)
+
+    def _done(self, reload: Reload, now_s: float) -> None:
+        facts = reload.changes.facts() | {"took_s": round(now_s - reload.started_s, 3)}
+        log(Event.RELOAD_DONE, "reloaded", requested_by=reload.requested_by, **facts)
+        for pending in self._answers:
+            pending.complete(facts)
+        self._go_on()
+
+    def _fail(self, error: PreforkdError) -> None:
+        if self._current is not None:
+            self._log_failure(error, self._current.requested_by)
+            self._current.abandon()
+            self._send_untried_away()
+        for pending in self._answers:
+            pending.fail(error)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Everybody who asked meanwhile is answered by one more."""
+        self._current = None
+        waiting, self._next = self._next, []
+        self._answers = [pending for _by, pending in waiting]
+        if not waiting:
+            return
+        try:
+            self._begin(waiting[0][0])
+        except PreforkdError as error:
+            for pending in self._answers:
+                pending.fail(error)
+
+    def _log_failure(self, error: PreforkdError, requested_by: str) -> None:
+        self._failed_now = True
+        if isinstance(error, ConfigError):
+            log(Event.CONFIG_INVALID, str(error), level=logging.ERROR, problems=[str(one) for one in error.problems])
+        text = f"the reload failed: {error}"
+        log(Event.RELOAD_FAILED, text, level=logging.ERROR, requested_by=requested_by, why=str(error))
+
+    # ---- pools that leave -----------------------------------------------------------------------------------------
+
+    def _send_untried_away(self) -> None:
+        for pool in list(self._context.pools.values()):
+            if pool.on_trial and not pool.leaving:
+                self._part(pool, monotonic_s(), forced=True)
+
+    def _part(self, pool: Pool, now_s: float, forced: bool) -> None:
+        """Stop this pool alone, as the daemon is stopped: drained, or at once when nobody has worked in it yet."""
+        pool.leaving = True
+        requested_by = "failed reload" if forced else "reload"
+        stop = Stop(requested_by, now_s, self.config.daemon.stop_timeout_s, now=forced)
+        self._partings.append((pool, Stopping(stop, [pool], self._context.children)))
+
+    def _follow_partings(self, now_s: float) -> None:
+        for parting in list(self._partings):
+            pool, stopping = parting
+            stopping.proceed(now_s)
+            if stopping.stop.phase is Phase.GONE:
+                self._partings.remove(parting)
+                self._context.part_with(pool)
+
+
+def _outdated(pool: Pool, child: Any) -> bool:
+    return child is not None and child.origin < pool.outdated_below

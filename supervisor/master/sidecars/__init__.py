@@ -1,0 +1,1 @@
+"""Children that belong to no pool: the web page and the hooks."""

@@ -1,0 +1,145 @@
+"""Carries out a stop: what the master does in each phase of `shutdown.py`, and the drain report. Master only.
+
+A worker that cannot be ended is left behind once all others are done: its message stays dispatched in the ledger, and
+in its slot, which no other worker has while it lives.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+from supervisor.link.frames import Drain, Quit
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
+from supervisor.master.host.signalling import OVERDUE_S, cannot_be_ended, send
+from supervisor.master.pool.children import Child, Children, Kind
+from supervisor.master.pool.pool import Pool
+from supervisor.master.stop.phases import Facts, Phase, Stop
+from supervisor.master.stop.terminations import mark
+from supervisor.scoreboard.words import Intent
+
+CALLED_BACK_S = 1.0
+"""After so long in a drain a worker that runs nothing has no message left: the consumer has called them back."""
+
+_AFTER_IT = "the next daemon follows on_crash once the process has ended"
+_BESIDE_IT = "the next daemon follows on_crash, and may run it beside the process: end that first"
+
+_SERVICES = (Kind.FORKSERVER, Kind.CONSUMER)
+
+_TOLD_TO_QUIT = {
+    Phase.LEAVING: (Kind.FORKSERVER,),
+    Phase.KILLING: (Kind.FORKSERVER,),  # again: a stop with `now` has left LEAVING out
+    Phase.QUITTING: (Kind.CONSUMER,),
+}
+
+
+class Stopping:
+    """A stop under way. `proceed` in every turn; over when `stop.phase` is GONE."""
+
+    def __init__(self, stop: Stop, pools: list[Pool], children: Children) -> None:
+        self.stop = stop
+        self._pools = pools
+        self._children = children
+        self._forced = False
+        for pool in pools:
+            # fail-point: master.stop-wanted: a stop is wanted, nobody was told
+            pool.send(Kind.CONSUMER, Drain())
+
+    def proceed(self, now_s: float) -> None:
+        """Go on as far as possible now."""
+        while self.stop.advance(self._facts(now_s), now_s):
+            for kind in _TOLD_TO_QUIT.get(self.stop.phase, ()):
+                self._quit(kind)
+            if self.stop.phase is Phase.QUITTING:
+                self._leave_behind(now_s)
+        if self._act(now_s):
+            self.proceed(now_s)
+
+    def due_times(self, now_s: float) -> Iterator[float]:
+        """When to proceed although nothing happens (CLOCK_MONOTONIC). What is late is waited for: its end wakes us."""
+        killed = (child.killed_s + OVERDUE_S for child in self._of_kind(Kind.WORKER) if child.killed_s is not None)
+        times = (self.stop.due_s, self.stop.started_s + CALLED_BACK_S, *killed)
+        return (due_s for due_s in times if due_s > now_s)
+
+    def report(self, now_s: float) -> dict[str, Any]:
+        """The drain report (docs/control-protocol.md)."""
+        pools = {pool.name: _pool_report(pool) for pool in self._pools}
+        return {"pools": pools, "forced": self._forced, "took_s": round(now_s - self.stop.started_s, 3)}
+
+    def _facts(self, now_s: float) -> Facts:
+        waited_for = [child for child in self._of_kind(Kind.WORKER) if not cannot_be_ended(child, now_s)]
+        ordered = sum(spec.ordered is not None for pool in self._pools for spec in pool.workers)
+        living = [pool for pool in self._pools if pool.consumer.child is not None]
+        # a consumer cannot settle the message of a worker that is left behind
+        stuck = {child.pool for child in self._children if cannot_be_ended(child, now_s)}
+        called_back = now_s >= self.stop.started_s + CALLED_BACK_S
+        busy = {child.pool for child in waited_for if self._runs(child)} if stuck and called_back else set()
+        alone = stuck - busy if called_back else set()
+        drained = all(pool.drained is not None or pool.name in alone for pool in living)
+        settled = all(pool.drained is not None or pool.name in stuck for pool in living)
+        settled = settled and not any(pool.exit_notices for pool in living)
+        services = [child for kind in _SERVICES for child in self._of_kind(kind) if not child.unkillable]
+        return Facts(drained=drained, settled=settled, workers=len(waited_for) + ordered, others=len(services))
+
+    def _leave_behind(self, now_s: float) -> None:
+        """Name the workers that are still there, with what becomes of their messages."""
+        for child in self._of_kind(Kind.WORKER):
+            assert child.slot is not None  # a worker has one
+            running, fate = self._pool_of(child).slots[child.slot].running(), "it runs no message"
+            if running is not None:
+                self._pool_of(child).cut_off.append(running.message_id)
+                later = _BESIDE_IT if child.unkillable else _AFTER_IT
+                fate = f"its message {running.message_id} stays in doubt: {later}"
+            text = f"{cannot_be_ended(child, now_s)}; the stop leaves it behind, and {fate}"
+            log(Event.CHILD_UNKILLABLE, text, level=logging.ERROR, pool=child.pool, slot=child.slot, pid=child.pid)
+
+    def _act(self, now_s: float) -> bool:
+        """Again in every turn: a worker may be born of an order that was under way. True if one cannot be ended."""
+        before = len(self._unkillable())
+        if self.stop.phase >= Phase.LEAVING:
+            for child in self._of_kind(Kind.WORKER):
+                by_force = self.stop.phase >= Phase.KILLING or (self.stop.overran and self._runs(child))
+                self._signal(child, by_force, now_s)
+        if self.stop.phase >= Phase.ENDING:
+            for kind in _SERVICES:
+                for child in self._of_kind(kind):
+                    self._signal(child, by_force=True, now_s=now_s)
+        return len(self._unkillable()) > before
+
+    def _unkillable(self) -> list[Child]:
+        return [child for child in self._children if child.unkillable]
+
+    def _signal(self, child: Child, by_force: bool, now_s: float) -> None:
+        intent, signum = (Intent.STOP_KILL, signal.SIGKILL) if by_force else (Intent.STOP, signal.SIGTERM)
+        if child.intent >= intent:
+            return
+        self._forced = self._forced or by_force
+        mark(self._pool_of(child), child, intent, self.stop.requested_by)
+        # fail-point: master.stop-intended: the slot tells what comes, no signal is sent
+        send(child, signum, now_s)
+        # fail-point: master.stop-signalled: a child is told to leave
+
+    def _runs(self, child: Child) -> bool:
+        return child.slot is not None and self._pool_of(child).slots[child.slot].running() is not None
+
+    def _quit(self, kind: Kind) -> None:
+        for child in self._of_kind(kind):
+            self._pool_of(child).tell(child, Quit())
+            mark(self._pool_of(child), child, Intent.STOP, self.stop.requested_by)
+
+    def _of_kind(self, kind: Kind) -> list[Child]:
+        names = {pool.name for pool in self._pools}
+        return [child for child in self._children.of_kind(kind) if child.pool in names]
+
+    def _pool_of(self, child: Child) -> Pool:
+        return next(pool for pool in self._pools if pool.name == child.pool)
+
+
+def _pool_report(pool: Pool) -> dict[str, Any]:
+    finished, returned, cut_off = 0, 0, list[str]()
+    if pool.drained is not None:
+        finished, returned, cut_off = pool.drained.finished, pool.drained.returned, pool.drained.cut_off
+    return {"finished": finished, "returned": returned, "cut_off": list(dict.fromkeys([*cut_off, *pool.cut_off]))}

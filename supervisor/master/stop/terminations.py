@@ -1,0 +1,64 @@
+"""Children that were asked to leave while the daemon goes on (reload, scale), and what becomes of those that do not.
+
+Master only. A worker gets SIGTERM and finishes its message, however long its limits allow; a forkserver or consumer is
+told to quit. Who is still there after its patience without a reason (it is stopped, or stuck where it runs no message)
+is killed.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from supervisor.link.frames import Quit
+from supervisor.master.host.signalling import send
+from supervisor.master.pool.children import Child, Kind
+from supervisor.master.pool.pool import Pool
+from supervisor.scoreboard.words import Intent
+
+PATIENCE_S = 15.0
+"""How long a child that runs no message has to leave: farewell and exit callbacks of a worker take 10 s at most."""
+
+
+def mark(pool: Pool, child: Child, intent: Intent, requested_by: str) -> None:
+    """Write down what is about to be done to a child, in the books and for good in a worker's slot."""
+    child.intent, child.requested_by = intent, requested_by
+    if child.slot is not None:
+        pool.slots[child.slot].write_intent(intent, child.generation)
+
+
+class Terminations:
+    """Who was asked to leave. `judge` in every turn."""
+
+    def __init__(self) -> None:
+        self._asked: dict[int, tuple[Pool, Child, float]] = {}
+
+    @property
+    def due_s(self) -> float:
+        """When `judge` is needed next (CLOCK_MONOTONIC)."""
+        return min((due_s for _pool, _child, due_s in self._asked.values()), default=float("inf"))
+
+    def ask(self, pool: Pool, child: Child, requested_by: str, now_s: float) -> None:
+        """Ask a child to leave, once."""
+        if child.intent is not Intent.NONE:
+            return
+        mark(pool, child, Intent.STOP, requested_by)
+        # fail-point: master.reload-intended: the slot tells that the worker is to leave, no signal is sent
+        if child.kind is Kind.WORKER:
+            send(child, signal.SIGTERM, now_s)
+        else:
+            pool.tell(child, Quit())
+        self._asked[child.pid] = (pool, child, now_s + PATIENCE_S)
+
+    def forget(self, child: Child) -> None:
+        """The child is dead."""
+        self._asked.pop(child.pid, None)
+
+    def judge(self, now_s: float) -> None:
+        """Kill who has no reason to be there still; who runs a message is looked at again later."""
+        for pid, (pool, child, due_s) in list(self._asked.items()):
+            if now_s < due_s:
+                continue
+            self._asked[pid] = (pool, child, now_s + PATIENCE_S)
+            if child.slot is None or pool.slots[child.slot].running() is None:
+                mark(pool, child, Intent.STOP_KILL, child.requested_by)
+                send(child, signal.SIGKILL, now_s)

@@ -1,0 +1,1 @@
+"""What a message is: its properties, its identity, its tables, and what can be published."""

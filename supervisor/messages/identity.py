@@ -1,0 +1,91 @@
+"""Which message is this? A key that names one intended message, and a digest of all that a handler sees of it. Pure.
+
+Used by the consumer for every delivery. A message and its retry copy must have the same digest, or the copy would be
+taken for another message and the ledger would forget that it ran: only what a copy keeps may be digested, and nothing
+that we, a broker, a tracer or a client library add on the way (`transport_headers.py`).
+
+The rules changed: rule 2 leaves out headers of tracers, rule 1 did not. Rows of the ledger live for days, so a
+message is looked for under the digests of former rules, too, before it is taken for another one (`former_digests`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from supervisor.messages.field_tables import pack_canonical, pack_words
+from supervisor.messages.message import Properties
+from supervisor.messages.transport_headers import Matcher, transport, transport_before
+
+ID_BYTES = 16
+"""The first bytes of a key: the id within its queue."""
+DIGEST_BYTES = 8
+"""The last bytes of a key: the content."""
+
+BUILT_IN: Matcher = transport()
+_FORMER_RULES = (transport_before(1),)
+
+_lengths = struct.Struct("<II").pack
+
+
+def message_key(vhost: str, queue: str, id: str, digest: bytes) -> bytes:
+    """The ledger's key: 16 bytes for the id in the scope of its vhost and queue, then 8 of the content digest.
+
+    The lengths of vhost and queue are hashed with them, so that no two scopes run together ("a", "bc" and "ab", "c").
+    """
+    named = _scope(vhost, queue) + id.encode()
+    return hashlib.blake2b(named, digest_size=ID_BYTES).digest() + digest[:DIGEST_BYTES]
+
+
+@cache
+def _scope(vhost: str, queue: str) -> bytes:
+    scope, name = vhost.encode(), queue.encode()
+    return _lengths(len(scope), len(name)) + scope + name
+
+
+def content_digest(properties: Properties, body: bytes, is_transport: Matcher = BUILT_IN) -> bytes:
+    """16 bytes that differ when anything differs that makes it another message to its handler, and that survive a copy.
+
+    Not in it: delivery_mode, expiration, user_id and cluster_id (a copy loses or changes them), message_id (it is in
+    the key, and a first copy of a message without one is given one), timestamp (a publisher that sends the same message
+    again, not knowing whether the first arrived, stamps it again), and transport headers.
+    """
+    own = _own_headers(properties.headers, is_transport) if properties.headers else None
+    return _digest(properties, own, body)
+
+
+def former_digests(properties: Properties, body: bytes, is_transport: Matcher) -> Iterator[bytes]:
+    """The digests that former rules give this message, as far as they differ from its present one.
+
+    A pool's own transport headers may be new, too: so the built-in list alone counts as a former rule.
+    """
+    tried = [_own_headers(properties.headers, is_transport)]
+    for former in (BUILT_IN, *_FORMER_RULES):
+        own = _own_headers(properties.headers, former)
+        if own not in tried:
+            tried.append(own)
+            yield _digest(properties, own, body)
+
+
+def _digest(properties: Properties, own: dict[str, Any] | None, body: bytes) -> bytes:
+    words = (
+        properties.content_type,
+        properties.content_encoding,
+        properties.priority,
+        properties.correlation_id,
+        properties.reply_to,
+        properties.type,
+        properties.app_id,
+    )
+    head = pack_words((*words, None)) if own is None else pack_canonical((*words, own))
+    digest = hashlib.blake2b(head, digest_size=16)
+    digest.update(body)
+    return digest.digest()
+
+
+def _own_headers(headers: dict[str, Any] | None, is_transport: Matcher) -> dict[str, Any] | None:
+    """The headers the publisher set; None when there are none, as on a message without a header table."""
+    return {name: value for name, value in (headers or {}).items() if not is_transport(name)} or None

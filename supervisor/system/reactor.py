@@ -1,0 +1,159 @@
+"""One loop pass over descriptors and timers; used by the master, the consumer and the command line.
+
+Small on purpose: `poll()` is one pass, so that each process keeps a `turn()` of its own that reads as sentences.
+Its methods and READ/WRITE/ERROR values are those that pika's SelectConnection asks of a custom I/O loop
+(`pika.adapters.select_connection.AbstractSelectorIOLoop` in pika 1.4), so that AMQP joins the same loop.
+An exception in a callback leaves `poll()` when all others of the pass have been called; the reactor stays usable.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import select
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from supervisor.system.clock import monotonic_s
+
+Callback = Callable[[], object]
+Handler = Callable[[int, int], object]
+
+
+class HasFileno(Protocol):
+    """Anything with a descriptor."""
+
+    def fileno(self) -> int: ...
+
+
+class Timer:
+    """A pending call; given back by `call_later`, taken by `remove_timeout`."""
+
+    __slots__ = ("callback", "due_s")
+
+    def __init__(self, due_s: float, callback: Callback) -> None:
+        self.due_s = due_s
+        self.callback: Callback | None = callback
+
+
+class Reactor:
+    """An epoll loop with timers. Only `add_callback` is thread-safe: pika resolves names in a thread."""
+
+    READ = select.EPOLLIN
+    WRITE = select.EPOLLOUT
+    ERROR = select.EPOLLERR
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._soon: deque[Callback] = deque()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.add_handler(self._wake_read, self._drain_wake, self.READ)
+
+    # ---- descriptors ----------------------------------------------------------------------------------------------
+
+    def add_handler(self, fd: int | HasFileno, handler: Handler, events: int) -> None:
+        """Call `handler(fd, events)` whenever one of `events` (READ, WRITE, ERROR) is there."""
+        number = _number(fd)
+        self._handlers[number] = handler
+        self._epoll.register(number, events)
+
+    def update_handler(self, fd: int | HasFileno, events: int) -> None:
+        """Wait for other events on a known descriptor. 0 is refused: epoll spins on a hang-up; remove it."""
+        if events == 0:
+            raise ValueError("no events to wait for: use remove_handler")
+        self._epoll.modify(_number(fd), events)
+
+    def remove_handler(self, fd: int | HasFileno) -> None:
+        """Forget a descriptor; call it before closing it."""
+        number = _number(fd)
+        if self._handlers.pop(number, None) is not None:
+            self._epoll.unregister(number)
+
+    # ---- time -----------------------------------------------------------------------------------------------------
+
+    def call_later(self, delay: float, callback: Callback) -> Timer:
+        """Call `callback()` once, `delay` seconds from now."""
+        timer = Timer(monotonic_s() + max(0.0, delay), callback)
+        heapq.heappush(self._timers, (timer.due_s, next(self._order), timer))
+        return timer
+
+    def remove_timeout(self, timer: Timer) -> None:
+        """Cancel a timer; one that has fired is ignored."""
+        timer.callback = None
+
+    def add_callback(self, callback: Callback) -> None:
+        """Call `callback()` in the next pass; may be called from another thread."""
+        self._soon.append(callback)
+        with suppress(OSError):  # the pipe is full: the loop is awake already, and has the callback in any case
+            os.write(self._wake_write, b"\0")
+
+    # ---- running --------------------------------------------------------------------------------------------------
+
+    def poll(self, timeout_s: float | None = None) -> None:
+        """One pass: wait for descriptors at most `timeout_s` (None: until something happens), then call what is due."""
+        failed: list[Exception] = []
+        for fd, events in self._epoll.poll(self._wait_s(timeout_s)):
+            handler = self._handlers.get(fd)
+            if handler is not None:
+                seen = self.READ | self.ERROR if events & select.EPOLLHUP else events
+                _call(failed, handler, fd, seen)
+        self._run_due(failed)
+        for _ in range(len(self._soon)):
+            _call(failed, self._soon.popleft())
+        if failed:
+            raise failed[0]
+
+    def close(self) -> None:
+        """Give back the reactor's own descriptors."""
+        self._epoll.close()
+        for fd in (self._wake_read, self._wake_write):
+            os.close(fd)
+
+    def start(self) -> None:
+        """Part of pika's interface; our processes turn the loop themselves."""
+        raise NotImplementedError("turn the loop with poll()")
+
+    def stop(self) -> None:
+        """Part of pika's interface; there is no inner loop to stop."""
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _wait_s(self, timeout_s: float | None) -> float | None:
+        if self._soon:
+            return 0.0
+        while self._timers and self._timers[0][2].callback is None:
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return timeout_s
+        due_in_s = max(0.0, self._timers[0][0] - monotonic_s())
+        return due_in_s if timeout_s is None else min(due_in_s, timeout_s)
+
+    def _run_due(self, failed: list[Exception]) -> None:
+        now_s = monotonic_s()
+        while self._timers and self._timers[0][0] <= now_s:
+            timer = heapq.heappop(self._timers)[2]
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                _call(failed, callback)
+
+    def _drain_wake(self, fd: int, events: int) -> None:
+        with suppress(BlockingIOError):
+            os.read(fd, 4096)
+
+
+def _call(failed: list[Exception], callback: Callable[..., object], *arguments: int) -> None:
+    """One descriptor that always fails must not keep the others, and the timers, from their turn."""
+    try:
+        callback(*arguments)
+    except Exception as error:  # noqa: BLE001  (raised again at the end of the pass)
+        failed.append(error)
+
+
+def _number(fd: int | HasFileno) -> int:
+    return fd if isinstance(fd, int) else fd.fileno()

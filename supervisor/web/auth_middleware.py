@@ -1,0 +1,162 @@
+"""Who gets in: checks before any endpoint is asked, and headers on every answer.
+
+A page of another site must not reach us through a browser inside the network (Host against DNS rebinding, Origin
+against forged requests). Whoever acts shows the token; on an address that others can reach, whoever reads does, too.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from supervisor.config.rules import is_loopback
+from supervisor.errors import StateError
+from supervisor.system.clock import monotonic_s
+from supervisor.web.responses import ApiError, error_answer
+from supervisor.web.token_file import TokenFile
+
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+FREE = ("/", "/healthz", "/readyz", "/openapi.json")
+"""Read without a token everywhere: there is nothing of the daemon in them."""
+
+STATIC = "/static/"
+READERS = ("GET", "HEAD")
+_WARN_S = 10.0
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]*)?")
+_NO_TOKEN = (
+    "there is no token, so nobody may act here: set [web] token_file to a file with one, readable by preforkd's user "
+    "only, and reload; or use the command line"
+)
+
+
+class AuthMiddleware:
+    """The middleware. `host`: where the server listens; `token`: None where nobody may act."""
+
+    def __init__(self, app: ASGIApp, host: str, token: TokenFile | None) -> None:
+        self._app = app
+        self._token = token
+        self._open = is_loopback(host)
+        self._names = {"localhost", host.lower()} if self._open else {host.lower(), *_own_names()}
+        self._warned_s = float("-inf")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or pass on."""
+        request = Request(scope)
+        answering = _with_headers(send, scope["path"])
+        try:
+            self._check(request)
+        except ApiError as error:
+            await error_answer(error)(scope, receive, answering)
+        else:
+            await self._app(scope, receive, answering)
+
+    def _check(self, request: Request) -> None:
+        self._check_host(request.headers.get("host", ""))
+        scope = request.scope
+        if request.method in READERS:
+            scope["state"]["may_read"] = self._open or self._knows(request)
+            path = scope["path"]
+            if not (scope["state"]["may_read"] or path in FREE or path.startswith(STATIC)):
+                raise self._unauthorized(request, "reading needs the token here, because others can reach this address")
+        else:
+            self._check_origin(request)
+            if self._token is None:
+                raise ApiError(403, _NO_TOKEN)
+            if not self._knows(request):
+                raise self._unauthorized(request, "this needs the token")
+
+    def _check_host(self, host: str) -> None:
+        name = _host_name(host)
+        if name in self._names or _is_address(name, loopback_only=self._open):
+            return
+        raise ApiError(
+            421,
+            f"this is not {host[:100]!r}: ask for it by its address, as [web] listen has it (a proxy in front of it "
+            "has to pass that as Host)",
+        )
+
+    def _check_origin(self, request: Request) -> None:
+        origin, host = request.headers.get("origin"), request.headers.get("host", "")
+        site = request.headers.get("sec-fetch-site", "same-origin")
+        same = origin is None or _origin_host(origin) == host.lower()
+        if not same or site not in ("same-origin", "none"):
+            raise ApiError(403, "this request comes from another site's page: nothing was done")
+
+    def _knows(self, request: Request) -> bool:
+        given = request.headers.get("authorization", "")
+        try:
+            return bool(given) and self._token is not None and self._token.accepts(given)
+        except StateError as error:
+            self._warn(str(error))
+            raise ApiError(403, "the token file cannot be used at the moment; preforkd's log tells why") from error
+
+    def _unauthorized(self, request: Request, reason: str) -> ApiError:
+        if request.headers.get("authorization"):
+            client = request.client.host if request.client is not None else "unknown"
+            self._warn(f"a wrong token was given, from {client}")
+            reason += "; this is not it"
+        return ApiError(401, f"{reason}: send Authorization: Bearer TOKEN", {"www-authenticate": "Bearer"})
+
+    def _warn(self, text: str) -> None:
+        """At most now and then: whoever guesses must not fill the disk."""
+        now_s = monotonic_s()
+        if now_s >= self._warned_s + _WARN_S:
+            self._warned_s = now_s
+            logging.getLogger(__name__).warning("%s", text)
+
+
+def may_read(request: Request) -> bool:
+    """Whether who asks may see what the daemon does."""
+    return bool(request.scope["state"]["may_read"])
+
+
+def _with_headers(send: Send, path: str) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers.update(HEADERS)
+            headers["cache-control"] = "no-cache" if path == "/" or path.startswith(STATIC) else "no-store"
+        await send(message)
+
+    return send_with_headers
+
+
+def _own_names() -> set[str]:
+    return {socket.gethostname().lower(), socket.getfqdn().lower()}
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header, without the port and without an IPv6 address's brackets; "" where it has none."""
+    match = _HOST.fullmatch(host.lower())
+    return match["name"].strip("[]") if match else ""
+
+
+def _is_address(name: str, loopback_only: bool) -> bool:
+    """Whether this is an address rather than a name: names can be made to point to us, addresses cannot."""
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or not loopback_only
+
+
+def _origin_host(origin: str) -> str:
+    try:
+        parts = urlsplit(origin.lower())
+    except ValueError:
+        return ""
+    return parts.netloc if parts.scheme in ("http", "https") else ""

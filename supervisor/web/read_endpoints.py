@@ -1,0 +1,88 @@
+"""The GET half of the API: what can be seen. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from supervisor import metrics
+from supervisor.system.clock import wall_s
+from supervisor.web import request_parsing
+from supervisor.web.auth_middleware import may_read
+from supervisor.web.dead_letters import DeadLetterClient
+from supervisor.web.events import event_stream
+from supervisor.web.readiness import reasons_not_ready
+from supervisor.web.responses import JSON, ApiError, json_answer
+from supervisor.web.status_cache import StatusCache
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+MOST_EXITS, MOST_MINUTES, MOST_BUCKETS, MOST_LETTERS = 500, 1440, 240, 200
+
+
+class Reading:
+    """The endpoints; their names are the paths."""
+
+    def __init__(self, cache: StatusCache, desk: DeadLetterClient) -> None:
+        self._cache = cache
+        self._desk = desk
+        self._description = (HERE / "openapi.json").read_bytes()
+
+    async def page(self, _request: Request) -> Response:
+        """The page itself."""
+        return FileResponse(STATIC / "index.html")
+
+    async def healthz(self, _request: Request) -> Response:
+        """That there is an answer is the answer."""
+        return json_answer({"ok": True})
+
+    async def readyz(self, request: Request) -> Response:
+        """Whether the daemon does its work; why not, only to those who may read."""
+        try:
+            reasons = reasons_not_ready((await self._cache.status()).status or {})
+        except ApiError as error:
+            reasons = [str(error)]
+        why = {"why": reasons} if may_read(request) else {}
+        return json_answer({"ready": not reasons, **why}, 503 if reasons else 200)
+
+    async def metrics(self, _request: Request) -> Response:
+        """The status as Prometheus reads it."""
+        answer = await self._cache.status()
+        text = await asyncio.to_thread(metrics.render, answer.status or {})
+        return Response(text, headers={"content-type": metrics.CONTENT_TYPE})
+
+    async def openapi(self, _request: Request) -> Response:
+        """The API's description."""
+        return Response(self._description, media_type=JSON)
+
+    async def status(self, _request: Request) -> Response:
+        """The status object."""
+        return Response((await self._cache.status()).encoded, media_type=JSON)
+
+    async def exits(self, request: Request) -> Response:
+        """The last exits."""
+        limit = request_parsing.number(request, "limit", 1, MOST_EXITS, 100)
+        query = request.query_params
+        history = await self._cache.history()
+        return json_answer({"exits": history.last(query.get("pool"), query.get("cause"), limit)})
+
+    async def series(self, request: Request) -> Response:
+        """Exits over time."""
+        minutes = request_parsing.number(request, "minutes", 1, MOST_MINUTES, 60)
+        buckets = request_parsing.number(request, "buckets", 1, MOST_BUCKETS, 60)
+        history = await self._cache.history()
+        return json_answer(history.series(minutes, buckets, request.query_params.get("pool"), wall_s()))
+
+    async def events(self, request: Request) -> Response:
+        """All of it, as it happens."""
+        return event_stream(request, self._cache)
+
+    async def letters(self, request: Request) -> Response:
+        """Dead or parked messages."""
+        kind = request_parsing.kind(request.query_params.get("kind", "dead"))
+        limit = request_parsing.number(request, "limit", 1, MOST_LETTERS, 50)
+        pool = await self._cache.pool(request.path_params["pool"])
+        return json_answer(await self._desk.look(pool["queue"], kind, limit))

@@ -1,0 +1,223 @@
+"""This process's copy of what the daemon says of itself, shared by everybody who looks.
+
+However many look, the daemon is asked at most once a second, one question at a time, by one thread; and while nobody
+looks, not at all. A reader who is too slow for the exits is told to come again: it holds up nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from supervisor.control.client import ControlClient
+from supervisor.errors import ControlError, StateError, no_such_pool
+from supervisor.system.clock import monotonic_s, rfc3339, wall_s
+from supervisor.web.exits import Exits, Fresh
+from supervisor.web.readiness import Status, without_clocks
+from supervisor.web.responses import ApiError, encoded
+
+PERIOD_S = 1.0
+TIMEOUT_S = 5.0
+MAX_WAITING = 500
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What one look brought: the status or the reason why there is none, and the exits since the look before."""
+
+    status: Status | None
+    encoded: bytes
+    silence: str
+    exits: Fresh
+    no_exits: str
+
+
+class Listener:
+    """One reader of events. `lost`: it was too slow, and has to begin anew."""
+
+    def __init__(self) -> None:
+        self.lost = False
+        self._exits: deque[bytes] = deque()
+        self._latest: bytes | None = None
+        self._something = asyncio.Event()
+
+    def tell_state(self, frame: bytes) -> None:
+        """The newest state: it replaces one that was not taken."""
+        self._latest = frame
+        self._something.set()
+
+    def tell_exit(self, frame: bytes) -> None:
+        """An exit: they wait one after another, up to a limit."""
+        self.lost = self.lost or len(self._exits) >= MAX_WAITING
+        if not self.lost:
+            self._exits.append(frame)
+        self._something.set()
+
+    def end(self) -> None:
+        """There will be nothing more."""
+        self.lost = True
+        self._something.set()
+
+    async def take(self) -> bytes:
+        """Wait for something, and take all there is."""
+        await self._something.wait()
+        self._something.clear()
+        frames, self._latest = [*self._exits, self._latest or b""], None
+        self._exits.clear()
+        return b"".join(frames)
+
+
+class StatusCache:
+    """The one of this process; all but `_look` runs in the loop."""
+
+    def __init__(self, runtime_dir: Path, state_dir: Path) -> None:
+        self.exits = Exits(state_dir)
+        self._runtime_dir = runtime_dir
+        self._thread = ThreadPoolExecutor(1, "mirror")
+        self._looking: asyncio.Task[Answer] | None = None
+        self._answer: Answer | None = None
+        self._looked_s = float("-inf")
+        self._silent_since = ""
+        self._still: Status | None = None
+        self._state_frame = b""
+        self._caught_up = False  # exits from before somebody listened are no events
+        self._listeners: set[Listener] = set()
+        self._early = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
+
+    # ---- looking --------------------------------------------------------------------------------------------------
+
+    async def status(self) -> Answer:
+        """An answer with a status, at most `PERIOD_S` old. Raises ApiError 503 when the daemon is silent."""
+        answer = await self._fresh()
+        if answer.status is None:
+            raise ApiError(503, answer.silence, since=self._silent_since)
+        return answer
+
+    async def history(self) -> Exits:
+        """The exits up to now. Raises ApiError 503 when their files cannot be read."""
+        answer = await self._fresh()
+        if answer.no_exits:
+            raise ApiError(503, answer.no_exits)
+        return self.exits
+
+    async def pool(self, name: str) -> dict[str, Any]:
+        """One pool of the status. Raises ApiError: there is none of this name, or the daemon is silent."""
+        status = (await self.status()).status or {}
+        pool: dict[str, Any] | None = status["pools"].get(name)
+        if pool is None:
+            raise ApiError(404, no_such_pool(name, status["pools"]))
+        return pool
+
+    def expire(self) -> None:
+        """Something was changed: whoever looks now, or listens, wants to see it."""
+        self._looked_s = float("-inf")
+        self._early.set()
+
+    # ---- listening ------------------------------------------------------------------------------------------------
+
+    @property
+    def listeners(self) -> int:
+        """How many there are."""
+        return len(self._listeners)
+
+    @contextmanager
+    def listener(self) -> Iterator[Listener]:
+        """A listener for as long as somebody listens; the daemon is asked regularly meanwhile."""
+        listener = Listener()
+        if self._listeners and self._state_frame:
+            listener.tell_state(self._state_frame)
+        self._listeners.add(listener)
+        if self._following is None:
+            self._state_frame, self._still, self._answer, self._caught_up = b"", None, None, False
+            self._following = asyncio.create_task(self._follow())
+        try:
+            yield listener
+        finally:
+            self._listeners.discard(listener)
+            if not self._listeners and self._following is not None:
+                self._following.cancel()
+                self._following = None
+
+    def close(self) -> None:
+        """Let every listener go."""
+        for listener in self._listeners:
+            listener.end()
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._fresh()
+            except Exception:  # a bug in one look: the next one may do better, and readers keep what they have
+                logging.getLogger(__name__).exception("looking at the daemon failed")
+            self._early.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PERIOD_S):
+                    await self._early.wait()
+
+    async def _fresh(self) -> Answer:
+        if self._looking is None:
+            if self._answer is not None and monotonic_s() - self._looked_s < PERIOD_S:
+                return self._answer
+            self._looking = asyncio.create_task(self._look_once())
+        return await asyncio.shield(self._looking)  # others wait for it, too
+
+    async def _look_once(self) -> Answer:
+        try:
+            answer = await asyncio.get_running_loop().run_in_executor(self._thread, self._look)
+        finally:
+            self._looking = None
+            self._looked_s = monotonic_s()
+        self._answer = answer
+        self.exits.absorb(answer.exits)
+        self._announce(answer)
+        return answer
+
+    def _announce(self, answer: Answer) -> None:
+        if answer.status is not None:
+            self._silent_since = ""
+            still = without_clocks(answer.status)
+            frame = _event(b"status", answer.encoded) if still != self._still else b""
+            self._still = still
+        else:
+            began, self._still = not self._silent_since, None
+            self._silent_since = self._silent_since or rfc3339(wall_s())
+            told = {"error": answer.silence, "since": self._silent_since}
+            frame = _event(b"silent", encoded(told)) if began or not self._state_frame else b""
+        self._state_frame = frame or self._state_frame
+        news = answer.exits.records if self._caught_up else []
+        self._caught_up = True
+        exits = [_event(b"exit", encoded(record)) for record in news] if self._listeners else []
+        for listener in self._listeners:
+            for exit_ in exits:
+                listener.tell_exit(exit_)
+            if frame:
+                listener.tell_state(frame)
+
+    def _look(self) -> Answer:
+        """In the thread: ask, and read what is new."""
+        status, silence, no_exits = None, "", ""
+        try:
+            with ControlClient(self._runtime_dir, TIMEOUT_S) as client:
+                status = client.ask("status")
+        except ControlError as error:
+            silence = str(error)
+        fresh = Fresh([], [])
+        try:
+            fresh = self.exits.read()
+        except (StateError, OSError) as error:
+            no_exits = str(error)
+        return Answer(status, encoded(status), silence, fresh, no_exits)
+
+
+def _event(name: bytes, data: bytes) -> bytes:
+    return b"event: " + name + b"\ndata: " + data + b"\n\n"

@@ -1,0 +1,128 @@
+"""The POST half of the API: what operators do. Whoever gets here has shown the token (`gate.py`).
+
+The daemon is asked in threads, as the command line asks it; each request is in the log, with who asked for what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from supervisor.control.client import ControlClient, NoAnswer, NotRunning
+from supervisor.errors import ConfigError, ControlError
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
+from supervisor.web import request_parsing
+from supervisor.web.dead_letters import DeadLetterClient
+from supervisor.web.responses import ApiError, json_answer
+from supervisor.web.status_cache import StatusCache
+
+RELOAD_S = 5.0
+_THREADS = 4
+
+T = TypeVar("T")
+
+
+class Acting:
+    """The endpoints; their names are the paths."""
+
+    def __init__(self, cache: StatusCache, desk: DeadLetterClient, runtime_dir: Path) -> None:
+        self._cache = cache
+        self._desk = desk
+        self._runtime_dir = runtime_dir
+        self._threads = ThreadPoolExecutor(_THREADS, "orders")
+
+    async def pause(self, request: Request) -> Response:
+        """Stop consuming."""
+        return await self._order(request, "pause", by=f"web ({remote(request)})")
+
+    async def resume(self, request: Request) -> Response:
+        """Consume again."""
+        return await self._order(request, "resume")
+
+    async def retry_held(self, request: Request) -> Response:
+        """Try what is held at once."""
+        return await self._order(request, "retry")
+
+    async def scale(self, request: Request) -> Response:
+        """Another number of workers."""
+        wish = await request_parsing.body(request, request_parsing.Scale)
+        return await self._order(request, "scale", workers=wish.workers)
+
+    async def retry(self, request: Request) -> Response:
+        """Letters back to work."""
+        queue, chosen = await self._chosen(request, "retry")
+        moved, missing = await self._desk.retry(queue, chosen.kind, chosen.ids)
+        return _report("moved", moved, missing, queue, chosen.kind)
+
+    async def drop(self, request: Request) -> Response:
+        """Letters deleted."""
+        queue, chosen = await self._chosen(request, "drop")
+        dropped, missing = await self._desk.drop(queue, chosen.kind, chosen.ids)
+        return _report("dropped", dropped, missing, queue, chosen.kind)
+
+    async def reload(self, request: Request) -> Response:
+        """The configuration, read again; whoever asks is not kept waiting for its end."""
+        _note(request, "reload")
+        result = await self._in_thread(self._reload)
+        return json_answer(result or {"reloading": True}, 200 if result is not None else 202)
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    async def _order(self, request: Request, verb: str, **arguments: Any) -> Response:
+        name = request.path_params["pool"]
+        await self._cache.pool(name)
+        _note(request, verb, pool=name, **{key: value for key, value in arguments.items() if key != "by"})
+        return json_answer(await self._in_thread(lambda: self._ask(verb, pool=name, **arguments)))
+
+    async def _chosen(self, request: Request, action: str) -> tuple[str, request_parsing.Chosen]:
+        chosen = await request_parsing.body(request, request_parsing.Chosen)
+        request_parsing.kind(chosen.kind)
+        pool = await self._cache.pool(request.path_params["pool"])
+        _note(request, action, pool=request.path_params["pool"], kind=chosen.kind, ids=chosen.ids)
+        return pool["queue"], chosen
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except (NotRunning, NoAnswer) as error:
+            raise ApiError(503, str(error)) from error
+        except ControlError as error:
+            raise ApiError(422 if error.exit_code == ConfigError.exit_code else 409, str(error)) from error
+        finally:
+            self._cache.expire()
+
+    def _ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        with ControlClient(self._runtime_dir) as client:
+            return client.ask(verb, **arguments)
+
+    def _reload(self) -> dict[str, Any] | None:
+        """What was replaced; None while that goes on."""
+        with ControlClient(self._runtime_dir) as client:
+            client.ask("reload", wait=True)
+            try:
+                return client.next_answer(RELOAD_S)
+            except NoAnswer:
+                return None
+
+
+def remote(request: Request) -> str:
+    """Who asks, as far as the network tells."""
+    return request.client.host if request.client is not None else "unknown"
+
+
+def _note(request: Request, action: str, **facts: Any) -> None:
+    by = remote(request)
+    log(Event.WEB_ACTION, f"{action} was asked for on the web page, from {by}", action=action, by=by, **facts)
+
+
+def _report(word: str, count: int, missing: list[str], queue: str, kind: str) -> Response:
+    if not count:
+        raise ApiError(404, f"none of these messages is in {queue}.{kind} any more: look again", missing=missing)
+    return json_answer({word: count, "missing": missing})

@@ -1,0 +1,38 @@
+"""How much memory a process has, by its own example."""
+
+from __future__ import annotations
+
+import os
+
+from supervisor.system import memory
+
+MIB = 1024**2
+NOBODY = 2**22 + 1  # above the kernel's highest pid
+
+
+def test_private_memory_grows_with_what_is_written() -> None:
+    before = memory.private_bytes(os.getpid())
+    block = bytearray(b"x" * 32 * MIB)
+
+    assert memory.private_bytes(os.getpid()) - before > 24 * MIB
+    del block
+
+
+def test_private_memory_is_never_more_than_the_resident_size() -> None:
+    assert 0 < memory.private_bytes(os.getpid()) <= memory.resident_bytes(os.getpid())
+
+
+def test_a_process_exceeds_what_is_below_its_private_memory_only() -> None:
+    private = memory.private_bytes(os.getpid())
+
+    assert memory.exceeds(os.getpid(), private // 2)
+    assert not memory.exceeds(os.getpid(), private * 4)
+
+
+def test_without_a_limit_nobody_exceeds_it() -> None:
+    assert not memory.exceeds(os.getpid(), 0)
+
+
+def test_a_process_that_is_gone_has_no_memory() -> None:
+    assert memory.resident_bytes(NOBODY) == memory.private_bytes(NOBODY) == 0
+    assert not memory.exceeds(NOBODY, 1)
