@@ -66,8 +66,8 @@ UNITS = ("_s", "_ms", "_us", "_ns", "_bytes", "_kib", "_mib", "_path", "_dir", "
 
 KNOWN = {
     "argv", "body", "config", "environ", "error", "exchange", "fd", "generation", "gid", "headers", "host",
-    "message_id", "name", "path", "pgid", "pid", "pool", "port", "queue", "reason", "routing_key", "slot", "text", "uid",
-    "version",
+    "message_id", "name", "path", "pgid", "pid", "pool", "port", "queue", "reason", "routing_key", "slot", "text",
+    "uid", "version",
 }
 """Names with one meaning in the whole tree."""
 # fmt: on
