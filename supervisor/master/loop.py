@@ -165,7 +165,7 @@ class Master:
         if self._stopping is not None:
             yield from self._stopping.due_times(now_s)
             return
-        yield from (pool.exit_notices_due_s for pool in self._pools.values())
+        yield from (pool.consumer_channel.due_s for pool in self._pools.values())
         yield from self._spawner.due_times()
         yield self._sidecars.start_due_s
 

@@ -89,7 +89,10 @@ class Books:
             lambda frame: reports[type(frame)](self.pool, spec, frame),
             lambda reason: protocol_errors.end(self.pool, child, reason),
         )
-        self.pool.wires = {pid: wire}
+        child.connect(wire)
+        self.pool.services = {pid: child}
+        if spec.kind is Kind.CONSUMER:
+            self.pool.consumer_channel.open(wire)
         return child, wire, theirs
 
     def turn(self) -> None:
@@ -143,7 +146,7 @@ def test_whatever_a_child_says_the_master_goes_on_and_ends_only_who_said_it(
             wire.close()
             said.close()
             spec.child = None
-            books.pool.wires = {}
+            books.pool.services = {}
     with capsys.disabled():
         if SOAK:
             print(f"\n{kind}: {LIVES} lives, {ended} ended, slowest payload {slowest_s:.3f} s of processor time")  # noqa: T201
@@ -208,8 +211,8 @@ def test_a_snapshot_that_no_status_can_be_drawn_from_is_not_taken(books: Books) 
             books.turn()
             wire.close()
             said.close()
-        assert books.pool.snapshot is not None
-        assert books.pool.snapshot.connection == {"state": "connected"}
+        assert books.pool.consumer_channel.snapshot is not None
+        assert books.pool.consumer_channel.snapshot.connection == {"state": "connected"}
         assert child.intent is Intent.PROTOCOL_KILL
         assert "Snapshot" in child.requested_by
 

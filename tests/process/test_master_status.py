@@ -32,7 +32,7 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
         Config("", daemon, LogConfig(), BrokerConfig(), LedgerConfig(), {"email": settings}), settings, Children(), 0
     )
     pool.was_ready = True
-    pool.snapshot = _told()
+    pool.consumer_channel.snapshot = _told()
     yield pool
     pool.close()
 
@@ -54,7 +54,7 @@ def test_a_pool_is_degraded_while_a_symptom_says_so(pool: Pool) -> None:
 
 def test_the_symptoms_of_master_and_consumer_are_shown_together(pool: Pool) -> None:
     pool.symptoms.notice(Event.CONSUMER_STARVED, "nothing comes")
-    pool.snapshot = _told(Symptom("queue.shared", "2 consumers", True, 0.0))
+    pool.consumer_channel.snapshot = _told(Symptom("queue.shared", "2 consumers", True, 0.0))
 
     shown = pool_status(pool, pool_state(pool, False), 1.0)
 
@@ -66,7 +66,9 @@ def test_the_symptoms_of_master_and_consumer_are_shown_together(pool: Pool) -> N
 
 
 def test_a_hold_and_a_lost_connection_are_worse_than_a_symptom(pool: Pool) -> None:
-    pool.snapshot = _told(Symptom("queue.shared", "2 consumers", True, 0.0), state="connecting", why="refused")
+    pool.consumer_channel.snapshot = _told(
+        Symptom("queue.shared", "2 consumers", True, 0.0), state="connecting", why="refused"
+    )
     assert pool_why(pool) == "refused"
 
     pool.workers[0].held, pool.workers[0].why = True, "email/0 left: crash"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
@@ -11,7 +12,7 @@ from resource import RUSAGE_SELF, getrusage
 import pytest
 
 from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
-from supervisor.link.frames import ExitNotice, ExitNoticeTaken, Frame, Incarnation
+from supervisor.link.frames import ConsumerReport, ExitNotice, ExitNoticeTaken, Frame, Incarnation
 from supervisor.logs.events import Cause, Event
 from supervisor.master.exits.handling import ExitHandler
 from supervisor.master.exits.history import History
@@ -19,8 +20,10 @@ from supervisor.master.exits.oom import OomWatch
 from supervisor.master.exits.reaper import ReapedChild
 from supervisor.master.exits.records import ExitRecord
 from supervisor.master.pool.children import Children, Kind
-from supervisor.master.pool.pool import EXIT_NOTICE_AGAIN_S, Pool
+from supervisor.master.pool.consumer_channel import EXIT_NOTICE_AGAIN_S
+from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.reports import CONSUMER_REPORTS
+from supervisor.master.pool.wire import Wire
 from supervisor.master.sidecars.sidecars import Sidecars
 from supervisor.system.reactor import Reactor
 
@@ -38,14 +41,27 @@ RECORD = ExitRecord(
 )
 
 
+class EavesdroppedWire(Wire):
+    """A real channel to a consumer; what is sent is kept, with the size of the exit history at that moment."""
+
+    def __init__(self, sock: socket.socket, reactor: Reactor, journal: Path) -> None:
+        super().__init__(sock, ConsumerReport, reactor, lambda frame: None, lambda reason: None)
+        self.journal = journal
+        self.heard: list[tuple[Frame, int]] = []
+
+    def send(self, *frames: Frame) -> None:
+        self.heard += [(frame, self.journal.stat().st_size) for frame in frames]
+
+
 class EavesdroppedPool(Pool):
-    """A real pool; what it sends to its consumer is kept, with the size of the exit history at that moment."""
+    """A real pool whose consumer is the test."""
 
-    heard: list[tuple[Frame, int]]
+    wire: EavesdroppedWire
 
-    def send(self, kind: Kind, *frames: Frame) -> None:
-        journal = Path(self.whole_config.daemon.state_dir) / "exits.jsonl"
-        self.heard += [(frame, journal.stat().st_size) for frame in frames]
+    @property
+    def heard(self) -> list[tuple[Frame, int]]:
+        """What was sent to the consumer."""
+        return self.wire.heard
 
 
 @pytest.fixture
@@ -53,10 +69,15 @@ def pool(tmp_path: Path) -> Iterator[EavesdroppedPool]:
     settings = PoolConfig(name="email", queue="email", handler="m:f", workers=1)
     daemon = DaemonConfig(state_dir=str(tmp_path), runtime_dir=str(tmp_path))
     config = Config("", daemon, LogConfig(), BrokerConfig(), LedgerConfig(), {"email": settings})
-    pool = EavesdroppedPool(config, settings, Children(), 0)
-    pool.heard = []
-    yield pool
+    pool, reactor = EavesdroppedPool(config, settings, Children(), 0), Reactor()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        pool.wire = EavesdroppedWire(ours, reactor, tmp_path / "exits.jsonl")
+        pool.consumer_channel.open(pool.wire)
+        yield pool
+        pool.wire.close()
     pool.close()
+    reactor.close()
 
 
 @pytest.fixture

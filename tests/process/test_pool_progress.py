@@ -14,7 +14,7 @@ from supervisor.link.frames import Pause, Resume
 from supervisor.master.exits.causes import EX_CONFIG
 from supervisor.master.limits.probation import clear_proven, due_s
 from supervisor.master.pool import intake
-from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
+from supervisor.master.pool.children import Child, Children, ChildSpec
 from supervisor.master.pool.failed_starts import stays_empty
 from supervisor.master.pool.pool import Pausing, Pool
 from supervisor.master.pool.restarts import STEADY_S
@@ -125,7 +125,7 @@ def test_only_what_an_operator_must_edit_ends_the_start_with_78(pool: Pool) -> N
 def sent(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The frames to the pool's consumer."""
     frames: list[Any] = []
-    monkeypatch.setattr(pool, "send", lambda kind, *those: frames.extend(those) if kind is Kind.CONSUMER else None)
+    monkeypatch.setattr(pool.consumer_channel, "send", lambda *those: frames.extend(those))
     return frames
 
 

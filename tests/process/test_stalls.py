@@ -158,7 +158,8 @@ def process(pool: Pool) -> Iterator[subprocess.Popen[bytes]]:
 def judged(pool: Pool, *named: Stalled) -> Limits:
     """All steps that the master takes with those that were named."""
     limits = Limits([pool], Deadlines(monotonic_s()))
-    pool.stalled += named
+    for stalled in named:
+        pool.consumer_channel.reported(stalled)
     eventually(lambda: limits.judge(monotonic_s()) or not limits.executions, "it is over")
     return limits
 
@@ -177,7 +178,7 @@ def test_who_was_named_is_killed_with_the_reason_even_while_it_is_stopped(
 
 def test_who_has_begun_a_message_meanwhile_is_left_alone(pool: Pool, process: subprocess.Popen[bytes]) -> None:
     limits = Limits([pool], Deadlines(monotonic_s()))
-    pool.stalled.append(Stalled(W, 3, 30.0))
+    pool.consumer_channel.reported(Stalled(W, 3, 30.0))
     os.kill(process.pid, signal.SIGSTOP)
     limits._condemn_stalled(pool)
     pool.slots[0].mark_running(RUN, "m", 0.0, 1.0, 0.0, LimitSource.POOL)

@@ -17,7 +17,6 @@ from supervisor.errors import ConfigError, ControlError, no_such_pool
 from supervisor.link.frames import CloseConnection, Find, FindGone, Reconfigure
 from supervisor.master.control.inquiries import Inquiry
 from supervisor.master.pool import intake
-from supervisor.master.pool.children import Kind
 from supervisor.master.pool.pool import Pausing, Pool
 from supervisor.master.reload.reload import Reloads
 from supervisor.system.clock import monotonic_s, wall_s
@@ -59,7 +58,7 @@ class Commands:
         return Inquiry(pools, lambda number: FindGone(number, named, by), self._reactor).answer
 
     def _cut_connection(self, request: Request) -> Result:
-        self._pool(request).send(Kind.CONSUMER, CloseConnection())
+        self._pool(request).consumer_channel.send(CloseConnection())
         return {}
 
     def _pause(self, request: Request) -> Result:
@@ -107,7 +106,7 @@ class Commands:
         pool.open_slots(wanted)
         pool.config = settings
         pool.make_room()
-        pool.send(Kind.CONSUMER, Reconfigure(settings, config.log))
+        pool.consumer_channel.send(Reconfigure(settings, config.log))
         return {"workers": wanted, "former": former, "prefetch": settings.prefetch}
 
     def _reload(self, request: Request) -> Result | Pending:

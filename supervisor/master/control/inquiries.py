@@ -7,11 +7,12 @@ just being replaced) is named, so that an answer always comes: a client that wai
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 from supervisor.control.protocol import Pending
 from supervisor.link.frames import Found, Frame
-from supervisor.master.pool.children import Kind
+from supervisor.master.pool.consumer_channel import ConsumerChannel
 from supervisor.master.pool.pool import Pool
 from supervisor.system.reactor import Reactor
 
@@ -29,21 +30,22 @@ class Inquiry:
         self.answer = Pending()
         self._reactor = reactor
         self._found: dict[str, dict[str, Any]] = {}
-        self._open = {pool.name: (pool, pool.inquire(self._hear)) for pool in pools}
         self._timer = reactor.call_later(PATIENCE_S, self._complete)
-        for pool, number in self._open.values():
-            pool.send(Kind.CONSUMER, ask(number))
+        self._open: dict[str, tuple[ConsumerChannel, int]] = {}
+        for pool in pools:
+            number = pool.consumer_channel.inquire(partial(self._hear, pool.name), ask)
+            self._open[pool.name] = (pool.consumer_channel, number)
 
-    def _hear(self, pool: Pool, frame: Found) -> None:
-        self._found[pool.name] = {"traces": frame.traces, "why": frame.why, "total": frame.total}
-        del self._open[pool.name]
+    def _hear(self, pool: str, frame: Found) -> None:
+        self._found[pool] = {"traces": frame.traces, "why": frame.why, "total": frame.total}
+        del self._open[pool]
         if not self._open:
             self._reactor.remove_timeout(self._timer)
             self._complete()
 
     def _complete(self) -> None:
-        for name, (pool, number) in self._open.items():
-            pool.inquiries.pop(number, None)
+        for name, (channel, number) in self._open.items():
+            channel.cancel_inquiry(number)
             why = f"its consumer did not answer within {PATIENCE_S:g} s"
             self._found[name] = {"traces": [], "why": why, "total": 0}
         self._open.clear()

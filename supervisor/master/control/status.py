@@ -57,7 +57,8 @@ def can_work(pool: Pool) -> bool:
 
 def symptoms(pool: Pool) -> list[Symptom]:
     """The symptoms of a pool that the master and its consumer have noticed."""
-    return [*pool.symptoms.present, *(pool.snapshot.symptoms if pool.snapshot else ())]
+    snapshot = pool.consumer_channel.snapshot
+    return [*pool.symptoms.present, *(snapshot.symptoms if snapshot else ())]
 
 
 def _degrading(pool: Pool) -> list[str]:
@@ -66,13 +67,14 @@ def _degrading(pool: Pool) -> list[str]:
 
 def cut_off(pool: Pool) -> str:
     """Why nothing can be consumed just now: no connection to the broker, a ledger that cannot be written; or ""."""
-    connection: dict[str, Any] = _CONNECTION | (pool.snapshot.connection if pool.snapshot else {})
+    snapshot = pool.consumer_channel.snapshot
+    connection: dict[str, Any] = _CONNECTION | (snapshot.connection if snapshot else {})
     return "" if connection["state"] in _CONNECTED else str(connection["why"])
 
 
 def pool_status(pool: Pool, state: str, now_s: float) -> dict[str, Any]:
     """One entry of `pools`."""
-    snapshot, at_s = pool.snapshot, wall_s()
+    snapshot, at_s = pool.consumer_channel.snapshot, wall_s()
     return {
         "state": state,
         "why": pool_why(pool),
@@ -109,6 +111,7 @@ def _connection(snapshot: Snapshot | None, at_s: float) -> dict[str, Any]:
 def pool_facts(pool: Pool, state: str, exits: Iterable[Mapping[str, Any]]) -> PoolFacts:
     """What systemd is told of a pool. `exits`: as in `status`, counted over the life of the state directory."""
     ends = [row for row in exits if (row["pool"], row["kind"]) == (pool.name, Kind.WORKER)]
+    snapshot = pool.consumer_channel.snapshot
     staffed = [spec for spec in pool.workers if spec.ready]
     return PoolFacts(
         name=pool.name,
@@ -119,7 +122,7 @@ def pool_facts(pool: Pool, state: str, exits: Iterable[Mapping[str, Any]]) -> Po
         ready_workers=len(staffed),
         workers=pool.config.workers,
         busy=sum(pool.slots[spec.slot].running() is not None for spec in staffed if spec.slot is not None),
-        done=pool.snapshot.counters.get("done", 0) if pool.snapshot else 0,
+        done=snapshot.counters.get("done", 0) if snapshot else 0,
         crashes=sum(row["count"] for row in ends if row["cause"] in _CRASHES),
         timeouts=sum(row["count"] for row in ends if row["cause"] == Cause.TIMEOUT),
         consumer_alive=pool.consumer.child is not None,

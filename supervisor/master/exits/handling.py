@@ -127,8 +127,7 @@ class ExitHandler:
             self._give(pool, exit_notice)
 
     def _give(self, pool: Pool, exit_notice: ExitNotice) -> None:
-        pool.exit_notices[exit_notice.worker] = exit_notice
-        pool.send(Kind.CONSUMER, exit_notice)
+        pool.consumer_channel.owe(exit_notice)
         # fail-point: master.verdict-queued: a verdict is queued, not sent
 
     def _read_marks(self, child: Child) -> Marks:
@@ -200,12 +199,7 @@ class ExitHandler:
         if pool is None:
             self._sidecars.hear_last_words(child)
             return
-        if child.pid in pool.wires:
-            pool.wires.pop(child.pid).close()
-        if child.kind is Kind.FORKSERVER:
-            pool.cancel_spawns(child, now_s)
-        if child.kind is Kind.CONSUMER:
-            pool.snapshot = None
+        pool.disconnect(child, now_s)
 
     def _follow(self, pool: Pool, reaped: ReapedChild, marks: Marks, record: ExitRecord) -> float | None:
         """Clear the seat and say when it is due again, in seconds; None for never."""
@@ -242,7 +236,8 @@ class ExitHandler:
             return pool.stack_text(child.slot)
         if child.intent is Intent.BOOT_KILL:
             return pool.forkserver_stack()
-        return pool.boot_stack if cause is Cause.BOOT_FAILED else ""
+        spec = pool.spec_of(child)
+        return spec.stack if spec is not None and cause is Cause.BOOT_FAILED else ""
 
 
 def _life(reaped: ReapedChild, marks: Marks, cause: Cause) -> Life:

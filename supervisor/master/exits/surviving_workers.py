@@ -73,7 +73,7 @@ class Survivors:
         self._exit_handler.publish(lost)
         # fail-point: master.start-recorded: the lost are on record, nobody is started
         for pool in pools:
-            pool.exit_notices.clear()  # a consumer takes every worker for dead that its first frame does not name alive
+            pool.consumer_channel.drop_exit_notices()
             pool.close_unused_slots()
 
     def admit(self, pool: Pool, patience_s: float) -> None:
@@ -82,7 +82,7 @@ class Survivors:
         Raises StateError for a slot whose lock is held by a process that is no worker.
         """
         self._exit_handler.publish(self._take_stock(pool, patience_s))
-        pool.exit_notices.clear()
+        pool.consumer_channel.drop_exit_notices()
 
     def forget(self, pool: Pool) -> None:
         """The pool was removed."""

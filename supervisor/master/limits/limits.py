@@ -74,8 +74,7 @@ class Limits:
 
     def _condemn_stalled(self, pool: Pool) -> None:
         """Condemn the workers that the consumer has named and that still begin nothing."""
-        named, pool.stalled = pool.stalled, []
-        for stalled in named:
+        for stalled in pool.consumer_channel.take_stalled():
             slot, generation = stalled.worker.slot, stalled.worker.generation
             child = pool.workers[slot].child if slot < len(pool.workers) else None
             if child is None or child.generation != generation or child.intent is not Intent.NONE:

@@ -7,9 +7,11 @@ process that has it. Wanted is not actual, and up is not ready: each of these is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from supervisor.link.frames import Frame
+from supervisor.master.pool.wire import Wire
 from supervisor.scoreboard.words import Intent
 
 
@@ -33,7 +35,8 @@ class Child:
 
     `requested_by` says who made it leave ("" for nobody), `intent` what the master did to it. A worker's intent is
     in its slot, too, where it outlives the master. `origin`: the generation of the forkserver that a worker is of.
-    `unkillable`: why no signal reaches it, "" when one does; `killed_s`: when SIGKILL was sent first.
+    `unkillable`: why no signal reaches it, "" when one does; `killed_s`: when SIGKILL was sent first. `wire`: its
+    channel; workers have none.
     """
 
     pool: str
@@ -49,11 +52,26 @@ class Child:
     origin: int = 0
     unkillable: str = ""
     killed_s: float | None = None
+    wire: Wire | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
         """The one spelling of a child everywhere: `email/3`, `email forkserver`."""
         return child_name(self.pool, self.kind, self.slot)
+
+    def connect(self, wire: Wire) -> None:
+        """Take the channel to this process."""
+        self.wire = wire
+
+    def send(self, *frames: Frame) -> None:
+        """Queue frames; nothing happens where there is no channel."""
+        if self.wire is not None:
+            self.wire.send(*frames)
+
+    def disconnect(self) -> None:
+        """The process is dead: read what it still said."""
+        if self.wire is not None:
+            self.wire.close()
 
 
 @dataclass
@@ -64,7 +82,7 @@ class ChildSpec:
     forkserver it was last ordered from. `due_s`: when the next start is due (CLOCK_MONOTONIC), None while nothing is to
     be started. `deaths`: consecutive ones without any progress. `held`: given up, until somebody here has proved
     that it works; `on_probation`: tried again after a hold, the next such death holds it at once. `incurable`: why the
-    last one died, a person must mend: time will not.
+    last one died, a person must mend: time will not. `stack`: of a forkserver's failed import.
     """
 
     pool: str
@@ -80,6 +98,7 @@ class ChildSpec:
     on_probation: bool = False
     incurable: bool = False
     why: str = ""
+    stack: str = ""
 
     @property
     def name(self) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from supervisor.link.frames import Pause, Resume
 from supervisor.master.control.status import can_work
-from supervisor.master.pool.children import Kind
 from supervisor.master.pool.pool import Pool
 
 
@@ -26,4 +25,4 @@ def follow(pool: Pool) -> None:
     if pool.leaving or pool.handover_due_s is not None or wanted(pool) == pool.takes:
         return
     pool.takes = wanted(pool)
-    pool.send(Kind.CONSUMER, Resume() if pool.takes else Pause())
+    pool.consumer_channel.send(Resume() if pool.takes else Pause())

@@ -9,27 +9,25 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from supervisor.config.schema import Config, PoolConfig
 from supervisor.errors import StateError
-from supervisor.link.frames import Drained, ExitNotice, Found, Frame, Incarnation, Letters, Snapshot, Spawned, Stalled
+from supervisor.link.frames import Incarnation, Spawned
 from supervisor.master.exits.delayed_notices import DelayedNotices
 from supervisor.master.limits.crash_rate import SERVICES, CrashRate
 from supervisor.master.pool import slot_files
 from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
+from supervisor.master.pool.consumer_channel import ConsumerChannel
 from supervisor.master.pool.generations import Generations
 from supervisor.master.pool.restarts import Intensity
-from supervisor.master.pool.wire import Wire
 from supervisor.scoreboard.board import Board
 from supervisor.symptoms import Symptoms
 from supervisor.system import posix
 from supervisor.system.stacks import users_frames
 
-EXIT_NOTICE_AGAIN_S = 1.0
 _BACKLOG = 1024
 _STACK_BYTES = 16 * 1024
 
@@ -49,12 +47,11 @@ class Pool:
 
     `floor`: the youngest generation that the exit history knows. `slots` are all slot files there are, also those
     beyond the wanted number of workers. `foreign`: slots that are still held by a worker of a former daemon.
-    `exit_notices` wait for the consumer's word that they are durable; those `kept` wait for orphans of their worker.
-    `cut_off`: ids of messages whose worker was killed by a stop. `symptoms`: what the master itself sees to be
-    wrong. `inquiries`: questions the consumer has not answered. `letters`: what it has told this turn, for the
-    hooks. `restarts` and `holds` count for the pool's life here: seats come and go with its size. `idled`: no worker
-    can run a message, so none is taken; `takes`: whether the consumer was last told to take messages. `stalled`:
-    workers that the consumer has named because they have messages and begin none.
+    `services`: forkservers and consumer, also a forkserver whose place another one has taken. `kept`: exit notices
+    that wait for orphans of their worker. `cut_off`: ids of messages whose worker was killed by a stop. `symptoms`:
+    what the master itself sees to be wrong. `restarts` and `holds` count for the pool's life here: seats come and go
+    with its size. `idled`: no worker can run a message, so none is taken; `takes`: whether the consumer was last told
+    to take messages.
 
     While it is reloaded: `candidate` is a forkserver with the new code, `probe` the slot of the one worker that
     proves it, `spares` the slots beyond the wanted ones that help out. Workers of forkservers older than
@@ -83,7 +80,6 @@ class Pool:
             undo.pop_all()
         self.symptoms = Symptoms(pool=pool.name)
         self.crash_rate, self.service_crash_rate = CrashRate(), CrashRate(SERVICES)
-        self.stalled: list[Stalled] = []
         self.workers = [ChildSpec(pool.name, Kind.WORKER, slot, due_s=0.0) for slot in range(pool.workers)]
         self.forkserver = ChildSpec(pool.name, Kind.FORKSERVER, due_s=0.0)
         self.consumer = ChildSpec(pool.name, Kind.CONSUMER, due_s=0.0)
@@ -91,16 +87,10 @@ class Pool:
         self.intensity = Intensity()
         self.restarts = dict.fromkeys((Kind.WORKER, Kind.FORKSERVER, Kind.CONSUMER), 0)
         self.holds = 0
-        self.wires: dict[int, Wire] = {}  # by pid
-        self.exit_notices: dict[Incarnation, ExitNotice] = {}
-        self.exit_notices_due_s = float("inf")
+        self.services: dict[int, Child] = {}  # by pid
+        self.consumer_channel = ConsumerChannel()
         self.kept = DelayedNotices()
-        self.snapshot: Snapshot | None = None
-        self.drained: Drained | None = None
         self.cut_off: list[str] = []
-        self.letters: list[Letters] = []
-        self.inquiries: dict[int, Callable[[Pool, Found], None]] = {}
-        self.boot_stack = ""
         self.was_ready = False
         self.paused: Pausing | None = None
         self.idled, self.takes = False, True
@@ -138,7 +128,8 @@ class Pool:
     @property
     def busy(self) -> bool:
         """Whether a worker may be running a message; certainly not when the consumer has just said so."""
-        return self.snapshot is None or self.snapshot.in_flight > 0 or not self.consumer.ready
+        snapshot = self.consumer_channel.snapshot
+        return snapshot is None or snapshot.in_flight > 0 or not self.consumer.ready
 
     def wants(self, spec: ChildSpec) -> bool:
         """Whether somebody is to be in this seat; the candidate's is filled by hand."""
@@ -206,6 +197,8 @@ class Pool:
         child.origin = spec.origin
         spec.child, spec.ordered, spec.due_s = child, None, None
         self.children.add(child)
+        if child.slot is None:
+            self.services[pid] = child
         return child
 
     def adopt(self, number: int, now_s: float) -> Child | None:
@@ -227,7 +220,7 @@ class Pool:
         if not ordered:  # a late child of an order that was void
             if not posix.is_child(identity.pid):
                 return None
-            self.send(Kind.CONSUMER, Spawned(Incarnation(number, identity.generation)))
+            self.consumer_channel.send(Spawned(Incarnation(number, identity.generation)))
         return self.seated(self.workers[number], identity.pid, identity.generation, now_s)
 
     def find_slot(self, pid: int) -> int | None:
@@ -256,46 +249,26 @@ class Pool:
             if self.adopt(spec.slot, now_s) is None:
                 spec.ordered, spec.due_s = None, now_s
 
-    def send(self, kind: Kind, *frames: Frame) -> None:
-        """Queue frames for the forkserver or consumer; nothing happens while there is none."""
-        child = (self.consumer if kind is Kind.CONSUMER else self.forkserver).child
-        if child is not None:
-            self.tell(child, *frames)
-
-    def tell(self, child: Child, *frames: Frame) -> None:
-        """Queue frames for this forkserver or consumer."""
-        if child.pid in self.wires:
-            self.wires[child.pid].send(*frames)
-
-    def inquire(self, hear: Callable[[Pool, Found], None]) -> int:
-        """A number for a question to the consumer; `hear` gets the answer."""
-        number = max(self.inquiries, default=0) + 1
-        self.inquiries[number] = hear
-        return number
+    def disconnect(self, child: Child, now_s: float) -> None:
+        """This child is dead: read what it still said, and expect nothing of it any more."""
+        child.disconnect()
+        self.services.pop(child.pid, None)
+        if child.kind is Kind.FORKSERVER:
+            self.cancel_spawns(child, now_s)
+        if child.kind is Kind.CONSUMER:
+            self.consumer_channel.close()
 
     def flush(self, now_s: float) -> None:
-        """Let what was queued leave; verdicts that were not taken in time are repeated."""
-        if not self.exit_notices:
-            self.exit_notices_due_s = float("inf")
-        elif self.exit_notices_due_s == float("inf"):
-            self.exit_notices_due_s = now_s + EXIT_NOTICE_AGAIN_S
-        elif now_s >= self.exit_notices_due_s:
-            self._repeat_exit_notices()
-            self.exit_notices_due_s = now_s + EXIT_NOTICE_AGAIN_S
-        for wire in self.wires.values():
-            wire.flush()
-
-    def _repeat_exit_notices(self) -> None:
-        """Not to a consumer that has yet to read what it was told: it would only grow."""
-        child = self.consumer.child
-        wire = self.wires.get(child.pid) if child is not None else None
-        if wire is None or not wire.pending_bytes:
-            self.send(Kind.CONSUMER, *self.exit_notices.values())
+        """Let what was queued leave; exit notices that were not confirmed in time are repeated."""
+        self.consumer_channel.repeat_exit_notices(now_s)
+        for child in self.services.values():
+            if child.wire is not None:
+                child.wire.flush()
 
     def close(self) -> None:
         """Give back descriptors and the link socket's path."""
-        for wire in self.wires.values():
-            wire.close()
+        for child in self.services.values():
+            child.disconnect()
         self.link.close()
         self.link_path.unlink(missing_ok=True)
         for descriptor in (self.readiness_read, self.readiness_write):

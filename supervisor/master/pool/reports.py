@@ -94,7 +94,7 @@ def _imported(pool: Pool, spec: ChildSpec, frame: frames.Imported) -> None:
 
 
 def _boot_failed(pool: Pool, spec: ChildSpec, frame: frames.BootFailed) -> None:
-    spec.why, pool.boot_stack = frame.reason, frame.stack
+    spec.why, spec.stack = frame.reason, frame.stack
 
 
 def _forked(pool: Pool, spec: ChildSpec, frame: frames.Forked) -> None:
@@ -123,7 +123,7 @@ FORK_REPORTS: Reports = {
 
 def _exit_notice_taken(pool: Pool, spec: ChildSpec, frame: frames.ExitNoticeTaken) -> None:
     # fail-point: master.verdict-taken: the consumer has the verdict, we still owe it
-    if pool.exit_notices.pop(frame.worker, None) is not None and frame.ran:
+    if pool.consumer_channel.exit_notice_taken(frame.worker) and frame.ran:
         pool.crash_rate.add_kind(frame.ran, monotonic_s())
 
 
@@ -144,34 +144,28 @@ def _refused(pool: Pool, spec: ChildSpec, frame: frames.Refused) -> None:
     spec.why = frame.reason
 
 
-def _drained(pool: Pool, spec: ChildSpec, frame: frames.Drained) -> None:
-    pool.drained = frame
-
-
 def _snapshot(pool: Pool, spec: ChildSpec, frame: frames.Snapshot) -> None:
     check(frame)
-    pool.snapshot = frame
+    pool.consumer_channel.reported(frame)
 
 
-def _letters(pool: Pool, spec: ChildSpec, frame: frames.Letters) -> None:
-    pool.letters.append(frame)
+def _reported(pool: Pool, spec: ChildSpec, frame: frames.Drained | frames.Letters | frames.Stalled) -> None:
+    pool.consumer_channel.reported(frame)
 
 
 def _found(pool: Pool, spec: ChildSpec, frame: frames.Found) -> None:
-    hear = pool.inquiries.pop(frame.number, None)
-    if hear is not None:  # else it was no longer waited for
-        hear(pool, frame)
+    pool.consumer_channel.answered(frame)
 
 
 CONSUMER_REPORTS: Reports = {
     frames.Build: _other_build,
     frames.Misunderstood: _misunderstood,
-    frames.Stalled: lambda pool, spec, frame: pool.stalled.append(frame),
+    frames.Stalled: _reported,
     frames.ExitNoticeTaken: _exit_notice_taken,
     frames.Consuming: _consuming,
     frames.Refused: _refused,
-    frames.Drained: _drained,
+    frames.Drained: _reported,
     frames.Snapshot: _snapshot,
-    frames.Letters: _letters,
+    frames.Letters: _reported,
     frames.Found: _found,
 }

@@ -65,11 +65,11 @@ def _start_consumer(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
         paused=not intake.wanted(pool),
     )
     pool.takes = intake.wanted(pool)
-    pool.snapshot = pool.drained = pool.handover_due_s = None
+    pool.handover_due_s = None
     pool.consumes = pool.config.queue
     descriptor, urls = pool.link.fileno(), pool.whole_config.broker.urls
-    _start_service(pool, spec, reactor, first, descriptor, frames.ConsumerReport, CONSUMER_REPORTS, urls)
-    pool.send(Kind.CONSUMER, *pool.exit_notices.values())
+    wire = _start_service(pool, spec, reactor, first, descriptor, frames.ConsumerReport, CONSUMER_REPORTS, urls)
+    pool.consumer_channel.open(wire)
 
 
 def _start_service(
@@ -81,12 +81,12 @@ def _start_service(
     receives: Any,
     reports: Reports,
     urls: Sequence[str],
-) -> None:
+) -> Wire:
     pool.board = pool.board.renewed()
     generation = pool.generations.next()
     started = spawn(spec.kind, first, [descriptor], urls)
     child = pool.seated(spec, started.pid, generation, monotonic_s())
-    pool.wires[child.pid] = Wire(
+    wire = Wire(
         started.sock,
         receives,
         reactor,
@@ -94,23 +94,24 @@ def _start_service(
         lambda reason: protocol_errors.end(pool, child, reason),
         started.unsent,
     )
+    child.connect(wire)
     if started.failure:
         protocol_errors.end_unstarted(pool, child, started.failure)
+    return wire
 
 
 def _order_worker(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
-    forkserver, consumer = pool.source(spec).child, pool.consumer.child
-    assert spec.slot is not None and forkserver is not None  # workers' seats have one; see can_start
+    forkserver = pool.source(spec).child
+    assert spec.slot is not None and forkserver is not None and forkserver.wire is not None  # see can_start
     pool.slots[spec.slot] = slot_files.mended(pool.slots[spec.slot], pool.name, spec.slot)
     # fail-point: master.unordered: a worker is about to be ordered
     spec.ordered, spec.origin = pool.generations.next(), forkserver.generation
     spec.due_s = None
-    pool.send(Kind.CONSUMER, frames.Spawned(frames.Incarnation(spec.slot, spec.ordered)))
-    if consumer is not None:
-        pool.wires[consumer.pid].flush()
+    pool.consumer_channel.send(frames.Spawned(frames.Incarnation(spec.slot, spec.ordered)))
+    pool.consumer_channel.flush()
     # fail-point: master.consumer-told: the consumer awaits a worker that nobody was told to fork
-    pool.tell(forkserver, frames.Fork(spec.slot, spec.ordered))
-    pool.wires[forkserver.pid].flush()
+    forkserver.send(frames.Fork(spec.slot, spec.ordered))
+    forkserver.wire.flush()
 
 
 _STARTS: dict[Kind, Callable[[Pool, ChildSpec, Reactor], None]] = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from supervisor.config.schema import Config
 from supervisor.link.frames import Drain, Reconfigure
-from supervisor.master.pool.children import Kind
 from supervisor.master.pool.pool import Pool
 from supervisor.master.reload.rolling import stays
 from supervisor.master.stop.terminations import Terminations
@@ -29,17 +28,19 @@ def take_over(pool: Pool, config: Config, reconnect: bool, terminations: Termina
     for spec in [*pool.workers, pool.consumer]:
         spec.forgive()
     if reconnect:
-        pool.send(Kind.CONSUMER, Drain())
+        pool.consumer_channel.send(Drain())
         pool.handover_due_s = now_s + config.daemon.stop_timeout_s
     else:
-        pool.send(Kind.CONSUMER, Reconfigure(pool.config, config.log))
+        pool.consumer_channel.send(Reconfigure(pool.config, config.log))
     # fail-point: master.reload-committed: the new code is in charge, nobody was replaced
 
 
 def proceed(pool: Pool, terminations: Terminations, now_s: float) -> None:
     """Let a consumer go that has finished, or has had the time for it."""
     child = pool.consumer.child
-    if pool.handover_due_s is None or (pool.drained is None and now_s < pool.handover_due_s and child is not None):
+    if pool.handover_due_s is None or (
+        pool.consumer_channel.drained is None and now_s < pool.handover_due_s and child is not None
+    ):
         return
     pool.handover_due_s = None
     if child is not None:

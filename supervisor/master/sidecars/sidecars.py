@@ -180,7 +180,7 @@ class Sidecars:
                 sidecar.wire.flush()
 
     def _tell_letters(self, pool: Pool) -> None:
-        told, pool.letters = pool.letters, []
+        told = pool.consumer_channel.take_dead_letters()
         where = {"at": rfc3339(wall_s()), "pool": pool.name, "queue": pool.config.queue}
         for letters in told if self._hooks is not None else ():
             for facts in letters.named:

@@ -46,7 +46,7 @@ class Stopping:
         self._forced = False
         for pool in pools:
             # fail-point: master.stop-wanted: a stop is wanted, nobody was told
-            pool.send(Kind.CONSUMER, Drain())
+            pool.consumer_channel.send(Drain())
 
     def proceed(self, now_s: float) -> None:
         """Go on as far as possible now."""
@@ -78,9 +78,9 @@ class Stopping:
         called_back = now_s >= self.stop.started_s + CALLED_BACK_S
         busy = {child.pool for child in waited_for if self._runs(child)} if stuck and called_back else set()
         alone = stuck - busy if called_back else set()
-        drained = all(pool.drained is not None or pool.name in alone for pool in living)
-        settled = all(pool.drained is not None or pool.name in stuck for pool in living)
-        settled = settled and not any(pool.exit_notices for pool in living)
+        drained = all(pool.consumer_channel.drained is not None or pool.name in alone for pool in living)
+        settled = all(pool.consumer_channel.drained is not None or pool.name in stuck for pool in living)
+        settled = settled and not any(pool.consumer_channel.owes_exit_notices for pool in living)
         services = [child for kind in _SERVICES for child in self._of_kind(kind) if not child.unkillable]
         return Facts(drained=drained, settled=settled, workers=len(waited_for) + ordered, others=len(services))
 
@@ -127,7 +127,7 @@ class Stopping:
 
     def _quit(self, kind: Kind) -> None:
         for child in self._of_kind(kind):
-            self._pool_of(child).tell(child, Quit())
+            child.send(Quit())
             mark(self._pool_of(child), child, Intent.STOP, self.stop.requested_by)
 
     def _of_kind(self, kind: Kind) -> list[Child]:
@@ -140,6 +140,6 @@ class Stopping:
 
 def _pool_report(pool: Pool) -> dict[str, Any]:
     finished, returned, cut_off = 0, 0, list[str]()
-    if pool.drained is not None:
-        finished, returned, cut_off = pool.drained.finished, pool.drained.returned, pool.drained.cut_off
+    if (drained := pool.consumer_channel.drained) is not None:
+        finished, returned, cut_off = drained.finished, drained.returned, drained.cut_off
     return {"finished": finished, "returned": returned, "cut_off": list(dict.fromkeys([*cut_off, *pool.cut_off]))}

@@ -46,7 +46,7 @@ class Terminations:
         if child.kind is Kind.WORKER:
             send(child, signal.SIGTERM, now_s)
         else:
-            pool.tell(child, Quit())
+            child.send(Quit())
         self._asked[child.pid] = (pool, child, now_s + PATIENCE_S)
 
     def forget(self, child: Child) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from supervisor.master.host.signalling import OVERDUE_S
 from supervisor.master.pool.children import Child, Children, Kind
+from supervisor.master.pool.consumer_channel import ConsumerChannel
 from supervisor.master.stop.phases import LEAVE_S, QUIT_S, SETTLE_S, Facts, Phase, Stop
 from supervisor.master.stop.stopping import CALLED_BACK_S, Stopping
 
@@ -105,7 +106,7 @@ def test_a_stop_only_goes_forward() -> None:
 def test_a_stop_proceeds_when_a_killed_worker_counts_as_one_that_cannot_be_ended() -> None:
     children = Children()
     children.add(Child("p", Kind.WORKER, 0, 1, 0, 1, 0.0, killed_s=7.0))
-    pool: Any = SimpleNamespace(name="p", send=lambda *frames: None)
+    pool: Any = SimpleNamespace(name="p", consumer_channel=ConsumerChannel())
     stopping = Stopping(Stop("SIGTERM", 0.0, TIMEOUT_S), [pool], children)
     assert sorted(stopping.due_times(0.5)) == [CALLED_BACK_S, 7.0 + OVERDUE_S, TIMEOUT_S]
     assert sorted(stopping.due_times(8.0)) == [7.0 + OVERDUE_S, TIMEOUT_S]
