@@ -54,34 +54,6 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
         },
         "switches that the session sets",
     ),
-    "master.pool.children.Child": (
-        {
-            "master.host.signalling",
-            "master.limits.hang_detector",
-            "master.limits.kill_sequence",
-            "master.pool.pool",
-            "master.pool.protocol_errors",
-            "master.pool.reports",
-            "master.pool.slot_watch",
-            "master.sidecars.sidecars",
-            "master.stop.terminations",
-        },
-        "still written where children are ended",
-    ),
-    "master.pool.children.ChildSpec": (
-        {
-            "master.control.commands",
-            "master.exits.handling",
-            "master.pool.failed_starts",
-            "master.pool.pool",
-            "master.pool.reports",
-            "master.pool.restarts",
-            "master.pool.starts",
-            "master.reload.cutover",
-            "master.sidecars.sidecars",
-        },
-        "still written where children start and end",
-    ),
     "master.pool.pool.Pool": (
         {
             "master.control.commands",

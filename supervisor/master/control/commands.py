@@ -85,7 +85,7 @@ class Commands:
         waiting = [spec for spec in pool.specs if spec.empty and spec.due_s is not None and pool.wants(spec)]
         tried = [spec.name for spec in waiting if spec.held or (spec.due_s is not None and spec.due_s > now_s)]
         for spec in waiting:
-            spec.due_s = now_s
+            spec.start_at(now_s)
         return {"tried": tried}
 
     def _scale(self, request: Request) -> Result:

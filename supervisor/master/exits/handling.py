@@ -206,14 +206,11 @@ class ExitHandler:
         child, spec = reaped.child, pool.spec_of(reaped.child)
         if spec is None:
             return None
-        spec.child = None
         if record.cause is Cause.STOP_KILLED and marks.running is not None:
             pool.cut_off.append(marks.running.message_id)
-        if record.cause not in _EXPECTED:
-            spec.why = _why(record, spec.why)
-        spec.incurable = _incurable(record)
+        spec.ended(None if record.cause in _EXPECTED else _why(record, spec.why), _incurable(record))
         if self.stopping or not pool.wants(spec):
-            spec.deaths, spec.due_s = spec.deaths + 1, None
+            spec.not_replaced()
             return None
         life, dice = _life(reaped, marks, record.cause), self._random.random()
         tries = (
@@ -223,10 +220,9 @@ class ExitHandler:
         for rate in rates:
             rate.add(record, life.progressed, reaped.died_s)
         decision = decide(record.cause, life, spec, pool.intensity, pool.config, reaped.died_s, dice, tries)
-        spec.restarts += 1
+        spec.replaced(None if decision.delay_s is None else reaped.died_s + decision.delay_s)
         pool.restarts[child.kind] += 1
         pool.holds += decision.hold
-        spec.due_s = None if decision.delay_s is None else reaped.died_s + decision.delay_s
         return None if decision.delay_s is None else round(decision.delay_s, 3)
 
     def _stack(self, pool: Pool, child: Child, cause: Cause) -> str:

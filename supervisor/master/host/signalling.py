@@ -25,13 +25,13 @@ def send(child: Child, signum: int, now_s: float) -> bool:
     """Signal a child; whether the signal was sent. `now_s`: CLOCK_MONOTONIC."""
     delivery = posix.signal_process(child.pid, child.ticks, signum)
     if delivery is posix.Delivery.REFUSED and not child.unkillable:
-        child.unkillable = (
+        child.cannot_be_signalled(
             f"{child.name} (pid {child.pid}) cannot be signalled: it has become a program of another user"
         )
         if not child.pool:  # no symptom reports it: a sidecar has no pool
             log(Event.CHILD_UNKILLABLE, child.unkillable, level=logging.ERROR, pid=child.pid)
     if delivery is posix.Delivery.SENT and signum == signal.SIGKILL:
-        child.killed_s = child.killed_s or now_s
+        child.killed(now_s)
     return delivery is posix.Delivery.SENT
 
 

@@ -48,7 +48,7 @@ class HangDetector:
         since_s = max(beat_s, child.ready_s or child.started_s)
         if now_s - self._graces.start_s((child.pid, since_s), since_s) < self._stale_s:
             return
-        child.intent, child.requested_by = Intent.TIMEOUT_KILL, f"no progress for {self._stale_s:.0f} s"
+        child.mark(Intent.TIMEOUT_KILL, f"no progress for {self._stale_s:.0f} s")
         send(child, signal.SIGQUIT, now_s)
         self._over_limit[child.pid] = (child, now_s + _DUMP_S)
 

@@ -81,7 +81,7 @@ class KillSequence:
         if now_s < self._until_s and posix.executes(self.child.pid):
             return now_s + _POLL_S
         if self._is_over_limit(now_s):
-            self.child.requested_by, self.child.intent = self._asked_by, self._intent
+            self.child.mark(self._intent, self._asked_by)
             self._signal(signal.SIGKILL, now_s)
             # fail-point: master.timeout-killed: the worker is killed, not waited for
             return None

@@ -59,6 +59,22 @@ class Child:
         """The one spelling of a child everywhere: `email/3`, `email forkserver`."""
         return child_name(self.pool, self.kind, self.slot)
 
+    def became_ready(self, now_s: float) -> None:
+        """The process has said that it is ready."""
+        self.ready_s = now_s
+
+    def mark(self, intent: Intent, requested_by: str) -> None:
+        """Write down what is about to be done to the process, and at whose request."""
+        self.intent, self.requested_by = intent, requested_by
+
+    def killed(self, now_s: float) -> None:
+        """SIGKILL was sent; the first time counts."""
+        self.killed_s = self.killed_s or now_s
+
+    def cannot_be_signalled(self, why: str) -> None:
+        """No signal reaches the process."""
+        self.unkillable = why
+
     def connect(self, wire: Wire) -> None:
         """Take the channel to this process."""
         self.wire = wire
@@ -115,9 +131,60 @@ class ChildSpec:
         """Whether nobody has it and nobody was ordered for it."""
         return self.child is None and self.ordered is None
 
+    def order(self, generation: int, origin: int) -> None:
+        """A worker of this generation is ordered from the forkserver of generation `origin`."""
+        self.ordered, self.origin, self.due_s = generation, origin, None
+
+    def started(self, child: Child) -> None:
+        """This child is there."""
+        self.child, self.ordered, self.due_s = child, None, None
+
+    def not_started(self, due_s: float, why: str | None = None) -> None:
+        """There is no child; the next start is due then. `why`: None leaves the reason as it is."""
+        self.ordered, self.due_s = None, due_s
+        self.why = self.why if why is None else why
+
+    def report(self, why: str, stack: str = "") -> None:
+        """What the child says of itself; "" when it is well."""
+        self.why, self.stack = why, stack or self.stack
+
+    def ended(self, why: str | None, incurable: bool = False) -> None:
+        """The child is dead. `why`: None leaves the reason as it is."""
+        self.child, self.incurable = None, incurable
+        self.why = self.why if why is None else why
+
+    def not_replaced(self) -> None:
+        """The dead child is not replaced."""
+        self.deaths, self.due_s = self.deaths + 1, None
+
+    def replaced(self, due_s: float | None) -> None:
+        """The dead child is replaced then; None for not at all."""
+        self.restarts, self.due_s = self.restarts + 1, due_s
+
+    def count_death(self) -> None:
+        """A child has died without progress."""
+        self.deaths += 1
+
+    def hold(self) -> None:
+        """Too many children have died: the next start is a trial."""
+        self.held = self.on_probation = True
+
+    def start_at(self, due_s: float) -> None:
+        """The next start is due then."""
+        self.due_s = due_s
+
+    def succeed(self, former: ChildSpec) -> None:
+        """Go on counting restarts where the former place left off."""
+        self.restarts = former.restarts
+
+    def progressed(self) -> None:
+        """Former deaths do not count any more."""
+        self.deaths, self.held, self.on_probation = 0, False, False
+
     def clear(self) -> None:
         """What went wrong here does not count any more: its child has made progress."""
-        self.deaths, self.held, self.on_probation, self.why = 0, False, False, ""
+        self.progressed()
+        self.why = ""
 
     def forgive(self) -> None:
         """Forget the deaths and start at once: the next child has other code, or other settings."""

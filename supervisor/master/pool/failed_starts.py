@@ -16,6 +16,6 @@ def stays_empty(pool: Pool, spec: ChildSpec, reason: str) -> None:
     """Write down that this seat could not be filled, and when that is tried again."""
     decision = decide_unborn(spec, pool.intensity, pool.config, now_s := monotonic_s())
     assert decision.delay_s is not None  # it is still wanted
-    spec.ordered, spec.why, spec.due_s = None, reason, now_s + decision.delay_s
+    spec.not_started(now_s + decision.delay_s, reason)
     pool.holds += decision.hold
     _logger.error("%s cannot be started: %s; trying again in %.1f s", spec.name, reason, decision.delay_s)

@@ -163,7 +163,7 @@ class Pool:
             self.workers.append(ChildSpec(self.name, Kind.WORKER, number))
         for spec in self.workers:
             if spec.empty and spec.due_s is None and self.wants(spec):
-                spec.due_s = 0.0
+                spec.start_at(0.0)
         while len(self.workers) > count and self.workers[-1].empty:
             self.workers.pop()
         self.close_unused_slots()
@@ -193,9 +193,9 @@ class Pool:
 
     def seated(self, spec: ChildSpec, pid: int, generation: int, now_s: float) -> Child:
         """Take a new child into the books."""
-        child = Child(self.name, spec.kind, spec.slot, pid, posix.start_ticks(pid) or 0, generation, now_s)
-        child.origin = spec.origin
-        spec.child, spec.ordered, spec.due_s = child, None, None
+        ticks = posix.start_ticks(pid) or 0
+        child = Child(self.name, spec.kind, spec.slot, pid, ticks, generation, now_s, origin=spec.origin)
+        spec.started(child)
         self.children.add(child)
         if child.slot is None:
             self.services[pid] = child
@@ -247,7 +247,7 @@ class Pool:
             if spec.ordered is None or spec.slot is None or spec.origin != forkserver.generation:
                 continue
             if self.adopt(spec.slot, now_s) is None:
-                spec.ordered, spec.due_s = None, now_s
+                spec.not_started(now_s)
 
     def disconnect(self, child: Child, now_s: float) -> None:
         """This child is dead: read what it still said, and expect nothing of it any more."""

@@ -46,7 +46,7 @@ def end_unstarted(pool: Pool | None, child: Child, failure: str) -> None:
 
 def _end(pool: Pool | None, child: Child, what: str) -> None:
     if pool is None:
-        child.intent, child.requested_by = Intent.PROTOCOL_KILL, what
+        child.mark(Intent.PROTOCOL_KILL, what)
     else:
         mark(pool, child, Intent.PROTOCOL_KILL, what)
     send(child, signal.SIGKILL, monotonic_s())

@@ -56,11 +56,11 @@ def _worker_ready(pool: Pool, number: int, generation: int) -> None:
 def _ready(pool: Pool, spec: ChildSpec, child: Child) -> None:
     if child.ready_s is not None:
         return
-    child.ready_s = monotonic_s()
+    child.became_ready(monotonic_s())
     if child.intent is Intent.BOOT_KILL:  # it was asked for its stacks, and is ready just in time
         mark(pool, child, Intent.NONE, "")
     if not in_trouble(spec):
-        spec.why = ""
+        spec.report("")
     if child.kind not in _READY:
         return
     log(
@@ -82,7 +82,7 @@ def other_build(spec: ChildSpec, frame: frames.Build) -> str:
 
 
 def _other_build(pool: Pool, spec: ChildSpec, frame: frames.Build) -> None:
-    spec.why = other_build(spec, frame)
+    spec.report(other_build(spec, frame))
 
 
 # ---- the forkserver -----------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def _imported(pool: Pool, spec: ChildSpec, frame: frames.Imported) -> None:
 
 
 def _boot_failed(pool: Pool, spec: ChildSpec, frame: frames.BootFailed) -> None:
-    spec.why, spec.stack = frame.reason, frame.stack
+    spec.report(frame.reason, frame.stack)
 
 
 def _forked(pool: Pool, spec: ChildSpec, frame: frames.Forked) -> None:
@@ -141,7 +141,7 @@ def _consuming(pool: Pool, spec: ChildSpec, frame: frames.Consuming) -> None:
 
 
 def _refused(pool: Pool, spec: ChildSpec, frame: frames.Refused) -> None:
-    spec.why = frame.reason
+    spec.report(frame.reason)
 
 
 def _snapshot(pool: Pool, spec: ChildSpec, frame: frames.Snapshot) -> None:

@@ -133,15 +133,15 @@ def decide(
     """
     policy = POLICIES[cause]
     if life.progressed:
-        spec.deaths, spec.held, spec.on_probation = 0, False, False
+        spec.progressed()
     if policy is Policy.NEVER:
         return Decision(None)
     if policy is Policy.AT_ONCE or life.asked or life.progressed:
         return Decision(0.0)
-    spec.deaths += 1
+    spec.count_death()
     hold = intensity.exceeded(now_s, config.restart_intensity) or spec.on_probation
     if hold or (policy is Policy.BOOT and spec.deaths >= boot_tries):
-        spec.held = spec.on_probation = True
+        spec.hold()
         return Decision(config.hold_retry_s, hold=True)
     return Decision(back_off_s(spec.deaths, config.restart_backoff_s, chance))
 

@@ -105,12 +105,11 @@ def _order_worker(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
     assert spec.slot is not None and forkserver is not None and forkserver.wire is not None  # see can_start
     pool.slots[spec.slot] = slot_files.mended(pool.slots[spec.slot], pool.name, spec.slot)
     # fail-point: master.unordered: a worker is about to be ordered
-    spec.ordered, spec.origin = pool.generations.next(), forkserver.generation
-    spec.due_s = None
-    pool.consumer_channel.send(frames.Spawned(frames.Incarnation(spec.slot, spec.ordered)))
+    spec.order(generation := pool.generations.next(), forkserver.generation)
+    pool.consumer_channel.send(frames.Spawned(frames.Incarnation(spec.slot, generation)))
     pool.consumer_channel.flush()
     # fail-point: master.consumer-told: the consumer awaits a worker that nobody was told to fork
-    forkserver.send(frames.Fork(spec.slot, spec.ordered))
+    forkserver.send(frames.Fork(spec.slot, generation))
     forkserver.wire.flush()
 
 

@@ -20,7 +20,7 @@ def take_over(pool: Pool, config: Config, reconnect: bool, terminations: Termina
     pool.capacity = sum(spec.ready and stays(spec) for spec in pool.workers if spec.slot != probe)
     # fail-point: master.reload-committing: the new code has proved itself, the old one is in charge
     pool.whole_config, pool.config = config, config.pools[pool.name]
-    candidate.restarts = former.restarts
+    candidate.succeed(former)
     pool.forkserver, pool.candidate, pool.probe = candidate, None, None
     pool.outdated_below, pool.spares, pool.rolling = candidate.child.generation, frozenset({probe}), True
     if former.child is not None:

@@ -110,7 +110,7 @@ class Sidecars:
             try:
                 self._start(sidecar, first, now_s)
             except StateError as error:
-                spec.why, spec.due_s = str(error), now_s + _Patience.restart_backoff_s[1]
+                spec.not_started(now_s + _Patience.restart_backoff_s[1], str(error))
                 logging.getLogger(__name__).error("%s: %s; trying again in a while", spec.name, error)
 
     def stop(self, requested_by: str, patience_s: float, now_s: float) -> None:
@@ -130,10 +130,10 @@ class Sidecars:
                 sidecar.spec.clear()
             if child is not None and now_s >= sidecar.kill_due_s:
                 sidecar.kill_due_s = float("inf")
-                child.intent = Intent.STOP_KILL
+                child.mark(Intent.STOP_KILL, child.requested_by)
                 send(child, signal.SIGKILL, now_s)
             elif child is not None and now_s >= sidecar.boot_due_s:
-                child.intent, child.requested_by = Intent.BOOT_KILL, boots.REQUESTED_BY
+                child.mark(Intent.BOOT_KILL, boots.REQUESTED_BY)
                 send(child, signal.SIGKILL, now_s)
 
     @property
@@ -211,8 +211,7 @@ class Sidecars:
             lambda reason: protocol_errors.end(None, child, reason),
             started.unsent,
         )
-        spec.child = child
-        spec.due_s = None
+        spec.started(child)
         self._children.add(child)
         if started.failure:
             protocol_errors.end_unstarted(None, child, started.failure)
@@ -220,20 +219,20 @@ class Sidecars:
     def _hear(self, sidecar: _Sidecar, report: Build | Serving | Refused) -> None:
         spec = sidecar.spec
         if isinstance(report, Build):
-            spec.why = other_build(spec, report)
+            spec.report(other_build(spec, report))
         elif isinstance(report, Refused):
-            spec.why = report.reason
+            spec.report(report.reason)
         elif spec.child is not None and spec.child.ready_s is None:
-            spec.child.ready_s = monotonic_s()
+            spec.child.became_ready(monotonic_s())
             if not in_trouble(spec):
-                spec.why = ""
+                spec.report("")
             log(_READY[spec.kind], f"{spec.name} is ready {report.what}", pid=spec.child.pid, what=report.what)
 
     def _send_away(self, sidecar: _Sidecar, requested_by: str, until_s: float) -> None:
         child = sidecar.spec.child
         if child is None or sidecar.wire is None or child.intent is not Intent.NONE:
             return
-        child.intent, child.requested_by = Intent.STOP, requested_by
+        child.mark(Intent.STOP, requested_by)
         if sidecar.spec.kind is Kind.HOOKS:
             self._event_buffer.hand_over(sidecar.wire)
         sidecar.wire.send(Quit())
@@ -251,17 +250,16 @@ class Sidecars:
         """Clear the seat of a dead sidecar and say in how many seconds it is filled again; None for never."""
         sidecar, died_s = self._all[child.kind], monotonic_s()
         spec = sidecar.spec
-        spec.child = None
+        spec.ended(None)
         if sidecar.first is None or stopping:
-            spec.due_s = None
+            spec.not_replaced()
             return None
         was_held = spec.held
         decision = self._decide(sidecar, child, record, died_s)
-        spec.restarts += 1
         if spec.held and not was_held:
             log(Event.SIDECAR_HELD, f"{spec.name} is held: {spec.why}", level=logging.ERROR, why=spec.why)
         delay_s = decision.delay_s or 0.0
-        spec.due_s = died_s + delay_s
+        spec.replaced(died_s + delay_s)
         return round(delay_s, 3)
 
     def _decide(self, sidecar: _Sidecar, child: Child, record: ExitRecord, died_s: float) -> Decision:
@@ -270,7 +268,7 @@ class Sidecars:
         life = Life(None if child.ready_s is None else died_s - child.ready_s, asked=asked)
         reported = spec.why if record.cause is Cause.BOOT_FAILED else ""
         if not asked:
-            spec.why = reported or record.summary
+            spec.report(reported or record.summary)
         return decide(record.cause, life, spec, sidecar.intensity, _Patience(), died_s, self._random.random())
 
     # ---- status, end ----------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ PATIENCE_S = 15.0
 
 def mark(pool: Pool, child: Child, intent: Intent, requested_by: str) -> None:
     """Write down what is about to be done to a child, in the books and for good in a worker's slot."""
-    child.intent, child.requested_by = intent, requested_by
+    child.mark(intent, requested_by)
     if child.slot is not None:
         pool.slots[child.slot].write_intent(intent, child.generation)
 
