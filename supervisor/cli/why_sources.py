@@ -18,7 +18,7 @@ from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.control.client import NotRunning, OtherRuntimeDir
 from supervisor.errors import ControlError, LedgerError
 from supervisor.exit_history import HistoryTail
-from supervisor.ledger.sqlite_peek import peek
+from supervisor.ledger import peek
 
 Facts = dict[str, Any]
 
@@ -85,8 +85,8 @@ class Sources:
     def _read_ledger(self, name: str, message_id: str) -> Facts:
         config = self._invocation.config
         key = Arrivals(config.pools[name], config.broker).key_of(message_id)
-        path = Path(config.daemon.state_dir) / "pools" / name / "ledger.db"
+        pool_dir = Path(config.daemon.state_dir) / "pools" / name
         try:
-            return {"traces": [trace_of(name, row) for row in peek(path, key)], "why": ""}
+            return {"traces": [trace_of(name, row) for row in peek(pool_dir, key)], "why": ""}
         except LedgerError as error:
             return {"traces": [], "why": str(error)}

@@ -22,7 +22,8 @@ from supervisor.consumer.session import Session
 from supervisor.consumer.state.watch import StateMissing
 from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.errors import BrokerRefused, LedgerError, LedgerUnusable, StateError
-from supervisor.ledger.sqlite import SqliteLedger
+from supervisor.ledger import open_ledger
+from supervisor.ledger.base import Ledger
 from supervisor.link.channel import Channel
 from supervisor.link.child import understood
 from supervisor.link.frames import (
@@ -70,10 +71,10 @@ class Consumer:
         self._reports = Reports(master)
         self._alive = set(start.alive)
         self._session: Session | None = None
-        self._ledger: SqliteLedger | None = None
+        self._ledger: Ledger | None = None
         self._links: WorkerLinks | None = None
         self._lost: StateMissing | None = None  # files of ours that were deleted, moved or replaced
-        self._detached: list[SqliteLedger] = []  # those that had them
+        self._detached: list[Ledger] = []  # those that had them
         self._consuming = False
         self._draining: dict[str, int] | None = None  # the counters when the drain began
         self._paused = start.paused
@@ -207,18 +208,17 @@ class Consumer:
 
     def _open(self, retry_s: float) -> None:
         """Open the ledger and consume; while that fails, say why and try again later, ever more rarely."""
-        path = Path(self._start.pool_dir) / "ledger.db"
         try:
             self._have_back()
-            self._ledger = SqliteLedger(path, self._start.ledger.sync)
-            if self._ledger.news is not None:  # to be woken by it; the session looks
-                self._reactor.add_handler(self._ledger.news, lambda fd, events: None, self._reactor.READ)
+            self._ledger = open_ledger(Path(self._start.pool_dir), self._start.ledger)
+            if (descriptor := self._ledger.fileno()) is not None:  # to be woken by it; the session looks
+                self._reactor.add_handler(descriptor, lambda fd, events: None, self._reactor.READ)
             self._session = self._new_session(self._ledger)
             self._session.open(self._alive, consume=not self._paused and self._draining is None)
         except LedgerError as error:
             self._suspend(error, retry_s)
 
-    def _new_session(self, ledger: SqliteLedger) -> Session:
+    def _new_session(self, ledger: Ledger) -> Session:
         """A session on this ledger. Raises LedgerError, and leaves nothing registered then."""
         links = WorkerLinks(self._listener, self._reactor)
         try:
@@ -267,8 +267,8 @@ class Consumer:
                 session.close(until_s - monotonic_s())
         if ledger is None:
             return
-        if ledger.news is not None:
-            self._reactor.remove_handler(ledger.news)
+        if (descriptor := ledger.fileno()) is not None:
+            self._reactor.remove_handler(descriptor)
         if self._lost is not None:
             ledger.detach()
             self._detached.append(ledger)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 
 import msgspec
 
@@ -71,6 +72,11 @@ class Ledger(ABC):
 
     @property
     @abstractmethod
+    def files(self) -> tuple[Path, ...]:
+        """What it keeps on this host while it is open. A deleted or replaced one means that the ledger is lost."""
+
+    @property
+    @abstractmethod
     def rebooted(self) -> bool:
         """Whether the machine has booted since the ledger was last written: slot marks from before prove nothing."""
 
@@ -119,6 +125,10 @@ class Ledger(ABC):
         """Whether the last commit is durable. Never blocks."""
 
     @abstractmethod
+    def fileno(self) -> int | None:
+        """A descriptor that is readable when `durable` may have changed. None: `durable` never changes by itself."""
+
+    @abstractmethod
     def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
         """`begin_commit`, and come back when it is durable."""
 
@@ -139,4 +149,13 @@ class Ledger(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give up files and lock."""
+        """Give up files and lock. A second call does nothing."""
+
+    @abstractmethod
+    def detach(self) -> None:
+        """Give up lock and descriptors, but keep what `write_again` needs: its files are not where they were. `close`
+        follows once they are back."""
+
+    @abstractmethod
+    def write_again(self) -> None:
+        """After `detach`: write all that it knows to its path, unless there is a file. Raises LedgerError."""

@@ -1,4 +1,4 @@
-"""The ledger on SQLite (WAL), in the consumer process; the only ledger there is.
+"""The ledger on SQLite (WAL), in the consumer process.
 
 One transaction per loop turn, made durable by a Syncer; SQLite itself syncs at checkpoints only, in the order that
 keeps the file whole. The file belongs to one consumer at a time: a lock file beside it, and SQLite's exclusive mode
@@ -25,7 +25,6 @@ from supervisor.system.clock import wall_s
 from supervisor.system.locks import FileLock, LockHeld
 from supervisor.system.passing_time import Anchor, anchored
 from supervisor.system.posix import boot_id
-from supervisor.system.reactor import HasFileno
 
 EVICT_BATCH = 500
 """Rows that one `evict` forgets at most, so that it never holds up a loop turn for long."""
@@ -95,9 +94,8 @@ class SqliteLedger(Ledger):
         self._unproven = None if last_boot == self._boot_id else {row.key for row in self.open_rows()}
 
     @property
-    def news(self) -> HasFileno | None:
-        """Readable when `durable` may have changed."""
-        return self._syncer
+    def files(self) -> tuple[Path, ...]:
+        return tuple(self._path.with_name(self._path.name + end) for end in _FILES)
 
     @property
     def rebooted(self) -> bool:
@@ -150,6 +148,9 @@ class SqliteLedger(Ledger):
             self._add(self._index.work(len(settled), self._seq), [])
         self._sync()
 
+    def fileno(self) -> int | None:
+        return None if self._syncer is None else self._syncer.fileno()
+
     @property
     def durable(self) -> bool:
         if self._syncer is None:
@@ -179,7 +180,7 @@ class SqliteLedger(Ledger):
 
     def size(self) -> tuple[int, int]:
         with self._usable():
-            return self._index.rows, sum(_bytes(self._path.with_name(self._path.name + end)) for end in _FILES)
+            return self._index.rows, sum(_bytes(file) for file in self.files)
 
     def close(self) -> None:
         self.detach()
@@ -187,15 +188,13 @@ class SqliteLedger(Ledger):
             self._database.close()
 
     def detach(self) -> None:
-        """Give up all but the database, whose files are not where they were: SQLite would remove by name, as it closes,
-        the log of whatever is there now. What it knows can still be saved (`write_again`)."""
+        """SQLite removes by name, as it closes, the log of whatever is there now: so the database stays open."""
         if self._syncer is not None:
             self._syncer.close()
             self._syncer = None
         self._lock.close()
 
     def write_again(self) -> None:
-        """Write all that it knows to its path, if there is nothing any more. Raises LedgerError."""
         if self._path.exists():
             return
         fresh = self._path.with_name(f"{self._path.name}.fresh")

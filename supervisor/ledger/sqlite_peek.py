@@ -21,8 +21,8 @@ from supervisor.ledger.sqlite_index import Index
 from supervisor.system.locks import lock_holder
 
 
-def peek(path: Path, key: bytes) -> list[Row]:
-    """The rows with this key's id part; [] where there is no ledger. Raises LedgerError: in use, not readable."""
+def peek_file(path: Path, key: bytes) -> list[Row]:
+    """As `supervisor.ledger.peek`, of the database at `path`."""
     try:
         if not path.exists():
             return []

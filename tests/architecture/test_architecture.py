@@ -150,6 +150,17 @@ def test_nothing_in_the_daemon_imports_the_ready_made_handlers() -> None:
     assert over_limit == [], "a user's own folder `workers` may stand beside ours: handlers are found by name only"
 
 
+def test_a_ledger_is_opened_by_its_factory_alone() -> None:
+    """What is not in the interface (`ledger/base.py`) is not there for the rest of the program."""
+    assert [
+        f"{module} imports {name}"
+        for module in PATHS
+        if module.startswith("supervisor") and package_of(module) != "ledger"
+        for name in known_imports(module)
+        if name.startswith("supervisor.ledger.sqlite")
+    ] == []
+
+
 def test_there_are_no_import_cycles() -> None:
     left = {module: set(known_imports(module) - {module}) for module in PATHS}
     while free := [module for module, names in left.items() if not names]:

@@ -44,7 +44,7 @@ class StateGuard:
         self._noted = self._mark
         witness.note((self._lasting, self._until_boot), self._noted)
         exact = [state_dir, state_dir / "lock", pool_dir, pool_dir / "slots"]
-        exact += [pool_dir / "ledger.db", pool_dir / "ledger.db-wal", *([self._queue_file] if self._queue_file else [])]
+        exact += [*ledger.files, *([self._queue_file] if self._queue_file else [])]
         self.watch = StateWatch(exact, (pool_dir / "slots").glob("*.slot"))
 
     def look(self) -> None:

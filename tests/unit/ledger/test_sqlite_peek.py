@@ -12,7 +12,7 @@ import pytest
 from supervisor.errors import LedgerError, LedgerUnusable
 from supervisor.ledger.base import Row, RowState
 from supervisor.ledger.sqlite import SqliteLedger
-from supervisor.ledger.sqlite_peek import peek
+from supervisor.ledger.sqlite_peek import peek_file as peek
 from supervisor.messages.identity import message_key
 from supervisor.system.locks import FileLock
 

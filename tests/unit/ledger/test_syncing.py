@@ -299,9 +299,10 @@ def test_the_ledger_tells_by_its_descriptor_when_a_commit_is_durable(
 ) -> None:
     monkeypatch.setattr(syncing, "begin_syncing", way)
     ledger = SqliteLedger(tmp_path / "ledger.db", "full")
-    assert ledger.news is not None
+    descriptor = ledger.fileno()
+    assert descriptor is not None
     poll = select.poll()
-    poll.register(ledger.news, select.POLLIN)
+    poll.register(descriptor, select.POLLIN)
     ledger.begin_commit({key_of("a"): row_of("a")}, {})
     assert poll.poll(DEADLINE_MS)
     eventually(lambda: ledger.durable, "the commit is durable")
@@ -311,7 +312,7 @@ def test_the_ledger_tells_by_its_descriptor_when_a_commit_is_durable(
 def test_sync_normal_asks_nothing_of_the_disk_at_a_commit(disk: Disk, tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "ledger.db", "normal")
     ledger.commit([row_of("a")], {})
-    assert (disk.begun, ledger.news) == (0, None)
+    assert (disk.begun, ledger.fileno()) == (0, None)
     ledger.close()
 
 
