@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import msgspec
+import pytest
+
+from supervisor.config.schema import LedgerConfig
+from supervisor.ledger import open_ledger, sqlite
 from supervisor.ledger.base import Ledger, Row, RowState
 from supervisor.ledger.schema import unpack
 from supervisor.ledger.sqlite import SqliteLedger
@@ -24,6 +32,42 @@ def found(ledger: Ledger, id: str) -> list[Row]:
     """The rows of a message id, newest first."""
     key = key_of(id)
     return sorted(ledger.look_up([key])[key], key=lambda row: -row.at_s)
+
+
+class Store:
+    """The place of one ledger, which every test of the conformance suite opens, leaves and opens again."""
+
+    def __init__(self, config: LedgerConfig, folder: Path) -> None:
+        self.config = config
+        self.folder = folder
+
+    def open(self) -> Ledger:
+        """The ledger, made at the first time."""
+        return open_ledger(self.folder, self.config)
+
+    @contextmanager
+    def opened(self) -> Iterator[Ledger]:
+        """The same, closed at the end."""
+        ledger = self.open()
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+    @property
+    def arguments(self) -> tuple[str, str]:
+        """For a program that opens it with `of_arguments`."""
+        return str(self.folder), msgspec.json.encode(self.config).decode()
+
+    @classmethod
+    def of_arguments(cls, folder: str, config: str) -> Store:
+        """The same store, in another process."""
+        return cls(msgspec.json.decode(config, type=LedgerConfig), Path(folder))
+
+
+def boot(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """From now on ledgers are opened as after another boot of the machine."""
+    monkeypatch.setattr(sqlite, "boot_id", lambda: name)
 
 
 def named(ledger: SqliteLedger, id: str) -> list[Row]:
