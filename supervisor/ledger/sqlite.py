@@ -342,7 +342,7 @@ def _at_s(row: Row) -> float:
 
 @contextmanager
 def errors_explained(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors about the ledger in `path` into LedgerErrors that say what to do."""
+    """Raises SQLite's errors about the ledger in `path` as LedgerError, or LedgerUnusable, that say what to do."""
     try:
         yield
     except Damaged as error:

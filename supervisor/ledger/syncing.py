@@ -38,7 +38,10 @@ class Sync(Protocol):
 
 
 class ThreadSync:
-    """As `KernelSync`, by a thread of our own. Until `close` it sets how fast all threads of the process take turns."""
+    """As `KernelSync`, by a thread of our own. Until `close` it sets how fast all threads of the process take turns.
+
+    Raises OSError: no descriptors are left, or a sync failed.
+    """
 
     def __init__(self, file: int) -> None:
         self._file = file
@@ -97,7 +100,7 @@ class Syncer:
     """Syncs the file at `path`, which stays open; `durable` is the last commit that is on disk, as of the last `look`.
 
     `error`: why a sync failed. After that nothing is durable any more, whatever a later sync would say: the kernel
-    forgets what it could not write (fsync(2), errors).
+    forgets what it could not write (fsync(2), errors). Raises OSError when the file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
