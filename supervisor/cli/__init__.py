@@ -6,12 +6,11 @@ Ctrl-C amidst one would show a user the traceback of a KeyboardInterrupt.
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
+import signal
+
+TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
-    import signal as _signal
     from collections.abc import Sequence
-else:
-    import _signal  # what `signal` wraps: that defines enumerations, which takes some milliseconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,8 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     With the process's own, SIGINT ends the process as it ends any program, but while the command runs
     (`program.run`). A caller that ignores SIGINT (`nohup`, a background job of a shell) has it ignored.
     """
-    if argv is None and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from supervisor.cli import program
 
     return program.run(argv)

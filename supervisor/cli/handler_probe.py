@@ -96,7 +96,7 @@ def _answer(channel: Channel[ForkReport], pool: PoolConfig, patience_s: float) -
 def _try_fork(channel: Channel[ForkReport], pool: PoolConfig, folder: Path, patience_s: float) -> None:
     """Have a worker forked that gets as far as its slot. Raises ImportFailed with what stops it before."""
     (folder / "slots").mkdir(exist_ok=True)
-    with closing(Slot(str(folder / "slots" / f"{_SLOT}.slot"))) as slot:
+    with closing(Slot(folder / "slots" / f"{_SLOT}.slot")) as slot:
         slot.take(os.getpid(), start_ticks(os.getpid()) or 0, _GENERATION)
         channel.send(Fork(_SLOT, _GENERATION))
         channel.flush()

@@ -22,6 +22,8 @@ from os import getpid
 from pathlib import Path
 from typing import NoReturn
 
+import msgspec
+
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import BootError, PreforkdError
 from supervisor.forkserver.double_fork import ForkHandshake
@@ -35,7 +37,7 @@ from supervisor.link.channel import (
     receive_with_descriptors,
     refuse_build,
 )
-from supervisor.link.frames import BootFailed, ForkOrder, Imported, StartForkserver
+from supervisor.link.frames import BootFailed, ConsumerFrame, ForkOrder, Imported, StartForkserver
 from supervisor.logs import structured
 from supervisor.logs.guard import LogGuard
 from supervisor.logs.pipe import identity, print_through_relay
@@ -47,7 +49,7 @@ from supervisor.system.replacements import Replacements, blaming
 from supervisor.system.stack_dumps import dump_on_sigquit
 from supervisor.system.stacks import reason_of, sendable, stack_of
 from supervisor.system.standard_streams import StandardStreams
-from supervisor.worker import shared
+from supervisor.worker import runners
 from supervisor.worker.process import Calling, run_worker
 from supervisor.worker.requests import reset_signals
 
@@ -68,7 +70,7 @@ def main(argv: list[str]) -> None:
     replacements = Replacements()
     try:
         board = Board(Path(start.pool_dir) / "board", owner=False)
-        handlers, _gaps = _boot(start, channel, notification)
+        handlers = _boot(start, channel, notification)
         Forkserver(
             channel, board, functools.partial(_be_worker, start, handlers, notification, replacements.put_back)
         ).run()
@@ -84,24 +86,27 @@ def main(argv: list[str]) -> None:
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # what cannot be flushed would change the status
 
 
-def _boot(start: StartForkserver, channel: Channel[ForkOrder], notification: int) -> tuple[Handlers, list[bytes]]:
-    """Settle in and import the handler; what is in memory then stays shared: no worker's collector touches it.
-
-    Comes with what is to be kept for `fill_gaps`.
-    """
+def _boot(start: StartForkserver, channel: Channel[ForkOrder], notification: int) -> Handlers:
+    """Settle in and import the handler; what is in memory then stays shared: no worker's collector touches it."""
     stacks = _settle_in(start)
     descriptors.restore_limit(os.environ)
     started_s = monotonic_s()
     handlers = _import(start, {channel.fileno(), notification, stacks})
     dump_on_sigquit(stacks)
-    shared.prepare()
+    _prepare()
     gc.collect()
-    gaps = shared.fill_gaps()
     gc.freeze()
     # fail-point: forkserver.start-imported: the handler is imported, the master does not know
     channel.send(Imported(monotonic_s() - started_s))
     channel.flush()
-    return handlers, gaps
+    return handlers
+
+
+def _prepare() -> None:
+    """Do once what every worker would do for itself: workers share the pages. Opens no descriptor, starts no thread."""
+    runners.prepare()
+    posix.boot_id()  # which goes into every slot
+    msgspec.msgpack.Decoder(ConsumerFrame)  # msgspec keeps with the frames what it finds out about them
 
 
 def _settle_in(start: StartForkserver) -> int:

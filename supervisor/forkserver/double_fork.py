@@ -44,11 +44,6 @@ class ForkHandshake:
     _order: int
     _word: int
 
-    @property
-    def is_needed(self) -> bool:
-        """Whether the order is there already."""
-        return _readable(self._order, 0.0)
-
     def await_order(self, wake: HasFileno) -> tuple[int, int] | None:
         """Wait for slot and generation; None when nobody needs us, or when a signal came (`wake` is readable)."""
         poll = new_poll()
@@ -235,7 +230,7 @@ def _fork() -> int:
 
 
 def _pipe(opened: list[int]) -> tuple[int, int]:
-    """Read and write end of a new pipe, added to `opened`. No ExitStack: its code would be in all who are forked."""
+    """Read and write end of a new pipe, added to `opened`."""
     try:
         ends = pipe()
     except OSError as error:

@@ -18,9 +18,6 @@ from pathlib import Path
 from supervisor.errors import StateError
 from supervisor.system.locks import lock_owner
 
-StrPath = str | Path
-"""Workers give a text: a path made of parts is 15 functions more that each of them has in its own memory."""
-
 OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 _HINTS = {
@@ -37,7 +34,7 @@ _HINTS = {
 class FileInUse(StateError):
     """A damaged file whose lock is held by `pid`."""
 
-    def __init__(self, path: StrPath, fault: str, pid: int) -> None:
+    def __init__(self, path: Path, fault: str, pid: int) -> None:
         super().__init__(f"{path}: {fault}, but pid {pid} is using it; wait until that has ended, then start again")
         self.pid = pid
 
@@ -50,14 +47,14 @@ class MappedFile:
     or when a live process still uses the file.
     """
 
-    def __init__(self, path: StrPath, header: bytes, size: int, *, make: bool) -> None:
+    def __init__(self, path: Path, header: bytes, size: int, *, make: bool) -> None:
         try:
             self.descriptor, self.damage = open_sound(path, header, size, make)
             if make:  # others find it made, or looked after, by the one who may
                 os.posix_fallocate(self.descriptor, 0, size)
             self.bytes = mmap.mmap(self.descriptor, size)
         except OSError as error:
-            raise state_error(Path(path), error) from error
+            raise state_error(path, error) from error
         self.words = memoryview(self.bytes).cast("Q")
 
     def close(self) -> None:
@@ -67,28 +64,27 @@ class MappedFile:
         os.close(self.descriptor)
 
 
-def is_at_path(descriptor: int, path: StrPath) -> bool:
+def is_at_path(descriptor: int, path: Path) -> bool:
     """Whether an open file is still the one that has this name."""
     try:
-        return os.path.samestat(os.fstat(descriptor), Path(path).stat())
+        return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:
         return False
 
 
-def set_aside(path: StrPath) -> Path:
+def set_aside(path: Path) -> Path:
     """Move a damaged file out of the way, for people to look at; an older one set aside is replaced."""
-    damaged = Path(path)
-    return damaged.replace(damaged.with_name(f"{damaged.name}.damaged"))
+    return path.replace(path.with_name(f"{path.name}.damaged"))
 
 
-def open_sound(path: StrPath, header: bytes, size: int, make: bool) -> tuple[int, str]:
+def open_sound(path: Path, header: bytes, size: int, make: bool) -> tuple[int, str]:
     """Descriptor of a sound file, and what was wrong with it before. Raises OSError, and StateError as MappedFile."""
     try:
         descriptor = os.open(path, OPEN_FLAGS)
     except FileNotFoundError:
         if not make:
             raise
-        _create(Path(path), header, size)
+        _create(path, header, size)
         return os.open(path, OPEN_FLAGS), f"{path}: was missing and has been made anew"
     fault = fault_of(descriptor, header, size)
     if not fault:
@@ -96,7 +92,7 @@ def open_sound(path: StrPath, header: bytes, size: int, make: bool) -> tuple[int
     _refuse(path, fault, lock_owner(descriptor), make)
     os.close(descriptor)
     aside = set_aside(path)
-    _create(Path(path), header, size)
+    _create(path, header, size)
     return os.open(path, OPEN_FLAGS), f"{path}: {fault}; set aside as {aside.name} and made anew"
 
 
@@ -108,7 +104,7 @@ def fault_of(descriptor: int, header: bytes, size: int) -> str:
     return "" if os.pread(descriptor, len(header), 0) == header else "is not a file of this version of preforkd"
 
 
-def _refuse(path: StrPath, fault: str, user_pid: int | None, make: bool) -> None:
+def _refuse(path: Path, fault: str, user_pid: int | None, make: bool) -> None:
     if user_pid is not None:
         raise FileInUse(path, fault, user_pid)
     if not make:

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from supervisor.scoreboard.mapping import OPEN_FLAGS, StrPath, open_sound, state_error
+from supervisor.scoreboard.mapping import OPEN_FLAGS, open_sound, state_error
 
 _WORD_BYTES = 8
 
@@ -23,7 +23,7 @@ class PositionalFile:
     StateError when it cannot be opened.
     """
 
-    def __init__(self, path: StrPath, header: bytes, size: int, *, make: bool) -> None:
+    def __init__(self, path: Path, header: bytes, size: int, *, make: bool) -> None:
         self.damage = ""
         try:
             if make:
@@ -32,7 +32,7 @@ class PositionalFile:
             else:
                 self.descriptor = os.open(path, OPEN_FLAGS)
         except OSError as error:
-            raise state_error(Path(path), error) from error
+            raise state_error(path, error) from error
         self.bytes = _Bytes(self.descriptor)
         self.words = _Words(self.descriptor)
 

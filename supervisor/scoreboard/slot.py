@@ -18,7 +18,7 @@ import msgspec
 from supervisor.link.frames import RunId
 from supervisor.scoreboard import layout
 from supervisor.scoreboard.layout import GROUP, HEAD, INTENT, LEAVING, TAIL, Owner
-from supervisor.scoreboard.mapping import MappedFile, StrPath, fault_of, is_at_path, set_aside
+from supervisor.scoreboard.mapping import MappedFile, fault_of, is_at_path, set_aside
 from supervisor.scoreboard.positional import PositionalFile
 from supervisor.scoreboard.words import Cell, Identity, Intent, LeavingReason, LimitSource, OutcomeKind, Running
 from supervisor.system import posix
@@ -44,7 +44,7 @@ class Slot:
     becomes of it; without `make` they open it as it is.
     """
 
-    def __init__(self, path: StrPath, *, make: bool = True, mapped: bool = True) -> None:
+    def __init__(self, path: Path, *, make: bool = True, mapped: bool = True) -> None:
         self.path = path
         self._closed = False
         self._open(make, mapped)

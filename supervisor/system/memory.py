@@ -1,16 +1,17 @@
 """How much memory a process has, asked by the master about busy workers, and by workers about themselves.
 
-Private memory is what counts for limits (psutil's USS): a worker is not to blame for pages it shares with the
-forkserver. Its exact figure walks all page tables, so the resident size is asked first: it is never smaller, and cheap.
+Private memory is what counts for limits (USS): a worker is not to blame for pages it shares with the forkserver. Its
+exact figure walks all page tables, so the resident size is asked first: it is never smaller, and cheap.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-
-import psutil
+from pathlib import Path
 
 from supervisor.system import posix
+
+_KIB = 1024
 
 
 def resident_bytes(pid: int) -> int:
@@ -20,8 +21,10 @@ def resident_bytes(pid: int) -> int:
 
 def private_bytes(pid: int) -> int:
     """What a process has for itself; 0 when it is gone."""
-    with suppress(psutil.Error):
-        return int(psutil.Process(pid).memory_full_info().uss)
+    for name in ("smaps_rollup", "smaps"):  # a sandbox (gVisor) has only the longer one
+        with suppress(OSError):
+            lines = Path(f"/proc/{pid}/{name}").read_bytes().splitlines()
+            return sum(int(line.split()[1]) for line in lines if line.startswith(b"Private_")) * _KIB
     return 0
 
 

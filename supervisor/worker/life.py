@@ -45,7 +45,7 @@ from supervisor.worker.loop import Limits, Place, Worker
 from supervisor.worker.recycling import Recycling
 from supervisor.worker.requests import Requests
 from supervisor.worker.returned import undone_work
-from supervisor.worker.runners import Runner, runner
+from supervisor.worker.runners import runner
 from supervisor.worker.upkeep import Upkeep
 
 _log = logging.getLogger("preforkd.worker")
@@ -58,10 +58,6 @@ _ROOMY = 0.9  # recycling blurs its limit by a tenth
 
 class ForkHandshake(Protocol):
     """Handshake with the forkserver. Each message can be sent once; raises OSError if the peer is gone."""
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether the order is there already."""
 
     def await_order(self, wake: HasFileno) -> tuple[int, int] | None:
         """Wait for slot and generation; None when no worker is wanted, or when `wake` is readable."""
@@ -127,14 +123,14 @@ class Life:
         """Boot, serve. A handler may end us by SystemExit or KeyboardInterrupt; nothing else gets past here."""
         try:
             self._take_name()
-            upkeep = self.upkeep()
+            upkeep = self._upkeep()
             if not self._init():
                 return self._leaving(LeavingReason.BOOT_FAILED)
             upkeep.adopt()
             self._tell_soft_limit()
             if not self._fits():
                 return self._leaving(LeavingReason.BOOT_FAILED)
-            worker = self.worker(runner(f"{self._post.pool.name}/{self._post.slot}"), upkeep)
+            worker = self._worker(upkeep)
             worker.turn()  # greets the consumer while the intermediate ends
             self._be_adopted(handshake)
             return EXIT_STATUS[worker.run()]
@@ -210,7 +206,7 @@ class Life:
             text = "%s: user code has loaded %s: soft_timeout cannot strike while a handler waits in it, `timeout` does"
             _log.warning(text, self._post.name, library)
 
-    def upkeep(self) -> Upkeep:
+    def _upkeep(self) -> Upkeep:
         """What keeps this process in order; made before user code runs in it."""
         own = {
             "the lock of its slot": self._slot.descriptor,
@@ -220,8 +216,7 @@ class Life:
         restorers = (partial(dump_on_faults, self._stacks), self._requests.take_back, self._hear_master)
         return Upkeep(self._post.start.log.level, own, restorers, self._spoilt)
 
-    def worker(self, run: Runner, upkeep: Upkeep) -> Worker:
-        """The loop of this worker; `run` calls its handler."""
+    def _worker(self, upkeep: Upkeep) -> Worker:
         # fail-point: worker.booted: the init hook has run, nobody knows that we are here
         post, pool = self._post, self._post.pool
         alarm = Alarm(call.__code__, pool.max_timeout_s, self._time_is_over, self._slot.mark_extended)
@@ -229,7 +224,7 @@ class Life:
         return Worker(
             Place(post.slot, post.generation, pool.queue, post.start.link_path),
             self._slot,
-            partial(run, post.calling.run),
+            partial(runner(f"{pool.name}/{post.slot}"), post.calling.run),
             Limits(LimitPolicy(pool), alarm, recycling, upkeep),
             self._requests,
             self._ready,

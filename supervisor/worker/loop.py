@@ -127,10 +127,6 @@ class Worker:
             self._run(self._runs.popleft())
         return reason
 
-    def close(self) -> None:
-        """Hang up; a worker that runs messages is over by then, or never was."""
-        self._link.close()
-
     # ---- waiting and hearing --------------------------------------------------------------------------------------
 
     def _wait(self) -> None:

@@ -12,18 +12,15 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import socket
 import sys
 from _thread import start_new_thread
-from contextlib import ExitStack, closing, suppress
-from dataclasses import replace
+from contextlib import suppress
 from logging import shutdown as flush_logs
 from os import _exit as leave  # bound before user code can replace it: a worker must never return from here
 from os import getpid, read
+from pathlib import Path
 from time import sleep
 from typing import NoReturn
-
-import msgspec
 
 from supervisor.errors import PreforkdError
 from supervisor.link.frames import StartForkserver
@@ -32,7 +29,6 @@ from supervisor.scoreboard.slot import Slot
 from supervisor.system import descent, posix
 from supervisor.system.replacements import blaming
 from supervisor.system.stacks import reason_of
-from supervisor.worker.handlers import run_handler
 from supervisor.worker.life import Calling, ForkHandshake, Life, Post
 from supervisor.worker.requests import Requests
 
@@ -50,10 +46,8 @@ def run_worker(calling: Calling, notification: int, handshake: ForkHandshake) ->
     status, name, has_slot = os.EX_SOFTWARE, f"standby {calling.start.pool.name}", False
     try:
         requests = _settle_in(calling.start, name)
-        if not handshake.is_needed:
-            _rehearse(calling, requests)
         # fail-point: worker.standing-by: it could take any slot, and has none
-        order = None if requests.stop else handshake.await_order(requests)
+        order = handshake.await_order(requests)
         if order is None:
             leave(os.EX_OK)
         # fail-point: worker.assigned: it knows its slot, and has not taken it
@@ -86,31 +80,8 @@ def _settle_in(start: StartForkserver, name: str) -> Requests:
     return requests
 
 
-def _rehearse(calling: Calling, requests: Requests) -> None:
-    """Walk the way up to the greeting once, on a slot and a link that are nobody's, while there is time for it.
-
-    After a fork the first touch of each page costs a fault, several hundred on this way, and they would stand between a
-    death and the next worker. Nothing of it may stay, no user code may run, not even an SDK be asked for before `init`;
-    and where it fails a worker is born as well, only later.
-    """
-    with suppress(PreforkdError, OSError), ExitStack() as undo:
-        listener = undo.enter_context(socket.socket(socket.AF_UNIX))
-        listener.bind("")  # a name of the kernel's choice, in no directory
-        listener.listen()
-        start = msgspec.structs.replace(calling.start, link_path=os.fsdecode(listener.getsockname()))
-        slot = undo.enter_context(closing(Slot(f"{start.pool_dir}/rehearsal.slot")))
-        if not slot.take(getpid(), posix.start_ticks(getpid()) or 0, 0):
-            return  # the standby of another forkserver, in a reload, is at it
-        notification = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # nobody hears it; who has rung it closes it
-        stacks = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        undo.callback(os.close, stacks)
-        life = Life(Post(replace(calling, start=start), 0, 0), slot, requests, notification, stacks)
-        upkeep = undo.enter_context(closing(life.upkeep()))
-        undo.enter_context(closing(life.worker(run_handler, upkeep))).turn()
-
-
 def _open_stacks(post: Post) -> int:
-    path = f"{post.start.pool_dir}/stacks/{post.slot}.txt"
+    path = Path(post.start.pool_dir) / "stacks" / f"{post.slot}.txt"
     stacks = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, _STACKS_MODE)
     with suppress(OSError):  # another user's, from before; it could be opened all the same
         os.fchmod(stacks, _STACKS_MODE)  # whatever the import has set the mask of file modes to: the master reads it
@@ -119,7 +90,7 @@ def _open_stacks(post: Post) -> int:
 
 def _take_slot(post: Post, handshake: ForkHandshake) -> Slot:
     """Take the slot before anybody may reap us: a child of the master is always named in one."""
-    path = f"{post.start.pool_dir}/slots/{post.slot}.slot"
+    path = Path(post.start.pool_dir) / "slots" / f"{post.slot}.slot"
     pid = getpid()
     try:
         slot = Slot(path, make=False)  # the master makes them: two files of one name would be two locks for one slot

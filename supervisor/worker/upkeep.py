@@ -67,10 +67,6 @@ class Upkeep:
     def _may_have_changed(self, now_s: float) -> bool:
         return self._had_threads or _count() > 0 or now_s >= self._last_s + _AT_REST_S
 
-    def close(self) -> None:
-        """Give the copies of descriptors back."""
-        self._streams.close()
-
     def due_in_s(self, now_s: float) -> float:
         """How long a rest may last before `look` has something to do; infinite once it has been done."""
         return max(0.0, self._due_s - now_s) if self._is_dirty else math.inf

@@ -117,10 +117,6 @@ class Uplink:
             timeout_s = due_in_s if timeout_s is None else min(timeout_s, due_in_s)
         ready.poll(None if timeout_s is None else min(timeout_s, _LONGEST_WAIT_S) * 1000)
 
-    def close(self) -> None:
-        """Hang up."""
-        self._lose()
-
     def _lose(self) -> None:
         if self._channel is not None:
             self._channel.close()

@@ -9,19 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import cast
 
 import msgspec
 import pytest
 
-from supervisor.errors import StateError
 from supervisor.link.frames import Bye, Fork, Forked, ForkFailed, Outcome, Returned
-from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
 from supervisor.system import posix
-from supervisor.worker.process import Calling, ForkHandshake, run_worker
-from tests.support.forked import forked
 from tests.support.pools import ROOT, MakeMaster, Master, run_frame
 from tests.support.waiting import eventually
 
@@ -122,79 +116,6 @@ def test_a_standby_that_was_ended_is_done_without(make_master: MakeMaster, victi
     assert master.fork(1) != standby
     assert standby_of(master) != standby
     assert "a standby ended before it was needed" in master.errors.read_text()
-
-
-def rehearsed(master: Master, standby: int) -> bool:
-    """Whether the standby has walked a worker's way up to its greeting, and is done with it."""
-    with suppress(StateError):
-        slot = Slot(master.pool_dir / "rehearsal.slot", make=False)
-        identity = slot.identity()
-        return identity is not None and (identity.pid, identity.ready) == (standby, True) and slot.owner() is None
-    return False
-
-
-def test_a_standby_has_rehearsed_and_kept_nothing_of_it(make_master: MakeMaster) -> None:
-    master = make_master(init="sample_handlers:init")
-    master.boot()
-    pid, _link = master.worker(0)
-    noted, descriptors = len(master.noted()), targets_of(pid)
-    standby = standby_of(master)
-    eventually(lambda: rehearsed(master, standby), "the standby has rehearsed")
-    held = eventually(lambda: (now := targets_of(standby)) and ("socket" not in now) and now, "its link is closed")
-    assert held.count("/dev/null") == descriptors.count("/dev/null"), "its bell is closed, too"
-    with open(f"/proc/{standby}/maps") as maps:
-        assert ".slot" not in maps.read()
-    assert title_of(standby) == "preforkd: standby sample"
-    assert len(master.noted()) == noted, "no code of its users has run"
-    assert master.slot(1).identity() is None
-    assert master.worker(1)[0] == standby
-    assert "worker.spoiled" not in master.errors.read_text()
-
-
-def targets_of(pid: int) -> list[str]:
-    """What the descriptors of a process are: a path, `pipe`, `socket`."""
-    return [str(entry.readlink()).partition(":")[0] for entry in Path(f"/proc/{pid}/fd").iterdir()]
-
-
-def test_a_standby_that_cannot_rehearse_is_none_the_worse(make_master: MakeMaster) -> None:
-    master = make_master()
-    master.boot()
-    (master.pool_dir / "rehearsal.slot").mkdir()
-    master.worker(0)
-    standby = standby_of(master)
-    assert master.worker(1)[0] == standby
-
-
-def test_two_standbys_of_a_pool_do_not_disturb_each_other(make_master: MakeMaster) -> None:
-    """As in a reload: the rehearsal's slot is the other one's at the moment."""
-    master = make_master()
-    master.boot()
-    other = Slot(master.pool_dir / "rehearsal.slot")
-    assert other.take(os.getpid(), posix.start_ticks(os.getpid()) or 0, 0)
-    master.worker(0)
-    standby = standby_of(master)
-    assert master.worker(1)[0] == standby
-    identity = other.identity()
-    assert identity is not None
-    assert identity.pid == os.getpid()
-
-
-class Interrupted:
-    """A cradle of a standby that is asked to leave while it rehearses."""
-
-    is_needed = property(lambda self: os.kill(os.getpid(), signal.SIGTERM))
-
-    def await_order(self, wake: object) -> None:
-        """It would wait here for ever."""
-        raise AssertionError("its request was forgotten")
-
-    settled = refused = await_adoption = await_order
-
-
-def test_a_standby_asked_to_leave_while_it_rehearses_leaves(make_master: MakeMaster) -> None:
-    calling = Calling(make_master().start_frame(), lambda message: None, None)
-    with forked(lambda: run_worker(calling, -1, cast(ForkHandshake, Interrupted()))) as pid:
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == os.EX_OK
 
 
 def test_a_standby_leaves_with_its_forkserver_and_before_it(make_master: MakeMaster) -> None:

@@ -13,7 +13,7 @@ import pytest
 HEAVY = {"pika", "sqlite3", "rich", "asyncio", "email", "importlib.metadata", "zipfile", "tempfile"}
 
 NOT_FOR: dict[str, set[str]] = {
-    "supervisor.api": HEAVY | {"click", "psutil", "setproctitle", "pythonjsonlogger"},  # users' own tests import it
+    "supervisor.api": HEAVY | {"click", "setproctitle", "pythonjsonlogger"},  # users' own tests import it
     "supervisor.cli.start": HEAVY | {"_hashlib"},  # the master, to be; _hashlib: OpenSSL
     "supervisor.forkserver.__main__": HEAVY | {"click"},  # and with it every worker
     "supervisor.consumer.__main__": HEAVY - {"sqlite3"} | {"click"},  # where the broker is the embedded queue

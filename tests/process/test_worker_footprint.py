@@ -5,9 +5,6 @@ It writes reference counts and caches into whatever it touches, and a page that 
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 from tests.support.pools import MakeMaster, run_frame
 
 LIBRARIES = {
@@ -18,12 +15,13 @@ LIBRARIES = {
     "os": "the environment, asked by OpenTelemetry",
     "collections.abc": "the same",
     "opentelemetry.trace": "whether an SDK was configured",
+    "pathlib": "its slot and its file for stacks",
     "random": "after a fork, and the dice of recycling",
     "socket": "the link",
     "threading": "after a fork",
     "watched_handlers": "the handler",
 }
-"""Modules not ours whose functions a worker calls, and what for. Not pathlib, enum, codecs, tempfile: 10 to 20 each."""
+"""Modules not ours whose functions a worker calls, and what for. Not enum, codecs, tempfile: 10 to 20 each."""
 
 
 def test_a_worker_calls_little_but_its_own_code(make_master: MakeMaster) -> None:
@@ -37,24 +35,3 @@ def test_a_worker_calls_little_but_its_own_code(make_master: MakeMaster) -> None
     assert "supervisor.worker.process" in called
     assert "supervisor.scoreboard.slot" in called
     assert {name for name in called if not name.startswith(("supervisor.", "namedtuple_"))} <= LIBRARIES.keys()
-
-
-PAGES = """
-import gc, supervisor.forkserver.__main__
-from supervisor.worker import shared
-gc.collect()
-kept = FILLED
-made = [bytes(size - 33) for size in range(48, 513, 16) for _ in range(4096 // size)]
-print(len({id(one) // 4096 for one in made}))
-"""
-"""On how many pages a page of new objects of each size comes to lie, after a forkserver's imports."""
-
-
-def test_what_a_worker_makes_lies_together_and_not_in_gaps_all_over_the_shared_pages() -> None:
-    assert _pages("shared.fill_gaps()") < _pages("None") * 2 / 3
-
-
-def _pages(filled: str) -> int:
-    code = PAGES.replace("FILLED", filled)
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    return int(told.stdout)

@@ -3,8 +3,7 @@
 A line `# fail-point: NAME: what has happened` costs nothing and does nothing, except where this module is on the path:
 then it is compiled as a call of `hit("NAME")`. A point is armed by a folder of tokens (`armed/NAME/0`, `1`, ...); each
 hit takes the highest, whichever process it is in, and whoever takes the last one kills: itself, or with `whole-group`
-all processes of its daemon. A standby's rehearsal of a worker's way is none: it has no slot, and nobody waits for it.
-No configuration of the daemon can reach any of this.
+all processes of its daemon. No configuration of the daemon can reach any of this.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ FOLDER = "PREFORKD_FAILPOINTS"
 ARMED, WHOLE_GROUP, FIRED = "armed", "whole-group", "fired"
 
 _PR_SET_PDEATHSIG = 1
-_STANDING_BY, _IS_WORKER = "worker.standing-by", "PREFORKD_FAILPOINTS_WORKER"
 
 MARKER = re.compile(r"^( *)# fail-point: (\S+): (.+)$", re.MULTILINE)
 """Indentation, name, and what has and has not happened there."""
@@ -65,10 +63,6 @@ class _Finder:
 
 def hit(name: str) -> None:
     """A process is at this point; it does not come back where the last token was here."""
-    if name == _STANDING_BY:
-        os.environ[_IS_WORKER] = name
-    if name.startswith("worker.") and _IS_WORKER not in os.environ:
-        return
     folder = Path(os.environ.get(FOLDER, "/nonexistent"))
     if _took_last_token(folder / ARMED / name):
         _note(folder / FIRED, f"{name} {os.getpid()}\n")

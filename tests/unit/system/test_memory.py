@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+import pytest
 
 from supervisor.system import memory
 
@@ -36,3 +39,15 @@ def test_without_a_limit_nobody_exceeds_it() -> None:
 def test_a_process_that_is_gone_has_no_memory() -> None:
     assert memory.resident_bytes(NOBODY) == memory.private_bytes(NOBODY) == 0
     assert not memory.exceeds(NOBODY, 1)
+
+
+def test_where_the_kernel_has_no_summary_the_full_list_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_bytes
+
+    def without_summary(path: Path) -> bytes:
+        if path.name == "smaps_rollup":
+            raise FileNotFoundError
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", without_summary)
+    assert 0 < memory.private_bytes(os.getpid()) <= memory.resident_bytes(os.getpid())
