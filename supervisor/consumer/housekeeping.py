@@ -8,19 +8,22 @@ written to only while the disk keeps up, and a silent broker only ends dispatchi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from supervisor.brokers.base import Broker
 from supervisor.consumer.observe.clock_jumps import ClockJumps
-from supervisor.consumer.observe.health import PROBE_INTERVAL_S, Health
-from supervisor.consumer.observe.measures import Measures
-from supervisor.consumer.turn.commit_pipeline import Commits
+from supervisor.consumer.observe.delay_watch import DelayWatch
+from supervisor.consumer.observe.health import PROBE_INTERVAL_S
+from supervisor.consumer.observe.observer import Observer
+from supervisor.consumer.settlement.settlement import Settlement
+from supervisor.consumer.turn.commit_pipeline import CommitPipeline
 from supervisor.ledger.base import Ledger
 from supervisor.link.frames import StartConsumer
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.quantities import show_seconds
 from supervisor.system.clock import boottime_s, rfc3339, wall_s
+from supervisor.system.reactor import CallLater
 
 EVICT_INTERVAL_S, EVICT_AGAIN_S = 1.0, 0.02
 """Looking for rows to forget; and the pause between two batches, which must outrun what a busy pool adds."""
@@ -29,48 +32,64 @@ LOOK_INTERVAL_S = 1.0
 """Looking at the machine's clock."""
 JUMP_SHOWN_S = 3600.0
 """How long a clock that was set stays a note."""
-
-CallLater = Callable[[float, Callable[[], None]], None]
-"""`(delay_s, callback)`: call once after that time, unless the session has ended by then."""
+LOOK_AT_REFUSED_S = 0.05
+"""The wait before a look at the refused copies: thousands may be refused in a row, and a look costs as many."""
 
 
 class Housekeeping:
-    """The periodic duties of one session; each keeps itself due once `begin` has been called.
-
-    `delay_queues`: those to ask for besides the pool's own.
-    """
+    """The duties of one session by the clock; each keeps itself due once `begin` has been called."""
 
     def __init__(
         self,
         start: StartConsumer,
         ledger: Ledger,
-        commits: Commits,
-        measures: Measures,
-        health: Health,
+        settlement: Settlement,
+        pipeline: CommitPipeline,
+        observer: Observer,
         broker: Broker,
-        delay_queues: Callable[[], Sequence[str]],
+        delays: DelayWatch,
         call_later: CallLater,
     ) -> None:
         self._start = start
         self._ledger = ledger
-        self._commits = commits
-        self._measures = measures
-        self._health = health
+        self._settlement = settlement
+        self._pipeline = pipeline
+        self._measures = observer.measures
+        self._health = observer.health
         self._broker = broker
-        self._delay_queues = delay_queues
+        self._delays = delays
         self._call_later = call_later
         self._clock_jumps = ClockJumps(wall_s(), boottime_s())
         self._jump_shown_until_s = 0.0
+        self._refused_changes = 0  # of the refused copies, when they were looked at last
+        self._refused_due = False
 
     def begin(self) -> None:
-        """Do everything in its time from now on."""
+        """Do everything in its time from now on. Raises LedgerError."""
         self._call_later(PROBE_INTERVAL_S, self._probe)
         self._call_later(EVICT_INTERVAL_S, self._evict)
         self._call_later(LOOK_INTERVAL_S, self._look_around)
+        self._delays.begin(self._call_later)
 
     def reconfigure(self, start: StartConsumer) -> None:
         """Go on with other settings."""
         self._start = start
+
+    def look_at_refused(self) -> None:
+        """Look at the refused copies soon, if they have changed: they are a symptom, and their deliveries take no room
+        from others. Called every turn."""
+        if self._settlement.publications.refused.changes != self._refused_changes and not self._refused_due:
+            self._refused_due = True
+            self._call_later(LOOK_AT_REFUSED_S, self._tell_refused)
+
+    def _tell_refused(self) -> None:
+        publications = self._settlement.publications
+        self._refused_changes, self._refused_due = publications.refused.changes, False
+        self._broker.set_aside(publications.set_aside())
+        if publications.refused:
+            self._health.notice(Event.COPIES_REFUSED, publications.refused.told(), degrades=True)
+        else:
+            self._health.heal(Event.COPIES_REFUSED)
 
     def _probe(self) -> None:
         """Weigh the ledger; ask the broker for the queue's depth."""
@@ -79,7 +98,7 @@ class Housekeeping:
         if self._health.connected:
             if self._health.calm:
                 self._broker.narrow(None)
-            self._broker.probe(self._delay_queues())
+            self._broker.probe(self._delays.queues())
 
     def _look_around(self) -> None:
         """Notice what happened to the machine."""
@@ -100,13 +119,13 @@ class Housekeeping:
 
     def _evict(self) -> None:
         """Forget a batch of what the ledger need not know any more."""
-        if self._commits.held_up:  # what is forgotten is written, too: the loop would hang as the disk does
+        if self._pipeline.held_up:  # what is forgotten is written, too: the loop would hang as the disk does
             self._call_later(EVICT_INTERVAL_S, self._evict)
             return
         ledger = self._start.ledger
         aged, early = self._ledger.evict(self._ledger.now_s - ledger.keep_s, ledger.keep_max)
         self._call_later(EVICT_AGAIN_S if aged or early else EVICT_INTERVAL_S, self._evict)
-        self._measures.evicted_early += early
+        self._measures.evicted(early)
         if early:
             text = f"the ledger is full ({ledger.keep_max} rows): {early} forgotten before their time; raise keep_max"
             log(Event.LEDGER_EVICTED, text, level=logging.WARNING, rows=early)

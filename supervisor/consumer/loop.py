@@ -115,10 +115,7 @@ class Consumer:
         heard = self._session.begin_turn() if self._session else []
         self._hear_master()  # after the workers' frames were read: a ExitNotice sent before a Hello is known before it
         if self._session is not None:
-            self._session.hear_workers(heard)
-            self._session.hear_broker()
-            self._session.dispatch()
-            self._session.settle()
+            self._session.turn(heard)
             self._report(self._session)
         self._reports.flush()
 
@@ -144,7 +141,7 @@ class Consumer:
         if self._session is None:
             self._reports.say(Drained(0, 0, []))
         elif self._draining is None:
-            self._draining = dict(self._session.commits.counters)
+            self._draining = dict(self._session.observer.measures.counters)
             self._session.drain()
 
     def _on_pause(self, order: Pause) -> None:
@@ -178,11 +175,11 @@ class Consumer:
         self._quit = True
 
     def _report(self, session: Session) -> None:
-        for worker in session.durable_exit_notices():
+        for worker in session.pipeline.take_exit_notices():
             # fail-point: consumer.verdict-durable: a verdict is durable, the master does not know
             self._reports.say(ExitNoticeTaken(worker, session.outcomes.take_kind(worker)))
             self._alive.discard(worker)
-        if not self._consuming and (session.subscribed or (self._paused and session.connected)):
+        if not self._consuming and (session.consuming or (self._paused and session.connected)):
             self._consuming = True
             self._reports.show_now(session)
             self._reports.say(Consuming())
@@ -194,7 +191,7 @@ class Consumer:
             # fail-point: consumer.stop-drained: the drain is over, the master does not know
             self._reports.say(session.drain_report(self._draining))
             self._draining = None
-        if self._reports.has_room and (news := session.letters.take()) is not None:
+        if self._reports.has_room and (news := session.observer.dead_letters.take()) is not None:
             self._reports.say(news)
         self._reports.show(session)
 

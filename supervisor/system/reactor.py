@@ -21,6 +21,8 @@ from supervisor.system.clock import monotonic_s
 
 Callback = Callable[[], object]
 Handler = Callable[[int, int], object]
+CallLater = Callable[[float, Callback], object]
+"""`(delay_s, callback)`: call once after that time."""
 
 
 class HasFileno(Protocol):

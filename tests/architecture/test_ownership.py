@@ -19,7 +19,7 @@ SECOND_WRITERS: dict[str, str] = {
     "api._GroupRecorder": "worker.life",
     "api._TraceContext": "worker.runners",
     "brokers.amqp.subscription.Subscription": "brokers.amqp.broker",
-    "consumer.settlement.content_matches.ContentMatches": "consumer.session",
+    "consumer.settlement.content_matches.ContentMatches": "consumer.turn.hearing",
     "consumer.settlement.refused_copies.RefusedCopies": "consumer.settlement.publications",
     "errors.ControlError": "control.protocol",
     "errors.PreforkdError": "cli.start",
@@ -31,13 +31,6 @@ SECOND_WRITERS: dict[str, str] = {
 """Classes whose attributes one other module assigns, and that module."""
 
 EXCEPTIONS: dict[str, tuple[set[str], str]] = {
-    "consumer.observe.measures.Measures": (
-        {
-            "consumer.housekeeping",
-            "consumer.session",
-        },
-        "counters that are raised where things happen",
-    ),
     "consumer.settlement.messages.Entry": (
         {
             "consumer.settlement.assignments",

@@ -42,8 +42,8 @@ def declare(node: RabbitNode, queue: str, limit: int | None) -> None:
 
 def lose_connection(turned: HandTurned) -> None:
     turned.session.broker.cut()
-    turned.until(lambda: not turned.session.subscribed, "the connection is lost")
-    turned.until(lambda: turned.session.subscribed, "it is back")
+    turned.until(lambda: not turned.session.consuming, "the connection is lost")
+    turned.until(lambda: turned.session.consuming, "it is back")
 
 
 def lost_again_and_again(
@@ -57,7 +57,7 @@ def lost_again_and_again(
     turned = HandTurned(directory, pool, BrokerConfig(urls=(node.url,)))
     turned.start()
     for _ in range(losses):
-        most = len(IDS) - 1 if turned.session.health.calm else pool.workers
+        most = len(IDS) - 1 if turned.session.observer.health.calm else pool.workers
         turned.until(lambda most=most: len(turned.session.settlement.entries) >= most, "all that may be in hand are")
         lose_connection(turned)
     turned.until(lambda: turned.session.at_rest, "no copy is under way")
@@ -104,7 +104,9 @@ def test_fewer_messages_are_in_hand_while_they_come_back_too_often(
     turned.until(lambda: turned.session.at_rest and len(entries) == len(IDS), "all are saved, and in hand again")
     lose_connection(turned)
     turned.until(lambda: turned.session.at_rest and len(entries) == 3, "three are in hand")
-    turned.until(lambda: turned.session.health.queue_facts().get("ready", 0) >= len(IDS) - 3, "the others are not")
+    turned.until(
+        lambda: turned.session.observer.health.queue_facts().get("ready", 0) >= len(IDS) - 3, "the others are not"
+    )
     monkeypatch.setattr(health, "WORN_CALM_S", 0.0)
     turned.until(lambda: len(entries) == len(IDS) and turned.session.at_rest, "all are in hand once it is calm")
     turned.close()

@@ -162,7 +162,7 @@ def test_a_consumer_that_gets_nothing_of_what_is_ready_is_starved(
         turned.until(lambda: turned.noted("nothing was delivered"), "the symptom is in the status")
         assert turned.events(caplog, "consumer.starved") == ["warning"]
         assert not turned.noted("did not answer")
-    turned.until(lambda: turned.session.commits.counters.get("delivered") == 3, "the messages come")
+    turned.until(lambda: turned.session.observer.measures.counters.get("delivered") == 3, "the messages come")
     assert not turned.noted("nothing was delivered")
 
 
@@ -172,7 +172,7 @@ def test_a_queue_that_does_not_even_answer_a_passive_declare_is_unresponsive(
     """The queue's own process hangs, as in the incident; connection and heartbeats are fine."""
     turned = consumer()
     turned.start()
-    turned.until(lambda: "ready" in turned.session.health.queue_facts(), "the queue answers")
+    turned.until(lambda: "ready" in turned.session.observer.health.queue_facts(), "the queue answers")
     rabbitmq.call(f"sys:suspend({_process_of(turned.pool.queue)})")
     try:
         turned.until(lambda: turned.noted("did not answer a passive declare"), "the symptom is in the status")

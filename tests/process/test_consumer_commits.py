@@ -27,7 +27,7 @@ def test_i1_the_commit_comes_before_the_ack(bench: Bench) -> None:
     bench.session.open(set(), consume=True)
     bench.until_waiting()
     bench.end_a_run()
-    bench.session.settle()
+    bench.session.pipeline.turn()
     assert bench.order == ["commit", "ack"]
 
 
@@ -37,7 +37,7 @@ def test_i1_a_failed_commit_acks_nothing(bench: Bench) -> None:
     bench.end_a_run()
     bench.ledger.fails = True
     with pytest.raises(LedgerError):
-        bench.session.settle()
+        bench.session.pipeline.turn()
     assert bench.order == []
 
 
@@ -90,7 +90,7 @@ def test_i1_a_disk_that_fails_after_the_commit_was_written_acks_nothing(bench: B
 
     bench.ledger.__class__ = Failed
     with pytest.raises(LedgerError):
-        bench.session.settle()
+        bench.session.pipeline.turn()
     bench.ledger.__class__ = WatchedLedger
     assert "ack" not in bench.order
 
@@ -100,15 +100,15 @@ def test_a_verdict_counts_as_taken_only_when_its_turn_is_durable(bench: Bench) -
     bench.until_waiting()
     (entry,) = bench.session.settlement.waiting.values()
     bench.session.settlement.assign(entry, W)
-    bench.session.settle()
+    bench.session.pipeline.turn()
     bench.ledger.busy = True
     bench.session.hear_exit_notice(ExitNotice(W, "crash", 70, None, ""))
     bench.turn()
-    assert bench.session.durable_exit_notices() == []
+    assert bench.session.pipeline.take_exit_notices() == []
     bench.ledger.busy = False
     bench.turn()
-    assert bench.session.durable_exit_notices() == [W]
-    assert bench.session.durable_exit_notices() == []
+    assert bench.session.pipeline.take_exit_notices() == [W]
+    assert bench.session.pipeline.take_exit_notices() == []
 
 
 def test_a_verdict_repeated_in_every_commit_of_a_slow_disk_is_taken_all_the_same(bench: Bench) -> None:
@@ -117,12 +117,12 @@ def test_a_verdict_repeated_in_every_commit_of_a_slow_disk_is_taken_all_the_same
     bench.until_waiting()
     exit_notice = ExitNotice(W, "crash", 70, None, "")
     bench.ledger.busy = True
-    bench.session.settle()
+    bench.session.pipeline.turn()
     bench.session.hear_exit_notice(exit_notice)
     bench.ledger.busy = False
-    bench.session.settle()
+    bench.session.pipeline.turn()
     bench.session.hear_exit_notice(exit_notice)
-    assert bench.session.durable_exit_notices() == [W]
+    assert bench.session.pipeline.take_exit_notices() == [W]
 
 
 def once_the_disk_is_done(bench: Bench, channel: Channel[ConsumerFrame]) -> list[ConsumerFrame]:
@@ -139,7 +139,7 @@ def test_i3_a_run_on_its_way_to_the_disk_is_not_sent_to_a_worker_that_said_hello
     with living(bench, W):
         bench.ledger.busy = True
         bench.session.settlement.assign(entry, W)
-        bench.session.settle()
+        bench.session.pipeline.turn()
         with connected(bench) as channel:
             eventually(lambda: (bench.turn(), bool(bench.session.settlement.waiting))[1], "the hello is heard")
             assert once_the_disk_is_done(bench, channel) == [Welcome()]
@@ -154,7 +154,7 @@ def test_i3_a_run_that_becomes_durable_as_a_hello_is_read_is_not_sent_either(ben
     with living(bench, W):
         bench.ledger.busy = True
         bench.session.settlement.assign(entry, W)
-        bench.session.settle()
+        bench.session.pipeline.turn()
         with connected(bench) as channel:
             eventually(lambda: (bench.reactor.poll(0.01), bench.links.inbox)[1], "the hello is read")
             assert once_the_disk_is_done(bench, channel) == [Welcome()]
@@ -169,7 +169,7 @@ def test_i3_a_run_that_waits_for_the_disk_behind_another_commit_is_withdrawn_by_
     (entry,) = bench.session.settlement.waiting.values()
     with living(bench, W):
         bench.ledger.busy = True
-        bench.session.settle()
+        bench.session.pipeline.turn()
         bench.session.settlement.assign(entry, W)
         with connected(bench) as channel:
             eventually(lambda: (bench.turn(), bool(bench.session.settlement.waiting))[1], "the hello is heard")
@@ -198,7 +198,7 @@ def test_a_recall_follows_what_was_decided_before_it_though_the_disk_is_busy(ben
     with living(bench, W), connected(bench) as channel:
         assert eventually(lambda: (bench.turn(), channel.receive())[1], "a welcome") == [Welcome()]
         bench.ledger.busy = True
-        bench.session.settle()
+        bench.session.pipeline.turn()
         bench.session.settlement.assign(entry, W)
         bench.session.drain()
         bench.turn()

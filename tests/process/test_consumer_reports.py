@@ -33,7 +33,7 @@ def test_frames_to_a_master_that_does_not_read_are_bounded(
     reports, bench = Reports(channel), Bench(tmp_path)
     found = Found(1, [{"stack": "s" * 20_000}], "")
     for turn in range(TURNS):
-        bench.session.commits.counters["delivered"] = turn
+        bench.session.observer.measures.counters["delivered"] = turn
         reports.say(TAKEN, found)
         reports.show(bench.session)
         reports.flush()
@@ -68,7 +68,7 @@ def test_the_latest_snapshot_follows_once_the_master_reads_again(
     channel, master = pair
     reports, bench = Reports(channel), Bench(tmp_path)
     for turn in range(TURNS):
-        bench.session.commits.counters["delivered"] = turn
+        bench.session.observer.measures.counters["delivered"] = turn
         reports.show(bench.session)
         reports.flush()
     assert reports.due_in_s is not None

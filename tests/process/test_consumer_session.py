@@ -41,7 +41,7 @@ def test_rows_carry_the_time_of_their_turn(bench: Bench) -> None:
     bench.session.settlement.now_s = 0.0
     bench.turn()
     bench.end_a_run()
-    bench.session.settle()
+    bench.session.pipeline.turn()
     (row,) = named(bench.ledger, "m")
     assert abs(wall_s() - row.at_s) < 60
 
@@ -70,7 +70,7 @@ def test_a_session_opened_during_a_pause_takes_nothing_until_it_is_resumed(bench
     eventually(connected, "the queue is open")
     for _ in range(20):
         bench.turn()
-    assert bench.session.commits.counters.get("delivered", 0) == 0
+    assert bench.session.observer.measures.counters.get("delivered", 0) == 0
     bench.session.resume()
     bench.until_waiting()
 
@@ -102,7 +102,7 @@ def publish(bench: Bench, headers: dict[str, Any], body: bytes = b"body") -> Non
 def counted(bench: Bench, name: str, count: int) -> None:
     def turned() -> bool:
         bench.turn()
-        return bench.session.commits.counters.get(name, 0) == count
+        return bench.session.observer.measures.counters.get(name, 0) == count
 
     eventually(turned, f"{count} are {name}")
 

@@ -51,7 +51,7 @@ class Watched:
         (entry,) = session.settlement.waiting.values()
         session.settlement.assign(entry, W)
         self.run = entry.run
-        self.stalls = Stalls(session.settlement, session.outcomes, session.commits, session.health)
+        self.stalls = Stalls(session.settlement, session.outcomes, session.pipeline, session.observer)
         self.now_s = 1000.0
         self.stalls.look(self.now_s)
 
@@ -61,7 +61,7 @@ class Watched:
         while self.now_s < until_s:
             self.now_s += LOOK_S
             self.stalls.look(self.now_s)
-        return [symptom.name for symptom in self.bench.session.health.symptoms]
+        return [symptom.name for symptom in self.bench.session.observer.health.symptoms]
 
     def begin(self) -> None:
         """The worker begins its message."""
@@ -76,7 +76,7 @@ def watched(bench: Bench) -> Watched:
 def test_a_worker_that_begins_nothing_is_a_symptom_and_then_named_to_the_master(watched: Watched) -> None:
     assert watched.after(NOTICED_S - LOOK_S) == []
     assert watched.after(LOOK_S) == ["worker.stalled"]
-    (symptom,) = watched.bench.session.health.symptoms
+    (symptom,) = watched.bench.session.observer.health.symptoms
     assert (symptom.degrades, "p/0 has 1" in symptom.text) == (True, True)
     assert watched.stalls.take() == []
     watched.after(NAMED_S - NOTICED_S)
@@ -99,7 +99,7 @@ def test_a_look_that_comes_late_or_a_slow_disk_gives_everybody_a_grace(
     watched.now_s += 3600.0  # frozen, all of us
     assert watched.after(NOTICED_S) == []
     assert watched.after(LOOK_S) == ["worker.stalled"]
-    monkeypatch.setattr(type(watched.bench.session.commits), "held_up", property(lambda commits: True))
+    monkeypatch.setattr(type(watched.bench.session.pipeline), "held_up", property(lambda pipeline: True))
     assert watched.after(10 * NAMED_S) == []
     assert watched.stalls.take() == []
 
@@ -117,14 +117,14 @@ def test_messages_that_nobody_takes_are_a_stall_of_the_pool_unless_it_is_paused(
     session = bench.session
     session.open(set(), consume=True)
     bench.until_waiting()
-    stalls = Stalls(session.settlement, session.outcomes, session.commits, session.health)
+    stalls = Stalls(session.settlement, session.outcomes, session.pipeline, session.observer)
     for second in range(0, 40, 2):
         stalls.look(1000.0 + second)
-    (symptom,) = session.health.symptoms
+    (symptom,) = session.observer.health.symptoms
     assert (symptom.name, "1 for a worker" in symptom.text) == ("pool.stalled", True)
     session.drain()
     stalls.look(1040.0)
-    assert session.health.symptoms == []
+    assert session.observer.health.symptoms == []
 
 
 # ---- the master ends it ---------------------------------------------------------------------------------------------

@@ -46,15 +46,12 @@ class HandTurned:
     def start(self) -> None:
         """Connect and wait for the subscription."""
         self.session.open(set(), consume=True)
-        self.until(lambda: self.session.subscribed, "subscribed")
+        self.until(lambda: self.session.consuming, "subscribed")
 
     def turn(self) -> None:
         """One pass, as the consumer's loop does it."""
         self._reactor.poll(0.02)
-        self.session.hear_workers(self.session.begin_turn())
-        self.session.hear_broker()
-        self.session.dispatch()
-        self.session.settle()
+        self.session.turn(self.session.begin_turn())
 
     def until(self, condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
         """Turn until the condition holds; an AssertionError that names `what` otherwise."""

@@ -96,9 +96,9 @@ class Bench:
     def turn(self, wait_s: float = 0.01) -> None:
         """One turn without dispatch."""
         self.reactor.poll(wait_s)
-        self.session.hear_workers(self.session.begin_turn())
-        self.session.hear_broker()
-        self.session.settle()
+        self.session.worker_hearing.hear(self.session.begin_turn())
+        self.session.broker_hearing.hear()
+        self.session.pipeline.turn()
 
     def until_waiting(self) -> None:
         """Turn until the message is here."""
@@ -113,7 +113,7 @@ class Bench:
         """The message is sent to a worker, which ends it."""
         (entry,) = self.session.settlement.waiting.values()
         self.session.settlement.assign(entry, W)
-        self.session.settle()
+        self.session.pipeline.turn()
         self.order.clear()
         self.session.settlement.outcome(W, entry.run, OutcomeKind.DONE, RAISED)
 

@@ -33,8 +33,8 @@ def clone_settlement(original: Settlement) -> Settlement:
     clone.content_matches._expected = {
         twin: deque(waiting) for twin, waiting in original.content_matches._expected.items()
     }
-    clone._decisions = _clone_decisions(original._decisions)
-    clone.publications = _clone_publications(original.publications, clone._decisions, entries)
+    clone.decisions = _clone_decisions(original.decisions)
+    clone.publications = _clone_publications(original.publications, clone.decisions, entries)
     return clone
 
 
@@ -91,7 +91,7 @@ def memories(settlement: Settlement) -> dict[str, object]:
 
 def settlement_state(settlement: Settlement, tags: dict[int, int], tokens: dict[int, int]) -> tuple[object, ...]:
     """All that decides the settlement's future, with tags and tokens renamed: how they are counted is no matter."""
-    decisions, refused = settlement._decisions, settlement.publications.refused
+    decisions, refused = settlement.decisions, settlement.publications.refused
     return (
         settlement.accepting,
         tuple(_entry_state(entry, tags, tokens) for entry in settlement.entries.values()),

@@ -102,7 +102,7 @@ class World(BrokerModel):
 
     def steps(self) -> list[Callable[[], None]]:
         """The commit of a turn, then its effects, unless they wait for the disk."""
-        rows = self.settlement.take_turn().rows
+        rows = self.settlement.decisions.take().rows
         commit = partial(self._commit, rows, [slot.taken for slot in self.slots])
         if self.laws.slow_disk and rows:
             return [commit]
@@ -110,7 +110,7 @@ class World(BrokerModel):
         return [commit, *effects] if rows or effects else []
 
     def _effects(self) -> list[Callable[[], None]]:
-        return [partial(_CARRY_OUT[type(effect)], self, effect) for effect in self.settlement.take_effects()]
+        return [partial(_CARRY_OUT[type(effect)], self, effect) for effect in self.settlement.decisions.take_effects()]
 
     def disk_done(self, _what: int) -> bool:
         self.synced = True

@@ -122,7 +122,7 @@ class Bench:
 
     def commit(self) -> None:
         """Begin the turn's commit: its rows are on record, not durable yet."""
-        turn = self.settlement.take_turn()
+        turn = self.settlement.decisions.take()
         self.rows |= turn.rows
         for name, by in turn.counters.items():
             self.counters[name] = self.counters.get(name, 0) + by
@@ -130,7 +130,7 @@ class Bench:
 
     def synced(self) -> Over:
         """The disk is done with it."""
-        self.last = self.last._replace(effects=self.settlement.take_effects())
+        self.last = self.last._replace(effects=self.settlement.decisions.take_effects())
         return self.last
 
     def acked(self) -> list[int]:

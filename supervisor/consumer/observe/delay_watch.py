@@ -14,7 +14,6 @@ from itertools import islice
 from supervisor.brokers.base import Held
 from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.config.schema import PoolConfig
-from supervisor.consumer.housekeeping import CallLater
 from supervisor.consumer.observe.health import Health
 from supervisor.consumer.settlement.missing import failure_of
 from supervisor.consumer.settlement.settlement import Settlement
@@ -23,6 +22,7 @@ from supervisor.ledger.base import Ledger, Row, RowState
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.messages.identity import ID_BYTES
+from supervisor.system.reactor import CallLater
 
 STEP_S = 0.05
 """The pause between two pieces of work."""

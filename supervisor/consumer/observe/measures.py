@@ -11,6 +11,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from supervisor.brokers.base import Confirmed, Unpublished
+
 HANDLER_LE_S = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
@@ -53,15 +55,16 @@ class Publishes:
         """One was handed to the broker."""
         self._awaited += 1
 
-    def confirmed(self) -> None:
+    def confirmed(self, _event: Confirmed) -> None:
         """The broker has one."""
-        self._answered()
         self._confirmed += 1
+        if self._awaited:  # one that was given up for lost may be answered yet
+            self._awaited -= 1
 
-    def unpublished(self, lost: bool) -> None:
-        """The broker does not have one, or nobody knows."""
-        self._answered()
-        if lost:
+    def unpublished(self, event: Unpublished) -> None:
+        """The broker does not have one, or may not."""
+        self._awaited = max(0, self._awaited - 1)
+        if event.lost:
             self._lost += 1
         else:
             self._refused += 1
@@ -79,9 +82,6 @@ class Publishes:
             "lost": self._lost,
             "unconfirmed": self._awaited,
         }
-
-    def _answered(self) -> None:
-        self._awaited = max(0, self._awaited - 1)  # one that was given up for lost may be answered yet
 
 
 class Connections:
@@ -107,29 +107,40 @@ class Connections:
 
 
 class Measures:
-    """One session's meters. `before`: the ledger's counters at its beginning."""
+    """One session's meters. `counters`: those of the ledger, with what has been counted since."""
 
-    def __init__(self, keep_max: int) -> None:
-        self.before: dict[str, int] = {}
+    def __init__(self, keep_max: int, counters: Mapping[str, int]) -> None:
+        """`counters`: the ledger's at the beginning of the session."""
+        self.counters = dict(counters)
+        self._before = dict(counters)
         self.handler_s = Histogram(HANDLER_LE_S)
         self.commit_s = Histogram(COMMIT_LE_S)
         self.publishes = Publishes()
         self.connections = Connections()
-        self.evicted_early = 0
+        self._evicted_early = 0
         self._ledger = {"rows": 0, "bytes": 0, "keep_max": keep_max}
+
+    def count(self, counters: Mapping[str, int]) -> None:
+        """Add what a turn has counted."""
+        for name, by in counters.items():
+            self.counters[name] = self.counters.get(name, 0) + by
 
     def weigh(self, rows: int, size: int) -> None:
         """The ledger has so many rows and bytes now."""
         self._ledger.update(rows=rows, bytes=size)
 
-    def facts(self, counters: Mapping[str, int], symptoms: Iterable[str]) -> dict[str, Any]:
+    def evicted(self, early: int) -> None:
+        """So many rows were forgotten before their time."""
+        self._evicted_early += early
+
+    def facts(self, symptoms: Iterable[str]) -> dict[str, Any]:
         """`measures` of a Snapshot: values that will not change any more."""
         return {
-            "outcomes": {name: count - self.before.get(name, 0) for name, count in counters.items()},
+            "outcomes": {name: count - self._before.get(name, 0) for name, count in self.counters.items()},
             "handler_s": self.handler_s.facts(),
             "commit_s": self.commit_s.facts(),
             "ledger": dict(self._ledger),
-            "evicted_early": self.evicted_early,
+            "evicted_early": self._evicted_early,
             "publishes": self.publishes.facts(),
             "connections": self.connections.facts(),
             "symptoms": list(symptoms),

@@ -23,7 +23,6 @@ from supervisor.consumer.settlement.ids import given
 from supervisor.consumer.settlement.messages import Arrival, Entry, Failure, Phase
 from supervisor.consumer.settlement.publications import Publications
 from supervisor.consumer.settlement.saved import SavedRuns
-from supervisor.consumer.turn.actions import Effect, Turn
 from supervisor.consumer.turn.unit_of_work import UnitOfWork
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, RunId
@@ -48,22 +47,14 @@ class Settlement:
         self.pool = pool
         self._host = host
         self._dedupe = dedupe
-        self._decisions = UnitOfWork()
-        self.publications = Publications(self._decisions, publish_timeout_s)
-
-    def take_turn(self) -> Turn:
-        """What has been decided since the last call, but for its effects."""
-        return self._decisions.take()
-
-    def take_effects(self) -> list[Effect]:
-        """What is left to carry out of the turn taken last, once that is durable."""
-        return self._decisions.take_effects()
+        self.decisions = UnitOfWork()
+        self.publications = Publications(self.decisions, publish_timeout_s)
 
     # ---- deliveries -----------------------------------------------------------------------------------------------
 
     def delivered(self, arrival: Arrival, known: Sequence[Row]) -> None:
         """A message came from the queue; `known` are the ledger's rows with the same id."""
-        self._decisions.count("delivered")
+        self.decisions.count("delivered")
         self._arrived(arrival, known)
 
     def _arrived(self, arrival: Arrival, known: Sequence[Row]) -> None:
@@ -81,8 +72,8 @@ class Settlement:
             self._meet_ledger(arrival, known)
 
     def _turn_away(self, arrival: Arrival) -> None:
-        self._decisions.count("returned")
-        self._decisions.requeue([arrival.tag])
+        self.decisions.count("returned")
+        self.decisions.requeue([arrival.tag])
 
     def _meet_twin(self, arrival: Arrival, key: bytes) -> None:
         if key in self.entries:
@@ -105,14 +96,14 @@ class Settlement:
             self._duplicate(arrival, "a later run of it is under way")
 
     def _meet_ledger(self, arrival: Arrival, known: Sequence[Row]) -> None:
-        row = self._decisions.row(arrival.key)
+        row = self.decisions.row(arrival.key)
         if row is None and known:
             row = next((row for row in known if row.key == arrival.key), None)
         if row is not None:
             self._meet_row(row, arrival)
             return
         if known and not arrival.stamped:
-            self._decisions.say_id_reused(arrival)
+            self.decisions.say_id_reused(arrival)
         self._admit(arrival)
 
     def _meet_row(self, row: Row, arrival: Arrival) -> None:
@@ -122,7 +113,7 @@ class Settlement:
             return
         entry = self._admit(arrival)
         if meaning is Meaning.ORDER:
-            self._decisions.record(entry, RowState.RETURNED, self.now_s)
+            self.decisions.record(entry, RowState.RETURNED, self.now_s)
         elif meaning is Meaning.DECIDED:
             failure = msgspec.msgpack.decode(row.note, type=Failure)
             self._decide(entry, copies.PENDING[failure.pending], failure)
@@ -155,8 +146,8 @@ class Settlement:
             self._publish_copy(entry)
 
     def _duplicate(self, arrival: Arrival, why: str) -> None:
-        self._decisions.ack([arrival.tag], b"" if arrival.worn else arrival.twin)
-        self._decisions.say_duplicate(arrival, why)
+        self.decisions.ack([arrival.tag], b"" if arrival.worn else arrival.twin)
+        self.decisions.say_duplicate(arrival, why)
 
     # ---- workers --------------------------------------------------------------------------------------------------
 
@@ -164,12 +155,12 @@ class Settlement:
         """Give a WAITING message to a worker: durable first, sent after."""
         del self.waiting[entry.key]
         self.assignments.give(entry, worker)
-        self._decisions.record(entry, RowState.DISPATCHED, self.now_s)
-        self._decisions.send(worker, copies.order_of(entry, self.pool.queue))
+        self.decisions.record(entry, RowState.DISPATCHED, self.now_s)
+        self.decisions.send(worker, copies.order_of(entry, self.pool.queue))
 
     def greeted(self, worker: Incarnation, held: Iterable[RunId]) -> None:
         """A worker said hello; the outcomes in its ring were handed in before. What is not held never reached it."""
-        self._decisions.unsend(worker)
+        self.decisions.unsend(worker)
         holding = set(held)
         for entry in self.assignments.of(worker):
             if entry.run not in holding:
@@ -194,8 +185,8 @@ class Settlement:
         if entry is None:
             return
         if kind is OutcomeKind.DONE:
-            self._decisions.record(entry, RowState.DONE, self.now_s)
-            self._decisions.count("done")
+            self.decisions.record(entry, RowState.DONE, self.now_s)
+            self.decisions.count("done")
             self._settle(entry)
         else:
             self.publications.cancel_handlers(entry)
@@ -238,13 +229,13 @@ class Settlement:
         """The epoch is over: tags are void, publications without a fate are published again (`brokers.base`)."""
         self.saved.clear()
         self.publications.publish_all_again(self.now_s)
-        self._decisions.recall()
+        self.decisions.recall()
         self.content_matches.expire(self.now_s)
-        for twin in self._decisions.void_tags():
+        for twin in self.decisions.void_tags():
             self.content_matches.expect(twin, b"", self.now_s)
         worn = [arrival for entry in self.entries.values() for arrival in entry.later if arrival.worn]
         for entry in list(self.entries.values()):
-            self._decisions.count("dropped", len(entry.tags) + len(entry.later))
+            self.decisions.count("dropped", len(entry.tags) + len(entry.later))
             if entry.tags and entry.twin:
                 self.content_matches.expect(entry.twin, entry.key, self.now_s)
             entry.tags.clear()
@@ -262,18 +253,18 @@ class Settlement:
 
     def give_up_missing(self, entry: Entry, by: str = "") -> None:
         """Its copy cannot be made: the message is not there. If it comes after all, it gets it. `by`: an operator."""
-        missing.give_up(self._decisions, entry, by, self.now_s)
+        missing.give_up(self.decisions, entry, by, self.now_s)
         self._forget(entry)
 
     def lose(self, row: Row, why: str) -> None:
         """The retry copy of this row is at the broker no more."""
-        if row.key not in self.entries and self._decisions.row(row.key) is None:
-            missing.lose(self._decisions, row, why, self.now_s)
+        if row.key not in self.entries and self.decisions.row(row.key) is None:
+            missing.lose(self.decisions, row, why, self.now_s)
 
     def let_go(self, row: Row, by: str) -> None:
         """An operator needs this lost one no more."""
-        if row.key not in self.entries and self._decisions.row(row.key) is None:
-            missing.let_go(self._decisions, row, by, self.now_s)
+        if row.key not in self.entries and self.decisions.row(row.key) is None:
+            missing.let_go(self.decisions, row, by, self.now_s)
 
     # ---- the operator ---------------------------------------------------------------------------------------------
 
@@ -290,7 +281,7 @@ class Settlement:
 
     def recall(self) -> None:
         """Have back from the workers what they have not begun."""
-        self._decisions.recall()
+        self.decisions.recall()
 
     # ---- recovery -------------------------------------------------------------------------------------------------
 
@@ -310,10 +301,10 @@ class Settlement:
     # ---- decisions ------------------------------------------------------------------------------------------------
 
     def _failed(self, entry: Entry, kind: OutcomeKind, failure: Failure) -> None:
-        self._decisions.count("failed")
+        self.decisions.count("failed")
         attempt = f"attempt {entry.attempt} of {self.pool.max_attempts}"
         text = f"message {entry.id!r}, {attempt}: {failure.cause}: {failure.reason}"
-        self._decisions.say_failure(Event.MESSAGE_FAILED, text, entry, failure, warning=True)
+        self.decisions.say_failure(Event.MESSAGE_FAILED, text, entry, failure, warning=True)
         self._decide(entry, *fate_of(kind, entry.attempt, self.pool, failure))
 
     def _decide(self, entry: Entry, pending: RowState, failure: Failure) -> None:
@@ -325,7 +316,7 @@ class Settlement:
         self.assignments.take_away(entry)
         entry.phase, entry.pending = Phase.COPYING, pending
         entry.failure = msgspec.structs.replace(failure, at_s=failure.at_s or self.now_s + self.ahead_s)
-        self._decisions.record(entry, pending, self.now_s, msgspec.msgpack.encode(entry.failure))
+        self.decisions.record(entry, pending, self.now_s, msgspec.msgpack.encode(entry.failure))
         if entry.delivery is not None:
             self._publish_copy(entry)
 
@@ -337,16 +328,16 @@ class Settlement:
         if entry.pending is None or entry.failure is None:
             raise ValueError("only a decided message has a copy")
         state, counter, event = copies.CONFIRMED[entry.pending]
-        self._decisions.record(entry, state, self.now_s, msgspec.msgpack.encode(entry.failure.in_short))
-        self._decisions.count(counter)
+        self.decisions.record(entry, state, self.now_s, msgspec.msgpack.encode(entry.failure.in_short))
+        self.decisions.count(counter)
         text = f"message {entry.id!r}: {counter} after attempt {entry.attempt}"
-        self._decisions.say_failure(event, text, entry, entry.failure)
+        self.decisions.say_failure(event, text, entry, entry.failure)
         self._settle(entry)
 
     def _unbegun(self, entry: Entry) -> None:
         """Nobody began it: no attempt is charged; run it here, or let the broker bring it back."""
         self.assignments.take_away(entry)
-        self._decisions.record(entry, RowState.RETURNED, self.now_s)
+        self.decisions.record(entry, RowState.RETURNED, self.now_s)
         if entry.tags and self.accepting:
             self._wait(entry)
         else:
@@ -355,7 +346,7 @@ class Settlement:
     def _let_go(self, entry: Entry) -> None:
         """It has no id and we have no body since a restart: it comes back as a message of its own, if it does."""
         self.assignments.take_away(entry)
-        self._decisions.record(entry, RowState.RETURNED, self.now_s)
+        self.decisions.record(entry, RowState.RETURNED, self.now_s)
         self._give_up(entry)
 
     def _wait(self, entry: Entry) -> None:
@@ -371,22 +362,22 @@ class Settlement:
     def _saved(self, entry: Entry) -> None:
         """The broker has the copy: this one may go, and the copy is run when it comes."""
         self.saved.add(entry.run)
-        self._decisions.say_saved(entry)
+        self.decisions.say_saved(entry)
         self._settle(entry)
 
     def _give_up(self, entry: Entry) -> None:
         if entry.worn and entry.delivery is not None:
             self._save(entry)
             return
-        self._decisions.count("returned", len(entry.tags))
-        self._decisions.requeue(entry.tags)
+        self.decisions.count("returned", len(entry.tags))
+        self.decisions.requeue(entry.tags)
         self.content_matches.forget(entry.key, entry.twin)
         self._forget(entry)
 
     def _settle(self, entry: Entry) -> None:
-        self._decisions.ack(entry.tags, entry.twin)
+        self.decisions.ack(entry.tags, entry.twin)
         if len(entry.tags) > 1:  # of one epoch: the queue had the message more than once
-            self._decisions.say_duplicate(entry, SENT_MEANWHILE, len(entry.tags) - 1)
+            self.decisions.say_duplicate(entry, SENT_MEANWHILE, len(entry.tags) - 1)
         self._forget(entry)
 
     def _forget(self, entry: Entry) -> None:

@@ -6,7 +6,6 @@ it would have kept them, a message that it does not know is run as a possible re
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from supervisor.ledger import witness
 from supervisor.ledger.base import Ledger
 from supervisor.link.frames import StartConsumer
 from supervisor.logs.events import Event
+from supervisor.system.reactor import CallLater
 
 LOOK_INTERVAL_S = 1.0
 
@@ -55,7 +55,7 @@ class StateGuard:
             witness.note((self._until_boot,), mark)
         self._declare_doubt()
 
-    def keep_looking(self, call_later: Callable[[float, Callable[[], None]], None]) -> None:
+    def keep_looking(self, call_later: CallLater) -> None:
         """Look once a second from now on."""
         call_later(LOOK_INTERVAL_S, lambda: self.keep_looking(call_later))
         self.look()

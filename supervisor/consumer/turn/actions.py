@@ -1,4 +1,4 @@
-"""What the settlement wants said, recorded and, once that is durable, done. Data only; `session.py` carries it out."""
+"""What the settlement wants said, recorded and, once that is durable, done. Data only; `effects.py` carries it out."""
 
 from __future__ import annotations
 

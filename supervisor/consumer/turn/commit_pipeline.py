@@ -1,6 +1,7 @@
-"""Turns on their way to the disk: written at once, carried out once they are durable. One at a time.
+"""The second half of a turn, in one direction: what was decided is committed; once it is durable, its effects follow.
 
-While the disk is at one, what is decided meanwhile waits in the settlement, and shares the next commit.
+Runs in the consumer process. One commit at a time: while the disk works on one, later decisions wait in the unit of
+work and share the next commit. Nothing here may decide about a message.
 """
 
 from __future__ import annotations
@@ -8,9 +9,13 @@ from __future__ import annotations
 import logging
 from typing import NamedTuple
 
-from supervisor.consumer.observe.measures import Measures
+from supervisor.consumer.observe.observer import Observer
 from supervisor.consumer.turn.actions import Say, Turn
+from supervisor.consumer.turn.effects import Effects
+from supervisor.consumer.turn.unit_of_work import UnitOfWork
+from supervisor.consumer.workers.outcomes import Outcomes
 from supervisor.ledger.base import Ledger
+from supervisor.link.frames import Incarnation
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.scoreboard.slot import Slot
@@ -20,73 +25,113 @@ SLOW_COMMIT_S = 1.0
 
 
 class Commit(NamedTuple):
-    """One turn. `tails`: of the workers' rings, as far as its rows reach; `begun_s`: CLOCK_MONOTONIC."""
+    """One turn on its way. `tails`: how far its rows reach in the workers' rings. `exit_notices`: those that it makes
+    durable. `begun_s`: CLOCK_MONOTONIC."""
 
     turn: Turn
     tails: dict[Slot, int]
+    exit_notices: list[Incarnation]
     begun_s: float
 
 
-class Commits:
-    """`begun` and `done` count turns; `counters` are those of the ledger and what has been counted since."""
+class CommitPipeline:
+    """The commit under way of one session, its effects, ring tails and exit notices."""
 
-    def __init__(self, ledger: Ledger, measures: Measures) -> None:
-        self.counters = ledger.counters()
-        self.begun = self.done = 0
+    def __init__(
+        self, ledger: Ledger, decisions: UnitOfWork, outcomes: Outcomes, effects: Effects, observer: Observer
+    ) -> None:
         self._ledger = ledger
-        self._measures = measures
-        self._under_way: Commit | None = None
-        self._told = False
-        self._uncommitted: dict[str, int] = {}
+        self._decisions = decisions
+        self._outcomes = outcomes
+        self._effects = effects
+        self._observer = observer
+        self._commit: Commit | None = None
+        self._slow = False
+        self._uncommitted: dict[str, int] = {}  # counters of turns without rows
+        self._exit_notices: list[Incarnation] = []  # decided upon, not in a commit yet
+        self._durable_exit_notices: list[Incarnation] = []
 
     @property
     def under_way(self) -> bool:
         """Whether a turn is not durable yet, or has not been carried out."""
-        return self._under_way is not None
+        return self._commit is not None
 
     @property
     def held_up(self) -> bool:
-        """Whether the disk has been at the turn under way for so long that it must not be given more to do."""
-        return self.under_way and self._told
+        """Whether the disk has worked on the commit for so long that it must not be given more to do."""
+        return self.under_way and self._slow
 
-    def begin(self, turn: Turn, tails: dict[Slot, int]) -> None:
-        """Say it, then one commit for all its rows; counters alone wait for the next one. Raises LedgerError."""
+    def turn(self) -> None:
+        """Carry out the turn before, once it is durable; then begin the commit of what was decided since.
+
+        Call it after all that was read has been heard: a hello, or the end of a connection, withdraws effects (I3).
+        Raises LedgerError.
+        """
+        self._finish()
+        if self._commit is None:
+            self._begin(self._decisions.take())
+            self._finish()
+
+    def note_exit_notice(self, worker: Incarnation) -> None:
+        """The death of this worker has been decided upon: the next commit makes that durable. The master repeats its
+        notice until it is taken; the first one counts."""
+        committing = self._commit.exit_notices if self._commit is not None else []
+        if worker not in self._exit_notices and worker not in committing:
+            self._exit_notices.append(worker)
+
+    def take_exit_notices(self) -> list[Incarnation]:
+        """The workers whose exit notices have become durable since the last call."""
+        taken, self._durable_exit_notices = self._durable_exit_notices, []
+        return taken
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, turn: Turn) -> None:
+        """Log what was said, then one commit for all rows. Counters alone wait for the next commit with rows."""
         for saying in turn.said:
-            _say(saying)
-        self._under_way, self._told = Commit(turn, tails, monotonic_s()), False
-        self.begun += 1
-        for name, by in turn.counters.items():
-            self.counters[name] = self.counters.get(name, 0) + by
-            self._uncommitted[name] = self._uncommitted.get(name, 0) + by
+            _log(saying)
+        self._commit = Commit(turn, self._outcomes.take_tails(), self._exit_notices, monotonic_s())
+        self._slow, self._exit_notices = False, []
+        self._observer.measures.count(turn.counters)
+        counters = turn.counters
+        for name, by in self._uncommitted.items():
+            counters[name] = counters.get(name, 0) + by
+        self._uncommitted = counters
         if turn.rows:
             # fail-point: consumer.decided: decided, not durable
-            self._ledger.begin_commit(turn.rows, self._uncommitted)
+            self._ledger.begin_commit(turn.rows, counters)
             self._uncommitted = {}
 
-    def take(self) -> Commit | None:
-        """The turn under way once it is durable: to be carried out now. Raises LedgerError when it never will be."""
-        commit = self._under_way
+    def _finish(self) -> None:
+        """Carry out the turn under way if it is durable by now."""
+        commit = self._commit
         if commit is None:
-            return None
+            return
         durable = self._ledger.durable
         if commit.turn.rows:
             self._time(monotonic_s() - commit.begun_s, durable)
         if not durable:
-            return None
-        self._under_way = None
-        self.done += 1
-        return commit
+            return
+        self._commit = None
+        self._durable_exit_notices += commit.exit_notices
+        # fail-point: consumer.committed: durable; tails, broker and workers are as before
+        self._outcomes.advance_tails(commit.tails)
+        # fail-point: consumer.tails-advanced: durable, the rings are free, no effect has left
+        self._observer.committed(commit.turn)
+        self._effects.carry_out(self._decisions.take_effects())
+        # fail-point: consumer.effects-queued: effects are handed to broker and links, unsent
+        self._effects.flush()
 
     def _time(self, took_s: float, durable: bool) -> None:
         if durable:
-            self._measures.commit_s.add(took_s)
-        if took_s > SLOW_COMMIT_S and not self._told:
-            self._told = True
+            self._observer.measures.commit_s.add(took_s)
+        if took_s > SLOW_COMMIT_S and not self._slow:
+            self._slow = True
             took = f"took {took_s:.1f} s" if durable else f"has not ended for {took_s:.1f} s"
             text = f"a ledger commit {took}: the disk is slow, and so is every message"
             log(Event.LEDGER_SLOW, text, level=logging.WARNING, seconds=round(took_s, 3))
 
 
-def _say(saying: Say) -> None:
+def _log(saying: Say) -> None:
     level = logging.WARNING if saying.warning else logging.INFO
     log(saying.event, saying.text, level=level, **saying.fields)

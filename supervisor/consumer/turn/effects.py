@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from supervisor.brokers.base import Broker
-from supervisor.consumer.housekeeping import CallLater
 from supervisor.consumer.observe.measures import Publishes
 from supervisor.consumer.settlement.messages import Failure
 from supervisor.consumer.settlement.settlement import Settlement
@@ -19,6 +18,7 @@ from supervisor.consumer.turn import actions
 from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.link.frames import Recall, Run
 from supervisor.scoreboard.words import OutcomeKind
+from supervisor.system.reactor import CallLater
 
 
 class Effects:
@@ -48,6 +48,13 @@ class Effects:
                 self._how[type(effect)](effect)
             except Exception as error:  # noqa: BLE001  (of one message, mostly; `_fail` raises the others again)
                 self._fail(effect, error)
+
+    def flush(self) -> None:
+        """Write what was handed over, as far as the sockets take it."""
+        self._broker.flush()
+        # fail-point: consumer.broker-flushed: the broker has the turn's effects, the workers have not
+        self._links.flush()
+        # fail-point: consumer.links-flushed: all effects of the turn are out
 
     def _fail(self, effect: actions.Effect, error: Exception) -> None:
         """The message that the effect is for fails; the next turn decides what becomes of it."""

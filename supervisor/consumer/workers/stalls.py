@@ -8,17 +8,17 @@ look that comes late means that no process was running.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
-from supervisor.consumer.observe.health import Health
+from supervisor.consumer.observe.observer import Observer
 from supervisor.consumer.settlement.messages import Phase
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.turn.commit_pipeline import Commits
+from supervisor.consumer.turn.commit_pipeline import CommitPipeline
 from supervisor.consumer.workers.outcomes import Outcomes
 from supervisor.errors import StateError
 from supervisor.link.frames import Incarnation, Stalled
 from supervisor.logs.events import Event
 from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import CallLater
 
 LOOK_S = 2.0
 NOTICED_S, NAMED_S = 10.0, 30.0
@@ -39,18 +39,21 @@ Mark = tuple[int, float]
 class Stalls:
     """Detects work that does not move in one session. `begin` once."""
 
-    def __init__(self, settlement: Settlement, outcomes: Outcomes, commits: Commits, health: Health) -> None:
+    def __init__(
+        self, settlement: Settlement, outcomes: Outcomes, pipeline: CommitPipeline, observer: Observer
+    ) -> None:
         self._settlement = settlement
         self._outcomes = outcomes
-        self._commits = commits
-        self._health = health
+        self._pipeline = pipeline
+        self._counters = observer.measures.counters
+        self._health = observer.health
         self._marks: dict[Incarnation, Mark] = {}
         self._moved: Mark = (-1, 0.0)
         self._looked_s = 0.0
         self._named: list[Stalled] = []
 
-    def begin(self, call_later: Callable[[float, Callable[[], None]], None]) -> None:
-        """Look again and again. `call_later(delay_s, callback)`: call once after that time."""
+    def begin(self, call_later: CallLater) -> None:
+        """Look again and again."""
 
         def look() -> None:
             call_later(LOOK_S, look)
@@ -67,7 +70,7 @@ class Stalls:
         """One look at all workers that have messages, and at the pool."""
         late = now_s - self._looked_s > LOOK_S + _LATE_S
         self._looked_s = now_s
-        if late or self._commits.held_up:
+        if late or self._pipeline.held_up:
             self._marks.clear()
             self._moved = (-1, now_s)
         self._look_at_workers(now_s)
@@ -110,7 +113,7 @@ class Stalls:
         at_work = any(self._idle(worker) < 0 for worker in self._settlement.assignments.workers())
         if not waiting or at_work or not self._health.publishing or not self._settlement.accepting:
             self._moved = (-1, now_s)
-        ended = sum(count for name, count in self._commits.counters.items() if name != "delivered")
+        ended = sum(count for name, count in self._counters.items() if name != "delivered")
         self._moved = _mark(self._moved, ended, now_s)
         if now_s - self._moved[1] < STALLED_S:
             self._health.heal(Event.POOL_STALLED)

@@ -120,7 +120,7 @@ def effects_come_before_the_commit(patch: Patch) -> None:
 def acked_before_the_copy_is_confirmed(patch: Patch) -> None:
     def mutant(self: Settlement, entry: Entry, pending: RowState, failure: Failure) -> None:
         decide(self, entry, pending, failure)
-        self._decisions.ack(entry.tags, entry.twin)
+        self.decisions.ack(entry.tags, entry.twin)
         entry.tags.clear()
 
     patch.setattr(Settlement, "_decide", mutant)

@@ -276,7 +276,7 @@ def the_copy_is_settled_with_its_original(patch: Patch) -> None:
 def the_saved_is_acked_before_its_copy_is_confirmed(patch: Patch) -> None:
     def mutant(self: Settlement, entry: Entry) -> None:
         save(self, entry)
-        self._decisions.ack(entry.tags, entry.twin)
+        self.decisions.ack(entry.tags, entry.twin)
         entry.tags.clear()
 
     save = Settlement._save

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from supervisor.brokers.base import Confirmed, Unpublished
 from supervisor.consumer.observe.measures import COMMIT_LE_S, HANDLER_LE_S, Connections, Histogram, Measures, Publishes
 from supervisor.consumer.observe.reports import _content
 from supervisor.link.frames import Snapshot
@@ -29,9 +30,9 @@ def test_each_publication_is_awaited_until_its_fate_is_known() -> None:
     publishes = Publishes()
     for _ in range(5):
         publishes.sent()
-    publishes.confirmed()
-    publishes.unpublished(lost=False)
-    publishes.unpublished(lost=True)
+    publishes.confirmed(Confirmed(1))
+    publishes.unpublished(Unpublished(2, "", lost=False))
+    publishes.unpublished(Unpublished(3, "", lost=True))
 
     assert publishes.facts() == {"confirmed": 1, "refused": 1, "lost": 1, "unconfirmed": 2}
 
@@ -42,7 +43,7 @@ def test_what_a_connection_takes_with_it_is_lost_and_published_again() -> None:
     publishes.sent()
     publishes.disconnected()
     publishes.sent()
-    publishes.confirmed()
+    publishes.confirmed(Confirmed(1))
 
     assert publishes.facts() == {"confirmed": 1, "refused": 0, "lost": 2, "unconfirmed": 0}
 
@@ -51,7 +52,7 @@ def test_a_late_answer_to_a_lost_publication_awaits_nothing() -> None:
     publishes = Publishes()
     publishes.sent()
     publishes.disconnected()
-    publishes.confirmed()
+    publishes.confirmed(Confirmed(1))
 
     assert publishes.facts()["unconfirmed"] == 0
 
@@ -67,22 +68,23 @@ def test_an_attempt_to_connect_that_fails_is_no_loss() -> None:
 
 
 def test_outcomes_count_from_the_beginning_of_the_session_whatever_the_ledger_has_counted_before() -> None:
-    measures = Measures(keep_max=9)
-    measures.before = {"done": 1000, "dead": 3}
+    measures = Measures(9, {"done": 1000, "dead": 3})
+    measures.count({"done": 2, "failed": 1})
 
-    assert measures.facts({"done": 1002, "dead": 3, "failed": 1}, ())["outcomes"] == {"done": 2, "dead": 0, "failed": 1}
+    assert measures.counters == {"done": 1002, "dead": 3, "failed": 1}
+    assert measures.facts(())["outcomes"] == {"done": 2, "dead": 0, "failed": 1}
 
 
 def test_facts_do_not_change_with_what_is_counted_later() -> None:
-    measures = Measures(keep_max=9)
-    first = measures.facts({}, ())
+    measures = Measures(9, {})
+    first = measures.facts(())
     kept = msgspec.msgpack.encode(first)
     measures.handler_s.add(1.0)
     measures.commit_s.add(1.0)
     measures.weigh(3, 4096)
     measures.publishes.sent()
     measures.connections.connected()
-    measures.evicted_early += 1
+    measures.evicted(1)
 
     assert msgspec.msgpack.encode(first) == kept
 
@@ -98,7 +100,7 @@ def test_facts_do_not_change_with_what_is_counted_later() -> None:
     ],
 )
 def test_what_was_counted_is_news_and_nothing_else_is(change: Any) -> None:
-    measures = Measures(keep_max=9)
+    measures = Measures(9, {})
     before = _content(_snapshot(measures, since_s=1.0))
 
     assert _content(_snapshot(measures, since_s=2.0)) == before
@@ -108,4 +110,4 @@ def test_what_was_counted_is_news_and_nothing_else_is(change: Any) -> None:
 
 def _snapshot(measures: Measures, since_s: float) -> Snapshot:
     connection = {"state": "connected", "since_s": since_s}
-    return Snapshot(since_s, connection, {}, {}, 0, [], measures.facts({}, ()))
+    return Snapshot(since_s, connection, {}, {}, 0, [], measures.facts(()))

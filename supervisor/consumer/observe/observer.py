@@ -1,0 +1,110 @@
+"""Sees what the settlement hears from the broker and what becomes durable, and makes log, health and metrics of it.
+
+Runs in the consumer process, beside the settlement: it reads the settlement and decides nothing about a message.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from supervisor.brokers import base
+from supervisor.consumer.observe.dead_letter_news import DeadLetterNews
+from supervisor.consumer.observe.delay_watch import DelayWatch
+from supervisor.consumer.observe.health import Health
+from supervisor.consumer.observe.measures import Measures
+from supervisor.consumer.settlement.settlement import Settlement
+from supervisor.consumer.turn.actions import Turn
+from supervisor.link.frames import Snapshot
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
+
+
+class Observer:
+    """Of one session. `subscribed`: whether the broker has said that deliveries come."""
+
+    def __init__(self, settlement: Settlement, health: Health, measures: Measures, delays: DelayWatch) -> None:
+        self.health = health
+        self.measures = measures
+        self.dead_letters = DeadLetterNews()
+        self.subscribed = False
+        self._settlement = settlement
+        self._delays = delays
+        self._see: dict[type[Any], Callable[[Any], None]] = {
+            base.Connected: self._connected,
+            base.Subscribed: self._subscribed,
+            base.Disconnected: self._disconnected,
+            base.Cancelled: self._cancelled,
+            base.Confirmed: measures.publishes.confirmed,
+            base.Unpublished: measures.publishes.unpublished,
+            base.Blocked: lambda event: health.blocked(event.reason),
+            base.Unblocked: lambda event: health.blocked(""),
+            base.Declared: lambda event: health.made(event.text),
+            base.Unsafe: lambda event: health.queues(event.remarks),
+            base.Fatal: lambda event: health.connection("refused", why=event.reason),
+            base.Depth: self._depth,
+            base.Held: lambda event: None,
+            base.Unresponsive: lambda event: health.unresponsive(event.waited_s),
+        }
+
+    def see(self, event: Any) -> None:
+        """A broker event other than a delivery, before the settlement hears of it."""
+        self._see[type(event)](event)
+
+    def committed(self, turn: Turn) -> None:
+        """This turn is durable."""
+        self._delays.turned(turn.rows)
+        if turn.said:
+            self.dead_letters.gather(turn.said)
+
+    def snapshot(self, connections_opened: int) -> Snapshot:
+        """What `status` shows of the session now. `connections_opened`: since the consumer started."""
+        symptoms, counters = self.health.symptoms, dict(self.measures.counters)
+        return Snapshot(
+            0.0,
+            self.health.facts(connections_opened),
+            self.health.queue_facts(),
+            counters,
+            len(self._settlement.entries),
+            symptoms,
+            self.measures.facts(symptom.name for symptom in symptoms),
+        )
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _connected(self, event: base.Connected) -> None:
+        self.health.connection("connected", event.host)
+        self.measures.connections.connected()
+        log(Event.CONSUMER_CONNECTED, f"connected to {event.host}", host=event.host)
+
+    def _subscribed(self, event: base.Subscribed) -> None:
+        self.subscribed = True
+        self.health.connection("connected")
+
+    def _disconnected(self, event: base.Disconnected) -> None:
+        self.subscribed = False
+        self.measures.connections.disconnected(self.health.connected)
+        self.measures.publishes.disconnected()
+        why = f"{event.reason}; trying again in {event.retry_in_s:.1f} s"
+        self.health.connection("connecting", event.host, why)
+        log(
+            Event.CONSUMER_DISCONNECTED,
+            f"no connection to {event.host}: {why}",
+            level=logging.WARNING,
+            host=event.host,
+            reason=event.reason,
+            retry_in_s=round(event.retry_in_s, 3),
+        )
+
+    def _cancelled(self, event: base.Cancelled) -> None:
+        self.subscribed = False
+        if event.reason and self._settlement.accepting:
+            text = f"the broker ended the subscription ({event.reason}): subscribing again"
+            log(Event.CONSUMER_DISCONNECTED, text, level=logging.WARNING, reason=event.reason)
+
+    def _depth(self, event: base.Depth) -> None:
+        prefetch = self._settlement.pool.prefetch
+        if len(self._settlement.entries) >= prefetch:
+            self.health.fed()  # there is no room for more: the pool is not starved
+        self.health.depth(event, self.subscribed, self.measures.counters.get("delivered", 0), prefetch)
