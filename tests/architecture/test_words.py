@@ -57,7 +57,6 @@ YET: frozenset[str] = frozenset(
         "docs/field-cases.md",
         "docs/handlers.md",
         "docs/metrics.md",
-        "docs/operations.md",
         "docs/web.md",
         "supervisor",
         "supervisor/brokers",
