@@ -1,10 +1,10 @@
 """The ready-made handler `workers.command:run`: a program per message, in any language, its body on standard input.
 
-Runs in workers. The pool's environment names the program: `PREFORKD_COMMAND`, split into words like a shell does it
-(shlex), but never given to a shell; `PREFORKD_COMMAND_OUTPUT` says what becomes of the output of a success. Everything
-about the contract with the program is in docs/handlers.md.
-Whatever ends a run, nothing of the program may outlive it: it has a process group of its own, which is on record in
-the worker's slot while it lives, and the group is killed before the run counts as over.
+Runs in workers. The pool's environment names the program: `PREFORKD_COMMAND` is split into words by shlex and never
+given to a shell. `PREFORKD_COMMAND_OUTPUT` selects what happens to the output of a successful program.
+docs/handlers.md has the contract with the program.
+No process of the program may outlive its run. The program has its own process group, which is recorded in the worker's
+slot while it lives, and the group is killed before the run ends.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from supervisor.errors import BootError
 from supervisor.system.posix import signal_name
 
 TAIL_BYTES = 4096
-"""How much of a program's output is kept: its end."""
+"""The last bytes of a program's output that are kept."""
 
 DROP, LOG = "drop", "log"
-"""What PREFORKD_COMMAND_OUTPUT may say about the output of a program that succeeded."""
+"""Values of PREFORKD_COMMAND_OUTPUT: what happens to the output of a program that succeeded."""
 
 _logger = logging.getLogger("preforkd.workers.command")
 
@@ -43,11 +43,11 @@ _IGNORED_HERE = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
 
 
 class ProgramFailed(Exception):
-    """The program could not be started, was killed, or left with a status that means neither done, retry nor reject."""
+    """The program could not be started, was killed, or exited with a status other than 0, 75 and 65."""
 
 
 class Ending(NamedTuple):
-    """How a program ended: its exit status, or minus the number of the signal that killed it; the end of its output."""
+    """How a program ended. `status`: exit status, or minus the signal's number; `tail`: the end of its output."""
 
     program: str
     status: int
@@ -59,7 +59,7 @@ class Ending(NamedTuple):
 
 
 def command_from(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The words of PREFORKD_COMMAND. Raises BootError where there are none, or the program is not there."""
+    """The words of PREFORKD_COMMAND in `environment`. Raises BootError if it is unset or names no program."""
     try:
         words = tuple(shlex.split(environment.get("PREFORKD_COMMAND", "")))
     except ValueError as error:
@@ -77,7 +77,7 @@ def command_from(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def output_from(environment: Mapping[str, str]) -> str:
-    """PREFORKD_COMMAND_OUTPUT: `drop` (also where it is not set) or `log`. Raises BootError for anything else."""
+    """PREFORKD_COMMAND_OUTPUT in `environment`, `drop` by default. Raises BootError for an unknown value."""
     asked = environment.get("PREFORKD_COMMAND_OUTPUT", DROP)
     if asked not in (DROP, LOG):
         raise BootError(
@@ -88,7 +88,7 @@ def output_from(environment: Mapping[str, str]) -> str:
 
 
 def run(message: Message) -> None:
-    """Run the program for one message. Status 0: done; 75: Retry; 65: Reject; raises ProgramFailed for all else."""
+    """Run the program for one message. Raises Retry for status 75, Reject for 65, ProgramFailed for others but 0."""
     ending = run_program(_COMMAND, os.environ | facts_of(message), message.body)
     if ending.status == 0 and ending.tail and _OUTPUT == LOG:
         _logger.info("message %s: %s", message.id or "(without an id)", ending)
@@ -96,7 +96,7 @@ def run(message: Message) -> None:
 
 
 def facts_of(message: Message) -> dict[str, str]:
-    """What the program is told about its message, as environment variables."""
+    """The environment variables that describe a message to the program."""
     facts = {
         "PREFORKD_MESSAGE_ID": message.id,
         "PREFORKD_QUEUE": message.queue,
@@ -110,10 +110,10 @@ def facts_of(message: Message) -> dict[str, str]:
 
 
 def run_program(command: tuple[str, ...], environment: Mapping[str, str], body: bytes) -> Ending:
-    """Run one program to its end. Raises ProgramFailed when it cannot be started.
+    """Run `command` to its end with `environment`, and `body` on its standard input.
 
-    SoftTimeout, which may come between any two instructions, is let in only where the program is talked to: a program
-    that has been started is always ended, reaped and forgotten. What it has written by then is SoftTimeout's text.
+    Raises ProgramFailed when it cannot be started, and SoftTimeout with the output so far. SoftTimeout is held back
+    except while the program runs: a program that was started is always killed, reaped and removed from the slot.
     """
     with _AlarmsHeld() as alarms:
         program = _Program(command, environment)
@@ -126,7 +126,7 @@ def run_program(command: tuple[str, ...], environment: Mapping[str, str], body: 
             alarms.hold()
         except SoftTimeout:
             too_late = True
-        finally:  # SoftTimeout comes once: where it brought us here, nothing has to be held again
+        finally:  # SoftTimeout comes only once: after it no alarm has to be held
             status = program.end()
             record_group(0)
     if too_late:
@@ -155,12 +155,12 @@ class _Program:
             self._files = files.pop_all()
 
     def watch(self) -> None:
-        """From here on `talk` will notice its end."""
+        """Open the descriptor by which `talk` notices the program's end. May raise OSError."""
         self._ended = os.pidfd_open(self.pid)
         self._files.callback(os.close, self._ended)
 
     def talk(self, body: bytes) -> None:
-        """Write the body and read the output until the program has ended; nobody waits for what it left behind."""
+        """Write the body and read the output until the leader has ended, without waiting for its descendants."""
         self._rest = memoryview(body)
         doings: dict[int, Callable[[], None]] = {self._stdin.fileno(): self._write, self._output.fileno(): self._read}
         self._poll.register(self._stdin, select.POLLOUT)
@@ -173,13 +173,13 @@ class _Program:
                 doings[descriptor]()
 
     def end(self) -> int:
-        """Kill what is left of the group, reap the leader, close everything; the leader's exit code.
+        """Kill the group, reap the leader and close all files; returns the leader's exit code.
 
-        The leader is reaped last: as long as it is a zombie, nobody else can have its group's number.
+        The leader is reaped last: while it is a zombie, no other group can get its number.
         """
-        with suppress(PermissionError):  # the whole group has become another user: only its own end is left to wait for
+        with suppress(PermissionError):  # the whole group runs as another user: wait for its own end
             os.killpg(self.pid, signal.SIGKILL)
-        for _ in range(_LAST_READS):  # bounded: somebody who has left the group may write for ever
+        for _ in range(_LAST_READS):  # bounded: a process that left the group may write for ever
             if not self._take_output():
                 break
         _pid, status = os.waitpid(self.pid, 0)
@@ -191,13 +191,13 @@ class _Program:
         return self.tail.decode("utf-8", "replace").strip()
 
     def unfinished(self) -> str:
-        """What there is to say of it when its time is over."""
+        """The text for a program that reached its time limit."""
         return _told(self._name, "had not ended when its time was over", self.said())
 
     def _write(self) -> None:
         try:
             self._rest = self._rest[self._stdin.write(self._rest[:_CHUNK]) or 0 :]
-        except BrokenPipeError:  # it does not want (all of) the body
+        except BrokenPipeError:  # the program has closed its standard input
             self._rest = self._rest[:0]
         if not self._rest:
             self._poll.unregister(self._stdin)
@@ -224,7 +224,7 @@ def _pipe(files: ExitStack) -> tuple[FileIO, FileIO]:
 
 
 def _spawn(command: tuple[str, ...], environment: Mapping[str, str], stdin: int, output: int) -> int:
-    """Start a program with these ends of pipes, and no other descriptor but what it would inherit anyway."""
+    """Start a program in a new session, with these ends of pipes as its standard streams."""
     return os.posix_spawnp(
         command[0],
         command,
@@ -241,9 +241,9 @@ def _spawn(command: tuple[str, ...], environment: Mapping[str, str], stdin: int,
 
 
 class _AlarmsHeld:
-    """Makes the handler of SIGALRM, by which a worker raises SoftTimeout, wait; what rang meanwhile is not lost.
+    """Defers the handler of SIGALRM, by which a worker raises SoftTimeout; a deferred alarm is not lost.
 
-    Blocking the signal would not do: where there are threads another one takes it, and Python still calls the handler.
+    Blocking the signal is not enough: another thread would take it, and Python would still call the handler.
     """
 
     def __enter__(self) -> _AlarmsHeld:
@@ -256,11 +256,11 @@ class _AlarmsHeld:
         self.let_in()
 
     def hold(self) -> None:
-        """From here on an alarm waits."""
+        """Defer alarms."""
         signal.signal(signal.SIGALRM, self._note)
 
     def let_in(self) -> None:
-        """From here on an alarm comes at any moment; one that has waited comes now."""
+        """Stop deferring alarms, and deliver a deferred one now."""
         signal.signal(signal.SIGALRM, self._handler)
         rang, self._rang = self._rang, False
         if rang and callable(self._handler):

@@ -1,7 +1,7 @@
-"""A pool's progress board: one word in which the consumer, and one in which the forkserver, shows that it lives.
+"""A pool's progress board: one heartbeat word of the consumer, one of the forkserver.
 
-Written by each of them in its own loop, read by the master (the dead-man): a word that has not moved for too long is
-a process that is stopped or wedged, though its pid and sockets look healthy. No lock: each word has one writer.
+Each of them writes its word in its own loop; the master's hang detector reads both. A word that stands still belongs
+to a process that is stopped or hangs, though its pid and sockets look healthy. No lock: each word has one writer.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _CONSUMER, _FORKSERVER = 64 // 8, 128 // 8
 
 
 BEAT_NS = 100_000_000
-"""How often a beat is written at most."""
+"""The shortest time between two writes of a word."""
 
 
 class Board:
-    """The file `board` of a pool. Raises StateError like a Slot.
+    """The file `board` of a pool, created if it is missing. Raises StateError like a Slot.
 
-    It is made where it is missing. `owner`: also where it is something else; only for the master, as two files of one
-    name would be two boards. A file that was damaged later is whole again with the next beat.
+    `owner`: replace a damaged file too. Only the master does so: two files of one name would be two boards. A file that
+    is damaged later is whole again after the next beat.
     """
 
     def __init__(self, path: Path, *, owner: bool = True) -> None:
@@ -36,7 +36,7 @@ class Board:
         self._beaten_ns = {_CONSUMER: 0, _FORKSERVER: 0}
 
     def renewed(self) -> Board:
-        """This one; another one where its file was removed. Raises StateError."""
+        """This board, or a new one if its file was removed. Raises StateError."""
         if is_at_path(self._file.descriptor, self._path):
             return self
         fresh = Board(self._path)
@@ -44,25 +44,25 @@ class Board:
         return fresh
 
     def close(self) -> None:
-        """Give back its descriptor. Not to be used afterwards."""
+        """Close the file. The board must not be used afterwards."""
         self._file.close()
 
     def beat_consumer(self) -> None:
-        """The consumer has made progress now."""
+        """Record progress of the consumer now."""
         self._beat(_CONSUMER)
 
     def beat_forkserver(self) -> None:
-        """The forkserver has made progress now."""
+        """Record progress of the forkserver now."""
         self._beat(_FORKSERVER)
 
     @property
     def consumer_beat_s(self) -> float:
-        """CLOCK_MONOTONIC of the consumer's last progress, in seconds; 0 when there was none since boot."""
+        """CLOCK_MONOTONIC of the consumer's last progress, in seconds; 0 if there was none since boot."""
         return self._read(_CONSUMER)
 
     @property
     def forkserver_beat_s(self) -> float:
-        """CLOCK_MONOTONIC of the forkserver's last progress, in seconds; 0 when there was none since boot."""
+        """CLOCK_MONOTONIC of the forkserver's last progress, in seconds; 0 if there was none since boot."""
         return self._read(_FORKSERVER)
 
     def _beat(self, word: int) -> None:
@@ -72,4 +72,4 @@ class Board:
 
     def _read(self, word: int) -> float:
         beat_ns = self._words[word]
-        return 0.0 if beat_ns > time.monotonic_ns() else beat_ns / 1e9  # from the future: from another boot
+        return 0.0 if beat_ns > time.monotonic_ns() else beat_ns / 1e9  # in the future: written before a reboot

@@ -1,7 +1,7 @@
 """The bytes of a slot file, and how its fields are written and read. Pure: no files, no clock, no process.
 
-Native byte order; u64 words are aligned, so that one store or load of them is never seen torn. The writer is named
-behind each field. What is longer than a word is either written twice or published by a word behind it:
+Native byte order. Words (u64) are aligned, so a load never sees half a store. The writer is named behind each field.
+A field longer than a word is written alternately in two copies, or published by a word that is written after it:
 
     offset  bytes
          0     16  header       magic "prefslot", u32 version, u32 size of the file
@@ -23,11 +23,11 @@ behind each field. What is longer than a word is either written twice or publish
     cell     = u32 crc32 of the rest | u16 text length | u8 kind, key length | u64 index | u32 generation
                | u64 round, attempt | f64 delay (nan: none), elapsed | 32 bytes key | text
 
-A record with an even sequence goes to A, with an odd one to B: whoever dies while writing leaves the other one whole.
-A cell is written while no one may read it: before the head that publishes it, and never while the tail is behind it.
+A record with an even sequence goes to A, one with an odd sequence to B: a writer's death leaves the other copy whole.
+A cell is written before the head that publishes it, and is reused only once the tail has passed it.
 
-Every run ends in exactly one cell, so the run with number n owns cell n - 1, and it is over as soon as head >= n:
-ending a run costs one cell and one word, and the running record needs no erasing.
+Every run ends in exactly one cell: run number n owns cell n - 1, and has ended once head >= n. So the end of a run
+costs one cell and one word, and the running record is never erased.
 """
 
 from __future__ import annotations
@@ -95,9 +95,10 @@ _LEAVINGS = {code: reason for reason, code in _LEAVING_CODES.items()}
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """The identity record: who took the slot, how many outcomes there were then, and since when marks are complete.
+    """The identity record: the worker that took the slot.
 
-    `since`: from this generation on the file has seen every mark: nothing was lost to damage or to another boot.
+    `base`: the head at that time. `since`: marks are complete from this generation on; none was lost by damage or
+    reboot.
     """
 
     identity: Identity
@@ -109,13 +110,13 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 def seal(sequence: int, payload: bytes) -> bytes:
-    """A record, ready to be written over the copy that `sequence & 1` selects."""
+    """The bytes of a record with this `payload`, for the copy that `sequence & 1` selects."""
     body = _SEALED.pack(len(payload), sequence) + payload
     return _CRC.pack(crc32(body)) + body
 
 
 def unseal(copy: bytes) -> Record | None:
-    """Sequence and payload of one copy; None when it is empty or not whole."""
+    """Sequence and payload of the bytes in `copy`; None if they are empty or damaged."""
     crc, length, sequence = _RECORD.unpack_from(copy)
     end = _RECORD.size + length
     if end > len(copy) or crc32(memoryview(copy)[_CRC.size : end]) != crc:
@@ -124,12 +125,12 @@ def unseal(copy: bytes) -> Record | None:
 
 
 def newest(copies: tuple[bytes, bytes]) -> Record | None:
-    """The younger of the whole copies; None when neither is."""
+    """The newest undamaged record of the two `copies`; None if there is none."""
     return max((record for copy in copies if (record := unseal(copy))), default=None)
 
 
 def broken(copies: tuple[bytes, bytes]) -> bool:
-    """Whether both copies were once written and neither can be read; one death of a writer cannot do that."""
+    """Whether both `copies` were written and neither can be read. A writer's death spoils only one."""
     return newest(copies) is None and all(any(copy) for copy in copies)
 
 
@@ -144,7 +145,7 @@ def encode_owner(owner: Owner) -> bytes:
 
 
 def decode_owner(payload: bytes) -> Owner:
-    """The other way of `encode_owner`."""
+    """The identity record in `payload`. Raises struct.error or UnicodeDecodeError for other bytes."""
     pid, generation, start_ticks, since, base, ready, boot = _OWNER.unpack(payload)
     return Owner(Identity(pid, start_ticks, generation, boot.rstrip(b"\0").decode(), ready), since, base)
 
@@ -153,7 +154,7 @@ def decode_owner(payload: bytes) -> Owner:
 
 
 def encode_running(running: Running) -> bytes:
-    """The payload of a running record; a message id is cut at 255 bytes. Raises ValueError for a key over 32."""
+    """The payload of a running record; a message id is cut at 255 bytes. Raises ValueError for a key over 32 bytes."""
     run, name = running.run, running.message_id.encode("utf-8", "replace")[:ID_BYTES]
     return (
         _RUN.pack(
@@ -174,7 +175,7 @@ def encode_running(running: Running) -> bytes:
 
 
 def decode_running(payload: bytes) -> Running:
-    """The other way of `encode_running`."""
+    """The running record in `payload`. Raises struct.error or ValueError for other bytes."""
     number, round_, attempt, started_at_s, started_s, deadline_s, source, publishing, key_length, length, key = (
         _RUN.unpack_from(payload)
     )
@@ -194,12 +195,12 @@ def decode_running(payload: bytes) -> Running:
 
 
 def cell_at(index: int) -> int:
-    """The offset of a cell."""
+    """The offset in the file of the cell with ring index `index`."""
     return RING + index % CELLS * CELL_BYTES
 
 
 def encode_cell(cell: Cell) -> bytes:
-    """The bytes of a cell; its text keeps its beginning and its end. Raises ValueError for a key over 32 bytes."""
+    """The bytes of a cell; of a long text both ends are kept. Raises ValueError for a key over 32 bytes."""
     run, text = cell.run, _clip(cell.text)
     body = (
         _CELL.pack(
@@ -220,7 +221,7 @@ def encode_cell(cell: Cell) -> bytes:
 
 
 def decode_cell(data: bytes, index: int) -> Cell | None:
-    """The cell with this index; None when the bytes are not whole or are another cell's."""
+    """The cell in `data` with ring index `index`; None if the bytes are damaged or another cell's."""
     length, kind, key_length, own_index, generation, round_, attempt, delay_s, elapsed_s, key = _CELL.unpack_from(
         data, _CRC.size
     )
@@ -258,30 +259,30 @@ def _key_length(key: bytes) -> int:
 
 
 def intent_word(intent: Intent, generation: int) -> int:
-    """The word that tells one generation, and no other, what the master is about to do."""
+    """The intent word for one generation; other generations read it as NONE."""
     return generation << 8 | intent
 
 
 def intent_of(word: int, generation: int) -> Intent:
-    """The intent towards this generation; none where the word is no intent."""
+    """The intent for this generation in `word`, else NONE."""
     return _INTENTS.get(word & 0xFF, Intent.NONE) if word >> 8 == generation else Intent.NONE
 
 
 def leaving_word(reason: LeavingReason, generation: int) -> int:
-    """The word by which one generation says why it leaves."""
+    """The word with which a generation records why it leaves."""
     return generation << 8 | _LEAVING_CODES[reason]
 
 
 def leaving_of(word: int, generation: int) -> LeavingReason | None:
-    """Why this generation leaves; None when it has not said so."""
+    """Why this generation leaves, from `word`; None if it has recorded no reason."""
     return _LEAVINGS.get(word & 0xFF) if word >> 8 == generation else None
 
 
 def group_word(pgid: int, start_ticks: int) -> int:
-    """The word that names a process group by its leader; 0 for none."""
+    """The word for a process group: its `pgid` (0: none) and `start_ticks`, the start time of its leader."""
     return pgid << 40 | start_ticks if pgid else 0
 
 
 def group_of(word: int) -> tuple[int, int] | None:
-    """The process group on record as (pgid, start ticks of its leader)."""
+    """The process group in `word` as (pgid, start ticks of its leader); None if there is none."""
     return (word >> 40, word & (1 << 40) - 1) if word else None

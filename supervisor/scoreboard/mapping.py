@@ -1,9 +1,8 @@
-"""Small files that workers map and others read (`positional.py`); the only mmap in the project. Used by Slot.
+"""Small files that workers map and other processes read (`positional.py`); the only mmap in the project.
 
-A mapped file is complete from the moment it has its name, its blocks are allocated (a hole on a full disk would be a
-SIGBUS later), and it stays open: closing any descriptor of a file drops the POSIX locks that this process holds on it,
-and Python's mmap has a descriptor of its own. So keep the object for the life of the process; `close` is for a file
-that no life hangs on.
+A file gets its name only once it is complete, with all blocks allocated: a hole on a full disk would be a SIGBUS
+later. It stays open: closing any descriptor of a file drops the process's POSIX locks on it (fcntl(2)), and Python's
+mmap has a descriptor of its own. So the object lives as long as the process; `close` is for files without a lock.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ _HINTS = {
     errno.EACCES: "it must belong to the user that preforkd runs as",
     errno.EPERM: "it must belong to the user that preforkd runs as",
     errno.EMFILE: "raise the limit of descriptors (ulimit -n, LimitNOFILE= of systemd)",
-    errno.ENOENT: "somebody has deleted it: restart preforkd, which makes it anew",
+    errno.ENOENT: "it was deleted: restart preforkd, which creates it again",
 }
 
 
 class FileInUse(StateError):
-    """A damaged file whose lock is held by `pid`."""
+    """A damaged file whose lock is held by `pid`. `fault`: the damage, for the text."""
 
     def __init__(self, path: Path, fault: str, pid: int) -> None:
         super().__init__(f"{path}: {fault}, but pid {pid} is using it; wait until that has ended, then start again")
@@ -42,15 +41,14 @@ class FileInUse(StateError):
 class MappedFile:
     """An open, mapped file of exactly `size` bytes that begins with `header`.
 
-    With `make` it is made anew where it is missing, or is something else (that one is set aside as `.damaged`);
-    `damage` then says why. Raises StateError when that is not allowed or cannot be done (full disk, no permission),
-    or when a live process still uses the file.
+    `make`: create a missing file, and replace a damaged one (renamed to `.damaged`); `damage` then says why. Raises
+    StateError if that is not allowed or fails (full disk, no permission), or a live process still uses the file.
     """
 
     def __init__(self, path: Path, header: bytes, size: int, *, make: bool) -> None:
         try:
             self.descriptor, self.damage = open_sound(path, header, size, make)
-            if make:  # others find it made, or looked after, by the one who may
+            if make:  # a hole in the file would be a SIGBUS later
                 os.posix_fallocate(self.descriptor, 0, size)
             self.bytes = mmap.mmap(self.descriptor, size)
         except OSError as error:
@@ -58,14 +56,14 @@ class MappedFile:
         self.words = memoryview(self.bytes).cast("Q")
 
     def close(self) -> None:
-        """Give it back, and with it all locks of this process on it."""
+        """Close the file, which drops all locks of this process on it."""
         self.words.release()
         self.bytes.close()
         os.close(self.descriptor)
 
 
 def is_at_path(descriptor: int, path: Path) -> bool:
-    """Whether an open file is still the one that has this name."""
+    """Whether the open file `descriptor` is still the one at `path`."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:
@@ -73,12 +71,15 @@ def is_at_path(descriptor: int, path: Path) -> bool:
 
 
 def set_aside(path: Path) -> Path:
-    """Move a damaged file out of the way, for people to look at; an older one set aside is replaced."""
+    """Rename a damaged file to `.damaged`, replacing an older one; returns the new path. Raises OSError."""
     return path.replace(path.with_name(f"{path.name}.damaged"))
 
 
 def open_sound(path: Path, header: bytes, size: int, make: bool) -> tuple[int, str]:
-    """Descriptor of a sound file, and what was wrong with it before. Raises OSError, and StateError as MappedFile."""
+    """Open a file as MappedFile does with `header`, `size` and `make`; returns (descriptor, damage found).
+
+    Raises OSError, and StateError as MappedFile does.
+    """
     try:
         descriptor = os.open(path, OPEN_FLAGS)
     except FileNotFoundError:
@@ -97,7 +98,7 @@ def open_sound(path: Path, header: bytes, size: int, make: bool) -> tuple[int, s
 
 
 def fault_of(descriptor: int, header: bytes, size: int) -> str:
-    """Why an open file is not one of `size` bytes that begins with `header`; "" if it is. Raises OSError."""
+    """Why the file `descriptor` is not of `size` bytes beginning with `header`; "" if it is. Raises OSError."""
     found = os.fstat(descriptor).st_size
     if found != size:
         return f"has {found} bytes instead of {size}"
@@ -112,7 +113,7 @@ def _refuse(path: Path, fault: str, user_pid: int | None, make: bool) -> None:
 
 
 def _create(path: Path, header: bytes, size: int) -> None:
-    """Give the name only to the finished file, and only once: two creators end up with the same one."""
+    """Link the finished file to its name. Of two concurrent creators both end up with the same file."""
     unfinished = path.with_name(f".{path.name}.{getpid()}")
     descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -126,7 +127,7 @@ def _create(path: Path, header: bytes, size: int) -> None:
 
 
 def state_error(path: Path, error: OSError) -> StateError:
-    """The text for users when a file cannot be opened or made."""
+    """The error for a file that cannot be opened or created."""
     hint = _HINTS.get(error.errno or 0, "look at the state directory and start again")
     return StateError(f"{path}: cannot be mapped: {error.strerror}{_free_space(path.parent)}; {hint}")
 

@@ -1,8 +1,8 @@
-"""Reads and writes a mapped file by pread(2) and pwrite(2), never through a mapping.
+"""Reads and writes a file that workers map by pread(2) and pwrite(2), never through a mapping.
 
-A worker maps its slot, so that its marks cost no system call. Other processes must survive any damage to the file: a
-mapping of a file that was cut short ends its reader with SIGBUS, a read of it is only short. Missing bytes read as
-zeros, like a slot without a mark.
+A worker maps its slot, so that its marks cost no system call. Other processes must survive any damage to the file:
+reading a truncated mapping raises SIGBUS, reading a truncated file is only short. Missing bytes read as zeros, like a
+slot without a mark.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _WORD_BYTES = 8
 class PositionalFile:
     """An open file of `size` bytes that begins with `header`, with the members of a MappedFile.
 
-    With `make` it is looked after as a MappedFile is. Without, it is opened as it is, whatever is in it. Raises
-    StateError when it cannot be opened.
+    `make`: create or replace it as MappedFile does; otherwise it is opened unchecked. Raises StateError if it cannot
+    be opened.
     """
 
     def __init__(self, path: Path, header: bytes, size: int, *, make: bool) -> None:
@@ -37,12 +37,12 @@ class PositionalFile:
         self.words = _Words(self.descriptor)
 
     def close(self) -> None:
-        """Give it back."""
+        """Close the file."""
         os.close(self.descriptor)
 
 
 class _Bytes:
-    """Slices of the file, always of full length."""
+    """Slices of the file, padded with zeros to their full length."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -70,13 +70,13 @@ class _Words:
 def _read(descriptor: int, count: int, offset: int) -> bytes:
     try:
         data = os.pread(descriptor, count, offset)
-    except OSError:  # a broken disk: as if nothing had been written
+    except OSError:  # a broken disk: read as zeros
         data = b""
     return data.ljust(count, b"\0")
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:
-    try:  # without contextlib, which would cost as much as the call: the consumer does this for each commit
+    try:  # once per commit of the consumer: contextlib.suppress would cost as much as the call
         os.pwrite(descriptor, data, offset)
-    except OSError:  # as with a mapped page that the kernel cannot write back: the mark is lost
+    except OSError:  # the mark is lost, as on a mapped page that the kernel cannot write back
         return

@@ -1,9 +1,9 @@
-"""A worker's slot file, mapped: the kernel lock on it is the worker's life; the marks in it outlive every process.
+"""A worker's slot file: the kernel lock on it lasts as long as the worker, its marks outlive every process.
 
 Opened by the worker (which alone takes the lock), its consumer and the master; `layout.py` draws the bytes. Every field
 has one writer. Marks are plain stores into shared memory: they cost no system call and survive the death of any
-process, but not the power, so marks of another boot prove nothing (`marks_complete_since`). All slots are the
-scoreboard.
+process, but not a power loss, so marks of another boot prove nothing (`marks_complete_since`). All slots together are
+the scoreboard.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from supervisor.system.locks import lock, lock_owner
 T = TypeVar("T")
 _Copies = tuple[slice, slice]
 _TRIES = 100
-"""Reads of a field before it counts as broken. A live writer spoils a few in a row at most."""
+"""Reads of a field before it counts as broken. A concurrent writer spoils only a few in a row."""
 
 
 class Slot:
-    """One slot file, open and mapped for good; keep the object as long as the process lives.
+    """One open slot file; a worker keeps the object as long as it lives, because of the lock.
 
-    Made anew where it is missing or unreadable, unless `make` is false: then that is an error. Under a running master
-    only the master makes files, as two files of one name would be two locks for one slot. Raises StateError (missing,
-    full disk, no permission, in use by another version).
+    `make`: create a missing file and replace an unreadable one; otherwise both raise StateError. Only the master does
+    so: two files of one name would be two locks for one slot. Raises StateError also for a full disk, for lack of
+    permission and for a file in use by another version.
 
-    `damage`: "", or what was found wrong at this opening, for the log. Whether the absence of a mark proves anything
-    about a generation is what `marks_complete_since` says; it holds across openings.
+    `mapped`: for the worker, whose marks cost no system call. Other processes read and write the file, and survive
+    damage to it; without `make` they open it unchecked.
 
-    `mapped`: for the worker, whose marks must cost nothing. All others read and write the file, and survive whatever
-    becomes of it; without `make` they open it as it is.
+    `damage`: the damage found at this opening, for the log, or "". `marks_complete_since` tells, across openings,
+    whether the absence of a mark proves anything.
     """
 
     def __init__(self, path: Path, *, make: bool = True, mapped: bool = True) -> None:
@@ -52,7 +52,7 @@ class Slot:
         if fault and make:
             aside = set_aside(path)
             self._open(make, mapped)
-            self.damage = f"{path}: {fault}; set aside as {aside.name} and made anew"
+            self.damage = f"{path}: {fault}; set aside as {aside.name} and replaced"
         elif fault:
             self.damage = f"{path}: {fault}"
         elif not self.damage:
@@ -62,13 +62,13 @@ class Slot:
         self._identity_sequence = self._running_sequence = 0
 
     def close(self) -> None:
-        """Give it back, and with it the lock: only for a slot without a worker. Not to be used afterwards."""
+        """Close the file, which drops the lock: only for a slot without a worker. Not to be used afterwards."""
         self._closed = True
         self._file.close()
 
     @property
     def descriptor(self) -> int:
-        """The open file that the kernel lock hangs on."""
+        """The open file that carries the kernel lock."""
         descriptor: int = self._file.descriptor
         return descriptor
 
@@ -82,20 +82,20 @@ class Slot:
     def take(self, pid: int, start_ticks: int, generation: int) -> bool:
         """Take the kernel lock, turn a left-over running mark into an `in_doubt` cell, write the identity.
 
-        False when a live process has the slot. Written in this order, because readers may look in between: the cell,
-        the head (the run is over), the new owner. Only then is what was damaged wiped: until a new owner stands
-        for the marks since its own generation, the damage must stay visible.
+        `start_ticks`: the worker's start time (/proc/PID/stat). Returns False if a live process has the slot. The
+        order of writes matters to readers: the cell, the head (the run has ended), the new owner. Damage is wiped
+        last: it must stay visible until a new owner limits complete marks to its own generation.
         """
         if not lock(self._file.descriptor):
             return False
-        # fail-point: worker.slot-locked: its lock is taken, the identity is the former owner's
+        # fail-point: worker.slot-locked: the lock is taken, the identity is the former owner's
         former, boot = self._read_owner(), posix.boot_id()
         lost = self._record_fault()
         leftover = self.running()
         if leftover is not None:
             owner = former.identity.generation if former else 0
             self._append(leftover.run, owner, OutcomeKind.IN_DOUBT, None, 0.0, "")
-        # fail-point: worker.leftover-handed-in: what the former owner left is in the ring
+        # fail-point: worker.leftover-handed-in: the former owner's run is in the ring
         continues = former is not None and former.identity.boot_id == boot and not lost
         self._resume_sequences()
         self._words[GROUP] = 0
@@ -111,13 +111,13 @@ class Slot:
         return True
 
     def mark_ready(self) -> None:
-        """The worker has booted and takes messages."""
+        """Mark the worker as booted and ready for messages. Raises RuntimeError before `take`."""
         owner = self._taken()
         identity = msgspec.structs.replace(owner.identity, ready=True)
         self._write_owner(msgspec.structs.replace(owner, identity=identity))
 
     def free_cell(self) -> bool:
-        """Whether the ring has room for one more outcome; nothing may be started unless it has."""
+        """Whether the ring has room for one more outcome; otherwise no run may begin."""
         return bool(self._words[HEAD] - self._words[TAIL] < layout.CELLS)
 
     def mark_running(
@@ -129,7 +129,7 @@ class Slot:
         deadline_s: float,
         source: LimitSource,
     ) -> None:
-        """A run begins; from here on its message is in doubt until its outcome is marked.
+        """Mark the begin of a run: its message is in doubt until its outcome is marked.
 
         `started_at_s`: wall clock; `started_s`, `deadline_s`: CLOCK_MONOTONIC, `deadline_s` 0 for no limit.
         """
@@ -137,27 +137,30 @@ class Slot:
         self._write_run(Running(number, run, message_id, started_at_s, started_s, deadline_s, source, publishing=False))
 
     def mark_extended(self, deadline_s: float) -> None:
-        """The handler asked for more time: a new deadline (CLOCK_MONOTONIC) for the present run."""
+        """Mark a new deadline (CLOCK_MONOTONIC) of the present run, extended by its handler."""
         self._write_run(msgspec.structs.replace(self._begun(), deadline_s=deadline_s, source=LimitSource.EXTENDED))
 
     def mark_publishing(self) -> None:
-        """The handler has returned and its publishes wait for confirms: no time limit is in force any more."""
+        """Mark that the handler has returned and its publishes wait for confirms: no time limit is in force."""
         self._write_run(msgspec.structs.replace(self._begun(), deadline_s=0.0, publishing=True))
 
     def mark_outcome(self, kind: OutcomeKind, delay_s: float | None, elapsed_s: float, text: str) -> int:
-        """The present run is over: I2 and I4 rest on this cell. Returns its index in the ring.
+        """Mark the outcome of the present run, and return its index in the ring. I2 and I4 rest on this cell.
 
-        `text`: reason and stack; of a long one the beginning and the end are kept.
+        `delay_s`: of a Retry, else None; `text`: reason and stack, of which both ends are kept.
         """
         run = self._begun().run
         return self._append(run, self._taken().identity.generation, kind, delay_s, elapsed_s, text)
 
     def mark_leaving(self, reason: LeavingReason) -> None:
-        """Why this worker is about to leave by itself."""
+        """Mark why this worker is about to exit by itself."""
         self._words[LEAVING] = layout.leaving_word(reason, self._taken().identity.generation)
 
     def record_group(self, pgid: int, start_ticks: int) -> None:
-        """A process group that must end with this worker, by its leader's pid and start time; `pgid` 0 forgets it."""
+        """Record a process group that must end with this worker; `pgid` 0 forgets it.
+
+        `start_ticks`: the start time of the group's leader (/proc/PID/stat).
+        """
         self._words[GROUP] = layout.group_word(pgid, start_ticks)
 
     # ---- the consumer's side --------------------------------------------------------------------------------------
@@ -165,7 +168,7 @@ class Slot:
     def cells(self, start: int) -> list[Cell]:
         """Outcomes from ring index `start` to the head, oldest first.
 
-        Cells that are not there any more, or cannot be read after a power loss, are left out.
+        Overwritten cells, and cells damaged by a power loss, are left out.
         """
         head: int = self._words[HEAD]
         indices = range(max(start, head - layout.CELLS), head)
@@ -173,17 +176,17 @@ class Slot:
 
     @property
     def tail(self) -> int:
-        """How many outcomes of this file are durable in the ledger."""
+        """The number of outcomes of this file that are durable in the ledger."""
         tail: int = self._words[TAIL]
         return tail
 
     def advance_tail(self, tail: int) -> None:
-        """Outcomes below `tail` are durable: their cells may be used again.
+        """Outcomes below `tail` are durable: their cells may be reused.
 
         Raises ValueError for a step back or past the head.
         """
         if self._closed:
-            return  # it was damaged, and another file has its place
+            return  # it was damaged and has been replaced by another file
         if not self._words[TAIL] <= tail <= self._words[HEAD]:
             raise ValueError(f"{self.path}: tail {tail} is not in {self._words[TAIL]} to {self._words[HEAD]}")
         self._words[TAIL] = tail
@@ -191,15 +194,15 @@ class Slot:
     # ---- the master's side ----------------------------------------------------------------------------------------
 
     def write_intent(self, intent: Intent, generation: int) -> None:
-        """Say what is about to be done to this generation; always before the signal that does it."""
+        """Record what the master is about to do to this generation, before it sends the signal."""
         self._words[INTENT] = layout.intent_word(intent, generation)
 
     def owner(self) -> int | None:
-        """The pid of the other process that holds the kernel lock now, or None (a worker does not see its own)."""
+        """The pid of another process that holds the kernel lock, or None. A worker does not see its own lock."""
         return lock_owner(self._file.descriptor)
 
     def fault(self) -> str:
-        """The damage for which no mark in the file can be relied upon; "" for none."""
+        """Damage that makes all marks in the file unreliable; "" for none."""
         try:
             fault = fault_of(self._file.descriptor, layout.HEADER, layout.FILE_BYTES)
         except OSError as error:
@@ -209,20 +212,20 @@ class Slot:
         return f"{self.path}: {fault}" if fault else self._record_fault()
 
     def is_at_its_path(self) -> bool:
-        """Whether the file that is open here is still the one that has its name."""
+        """Whether the open file is still the one at `path`."""
         return is_at_path(self._file.descriptor, self.path)
 
-    # ---- everybody's reads ----------------------------------------------------------------------------------------
+    # ---- reads of all sides ---------------------------------------------------------------------------------------
 
     def identity(self) -> Identity | None:
-        """Who has, or last had, the slot; None when nobody ever took it."""
+        """The present or last owner of the slot; None if it was never taken."""
         owner = self._read_owner()
         return owner.identity if owner else None
 
     def marks_complete_since(self, generation: int) -> bool:
-        """Whether a run of this generation that left no mark here has certainly never begun.
+        """Whether a run of this generation without a mark here has certainly not begun.
 
-        Not so when the file was made anew, was damaged, or the machine has booted since.
+        False if the file was replaced or damaged, or the machine has rebooted since.
         """
         owner = self._read_owner()
         return (
@@ -241,20 +244,20 @@ class Slot:
         return running
 
     def leaving(self, generation: int) -> LeavingReason | None:
-        """Why this generation leaves; None when it has not said so."""
+        """Why this generation leaves; None if it has recorded no reason."""
         return layout.leaving_of(self._words[LEAVING], generation)
 
     def intent(self, generation: int) -> Intent:
-        """What the master was about to do to this generation."""
+        """The last intent of the master for this generation."""
         return layout.intent_of(self._words[INTENT], generation)
 
     def group(self) -> tuple[int, int] | None:
-        """The process group on record as (pgid, start ticks of its leader), or None."""
+        """The recorded process group as (pgid, start ticks of its leader), or None."""
         return layout.group_of(self._words[GROUP])
 
     @property
     def handled(self) -> int:
-        """Outcomes marked by the present (or last) owner since it took the slot."""
+        """The number of outcomes that the present or last owner has marked."""
         owner = self._read_owner()
         return self._words[HEAD] - owner.base if owner else 0
 
@@ -317,7 +320,7 @@ class Slot:
         return self._bytes[copies[0]], self._bytes[copies[1]]
 
     def _read_record(self, copies: _Copies) -> layout.Record | None:
-        """The newest copy; a writer at work may spoil both under a slow reader, so look again before giving up."""
+        """The newest copy. A concurrent writer may spoil both under a slow reader, so broken ones are read again."""
         for _ in range(_TRIES):
             found = self._copies(copies)
             record = layout.newest(found)
@@ -341,24 +344,24 @@ class Slot:
         return ""
 
     def _ring_fault(self) -> str:
-        """Head and tail fit together, unless the disk lost one of them. The tail is read first: it follows the head."""
+        """Why head and tail contradict each other, as after a power loss; "" if they do not."""
         if self._ring_is_sound() or self.owner() is not None:
             return ""
         return f"the ring's head {self._words[HEAD]} and tail {self._words[TAIL]} contradict each other"
 
     def _ring_is_sound(self) -> bool:
-        tail, head = self._words[TAIL], self._words[HEAD]
+        tail, head = self._words[TAIL], self._words[HEAD]  # the tail first: it follows the head
         return bool(tail <= head <= tail + layout.CELLS)
 
 
 def slot_numbers(directory: Path) -> list[int]:
-    """The numbers of the slot files in a directory, in order; files with other names are none of ours."""
+    """The numbers of the slot files in `directory`, in order; files with other names are ignored."""
     stems = (path.stem for path in directory.glob("*.slot"))
     return sorted(int(stem) for stem in stems if stem.isdecimal() and str(int(stem)) == stem)
 
 
 def _decoded(decode: Callable[[bytes], T], data: bytes) -> T | None:
-    """None for bytes that are whole and mean nothing: written by chance, or by another program."""
+    """The decoded bytes; None for undamaged bytes of another format."""
     try:
         return decode(data)
     except (ValueError, KeyError, struct.error):

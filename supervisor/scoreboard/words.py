@@ -11,7 +11,7 @@ from supervisor.link.frames import RunId
 
 
 class OutcomeKind(StrEnum):
-    """How a run ended, as its worker marked it; `in_doubt` is marked for a dead worker by its slot's next owner."""
+    """How a run ended, as its worker marked it. `in_doubt` is marked by the slot's next owner, for a dead worker."""
 
     DONE = "done"
     FAILED = "failed"  # the handler raised
@@ -23,17 +23,17 @@ class OutcomeKind(StrEnum):
 
 
 class LeavingReason(StrEnum):
-    """Why a worker leaves by itself; without such a mark its status proves nothing."""
+    """Why a worker exits by itself. Without such a mark its exit status proves nothing."""
 
-    STOP = "stop"  # asked to (SIGTERM, master gone)
+    STOP = "stop"  # SIGTERM, or the master is gone
     MESSAGES = "messages"
     AGE = "age"
     MEMORY = "memory"
     TIMEOUT = "timeout"
     BOOT_FAILED = "boot_failed"
     FAILED = "failed"  # the worker itself failed (70)
-    SPOILED = "spoiled"  # user code changed the process in a way that cannot be taken back
-    FAILING = "failing"  # its runs fail in a row while other workers do well
+    SPOILED = "spoiled"  # user code changed the process irreversibly
+    FAILING = "failing"  # its runs fail in a row while other workers succeed
 
 
 EXIT_STATUS = {
@@ -47,23 +47,23 @@ EXIT_STATUS = {
     LeavingReason.SPOILED: os.EX_TEMPFAIL,
     LeavingReason.FAILING: os.EX_TEMPFAIL,
 }
-"""The status that a worker leaves with for each reason: a published contract (docs/exits.md)."""
+"""The exit status of a worker for each reason: a published contract (docs/exits.md)."""
 
 
 class Intent(IntEnum):
     """What the master is about to do to a worker, written before it sends any signal."""
 
     NONE = 0
-    STOP = 1  # SIGTERM: finish and leave
+    STOP = 1  # SIGTERM: finish and exit
     STOP_KILL = 2
     TIMEOUT_KILL = 3
     MEMORY_KILL = 4
-    PROTOCOL_KILL = 5  # it has sent what cannot be understood, or could not be sent its first frame
+    PROTOCOL_KILL = 5  # it sent an invalid frame, or its first frame could not be sent
     BOOT_KILL = 6  # it was not ready within boot_timeout
 
 
 class LimitSource(IntEnum):
-    """Where the time limit in force came from."""
+    """The source of the time limit in force."""
 
     POOL = 0
     MESSAGE = 1
@@ -71,7 +71,7 @@ class LimitSource(IntEnum):
 
 
 class Running(msgspec.Struct, frozen=True):
-    """What a worker runs. Times: `started_at_s` wall clock, the others CLOCK_MONOTONIC; `deadline_s` 0 means none."""
+    """The run of a worker. `started_at_s`: wall clock; `started_s`, `deadline_s` (0: none): CLOCK_MONOTONIC."""
 
     number: int  # counts the runs of this slot file, from 1
     run: RunId
@@ -84,12 +84,12 @@ class Running(msgspec.Struct, frozen=True):
 
     @property
     def limit_s(self) -> float:
-        """How long this run may last, extensions included; 0 while no limit is in force."""
+        """The time limit of this run in seconds, extensions included; 0 while no limit is in force."""
         return max(0.0, self.deadline_s - self.started_s)
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who owns (or last owned) a slot. `start_ticks`: field 22 of /proc/PID/stat; `boot_id`: the kernel's."""
+    """The present or last owner of a slot. `start_ticks`: field 22 of /proc/PID/stat; `boot_id`: the kernel's."""
 
     pid: int
     start_ticks: int
@@ -99,7 +99,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """One outcome in the ring; `index` counts from 0 over the life of the slot file. `number`: the run's."""
+    """One outcome in the ring. `index`: counts from 0 over the life of the slot file; `number`: the run's number."""
 
     index: int
     number: int

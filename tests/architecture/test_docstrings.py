@@ -41,11 +41,9 @@ BELOW_BAR = {
     "supervisor/master": (44, 90),
     "supervisor/messages": (13, 100),
     "supervisor/metrics": (0, 100),
-    "supervisor/scoreboard": (38, 100),
     "supervisor/system": (51, 50),
     "supervisor/web": (15, 62),
     "supervisor/worker": (63, 75),
-    "workers": (0, 100),
 }
 """Rooms below the bar, with the shares to hold there. A figure here only rises."""
 

@@ -324,7 +324,7 @@ def test_a_new_owner_does_not_vouch_for_what_was_before_the_boot(open_slot: Open
 
 
 def test_a_missing_file_is_damage_at_its_making_only(open_slot: OpenSlot, path: Path) -> None:
-    assert open_slot(path).damage == f"{path}: was missing and has been made anew"
+    assert open_slot(path).damage == f"{path}: was missing and has been created"
     assert not open_slot(path).damaged
 
 
