@@ -1,7 +1,7 @@
 """preforkd: a pre-fork process supervisor for message workers. This module is the API for handlers.
 
-It imports nothing heavy, as every process and every handler's test imports it; what handlers use is loaded when it is
-asked for first, as the command line must come to its entry point before anything else (cli/__init__.py).
+Every process and every handler's test imports it, so it imports nothing heavy. The names below are loaded at their
+first use: the command line must reach its entry point before any other import (cli/__init__.py).
 """
 
 from __future__ import annotations

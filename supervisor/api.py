@@ -1,8 +1,8 @@
-"""What a handler sees: the message, what it may ask of it, and the three things it can raise. Runs in workers.
+"""The API for handlers: the message, and the three exceptions that a handler can raise. Runs in workers.
 
-Published: users import these names from `supervisor`, in handlers and in their own unit tests, where no worker is
-near; so everything here works without one and imports nothing heavy. It must never do I/O: a handler's publishes are
-only collected, since they may leave the machine only after the handler has returned.
+Published: users import these names from `supervisor`, in handlers and in their unit tests; so everything here works
+without a worker and imports nothing heavy. It must never do I/O: publishes are only collected, since they may leave
+the machine only after the handler has returned.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Retry(Exception):
     """Raised by a handler: run this message again, `delay_s` seconds from now (None: the pool's `retry_delays`).
 
     Counts as an attempt. `delay_s` is any number (Decimal, Fraction, numpy's). Raises ValueError for a delay that is
-    negative or not finite, TypeError for what is no number.
+    negative or not finite, TypeError for a value that is no number.
     """
 
     def __init__(self, delay_s: SupportsFloat | None = None, reason: str = "") -> None:
@@ -33,7 +33,7 @@ class Retry(Exception):
 
 
 def retry_delay_s(given: object) -> float:
-    """The delay that a Retry asks for, in seconds. Raises ValueError, TypeError."""
+    """The delay in seconds that was `given` to a Retry. Raises ValueError and TypeError as Retry does."""
     delay_s = _seconds(given, "Retry: the delay")
     if not 0 <= delay_s < math.inf:
         raise ValueError(f"Retry({delay_s:g}): the delay is in seconds, 0 or more")
@@ -41,7 +41,7 @@ def retry_delay_s(given: object) -> float:
 
 
 def _seconds(given: object, what: str) -> float:
-    """A number of seconds, whatever its class. Raises TypeError for what is no number, ValueError beyond a float."""
+    """A number of any class as seconds. Raises TypeError for other values, ValueError beyond a float's range."""
     if isinstance(given, timedelta):
         raise TypeError(f"{what} is a number of seconds, not a timedelta: give its total_seconds()")
     if not hasattr(type(given), "__float__") and not hasattr(type(given), "__index__"):
@@ -53,7 +53,7 @@ def _seconds(given: object, what: str) -> float:
 
 
 class Reject(Exception):
-    """Raised by a handler: this message can never succeed; dead-letter it now, without further attempts."""
+    """Raised by a handler: this message can never succeed. It is dead-lettered now, without further attempts."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
@@ -61,22 +61,22 @@ class Reject(Exception):
 
 
 class SoftTimeout(Exception):
-    """Raised inside a handler when its `soft_timeout` is over, so that it can clean up; counts as a failed attempt."""
+    """Raised inside a handler after its `soft_timeout`, so that it can clean up; counts as a failed attempt."""
 
 
 def record_group(pgid: int, output: Callable[[], str] | None = None) -> None:
-    """Put a process group that a handler started on record in the worker's slot, so that it ends with the worker.
+    """Record a process group that a handler started in the worker's slot, so that it ends with the worker.
 
-    `pgid`: the group's id, which is its leader's pid; 0 forgets it. `output`: gives what the group has written so far;
-    it is called at the hard time limit, from a signal handler, for the record of the worker's exit. Outside a worker
-    this does nothing.
+    `pgid`: the group's id, which is its leader's pid; 0 forgets it. `output`: returns the group's output so far; it is
+    called at the hard time limit, from a signal handler, for the worker's exit record. Outside a worker this does
+    nothing.
     """
     _recorder.output = output
     _recorder.call(pgid)
 
 
 class _GroupRecorder:
-    """Set once by the worker after its fork; a handler run outside preforkd (in a unit test) has none."""
+    """Set once by the worker after its fork; without effect outside preforkd (in a unit test)."""
 
     def __init__(self) -> None:
         self.call: Callable[[int], None] = lambda pgid: None
@@ -87,7 +87,7 @@ _recorder = _GroupRecorder()
 
 
 class _TraceContext:
-    """Set once by the worker, where there is a tracing library: the headers of a publication, with trace context."""
+    """Set once by the worker if a tracing library is installed: adds the trace context to a publication's headers."""
 
     def __init__(self) -> None:
         self.inject: Callable[[Message, dict[str, Any] | None], dict[str, Any] | None] | None = None
@@ -103,7 +103,7 @@ class RunLimit(Protocol):
         """Seconds until the hard limit ends the run."""
 
     def extend(self, seconds: float) -> None:
-        """Move both limits. Raises ValueError when the run may not last that long, or is over."""
+        """Move both limits by `seconds`. Raises ValueError if the run may not last that long, or has ended."""
 
     @property
     def is_over(self) -> bool:
@@ -111,12 +111,12 @@ class RunLimit(Protocol):
 
 
 class Message(msgspec.Struct, eq=False, weakref=True):
-    """One message, as its handler gets it. Made by the worker; a handler's own tests make one with `Message(b"…")`.
+    """One message, as its handler gets it. Made by the worker; tests of a handler make one with `Message(b"…")`.
 
-    `id`: stable over all runs of this message. `round`, `attempt`: which run this is; both start at 1, a failed run
-    leads to the next attempt, a message put back from the dead-letter queue to the next round. `redelivered`: the
-    broker's flag. `maybe_duplicate`: the message has no id, and an earlier run of it cannot be ruled out.
-    `publications`: what `publish` has collected, for tests of handlers; `publications_bytes`: how much that is.
+    `id`: the same in all runs of this message. `round`, `attempt`: number the runs from 1; a failed run leads to the
+    next attempt, a message put back from the dead-letter queue to the next round. `redelivered`: the broker's flag.
+    `maybe_duplicate`: the message has no id, and an earlier run of it cannot be ruled out. `publications`: collected by
+    `publish`, for tests of handlers; `publications_bytes`: their size.
     """
 
     body: bytes
@@ -135,7 +135,7 @@ class Message(msgspec.Struct, eq=False, weakref=True):
 
     @property
     def headers(self) -> dict[str, Any]:
-        """The message's headers, {} where it has none."""
+        """The message's headers, {} if it has none."""
         return self.properties.headers or {}
 
     def text(self) -> str:
@@ -150,7 +150,7 @@ class Message(msgspec.Struct, eq=False, weakref=True):
     def deadline(self) -> datetime | None:
         """When the time limit ends this run: an aware wall-clock time in UTC; None outside a worker.
 
-        It moves with `extend`, and with the wall clock when that is set; use `remaining_s` to plan with.
+        It moves with `extend`, and when the wall clock is set; use `remaining_s` to plan.
         """
         return None if self.limit is None else datetime.now(UTC) + timedelta(seconds=self.limit.remaining_s())
 
@@ -160,10 +160,10 @@ class Message(msgspec.Struct, eq=False, weakref=True):
         return math.inf if self.limit is None else max(0.0, self.limit.remaining_s())
 
     def extend(self, seconds: SupportsFloat) -> None:
-        """Move the hard and the soft limit of this run `seconds` further away; outside a worker only checked.
+        """Move the hard and the soft limit of this run by `seconds`; outside a worker only checked.
 
-        Raises ValueError, and leaves the limits alone, when the run would then last longer than the pool's
-        `max_timeout`, when the run is over, or when `seconds` is not positive.
+        Raises ValueError, and changes nothing, if the run would then last longer than the pool's `max_timeout`, has
+        ended, or `seconds` is not positive.
         """
         more_s = _seconds(seconds, "extend: the time")
         if not 0 < more_s < math.inf:
@@ -182,12 +182,12 @@ class Message(msgspec.Struct, eq=False, weakref=True):
     ) -> None:
         """Publish a message once the handler has returned; dropped if it raises. Confirmed before this one is acked.
 
-        `exchange` "" is the default exchange: `routing_key` is then the queue's name. `properties` may be replaced
-        field by field with keywords: `headers`, `content_type`, `message_id`, `type`, `priority` and so on, as
-        AMQP 0-9-1 names them. A str is sent as UTF-8. Messages are persistent, whatever `delivery_mode` says.
-        Raises TypeError for another body or an unknown keyword, ValueError for a value that cannot be sent
-        (handlers.md has the bounds of each), where one run would publish more than `LARGEST_RUN_BYTES`, and where the
-        run is over (a thread that outlives the handler): nothing would be sent any more.
+        `exchange` "" is the default exchange: `routing_key` is then the queue's name. `**fields` replace single
+        `properties`, with the names of AMQP 0-9-1: `headers`, `content_type`, `message_id`, `type`, `priority` and so
+        on. A str is sent as UTF-8. Messages are always persistent; `delivery_mode` is ignored.
+        Raises TypeError for another body or an unknown keyword. Raises ValueError for a value that cannot be sent
+        (handlers.md has the bounds of each), for more than `LARGEST_RUN_BYTES` in one run, and after the run has ended
+        (in a thread that outlives the handler).
         """
         self._must_run()
         if not isinstance(body, bytes | str):
@@ -199,7 +199,7 @@ class Message(msgspec.Struct, eq=False, weakref=True):
         publication = _sendable(Publication(exchange, routing_key, given, data))
         self.publications_bytes = _added(self.publications_bytes, publication)
         self.publications.append(publication)
-        self._must_run()  # the run may have ended meanwhile: only a publication in time is accepted
+        self._must_run()  # the run may have ended meanwhile
 
     def _must_run(self) -> None:
         if self.limit is not None and self.limit.is_over:
@@ -207,7 +207,7 @@ class Message(msgspec.Struct, eq=False, weakref=True):
 
 
 def sendable_publications(given: object) -> list[Publication]:
-    """The publications as they will be read: collected by `publish`, or set by the handler. Raises ValueError."""
+    """The publications `given` by a handler, checked and in plain types. Raises ValueError for one that is invalid."""
     if not isinstance(given, list | tuple) or not all(isinstance(one, Publication) for one in given):
         raise ValueError("message.publications holds what no publish has made; use message.publish")
     if not all(type(one.body) is bytes for one in given):
@@ -219,7 +219,7 @@ def sendable_publications(given: object) -> list[Publication]:
 
 
 def _sendable(publication: Publication) -> Publication:
-    """The publication in plain types: checked here, where the handler's own line is to blame."""
+    """The publication in plain types. Raises ValueError in the handler's own line, where the fault is."""
     try:
         return sendable(publication)
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
@@ -227,7 +227,7 @@ def _sendable(publication: Publication) -> Publication:
 
 
 def _added(total_bytes: int, publication: Publication) -> int:
-    """How much a run publishes in all with one more."""
+    """The bytes that a run publishes in all, with one more publication."""
     total_bytes += weight_bytes(publication)
     if total_bytes > LARGEST_RUN_BYTES:
         raise ValueError(f"publish: with it this run would publish {total_bytes} bytes, at most {LARGEST_RUN_BYTES}")

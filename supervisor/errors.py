@@ -1,6 +1,6 @@
 """Every error that preforkd reports to a user. Its text is the whole message: what was wrong, where, what to do.
 
-The command line prints `error: <text>` and leaves with `exit_code`; nothing here ever reaches a user as a traceback.
+The command line prints `error: <text>` and exits with `exit_code`. A user never sees one of these as a traceback.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _ADVICE = {
 
 
 def what_helps(error: OSError, otherwise: str) -> str:
-    """What to do about a file that cannot be opened or written; `otherwise` where the file itself is the reason."""
+    """The advice for a file that cannot be opened or written; `otherwise` if the file itself is the reason."""
     return _ADVICE.get(error.errno or 0, otherwise)
 
 
 def no_such_pool(name: str, known: Iterable[str]) -> str:
-    """The error of every command and every answer for a pool that is not among those which are `known`."""
+    """The error text for a pool name that is not among the `known` ones."""
     return f"there is no pool {name!r}; there are {', '.join(known) or 'none'}"
 
 
@@ -36,7 +36,7 @@ class PreforkdError(Exception):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One thing wrong in the configuration: where (`pools.email.timeout`), the value found, why, and what to try."""
+    """One fault of the configuration: its key (`pools.email.timeout`), the value found, the reason and a hint."""
 
     path: str
     value: str
@@ -50,7 +50,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class ConfigError(PreforkdError):
-    """The configuration cannot be used; `problems` names all that is wrong with it at once."""
+    """The configuration in `source` (a path) cannot be used; `problems` has all its faults."""
 
     exit_code = 78
 
@@ -62,17 +62,17 @@ class ConfigError(PreforkdError):
 
 
 class BootError(PreforkdError):
-    """A handler cannot be put to work: not importable, not callable, threads or sockets left open by its import."""
+    """A handler cannot be used: not importable, not callable, or its import left threads or sockets open."""
 
     exit_code = 78
 
 
 class BrokerRefused(PreforkdError):
-    """The broker says no and waiting will not change it: wrong credentials, unknown vhost, stream, no such queue."""
+    """The broker refuses permanently: wrong credentials, unknown vhost, a stream, no such queue."""
 
 
 class BrokerUnavailable(PreforkdError):
-    """The broker cannot be reached now; waiting may heal it."""
+    """The broker cannot be reached now; a later attempt may succeed."""
 
 
 class LedgerError(PreforkdError):
@@ -80,7 +80,7 @@ class LedgerError(PreforkdError):
 
 
 class LedgerUnusable(LedgerError):
-    """The ledger cannot be used and waiting will not change it: damaged, or written by another version."""
+    """The ledger cannot be used, now or later: damaged, or written by another version."""
 
 
 class StateError(PreforkdError):
@@ -88,4 +88,4 @@ class StateError(PreforkdError):
 
 
 class ControlError(PreforkdError):
-    """The daemon cannot be asked: not running, not ours, or it answered with an error."""
+    """A control request failed: the daemon does not run, belongs to another user, or answered with an error."""

@@ -1,8 +1,8 @@
-"""The exit history as others than the master see it: `exits.jsonl`, and `exits.jsonl.1`, set aside before it.
+"""Reads the exit history: `exits.jsonl`, and the older `exits.jsonl.1`.
 
-Read by the command line and the web page, whether or not a daemon runs; the master alone writes
-(`master/exits/history.py`): it appends, and when the file is full renames it and begins anew. A last line that is not
-whole yet is left for later.
+Used by the command line and the web page, whether or not a daemon runs. Only the master writes
+(`master/exits/history.py`): it appends, and renames a full file before it starts the next. An incomplete last line is
+read later.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Record = dict[str, Any]
 
 
 class _Shape(msgspec.Struct):
-    """The types of what readers sort, count and draw. A line with other ones was not written by a master."""
+    """The types of the fields that readers use. A line with other types was not written by a master."""
 
     at: str = ""
     kind: str = ""
@@ -45,33 +45,33 @@ class _Shape(msgspec.Struct):
 
 
 class HistoryTail:
-    """A place in the exit history: `new()` gives what was added since, across rotations."""
+    """A position in the exit history: `new()` gives the records added since, across rotations."""
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
         self._file: BufferedReader | None = None
 
     def rotated(self) -> Iterator[Record]:
-        """The records of the older file, if there is one."""
+        """The records of the older file, if there is one. Raises StateError if it cannot be read."""
         old = self._open(ROTATED)
         if old is not None:
             with old:
                 yield from _records(old)
 
     def new(self) -> Iterator[Record]:
-        """The records added to the current file since the last call; all of them at the first one."""
+        """The records added to the current file since the last call, at first all. Raises StateError as `rotated`."""
         if self._file is None:
             self._file = self._open(CURRENT)
         if self._file is None:
             return
         yield from _records(self._file)
         if self._renamed(self._file):
-            yield from _records(self._file)  # what came between our reading and the rotation
+            yield from _records(self._file)  # lines written between the last read and the rotation
             self.close()
             yield from self.new()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -92,7 +92,7 @@ class HistoryTail:
     def _open(self, name: str) -> BufferedReader | None:
         path = self._state_dir / name
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO is not waited for
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # open(2) of a FIFO would block
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -106,7 +106,7 @@ class HistoryTail:
 
 
 def wanted(records: Iterator[Record], pool: str | None, cause: str | None) -> Iterator[Record]:
-    """The records of this pool and with this cause; None stands for any."""
+    """The records of this `pool` and with this `cause`; None stands for any."""
     for record in records:
         if pool in (None, record.get("pool")) and cause in (None, record.get("cause")):
             yield record
@@ -122,7 +122,7 @@ def _records(file: BufferedReader) -> Iterator[Record]:
         try:
             record = msgspec.json.decode(line)
             msgspec.convert(record, _Shape)
-        except msgspec.MsgspecError:  # torn by a crash or a full disk: the records around it are still good
+        except msgspec.MsgspecError:  # torn by a crash or a full disk: the other lines are valid
             continue
         yield record
 

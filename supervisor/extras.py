@@ -1,6 +1,6 @@
-"""What a configuration needs beside preforkd itself: modules of an extra. Asked before a start and by a reload.
+"""Checks that the extras which a configuration needs are installed, before a start and a reload.
 
-Looks for them without importing them: the master must not load what its children use.
+It looks for their modules without importing them: the master must not load its children's libraries.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _OF_WEB = ("starlette", "uvicorn", "prometheus_client")
 
 
 def missing(config: Config) -> list[Problem]:
-    """What asks for an extra that is not installed."""
+    """The settings that need an extra which is not installed."""
     absent = [name for name in _OF_WEB if find_spec(name) is None] if config.web.listen else []
     if not absent:
         return []
@@ -23,7 +23,7 @@ def missing(config: Config) -> list[Problem]:
 
 
 def refuse_missing(config: Config) -> Config:
-    """The configuration itself. Raises ConfigError when it asks for an extra that is not installed."""
+    """The configuration itself. Raises ConfigError if it needs an extra that is not installed."""
     if problems := missing(config):
         raise ConfigError(config.source, problems)
     return config

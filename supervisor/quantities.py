@@ -1,7 +1,7 @@
-"""Durations and sizes as people write them: `"250ms"`, `"1h30m"`, `"256MiB"`. Pure.
+"""Durations and sizes in text: `"250ms"`, `"1h30m"`, `"256MiB"`. Pure.
 
-Inside the daemon only seconds (float, `_s`) and bytes (int, `_bytes`) travel; this is the one place that knows
-units. What the two `show_` functions write, the two readers understand.
+All other code uses seconds (float, `_s`) and bytes (int, `_bytes`). The output of the two `show_` functions is valid
+input for the two readers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SIZE_HELP = 'not a size: write "256MiB", "1GiB", "500kB" or a number of bytes'
 
 
 def read_seconds(value: object) -> float:
-    """A duration in seconds from `"30s"`, `"1h30m"` or a number. Raises ValueError, which says what to write."""
+    """The seconds in `value`: `"30s"`, `"1h30m"` or a number. Raises ValueError, whose text has examples."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _seconds(value)
     if not isinstance(value, str):
@@ -50,7 +50,7 @@ def read_seconds(value: object) -> float:
 
 
 def read_bytes(value: object) -> int:
-    """A size in bytes from `"256MiB"` or a number of bytes. Raises ValueError, which says what to write."""
+    """The bytes in `value`: `"256MiB"` or a number. Raises ValueError, whose text has examples."""
     if isinstance(value, int) and not isinstance(value, bool):
         return _size(value)
     match = _SIZE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
@@ -63,7 +63,7 @@ def read_bytes(value: object) -> int:
 
 
 def show_seconds(seconds: float) -> str:
-    """A duration for people, in its two largest units: `250ms`, `1.5s`, `1m30s`, `7d`."""
+    """A duration of `seconds` in its two largest units: `250ms`, `1.5s`, `1m30s`, `7d`."""
     if seconds < 0:
         return f"-{show_seconds(-seconds)}"
     if seconds < 1:
@@ -74,7 +74,7 @@ def show_seconds(seconds: float) -> str:
 
 
 def show_bytes(size: int) -> str:
-    """A size for people, in the largest binary unit that it fills: `512B`, `1.5GiB`."""
+    """A `size` in bytes, shown in the largest binary unit that it fills: `512B`, `1.5GiB`."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         factor = SIZE_UNITS_BYTES[unit.lower()]
         if abs(size) >= factor:

@@ -1,8 +1,7 @@
 """Present faults of a pool as named symptoms: a shared type of master and consumer, shown by `status`.
 
-A symptom is named by its log event, is logged once, and stays until it is healed. Each process has the symptoms that it
-notices itself; the master puts both lists together. A flag alone is no symptom: its text says what was seen, and what
-to do.
+A symptom has the name of its log event. It is logged once, and stays until it is healed. Each process keeps the
+symptoms that it notices itself; the master joins both lists. Its text says what was observed, and what to do.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ from supervisor.system.clock import wall_s
 
 
 class Symptom(msgspec.Struct, frozen=True, array_like=True):
-    """A fault of a pool: `name` is an Event's value, `text` is for people; while it `degrades`, the pool is
-    `degraded`. `since`: wall clock, when it was noticed first."""
+    """A fault of a pool. `name`: an Event's value; `degrades`: it makes the pool `degraded`; `since`: wall clock."""
 
     name: str
     text: str
@@ -28,24 +26,27 @@ class Symptom(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Symptoms:
-    """The symptoms that one process sees in one pool. `fields` are added to their log lines."""
+    """The symptoms that one process notices in one pool. `fields`: added to their log lines."""
 
     def __init__(self, **fields: Any) -> None:
         self._fields = fields
         self._present: dict[Event, Symptom] = {}
 
     def notice(self, event: Event, text: str, degrades: bool = False) -> None:
-        """It is there: logged if it was not before. A new text takes the place of the former one; `since` stays."""
+        """Add a symptom, and log it if it is new. Of a present one only `text` and `degrades` change.
+
+        `degrades`: it makes the pool `degraded`.
+        """
         former = self._present.get(event)
         if former is None:
             log(event, text, level=logging.WARNING, **self._fields)
         self._present[event] = Symptom(str(event), text, degrades, former.since if former else wall_s())
 
     def heal(self, event: Event) -> None:
-        """It is there no more."""
+        """Remove a symptom, if it is present."""
         self._present.pop(event, None)
 
     @property
     def present(self) -> list[Symptom]:
-        """All there are now, the first noticed first."""
+        """All present symptoms, in the order in which they were noticed."""
         return list(self._present.values())

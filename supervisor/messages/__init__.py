@@ -1,1 +1,1 @@
-"""What a message is: its properties, its identity, its tables, and what can be published."""
+"""Messages: their properties, identity and header tables, and the checks of a publication."""

@@ -1,7 +1,7 @@
 """AMQP field tables (message headers) as msgpack: lossless, and in one canonical form. Pure; any process may use it.
 
-msgpack alone knows neither decimals nor moments without a zone: msgspec writes both as strings, which come back as
-strings. Keys are written in sorted order, so that equal tables are equal bytes and can be digested.
+msgspec writes decimals and datetimes without a zone as strings, and would read them back as strings. Keys are written
+in sorted order, so that equal tables are equal bytes and can be digested.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from supervisor.messages.message import Properties
 
 _DECIMAL = 1  # the code of our msgpack extension type
 _EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, capitals=1, traps=[InvalidOperation])
-"""Instead of the thread's own: user code may have set that to three digits."""
+"""Replaces the thread's own context, which user code may have set to three digits."""
 
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 def packable(value: Any) -> Any:
-    """`value` in terms that msgspec writes without loss; most values are that already.
+    """`value` converted to types that msgspec writes without loss; most values are returned as they are.
 
-    Decimals lose trailing zeros, as they do on their way through AMQP; a moment without a zone is UTC (AMQP 0-9-1,
-    4.2.5.4: timestamps are POSIX time).
+    Decimals lose trailing zeros, as they do in AMQP. A datetime without a zone is UTC (AMQP 0-9-1, 4.2.5.4: timestamps
+    are POSIX time).
     """
     convert = _CONVERSIONS.get(type(value))
     return value if convert is None else convert(value)
@@ -58,7 +58,10 @@ _CONVERSIONS: dict[type, Callable[[Any], Any]] = {
 
 
 def extension(code: int, data: memoryview) -> Any:
-    """The `ext_hook` of every decoder that meets what `packable` made. Raises ValidationError for foreign bytes."""
+    """The `ext_hook` of a decoder for values made by `packable`. Raises ValidationError for other bytes.
+
+    `code`, `data`: type and payload of the msgpack extension.
+    """
     try:
         return _EXTENSIONS[code](bytes(data).decode())
     except (KeyError, ValueError, ArithmeticError) as error:
@@ -71,27 +74,27 @@ _decode_properties = msgspec.msgpack.Decoder(Properties, ext_hook=extension).dec
 
 
 def pack_canonical(value: Any) -> bytes:
-    """Any header value, or a tuple of them, as canonical msgpack: the same bytes for the same value, always."""
+    """A header `value`, or a tuple of them, as canonical msgpack: equal values are equal bytes."""
     return _encode(packable(value))
 
 
 def pack_words(words: tuple[str | int | bytes | None, ...]) -> bytes:
-    """What `pack_canonical` gives for values that are packable as they are; costs a fifth of it."""
+    """`pack_canonical` of `words` that need no conversion, at a fifth of its cost."""
     return _encode(words)
 
 
 def packable_properties(properties: Properties) -> Properties:
-    """`properties` in terms that msgspec writes without loss; the same object where there are no headers."""
+    """`properties` in types that msgspec writes without loss; the same object if there are no headers."""
     if not properties.headers:
         return properties
     return msgspec.structs.replace(properties, headers=packable(properties.headers))
 
 
 def pack_properties(properties: Properties) -> bytes:
-    """Properties as bytes that `unpack_properties` reads back without loss."""
+    """Properties as bytes for `unpack_properties`, without loss."""
     return _encode(packable_properties(properties))
 
 
 def unpack_properties(data: bytes) -> Properties:
-    """The other direction of `pack_properties`. Raises MsgspecError for foreign bytes."""
+    """The properties in `data`, written by `pack_properties`. Raises MsgspecError for other bytes."""
     return _decode_properties(data)

@@ -1,11 +1,11 @@
-"""Which message is this? A key that names one intended message, and a digest of all that a handler sees of it. Pure.
+"""The identity of a message: a key that names one intended message, and a digest of its content. Pure.
 
-Used by the consumer for every delivery. A message and its retry copy must have the same digest, or the copy would be
-taken for another message and the ledger would forget that it ran: only what a copy keeps may be digested, and nothing
-that we, a broker, a tracer or a client library add on the way (`transport_headers.py`).
+Used by the consumer for every delivery. A message and its retry copy must have the same digest, or the copy would
+count as another message. So the digest covers only what a copy keeps, and no header that preforkd, a broker, a tracer
+or a client library adds on the way (`transport_headers.py`).
 
-The rules changed: rule 2 leaves out headers of tracers, rule 1 did not. Rows of the ledger live for days, so a
-message is looked for under the digests of former rules, too, before it is taken for another one (`former_digests`).
+The rules changed: rule 2 excludes headers of tracers, rule 1 did not. Rows of the ledger live for days, so a message
+is also looked up under the digests of former rules (`former_digests`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _lengths = struct.Struct("<II").pack
 
 
 def message_key(vhost: str, queue: str, id: str, digest: bytes) -> bytes:
-    """The ledger's key: 16 bytes for the id in the scope of its vhost and queue, then 8 of the content digest.
+    """The ledger's key: 16 bytes (BLAKE2b) for `id` within `vhost` and `queue`, then 8 of the content `digest`.
 
-    The lengths of vhost and queue are hashed with them, so that no two scopes run together ("a", "bc" and "ab", "c").
+    The lengths of vhost and queue are hashed with them: ("a", "bc") and ("ab", "c") are different scopes.
     """
     named = _scope(vhost, queue) + id.encode()
     return hashlib.blake2b(named, digest_size=ID_BYTES).digest() + digest[:DIGEST_BYTES]
@@ -47,20 +47,20 @@ def _scope(vhost: str, queue: str) -> bytes:
 
 
 def content_digest(properties: Properties, body: bytes, is_transport: Matcher = BUILT_IN) -> bytes:
-    """16 bytes that differ when anything differs that makes it another message to its handler, and that survive a copy.
+    """16 bytes (BLAKE2b) that differ if the content differs for a handler, and are the same for a copy.
 
-    Not in it: delivery_mode, expiration, user_id and cluster_id (a copy loses or changes them), message_id (it is in
-    the key, and a first copy of a message without one is given one), timestamp (a publisher that sends the same message
-    again, not knowing whether the first arrived, stamps it again), and transport headers.
+    Excluded: delivery_mode, expiration, user_id and cluster_id (a copy loses or changes them), message_id (it is in
+    the key, and the first copy of a message without one gets one), timestamp (a publisher that sends a message again
+    after an unknown outcome sets it again), and headers for which `is_transport` is true.
     """
     own = _own_headers(properties.headers, is_transport) if properties.headers else None
     return _digest(properties, own, body)
 
 
 def former_digests(properties: Properties, body: bytes, is_transport: Matcher) -> Iterator[bytes]:
-    """The digests that former rules give this message, as far as they differ from its present one.
+    """The digests of former rules that differ from the present one, which excludes `is_transport` headers.
 
-    A pool's own transport headers may be new, too: so the built-in list alone counts as a former rule.
+    A pool's own transport headers may be new: so the built-in list alone counts as a former rule.
     """
     tried = [_own_headers(properties.headers, is_transport)]
     for former in (BUILT_IN, *_FORMER_RULES):
@@ -87,5 +87,5 @@ def _digest(properties: Properties, own: dict[str, Any] | None, body: bytes) -> 
 
 
 def _own_headers(headers: dict[str, Any] | None, is_transport: Matcher) -> dict[str, Any] | None:
-    """The headers the publisher set; None when there are none, as on a message without a header table."""
+    """The headers of the publisher; None if there are none, as on a message without a header table."""
     return {name: value for name, value in (headers or {}).items() if not is_transport(name)} or None

@@ -1,4 +1,4 @@
-"""What a message is, for every process: its AMQP properties, and a publication on its way out. Data only.
+"""The properties of an AMQP message, and a publication. Data only; used in every process.
 
 `Properties` mirrors the basic class of AMQP 0-9-1 (section 1.8.3 of the specification's XML), field by field.
 """
@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 PROPERTIES_ROOM_BYTES = 120_000
-"""Most that encoded properties, headers included, may take: one frame holds them, of 128 KiB by RabbitMQ's default."""
+"""Most bytes of encoded properties, headers included: they must fit into one frame (RabbitMQ's default: 128 KiB)."""
 
 
 class UnreadableHeaders(dict[str, Any]):
-    """In the place of headers that were received and cannot be read: empty, with their bytes and the reason."""
+    """Stands for received headers that cannot be decoded: an empty dict, with their `raw` bytes and the reason."""
 
     def __init__(self, raw: bytes, reason: str) -> None:
         super().__init__()
@@ -23,9 +23,9 @@ class UnreadableHeaders(dict[str, Any]):
 
 
 class Properties(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """The basic properties of a message; None where the publisher did not set one.
+    """The basic properties of a message; None for one that the publisher did not set.
 
-    `headers` values are what AMQP field tables hold: bool, int, float, Decimal, str, bytes, datetime, list, dict, None.
+    `headers` values have the types of AMQP tables: bool, int, float, Decimal, str, bytes, datetime, list, dict, None.
     `timestamp` is in whole seconds since the epoch. `expiration` is AMQP's string of milliseconds.
     """
 
@@ -46,7 +46,7 @@ class Properties(msgspec.Struct, frozen=True, array_like=True, omit_defaults=Tru
 
 
 class Publication(msgspec.Struct, frozen=True, array_like=True):
-    """A message on its way out. `exchange` "" is the default exchange: `routing_key` is then the queue's name."""
+    """A message to publish. `exchange` "" is the default exchange: `routing_key` is then the queue's name."""
 
     exchange: str
     routing_key: str

@@ -1,10 +1,10 @@
 """Checks a publication before it is sent: every property and kind of header with its bounds. Pure.
 
-Runs where a publication begins, in a handler's own line (`api.py`) and in `preforkd publish`, since a broker answers
-a bad publication by closing the channel, or crashes on it, long after the handler has returned.
+Runs in the handler's own line (`api.py`) and in `preforkd publish`: a broker answers a bad publication by closing the
+channel, or crashes on it, long after the handler has returned.
 The bounds are those of AMQP 0-9-1 (https://www.rabbitmq.com/amqp-0-9-1-protocol, section 4.2.5: a short string has 255
 bytes) and of RabbitMQ 3.10 to 4.0, tried on both: https://www.rabbitmq.com/amqp-0-9-1-errata#section_3 for headers.
-Facts that only the broker knows (exchanges, rights, its `max_message_size`) are left to it.
+The broker itself checks exchanges, rights and its `max_message_size`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from supervisor.messages.message import PROPERTIES_ROOM_BYTES, Properties, Publi
 
 SHORT_STRING_BYTES = 255
 DEEPEST = 64
-"""Tables and lists in one another, at most: AMQP has no bound, but readers of deeper ones need as deep a stack."""
+"""Most levels of nested tables and lists. AMQP has no bound, but recursive readers need as deep a stack."""
 
 LARGEST_BODY_BYTES = 128 * 1024 * 1024
-"""RabbitMQ's default for `max_message_size` up to 3.13; from 4.0 on it is 16 MiB, which the broker says itself."""
+"""RabbitMQ's default for `max_message_size` up to 3.13; from 4.0 on it is 16 MiB, which the broker checks."""
 
 LARGEST_RUN_BYTES = 240 * 1024 * 1024
 """The most that one run may publish: it goes to the consumer in one frame (`link/channel.py`)."""
@@ -37,9 +37,9 @@ _DECIMAL_DIGITS = len(str(_LARGEST_UNSCALED))
 
 
 def sendable(publication: Publication) -> Publication:
-    """The publication in plain types, detached from what it was made of. Raises ValueError for what cannot be sent.
+    """A copy of the publication in plain types. Raises ValueError for one that cannot be sent.
 
-    Subclasses of str, int, float, dict, list and so on are taken as what they are, and so are NumPy's scalars.
+    Subclasses of str, int, float, dict, list and so on become their base class, NumPy's scalars Python's own.
     """
     size = len(publication.body)
     if size > LARGEST_BODY_BYTES:
@@ -53,17 +53,17 @@ def sendable(publication: Publication) -> Publication:
 
 
 def checked_table(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    """A table of AMQP (headers, arguments) in plain types. Raises ValueError for what AMQP cannot carry."""
+    """An AMQP `table` (headers, arguments) in plain types. Raises ValueError for a value that AMQP cannot carry."""
     return _table(name, table, 0)
 
 
 def checked_name(name: str, value: str) -> str:
-    """The name of an exchange or queue, or a routing key. Raises ValueError for what AMQP cannot carry."""
+    """The `value` of `name`: an exchange, queue or routing key. Raises ValueError if AMQP cannot carry it."""
     return _short_string(name, value)
 
 
 def weight_bytes(publication: Publication) -> int:
-    """How much of `LARGEST_RUN_BYTES` a publication takes, rounded up."""
+    """The share of a publication in `LARGEST_RUN_BYTES`, rounded up."""
     return len(publication.body) + _size(publication.properties.headers) + _ENVELOPE_BYTES
 
 
@@ -130,7 +130,7 @@ def _headers(name: str, value: Any) -> dict[str, Any]:
 
 
 def _routing_keys(name: str, value: Any) -> None:
-    """RabbitMQ refuses what is no list, and passes over what is no string without a word."""
+    """Check CC or BCC: RabbitMQ refuses a value that is no list, and silently ignores a key that is no string."""
     if not isinstance(value, list):
         raise _unexpected(name, "list", value)
     for key in value:
@@ -144,7 +144,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = dict.fromkeys(Properties.__struc
     "expiration": _expiration,
     "timestamp": _number(0, 2**_UNSIGNED_BITS - 1),
 }
-"""Properties that are not named here are short strings."""
+"""All other properties are short strings."""
 
 
 # ---- header values ------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def _kind_of_base(value: Any) -> Callable[[str, Any, int], Any] | None:
 
 
 def _scalar(value: Any) -> Any:
-    """A scalar of NumPy or a similar library as Python's own; any other value as it is."""
+    """A scalar of NumPy or a similar library as Python's own type; any other value unchanged."""
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
@@ -211,7 +211,7 @@ def _decimal(name: str, value: Decimal, depth: int) -> Decimal:
 
 def _moment(name: str, value: datetime, depth: int) -> datetime:
     date, time = (value.year, value.month, value.day), (value.hour, value.minute, value.second, value.microsecond)
-    moment = datetime(*date, *time, tzinfo=value.tzinfo, fold=value.fold)  # of no derived class
+    moment = datetime(*date, *time, tzinfo=value.tzinfo, fold=value.fold)  # a plain datetime for any subclass
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     if moment.year < 1970:
         raise ValueError(f"{name}: {value} is before 1970, where AMQP's time begins")
@@ -262,7 +262,7 @@ _KINDS: dict[type, Callable[[str, Any, int], Any]] = {
 
 
 def _size(value: Any) -> int:
-    """How many bytes AMQP needs for a value, its kind included."""
+    """The bytes of an AMQP value, its type included."""
     if isinstance(value, str):
         return 5 + (len(value) if value.isascii() else len(value.encode()))
     if isinstance(value, bytes):

@@ -1,8 +1,8 @@
-"""Headers that describe a message's way and not its content: brokers, tracers and clients add or change them.
+"""Headers that describe a message's transport, not its content: brokers, tracers and clients add or change them.
 
-One list for all users of it: the content digest (`identity.py`), copies (`consumer/settlement/copies.py`) and, through
-the digest, content matches. A publisher that sends the same message again, not knowing whether the first arrived, sends
-it with other values of these. Pure; `transport_headers` of a pool adds to it.
+The list is used by the content digest (`identity.py`), by copies (`consumer/settlement/copies.py`) and, through the
+digest, by content matches. A publisher that sends a message again after an unknown outcome sends other values of
+these headers. Pure; a pool's `transport_headers` extends the list.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _REMEMBERED_NAMES = 4096
 
 
 class Header(NamedTuple):
-    """`name`: in lower case it is found in any case; with a `*` at its end it stands for all that begin like it.
+    """`name`: in lower case it matches any case; a final `*` matches all names with that prefix.
 
-    `carried`: whether our copies keep it; those that the broker adds anew, or acts on, they do not. `since`: the first
-    rule of the content digest (`identity.py`) that leaves it out.
+    `carried`: whether copies keep it; not if the broker adds it again, or acts on it. `since`: the first rule of the
+    content digest (`identity.py`) that excludes it.
     """
 
     name: str
@@ -98,12 +98,12 @@ HEADERS = (
 
 
 def matcher(names: Iterable[str]) -> Matcher:
-    """Whether a header's name is one of these, spelled as `Header.name` has it."""
+    """A test whether a header is among these `names`, which are spelled as in `Header.name`."""
     names = frozenset(names)
     exact = frozenset(name for name in names if not name.endswith("*"))
     beginnings = tuple(name[:-1] for name in names if name.endswith("*"))
 
-    @lru_cache(_REMEMBERED_NAMES)  # names recur from message to message, and this is asked for each header of each
+    @lru_cache(_REMEMBERED_NAMES)  # called for each header of each message, and names recur
     def matches(name: str) -> bool:
         lower = name.lower()
         return name in exact or lower in exact or name.startswith(beginnings) or lower.startswith(beginnings)
@@ -112,14 +112,14 @@ def matcher(names: Iterable[str]) -> Matcher:
 
 
 def transport(more: Iterable[str] = ()) -> Matcher:
-    """Whether a header is no content; `more`: a pool's own ones."""
+    """A test whether a header is transport; `more`: the names of a pool's own ones."""
     return matcher([*(header.name for header in HEADERS), *more])
 
 
 def transport_before(rule: int) -> Matcher:
-    """The same for a former rule of the content digest."""
+    """The same test for a former `rule` of the content digest."""
     return matcher(header.name for header in HEADERS if header.since <= rule)
 
 
 is_left_behind: Matcher = matcher(header.name for header in HEADERS if not header.carried)
-"""Whether a copy goes without this header."""
+"""Whether copies drop this header."""

@@ -86,7 +86,7 @@ def open_sound(path: Path, header: bytes, size: int, make: bool) -> tuple[int, s
         if not make:
             raise
         _create(path, header, size)
-        return os.open(path, OPEN_FLAGS), f"{path}: was missing and has been made anew"
+        return os.open(path, OPEN_FLAGS), f"{path}: was missing and has been created"
     fault = fault_of(descriptor, header, size)
     if not fault:
         return descriptor, ""
@@ -94,7 +94,7 @@ def open_sound(path: Path, header: bytes, size: int, make: bool) -> tuple[int, s
     os.close(descriptor)
     aside = set_aside(path)
     _create(path, header, size)
-    return os.open(path, OPEN_FLAGS), f"{path}: {fault}; set aside as {aside.name} and made anew"
+    return os.open(path, OPEN_FLAGS), f"{path}: {fault}; set aside as {aside.name} and replaced"
 
 
 def fault_of(descriptor: int, header: bytes, size: int) -> str:
@@ -109,7 +109,7 @@ def _refuse(path: Path, fault: str, user_pid: int | None, make: bool) -> None:
     if user_pid is not None:
         raise FileInUse(path, fault, user_pid)
     if not make:
-        raise StateError(f"{path}: {fault}; restart preforkd, which makes it anew")
+        raise StateError(f"{path}: {fault}; restart preforkd, which replaces it")
 
 
 def _create(path: Path, header: bytes, size: int) -> None:

@@ -27,7 +27,6 @@ BAR = (80, 100)
 """Percent of the parameters that are not plain and are named; of the functions with a `raise` that tell it."""
 
 BELOW_BAR = {
-    "supervisor": (28, 100),
     "supervisor/brokers": (45, 78),
     "supervisor/config": (50, 100),
     "supervisor/consumer": (30, 10),
@@ -39,7 +38,6 @@ BELOW_BAR = {
     "supervisor/link": (50, 66),
     "supervisor/logs": (32, 100),
     "supervisor/master": (44, 90),
-    "supervisor/messages": (13, 100),
     "supervisor/metrics": (0, 100),
     "supervisor/system": (51, 50),
     "supervisor/web": (15, 62),

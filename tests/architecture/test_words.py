@@ -56,7 +56,6 @@ YET: frozenset[str] = frozenset(
         "docs/field-cases.md",
         "docs/metrics.md",
         "docs/web.md",
-        "supervisor",
         "supervisor/brokers",
         "supervisor/brokers/amqp",
         "supervisor/brokers/embedded",
@@ -84,14 +83,11 @@ YET: frozenset[str] = frozenset(
         "supervisor/master/reload",
         "supervisor/master/sidecars",
         "supervisor/master/stop",
-        "supervisor/messages",
         "supervisor/metrics",
-        "supervisor/scoreboard",
         "supervisor/system",
         "supervisor/web",
         "supervisor/web/static",
         "supervisor/worker",
-        "workers",
     }
 )
 """Places that are not rewritten yet."""
