@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, made of the status object (docs/control-protocol.md). Pure, for whoever has asked for it.
+"""Metrics for Prometheus, made of the status object (docs/control-protocol.md). Pure.
 
 The only place that imports prometheus_client, which the extra `preforkd[metrics]` brings.
 """

@@ -208,7 +208,7 @@ OF_THE_DAEMON: tuple[Family, ...] = (
     ),
     Family(
         *("preforkd_service_cpu_seconds_total", Type.COUNTER, ("pool", "kind")),
-        "Processor time of a process that is no worker; anew with each process.",
+        "Processor time of a process that is no worker; from zero with each process.",
         _services("cpu_s"),
     ),
     Family(
@@ -252,7 +252,7 @@ OF_A_POOL: tuple[Family, ...] = (
     ),
     Family(
         *("preforkd_worker_cpu_seconds_total", Type.COUNTER, ("worker",)),
-        "Processor time of a worker; anew with each replacement.",
+        "Processor time of a worker; from zero with each replacement.",
         _each_worker("cpu_s"),
     ),
     Family("preforkd_oldest_run_seconds", Type.GAUGE, (), "For how long the oldest running handler runs.", _oldest_run),
