@@ -46,13 +46,6 @@ PUBLISHED = re.compile(
 
 YET: frozenset[str] = frozenset(
     {
-        "docs/decisions/0001-dependencies.md",
-        "docs/decisions/0002-children-by-exec.md",
-        "docs/decisions/0004-returned-rows.md",
-        "docs/decisions/0006-ledger-in-order-of-events.md",
-        "docs/decisions/0007-standby.md",
-        "docs/decisions/0008-receiving.md",
-        "docs/decisions/0011-bad-publications.md",
         "docs/field-cases.md",
         "supervisor/brokers",
         "supervisor/brokers/amqp",
