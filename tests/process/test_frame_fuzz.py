@@ -87,7 +87,7 @@ class Books:
             receives,
             self.reactor,
             lambda frame: reports[type(frame)](self.pool, spec, frame),
-            lambda reason: protocol_errors.end(self.pool, child, reason),
+            lambda reason: protocol_errors.end(child, reason),
         )
         child.connect(wire)
         self.pool.services = {pid: child}

@@ -131,11 +131,9 @@ class ExitHandler:
         # fail-point: master.verdict-queued: a verdict is queued, not sent
 
     def _read_marks(self, child: Child) -> Marks:
-        if child.slot is None:
-            return Marks(child.intent)
-        slot = self._pools[child.pool].slots[child.slot]
-        identity = slot.identity()
-        if identity is None or identity.generation != child.generation:
+        slot = child.slot_file
+        identity = slot.identity() if slot is not None else None
+        if slot is None or identity is None or identity.generation != child.generation:
             return Marks(child.intent)
         untaken = any(cell.generation == child.generation for cell in slot.cells(slot.tail))
         return Marks(

@@ -120,8 +120,8 @@ class Reaper:
         child = self._child(pid)
         if child is not None or self._leftovers.may_end(pid):
             kill_group(pid)
-        if child is not None and child.slot is not None:
-            end_recorded_group(self._pool(child).slots[child.slot])
+        if child is not None and child.slot_file is not None:
+            end_recorded_group(child.slot_file)
         # fail-point: master.group-ended: the dead child's groups are killed, it is a zombie
         _pid, wait_status, usage = os.wait4(pid, 0)
         # fail-point: master.waited: its status is known to us alone
@@ -135,9 +135,6 @@ class Reaper:
         """Whose body this is; a worker that died before its birth was reported is named in its slot."""
         known = self._children.get(pid)
         return known or self._adopt(pid)
-
-    def _pool(self, child: Child) -> Pool:
-        return next(pool for pool in self._pools if pool.name == child.pool)
 
     def _adopt(self, pid: int) -> Child | None:
         for pool in self._pools:

@@ -14,7 +14,6 @@ from supervisor.master.host import signalling
 from supervisor.master.limits.deadlines import LATE_S
 from supervisor.master.pool.children import Child, Kind
 from supervisor.master.pool.pool import Pool
-from supervisor.master.stop.terminations import mark
 from supervisor.scoreboard.words import Intent
 
 REQUESTED_BY = "boot_timeout"
@@ -52,7 +51,7 @@ class Boots:
         if child.pid in self._over_limit:
             signalling.send(child, signal.SIGKILL, now_s)
         else:
-            mark(pool, child, Intent.BOOT_KILL, REQUESTED_BY)
+            child.mark(Intent.BOOT_KILL, REQUESTED_BY)
             signalling.send(child, signal.SIGQUIT, now_s)
         self._over_limit[child.pid] = now_s + _DUMP_S
 

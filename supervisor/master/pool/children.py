@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from supervisor.link.frames import Frame
 from supervisor.master.pool.wire import Wire
+from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import Intent
 
 
@@ -36,7 +37,7 @@ class Child:
     `requested_by` says who made it leave ("" for nobody), `intent` what the master did to it. A worker's intent is
     in its slot, too, where it outlives the master. `origin`: the generation of the forkserver that a worker is of.
     `unkillable`: why no signal reaches it, "" when one does; `killed_s`: when SIGKILL was sent first. `wire`: its
-    channel; workers have none.
+    channel; workers have none. `slot_file`: a worker's.
     """
 
     pool: str
@@ -53,6 +54,7 @@ class Child:
     unkillable: str = ""
     killed_s: float | None = None
     wire: Wire | None = field(default=None, compare=False, repr=False)
+    slot_file: Slot | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -64,8 +66,19 @@ class Child:
         self.ready_s = now_s
 
     def mark(self, intent: Intent, requested_by: str) -> None:
-        """Write down what is about to be done to the process, and at whose request."""
+        """Write down what is about to be done to the process and who requested it; for good in a worker's slot."""
         self.intent, self.requested_by = intent, requested_by
+        if self.slot_file is not None:
+            self.slot_file.write_intent(intent, self.generation)
+
+    def blame(self, reason: str) -> None:
+        """Write down why the process is ended where its slot cannot be written."""
+        self.requested_by = reason
+
+    @property
+    def runs(self) -> bool:
+        """Whether a worker runs a message."""
+        return self.slot_file is not None and self.slot_file.running() is not None
 
     def killed(self, now_s: float) -> None:
         """SIGKILL was sent; the first time counts."""

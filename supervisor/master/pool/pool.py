@@ -194,7 +194,10 @@ class Pool:
     def seated(self, spec: ChildSpec, pid: int, generation: int, now_s: float) -> Child:
         """Take a new child into the books."""
         ticks = posix.start_ticks(pid) or 0
-        child = Child(self.name, spec.kind, spec.slot, pid, ticks, generation, now_s, origin=spec.origin)
+        slot_file = None if spec.slot is None else self.slots[spec.slot]
+        child = Child(
+            *(self.name, spec.kind, spec.slot, pid, ticks, generation, now_s), origin=spec.origin, slot_file=slot_file
+        )
         spec.started(child)
         self.children.add(child)
         if child.slot is None:

@@ -14,16 +14,14 @@ from supervisor.logs.structured import log
 from supervisor.master.exits.records import NO_FIRST_FRAME, NOT_UNDERSTOOD
 from supervisor.master.host.signalling import send
 from supervisor.master.pool.children import Child
-from supervisor.master.pool.pool import Pool
-from supervisor.master.stop.terminations import mark
 from supervisor.scoreboard.words import Intent
 from supervisor.system.clock import monotonic_s
 
 _REASON_CHARACTERS = 500
 
 
-def end(pool: Pool | None, child: Child, reason: str) -> None:
-    """Kill this child, once. `pool`: None for a sidecar; `reason`: what was not understood, for log and exit record."""
+def end(child: Child, reason: str) -> None:
+    """Kill this child, once. `reason`: what was not understood, for log and exit record."""
     if child.intent is Intent.PROTOCOL_KILL:
         return
     what = f"{NOT_UNDERSTOOD}: {reason[:_REASON_CHARACTERS]}"
@@ -36,17 +34,14 @@ def end(pool: Pool | None, child: Child, reason: str) -> None:
         pid=child.pid,
         reason=reason[:_REASON_CHARACTERS],
     )
-    _end(pool, child, what)
+    _end(child, what)
 
 
-def end_unstarted(pool: Pool | None, child: Child, failure: str) -> None:
+def end_unstarted(child: Child, failure: str) -> None:
     """Kill this child, which was just started. `failure`: why its first frame could not be sent."""
-    _end(pool, child, f"{NO_FIRST_FRAME}: {failure}")
+    _end(child, f"{NO_FIRST_FRAME}: {failure}")
 
 
-def _end(pool: Pool | None, child: Child, what: str) -> None:
-    if pool is None:
-        child.mark(Intent.PROTOCOL_KILL, what)
-    else:
-        mark(pool, child, Intent.PROTOCOL_KILL, what)
+def _end(child: Child, what: str) -> None:
+    child.mark(Intent.PROTOCOL_KILL, what)
     send(child, signal.SIGKILL, monotonic_s())

@@ -22,7 +22,6 @@ from supervisor.master.pool.children import Child, ChildSpec, Kind
 from supervisor.master.pool.failed_starts import stays_empty
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.restarts import in_trouble
-from supervisor.master.stop.terminations import mark
 from supervisor.scoreboard.words import Intent
 from supervisor.system.clock import monotonic_s
 
@@ -58,7 +57,7 @@ def _ready(pool: Pool, spec: ChildSpec, child: Child) -> None:
         return
     child.became_ready(monotonic_s())
     if child.intent is Intent.BOOT_KILL:  # it was asked for its stacks, and is ready just in time
-        mark(pool, child, Intent.NONE, "")
+        child.mark(Intent.NONE, "")
     if not in_trouble(spec):
         spec.report("")
     if child.kind not in _READY:
@@ -132,7 +131,7 @@ def _misunderstood(pool: Pool, spec: ChildSpec, frame: frames.Misunderstood) -> 
     worker = next((spec for spec in pool.workers if spec.slot == frame.worker.slot), None)
     child = worker.child if worker is not None else None
     if child is not None and (child.generation, child.pid) == (frame.worker.generation, frame.pid):
-        protocol_errors.end(pool, child, frame.reason)
+        protocol_errors.end(child, frame.reason)
 
 
 def _consuming(pool: Pool, spec: ChildSpec, frame: frames.Consuming) -> None:

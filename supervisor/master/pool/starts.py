@@ -91,12 +91,12 @@ def _start_service(
         receives,
         reactor,
         lambda frame: reports[type(frame)](pool, spec, frame),
-        lambda reason: protocol_errors.end(pool, child, reason),
+        lambda reason: protocol_errors.end(child, reason),
         started.unsent,
     )
     child.connect(wire)
     if started.failure:
-        protocol_errors.end_unstarted(pool, child, started.failure)
+        protocol_errors.end_unstarted(child, started.failure)
     return wire
 
 

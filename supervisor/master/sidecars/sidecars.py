@@ -208,13 +208,13 @@ class Sidecars:
             SidecarReport,
             self._reactor,
             lambda frame: self._hear(sidecar, frame),
-            lambda reason: protocol_errors.end(None, child, reason),
+            lambda reason: protocol_errors.end(child, reason),
             started.unsent,
         )
         spec.started(child)
         self._children.add(child)
         if started.failure:
-            protocol_errors.end_unstarted(None, child, started.failure)
+            protocol_errors.end_unstarted(child, started.failure)
 
     def _hear(self, sidecar: _Sidecar, report: Build | Serving | Refused) -> None:
         spec = sidecar.spec

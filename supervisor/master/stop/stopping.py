@@ -18,7 +18,6 @@ from supervisor.master.host.signalling import OVERDUE_S, cannot_be_ended, send
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.pool import Pool
 from supervisor.master.stop.phases import Facts, Phase, Stop
-from supervisor.master.stop.terminations import mark
 from supervisor.scoreboard.words import Intent
 
 CALLED_BACK_S = 1.0
@@ -76,7 +75,7 @@ class Stopping:
         # a consumer cannot settle the message of a worker that is left behind
         stuck = {child.pool for child in self._children if cannot_be_ended(child, now_s)}
         called_back = now_s >= self.stop.started_s + CALLED_BACK_S
-        busy = {child.pool for child in waited_for if self._runs(child)} if stuck and called_back else set()
+        busy = {child.pool for child in waited_for if child.runs} if stuck and called_back else set()
         alone = stuck - busy if called_back else set()
         drained = all(pool.consumer_channel.drained is not None or pool.name in alone for pool in living)
         settled = all(pool.consumer_channel.drained is not None or pool.name in stuck for pool in living)
@@ -101,7 +100,7 @@ class Stopping:
         before = len(self._unkillable())
         if self.stop.phase >= Phase.LEAVING:
             for child in self._of_kind(Kind.WORKER):
-                by_force = self.stop.phase >= Phase.KILLING or (self.stop.overran and self._runs(child))
+                by_force = self.stop.phase >= Phase.KILLING or (self.stop.overran and child.runs)
                 self._signal(child, by_force, now_s)
         if self.stop.phase >= Phase.ENDING:
             for kind in _SERVICES:
@@ -117,18 +116,15 @@ class Stopping:
         if child.intent >= intent:
             return
         self._forced = self._forced or by_force
-        mark(self._pool_of(child), child, intent, self.stop.requested_by)
+        child.mark(intent, self.stop.requested_by)
         # fail-point: master.stop-intended: the slot tells what comes, no signal is sent
         send(child, signum, now_s)
         # fail-point: master.stop-signalled: a child is told to leave
 
-    def _runs(self, child: Child) -> bool:
-        return child.slot is not None and self._pool_of(child).slots[child.slot].running() is not None
-
     def _quit(self, kind: Kind) -> None:
         for child in self._of_kind(kind):
             child.send(Quit())
-            mark(self._pool_of(child), child, Intent.STOP, self.stop.requested_by)
+            child.mark(Intent.STOP, self.stop.requested_by)
 
     def _of_kind(self, kind: Kind) -> list[Child]:
         names = {pool.name for pool in self._pools}

@@ -19,13 +19,6 @@ PATIENCE_S = 15.0
 """How long a child that runs no message has to leave: farewell and exit callbacks of a worker take 10 s at most."""
 
 
-def mark(pool: Pool, child: Child, intent: Intent, requested_by: str) -> None:
-    """Write down what is about to be done to a child, in the books and for good in a worker's slot."""
-    child.mark(intent, requested_by)
-    if child.slot is not None:
-        pool.slots[child.slot].write_intent(intent, child.generation)
-
-
 class Terminations:
     """Who was asked to leave. `judge` in every turn."""
 
@@ -41,7 +34,7 @@ class Terminations:
         """Ask a child to leave, once."""
         if child.intent is not Intent.NONE:
             return
-        mark(pool, child, Intent.STOP, requested_by)
+        child.mark(Intent.STOP, requested_by)
         # fail-point: master.reload-intended: the slot tells that the worker is to leave, no signal is sent
         if child.kind is Kind.WORKER:
             send(child, signal.SIGTERM, now_s)
@@ -59,6 +52,6 @@ class Terminations:
             if now_s < due_s:
                 continue
             self._asked[pid] = (pool, child, now_s + PATIENCE_S)
-            if child.slot is None or pool.slots[child.slot].running() is None:
-                mark(pool, child, Intent.STOP_KILL, child.requested_by)
+            if not child.runs:
+                child.mark(Intent.STOP_KILL, child.requested_by)
                 send(child, signal.SIGKILL, now_s)
