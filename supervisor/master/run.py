@@ -14,8 +14,7 @@ from supervisor.config.schema import Config
 from supervisor.errors import PreforkdError
 from supervisor.master.control.sd_notify import take_notifier
 from supervisor.master.host.log_relay import LogRelay
-from supervisor.master.host.name_lock import NameLock
-from supervisor.master.host.pidfile import PID_FILE, STATE_LOCK, LockFile
+from supervisor.master.host.pidfile import PID_FILE, STATE_LOCK, LockFile, NameLock
 from supervisor.master.host.privileges import account, become, prepare_directory
 from supervisor.master.limits.hang_detector import STALE_S
 from supervisor.master.loop import Master, OnReady

@@ -1,8 +1,10 @@
-"""Locks of fcntl(2): a lock file for as long as its holder lives, and the kernel's word on who holds a lock. No policy.
+"""Locks on files, in three flavours, each for what only it can do. The kernel drops all of them when the holder dies.
 
-Open-file-description locks (fcntl(2), F_OFD_SETLK): like flock they hold between two users within one process, too,
-and unlike flock one can ask who holds one without taking it for a moment from somebody who is just starting.
-Only for processes that never fork: a forked child would keep the lock (consumer and command line).
+- POSIX, fcntl(2) F_SETLK (`lock`, `lock_owner`): the kernel names the holder, and a fork does not inherit it. It ends
+  when its process closes any descriptor of the file. Slots, and with `lock_apart` the files of a daemon.
+- Of an open file, fcntl(2) F_OFD_SETLK (`FileLock`, `lock_holder`): holds within one process, too, and can be asked for
+  without being taken. Ledgers, embedded queue, permits: processes that never fork, as a fork would keep it.
+- flock(2) (`lock_apart`): holds within one process beside a POSIX lock.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ _WHOLE_FILE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 class LockHeld(Exception):
-    """Somebody else holds the lock; `holder` is the pid found in the file, "?" when there is none."""
+    """Another holder has the lock; `holder` is the pid found in the file, "?" when there is none."""
 
     def __init__(self, holder: str) -> None:
         super().__init__(f"held by pid {holder}")
@@ -51,13 +53,13 @@ class FileLock:
             self._descriptor = -1
 
     def _write_pid(self) -> None:
-        with suppress(OSError):  # a full disk: the lock is held all the same, only its holder has no name
+        with suppress(OSError):  # a full disk: the lock is held, only its holder has no name
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, str(getpid()).encode(), 0)
 
 
 def lock(descriptor: int) -> bool:
-    """Take the POSIX lock of an open file for this process; False when another one has it."""
+    """Take the POSIX lock of the file behind `descriptor`; False when another process has it. Raises OSError."""
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
@@ -65,16 +67,23 @@ def lock(descriptor: int) -> bool:
     return True
 
 
+def lock_apart(descriptor: int) -> bool:
+    """Take the flock and the POSIX lock of the file behind `descriptor`; False when either is held. Raises OSError."""
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock(descriptor)
+    return False
+
+
 def lock_owner(descriptor: int) -> int | None:
-    """The pid of the other process that holds the POSIX lock of an open file, or None (fcntl(2), F_GETLK)."""
-    question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    answer: bytes = fcntl.fcntl(descriptor, fcntl.F_GETLK, question)
+    """The pid of the other process with the POSIX lock of the file behind `descriptor`, or None (F_GETLK)."""
+    answer: bytes = fcntl.fcntl(descriptor, fcntl.F_GETLK, _WHOLE_FILE)
     kind, _whence, _start, _length, pid = _FLOCK.unpack(answer)
     return None if kind == fcntl.F_UNLCK else pid
 
 
 def lock_holder(path: Path) -> str | None:
-    """The pid of whoever holds the lock on `path` ("?" when unknown), None when it is free. Raises OSError."""
+    """The pid of the holder of the lock on `path` ("?" when unknown), None when it is free. Raises OSError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -47,7 +47,7 @@ BELOW_BAR = {
 
 # fmt: off
 NEVER_PLAIN = {
-    "Any", "Awaitable", "Callable", "Literal", "Mapping", "MutableMapping", "NoReturn", "None", "Path", "StrPath",
+    "Any", "Awaitable", "Callable", "Literal", "Mapping", "MutableMapping", "NoReturn", "None", "Path",
     "bool", "bytearray", "bytes", "complex", "dict", "float", "int", "memoryview", "object", "str", "tuple",
 }
 """Types that do not say what a value is for."""

@@ -1,29 +1,34 @@
 """The locks that keep daemons apart, and the PID file that says which daemon it is. Master; the CLI reads it.
 
-Two locks on each file, both dropped by the kernel at the daemon's death, so that a stale file never blocks a start:
-flock(2) keeps daemons apart, also within one process; the kernel names the holder of a lock of fcntl(2). The
-number in the file is for people (`kill $(cat preforkd.pid)`): it may be old, or written by another user. No process is
-signalled because of it.
+Two locks on each file, so that a stale file never blocks a start: flock(2) keeps daemons apart, also within one
+process; the kernel names the holder of a lock of fcntl(2). A third one is on the directory's name. The number in the
+file is for people (`kill $(cat preforkd.pid)`): it may be old, or written by another user. No process is signalled
+because of it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
+import socket
 import stat
+import struct
+from _blake2 import blake2b  # hashlib brings OpenSSL, 0.7 MiB of memory
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from supervisor.errors import StateError, what_helps
 from supervisor.master.host import files
 from supervisor.system import posix
-from supervisor.system.locks import lock, lock_owner
+from supervisor.system.locks import lock_apart, lock_owner
 
 PID_FILE = "preforkd.pid"
 STATE_LOCK = "lock"
 
 _OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """A link is not followed, and a FIFO not waited for."""
+
+_UCRED = struct.Struct("3i")
 
 
 class Holder(NamedTuple):
@@ -65,12 +70,7 @@ class LockFile:
     def _lock(self, what: str) -> None:
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             raise StateError(f"{self._path}: this is not a file; remove it")
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = lock(self._descriptor)
-        except BlockingIOError:
-            free = False
-        if not free:
+        if not lock_apart(self._descriptor):
             pid = lock_owner(self._descriptor)
             raise StateError(
                 f"{what} is in use by {f'pid {pid}' if pid else 'another process'} (lock {self._path}); "
@@ -80,6 +80,39 @@ class LockFile:
             raise StateError(f"{self._path}: another daemon has just stopped or started here; try again")
         os.ftruncate(self._descriptor, 0)
         files.write_all(self._descriptor, b"%d\n" % os.getpid())
+
+
+class NameLock:
+    """The name of `directory`, links resolved, for as long as this process lives or until the context is left.
+
+    A deleted directory takes its lock files with it: its daemon goes on without them, and a new daemon would find no
+    lock. An abstract socket (unix(7)) is a name in the kernel, which no deleted file can break.
+    Names are those of our user, in our network namespace. Raises StateError: another daemon has it. A process of
+    another user that has the name does not keep a daemon from starting: the lock files are there, too.
+    """
+
+    def __init__(self, directory: Path, what: str) -> None:
+        """`what`: the thing that is locked, as in `the state directory /var/lib/preforkd`."""
+        digest = blake2b(os.fsencode(os.path.realpath(directory)), digest_size=16).hexdigest()
+        address = f"\0preforkd-{os.geteuid()}-{digest}"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.bind(address)
+            self._socket.listen(1)
+        except OSError:
+            self._socket.close()
+            pid = _name_holder(address)
+            if pid is not None:
+                raise StateError(
+                    f"{what} is in use by pid {pid}, though its lock is gone: somebody has deleted the directory under "
+                    f"that daemon; end it (`kill {pid}`), or choose another directory"
+                ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
 
 
 def find_holder(path: Path, owner: int | None = None) -> Holder | None:
@@ -117,3 +150,13 @@ def _same(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _name_holder(address: str) -> int | None:
+    """The pid of the process of our user that has this name; None when there is none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking, suppress(OSError):
+        asking.setblocking(False)
+        asking.connect(address)
+        pid, uid, _gid = _UCRED.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        return pid if uid == os.geteuid() else None
+    return None
