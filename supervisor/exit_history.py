@@ -1,6 +1,6 @@
 """Reads the exit history: `exits.jsonl`, and the older `exits.jsonl.1`.
 
-Used by the command line and the web page, whether or not a daemon runs. Only the master writes
+Used by the command line, the web page and the drill, and by the master at its start. Only the master writes
 (`master/exits/history.py`): it appends, and renames a full file before it starts the next. An incomplete last line is
 read later.
 """
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ CURRENT = "exits.jsonl"
 ROTATED = "exits.jsonl.1"
 
 Record = dict[str, Any]
+T = TypeVar("T")
 
 
 class _Shape(msgspec.Struct):
@@ -56,7 +57,7 @@ class HistoryTail:
         old = self._open(ROTATED)
         if old is not None:
             with old:
-                yield from _records(old)
+                yield from records(old, _checked)
 
     def new(self) -> Iterator[Record]:
         """The records added to the current file since the last call, at first all. Raises StateError as `rotated`."""
@@ -64,9 +65,9 @@ class HistoryTail:
             self._file = self._open(CURRENT)
         if self._file is None:
             return
-        yield from _records(self._file)
+        yield from records(self._file, _checked)
         if self._renamed(self._file):
-            yield from _records(self._file)  # lines written between the last read and the rotation
+            yield from records(self._file, _checked)  # lines written between the last read and the rotation
             self.close()
             yield from self.new()
 
@@ -112,7 +113,8 @@ def wanted(records: Iterator[Record], pool: str | None, cause: str | None) -> It
             yield record
 
 
-def _records(file: BufferedReader) -> Iterator[Record]:
+def records(file: BufferedReader, decode: Callable[[bytes], T]) -> Iterator[T]:
+    """The lines of `file` that are whole; one for which `decode` raises MsgspecError is passed over."""
     while True:
         start = file.tell()
         line = file.readline()
@@ -120,11 +122,16 @@ def _records(file: BufferedReader) -> Iterator[Record]:
             file.seek(start)
             return
         try:
-            record = msgspec.json.decode(line)
-            msgspec.convert(record, _Shape)
+            record = decode(line)
         except msgspec.MsgspecError:  # torn by a crash or a full disk: the other lines are valid
             continue
         yield record
+
+
+def _checked(line: bytes) -> Record:
+    record: Record = msgspec.json.decode(line)
+    msgspec.convert(record, _Shape)
+    return record
 
 
 def _inode(file: BufferedReader) -> int:

@@ -23,6 +23,7 @@ from supervisor.config.load import load
 from supervisor.control.client import ControlClient, NotRunning
 from supervisor.drill.handler import ANNOUNCED, EFFECTS, FOLDER
 from supervisor.errors import ControlError, PreforkdError
+from supervisor.exit_history import HistoryTail, records
 from supervisor.system import posix
 from supervisor.system.clock import monotonic_s
 
@@ -176,8 +177,9 @@ class Instance:
 
     def exits(self) -> Iterator[dict[str, Any]]:
         """The exit history."""
-        for name in ("exits.jsonl.1", "exits.jsonl"):
-            yield from _json_lines(Path(self.config.daemon.state_dir) / name)
+        with HistoryTail(Path(self.config.daemon.state_dir)) as history:
+            yield from history.rotated()
+            yield from history.new()
 
     def ids_in(self, queue: str) -> list[str]:
         """The message ids in a queue, looked at without consuming them."""
@@ -225,14 +227,4 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
     with path.open("rb") as file:
-        for line in file:
-            record = _json_object(line)
-            if record is not None:
-                yield record
-
-
-def _json_object(line: bytes) -> dict[str, Any] | None:
-    with suppress(msgspec.DecodeError):
-        record = msgspec.json.decode(line)
-        return record if isinstance(record, dict) else None
-    return None
+        yield from records(file, msgspec.json.Decoder(dict[str, Any]).decode)

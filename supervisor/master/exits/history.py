@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from supervisor.errors import StateError
+from supervisor.exit_history import CURRENT, ROTATED, records
 from supervisor.master.exits.records import ExitRecord, Tally
 from supervisor.master.host import files
 
@@ -47,8 +48,8 @@ class History:
 
     def __init__(self, state_dir: Path, max_bytes: int = MAX_BYTES, max_waiting: int = MAX_WAITING) -> None:
         """Open the journal and bring the tally up to it. Raises StateError when they cannot be opened or read."""
-        self._path = state_dir / "exits.jsonl"
-        self._old_path = state_dir / "exits.jsonl.1"
+        self._path = state_dir / CURRENT
+        self._old_path = state_dir / ROTATED
         self._tally_path = state_dir / "exits.tally.json"
         self._max_bytes = max_bytes
         self._waiting: deque[ExitRecord] = deque(maxlen=max_waiting)
@@ -219,11 +220,7 @@ def _read_summary(path: Path) -> _Summary:
         return _Summary()
 
 
-def _read(path: Path, offset: int) -> Iterable[ExitRecord]:
+def _read(path: Path, offset: int) -> Iterator[ExitRecord]:
     with path.open("rb") as journal:
         journal.seek(offset)
-        for line in journal:
-            try:
-                yield msgspec.json.decode(line, type=ExitRecord)
-            except msgspec.MsgspecError:
-                continue  # torn by a power cut, or written by another version
+        yield from records(journal, msgspec.json.Decoder(ExitRecord).decode)
