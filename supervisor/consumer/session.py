@@ -47,7 +47,7 @@ class Session:
         self._reactor = reactor
         self._ended = False
         self.settlement = settlement = Settlement(
-            pool, socket.gethostname(), start.ledger.dedupe, start.broker.blocked_timeout_s
+            pool, socket.gethostname(), start.ledger.dedupe, start.broker.blocked_timeout_s, ledger.epoch
         )
         self.dispatcher = Dispatcher(pool)
         measures = Measures(start.ledger.keep_max, ledger.counters())
@@ -83,11 +83,14 @@ class Session:
         # fail-point: consumer.start-ledger-open: the ledger is ours, nothing is recovered
         self.observer.measures.weigh(*self._ledger.size())
         self._tell_time()
+        unproven = set()
         for row in self._ledger.open_rows():
             self.settlement.restore_row(row)
+            if row.epoch != self._ledger.epoch:
+                unproven.add(Incarnation(row.slot, row.generation))
         self.outcomes.hand_in_all()
         for worker in self.settlement.assignments.workers() - alive:
-            self.outcomes.lost(worker, proof=not self._ledger.rebooted)
+            self.outcomes.lost(worker, proof=worker not in unproven)
         if not consume:
             self.drain()
         self.pipeline.turn()

@@ -42,9 +42,11 @@ class RowState(StrEnum):
 class Row(msgspec.Struct, frozen=True, array_like=True):
     """One message in the ledger.
 
-    `key`: 24 bytes, 16 of the scoped id and 8 of the content digest (`supervisor.messages.identity`). `slot`,
-    `generation`: who got it (DISPATCHED). `note`: why the last run failed (msgpack of a Failure), for its copy and for
-    `preforkd why`; empty where it did not. `at_s`: the ledger's time (`Ledger.now_s`) of the last change.
+    `key`: 24 bytes, 16 of the scoped id and 8 of the content digest (`supervisor.messages.identity`). `epoch`, `slot`,
+    `generation`: the owner. An epoch is one ledger of one pool in one boot of the machine (`Ledger.epoch`); slot and
+    generation are those of the worker that got the message (DISPATCHED). `note`: why the last run failed (msgpack of a
+    Failure), for its copy and for `preforkd why`; empty where it did not. `at_s`: the ledger's time (`Ledger.now_s`)
+    of the last change.
     """
 
     key: bytes
@@ -56,6 +58,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     at_s: float
     id: str = ""
     note: bytes = b""
+    epoch: int = 0  # the last one: rows that were written before it was added are read with this value
 
 
 class Damaged(Exception):
@@ -77,8 +80,9 @@ class Ledger(ABC):
 
     @property
     @abstractmethod
-    def rebooted(self) -> bool:
-        """Whether the machine has booted since the ledger was last written: slot marks from before prove nothing."""
+    def epoch(self) -> int:
+        """The epoch of all rows that are written now. The worker of an open row of another epoch was started before the
+        machine booted: its slot's marks prove nothing."""
 
     @property
     @abstractmethod

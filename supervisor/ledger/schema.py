@@ -32,8 +32,8 @@ CREATE = (
 )
 """`at_s` of a record: that of its oldest row; its rows are in the order of theirs. `rows` in `meta`: how many closed
 rows are folded; `clock_boot_id`, `clock_offset_s`: an Anchor (`passing_time.py`); `ledger`, `session`: see
-`witness.py`; `doubt_until_s`: see `Ledger.doubt`. `part`: of a run, see `part_id`; `level`: NULL while a run is not in
-force."""
+`witness.py`; `epoch`, `boot_id`: the last epoch, and its boot; `doubt_until_s`: see `Ledger.doubt`. `part`: of a run,
+see `part_id`; `level`: NULL while a run is not in force."""
 
 SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 

@@ -82,25 +82,23 @@ class SqliteLedger(Ledger):
             self._index = Index(self._database)
             self._seq: int = self._database.execute(schema.LAST_SEQ).fetchone()[0]
             self._clock = self._wind_clock()
+            last_epoch, last_boot = meta(self._database, "epoch") or 0, meta(self._database, "boot_id")
+            self._epoch: int = last_epoch + (last_boot != self._boot_id)
             self._record = self._seq  # that is committed
             self._doubt_until_s: float = meta(self._database, "doubt_until_s") or 0.0
-            last_boot = meta(self._database, "boot_id")
             if sync == "full":
                 self._syncer = Syncer(path.with_name(f"{path.name}-wal"))
                 undo.callback(self._syncer.close)
             self.found = self._begin_session()
             undo.pop_all()
-        self._rebooted = last_boot is not None and last_boot != self._boot_id
-        self._unproven = None if last_boot == self._boot_id else {row.key for row in self.open_rows()}
 
     @property
     def files(self) -> tuple[Path, ...]:
         return tuple(self._path.with_name(self._path.name + end) for end in _FILES)
 
     @property
-    def rebooted(self) -> bool:
-        """Whether open rows may be of an earlier boot; stays so for later openings until each was written again."""
-        return self._rebooted
+    def epoch(self) -> int:
+        return self._epoch
 
     @property
     def now_s(self) -> float:
@@ -143,7 +141,6 @@ class SqliteLedger(Ledger):
         with self._transaction() as database:
             self._add(begun, settled)
             database.executemany(schema.ADD_TO_COUNTER, counters.items())
-            self._prove_boot(database, rows)
             # fail-point: consumer.rows-written: in the transaction, which is not committed
             self._add(self._index.work(len(settled), self._seq), [])
         self._sync()
@@ -232,10 +229,12 @@ class SqliteLedger(Ledger):
         return anchor
 
     def _begin_session(self) -> Mark:
-        """Count this opening, durably; a new ledger is given its name. Returns the mark that it had before."""
+        """Count this opening, durably; a new ledger is given its name, another boot its epoch. Returns the mark that
+        it had before."""
         name, sessions = meta(self._database, "ledger") or uuid4().hex, meta(self._database, "session") or 0
+        known = {"ledger": name, "session": sessions + 1, "boot_id": self._boot_id, "epoch": self._epoch}
         with self._transaction() as database:
-            database.executemany(schema.SET_META, (("ledger", name), ("session", sessions + 1)))
+            database.executemany(schema.SET_META, known.items())
         self._sync()
         if self._syncer is not None:
             self._syncer.wait()
@@ -247,15 +246,6 @@ class SqliteLedger(Ledger):
         self._commits += 1
         if self._syncer is not None:
             self._syncer.sync(self._commits)
-
-    def _prove_boot(self, database: sqlite3.Connection, written: Iterable[bytes]) -> None:
-        """Name this boot as the writer of all open rows, once it is (I4: until then marks prove nothing)."""
-        if self._unproven is None:
-            return
-        self._unproven.difference_update(written)
-        if not self._unproven:
-            database.execute("UPDATE meta SET value = ? WHERE name = 'boot_id'", (self._boot_id,))
-            self._unproven = None
 
     @contextmanager
     def _usable(self) -> Iterator[sqlite3.Connection]:

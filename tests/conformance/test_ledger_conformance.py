@@ -8,6 +8,7 @@ import select
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from supervisor.config.schema import LedgerConfig
@@ -55,7 +56,7 @@ def ids(rows: list[Row]) -> list[str]:
 
 
 def test_a_committed_row_comes_back_as_it_was_also_after_reopening(ledger: Ledger, store: Store) -> None:
-    row = Row(key_of("a", "x"), 2, 3, RowState.DEAD_PENDING, 5, 2**40, 1700000000.25, "grüße", b"\x00note")
+    row = Row(key_of("a", "x"), 2, 3, RowState.DEAD_PENDING, 5, 2**40, 1700000000.25, "grüße", b"\x00note", 7)
     ledger.commit([row], {})
     assert ledger.look_up([row.key]) == {row.key: [row]}
     ledger.close()
@@ -295,41 +296,32 @@ def test_doubt_outlives_the_process_and_ends(ledger: Ledger, store: Store) -> No
         assert not again.doubtful
 
 
-def test_a_ledger_of_this_boot_was_not_rebooted(ledger: Ledger, store: Store) -> None:
-    assert not ledger.rebooted
-    ledger.commit([row_of("a", RowState.DISPATCHED)], {})
-    ledger.close()
-    with store.opened() as again:
-        assert not again.rebooted
-
-
-def test_a_ledger_of_another_boot_was_rebooted_once(
+def test_an_epoch_lasts_over_openings_until_the_machine_boots(
     ledger: Ledger, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger.commit([row_of("a")], {})
+    epochs = [ledger.epoch]
+    ledger.close()
+    for name in ("", "second boot", "second boot", "third boot"):
+        if name:
+            boot(monkeypatch, name)
+        with store.opened() as again:
+            epochs.append(again.epoch)
+    assert [epoch - epochs[0] for epoch in epochs] == [0, 0, 1, 1, 2]
+
+
+def test_i4_an_open_row_keeps_its_owner_over_boots_until_it_is_written_again(
+    ledger: Ledger, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ledger.epoch
+    rows = [msgspec.structs.replace(row_of(id, RowState.DISPATCHED), epoch=first) for id in "ab"]
+    ledger.commit(rows, {})
     ledger.close()
     boot(monkeypatch, "another boot")
     with store.opened() as second:
-        assert second.rebooted
-        second.commit([row_of("b")], {})
-        assert second.rebooted  # for as long as it is open
+        assert list(second.open_rows()) == rows
+        second.commit([msgspec.structs.replace(rows[0], epoch=second.epoch)], {})
     with store.opened() as third:
-        assert not third.rebooted
-
-
-def test_i4_a_reboot_is_not_forgotten_before_every_row_open_then_was_written_again(
-    ledger: Ledger, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ledger.commit([row_of("a", RowState.DISPATCHED), row_of("b", RowState.RETRY_PENDING)], {})
-    ledger.close()
-    boot(monkeypatch, "another boot")
-    with store.opened() as second:
-        second.commit([row_of("a", RowState.DONE), row_of("new", RowState.DISPATCHED)], {})
-    with store.opened() as third:
-        assert third.rebooted  # "b" still is of the earlier boot
-        third.commit([row_of("b", RowState.RETRY), row_of("new", RowState.DONE)], {})
-    with store.opened() as fourth:
-        assert not fourth.rebooted
+        assert {row.id: row.epoch for row in third.open_rows()} == {"a": third.epoch, "b": first}
 
 
 # ---- one user -----------------------------------------------------------------------------------------------------

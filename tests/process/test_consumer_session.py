@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from supervisor.link.frames import ConsumerOrder, ConsumerReport, Consuming, Wel
 from supervisor.messages.identity import content_digest, message_key
 from supervisor.messages.message import Properties, Publication
 from supervisor.messages.transport_headers import transport_before
+from supervisor.system import posix
 from supervisor.system.clock import wall_s
 from tests.support.ledgers import named
 from tests.support.sessions import Bench, W, a_start, connected, living
@@ -129,6 +131,20 @@ def test_a_run_that_was_under_way_before_an_upgrade_is_attached_to_and_not_run_a
         counted(bench, "delivered", 2)
         assert [entry.id for entry in bench.session.settlement.waiting.values()] == ["m"]
         assert bench.session.settlement.entries[key].tags
+
+
+@pytest.mark.parametrize(("boots", "state"), [(0, RowState.RETURNED), (1, RowState.RETRY_PENDING)])
+def test_i4_what_a_lost_worker_had_is_in_doubt_if_it_was_started_before_the_machine_booted(
+    bench: Bench, boots: int, state: RowState
+) -> None:
+    """Its slot has no mark of a run. That proves something only of the present boot."""
+    epoch, key = bench.ledger.epoch, message_key("", "work", "m", bytes(8))
+    assert bench.slot.take(os.getpid(), posix.start_ticks(os.getpid()) or 0, W.generation)
+    row = Row(key, 1, 1, RowState.DISPATCHED, W.slot, W.generation, 1.0, "m", b"", epoch - boots)
+    bench.ledger.commit([row], {})
+    bench.session.open(set(), consume=True)
+    (after,) = bench.ledger.look_up([key])[key]
+    assert (after.state, after.epoch) == (state, epoch)
 
 
 def test_a_publishers_retry_with_another_trace_is_a_duplicate(bench: Bench) -> None:

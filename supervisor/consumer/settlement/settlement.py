@@ -32,9 +32,11 @@ from supervisor.scoreboard.words import OutcomeKind
 
 
 class Settlement:
-    """All messages in flight of one pool."""
+    """All messages in flight of one pool. `dedupe`: as in the configuration; `epoch`: see `Ledger.epoch`."""
 
-    def __init__(self, pool: PoolConfig, host: str, dedupe: str = "keep", publish_timeout_s: float = math.inf) -> None:
+    def __init__(
+        self, pool: PoolConfig, host: str, dedupe: str = "keep", publish_timeout_s: float = math.inf, epoch: int = 0
+    ) -> None:
         self.now_s = 0.0  # the ledger's time: elapsed time, for windows and rows
         self.ahead_s = 0.0  # the wall clock minus `now_s`, for times that people read
         self.accepting = True
@@ -47,7 +49,7 @@ class Settlement:
         self.pool = pool
         self._host = host
         self._dedupe = dedupe
-        self.decisions = UnitOfWork()
+        self.decisions = UnitOfWork(epoch)
         self.publications = Publications(self.decisions, publish_timeout_s)
 
     # ---- deliveries -----------------------------------------------------------------------------------------------

@@ -20,9 +20,10 @@ _NOBODY = Incarnation(-1, 0)
 
 
 class UnitOfWork:
-    """The decisions since the last `take()`."""
+    """The decisions since the last `take()`. `epoch`: of the ledger that the rows are for."""
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
         self._said: list[Say] = []
         self._rows: dict[bytes, Row] = {}
         self._counters: dict[str, int] = {}
@@ -49,7 +50,7 @@ class UnitOfWork:
         """Make a state durable; a later one of the same turn replaces it."""
         slot, generation = (owner := entry.owner or _NOBODY).slot, owner.generation
         self._rows[entry.key] = Row(
-            entry.key, entry.round, entry.attempt, state, slot, generation, now_s, entry.id, note
+            entry.key, entry.round, entry.attempt, state, slot, generation, now_s, entry.id, note, self._epoch
         )
 
     def count(self, name: str, by: int = 1) -> None:

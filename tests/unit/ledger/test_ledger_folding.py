@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -236,19 +237,14 @@ def test_a_row_open_through_many_rounds_survives_an_opening(ledger: SqliteLedger
     again.close()
 
 
-def test_a_reboot_is_not_forgotten_because_an_open_row_was_carried_into_a_new_record(
-    ledger: SqliteLedger, path: Path
-) -> None:
-    """Carrying proves nothing about its worker (I4)."""
-    ledger.commit([row_of("open", RowState.DISPATCHED)], {})
-    ledger._database.execute("UPDATE meta SET value = 'another-boot' WHERE name = 'boot_id'")
+def test_i4_an_open_row_that_is_carried_into_a_new_record_keeps_its_epoch(ledger: SqliteLedger, path: Path) -> None:
+    """Carrying proves nothing about its worker."""
+    ledger.commit([msgspec.structs.replace(row_of("open", RowState.DISPATCHED), epoch=-1)], {})
+    commit_each(ledger, *[row_of(f"r{number}") for number in range(100)])
     ledger.close()
-    second = SqliteLedger(path, "normal")
-    commit_each(second, *[row_of(f"r{number}") for number in range(100)])
-    second.close()
-    third = SqliteLedger(path, "normal")
-    assert third.rebooted
-    third.close()
+    again = SqliteLedger(path, "normal")
+    assert [(row.id, row.epoch) for row in again.open_rows()] == [("open", -1)]
+    again.close()
 
 
 def test_nothing_is_skipped_wherever_in_a_round_it_is_opened_again(path: Path) -> None:

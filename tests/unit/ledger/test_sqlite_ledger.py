@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import shutil
 import sqlite3
@@ -13,9 +14,13 @@ import pytest
 
 from supervisor.errors import LedgerError, LedgerUnusable
 from supervisor.ledger import sqlite
+from supervisor.ledger.base import RowState
 from supervisor.ledger.sqlite import SqliteLedger
 from tests.support.descriptors import descriptors
 from tests.support.ledgers import found, key_of, row_of
+
+OPEN = [state for state in RowState if state.open]
+WITHOUT_EPOCHS = Path(__file__).with_name("schema-2-without-epochs.db.gz")
 
 
 def change(path: Path, statement: str, *values: object) -> None:
@@ -59,6 +64,24 @@ def test_i1_what_is_left_in_the_log_is_written_anew_before_anything_is_added_to_
 def test_one_eviction_forgets_a_batch_at_most(ledger: SqliteLedger) -> None:
     ledger.commit([row_of(f"r{n}", at_s=0.0) for n in range(2 * sqlite.EVICT_BATCH)], {})
     assert [ledger.evict(1.0, 10**6) for _ in range(3)] == [(sqlite.EVICT_BATCH, 0), (sqlite.EVICT_BATCH, 0), (0, 0)]
+
+
+# ---- former formats -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("boot", "epoch"), [("the file's boot", 0), ("another boot", 1)])
+def test_a_ledger_that_was_made_before_rows_had_epochs_is_opened_with_all_it_knows(
+    path: Path, monkeypatch: pytest.MonkeyPatch, boot: str, epoch: int
+) -> None:
+    """The file has a message in each state, and was closed. Its rows count as of the boot that it was last used in."""
+    path.write_bytes(gzip.decompress(WITHOUT_EPOCHS.read_bytes()))
+    monkeypatch.setattr(sqlite, "boot_id", lambda: boot)
+    for _opening in range(2):
+        with closing(SqliteLedger(path, "full")) as ledger:
+            assert [found(ledger, state) for state in RowState] == [[row_of(state, state)] for state in RowState]
+            assert {row.id: row.epoch for row in ledger.open_rows()} == dict.fromkeys(OPEN, 0)
+            assert (ledger.epoch, ledger.counters()) == (epoch, {"commits": len(RowState)})
+            ledger.commit([row_of(state, state) for state in RowState], {})
 
 
 # ---- refusals -----------------------------------------------------------------------------------------------------
