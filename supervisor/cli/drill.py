@@ -14,7 +14,7 @@ import click
 from supervisor.cli.console import print_line, print_table, progress_bar
 from supervisor.cli.interruption import ENDS, interrupted_by, unmoved_by
 from supervisor.cli.status import ended_with
-from supervisor.drill.audit import Evidence, ExitNotice, audit
+from supervisor.drill.audit import AuditReport, Evidence, audit
 from supervisor.drill.drill import Drill
 from supervisor.drill.instance import Instance
 from supervisor.drill.plan import Plan, draw
@@ -55,7 +55,7 @@ def drill_command(messages: int, broker: str, seed: int | None, on_crash: str, k
     return 0 if passed else 1
 
 
-def _run(instance: Instance, plan: Plan) -> ExitNotice:
+def _run(instance: Instance, plan: Plan) -> AuditReport:
     with progress_bar() as bar:
         task = bar.add_task("effects", total=len(plan.orders))
 
@@ -68,15 +68,15 @@ def _run(instance: Instance, plan: Plan) -> ExitNotice:
 
         evidence = Drill(instance, plan, show).run()
     _print_exits(evidence)
-    exit_notice = audit(evidence)
+    report = audit(evidence)
     for title, findings in (
-        ("lost", exit_notice.lost),
-        ("run twice, undeclared", exit_notice.duplicated),
-        ("fault without its record", exit_notice.unexplained),
+        ("lost", report.lost),
+        ("run twice, undeclared", report.duplicated),
+        ("fault without its record", report.unexplained),
     ):
         for finding in findings[:20]:
             print_line(f"{title}: {finding}")
-    return exit_notice
+    return report
 
 
 def _print_exits(evidence: Evidence) -> None:

@@ -1,6 +1,6 @@
 """The command line's end of the control socket. Blocking, with a deadline; never used in the daemon.
 
-Every way in which a daemon cannot be asked comes out as a ControlError that says what to do about it.
+Every failure is raised as a ControlError that says what to do about it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class NotRunning(ControlError):
 
 
 class OtherRuntimeDir(NotRunning):
-    """A daemon runs, with another runtime directory than the configuration names now."""
+    """A daemon runs, but with another runtime directory than the configuration names."""
 
     exit_code = 78
 
@@ -35,28 +35,28 @@ class NoAnswer(ControlError):
 
 
 class ControlClient:
-    """One connection to the daemon of a runtime directory."""
+    """One connection to the daemon of a runtime directory. `verb`s and arguments are those of `protocol.VERBS`."""
 
     def __init__(self, runtime_dir: Path, timeout_s: float = TIMEOUT_S) -> None:
-        """Connect. Raises NotRunning, or ControlError when the socket is not ours to use."""
+        """Connect. Raises NotRunning, or ControlError if the socket cannot be used (as for lack of permission)."""
         self._path = Path(runtime_dir) / SOCKET_NAME
         self._timeout_s = timeout_s
         self._incoming = b""
         self._socket = self._connect()
 
     def ask(self, verb: str, **arguments: Any) -> Result:
-        """Send one request and wait for its (first) answer. Raises ControlError: refused, no answer, gone."""
+        """Send one request and wait for its (first) answer. Raises ControlError: refused, no answer, closed."""
         self.send(verb, **arguments)
         return self.next_answer()
 
     def send(self, verb: str, **arguments: Any) -> None:
-        """Send one request; whoever has other things to do asks for its answer when the socket can be read."""
+        """Send one request; its answer follows when the socket is readable. Raises NoAnswer after the time limit."""
         try:
             self._socket.sendall(request_line(verb, arguments))
         except TimeoutError as error:
             raise self._silent(self._timeout_s) from error
         except OSError:
-            pass  # it hung up on us: its reason is there to be read
+            pass  # the daemon has closed the connection: its reason can still be read
 
     def fileno(self) -> int:
         """The socket, for select."""
@@ -64,7 +64,7 @@ class ControlClient:
 
     @property
     def heard(self) -> bool:
-        """Whether a whole answer has been read already: the socket will not announce it again."""
+        """Whether a whole answer is buffered: select(2) will not report it."""
         return b"\n" in self._incoming
 
     def next_answer(self, timeout_s: float | None = None) -> Result:
@@ -86,7 +86,7 @@ class ControlClient:
         return read_answer(line)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
     def __enter__(self) -> ControlClient:

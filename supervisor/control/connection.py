@@ -1,7 +1,7 @@
 """One client of the control socket: its bytes in and out. Runs in the master, as callbacks of its reactor.
 
-A request is read only once the answer to the one before it has left, so that memory per client is bounded: a
-request's 64 KiB in, one answer out. Nothing here blocks or raises for what a client does.
+A request is read only after the answer to the one before it was sent, so memory per client is bounded: 64 KiB of a
+request, one answer. Nothing here blocks, or raises for a client's actions.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ from supervisor.system.reactor import Reactor
 
 Answer = Callable[[Request], Result | Pending | PreforkdError]
 TakeTurn = Callable[["Connection"], object]
-"""Asks for a turn: `obey()` is called once, in a later pass of the loop."""
+"""Queues the connection: its `obey()` is called once, in a later pass of the loop."""
 
 _READ_BYTES = 16 * 1024
 
 
 class Connection:
-    """An accepted client. `on_close()` is called once, when it has gone or was dropped."""
+    """An accepted client.
+
+    `answer(request)` carries a request out; `take_turn(self)` queues this connection for `obey()`; `on_close()` is
+    called once, when the client has closed or was dropped; `idle_s`: as `server.IDLE_S`.
+    """
 
     def __init__(
         self,
@@ -50,28 +54,28 @@ class Connection:
         self._idle_s = idle_s
         self._incoming = b""
         self._outgoing = b""
-        self._ended = False  # the client has sent its last byte; it may still be reading
-        self._waiting = False  # for a Pending to be completed
-        self._queued = False  # for a turn
+        self._ended = False  # the client has sent its last byte; it may still read
+        self._waiting = False  # a Pending is not completed
+        self._queued = False  # `obey()` will be called
         self._watched = 0
         self._closed = False
         self.since_s = monotonic_s()
-        """When something last went in or out, in monotonic seconds."""
+        """The time of the last byte in or out (CLOCK_MONOTONIC)."""
         self._drop_timer = reactor.call_later(idle_s, self._drop_if_idle)
         self._watch()
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is being answered, or waits for its turn to be."""
+        """Whether no request is being answered or queued."""
         return not (self._waiting or self._outgoing or self._queued)
 
     @property
     def owing(self) -> bool:
-        """Whether the client has not taken its answer yet."""
+        """Whether a part of an answer is not sent yet."""
         return bool(self._outgoing)
 
     def obey(self) -> None:
-        """Carry out the request that waits. For the server, when it is this client's turn."""
+        """Carry out the waiting request. Called by the server."""
         self._queued = False
         if self._line_waits and self.idle and not self._closed:
             line, _newline, self._incoming = self._incoming.partition(b"\n")
@@ -79,14 +83,14 @@ class Connection:
         self._go_on()
 
     def drop(self, reason: str) -> None:
-        """Hang up with a word about why, as far as the socket takes it; not in the middle of an answer."""
+        """Close the connection, with the reason as an error line unless an answer is being sent."""
         if self.idle:
             self._refuse(reason)
         else:
             self.close()
 
     def close(self) -> None:
-        """Forget the client; an answer that has not left is lost. Calling it again does nothing."""
+        """Close the connection; an unsent answer is lost. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -98,7 +102,7 @@ class Connection:
     # ---- callbacks -----------------------------------------------------------------------------------------
 
     def _ready(self, fd: int, events: int) -> None:
-        if events & self._reactor.ERROR and self._outgoing:  # nobody is left to take the answer
+        if events & self._reactor.ERROR and self._outgoing:  # the client is gone
             self.close()
         elif events & self._reactor.WRITE:
             self._write()
@@ -115,7 +119,7 @@ class Connection:
             self._drop_timer = self._reactor.call_later(left_s, self._drop_if_idle)
 
     def _deliver(self, line: bytes) -> None:
-        """A Pending was completed: send it now, because the master may be about to end."""
+        """Send the line of a completed Pending at once, because the master may be about to end."""
         if not self._closed:
             self._waiting = False
             self._outgoing += line
@@ -125,7 +129,7 @@ class Connection:
     # ---- inside --------------------------------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        """Wait for what comes next: our turn to have a request obeyed, more bytes, room for an answer."""
+        """Wait for the next event, or close the connection after its last answer."""
         if self._closed:
             return
         if len(self._incoming) > MAX_REQUEST_BYTES and not self._line_waits:
@@ -157,7 +161,7 @@ class Connection:
         self._write()
 
     def _refuse(self, reason: str) -> None:
-        """Say why, as far as the socket takes it, and hang up: what follows cannot be trusted."""
+        """Send the reason, as far as the socket accepts it, and close: later bytes cannot be trusted."""
         self._outgoing += error_line(ControlError(reason))
         self._write()
         self.close()
@@ -173,7 +177,7 @@ class Connection:
         self._incoming += data
         if not data:
             self._ended = True
-            self._incoming += b"\n" if self._incoming else b""  # a last line may lack its end
+            self._incoming += b"\n" if self._incoming else b""  # the last line may lack its newline
 
     def _write(self) -> None:
         if not self._outgoing or self._closed:
@@ -189,9 +193,7 @@ class Connection:
         self.since_s = monotonic_s()
 
     def _watch(self) -> None:
-        """Wait for what is wanted next; for nothing (a hang-up would spin) while requests or a Pending are
-        unfinished.
-        """
+        """Watch for reading or writing; for neither while a request is unfinished, as epoll spins on a hang-up."""
         wanted = self._reactor.READ
         if self._outgoing:
             wanted = self._reactor.WRITE

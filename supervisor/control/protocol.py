@@ -1,8 +1,7 @@
-"""The language of the control socket (docs/control-protocol.md): JSON lines, a table of verbs. Pure.
+"""The protocol of the control socket (docs/control-protocol.md): JSON lines, a table of verbs. Pure.
 
-Spoken by the master (`server.py`) and the command line (`client.py`). Whatever arrives is checked here
-against the table before anybody acts on it, so that a verb's code only ever sees arguments of the right names
-and types, and no time in the past.
+Used by the master (`server.py`) and the command line (`client.py`). A request is checked here against the table, so
+the code of a verb gets only arguments of known names and types, and no negative time.
 """
 
 from __future__ import annotations
@@ -39,15 +38,14 @@ VERBS: dict[str, dict[str, tuple[type, ...]]] = {
     "resume": {"pool": _TEXT},
     "retry": {"pool": _TEXT},
 }
-"""Every verb with the arguments it takes and their types. Which of them it needs, the verb itself says."""
+"""Every verb with its arguments and their types. The code of a verb checks for missing ones."""
 
 
 class Pending:
-    """An answer that is completed later, by whoever carries the request out (the drain report of `stop`).
+    """An answer that is completed later, such as the drain report of `stop`.
 
-    `first`: a line that is sent at once, ahead of the answer; None for none. `complete` and `fail` send the
-    answer the moment they are called; when the client has gone meanwhile they do nothing. Only the first of
-    them counts.
+    `first`: a result that is sent at once, before the answer; None for none. `complete` and `fail` send the answer at
+    once, or do nothing if the client is gone. Only the first call counts.
     """
 
     def __init__(self, first: Result | None = None) -> None:
@@ -64,7 +62,7 @@ class Pending:
         self._settle(error_line(error))
 
     def attach(self, deliver: Callable[[bytes], None]) -> None:
-        """Send the answer's line through `deliver`, now or once it is there. For the server."""
+        """Call `deliver(line)` with the answer, now or once it is complete. For the server."""
         self._deliver = deliver
         if self._line is not None:
             deliver(self._line)
@@ -78,13 +76,10 @@ class Pending:
 
 
 def read_request(line: bytes) -> Request:
-    """A request from its line. Raises ControlError that says what is wrong with it."""
+    """The request in `line`. Raises ControlError if it is invalid."""
     try:
         request = msgspec.json.decode(line)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # msgspec's errors are ValueErrors; deep nesting is the other
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise ControlError(f"this is not a line of JSON: {error}; send one object a line") from error
     if not isinstance(request, dict):
         raise ControlError(f'a request is an object like {{"verb": "status"}}, not {type(request).__name__}')
@@ -93,12 +88,12 @@ def read_request(line: bytes) -> Request:
 
 
 def request_line(verb: str, arguments: dict[str, Any]) -> bytes:
-    """The line that asks for `verb`."""
+    """The line of a request: a `verb` with its `arguments`."""
     return msgspec.json.encode({"verb": verb, **arguments}) + b"\n"
 
 
 def answer_line(result: Result) -> bytes:
-    """The line of a good answer; of an error where the result cannot be written as JSON."""
+    """The line of a result, or of an error if the result cannot be written as JSON."""
     try:
         return msgspec.json.encode({"ok": True, "result": result}) + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
@@ -106,13 +101,13 @@ def answer_line(result: Result) -> bytes:
 
 
 def error_line(error: PreforkdError) -> bytes:
-    """The line of an error answer, with the status that the command line leaves with."""
+    """The line of an error answer, with the exit status for the command line."""
     text = str(error).encode(errors="backslashreplace").decode()
     return msgspec.json.encode({"ok": False, "error": text, "status": error.exit_code}) + b"\n"
 
 
 def read_answer(line: bytes) -> Result:
-    """The result from an answer's line. Raises ControlError with the daemon's words and status."""
+    """The result in the answer `line`. Raises ControlError with the daemon's text and exit status."""
     try:
         answer = msgspec.json.decode(line, type=_Answer)
     except ValueError as error:
@@ -143,7 +138,7 @@ def _check(request: Request) -> None:
             continue
         if name not in arguments:
             raise ControlError(f"{verb} takes no argument {name!r}; it takes {', '.join(arguments) or 'none'}")
-        if type(value) not in arguments[name]:  # not isinstance: a bool is no number here
+        if type(value) not in arguments[name]:  # not isinstance: a bool would pass as an int
             wanted = " or ".join(kind.__name__ for kind in arguments[name])
             raise ControlError(f"{verb}: {name} must be {wanted}, not {value!r}")
         if arguments[name] is _SECONDS_OR_NULL and value is not None and value < 0:

@@ -1,12 +1,11 @@
 """The master's end of the control socket. Runs in the master only, as callbacks of its reactor.
 
 It must never block, outgrow or occupy the master: sockets are non-blocking, a connection holds at most one request
-and the answer to it, connections are few, who is idle or slow is dropped, and a pass of the loop obeys only as many
-requests as fit into a few milliseconds. Only the daemon's own user and root are heard.
+and its answer, connections are few, idle and slow ones are dropped, and a pass of the loop carries out only as many
+requests as fit into a few milliseconds. Only the daemon's own user and root are admitted.
 
-`handle(request)` carries a request out: it gives back the result, or a Pending that is completed later, or
-raises PreforkdError, whose text and exit code the client gets. Requests are checked against `protocol.VERBS`
-before.
+`handle(request)` carries out a request that has passed `protocol.VERBS`. It returns the result, or a Pending that is
+completed later, or raises PreforkdError, whose text and exit code are sent to the client.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ Handle = Callable[[Request], Result | Pending]
 
 MAX_CONNECTIONS = 64
 IDLE_S = 30.0
-"""A connection is dropped after this long without a whole request, or without taking anything of its answer."""
+"""A connection is dropped after this time without a whole request, or without reading any of its answer."""
 
 LOOK_S = 1.0
-"""How often the socket's path is looked at: whoever has removed it cannot ask the daemon for another one."""
+"""The interval of checks that the socket's path exists: without it the daemon cannot be asked to restore it."""
 
 STALLED_S = 1.0
-"""Who has taken nothing of an answer for this long makes room for a newcomer when there are too many."""
+"""At the limit of connections, one that has read none of its answer for this time is dropped for a new one."""
 
 BUDGET_S = 0.01
-"""No further request is begun in a pass of the loop after this long: the `status` of many workers takes long itself."""
+"""After this time no further request is begun in a pass: the `status` of many workers takes long by itself."""
 
 _MAX_PATH_BYTES = 107  # sun_path of unix(7) is 108 bytes with the final zero
 
@@ -53,8 +52,8 @@ class ControlServer:
     def __init__(self, path: Path, reactor: Reactor, handle: Handle, *, idle_s: float = IDLE_S) -> None:
         """Listen at `path`, mode 0600, in place of a stale socket.
 
-        Raises StateError: a daemon answers there already, the path is somebody else's or no socket, is too
-        long for a socket, or cannot be written.
+        Raises StateError if a daemon answers there, the path belongs to another user, is no socket, is too long
+        (unix(7)) or cannot be written.
         """
         self._path = path
         self._reactor = reactor
@@ -67,7 +66,7 @@ class ControlServer:
         self._look_again = reactor.call_later(LOOK_S, self._look)
 
     def close(self) -> None:
-        """Drop all connections, stop listening, remove the socket if it is still ours."""
+        """Drop all connections, stop listening, and remove the socket unless another has replaced it."""
         self._reactor.remove_timeout(self._look_again)
         for connection in list(self._connections.values()):
             connection.close()
@@ -81,7 +80,7 @@ class ControlServer:
     def _begin(self, listening: socket.socket) -> None:
         self._socket = listening
         self._made = (0, 0)
-        with suppress(OSError):  # removed already: the next look finds it so
+        with suppress(OSError):  # removed already: `_look` will notice
             found = self._path.lstat()
             self._made = (found.st_dev, found.st_ino)
         self._listener = Listener(listening, f"control socket {self._path}", self._reactor, self._admit)
@@ -91,7 +90,7 @@ class ControlServer:
         self._socket.close()
 
     def _is_ours(self) -> bool:
-        """Whether the path leads to the socket that listens. Raises OSError where it cannot be looked at."""
+        """Whether the path is that of the listening socket. Raises OSError if it cannot be read."""
         try:
             found = self._path.lstat()
         except FileNotFoundError:
@@ -99,7 +98,7 @@ class ControlServer:
         return stat.S_ISSOCK(found.st_mode) and (found.st_dev, found.st_ino) == self._made
 
     def _look(self) -> None:
-        """Make the socket again where it was removed: without it the daemon could not be asked for anything."""
+        """Make a removed socket again: without it the daemon could not be controlled."""
         self._look_again = self._reactor.call_later(LOOK_S, self._look)
         try:
             if self._is_ours():
@@ -140,7 +139,7 @@ class ControlServer:
         self._queue.append(connection)
 
     def _obey_some(self) -> None:
-        """One request of each client that waits, as far as the budget goes: the rest has its turn in the next pass."""
+        """Carry out one request of each waiting client within the budget; the others follow in the next pass."""
         until_s = monotonic_s() + BUDGET_S
         for _ in range(len(self._queue)):
             self._queue[0].obey()  # it may queue up again, behind the others
@@ -151,13 +150,13 @@ class ControlServer:
             self._reactor.add_callback(self._obey_some)
 
     def _make_room(self) -> ControlError | None:
-        """Drop who has been idle longest when there are too many, or does not take its answer: an operator gets in."""
+        """At the limit, drop the client that is idle longest, or reads no answer, so that an operator can connect."""
         if len(self._connections) < MAX_CONNECTIONS:
             return None
         late_s = monotonic_s() - STALLED_S
-        everybody = self._connections.values()
-        idle = [connection for connection in everybody if connection.idle]
-        stalled = [connection for connection in everybody if connection.owing and connection.since_s < late_s]
+        present = self._connections.values()
+        idle = [connection for connection in present if connection.idle]
+        stalled = [connection for connection in present if connection.owing and connection.since_s < late_s]
         if not (idle or stalled):
             return ControlError(f"{MAX_CONNECTIONS} clients are being served already: try again in a moment")
         longest = min(idle or stalled, key=lambda connection: connection.since_s)
@@ -190,9 +189,7 @@ def _listen(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         _remove_stale(path)
-        os.fchmod(
-            listener.fileno(), 0o600
-        )  # on Linux bind(2) gives the path this mode: it is never wider, not even briefly
+        os.fchmod(listener.fileno(), 0o600)  # bind(2) gives the path this mode, so it is never wider
         listener.bind(os.fspath(path))
         listener.listen(MAX_CONNECTIONS)
     except OSError as error:
@@ -222,10 +219,10 @@ def _remove_stale(path: Path) -> None:
 
 
 def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as client:
         try:
-            probe.connect(os.fspath(path))
-        except BlockingIOError:  # its backlog is full: it is alive
+            client.connect(os.fspath(path))
+        except BlockingIOError:  # the backlog is full: a daemon listens
             return True
         except OSError:
             return False

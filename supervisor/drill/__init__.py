@@ -1,1 +1,1 @@
-"""The fault drill: a private instance under injected faults, and the audit of what it did. Run by `preforkd drill`."""
+"""The fault drill: a private daemon under injected faults, and the audit of its messages. Run by `preforkd drill`."""

@@ -1,7 +1,7 @@
-"""The audit of a drill: joins what was sent, the effects, the exit records and the failure records. Pure.
+"""The audit of a drill: joins sent messages, effects, exit records and failure records. Pure.
 
-`duplicated` counts second effects that no exit or failure record declares (invariant I5), `declared` those that one
-does. Every fault that took place must be found in the records under its right cause.
+`duplicated` counts second effects that no exit or failure record declares (invariant I5), `declared` the others. Every
+fault that happened must be in the records with its cause.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Record = Mapping[str, Any]
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """What a drill left behind. `struck`: (fault from outside, pid that it hit or 0); `log`: JSON log lines."""
+    """The records of a drill. `struck`: (fault from outside, killed pid or 0); `log`: JSON log lines."""
 
     sent: list[str]
     effects: list[Record]
@@ -32,8 +32,8 @@ class Evidence(msgspec.Struct, frozen=True):
     parked: list[str]
 
 
-class ExitNotice(msgspec.Struct, frozen=True):
-    """What the audit found; `unexplained`: faults without the record they should have."""
+class AuditReport(msgspec.Struct, frozen=True):
+    """The result of an audit; `unexplained`: faults without the record that they must leave."""
 
     sent: int
     effects: int
@@ -51,7 +51,7 @@ class ExitNotice(msgspec.Struct, frozen=True):
 
     @property
     def line(self) -> str:
-        """The one line that a drill ends with."""
+        """The last line of a drill's output."""
         return (
             f"audit: sent={self.sent} effects={self.effects} lost={len(self.lost)} "
             f"duplicated={len(self.duplicated)} declared={self.declared} parked={self.parked} dead={self.dead}"
@@ -66,10 +66,10 @@ _EXPECTED: dict[InnerFault, Record] = {
     InnerFault.HANG: {"cause": Cause.TIMEOUT},
     InnerFault.MEMORY: {"cause": Cause.MEMORY_LIMIT, "signal": "SIGKILL"},
 }
-"""The exit record that each fault must leave; a Python exception kills nobody and leaves a failure record."""
+"""The exit record that each fault must leave. A Python exception ends no process and leaves a failure record."""
 
 _SOONER = frozenset({Cause.TIMEOUT, Cause.OUT_OF_MEMORY})
-"""On a busy or small machine a limit may end a worker before its fault does: an honest record of another cause."""
+"""On a busy or small machine a limit may end a worker before its fault does: the record has that cause."""
 
 _ENDED_ALREADY = frozenset({Cause.TIMEOUT, Cause.MEMORY_LIMIT, Cause.OUT_OF_MEMORY})
 """A kill from outside may meet a process that a limit has just ended."""
@@ -77,8 +77,8 @@ _ENDED_ALREADY = frozenset({Cause.TIMEOUT, Cause.MEMORY_LIMIT, Cause.OUT_OF_MEMO
 _KILLED = {OuterFault.KILL_WORKER, OuterFault.KILL_CONSUMER, OuterFault.KILL_FORKSERVER}
 
 
-def audit(evidence: Evidence) -> ExitNotice:
-    """The verdict on a drill."""
+def audit(evidence: Evidence) -> AuditReport:
+    """Audit the records of a drill."""
     effects = defaultdict(list)
     for effect in evidence.effects:
         effects[effect["id"]].append((effect["round"], effect["attempt"]))
@@ -93,7 +93,7 @@ def audit(evidence: Evidence) -> ExitNotice:
                 duplicated.append(id)
     elsewhere = {*evidence.dead, *evidence.parked}
     lost = [id for id in evidence.sent if id not in effects and id not in elsewhere]
-    return ExitNotice(
+    return AuditReport(
         len(evidence.sent),
         len(evidence.effects),
         lost,
@@ -106,7 +106,7 @@ def audit(evidence: Evidence) -> ExitNotice:
 
 
 def _declarations(evidence: Evidence) -> dict[str, set[int]]:
-    """For each message the attempts that a record says have ended badly."""
+    """For each message the attempts that a record declares as failed or in doubt."""
     found: dict[str, set[int]] = defaultdict(set)
     for record in evidence.exits:
         if record.get("message_id") and record.get("run") == "in_doubt":
@@ -119,7 +119,7 @@ def _declarations(evidence: Evidence) -> dict[str, set[int]]:
 
 def _is_declared(declared: set[int], earlier: tuple[int, int], later: tuple[int, int]) -> bool:
     if earlier[0] != later[0]:
-        return later[0] > earlier[0]  # a new round: somebody ordered it
+        return later[0] > earlier[0]  # a new round was ordered
     return later[1] > earlier[1] and all(attempt in declared for attempt in range(earlier[1], later[1]))
 
 
@@ -128,7 +128,7 @@ def _unexplained_inner(evidence: Evidence) -> Iterable[str]:
     for fault in evidence.announced:
         kind, id = InnerFault(fault["fault"]), fault["id"]
         if _forestalled(evidence, fault):
-            continue  # it was announced, and its worker ended in another way before it happened: that is on record
+            continue  # the worker ended in another way before the announced fault, and a record says so
         if kind is InnerFault.EXCEPTION:
             if id not in failed:
                 yield f"{kind} in message {id}: no failure record names it"
@@ -159,7 +159,7 @@ def _unexplained_outer(evidence: Evidence) -> Iterable[str]:
 
 
 def _too_late(evidence: Evidence, pid: int) -> bool:
-    """Whether a kill from outside met a process that a limit, or an ordered fault of its own, had ended before."""
+    """Whether a limit, or an ordered fault, had ended the process before the kill from outside."""
     if any(_recorded(evidence, pid=pid, cause=cause) for cause in _ENDED_ALREADY):
         return True
     own = (_EXPECTED.get(InnerFault(fault["fault"])) for fault in evidence.announced if fault["pid"] == pid)

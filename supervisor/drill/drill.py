@@ -1,7 +1,7 @@
-"""One drill from beginning to end: publish, strike when it is due, wait until every message is settled, take evidence.
+"""One drill: publish, inject the faults that are due, wait until every message is settled, collect the records.
 
-Runs in the command line's process. The strikes follow the number of effects, not the clock, so that a seed means the
-same on any machine; after each one the record that it must leave is waited for.
+Runs in the command line's process. Faults follow the number of effects, not the clock, so that a seed means the same on
+any machine. After each fault the drill waits for the record that it must leave.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ STALLED_S = 60.0
 _WINDOW = 500
 
 Progress = Callable[[int, str], None]
-"""Called with the number of effects so far, and what was just done ("" for nothing new)."""
+"""Called with the number of effects so far, and a text about the last fault ("" for none)."""
 
 
 class Drill:
-    """The run of one plan against one instance."""
+    """The run of one plan against one instance. `progress` is called after every change."""
 
     def __init__(self, instance: Instance, plan: Plan, progress: Progress) -> None:
         self._instance = instance
@@ -47,7 +47,7 @@ class Drill:
         }
 
     def run(self) -> Evidence:
-        """Everything; the daemon is stopped when it returns. Raises PreforkdError when the work stalls."""
+        """Run the plan, and stop the daemon. Raises PreforkdError if no message is handled for `STALLED_S`."""
         self._instance.check_broker()
         self._instance.start()
         for strike in self._plan.strikes:
@@ -62,7 +62,7 @@ class Drill:
     # ---- the work -------------------------------------------------------------------------------------------------
 
     def _publish(self, up_to: int) -> None:
-        """Publish the plan's messages up to this number: a little ahead of the next strike, so that it meets work."""
+        """Publish the plan's messages up to this number, a few more than the next fault needs."""
         orders = self._plan.orders[self._published : up_to]
         queue, config = self._instance.queue, self._instance.config
         messages = (
@@ -76,7 +76,7 @@ class Drill:
         self._published += report.sent
 
     def _seen(self) -> int:
-        """How many effects there are; remembers when that last changed."""
+        """The number of effects; notes the time of its last change."""
         effects = self._instance.count_effects()
         if effects != self._effects:
             self._effects, self._moved_s = effects, monotonic_s()
@@ -107,7 +107,7 @@ class Drill:
         self._progress(self._effects, f"{strike.fault} at effect {self._effects}" + (f" (pid {pid})" if pid else ""))
 
     def _kill_worker(self) -> int:
-        """A worker with a message that orders no fault of its own: whose cause should the record name otherwise?"""
+        """Kill a worker whose message orders no fault: otherwise the cause on record would be ambiguous."""
         pid = self._kill_first(self._innocent_workers)
         self._wait_for_record(pid)
         return pid
@@ -118,7 +118,7 @@ class Drill:
         return pid
 
     def _kill_master(self) -> int:
-        """Once no worker commits an ordered fault: nobody could wait for it, and its cause would be `lost`."""
+        """Kill the master while no worker commits an ordered fault: the worker's cause would be `lost`."""
 
         def calm() -> bool:
             workers = self._instance.status().get("workers", [])

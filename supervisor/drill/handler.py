@@ -1,6 +1,6 @@
 """The drill's handler: records its effect durably, and commits the fault that its message orders. Runs in workers.
 
-Faults are announced in a file before they happen, so that the audit knows which of them really took place.
+A fault is announced in a file before it happens, so that the audit knows which faults began.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EFFECTS = "effects.jsonl"
 ANNOUNCED = "faults.jsonl"
 
 GROWING_S = 50.0
-"""How long a worker may take to grow past `kill_memory`; with the pool's limit below its `max_timeout`."""
+"""The time for a worker to grow past `kill_memory`; with the pool's timeout it is below `max_timeout`."""
 
 _PAGE = 16 * 1024**2
 
@@ -35,13 +35,13 @@ def run(message: Message) -> None:
         _append(EFFECTS, {"id": message.id, "round": message.round, "attempt": message.attempt, "pid": os.getpid()})
     if fault is not None:
         if fault is InnerFault.MEMORY:
-            message.extend(GROWING_S)  # the limit of memory is to end it, however slowly it grows here
+            message.extend(GROWING_S)  # the memory limit must end it, however slowly it grows
         _append(ANNOUNCED, {"id": message.id, "fault": fault, "pid": os.getpid()})
         _COMMIT[fault]()
 
 
 def _append(name: str, record: dict[str, Any]) -> None:
-    """One line, whole and on disk: O_APPEND and a single write keep lines of several workers apart."""
+    """Write one line durably. O_APPEND and a single write(2) keep the lines of several workers apart."""
     file = os.open(Path(os.environ[FOLDER]) / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.write(file, msgspec.json.encode(record) + b"\n")

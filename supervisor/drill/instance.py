@@ -1,4 +1,4 @@
-"""The drill's private daemon: folders and configuration of its own, started, asked, struck and stopped from outside.
+"""The drill's private daemon, with its own folder and configuration: started, queried, killed and stopped from outside.
 
 Runs in the command line's process, as the daemon's parent.
 """
@@ -30,7 +30,7 @@ from supervisor.system.clock import monotonic_s
 POOL = "drill"
 WORKERS = 4
 READY_S = 60.0
-_PATIENCE_S = 0.05
+_PAUSE_S = 0.05
 
 _CONFIG = """\
 [daemon]
@@ -62,7 +62,7 @@ restart_intensity = [1000, "60s"]
 
 
 class Instance:
-    """One private daemon in `folder`, on a scratch queue of the given broker."""
+    """One private daemon in `folder`, on a scratch queue of the broker. `on_crash`: the pool's setting."""
 
     def __init__(self, folder: Path, broker_url: str, queue: str, on_crash: str) -> None:
         self.folder = folder
@@ -82,14 +82,14 @@ class Instance:
         self.config = load(str(self._config_path))
 
     def check_broker(self) -> None:
-        """Raise BrokerRefused or BrokerUnavailable at once, where a daemon would wait for the broker to come."""
+        """Raise BrokerRefused or BrokerUnavailable if the broker cannot be used; a daemon would wait for it."""
         if not self.config.broker.embedded:
             open_admin(self.config.broker, self.config.daemon.state_dir).close()
 
     # ---- the daemon -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the daemon and wait until it consumes. Raises PreforkdError with its last words."""
+        """Start the daemon and wait until it consumes. Raises PreforkdError with its last output if it does not."""
         command = [sys.executable, "-P", "-m", "supervisor", "--config", str(self._config_path), "run"]
         with (self.folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
@@ -114,7 +114,7 @@ class Instance:
         self.start()
 
     def stop(self) -> None:
-        """Stop the daemon; whatever does not leave is killed."""
+        """Stop the daemon, and kill it after its stop timeout."""
         if self._process is None:
             return
         self._process.terminate()
@@ -126,14 +126,14 @@ class Instance:
         self._process = None
 
     def status(self) -> dict[str, Any]:
-        """The pool's part of the status object; {} while the daemon cannot be asked."""
+        """The pool's part of the status object; {} while the daemon does not answer."""
         with suppress(ControlError), ControlClient(Path(self.config.daemon.runtime_dir), timeout_s=5.0) as daemon:
             status = dict(daemon.ask("status"))
             return {"daemon": status["state"], **status["pools"][POOL]}
         return {}
 
     def cut_connection(self) -> None:
-        """Break the consumer's broker connection."""
+        """Break the consumer's broker connection. Raises ControlError if the daemon does not answer."""
         with ControlClient(Path(self.config.daemon.runtime_dir)) as daemon:
             daemon.ask("cut_connection", pool=POOL)
 
@@ -148,16 +148,16 @@ class Instance:
     def _last_words(self) -> str:
         lines = (self.folder / "output").read_text(errors="replace").splitlines()
         lines += [str(line.get("message")) for line in self.log() if line.get("level") in ("error", "critical")]
-        return " / ".join(lines[-3:]) or "it said nothing"
+        return " / ".join(lines[-3:]) or "it wrote no output"
 
-    # ---- what it left ---------------------------------------------------------------------------------------------
+    # ---- its records ----------------------------------------------------------------------------------------------
 
     def effects(self) -> Iterator[dict[str, Any]]:
         """The effects so far."""
         return _json_lines(self.folder / EFFECTS)
 
     def count_effects(self) -> int:
-        """How many effects there are, without reading what was read before."""
+        """The number of effects; reads only the lines that are new."""
         path = self.folder / EFFECTS
         if path.exists():
             with path.open("rb") as file:
@@ -168,7 +168,7 @@ class Instance:
         return self._counted
 
     def announced(self) -> Iterator[dict[str, Any]]:
-        """The faults that handlers were about to commit."""
+        """The faults that handlers have announced."""
         return _json_lines(self.folder / ANNOUNCED)
 
     def log(self) -> Iterator[dict[str, Any]]:
@@ -182,7 +182,7 @@ class Instance:
             yield from history.new()
 
     def ids_in(self, queue: str) -> list[str]:
-        """The message ids in a queue, looked at without consuming them."""
+        """The message ids in a queue, whose messages are requeued."""
         with open_admin(self.config.broker, self.config.daemon.state_dir) as admin:
             depth = admin.depth(queue)
             taken = admin.take(queue, depth.ready) if depth and depth.ready else []
@@ -190,7 +190,7 @@ class Instance:
         return [delivery.properties.message_id or "" for delivery in taken]
 
     def delete_queues(self) -> None:
-        """Take the scratch queues off the broker."""
+        """Delete the scratch queues."""
         delays = self.config.pools[POOL].retry_delays_s
         with open_admin(self.config.broker, self.config.daemon.state_dir) as admin:
             for queue in (
@@ -203,12 +203,12 @@ class Instance:
 
 
 def wait_a_little() -> None:
-    """The pause between two looks at a condition that tells nobody when it changes."""
-    signal.sigtimedwait([], _PATIENCE_S)
+    """Pause between two checks of a condition that sends no event."""
+    signal.sigtimedwait([], _PAUSE_S)
 
 
 def kill(pid: int) -> bool:
-    """SIGKILL; False when the process is gone already."""
+    """Send SIGKILL; False if the process is gone."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -217,13 +217,13 @@ def kill(pid: int) -> bool:
 
 
 def _stop_with_parent(parent_pid: int) -> None:
-    """Have this daemon-to-be stopped when the drill ends by whatever signal, SIGKILL included."""
+    """Stop the daemon when the drill's process ends, even by SIGKILL (prctl(2) PR_SET_PDEATHSIG)."""
     if not posix.die_with_parent(signal.SIGTERM, parent_pid):
         os._exit(0)
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects in a file of JSON lines; its last line may still be growing."""
+    """The objects in a file of JSON lines, whose last line may be incomplete."""
     if not path.exists():
         return
     with path.open("rb") as file:

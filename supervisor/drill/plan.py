@@ -1,8 +1,8 @@
-"""What a drill will inject, and when: drawn from the seed alone, so that a drill can be repeated. Pure.
+"""The plan of a drill: its faults and their times, drawn from the seed alone, so that a drill can be repeated. Pure.
 
-A fault in a message happens in its first attempt, before or after its effect. A fault from outside is due once so many
-messages have had their effect. Around the death of the master no message carries a fault: nobody could wait for that
-worker, and its exit would honestly be on record as `lost`.
+A fault in a message happens in its first attempt, before or after its effect. A fault from outside is due after a
+number of effects. Around the death of the master no message carries a fault: no master would wait for that worker, and
+its cause on record would be `lost`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from supervisor.errors import PreforkdError
 
 FEWEST_MESSAGES = 200
 EACH = 3
-"""How often every kind of fault is injected, the deaths of forkserver and master apart: once each."""
+"""The number of faults of each kind; forkserver and master are killed only once."""
 
 
 class InnerFault(StrEnum):
-    """Done by the handler to its own worker."""
+    """A fault that the handler commits in its own worker."""
 
     SEGFAULT = "segfault"
     ABORT = "abort"
@@ -32,7 +32,7 @@ class InnerFault(StrEnum):
 
 
 class OuterFault(StrEnum):
-    """Done to a process, or to the connection, from outside."""
+    """A fault from outside, of a process or the connection."""
 
     KILL_WORKER = "kill_worker"
     KILL_CONSUMER = "kill_consumer"
@@ -42,7 +42,7 @@ class OuterFault(StrEnum):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """A message's body. `fault` None: just the effect. `after_effect`: the fault follows the effect."""
+    """A message's body. `fault` None: only the effect. `after_effect`: the fault follows the effect."""
 
     id: str
     fault: InnerFault | None = None
@@ -50,21 +50,21 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Strike(msgspec.Struct, frozen=True, order=True):
-    """A fault from outside, due when `due` messages have had their effect."""
+    """A fault from outside, due after `due` effects."""
 
     due: int
     fault: OuterFault
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """One drill."""
+    """The messages and the faults of one drill."""
 
     orders: list[Order]
     strikes: list[Strike]
 
 
 def draw(messages: int, seed: int) -> Plan:
-    """The plan of this seed. Raises PreforkdError when there are too few messages for all faults."""
+    """The plan of this `seed` for so many `messages`. Raises PreforkdError if they are too few for all faults."""
     if messages < FEWEST_MESSAGES:
         raise PreforkdError(f"--messages {messages}: a drill needs at least {FEWEST_MESSAGES} to place its faults")
     dice = random.Random(seed)

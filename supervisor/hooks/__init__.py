@@ -1,1 +1,1 @@
-"""The hooks process: tells commands and a URL of what has happened. Told by the master; nothing ever waits for it."""
+"""The hooks process: runs commands and calls a URL for events from the master. No other process waits for it."""

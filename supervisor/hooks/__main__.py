@@ -16,10 +16,10 @@ from supervisor.system.descriptors import restore_limit
 
 
 def tell(start: StartSidecar, master: Channel[SidecarOrder], descriptors: list[int]) -> int:
-    """Tell until the master says Quit; the exit status."""
+    """Run until the master sends Quit, and return the exit status. `descriptors`: none are passed."""
     settle_in(start, "hooks", _the_master_decides)
     restore_limit(os.environ)
-    descent.mark("")  # what its commands leave behind is ended as what handlers leave is
+    descent.mark("")  # orphaned descendants of its commands are ended like those of handlers
     for secret in secrets_of(start.hooks.webhook):
         structured.add_secret(secret)
     Hooks(start, master).run()
@@ -27,7 +27,7 @@ def tell(start: StartSidecar, master: Channel[SidecarOrder], descriptors: list[i
 
 
 def _the_master_decides(number: int, frame: FrameType | None) -> None:
-    """A stop of the whole group tells what is left first. Not SIG_IGN: that is inherited by the commands."""
+    """Ignore a signal to the whole group: the queue is emptied first. SIG_IGN would be inherited by the commands."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What is run for an event: the hook's command and a post to the webhook. Pure; used by the hooks process.
+"""The programs to run for an event: the hook's command, and a post to the webhook. Pure; used by the hooks process.
 
-A command gets the event as JSON on its standard input and its plain facts as variables, PREFORKD_CAUSE and so on. The
-post is a program of ours (`post.py`) that reads the URL from its input, so that the URL stands in no argument list.
+A command gets the event as JSON on its standard input and its plain facts as variables, PREFORKD_CAUSE and so on.
+`post.py` reads the webhook's URL from its input, so that the URL is in no argument list.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _VARIABLE_CHARACTERS = 1000
 
 @dataclass
 class Delivery:
-    """One thing to run. `key`: of [hooks]; `tries`: how often it was run already."""
+    """One program to run. `key`: the key of [hooks]; `tries`: the number of runs so far."""
 
     key: str
     command: list[str]
@@ -31,7 +31,7 @@ class Delivery:
 
 
 def deliveries(config: HooksConfig, hook: str, facts: Mapping[str, Any]) -> list[Delivery]:
-    """What this event asks for."""
+    """The programs to run for an event. `hook`: `exit`, `hold` or `dead`; `facts`: the event's JSON values."""
     event = json.dumps({"hook": hook, **facts}, ensure_ascii=False)
     found = []
     if command := {"exit": config.on_exit, "hold": config.on_hold, "dead": config.on_dead}.get(hook, ""):
@@ -44,7 +44,7 @@ def deliveries(config: HooksConfig, hook: str, facts: Mapping[str, Any]) -> list
 
 
 def _variables(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Plain facts, short ones; what is absent is an empty variable. A stack is for those who read the JSON."""
+    """Plain facts of one line, an absent one as an empty variable. Stacks are only in the JSON."""
     plain = {name: _plain(value) for name, value in facts.items() if not isinstance(value, dict | list)}
     return {f"PREFORKD_{name.upper()}": text for name, text in plain.items() if "\n" not in text}
 

@@ -1,4 +1,4 @@
-"""How often a hook is told: some events one by one, the rest of a window as a sum. Pure; of the hooks process."""
+"""The rate limit of a hook: a few events of a time window singly, the others as one sum. Pure; for hooks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SUMMARY = "hooks.summary"
 
 @dataclass
 class _Window:
-    """`told`: how many one by one; `counts`: the others by what they are; `dropped`: those that never came here."""
+    """`told`: events told singly; `counts`: the others, by pool, event and cause; `dropped`: lost by the master."""
 
     until_s: float
     told: int = 0
@@ -26,14 +26,14 @@ class _Window:
 
 
 class Digest:
-    """`rate`: so many events of a hook within so many seconds are told one by one (CLOCK_MONOTONIC)."""
+    """`rate`: (n, seconds): of each hook, n events in so many seconds (CLOCK_MONOTONIC) are told singly."""
 
     def __init__(self, rate: tuple[int, float]) -> None:
         self._most, self._within_s = rate
         self._windows: dict[str, _Window] = {}
 
     def admits(self, hook: str, facts: dict[str, Any], now_s: float) -> bool:
-        """Whether this event is told now; if not, it is counted."""
+        """Whether the event of `hook` with these `facts` is told now; otherwise it is counted."""
         window = self._window(hook, now_s)
         if window.told < self._most:
             window.told += 1
@@ -43,11 +43,11 @@ class Digest:
         return False
 
     def missed(self, hook: str, count: int, now_s: float) -> None:
-        """So many never came here."""
+        """Add `count` events of `hook` that the master has dropped."""
         self._window(hook, now_s).dropped += count
 
     def take_sums(self, now_s: float) -> list[tuple[str, dict[str, Any]]]:
-        """The sums of the windows that are over, by hook."""
+        """The sums of the windows that have ended, by hook."""
         over = {hook: window for hook, window in self._windows.items() if now_s >= window.until_s}
         for hook in over:
             del self._windows[hook]
@@ -56,9 +56,9 @@ class Digest:
 
     @property
     def due_s(self) -> float:
-        """When the next window is over."""
+        """When the next window ends."""
         return min((window.until_s for window in self._windows.values()), default=float("inf"))
 
     def _window(self, hook: str, now_s: float) -> _Window:
-        """Call it only when the windows that are over have been taken."""
+        """The present window of a hook. Windows that have ended must have been taken before."""
         return self._windows.setdefault(hook, _Window(now_s + self._within_s))

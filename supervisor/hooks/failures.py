@@ -1,4 +1,4 @@
-"""What went wrong with deliveries, told to the log now and then and never in a flood. Used by the hooks process."""
+"""Failed deliveries in the log, at most one line a minute for each key. Used by the hooks process."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _ADVICE = {"webhook": "look at the receiver, or correct webhook in [hooks]"}
 
 
 class Failures:
-    """By key of [hooks]: when the log was told last, and how many failures it was not told of."""
+    """For each key of [hooks]: the time of the last log line, and the number of failures since without a line."""
 
     def __init__(self) -> None:
         self._said_s: dict[str, float] = {}
         self._unsaid: dict[str, int] = {}
 
     def note(self, key: str, reason: str, output: str) -> None:
-        """A delivery has failed for good."""
+        """Log or count a delivery that failed for the last time. `key`: of [hooks]; `output`: of its program."""
         now_s = monotonic_s()
         if now_s - self._said_s.get(key, float("-inf")) < EVERY_S:
             self._unsaid[key] = self._unsaid.get(key, 0) + 1
@@ -34,6 +34,6 @@ class Failures:
         log(Event.HOOK_FAILED, text, level=logging.WARNING, key=key, reason=reason, output=output, unsaid=unsaid)
 
     def heal(self, key: str) -> None:
-        """A delivery has succeeded: the next failure is news."""
+        """Note a success of `key`: its next failure is logged at once, unless others are still uncounted in the log."""
         if not self._unsaid.get(key):
             self._said_s.pop(key, None)

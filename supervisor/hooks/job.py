@@ -1,7 +1,7 @@
-"""One command that runs for an event: its time limit, its end, and what it said. Used by the hooks process.
+"""One command that runs for an event: its time limit, end and output. Used by the hooks process.
 
-It leads a process group, which is killed when it ends or has had its time; it dies with this process. Its input is a
-file and its output a pipe that the reactor empties: whatever it does with them, nobody here waits.
+It leads a process group, which is killed at its end or at its time limit, and it dies with this process. Its input is
+a file and its output a pipe that the reactor empties, so this process never waits for it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KEPT_BYTES = 2000
 
 
 class Job:
-    """A delivery under way. Raises OSError when it cannot be started. `ended(job)` is called once, by the reactor."""
+    """A running delivery. `ended(job)` is called once, by the reactor. Raises OSError if it cannot be started."""
 
     def __init__(self, delivery: Delivery, timeout_s: float, reactor: Reactor, ended: Callable[[Job], None]) -> None:
         self.delivery = delivery
@@ -45,7 +45,7 @@ class Job:
         reactor.add_handler(self._pidfd, lambda fd, events: self._reap(), reactor.READ)
 
     def kill(self) -> None:
-        """It has had its time."""
+        """Kill its process group at the time limit."""
         self.overdue, self.kill_due_s = True, float("inf")
         self._kill_group()
 
@@ -56,11 +56,11 @@ class Job:
 
     @property
     def said(self) -> str:
-        """The end of what it wrote."""
+        """The end of its output."""
         return self._said.decode(errors="replace").strip()
 
     def _hear(self) -> bool:
-        """Take what it wrote; False when there is no more just now."""
+        """Read a part of its output; False if there is none now."""
         with suppress(BlockingIOError):
             if data := os.read(self._output, _READ_BYTES):
                 self._said = (self._said + data)[-_KEPT_BYTES:]
@@ -69,7 +69,7 @@ class Job:
         return False
 
     def _reap(self) -> None:
-        self._kill_group()  # before it is waited for: its number is still its own
+        self._kill_group()  # before waitpid(2), while no other group can have its number
         self._process.wait()
         while self._hear():
             pass

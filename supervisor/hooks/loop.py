@@ -1,7 +1,7 @@
-"""The loop of the hooks process: hears events from the master, runs one delivery at a time, tells the log of failures.
+"""The loop of the hooks process: receives events from the master, runs one delivery at a time, logs failures.
 
-It holds back the master for nothing: what it does not read in time, the master drops and counts. Everything here is
-bounded: a queue of deliveries, a few tries each, a time limit for each try.
+It never holds up the master, which drops and counts events that are not read in time. Everything here is bounded: the
+queue of deliveries, the tries of each, the time of a try.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ AGAIN = 75
 
 TRIES_AFTER_S = (1.0, 5.0, 25.0)
 FAREWELL_S = 3.0
-"""How long what is left may take once the daemon has stopped."""
+"""The time for the remaining deliveries once the daemon has stopped."""
 
 _LONGEST_SLEEP_S = 3600.0
 
 
 class Hooks:
-    """One hooks process."""
+    """The state of the hooks process."""
 
     def __init__(self, start: StartSidecar, master: Channel[SidecarOrder]) -> None:
         self._config = start.hooks
@@ -53,7 +53,7 @@ class Hooks:
         self._leave_s = float("inf")
 
     def run(self) -> None:
-        """Tell until told to leave, and a little longer. Raises ChannelClosed when the master is gone."""
+        """Run until `Quit`, and up to `FAREWELL_S` longer. Raises ChannelClosed if the master is gone."""
         self._reactor.add_handler(self._master, lambda fd, events: None, self._reactor.READ)
         self._master.send(Serving(f"for {', '.join(_targets(self._config))}"))
         self._master.flush()
@@ -62,7 +62,7 @@ class Hooks:
         self._say_goodbye()
 
     def turn(self) -> None:
-        """One pass: hear, sum up, end what takes too long, run what is next."""
+        """One pass: receive, sum up, kill a job at its limit, start the next. Raises ChannelClosed as `run`."""
         self._reactor.poll(min(max(0.0, self._due_s() - monotonic_s()), _LONGEST_SLEEP_S))
         now_s = monotonic_s()
         for hook, facts in self._digest.take_sums(now_s):

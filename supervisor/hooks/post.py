@@ -1,8 +1,8 @@
 """`python -m supervisor.hooks.post`: posts one event to the webhook. Run by the hooks process, which limits its time.
 
-Reads `{"url", "event", "timeout_s"}` from its input. Exit status 0: taken (2xx); 75: it may work later (no connection,
-429, 5xx); 1: it will not. Says what went wrong on stderr, never the URL. Redirects are not followed: a post would
-arrive as a request without its event, or somewhere that nobody has named.
+Reads `{"url", "event", "timeout_s"}` from its input. Exit status 0: accepted (2xx); 75: try again later (no
+connection, 408, 425, 429, 5xx); 1: failed. Writes the reason to stderr, never the URL. Redirects are not followed: the
+request would lose its body, or reach a host that is not configured.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _LATER = frozenset({408, 425, 429})
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Reports a redirect as the answer that it is."""
+    """Returns a redirect as the answer."""
 
     def redirect_request(self, req: urllib.request.Request, *args: Any) -> None:
-        """No request follows."""
+        """Make no further request."""
 
 
 def post(url: str, event: str, timeout_s: float) -> tuple[int, str]:
-    """Post it; the exit status, and what went wrong."""
+    """Post the JSON text `event` to `url`; returns (exit status, reason of a failure)."""
     headers = {"Content-Type": "application/json", "User-Agent": f"preforkd/{supervisor.__version__}"}
     request = urllib.request.Request(url, event.encode(errors="replace"), headers, method="POST")
     opener = urllib.request.build_opener(_NoRedirects)

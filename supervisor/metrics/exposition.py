@@ -1,6 +1,6 @@
-"""The status object as a text that Prometheus reads. Pure: nothing is remembered from one scrape to the next.
+"""The status object in the text format of Prometheus. Pure: no state is kept between two scrapes.
 
-So a pool that is gone has no metrics any more, and several readers never disturb each other.
+So a removed pool has no metrics, and several readers do not disturb each other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from prometheus_client.utils import floatToGoString
 from supervisor.metrics.families import OF_A_POOL, OF_THE_DAEMON, Facts, Family, Sample, Type
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-"""Of what `render` returns."""
+"""The content type of `render`'s result."""
 
 Metric = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 _SIMPLE = {Type.COUNTER: CounterMetricFamily, Type.GAUGE: GaugeMetricFamily}
@@ -31,7 +31,7 @@ def render(status: Facts) -> bytes:
 
 
 class _StatusCollector(Collector):
-    """What prometheus_client asks for metrics."""
+    """The collector that prometheus_client calls."""
 
     def __init__(self, status: Facts) -> None:
         self._status = status

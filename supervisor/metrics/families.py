@@ -1,8 +1,8 @@
-"""Every metric there is: name, type, labels, meaning, and where in the status object its values are. Pure.
+"""Every metric: name, type, labels, meaning, and the place of its values in the status object. Pure.
 
-The table is published (docs/metrics.md has the same rows; a test compares them). What is not known has no sample:
-a zero would look like news. Counters and states that can only be counted up have all their label values from the
-start, so that the first crash is an increase and not a new series.
+The table is published (docs/metrics.md has the same rows; a test compares them). An unknown value has no sample: a zero
+would look like a fact. Counters have all label values from the start, so that the first crash is an increase and not a
+new series.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ POOL_STATES = ("starting", "ok", "degraded", "held", "paused", "stopping")
 WORKER_STATES = ("booting", "idle", "running", "publishing", "leaving", "backoff", "held", "stopped")
 CONNECTION_STATES = ("connected", "connecting", "blocked", "refused", "closed")
 OUTCOMES = ("done", "retried", "dead", "parked", "saved", "duplicate", "returned", "dropped")
-"""As exactly one of these every delivery ends (docs/guarantees.md)."""
+"""Every delivery ends as exactly one of these (docs/guarantees.md)."""
 PUBLISH_RESULTS = ("confirmed", "refused", "lost")
 SYMPTOMS = {
     "starved": Event.CONSUMER_STARVED,
@@ -37,14 +37,14 @@ SYMPTOMS = {
     "service_crashing": Event.SERVICE_CRASHING,
     "unmanned": Event.POOL_UNMANNED,
 }
-"""Label and event; a symptom that is not in this table has its event's name for a label."""
+"""Label and event of a symptom; the label of any other symptom is its event's name."""
 SERVICES = ("forkserver", "consumer")
 KINDS = ("worker", *SERVICES)
 _AT_WORK = frozenset({"ready", "consuming", "paused", "draining"})
 
 
 class Type(StrEnum):
-    """Of the exposition format."""
+    """The type of a metric in the exposition format."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -52,8 +52,7 @@ class Type(StrEnum):
 
 
 class Family(NamedTuple):
-    """A metric. `read`: its samples, from the status object, or from one pool of it (then `pool` is the first label,
-    and not in `labels`)."""
+    """A metric. `read`: its samples, from the status object or from one pool (`pool` is then the first label)."""
 
     name: str
     type: Type
@@ -66,7 +65,7 @@ class Family(NamedTuple):
 
 
 def fact(*path: str) -> Reading:
-    """One number, where it is known."""
+    """The number at this path, if it is known."""
 
     def read(facts: Facts) -> Iterator[Sample]:
         found: Any = facts
@@ -80,7 +79,7 @@ def fact(*path: str) -> Reading:
 
 
 def one_of(states: Iterable[str], *path: str) -> Reading:
-    """1 for the present state, 0 for every other."""
+    """1 for the state at this path, 0 for all other `states`."""
 
     def read(facts: Facts) -> Iterator[Sample]:
         present: Any = facts
@@ -92,7 +91,7 @@ def one_of(states: Iterable[str], *path: str) -> Reading:
 
 
 def counted(part: str, *names: str) -> Reading:
-    """One number for each of these names, in a part of a pool's `measures`; 0 for those never counted."""
+    """One number for each of these names in `part` of a pool's `measures`; 0 for those never counted."""
 
     def read(pool: Facts) -> Iterator[Sample]:
         if part in pool["measures"]:
@@ -102,7 +101,7 @@ def counted(part: str, *names: str) -> Reading:
 
 
 def one_count(part: str, name: str) -> Reading:
-    """Like `counted`, of one name, which becomes no label."""
+    """The number `name` in `part` of a pool's `measures`, without a label."""
     read_all = counted(part, name)
     return lambda pool: (((), value) for _name, value in read_all(pool))
 
@@ -116,7 +115,7 @@ def _started(status: Facts) -> Iterator[Sample]:
 
 
 def _exits(status: Facts) -> Iterator[Sample]:
-    """Of the pools there are, and of children that belong to none."""
+    """Exits of the present pools, and of children that belong to no pool."""
     pools = status["pools"]
     counts = {(pool, kind, str(cause)): 0 for pool in pools for kind in KINDS for cause in Cause}
     for row in status["exits"]:
@@ -127,7 +126,7 @@ def _exits(status: Facts) -> Iterator[Sample]:
 
 
 def _services(name: str) -> Reading:
-    """A number of every process that is no worker; the master belongs to no pool."""
+    """A number for every process but workers; the master belongs to no pool."""
 
     def read(status: Facts) -> Iterator[Sample]:
         yield ("", "master"), status[name]
@@ -138,7 +137,7 @@ def _services(name: str) -> Reading:
 
 
 def _sidecars(number: Callable[[Facts], Any]) -> Reading:
-    """A number of each of those that are configured, and have it."""
+    """A number for each configured sidecar that has one."""
 
     def read(status: Facts) -> Iterator[Sample]:
         for sidecar in status["sidecars"]:
@@ -175,12 +174,12 @@ def _restarts(pool: Facts) -> Iterator[Sample]:
 
 
 def _consumer_told(read: Reading) -> Reading:
-    """Nothing before the consumer has said something: until then the status object has zeros."""
+    """No sample before the consumer's first snapshot: until then the status object has zeros."""
     return lambda pool: read(pool) if pool["consumer"]["at"] else ()
 
 
 def _symptoms(pool: Facts) -> Iterator[Sample]:
-    """Those of the table that are not there are 0 only once the consumer has said so."""
+    """1 for present symptoms; 0 for the others of the table after the consumer's first snapshot."""
     labels = {event: label for label, event in SYMPTOMS.items()}
     present = [labels.get(symptom["name"], symptom["name"]) for symptom in pool["symptoms"]]
     known = SYMPTOMS if pool["consumer"]["at"] else ()

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from supervisor.drill.audit import Evidence, ExitNotice, audit
+from supervisor.drill.audit import AuditReport, Evidence, audit
 
 NOTES = "HISTORY_NOTES"
 """The environment variable with the path of the notes."""
@@ -104,7 +104,7 @@ def runs(history: History) -> dict[str, list[Run]]:
     return found
 
 
-def audited(history: History, step: Step) -> ExitNotice:
+def audited(history: History, step: Step) -> AuditReport:
     """The drill's verdict, with each note of this step taken for an effect."""
     noted: list[Record] = [
         {"id": n.id, "round": n.round, "attempt": n.attempt} for n in history.notes if n.step is step
@@ -135,11 +135,11 @@ def charges(history: History, ordered: Mapping[str, int] = ATTEMPTS_ORDERED) -> 
 def _audited(history: History) -> Iterator[str]:
     """The drill's audit twice: of the effects, and of the starts, which are never undeclared re-runs either."""
     for step, what in ((Step.EFFECT, "has a second effect"), (Step.START, "was run again")):
-        exit_notice = audited(history, step)
-        for id in dict.fromkeys(exit_notice.duplicated):
+        report = audited(history, step)
+        for id in dict.fromkeys(report.duplicated):
             yield f"{id} {what}, and no record declares it"
         if step is Step.EFFECT:
-            yield from (f"{id} is lost" for id in exit_notice.lost)
+            yield from (f"{id} is lost" for id in report.lost)
 
 
 def overlaps(history: History) -> Iterator[str]:

@@ -30,56 +30,56 @@ def evidence(**changes: Any) -> Evidence:
 
 
 def test_a_calm_history_passes() -> None:
-    exit_notice = audit(evidence())
+    report = audit(evidence())
 
-    assert exit_notice.passed
-    assert exit_notice.line == "audit: sent=2 effects=2 lost=0 duplicated=0 declared=0 parked=0 dead=0"
+    assert report.passed
+    assert report.line == "audit: sent=2 effects=2 lost=0 duplicated=0 declared=0 parked=0 dead=0"
 
 
 def test_a_message_without_effect_is_lost() -> None:
-    exit_notice = audit(evidence(effects=[effect("a")]))
+    report = audit(evidence(effects=[effect("a")]))
 
-    assert (exit_notice.lost, exit_notice.passed) == (["b"], False)
+    assert (report.lost, report.passed) == (["b"], False)
 
 
 @pytest.mark.parametrize("place", ["dead", "parked"])
 def test_a_message_set_aside_is_not_lost(place: str) -> None:
-    exit_notice = audit(evidence(effects=[effect("a")], **{place: ["b"]}))
+    report = audit(evidence(effects=[effect("a")], **{place: ["b"]}))
 
-    assert exit_notice.passed
-    assert f"{place}=1" in exit_notice.line
+    assert report.passed
+    assert f"{place}=1" in report.line
 
 
 def test_a_second_effect_that_nothing_declares_is_duplicated() -> None:
-    exit_notice = audit(evidence(effects=[effect("a"), effect("a", attempt=2), effect("b")]))
+    report = audit(evidence(effects=[effect("a"), effect("a", attempt=2), effect("b")]))
 
-    assert (exit_notice.duplicated, exit_notice.declared, exit_notice.passed) == (["a"], 0, False)
+    assert (report.duplicated, report.declared, report.passed) == (["a"], 0, False)
 
 
 def test_the_same_attempt_twice_is_duplicated_whatever_the_records_say() -> None:
-    exit_notice = audit(evidence(effects=[effect("a"), effect("a"), effect("b")], exits=[exit_of("a")]))
+    report = audit(evidence(effects=[effect("a"), effect("a"), effect("b")], exits=[exit_of("a")]))
 
-    assert exit_notice.duplicated == ["a"]
+    assert report.duplicated == ["a"]
 
 
 def test_a_second_effect_is_declared_by_the_exit_record_of_the_first_run() -> None:
-    exit_notice = audit(evidence(effects=[effect("a"), effect("a", attempt=2), effect("b")], exits=[exit_of("a")]))
+    report = audit(evidence(effects=[effect("a"), effect("a", attempt=2), effect("b")], exits=[exit_of("a")]))
 
-    assert (exit_notice.duplicated, exit_notice.declared, exit_notice.passed) == ([], 1, True)
+    assert (report.duplicated, report.declared, report.passed) == ([], 1, True)
 
 
 def test_a_second_effect_is_declared_by_a_failure_record() -> None:
-    exit_notice = audit(evidence(effects=[effect("a"), effect("a", attempt=2), effect("b")], log=[failure_of("a")]))
+    report = audit(evidence(effects=[effect("a"), effect("a", attempt=2), effect("b")], log=[failure_of("a")]))
 
-    assert exit_notice.declared == 1
+    assert report.declared == 1
 
 
 def test_an_exit_between_messages_declares_nothing() -> None:
     idle = exit_of("a", run="idle")
 
-    exit_notice = audit(evidence(effects=[effect("a"), effect("a", attempt=2), effect("b")], exits=[idle]))
+    report = audit(evidence(effects=[effect("a"), effect("a", attempt=2), effect("b")], exits=[idle]))
 
-    assert exit_notice.duplicated == ["a"]
+    assert report.duplicated == ["a"]
 
 
 def test_every_attempt_between_two_effects_must_be_declared() -> None:
