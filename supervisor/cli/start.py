@@ -24,8 +24,8 @@ from supervisor.logs.target import STDERR
 from supervisor.master.host.log_file import open_log
 from supervisor.master.host.pidfile import PID_FILE, find_holder
 from supervisor.master.host.privileges import account, acting_as, prepare_directory
-from supervisor.master.loop import OnReady
 from supervisor.master.run import run_daemon
+from supervisor.master.startup import OnReady
 
 LOG_NAME = "preforkd.log"
 START_TIMEOUT_S = 60.0

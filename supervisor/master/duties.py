@@ -1,19 +1,21 @@
-"""Carries out the duties of a turn, each for itself: one that fails is named and tried again, all others go on.
+"""The duties of the master's turn: what a duty is, and what happens when one fails. Master only.
 
-Master only. Each duty deals with the failures that it knows. This file is for unforeseen ones: a system call that
-a broken disk or a sandbox refuses, a bug. A master that ends takes all pools with it, for a fault of one; so nothing
-but a stop ends it.
+Each duty deals with the failures that it knows. `Failures` is for unforeseen ones: a system call that a broken disk or
+a sandbox refuses, a bug. A failed duty is named and tried again, all others go on: a master that ends takes all pools
+with it, so only a stop ends it.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import Protocol
 
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.pool.pool import Pool
+from supervisor.master.stop.stopping import DaemonStop
 from supervisor.system.clock import monotonic_s
 
 PAUSE_S = 0.05
@@ -22,38 +24,70 @@ PAUSE_S = 0.05
 TOLD_AGAIN_S = 60.0
 """How often the same failure is logged."""
 
-Duty = Callable[[], object]
+
+class Duty(Protocol):
+    """A task of the master. `does`: what it does, in words that follow "the master could not"."""
+
+    does: str
+
+    @property
+    def due_s(self) -> float:
+        """When `turn` is needed next if nothing happens (CLOCK_MONOTONIC, in seconds); inf for never."""
+
+    def turn(self, now_s: float) -> None:
+        """Do what is to be done at `now_s` (CLOCK_MONOTONIC). Called in each turn of the master, due or not."""
 
 
-class Duties:
-    """The recent failures, by text."""
+class UntilStop:
+    """A duty that ends when the stop of the daemon begins."""
+
+    def __init__(self, duty: Duty, stop: DaemonStop) -> None:
+        self.does = duty.does
+        self._duty = duty
+        self._stop = stop
+
+    @property
+    def due_s(self) -> float:
+        """As the duty has it; inf during a stop."""
+        return float("inf") if self._stop.under_way else self._duty.due_s
+
+    def turn(self, now_s: float) -> None:
+        """As the duty has it; nothing during a stop."""
+        if not self._stop.under_way:
+            self._duty.turn(now_s)
+
+
+class Failures:
+    """Runs parts of a turn, each for itself. Remembers the recent failures, by text."""
 
     def __init__(self) -> None:
         self._told_s: dict[str, float] = {}
         self._failed = False
 
-    def carry_out(self, *duties: Duty) -> None:
-        """All of them, in order; then a short pause if one has failed."""
-        self._failed = False
-        for duty in duties:
-            self._try(duty, f"the master could not {_words(duty)}")
-        if self._failed:
-            time.sleep(PAUSE_S)
+    def attempt(self, does: str, deed: Callable[[], object]) -> Exception | None:
+        """Do this. A failure is logged and returned; it is not raised. `does`: the deed in words, as in `Duty`."""
+        return self._try(deed, f"the master could not {does}")
 
-    def for_each(self, pools: Iterable[Pool], duty: Callable[[Pool], object]) -> None:
-        """A part of a duty that is done pool by pool: the pool that it fails for says so, until it works again."""
+    def for_each(self, pools: Iterable[Pool], does: str, deed: Callable[[Pool], object]) -> None:
+        """Do this for each pool. A pool for which it fails has a symptom until it succeeds. `does`: as in `Duty`."""
         for pool in list(pools):
-            text = f"pool {pool.name}: the master could not {_words(duty)}"
-            error = self._try(lambda pool=pool: duty(pool), text)  # type: ignore[misc]
+            text = f"pool {pool.name}: the master could not {does}"
+            error = self._try(lambda pool=pool: deed(pool), text)  # type: ignore[misc]
             if error is not None:
                 pool.symptoms.notice(Event.DUTY_FAILED, f"{text}: {error}; it is tried again", degrades=True)
             else:
                 pool.symptoms.heal(Event.DUTY_FAILED)
 
-    def _try(self, duty: Duty, text: str) -> Exception | None:
+    def pause(self) -> None:
+        """Wait a moment if anything has failed since the last call."""
+        if self._failed:
+            self._failed = False
+            time.sleep(PAUSE_S)
+
+    def _try(self, deed: Callable[[], object], text: str) -> Exception | None:
         try:
-            duty()
-        except Exception as error:  # noqa: BLE001  (whatever it is: other duties and other pools must not suffer)
+            deed()
+        except Exception as error:  # noqa: BLE001  (of any kind: other duties and other pools must not suffer)
             self._failed = True
             self._tell(f"{text}: {error}", error)
             return error
@@ -70,7 +104,29 @@ class Duties:
             logging.getLogger(__name__).error("this is a bug in preforkd", exc_info=error)
 
 
-def _words(duty: Callable[..., object]) -> str:
-    """The name of a duty, in words: `_start_what_is_due` -> `start what is due`."""
-    name: str = getattr(duty, "__name__", type(duty).__name__)
-    return name.strip("_").replace("_", " ")
+class EachPool:
+    """A duty that is done pool by pool: a failure for one pool does not concern the others."""
+
+    def __init__(
+        self,
+        does: str,
+        pools: Collection[Pool],
+        failures: Failures,
+        deed: Callable[[Pool, float], object],
+        due_s: Callable[[Pool], float] = lambda pool: float("inf"),
+    ) -> None:
+        """`deed(pool, now_s)`: the part for one pool; `due_s(pool)`: as in `Duty`."""
+        self.does = does
+        self._pools = pools
+        self._failures = failures
+        self._deed = deed
+        self._due_s = due_s
+
+    @property
+    def due_s(self) -> float:
+        """The earliest time at which a pool needs it (CLOCK_MONOTONIC)."""
+        return min(map(self._due_s, self._pools), default=float("inf"))
+
+    def turn(self, now_s: float) -> None:
+        """Do it for each pool."""
+        self._failures.for_each(self._pools, self.does, lambda pool: self._deed(pool, now_s))

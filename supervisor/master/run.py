@@ -17,7 +17,8 @@ from supervisor.master.host.log_relay import LogRelay
 from supervisor.master.host.pidfile import PID_FILE, STATE_LOCK, LockFile, NameLock
 from supervisor.master.host.privileges import account, become, prepare_directory
 from supervisor.master.limits.hang_detector import STALE_S
-from supervisor.master.loop import Master, OnReady
+from supervisor.master.loop import Master
+from supervisor.master.startup import OnReady
 from supervisor.system import descriptors, posix
 from supervisor.system.kernel_features import shortcomings
 

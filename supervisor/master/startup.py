@@ -1,4 +1,4 @@
-"""How the daemon's start ends: ready, perhaps with pools that are held, or failed. Pure; master only.
+"""How the daemon's start ends: ready, perhaps with pools that are held, or failed. Master only.
 
 One pool that cannot boot is no reason to end the others: it is held, as it would be later. The start has failed when no
 pool can do anything; its status is 78 only where an operator must edit something for each, so that systemd
@@ -7,12 +7,20 @@ tries again what may heal by itself: a database that comes up later.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
 from supervisor.master.control.status import pool_state, pool_why
 from supervisor.master.exits.causes import EX_CONFIG
 from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.pools import Pools
+from supervisor.master.stop.stopping import DaemonStop
+from supervisor.system.clock import wall_s
+
+OnReady = Callable[[Mapping[str, str]], None]
+"""Told once that the daemon is ready, with the pools that are held nevertheless, and why."""
 
 _FAILED = 1
 
@@ -32,8 +40,37 @@ class Started:
         return "\n".join(told)
 
 
+class Startup:
+    """The start of the daemon. `ready`: it is over, and has not failed; `failure`: the reason and the exit status of a
+    start that has failed. `began_s` is CLOCK_MONOTONIC, `began_at_s` the wall clock."""
+
+    does = "conclude the start"
+    due_s = float("inf")
+
+    def __init__(self, pools: Pools, stop: DaemonStop, on_ready: OnReady | None, now_s: float) -> None:
+        self.began_s, self.began_at_s = now_s, wall_s()
+        self.ready = False
+        self.failure: tuple[str, int] | None = None
+        self._pools = pools
+        self._stop = stop
+        self._on_ready = on_ready
+
+    def turn(self, now_s: float) -> None:
+        """Say that the daemon is ready, or stop it, once each pool is ready or held."""
+        if self.ready or (started := outcome(self._pools.values())) is None:
+            return
+        if started.failed:
+            self.failure = (started.reason, started.status)
+            self._stop.request("failed start", self._pools.config.daemon.stop_timeout_s, now=False)
+            return
+        self.ready = True
+        log(Event.DAEMON_READY, "ready", took_s=round(now_s - self.began_s, 3), held=list(started.held))
+        if self._on_ready is not None:
+            self._on_ready(started.held)
+
+
 def outcome(pools: Collection[Pool]) -> Started | None:
-    """How the start has ended; None while a pool is still on its way."""
+    """How the start has ended; None while a pool is still on its way. Pure."""
     if not all(_decided(pool) for pool in pools):
         return None
     held = [pool for pool in pools if pool_state(pool, stopping=False) == "held"]

@@ -24,8 +24,6 @@ SECOND_WRITERS: dict[str, str] = {
     "errors.ControlError": "control.protocol",
     "errors.PreforkdError": "cli.start",
     "hooks.deliveries.Delivery": "hooks.loop",
-    "master.exits.handling.ExitHandler": "master.loop",
-    "master.reload.reload.Reloads": "master.loop",
     "worker.requests.Requests": "worker.life",
 }
 """Classes whose attributes one other module assigns, and that module."""
@@ -52,7 +50,7 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
             "master.control.commands",
             "master.exits.handling",
             "master.exits.surviving_workers",
-            "master.loop",
+            "master.pool.state_changes",
             "master.pool.failed_starts",
             "master.pool.intake",
             "master.pool.starts",

@@ -12,7 +12,7 @@ import pytest
 from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
 from supervisor.link.frames import Pause, Resume
 from supervisor.master.exits.causes import EX_CONFIG
-from supervisor.master.limits.probation import clear_proven, due_s
+from supervisor.master.limits.probation import Probation
 from supervisor.master.pool import intake
 from supervisor.master.pool.children import Child, Children, ChildSpec
 from supervisor.master.pool.failed_starts import stays_empty
@@ -132,22 +132,22 @@ def sent(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_a_pool_whose_workers_are_all_held_takes_no_messages_until_one_is_ready(pool: Pool, sent: list[Any]) -> None:
     for spec in pool.workers:
         hold(spec, "crashes")
-    intake.follow(pool)
-    intake.follow(pool)
+    intake.follow(pool, 0.0)
+    intake.follow(pool, 0.0)
     assert sent == [Pause()]
 
     fill(pool.workers[0], ready_s=None)
-    intake.follow(pool)
+    intake.follow(pool, 0.0)
     assert sent == [Pause()], "one that boots may die as the others did"
 
     fill(pool.workers[0])
-    intake.follow(pool)
+    intake.follow(pool, 0.0)
     assert sent == [Pause(), Resume()]
 
 
 def test_messages_are_taken_while_dead_workers_are_replaced(pool: Pool, sent: list[Any]) -> None:
     assert [spec.child for spec in pool.workers] == [None, None]
-    intake.follow(pool)
+    intake.follow(pool, 0.0)
 
     assert sent == []
 
@@ -156,18 +156,18 @@ def test_messages_are_taken_until_the_last_held_worker_is_gone(pool: Pool, sent:
     for spec in pool.workers:
         hold(spec, "crashes")
     fill(pool.workers[1], ready_s=None)
-    intake.follow(pool)
+    intake.follow(pool, 0.0)
     assert sent == []
 
     pool.workers[1].child = None
-    intake.follow(pool)
+    intake.follow(pool, 0.0)
     assert sent == [Pause()]
 
 
 def test_a_pool_with_one_worker_left_goes_on_taking_messages(pool: Pool, sent: list[Any]) -> None:
     hold(pool.workers[0], "crashes")
     fill(pool.workers[1])
-    intake.follow(pool)
+    intake.follow(pool, 0.0)
 
     assert sent == []
 
@@ -175,11 +175,11 @@ def test_a_pool_with_one_worker_left_goes_on_taking_messages(pool: Pool, sent: l
 def test_a_ready_worker_does_not_end_an_operators_pause(pool: Pool, sent: list[Any]) -> None:
     pool.paused = Pausing("ann", 0.0)
     fill(pool.workers[0])
-    intake.follow(pool)
+    intake.follow(pool, 0.0)
 
     assert sent == [Pause()]
     pool.paused = None
-    intake.follow(pool)
+    intake.follow(pool, 0.0)
     assert sent == [Pause(), Resume()]
 
 
@@ -187,7 +187,7 @@ def test_a_ready_worker_does_not_end_an_operators_pause(pool: Pool, sent: list[A
 def test_a_consumer_that_drains_is_told_nothing(pool: Pool, sent: list[Any], name: str, value: object) -> None:
     setattr(pool, name, value)
     pool.paused = Pausing("ann", 0.0)
-    intake.follow(pool)
+    intake.follow(pool, 0.0)
 
     assert sent == []
     assert pool.takes
@@ -223,14 +223,14 @@ def test_a_child_that_stays_ready_clears_the_deaths_before_it(pool: Pool) -> Non
     spec = pool.workers[0]
     spec.deaths, spec.why = 3, "crashed"
     fill(spec, ready_s=100.0)
-    assert due_s([pool]) == 100.0 + STEADY_S
+    assert Probation([pool]).due_s == 100.0 + STEADY_S
 
-    clear_proven([pool], 100.0 + STEADY_S - 0.1)
+    Probation([pool]).turn(100.0 + STEADY_S - 0.1)
     assert spec.deaths == 3
-    clear_proven([pool], 100.0 + STEADY_S)
+    Probation([pool]).turn(100.0 + STEADY_S)
 
     assert (spec.deaths, spec.why) == (0, "")
-    assert due_s([pool]) == float("inf")
+    assert Probation([pool]).due_s == float("inf")
 
 
 @pytest.mark.parametrize("ready_s", [None, 100.0])
@@ -238,7 +238,7 @@ def test_a_child_that_is_not_proven_clears_nothing(pool: Pool, ready_s: float | 
     spec = pool.consumer
     hold(spec, "crashed")
     fill(spec, ready_s)
-    clear_proven([pool], 100.5)
+    Probation([pool]).turn(100.5)
 
     assert spec.held
 
@@ -246,4 +246,4 @@ def test_a_child_that_is_not_proven_clears_nothing(pool: Pool, ready_s: float | 
 def test_without_deaths_no_time_is_waited_for(pool: Pool) -> None:
     fill(pool.workers[0], ready_s=100.0)
 
-    assert due_s([pool]) == float("inf")
+    assert Probation([pool]).due_s == float("inf")

@@ -160,7 +160,7 @@ def judged(pool: Pool, *named: Stalled) -> Limits:
     limits = Limits([pool], Deadlines(monotonic_s()))
     for stalled in named:
         pool.consumer_channel.reported(stalled)
-    eventually(lambda: limits.judge(monotonic_s()) or not limits.executions, "it is over")
+    eventually(lambda: limits.turn(monotonic_s()) or not limits.executions, "it is over")
     return limits
 
 
@@ -182,7 +182,7 @@ def test_who_has_begun_a_message_meanwhile_is_left_alone(pool: Pool, process: su
     os.kill(process.pid, signal.SIGSTOP)
     limits._condemn_stalled(pool)
     pool.slots[0].mark_running(RUN, "m", 0.0, 1.0, 0.0, LimitSource.POOL)
-    eventually(lambda: limits.judge(monotonic_s()) or not limits.executions, "it is over")
+    eventually(lambda: limits.turn(monotonic_s()) or not limits.executions, "it is over")
     eventually(lambda: posix.executes(process.pid), "it goes on")
 
 
@@ -194,10 +194,10 @@ def test_a_former_owner_of_the_slot_was_meant_and_not_the_present_one(
 
 
 def test_a_pool_without_anybody_to_run_messages_says_so_after_a_while(pool: Pool) -> None:
-    standstill, now_s = Standstill(), 1000.0
+    standstill, now_s = Standstill([pool]), 1000.0
     names = []
     for _ in range(4):
-        standstill.judge([pool], now_s)
+        standstill.turn(now_s)
         names.append([symptom.name for symptom in pool.symptoms.present])
         now_s += MASTERS_LOOK_S
     assert names == [[], [], ["pool.unmanned"], ["pool.unmanned"]]
@@ -208,14 +208,14 @@ def test_a_worker_stopped_in_a_run_without_a_limit_is_said(pool: Pool, process: 
     pool.slots[0].mark_running(RUN, "m", 0.0, 1.0, 0.0, LimitSource.POOL)
     os.kill(process.pid, signal.SIGSTOP)
     eventually(lambda: posix.is_stopped(process.pid), "it is stopped")
-    standstill = Standstill()
+    standstill = Standstill([pool])
     for look in range(2):
-        standstill.judge([pool], 1000.0 + look * MASTERS_LOOK_S)
+        standstill.turn(1000.0 + look * MASTERS_LOOK_S)
     (symptom,) = pool.symptoms.present
     assert (symptom.name, "email/0" in symptom.text) == ("worker.stopped", True)
     os.kill(process.pid, signal.SIGCONT)
     eventually(lambda: not posix.is_stopped(process.pid), "it goes on")
-    standstill.judge([pool], 1000.0 + 2 * MASTERS_LOOK_S)
+    standstill.turn(1000.0 + 2 * MASTERS_LOOK_S)
     assert pool.symptoms.present == []
 
 

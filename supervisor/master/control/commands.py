@@ -1,38 +1,50 @@
-"""What operators ask of pools through the control socket (docs/control-protocol.md): a table of verbs. Master only.
+"""What operators ask: a table of verbs of the control socket (docs/control-protocol.md), and signals. Master only.
 
-A verb changes the books or tells a consumer, and answers at once; the loop acts on it in its turn. What concerns the
-daemon as a whole (stop, status) is in the loop itself.
+A verb changes the books or tells a consumer, and answers at once; the duties act on it in their turn.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
+import supervisor
 from supervisor.config.load import check
 from supervisor.control.protocol import Pending, Request, Result
-from supervisor.errors import ConfigError, ControlError, no_such_pool
+from supervisor.errors import ConfigError, ControlError, PreforkdError, no_such_pool
 from supervisor.link.frames import CloseConnection, Find, FindGone, Reconfigure
+from supervisor.master.control.daemon_status import DaemonStatus
 from supervisor.master.control.inquiries import Inquiry
-from supervisor.master.pool import intake
+from supervisor.master.host.signals import Signals
 from supervisor.master.pool.pool import Pausing, Pool
+from supervisor.master.pool.pools import Pools
 from supervisor.master.reload.reload import Reloads
+from supervisor.master.stop.stopping import DaemonStop
 from supervisor.system.clock import monotonic_s, wall_s
+from supervisor.system.posix import signal_name
 from supervisor.system.reactor import Reactor
 
 Verb = Callable[[Request], Result | Pending]
 
 
 class Commands:
-    """The verbs for pools. All raise ControlError for a pool that is not there, or is leaving."""
+    """All verbs. Those for a pool raise ControlError for a pool that is not there, or is leaving."""
 
-    def __init__(self, pools: dict[str, Pool], reloads: Reloads, reactor: Reactor) -> None:
+    def __init__(
+        self, pools: Pools, reloads: Reloads, stop: DaemonStop, status: DaemonStatus, reactor: Reactor
+    ) -> None:
         self._pools = pools
         self._reloads = reloads
+        self._stopping = stop
         self._reactor = reactor
-        self.verbs: dict[str, Verb] = {
+        self._verbs: dict[str, Verb] = {
+            "status": lambda request: status.show(),
+            "ping": lambda request: {"pid": os.getpid(), "version": supervisor.__version__},
+            "stop": self._stop,
             "find": self._find,
             "pending": self._pending,
             "cut_connection": self._cut_connection,
@@ -42,6 +54,17 @@ class Commands:
             "scale": self._scale,
             "reload": self._reload,
         }
+
+    def answer(self, request: Request) -> Result | Pending:
+        """Carry out a request of the control socket. Raises PreforkdError when it cannot be."""
+        return self._verbs[request["verb"]](request)
+
+    def _stop(self, request: Request) -> Result | Pending:
+        timeout_s = request.get("timeout_s")
+        limit_s = self._pools.config.daemon.stop_timeout_s if timeout_s is None else timeout_s
+        self._stopping.request("preforkd stop", limit_s, now=bool(request.get("now")))
+        first = {"stopping": True, "pid": os.getpid()}
+        return self._stopping.tell_report(first) if request.get("wait") else first
 
     def _find(self, request: Request) -> Pending:
         message_id = str(request.get("message_id"))
@@ -66,7 +89,6 @@ class Commands:
         changed = pool.paused is None
         if changed:
             pool.paused = Pausing(str(request.get("by") or "the control socket"), wall_s())
-            intake.follow(pool)
         return {"changed": changed}
 
     def _resume(self, request: Request) -> Result:
@@ -74,12 +96,11 @@ class Commands:
         changed = pool.paused is not None
         if changed:
             pool.paused = None
-            intake.follow(pool)
         return {"changed": changed}
 
     def _retry(self, request: Request) -> Result:
         """Start at once what is held or waits to be replaced."""
-        if self._reloads.stopped:
+        if self._stopping.under_way:
             raise ControlError("the daemon is stopping: no process is started any more")
         pool, now_s = self._pool(request), monotonic_s()
         waiting = [spec for spec in pool.specs if spec.empty and spec.due_s is not None and pool.wants(spec)]
@@ -122,3 +143,26 @@ class Commands:
         if pool.leaving:
             raise ControlError(f"pool {name} is leaving: the last reload removed it from the configuration")
         return pool
+
+
+class SignalCommands:
+    """The duty that obeys signals to the master."""
+
+    does = "obey signals"
+    due_s = float("inf")
+
+    def __init__(self, signals: Signals, pools: Pools, reloads: Reloads, stop: DaemonStop) -> None:
+        self._signals = signals
+        self._pools = pools
+        self._reloads = reloads
+        self._stop = stop
+
+    def turn(self, now_s: float) -> None:
+        """Stop or reload if a signal asks for it; a second stop ends what still runs."""
+        for number in self._signals.take():
+            if number == signal.SIGHUP:
+                with suppress(PreforkdError):  # the log has it; a signal has no answer
+                    self._reloads.ask("SIGHUP", {})
+            else:
+                limit_s = self._pools.config.daemon.stop_timeout_s
+                self._stop.request(signal_name(number), limit_s, now=self._stop.under_way)

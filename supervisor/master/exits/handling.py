@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -51,11 +51,11 @@ class Marks:
 
 
 class ExitHandler:
-    """Registers deaths. `replace`: orders the workers that are due; `stopping`: nobody is replaced any more."""
+    """Registers deaths. `replace`: orders the workers that are due."""
 
     def __init__(
         self,
-        pools: dict[str, Pool],
+        pools: Mapping[str, Pool],
         history: History,
         oom: OomWatch,
         sidecars: Sidecars,
@@ -67,17 +67,16 @@ class ExitHandler:
         self._oom = oom
         self._replace = replace
         self._random = random.Random()
-        self.stopping = False
 
-    def register(self, reaped_children: Sequence[ReapedChild]) -> None:
+    def register(self, reaped_children: Sequence[ReapedChild], stopping: bool = False) -> None:
         """Record these deaths, decide what follows, and only then tell the consumers. The log can wait for its turn:
-        a worker that is due at once is ordered first."""
+        a worker that is due at once is ordered first. `stopping`: the daemon stops, so no child is replaced."""
         if not reaped_children:
             return
         # fail-point: master.buried: the dead are waited for, nothing is decided
         marked = [(reaped, self._read_marks(reaped.child)) for reaped in reaped_children]
         evidence = self._oom_evidence(marked)
-        records = [self._record(reaped, marks, evidence) for reaped, marks in marked]
+        records = [self._record(reaped, marks, evidence, stopping) for reaped, marks in marked]
         self._pronounce(records, [reaped.child for reaped, _marks in marked if reaped.kept])
         self._replace()
         self._report(records)
@@ -153,7 +152,7 @@ class ExitHandler:
         self._oom.look()
         return ""
 
-    def _record(self, reaped: ReapedChild, marks: Marks, evidence: str) -> ExitRecord:
+    def _record(self, reaped: ReapedChild, marks: Marks, evidence: str, stopping: bool) -> ExitRecord:
         child = reaped.child
         pool = None if child.kind in SIDECARS else self._pools[child.pool]
         self._hear_last_words(pool, child, reaped.died_s)
@@ -190,8 +189,8 @@ class ExitHandler:
             unkillable=child.unkillable,
         )
         if pool is None:
-            return msgspec.structs.replace(record, restart_in_s=self._sidecars.follow(child, record, self.stopping))
-        return msgspec.structs.replace(record, restart_in_s=self._follow(pool, reaped, marks, record))
+            return msgspec.structs.replace(record, restart_in_s=self._sidecars.follow(child, record, stopping))
+        return msgspec.structs.replace(record, restart_in_s=self._follow(pool, reaped, marks, record, stopping))
 
     def _hear_last_words(self, pool: Pool | None, child: Child, now_s: float) -> None:
         if pool is None:
@@ -199,7 +198,9 @@ class ExitHandler:
             return
         pool.disconnect(child, now_s)
 
-    def _follow(self, pool: Pool, reaped: ReapedChild, marks: Marks, record: ExitRecord) -> float | None:
+    def _follow(
+        self, pool: Pool, reaped: ReapedChild, marks: Marks, record: ExitRecord, stopping: bool
+    ) -> float | None:
         """Clear the seat and say when it is due again, in seconds; None for never."""
         child, spec = reaped.child, pool.spec_of(reaped.child)
         if spec is None:
@@ -207,7 +208,7 @@ class ExitHandler:
         if record.cause is Cause.STOP_KILLED and marks.running is not None:
             pool.cut_off.append(marks.running.message_id)
         spec.ended(None if record.cause in _EXPECTED else _why(record, spec.why), _incurable(record))
-        if self.stopping or not pool.wants(spec):
+        if stopping or not pool.wants(spec):
             spec.not_replaced()
             return None
         life, dice = _life(reaped, marks, record.cause), self._random.random()

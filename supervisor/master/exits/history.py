@@ -21,6 +21,7 @@ from supervisor.errors import StateError
 from supervisor.exit_history import CURRENT, ROTATED, records
 from supervisor.master.exits.records import ExitRecord, Tally
 from supervisor.master.host import files
+from supervisor.system.clock import monotonic_s
 
 MAX_BYTES = 16 * 1024 * 1024
 """The journal is set aside as `exits.jsonl.1` when it has grown to this: at most twice as much is ever kept."""
@@ -45,6 +46,8 @@ class _Summary(msgspec.Struct):
 
 class History:
     """Opened once by the master, which holds the state directory's lock."""
+
+    does = "write the exit history"
 
     def __init__(self, state_dir: Path, max_bytes: int = MAX_BYTES, max_waiting: int = MAX_WAITING) -> None:
         """Open the journal and bring the tally up to it. Raises StateError when they cannot be opened or read."""
@@ -115,9 +118,15 @@ class History:
         return max((last for spec, last in self._recorded.items() if spec.startswith(places)), default=0)
 
     @property
-    def unsaved(self) -> bool:
-        """Whether `flush` or `save` still have something to do."""
-        return bool(self._waiting) or self._behind
+    def due_s(self) -> float:
+        """When `turn` is needed next (CLOCK_MONOTONIC)."""
+        return monotonic_s() + SAVE_S if self._waiting or self._behind else float("inf")
+
+    def turn(self, now_s: float) -> None:
+        """Write the records and the tally, as far as that is due and possible."""
+        # fail-point: master.told: the turn's frames are sent
+        self.flush()
+        self.save(now_s)
 
     def close(self) -> None:
         """Write what can be written, and give up the journal."""

@@ -41,7 +41,11 @@ class Service(msgspec.Struct, frozen=True):
 class Services:
     """`children.json`: the forkservers and consumers there are, for a next daemon (workers are in their slots)."""
 
-    def __init__(self, state_dir: Path) -> None:
+    does = "remember its children"
+    due_s = float("inf")
+
+    def __init__(self, state_dir: Path, children: Iterable[Child]) -> None:
+        self._children = children
         self._path = state_dir / "children.json"
         self._written: list[Service] = []
         self._boot_id = posix.boot_id()
@@ -52,9 +56,9 @@ class Services:
             return msgspec.json.decode(self._path.read_bytes(), type=list[Service])
         return []
 
-    def remember(self, children: Iterable[Child]) -> None:
+    def turn(self, now_s: float) -> None:
         """Write down which ones are there, when that has changed; on a full disk, the next turn tries again."""
-        now = [self._service(child) for child in children]
+        now = [self._service(child) for child in self._children if child.kind is not Kind.WORKER]
         if now == self._written:
             return
         with suppress(OSError):

@@ -7,7 +7,7 @@ that it is dead; it is killed when it takes too long. Nothing here waits: `turn`
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from supervisor.errors import StateError
@@ -49,7 +49,10 @@ class Survivor:
 class Survivors:
     """All survivors of all pools, and the records of those that did not survive."""
 
-    def __init__(self, history: History, exit_handler: ExitHandler) -> None:
+    does = "follow workers of a former daemon"
+
+    def __init__(self, history: History, exit_handler: ExitHandler, pools: Mapping[str, Pool]) -> None:
+        self._pools = pools
         self._history = history
         self._exit_handler = exit_handler
         self._all: list[Survivor] = []
@@ -59,20 +62,19 @@ class Survivors:
         """When `turn` is needed next (CLOCK_MONOTONIC)."""
         return monotonic_s() + POLL_S if self._all else float("inf")
 
-    def take_over(self, services: Iterable[Service], pools: Iterable[Pool], patience_s: float) -> None:
+    def take_over(self, services: Iterable[Service], patience_s: float) -> None:
         """Put in order what a former daemon left, before any child is started.
 
         `patience_s`: how long its workers may take to finish. Raises StateError like `admit`.
         """
         # fail-point: master.start-unaware: what a former daemon left is not looked at
-        pools = list(pools)
         lost = lost_services(services, self._history)
-        for pool in pools:
+        for pool in self._pools.values():
             lost += self._take_stock(pool, patience_s)
         # fail-point: master.start-stock-taken: the lost are found, no record is written
         self._exit_handler.publish(lost)
         # fail-point: master.start-recorded: the lost are on record, nobody is started
-        for pool in pools:
+        for pool in self._pools.values():
             pool.consumer_channel.drop_exit_notices()
             pool.close_unused_slots()
 
@@ -84,14 +86,12 @@ class Survivors:
         self._exit_handler.publish(self._take_stock(pool, patience_s))
         pool.consumer_channel.drop_exit_notices()
 
-    def forget(self, pool: Pool) -> None:
-        """The pool was removed."""
-        self._all = [survivor for survivor in self._all if survivor.pool is not pool]
-
     def turn(self, now_s: float) -> None:
-        """Record those that are gone, end those that are overdue."""
+        """Record those that are gone, end those that are overdue; forget those of pools that were removed."""
         for survivor in list(self._all):
-            if survivor.gone:
+            if self._pools.get(survivor.pool.name) is not survivor.pool:
+                self._all.remove(survivor)
+            elif survivor.gone:
                 self._all.remove(survivor)
                 del survivor.pool.foreign[survivor.number]
                 self._exit_handler.publish([lost_worker(survivor.pool, survivor.number, survivor.identity)])

@@ -21,7 +21,9 @@ _DUMP_S = 1.0
 
 
 class Boots:
-    """The booting children of all pools. `due_s`: when `judge` is needed next (CLOCK_MONOTONIC)."""
+    """The booting children of all pools. `due_s`: when `turn` is needed next (CLOCK_MONOTONIC)."""
+
+    does = "end boots that hang"
 
     def __init__(self, pools: Collection[Pool]) -> None:
         self._pools = pools
@@ -35,7 +37,7 @@ class Boots:
         self._planned_s = min((self._end_s(pool, child) for pool, child in self._booting()), default=float("inf"))
         return self._planned_s
 
-    def judge(self, now_s: float) -> None:
+    def turn(self, now_s: float) -> None:
         """Ask a child whose time is over for its stacks; kill it a moment later if it still boots."""
         if now_s - self._planned_s > LATE_S:  # this process was not running, and perhaps no other was
             self._forgiven_s = now_s

@@ -7,7 +7,7 @@ workers go on, and whoever comes next finds everything in slots and ledger. SIGQ
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from supervisor.master.host.signalling import send
 from supervisor.master.limits.deadlines import Graces
@@ -23,19 +23,22 @@ _DUMP_S = 1.0
 class HangDetector:
     """Looks at every board now and then. `due_s`: when next (CLOCK_MONOTONIC)."""
 
-    def __init__(self, now_s: float, stale_s: float = STALE_S) -> None:
+    does = "end children that hang"
+
+    def __init__(self, pools: Collection[Pool], now_s: float, stale_s: float = STALE_S) -> None:
+        self._pools = pools
         self._stale_s = stale_s
         self.due_s = now_s + stale_s / _LOOKS
         self._graces = Graces()
         self._over_limit: dict[int, tuple[Child, float]] = {}
 
-    def judge(self, pools: Iterable[Pool], now_s: float) -> None:
+    def turn(self, now_s: float) -> None:
         """Ask the stale for their stacks, kill those that were asked."""
         if now_s < self.due_s:
             return
         self._graces.notice(self.due_s, now_s)  # late: this process was not running, perhaps no process was
         self.due_s = now_s + self._stale_s / _LOOKS
-        for pool in pools:
+        for pool in self._pools:
             for spec in (pool.forkserver, pool.consumer):
                 self._look(pool, spec, now_s)
         self._kill_hung(now_s)

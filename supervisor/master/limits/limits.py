@@ -23,7 +23,9 @@ MEMORY_LOOK_S = 1.0
 
 @dataclass
 class Limits:
-    """The limits of all pools. `due_s` says when `judge` is needed next (CLOCK_MONOTONIC)."""
+    """The limits of all pools. `due_s` says when `turn` is needed next (CLOCK_MONOTONIC)."""
+
+    does = "enforce the limits"
 
     pools: Collection[Pool]
     deadlines: Deadlines
@@ -36,8 +38,9 @@ class Limits:
         steps = min((due_s for due_s, _execution in self.executions.values()), default=float("inf"))
         return min(steps, self.deadlines.due_s, self._memory_due_s())
 
-    def judge(self, now_s: float) -> None:
-        """Condemn who is guilty, and take the next step with the condemned."""
+    def turn(self, now_s: float) -> None:
+        """Begin the kill sequence of workers over a limit, and take the next step of those under way."""
+        self._forget_dead()
         if now_s >= self.deadlines.due_s:
             self._look_at_time(now_s)
         if now_s >= self._memory_due_s():
@@ -48,9 +51,11 @@ class Limits:
             if now_s >= due_s:
                 self._step(pid, execution, now_s)
 
-    def forget(self, child: Child) -> None:
-        """The child is dead."""
-        self.executions.pop(child.pid, None)
+    def _forget_dead(self) -> None:
+        living = {spec.child.pid: spec.child for pool in self.pools for spec in pool.workers if spec.child is not None}
+        for pid, (_due_s, execution) in list(self.executions.items()):
+            if living.get(pid) is not execution.child:
+                del self.executions[pid]
 
     def _look_at_time(self, now_s: float) -> None:
         self.deadlines.arrive(now_s, (pool.config for pool in self.pools))

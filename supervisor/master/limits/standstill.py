@@ -6,7 +6,7 @@ stopped (SIGSTOP, a debugger) in a run without a time limit, so that nothing els
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 from supervisor.logs.events import Event
 from supervisor.master.control.status import cut_off, pool_state
@@ -21,14 +21,17 @@ UNMANNED_S = 10.0
 
 
 class Standstill:
-    """Looks at all pools now and then. `due_s`: when `judge` is needed next (CLOCK_MONOTONIC)."""
+    """Looks at all pools now and then. `due_s`: when `turn` is needed next (CLOCK_MONOTONIC)."""
 
-    def __init__(self) -> None:
+    does = "watch for pools that stand still"
+
+    def __init__(self, pools: Collection[Pool]) -> None:
+        self._pools = pools
         self.due_s = 0.0
         self._unmanned_since_s: dict[str, float] = {}
         self._stopped: set[int] = set()
 
-    def judge(self, pools: Iterable[Pool], now_s: float) -> None:
+    def turn(self, now_s: float) -> None:
         """Notice and heal."""
         if now_s < self.due_s:
             return
@@ -37,7 +40,7 @@ class Standstill:
         if late:
             self._unmanned_since_s.clear()
             self._stopped.clear()
-        for pool in pools:
+        for pool in self._pools:
             self._look_for_missing(pool, now_s)
             self._look_for_stopped(pool)
 

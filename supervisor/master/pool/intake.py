@@ -16,7 +16,7 @@ def wanted(pool: Pool) -> bool:
     return pool.paused is None and not pool.idled
 
 
-def follow(pool: Pool) -> None:
+def follow(pool: Pool, now_s: float) -> None:
     """Tell the consumer what has changed. A consumer that drains is told nothing: it takes no more messages."""
     if any(spec.ready for spec in pool.workers):
         pool.idled = False

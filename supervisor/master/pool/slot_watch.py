@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
@@ -23,17 +23,20 @@ DAMAGED_SLOT = "damaged slot"
 
 
 class SlotWatch:
-    """`due_s`: when `judge` is needed next (CLOCK_MONOTONIC)."""
+    """`due_s`: when `turn` is needed next (CLOCK_MONOTONIC)."""
 
-    def __init__(self, now_s: float) -> None:
+    does = "end workers of damaged slots"
+
+    def __init__(self, pools: Collection[Pool], now_s: float) -> None:
+        self._pools = pools
         self.due_s = now_s + LOOK_S
 
-    def judge(self, pools: Iterable[Pool], now_s: float) -> None:
+    def turn(self, now_s: float) -> None:
         """End the workers whose slots are damaged."""
         if now_s < self.due_s:
             return
         self.due_s = now_s + LOOK_S
-        for pool in pools:
+        for pool in self._pools:
             for spec in pool.workers:
                 _look(pool, spec, now_s)
 

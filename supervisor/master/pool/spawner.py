@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 from supervisor.errors import StateError
@@ -17,17 +17,21 @@ from supervisor.system.reactor import Reactor
 class Spawner:
     """Fills seats. `pools` is the master's own table."""
 
+    does = "start what is due"
+
     def __init__(self, pools: Mapping[str, Pool], reactor: Reactor) -> None:
         self._pools = pools
         self._reactor = reactor
 
-    def due_times(self) -> Iterator[float]:
-        """When somebody is to be started next (CLOCK_MONOTONIC)."""
-        for pool in self._pools.values():
-            yield from (spec.due_s for spec in pool.specs if spec.due_s is not None and self._may_start(pool, spec))
+    @property
+    def due_s(self) -> float:
+        """When a child is to be started next (CLOCK_MONOTONIC)."""
+        places = ((pool, spec) for pool in self._pools.values() for spec in pool.specs)
+        due = (spec.due_s for pool, spec in places if spec.due_s is not None and self._may_start(pool, spec))
+        return min(due, default=float("inf"))
 
-    def start_what_is_due(self, now_s: float) -> None:
-        """Start everybody whose time has come."""
+    def turn(self, now_s: float) -> None:
+        """Start all children that are due."""
         for pool in self._pools.values():
             for spec in pool.specs:
                 if spec.due_s is not None and now_s >= spec.due_s and self._may_start(pool, spec):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.control import status
+from supervisor.master.host.signalling import note_unkillable
 from supervisor.master.pool.pool import Pool
 from supervisor.master.sidecars.sidecars import Sidecars
 from supervisor.system.clock import rfc3339, wall_s
@@ -18,7 +20,11 @@ _EVENTS = {"degraded": Event.POOL_DEGRADED, "held": Event.POOL_HELD, "ok": Event
 class PoolStates:
     """The last state of each pool that was told."""
 
-    def __init__(self, sidecars: Sidecars) -> None:
+    does = "announce the states of pools"
+    due_s = float("inf")
+
+    def __init__(self, pools: Mapping[str, Pool], sidecars: Sidecars) -> None:
+        self._pools = pools
         self._sidecars = sidecars
         self._told: dict[str, str] = {}
 
@@ -35,6 +41,10 @@ class PoolStates:
         log(event, f"pool {pool.name} is {state}", level=level, pool=pool.name, why=why)
         self._sidecars.tell("hold", {"event": str(event), "at": rfc3339(wall_s()), "pool": pool.name, "why": why})
 
-    def forget(self, pool: Pool) -> None:
-        """The pool was removed."""
-        self._told.pop(pool.name, None)
+    def turn(self, now_s: float) -> None:
+        """Announce the states of all pools, and forget the pools that were removed."""
+        self._told = {name: state for name, state in self._told.items() if name in self._pools}
+        for pool in self._pools.values():
+            note_unkillable(pool, now_s)
+            pool.was_ready = pool.was_ready or pool.ready
+            self.announce(pool, status.pool_state(pool, stopping=False))

@@ -13,18 +13,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from supervisor.config.schema import Config, LogConfig, PoolConfig
+from supervisor.config.schema import Config, LogConfig
 from supervisor.control.protocol import Pending
 from supervisor.errors import ConfigError, ControlError, PreforkdError
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
+from supervisor.master.exits.surviving_workers import Survivors
 from supervisor.master.pool.children import Children
 from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.pools import Pools
 from supervisor.master.reload import cutover
 from supervisor.master.reload.canary import Canary, trial_s
 from supervisor.master.reload.changes import Changes, compare
+from supervisor.master.startup import Startup
 from supervisor.master.stop.phases import Phase, Stop
-from supervisor.master.stop.stopping import Stopping
+from supervisor.master.stop.stopping import DaemonStop, Stopping
 from supervisor.master.stop.terminations import Terminations
 from supervisor.system.clock import monotonic_s, rfc3339, wall_s
 from supervisor.system.reactor import Reactor
@@ -39,15 +42,13 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class ReloadContext:
-    """The objects that a reload works on. `admit` makes a pool and registers it, `part_with` forgets one that is
-    gone; `configure_log` takes up `[log]`, or raises StateError."""
+    """The objects that a reload works on. `configure_log` takes up `[log]`, or raises StateError."""
 
-    pools: dict[str, Pool]
+    pools: Pools
     children: Children
     reactor: Reactor
     terminations: Terminations
-    admit: Callable[[Config, PoolConfig], Pool]
-    part_with: Callable[[Pool], None]
+    survivors: Survivors
     configure_log: Callable[[LogConfig], None]
 
 
@@ -110,8 +111,9 @@ class Reload:
         for name in self.changes.added:
             if name in self._context.pools:
                 raise ControlError(f"pool {name} is still leaving since an earlier reload: try again when it is gone")
-            self._context.admit(self.config, self.config.pools[name]).on_trial = True
-            self._context.pools[name].probe = 0
+            pool = self._context.pools.add(self.config, self.config.pools[name])
+            self._context.survivors.admit(pool, self._old.daemon.stop_timeout_s)
+            pool.on_trial, pool.probe = True, 0
         for name in self.config.pools:
             self._trials.append(Canary(self._context.pools[name], self.config, self._context.reactor, self.started_s))
 
@@ -132,12 +134,12 @@ class Reload:
         self._context.configure_log(self.config.log)
         self.stage = Stage.REPLACING
         self._moved_s = now_s
-        for name in self.config.pools:
-            pool = pools[name]
+        for pool in (trial.pool for trial in self._trials):
             if pool.on_trial:
                 pool.on_trial, pool.probe = False, None
             else:
-                cutover.take_over(pool, self.config, name in changes.reconnect, self._context.terminations, now_s)
+                reconnect = pool.name in changes.reconnect
+                cutover.take_over(pool, self.config, reconnect, self._context.terminations, now_s)
 
     # ---- replacing ------------------------------------------------------------------------------------------------
 
@@ -174,26 +176,34 @@ class Reload:
 _GOES_ON = "the new settings are in force, and the remaining old workers go on; they are replaced when that is possible"
 
 
-class Reloads:
-    """Reloads one after another. `config` is the one in force; `refuses`: why there can be none now, or ""."""
+_STARTING = "the daemon is still starting: stop it and start it again, or wait until it is ready"
+_STOPPING = "the daemon is stopping: nothing is reloaded any more"
 
-    def __init__(self, config: Config, read_again: Callable[[], Config], context: ReloadContext) -> None:
-        self.config = config
-        self.refuses = "the daemon is still starting: stop it and start it again, or wait until it is ready"
+
+class Reloads:
+    """Reloads one after another, and the pools that they remove: a duty that ends with the start of a stop."""
+
+    does = "reload"
+
+    def __init__(
+        self, read_again: Callable[[], Config], context: ReloadContext, startup: Startup, stop: DaemonStop
+    ) -> None:
+        """`read_again()` gives the configuration as it is now, or raises ConfigError."""
         self._read_again = read_again
         self._context = context
+        self._startup = startup
+        self._stop = stop
         self._current: Reload | None = None
         self._answers: list[Pending] = []
         self._next: list[tuple[str, Pending]] = []
         self._partings: list[tuple[Pool, Stopping]] = []
         self._failed_now = False
-        self.stopped = False
 
     def ask(self, requested_by: str, first: dict[str, Any]) -> Pending:
         """Reload now, or after the one under way. Raises PreforkdError when it fails at once."""
         pending = Pending(first | {"queued": self._current is not None})
-        if self.refuses:
-            self._log_failure(refusal := ControlError(self.refuses), requested_by)
+        if self._stop.under_way or not self._startup.ready:
+            self._log_failure(refusal := ControlError(_STOPPING if self._stop.under_way else _STARTING), requested_by)
             raise refusal
         if self._current is not None:
             self._next.append((requested_by, pending))
@@ -203,8 +213,11 @@ class Reloads:
         return pending
 
     def turn(self, now_s: float) -> None:
-        """Go on with what is under way."""
+        """Go on with what is under way; the stop of the daemon ends it."""
         self._failed_now = False
+        if self._stop.under_way:
+            self._abandon_all()
+            return
         self._follow_partings(now_s)
         if self._current is None:
             return
@@ -219,11 +232,8 @@ class Reloads:
         if over:
             self._done(self._current, now_s)
 
-    def stop(self) -> None:
-        """The daemon stops: no reload any more."""
-        self.stopped = True
-        self.refuses = "the daemon is stopping: nothing is reloaded any more"
-        reason = ControlError(self.refuses)
+    def _abandon_all(self) -> None:
+        reason = ControlError(_STOPPING)
         if self._current is not None:
             self._current.abandon()
             self._current = None
@@ -237,9 +247,8 @@ class Reloads:
         now_s = monotonic_s()
         if self._failed_now:
             return now_s
-        partings = (parting.stop.due_s for _pool, parting in self._partings)
-        ahead = [due_s for due_s in partings if due_s > now_s]  # what is late is waited for: its end wakes us
-        return min([*ahead, self._current.due_s if self._current else float("inf")])
+        partings = [parting.due_s for _pool, parting in self._partings]
+        return min([*partings, self._current.due_s if self._current else float("inf")])
 
     @property
     def under_way(self) -> bool:
@@ -267,14 +276,14 @@ class Reloads:
 
     def _begin(self, requested_by: str) -> None:
         try:
-            self._current = Reload(self.config, self._read_again(), requested_by, self._context)
+            self._current = Reload(self._context.pools.config, self._read_again(), requested_by, self._context)
         except PreforkdError as error:
             self._log_failure(error, requested_by)
             self._send_untried_away()
             raise
 
     def _in_force(self, reload: Reload, now_s: float) -> None:
-        self.config = reload.config
+        self._context.pools.put_in_force(reload.config)
         for name in reload.changes.removed:
             self._part(self._context.pools[name], now_s, forced=False)
 
@@ -325,7 +334,7 @@ class Reloads:
         """Stop this pool alone, as the daemon is stopped: drained, or at once when nobody has worked in it yet."""
         pool.leaving = True
         requested_by = "failed reload" if forced else "reload"
-        stop = Stop(requested_by, now_s, self.config.daemon.stop_timeout_s, now=forced)
+        stop = Stop(requested_by, now_s, self._context.pools.config.daemon.stop_timeout_s, now=forced)
         self._partings.append((pool, Stopping(stop, [pool], self._context.children)))
 
     def _follow_partings(self, now_s: float) -> None:
@@ -334,7 +343,7 @@ class Reloads:
             stopping.proceed(now_s)
             if stopping.stop.phase is Phase.GONE:
                 self._partings.remove(parting)
-                self._context.part_with(pool)
+                self._context.pools.remove(pool)
 
 
 def _outdated(pool: Pool, child: Any) -> bool:

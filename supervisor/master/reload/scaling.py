@@ -6,7 +6,7 @@ What the next step is, `rolling.py` decides; here it is carried out. A pool that
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from supervisor.errors import StateError
 from supervisor.link.frames import ExitNotice
@@ -16,12 +16,22 @@ from supervisor.master.reload.rolling import Step, free_slot, next_step, surplus
 from supervisor.master.stop.terminations import Terminations
 
 
-def adjust(pools: Iterable[Pool], terminations: Terminations, now_s: float) -> None:
-    """Take the next step in every pool that needs one."""
-    for pool in pools:
-        restless = pool.rolling or len(pool.workers) != pool.config.workers
-        if restless and not pool.leaving and not pool.on_trial:
-            _adjust(pool, terminations, now_s)
+class Scaling:
+    """A duty: takes the next step in each pool that needs one."""
+
+    does = "scale pools"
+    due_s = float("inf")
+
+    def __init__(self, pools: Collection[Pool], terminations: Terminations) -> None:
+        self._pools = pools
+        self._terminations = terminations
+
+    def turn(self, now_s: float) -> None:
+        """Take the next steps."""
+        for pool in self._pools:
+            restless = pool.rolling or len(pool.workers) != pool.config.workers
+            if restless and not pool.leaving and not pool.on_trial:
+                _adjust(pool, self._terminations, now_s)
 
 
 def _adjust(pool: Pool, terminations: Terminations, now_s: float) -> None:

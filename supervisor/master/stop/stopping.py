@@ -1,4 +1,6 @@
-"""Carries out a stop: what the master does in each phase of `shutdown.py`, and the drain report. Master only.
+"""Carries out a stop: what the master does in each phase of `phases.py`, and the drain report. Master only.
+
+`Stopping` stops some pools: one that a reload removes, or all. `DaemonStop` is the stop of the daemon, a duty.
 
 A worker that cannot be ended is left behind once all others are done: its message stays dispatched in the ledger, and
 in its slot, which no other worker has while it lives.
@@ -8,9 +10,10 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from supervisor.control.protocol import Pending, Result
 from supervisor.link.frames import Drain, Quit
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
@@ -19,6 +22,7 @@ from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.pool import Pool
 from supervisor.master.stop.phases import Facts, Phase, Stop
 from supervisor.scoreboard.words import Intent
+from supervisor.system.clock import monotonic_s
 
 CALLED_BACK_S = 1.0
 """After so long in a drain a worker that runs nothing has no message left: the consumer has called them back."""
@@ -36,11 +40,11 @@ _TOLD_TO_QUIT = {
 
 
 class Stopping:
-    """A stop under way. `proceed` in every turn; over when `stop.phase` is GONE."""
+    """A stop of some pools under way. `proceed` in every turn; over when `stop.phase` is GONE."""
 
-    def __init__(self, stop: Stop, pools: list[Pool], children: Children) -> None:
+    def __init__(self, stop: Stop, pools: Collection[Pool], children: Children) -> None:
         self.stop = stop
-        self._pools = pools
+        self._pools = list(pools)
         self._children = children
         self._forced = False
         for pool in pools:
@@ -57,8 +61,13 @@ class Stopping:
         if self._act(now_s):
             self.proceed(now_s)
 
+    @property
+    def due_s(self) -> float:
+        """When to proceed although nothing happens (CLOCK_MONOTONIC)."""
+        return min(self.due_times(monotonic_s()), default=float("inf"))
+
     def due_times(self, now_s: float) -> Iterator[float]:
-        """When to proceed although nothing happens (CLOCK_MONOTONIC). What is late is waited for: its end wakes us."""
+        """All times after `now_s` at which a phase or a wait ends. What is late is waited for: its end wakes us."""
         killed = (child.killed_s + OVERDUE_S for child in self._of_kind(Kind.WORKER) if child.killed_s is not None)
         times = (self.stop.due_s, self.stop.started_s + CALLED_BACK_S, *killed)
         return (due_s for due_s in times if due_s > now_s)
@@ -132,6 +141,65 @@ class Stopping:
 
     def _pool_of(self, child: Child) -> Pool:
         return next(pool for pool in self._pools if pool.name == child.pool)
+
+
+class DaemonStop:
+    """The stop of the daemon: nothing before it is requested. `current`: its phases, None before."""
+
+    does = "proceed with the stop"
+
+    def __init__(self, pools: Mapping[str, Pool], children: Children) -> None:
+        self.current: Stop | None = None
+        self._pools = pools
+        self._children = children
+        self._stopping: Stopping | None = None
+        self._waiting: list[Pending] = []
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has been requested."""
+        return self._stopping is not None
+
+    @property
+    def gone(self) -> bool:
+        """Whether all children of the pools have ended."""
+        return self.current is not None and self.current.phase is Phase.GONE
+
+    @property
+    def due_s(self) -> float:
+        """When `turn` is needed next (CLOCK_MONOTONIC)."""
+        return float("inf") if self._stopping is None else self._stopping.due_s
+
+    def request(self, requested_by: str, limit_s: float, now: bool) -> None:
+        """Stop, or hurry a stop that is under way. `limit_s`: how long the drain may take, in seconds; `now`: end what
+        still runs at once."""
+        now_s = monotonic_s()
+        if self.current is not None:
+            if now:
+                self.current.hurry(now_s)
+            return
+        log(Event.DAEMON_STOPPING, f"stopping ({requested_by})", requested_by=requested_by, now=now, timeout_s=limit_s)
+        self.current = Stop(requested_by, now_s, limit_s, now)
+        self._stopping = Stopping(self.current, self._pools.values(), self._children)
+
+    def tell_report(self, first: Result) -> Pending:
+        """An answer that is complete once the stop is. `first`: what is answered at once."""
+        self._waiting.append(Pending(first=first))
+        return self._waiting[-1]
+
+    def turn(self, now_s: float) -> None:
+        """Go on as far as possible now."""
+        if self._stopping is not None:
+            self._stopping.proceed(now_s)
+
+    def finish(self) -> None:
+        """All children have ended: report. Does nothing when no stop was requested."""
+        if self._stopping is None:
+            return
+        report = self._stopping.report(monotonic_s())
+        log(Event.DAEMON_STOPPED, "stopped", requested_by=self._stopping.stop.requested_by, **report)
+        for pending in self._waiting:
+            pending.complete(report)
 
 
 def _pool_report(pool: Pool) -> dict[str, Any]:

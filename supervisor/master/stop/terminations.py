@@ -11,7 +11,7 @@ import signal
 
 from supervisor.link.frames import Quit
 from supervisor.master.host.signalling import send
-from supervisor.master.pool.children import Child, Kind
+from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.pool import Pool
 from supervisor.scoreboard.words import Intent
 
@@ -20,14 +20,17 @@ PATIENCE_S = 15.0
 
 
 class Terminations:
-    """Who was asked to leave. `judge` in every turn."""
+    """The children that were asked to leave."""
 
-    def __init__(self) -> None:
+    does = "end children that do not leave"
+
+    def __init__(self, children: Children) -> None:
+        self._children = children
         self._asked: dict[int, tuple[Pool, Child, float]] = {}
 
     @property
     def due_s(self) -> float:
-        """When `judge` is needed next (CLOCK_MONOTONIC)."""
+        """When `turn` is needed next (CLOCK_MONOTONIC)."""
         return min((due_s for _pool, _child, due_s in self._asked.values()), default=float("inf"))
 
     def ask(self, pool: Pool, child: Child, requested_by: str, now_s: float) -> None:
@@ -42,13 +45,12 @@ class Terminations:
             child.send(Quit())
         self._asked[child.pid] = (pool, child, now_s + PATIENCE_S)
 
-    def forget(self, child: Child) -> None:
-        """The child is dead."""
-        self._asked.pop(child.pid, None)
-
-    def judge(self, now_s: float) -> None:
-        """Kill who has no reason to be there still; who runs a message is looked at again later."""
+    def turn(self, now_s: float) -> None:
+        """Kill children past their grace period that run no message; check the others again later."""
         for pid, (pool, child, due_s) in list(self._asked.items()):
+            if self._children.get(pid) is not child:
+                del self._asked[pid]
+                continue
             if now_s < due_s:
                 continue
             self._asked[pid] = (pool, child, now_s + PATIENCE_S)

@@ -35,7 +35,7 @@ def test_a_pool_has_recovered_once_its_consumer_consumes(
 ) -> None:
     monkeypatch.setattr(status, "pool_why", lambda pool: "no reason")
     hooks: Any = Hooks()
-    pools = PoolStates(hooks)
+    pools = PoolStates({}, hooks)
     for state, _, consuming in (state.partition(" ") for state in states):
         pool: Any = SimpleNamespace(name="p", consumer=SimpleNamespace(ready=bool(consuming)))
         pools.announce(pool, state)
