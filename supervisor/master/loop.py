@@ -85,7 +85,8 @@ class Master:
         self._spawner = Spawner(self._pools, self._reactor)
         self._terminations = Terminations(self._children)
         oom = OomWatch(group_counter(Path("/proc/self/cgroup").read_text()))
-        handler = ExitHandler(self._pools, self._history, oom, self._sidecars, self._spawner.replace_workers)
+        others, tell = self._sidecars.by_kind, self._sidecars.tell_exit
+        handler = ExitHandler(self._pools, self._history, oom, others, tell, self._spawner.replace_workers)
         self._survivors = Survivors(self._history, handler, self._pools)
         reaper = Reaper(self._pools.values(), self._children)
         self._reaping = Reaping(reaper, handler, self._pools.values(), self._stop)

@@ -48,7 +48,6 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
     "master.pool.pool.Pool": (
         {
             "master.control.commands",
-            "master.exits.handling",
             "master.exits.surviving_workers",
             "master.pool.state_changes",
             "master.pool.failed_starts",

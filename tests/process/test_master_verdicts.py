@@ -24,7 +24,7 @@ from supervisor.master.pool.consumer_channel import EXIT_NOTICE_AGAIN_S
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.reports import CONSUMER_REPORTS
 from supervisor.master.pool.wire import Wire
-from supervisor.master.sidecars.sidecars import Sidecars
+from supervisor.scoreboard.words import Intent
 from supervisor.system.reactor import Reactor
 
 WORKER = Incarnation(0, 7)
@@ -82,10 +82,9 @@ def pool(tmp_path: Path) -> Iterator[EavesdroppedPool]:
 
 @pytest.fixture
 def exit_handler(tmp_path: Path, pool: Pool) -> Iterator[ExitHandler]:
-    history, reactor = History(tmp_path), Reactor()
-    yield ExitHandler({"email": pool}, history, OomWatch(None), Sidecars(history, Children(), reactor))
+    history = History(tmp_path)
+    yield ExitHandler({"email": pool}, history, OomWatch(None), {}, lambda record: None)
     history.close()
-    reactor.close()
 
 
 def test_the_record_is_written_before_the_verdict_leaves(exit_handler: ExitHandler, pool: EavesdroppedPool) -> None:
@@ -98,21 +97,28 @@ def test_the_record_is_written_before_the_verdict_leaves(exit_handler: ExitHandl
 def test_a_replacement_is_ordered_after_the_verdict_and_before_the_death_is_logged(
     tmp_path: Path, pool: EavesdroppedPool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    history, reactor = History(tmp_path), Reactor()
+    history = History(tmp_path)
     told: list[tuple[list[Frame], int]] = []
 
     def replace() -> None:
         told.append(([frame for frame, _bytes in pool.heard], len(caplog.records)))
 
-    sidecars = Sidecars(history, Children(), reactor)
-    exit_handler = ExitHandler({"email": pool}, history, OomWatch(None), sidecars, replace)
+    exit_handler = ExitHandler({"email": pool}, history, OomWatch(None), {}, lambda record: None, replace)
     child = pool.seated(pool.workers[0], os.getpid(), 7, 0.0)
     caplog.set_level("INFO")
     exit_handler.register([ReapedChild(child, signal.SIGKILL, getrusage(RUSAGE_SELF), 1.0)])
     assert told == [([ExitNotice(WORKER, "killed", None, "SIGKILL", "")], 0)]
     assert len(caplog.records) == 1
     history.close()
-    reactor.close()
+
+
+def test_a_consumer_that_a_reload_had_to_kill_is_replaced_at_once(
+    tmp_path: Path, exit_handler: ExitHandler, pool: EavesdroppedPool
+) -> None:
+    child = pool.seated(pool.consumer, os.getpid(), 8, 0.0)
+    child.mark(Intent.STOP_KILL, "reload")
+    exit_handler.register([ReapedChild(child, signal.SIGKILL, getrusage(RUSAGE_SELF), 1.0)])
+    assert (pool.consumer.child, pool.consumer.due_s) == (None, 1.0)
 
 
 def test_a_verdict_is_repeated_until_it_was_taken(exit_handler: ExitHandler, pool: EavesdroppedPool) -> None:

@@ -102,7 +102,7 @@ def test_a_sidecar_that_does_not_get_ready_in_a_minute_is_ended_as_a_failed_boot
     process = subprocess.Popen(["sleep", "1000"])
     try:
         child = Child("", Kind.WEB, None, process.pid, posix.start_ticks(process.pid) or 0, 1, started_s=100.0)
-        sidecars._all[Kind.WEB].spec.child = child
+        sidecars.by_kind[Kind.WEB].spec.child = child
         assert sidecars.kill_due_s == 160.0
         sidecars.judge(159.0)
         assert child.intent is Intent.NONE

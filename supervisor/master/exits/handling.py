@@ -12,6 +12,7 @@ import random
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
@@ -24,11 +25,10 @@ from supervisor.master.exits.oom import OomWatch
 from supervisor.master.exits.reaper import ReapedChild
 from supervisor.master.exits.records import EXITED, ExitRecord
 from supervisor.master.limits import boots
-from supervisor.master.pool.children import SIDECARS, Child, Kind
+from supervisor.master.pool.children import Child, ChildSpec, Kind
 from supervisor.master.pool.pool import Pool
-from supervisor.master.pool.restarts import BOOT_TRIES, Life, decide
+from supervisor.master.pool.restarts import Intensity, Life, Patience, Replacement, decide
 from supervisor.master.reload.scaling import keep
-from supervisor.master.sidecars.sidecars import Sidecars
 from supervisor.scoreboard.words import Intent, LeavingReason, Running
 from supervisor.system import posix
 from supervisor.system.clock import rfc3339, wall_s
@@ -50,21 +50,58 @@ class Marks:
     untaken: bool = False
 
 
+class Owner(Protocol):
+    """Where a dead child belongs: a pool, or a sidecar."""
+
+    @property
+    def intensity(self) -> Intensity:
+        """The recent deaths without progress that count together."""
+
+    @property
+    def patience(self) -> Patience:
+        """When a dead child is replaced."""
+
+    @property
+    def boot_tries(self) -> int:
+        """So many failed boots in a row hold a child spec."""
+
+    def disconnect(self, child: Child, now_s: float) -> None:
+        """The child is dead: read what it still said."""
+
+    def spec_of(self, child: Child) -> ChildSpec | None:
+        """The child spec that it had; None if another child has it."""
+
+    def wants(self, spec: ChildSpec) -> bool:
+        """Whether a child is wanted there."""
+
+    def dump_of(self, child: Child) -> str:
+        """The stacks that it has dumped, "" for none."""
+
+    def exited(self, record: ExitRecord) -> None:
+        """This is the end of a child that had its child spec."""
+
+    def replaced(self, spec: ChildSpec, replacement: Replacement) -> None:
+        """The child is replaced, or its child spec held."""
+
+
 class ExitHandler:
-    """Registers deaths. `replace`: orders the workers that are due."""
+    """Handles exits. `others`: the owners of children that belong to no pool, by kind. `tell` is called with each exit
+    record, `replace` to order the workers that are due."""
 
     def __init__(
         self,
         pools: Mapping[str, Pool],
         history: History,
         oom: OomWatch,
-        sidecars: Sidecars,
+        others: Mapping[Kind, Owner],
+        tell: Callable[[ExitRecord], None],
         replace: Callable[[], None] = lambda: None,
     ) -> None:
         self._pools = pools
-        self._sidecars = sidecars
+        self._others = others
         self._history = history
         self._oom = oom
+        self._told = tell
         self._replace = replace
         self._random = random.Random()
 
@@ -76,7 +113,7 @@ class ExitHandler:
         # fail-point: master.buried: the dead are waited for, nothing is decided
         marked = [(reaped, self._read_marks(reaped.child)) for reaped in reaped_children]
         evidence = self._oom_evidence(marked)
-        records = [self._record(reaped, marks, evidence, stopping) for reaped, marks in marked]
+        records = [self._handle(reaped, marks, evidence, stopping) for reaped, marks in marked]
         self._pronounce(records, [reaped.child for reaped, _marks in marked if reaped.kept])
         self._replace()
         self._report(records)
@@ -115,7 +152,7 @@ class ExitHandler:
         for record in records:
             level = logging.INFO if record.cause in _EXPECTED else logging.WARNING
             log(record.event, record.summary, level=level, **record.fields())
-            self._sidecars.tell_exit(record)
+            self._told(record)
 
     def _tell(self, pool: Pool, slot: int, record: ExitRecord, keeps: bool) -> None:
         worker = Incarnation(slot, record.generation)
@@ -152,87 +189,89 @@ class ExitHandler:
         self._oom.look()
         return ""
 
-    def _record(self, reaped: ReapedChild, marks: Marks, evidence: str, stopping: bool) -> ExitRecord:
+    def _handle(self, reaped: ReapedChild, marks: Marks, evidence: str, stopping: bool) -> ExitRecord:
+        """The steps of one exit: read the last words, record, clear the child spec, decide about a replacement."""
         child = reaped.child
-        pool = None if child.kind in SIDECARS else self._pools[child.pool]
-        self._hear_last_words(pool, child, reaped.died_s)
-        status, signum = Death.status_and_signal(reaped.wait_status)
-        death = Death(child.kind, status, signum, marks.intent, marks.leaving, marks.running is not None, evidence)
-        cause = cause_of(death)
-        running = marks.running
-        record = ExitRecord(
-            at=rfc3339(wall_s()),
-            event=EXITED[child.kind],
-            kind=child.kind,
-            pool=child.pool,
-            slot=child.slot,
-            pid=child.pid,
-            generation=child.generation,
-            cause=cause,
-            status=status,
-            signal=None if signum is None else posix.signal_name(signum),
-            core_dumped=os.WCOREDUMP(reaped.wait_status),
-            requested_by=child.requested_by or ("outside" if cause is Cause.CLEAN_STOP else ""),
-            uptime_s=round(reaped.died_s - child.started_s, 3),
-            messages=marks.handled,
-            message_id=running.message_id if running else "",
-            attempt=running.run.attempt if running else None,
-            elapsed_s=round(reaped.died_s - running.started_s, 3) if running else None,
-            limit_s=round(running.limit_s, 3) if running else None,
-            limit_source=running.source.name.lower() if running else "",
-            run=run_of(running is not None, marks.untaken),
-            max_rss_bytes=reaped.usage.ru_maxrss * 1024,
-            cpu_user_s=round(reaped.usage.ru_utime, 4),
-            cpu_system_s=round(reaped.usage.ru_stime, 4),
-            oom_evidence=evidence if cause is Cause.OUT_OF_MEMORY else "",
-            stack=self._stack(pool, child, cause) if pool else "",
-            unkillable=child.unkillable,
-        )
-        if pool is None:
-            return msgspec.structs.replace(record, restart_in_s=self._sidecars.follow(child, record, stopping))
-        return msgspec.structs.replace(record, restart_in_s=self._follow(pool, reaped, marks, record, stopping))
-
-    def _hear_last_words(self, pool: Pool | None, child: Child, now_s: float) -> None:
-        if pool is None:
-            self._sidecars.hear_last_words(child)
-            return
-        pool.disconnect(child, now_s)
-
-    def _follow(
-        self, pool: Pool, reaped: ReapedChild, marks: Marks, record: ExitRecord, stopping: bool
-    ) -> float | None:
-        """Clear the seat and say when it is due again, in seconds; None for never."""
-        child, spec = reaped.child, pool.spec_of(reaped.child)
+        owner = self._others.get(child.kind) or self._pools[child.pool]
+        owner.disconnect(child, reaped.died_s)
+        spec, cause = owner.spec_of(child), _cause(reaped, marks, evidence)
+        record = _record(reaped, marks, cause, evidence, _stack(owner, spec, child, cause))
         if spec is None:
-            return None
-        if record.cause is Cause.STOP_KILLED and marks.running is not None:
-            pool.cut_off.append(marks.running.message_id)
-        spec.ended(None if record.cause in _EXPECTED else _why(record, spec.why), _incurable(record))
-        if stopping or not pool.wants(spec):
+            return record
+        _clear(spec, record)
+        owner.exited(record)
+        if stopping or not owner.wants(spec):
             spec.not_replaced()
-            return None
-        life, dice = _life(reaped, marks, record.cause), self._random.random()
-        tries = (
-            BOOT_TRIES if pool.was_ready else 1
-        )  # the command or the service manager that starts the daemon waits for the answer
-        rates = [pool.crash_rate] if child.kind is Kind.WORKER else [pool.crash_rate, pool.service_crash_rate]
-        for rate in rates:
-            rate.add(record, life.progressed, reaped.died_s)
-        decision = decide(record.cause, life, spec, pool.intensity, pool.config, reaped.died_s, dice, tries)
-        spec.replaced(None if decision.delay_s is None else reaped.died_s + decision.delay_s)
-        pool.restarts[child.kind] += 1
-        pool.holds += decision.hold
-        return None if decision.delay_s is None else round(decision.delay_s, 3)
+            return record
+        delay_s = self._plan_replacement(owner, spec, record, _life(reaped, marks, cause), reaped.died_s)
+        return msgspec.structs.replace(record, restart_in_s=None if delay_s is None else round(delay_s, 3))
 
-    def _stack(self, pool: Pool, child: Child, cause: Cause) -> str:
-        if cause in _EXPECTED:
-            return ""
-        if child.slot is not None:
-            return pool.stack_text(child.slot)
-        if child.intent is Intent.BOOT_KILL:
-            return pool.forkserver_stack()
-        spec = pool.spec_of(child)
-        return spec.stack if spec is not None and cause is Cause.BOOT_FAILED else ""
+    def _plan_replacement(
+        self, owner: Owner, spec: ChildSpec, record: ExitRecord, life: Life, died_s: float
+    ) -> float | None:
+        """When the dead child is replaced, in seconds; None for not by itself."""
+        was_held, dice = spec.held, self._random.random()
+        decision = decide(record.cause, life, spec, owner.intensity, owner.patience, died_s, dice, owner.boot_tries)
+        delay_s = decision.delay_s
+        if delay_s is None and record.kind is not Kind.WORKER:
+            delay_s = 0.0  # it was killed so that another takes its place
+        spec.replaced(None if delay_s is None else died_s + delay_s)
+        owner.replaced(spec, Replacement(record, life.progressed, died_s, decision.hold, spec.held and not was_held))
+        return delay_s
+
+
+def _cause(reaped: ReapedChild, marks: Marks, evidence: str) -> Cause:
+    status, signum = Death.status_and_signal(reaped.wait_status)
+    return cause_of(
+        Death(reaped.child.kind, status, signum, marks.intent, marks.leaving, marks.running is not None, evidence)
+    )
+
+
+def _record(reaped: ReapedChild, marks: Marks, cause: Cause, evidence: str, stack: str) -> ExitRecord:
+    child, running = reaped.child, marks.running
+    status, signum = Death.status_and_signal(reaped.wait_status)
+    return ExitRecord(
+        at=rfc3339(wall_s()),
+        event=EXITED[child.kind],
+        kind=child.kind,
+        pool=child.pool,
+        slot=child.slot,
+        pid=child.pid,
+        generation=child.generation,
+        cause=cause,
+        status=status,
+        signal=None if signum is None else posix.signal_name(signum),
+        core_dumped=os.WCOREDUMP(reaped.wait_status),
+        requested_by=child.requested_by or ("outside" if cause is Cause.CLEAN_STOP else ""),
+        uptime_s=round(reaped.died_s - child.started_s, 3),
+        messages=marks.handled,
+        message_id=running.message_id if running else "",
+        attempt=running.run.attempt if running else None,
+        elapsed_s=round(reaped.died_s - running.started_s, 3) if running else None,
+        limit_s=round(running.limit_s, 3) if running else None,
+        limit_source=running.source.name.lower() if running else "",
+        run=run_of(running is not None, marks.untaken),
+        max_rss_bytes=reaped.usage.ru_maxrss * 1024,
+        cpu_user_s=round(reaped.usage.ru_utime, 4),
+        cpu_system_s=round(reaped.usage.ru_stime, 4),
+        oom_evidence=evidence if cause is Cause.OUT_OF_MEMORY else "",
+        stack=stack,
+        unkillable=child.unkillable,
+    )
+
+
+def _stack(owner: Owner, spec: ChildSpec | None, child: Child, cause: Cause) -> str:
+    """The stacks at the end of a child that failed: those that it dumped, or that of its failed import."""
+    if cause in _EXPECTED:
+        return ""
+    if child.slot is not None or child.intent is Intent.BOOT_KILL:
+        return owner.dump_of(child)
+    return spec.stack if spec is not None and cause is Cause.BOOT_FAILED else ""
+
+
+def _clear(spec: ChildSpec, record: ExitRecord) -> None:
+    """The child spec has no child any more, and a reason where the exit was not expected."""
+    spec.ended(None if record.cause in _EXPECTED else _why(record, spec.why), _incurable(record))
 
 
 def _life(reaped: ReapedChild, marks: Marks, cause: Cause) -> Life:
@@ -241,7 +280,7 @@ def _life(reaped: ReapedChild, marks: Marks, cause: Cause) -> Life:
     return Life(
         ready_for_s=None if ready_s is None else reaped.died_s - ready_s,
         messages=marks.handled + timed_out,
-        asked=marks.intent is Intent.STOP,
+        asked=marks.intent in (Intent.STOP, Intent.STOP_KILL),
     )
 
 
@@ -259,6 +298,8 @@ def _why(record: ExitRecord, reported: str) -> str:
 
     `reported`: what a forkserver or consumer has said by itself; a worker says it in its stack.
     """
+    if not record.pool:
+        return (reported if record.cause is Cause.BOOT_FAILED else "") or record.summary
     if record.requested_by == boots.REQUESTED_BY:
         what = "its import hangs" if record.kind is Kind.FORKSERVER else "its `init` hangs, or its link socket is gone"
         return f"{record.child_name} was not ready within boot_timeout: {what}; see the stack of its exit record"

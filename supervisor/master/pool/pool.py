@@ -16,13 +16,15 @@ from pathlib import Path
 from supervisor.config.schema import Config, PoolConfig
 from supervisor.errors import StateError
 from supervisor.link.frames import Incarnation, Spawned
+from supervisor.logs.events import Cause
 from supervisor.master.exits.delayed_notices import DelayedNotices
+from supervisor.master.exits.records import ExitRecord
 from supervisor.master.limits.crash_rate import SERVICES, CrashRate
 from supervisor.master.pool import slot_files
 from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
 from supervisor.master.pool.consumer_channel import ConsumerChannel
 from supervisor.master.pool.generations import Generations
-from supervisor.master.pool.restarts import Intensity
+from supervisor.master.pool.restarts import BOOT_TRIES, Intensity, Patience, Replacement
 from supervisor.scoreboard.board import Board
 from supervisor.symptoms import Symptoms
 from supervisor.system import posix
@@ -183,13 +185,34 @@ class Pool:
         """Where a worker's stacks are dumped."""
         return self.dir / "stacks" / f"{slot}.txt"
 
-    def stack_text(self, slot: int) -> str:
-        """The dump of the worker that last had this slot, the beginning of a long one; "" for none."""
-        return users_frames(_beginning_of(self.stacks(slot)))
+    def dump_of(self, child: Child) -> str:
+        """The stacks that a worker, or the forkserver started last, has dumped; "" for none."""
+        forkservers = self.dir / "stacks" / "forkserver.txt"
+        return (
+            _beginning_of(forkservers) if child.slot is None else users_frames(_beginning_of(self.stacks(child.slot)))
+        )
 
-    def forkserver_stack(self) -> str:
-        """The dump of the forkserver started last; as `stack_text`."""
-        return _beginning_of(self.dir / "stacks" / "forkserver.txt")
+    @property
+    def patience(self) -> Patience:
+        """When dead children are replaced."""
+        return self.config
+
+    @property
+    def boot_tries(self) -> int:
+        """One at the start: the command or the service manager that starts the daemon waits for the answer."""
+        return BOOT_TRIES if self.was_ready else 1
+
+    def exited(self, record: ExitRecord) -> None:
+        """A child has ended: a stop may have cut off its message."""
+        if record.cause is Cause.STOP_KILLED and record.message_id:
+            self.cut_off.append(record.message_id)
+
+    def replaced(self, spec: ChildSpec, replacement: Replacement) -> None:
+        """Count a dead child that is replaced, or its child spec held."""
+        self.restarts[spec.kind] += 1
+        self.holds += replacement.held
+        for rate in (self.crash_rate,) if spec.kind is Kind.WORKER else (self.crash_rate, self.service_crash_rate):
+            rate.add(replacement.record, replacement.progressed, replacement.died_s)
 
     def seated(self, spec: ChildSpec, pid: int, generation: int, now_s: float) -> Child:
         """Take a new child into the books."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any
 from supervisor.config.schema import BrokerConfig, Config, HooksConfig, WebConfig
 from supervisor.errors import StateError
 from supervisor.link.frames import VERSION, Build, Happened, Quit, Refused, Serving, SidecarReport, StartSidecar
-from supervisor.logs.events import Cause, Event
+from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.exits.history import History
 from supervisor.master.exits.records import ExitRecord
@@ -28,7 +27,7 @@ from supervisor.master.pool import protocol_errors
 from supervisor.master.pool.children import SIDECARS, Child, Children, ChildSpec, Kind
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.reports import other_build
-from supervisor.master.pool.restarts import Decision, Intensity, Life, decide, in_trouble, progressed
+from supervisor.master.pool.restarts import BOOT_TRIES, Intensity, Replacement, in_trouble, progressed
 from supervisor.master.pool.spawn import spawn
 from supervisor.master.pool.wire import Wire
 from supervisor.master.sidecars.event_buffer import EventBuffer
@@ -54,15 +53,18 @@ class _Patience:
 
 
 @dataclass
-class _Sidecar:
-    """`first`: what it is started with, None while it is not wanted. `kill_due_s`: when it must have left."""
+class Sidecar:
+    """One of them, as the owner of its child spec. `first`: what it is started with, None while it is not wanted.
+    `kill_due_s`: when it must have left."""
 
     spec: ChildSpec
     first: StartSidecar | None = None
-    wire: Wire | None = None
     generation: int = 0
     intensity: Intensity = field(default_factory=Intensity)
     kill_due_s: float = float("inf")
+
+    patience = _Patience()
+    boot_tries = BOOT_TRIES
 
     @property
     def boot_due_s(self) -> float:
@@ -70,6 +72,31 @@ class _Sidecar:
         child = self.spec.child
         booting = child is not None and child.ready_s is None and child.intent is Intent.NONE
         return child.started_s + _BOOT_S if booting and child is not None else float("inf")
+
+    def disconnect(self, child: Child, now_s: float) -> None:
+        """It is dead: read what it still said."""
+        self.kill_due_s = float("inf")
+        child.disconnect()
+
+    def spec_of(self, child: Child) -> ChildSpec:
+        """The one child spec."""
+        return self.spec
+
+    def wants(self, spec: ChildSpec) -> bool:
+        """Whether its settings ask for it."""
+        return self.first is not None
+
+    def dump_of(self, child: Child) -> str:
+        """It dumps no stacks."""
+        return ""
+
+    def exited(self, record: ExitRecord) -> None:
+        """Nothing depends on it."""
+
+    def replaced(self, spec: ChildSpec, replacement: Replacement) -> None:
+        """Report a hold; no pool has a symptom of it."""
+        if replacement.newly:
+            log(Event.SIDECAR_HELD, f"{spec.name} is held: {spec.why}", level=logging.ERROR, why=spec.why)
 
 
 class Sidecars:
@@ -79,11 +106,10 @@ class Sidecars:
         self._history = history
         self._children = children
         self._reactor = reactor
-        self._all = {kind: _Sidecar(ChildSpec("", kind)) for kind in SIDECARS}
+        self.by_kind = {kind: Sidecar(ChildSpec("", kind)) for kind in SIDECARS}
         self._event_buffer = EventBuffer()
         self._config: Config | None = None
         self._stopping = False
-        self._random = random.Random()
 
     # ---- what is wanted -------------------------------------------------------------------------------------------
 
@@ -92,18 +118,18 @@ class Sidecars:
         if config is self._config or self._stopping:
             return
         self._config = config
-        for kind, sidecar in self._all.items():
+        for kind, sidecar in self.by_kind.items():
             first = _first_frame(kind, config)
             if first != sidecar.first:
                 sidecar.first = first
                 sidecar.spec.forgive()
                 self._send_away(sidecar, "reload", now_s + CLOSE_S)
-        if self._all[Kind.HOOKS].first is None:
+        if self.by_kind[Kind.HOOKS].first is None:
             self._event_buffer.clear()
 
     def start_what_is_due(self, now_s: float) -> None:
         """Start who is wanted and due; never raises: it is tried again."""
-        for sidecar in self._all.values():
+        for sidecar in self.by_kind.values():
             spec, first = sidecar.spec, sidecar.first
             if first is None or not spec.empty or spec.due_s is None or now_s < spec.due_s:
                 continue
@@ -116,7 +142,7 @@ class Sidecars:
     def stop(self, requested_by: str, patience_s: float, now_s: float) -> None:
         """Let them leave for good; who has not left in time is killed. Asked again, it may only become shorter."""
         self._stopping = True
-        for sidecar in self._all.values():
+        for sidecar in self.by_kind.values():
             sidecar.first = None
             self._send_away(sidecar, requested_by, now_s + patience_s)
             if sidecar.spec.child is not None:
@@ -124,7 +150,7 @@ class Sidecars:
 
     def judge(self, now_s: float) -> None:
         """Clear sidecars that have made progress, kill those that should have left."""
-        for sidecar in self._all.values():
+        for sidecar in self.by_kind.values():
             child = sidecar.spec.child
             if child is not None and child.ready_s is not None and progressed(now_s - child.ready_s, 0):
                 sidecar.spec.clear()
@@ -139,18 +165,18 @@ class Sidecars:
     @property
     def kill_due_s(self) -> float:
         """When `judge` is needed next (CLOCK_MONOTONIC)."""
-        return min(min(sidecar.kill_due_s, sidecar.boot_due_s) for sidecar in self._all.values())
+        return min(min(sidecar.kill_due_s, sidecar.boot_due_s) for sidecar in self.by_kind.values())
 
     @property
     def start_due_s(self) -> float:
         """When `start_what_is_due` is needed next (CLOCK_MONOTONIC)."""
-        wanted = (each.spec for each in self._all.values() if each.first is not None and each.spec.empty)
+        wanted = (each.spec for each in self.by_kind.values() if each.first is not None and each.spec.empty)
         return min((spec.due_s for spec in wanted if spec.due_s is not None), default=float("inf"))
 
     @property
     def gone(self) -> bool:
         """Whether none is there any more."""
-        return all(sidecar.spec.child is None for sidecar in self._all.values())
+        return all(sidecar.spec.child is None for sidecar in self.by_kind.values())
 
     # ---- what they are told ---------------------------------------------------------------------------------------
 
@@ -172,12 +198,11 @@ class Sidecars:
         """Take what consumers have told of letters, and let leave what can leave now."""
         for pool in pools:
             self._tell_letters(pool)
-        hooks = self._all[Kind.HOOKS]
-        if hooks.wire is not None and hooks.spec.ready:
-            self._event_buffer.hand_over(hooks.wire)
-        for sidecar in self._all.values():
-            if sidecar.wire is not None:
-                sidecar.wire.flush()
+        for spec in (sidecar.spec for sidecar in self.by_kind.values()):
+            if spec.child is not None and spec.child.wire is not None:
+                if spec.kind is Kind.HOOKS and spec.ready:
+                    self._event_buffer.hand_over(spec.child.wire)
+                spec.child.wire.flush()
 
     def _tell_letters(self, pool: Pool) -> None:
         told = pool.consumer_channel.take_dead_letters()
@@ -189,12 +214,12 @@ class Sidecars:
 
     @property
     def _hooks(self) -> HooksConfig | None:
-        first = self._all[Kind.HOOKS].first
+        first = self.by_kind[Kind.HOOKS].first
         return first.hooks if first is not None else None
 
     # ---- their life -----------------------------------------------------------------------------------------------
 
-    def _start(self, sidecar: _Sidecar, first: StartSidecar, now_s: float) -> None:
+    def _start(self, sidecar: Sidecar, first: StartSidecar, now_s: float) -> None:
         """Raises StateError when the machine has no process or descriptor left."""
         spec = sidecar.spec
         urls = self._config.broker.urls if self._config is not None else ()
@@ -203,7 +228,7 @@ class Sidecars:
         sidecar.generation = max(sidecar.generation, self._history.recorded(spec.name)) + 1
         ticks = posix.start_ticks(started.pid) or 0
         child = Child("", spec.kind, None, started.pid, ticks, sidecar.generation, now_s)
-        sidecar.wire = Wire(
+        wire = Wire(
             started.sock,
             SidecarReport,
             self._reactor,
@@ -211,12 +236,13 @@ class Sidecars:
             lambda reason: protocol_errors.end(child, reason),
             started.unsent,
         )
+        child.connect(wire)
         spec.started(child)
         self._children.add(child)
         if started.failure:
             protocol_errors.end_unstarted(child, started.failure)
 
-    def _hear(self, sidecar: _Sidecar, report: Build | Serving | Refused) -> None:
+    def _hear(self, sidecar: Sidecar, report: Build | Serving | Refused) -> None:
         spec = sidecar.spec
         if isinstance(report, Build):
             spec.report(other_build(spec, report))
@@ -228,54 +254,21 @@ class Sidecars:
                 spec.report("")
             log(_READY[spec.kind], f"{spec.name} is ready {report.what}", pid=spec.child.pid, what=report.what)
 
-    def _send_away(self, sidecar: _Sidecar, requested_by: str, until_s: float) -> None:
+    def _send_away(self, sidecar: Sidecar, requested_by: str, until_s: float) -> None:
         child = sidecar.spec.child
-        if child is None or sidecar.wire is None or child.intent is not Intent.NONE:
+        if child is None or child.wire is None or child.intent is not Intent.NONE:
             return
         child.mark(Intent.STOP, requested_by)
         if sidecar.spec.kind is Kind.HOOKS:
-            self._event_buffer.hand_over(sidecar.wire)
-        sidecar.wire.send(Quit())
+            self._event_buffer.hand_over(child.wire)
+        child.send(Quit())
         sidecar.kill_due_s = until_s
-
-    def hear_last_words(self, child: Child) -> None:
-        """A sidecar is dead: read what it still said."""
-        sidecar = self._all[child.kind]
-        sidecar.kill_due_s = float("inf")
-        if sidecar.wire is not None:
-            sidecar.wire.close()
-            sidecar.wire = None
-
-    def follow(self, child: Child, record: ExitRecord, stopping: bool) -> float | None:
-        """Clear the seat of a dead sidecar and say in how many seconds it is filled again; None for never."""
-        sidecar, died_s = self._all[child.kind], monotonic_s()
-        spec = sidecar.spec
-        spec.ended(None)
-        if sidecar.first is None or stopping:
-            spec.not_replaced()
-            return None
-        was_held = spec.held
-        decision = self._decide(sidecar, child, record, died_s)
-        if spec.held and not was_held:
-            log(Event.SIDECAR_HELD, f"{spec.name} is held: {spec.why}", level=logging.ERROR, why=spec.why)
-        delay_s = decision.delay_s or 0.0
-        spec.replaced(died_s + delay_s)
-        return round(delay_s, 3)
-
-    def _decide(self, sidecar: _Sidecar, child: Child, record: ExitRecord, died_s: float) -> Decision:
-        spec = sidecar.spec
-        asked = child.intent in (Intent.STOP, Intent.STOP_KILL)  # to leave, for another with other settings
-        life = Life(None if child.ready_s is None else died_s - child.ready_s, asked=asked)
-        reported = spec.why if record.cause is Cause.BOOT_FAILED else ""
-        if not asked:
-            spec.report(reported or record.summary)
-        return decide(record.cause, life, spec, sidecar.intensity, _Patience(), died_s, self._random.random())
 
     # ---- status, end ----------------------------------------------------------------------------------------------
 
     def status(self) -> list[dict[str, Any]]:
         """`sidecars` of docs/control-protocol.md: those that are wanted or still there."""
-        present = [each for each in self._all.values() if each.first is not None or each.spec.child is not None]
+        present = [each for each in self.by_kind.values() if each.first is not None or each.spec.child is not None]
         return [_status(each) | self._told(each.spec.kind) for each in present]
 
     def _told(self, kind: Kind) -> dict[str, int]:
@@ -283,12 +276,12 @@ class Sidecars:
 
     def close(self) -> None:
         """Give back descriptors."""
-        for sidecar in self._all.values():
-            if sidecar.wire is not None:
-                sidecar.wire.close()
+        for sidecar in self.by_kind.values():
+            if sidecar.spec.child is not None:
+                sidecar.spec.child.disconnect()
 
 
-def _status(sidecar: _Sidecar) -> dict[str, Any]:
+def _status(sidecar: Sidecar) -> dict[str, Any]:
     spec = sidecar.spec
     here = "ready" if spec.ready else "starting"
     state = here if spec.child is not None else "held" if spec.held else "backoff"

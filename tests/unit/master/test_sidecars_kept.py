@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 
 import pytest
 
@@ -17,7 +18,10 @@ from supervisor.config.schema import (
     WebConfig,
 )
 from supervisor.logs.events import Cause, Event
+from supervisor.master.exits.handling import ExitHandler
 from supervisor.master.exits.history import History
+from supervisor.master.exits.oom import OomWatch
+from supervisor.master.exits.reaper import ReapedChild
 from supervisor.master.exits.records import ExitRecord
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.restarts import STEADY_S
@@ -34,10 +38,16 @@ def config(**sections: object) -> Config:
 
 
 @pytest.fixture
-def sidecars(tmp_path: Path) -> Iterator[Sidecars]:
-    history, reactor = History(tmp_path), Reactor()
-    yield Sidecars(history, Children(), reactor)
+def history(tmp_path: Path) -> Iterator[History]:
+    history = History(tmp_path)
+    yield history
     history.close()
+
+
+@pytest.fixture
+def sidecars(history: History) -> Iterator[Sidecars]:
+    reactor = Reactor()
+    yield Sidecars(history, Children(), reactor)
     reactor.close()
 
 
@@ -87,27 +97,34 @@ def test_each_gets_its_own_secrets_only(kind: Kind) -> None:
     assert ("geheim" in first.hooks.webhook) is (kind is Kind.HOOKS)
 
 
-def test_one_that_dies_again_and_again_is_backed_off_and_held_though_it_was_ready(sidecars: Sidecars) -> None:
+def ended(sidecars: Sidecars, history: History, ready_s: float | None, stopping: bool = False) -> float | None:
+    """A hooks process ends with status 1; in how many seconds the next one is started."""
+    handler = ExitHandler({}, history, OomWatch(None), sidecars.by_kind, sidecars.tell_exit)
+    spec, died_s = sidecars.by_kind[Kind.HOOKS].spec, monotonic_s()
+    spec.started(child := Child("", Kind.HOOKS, None, 4711, 1, 1, died_s, ready_s=ready_s))
+    handler.register([ReapedChild(child, 1 << 8, getrusage(RUSAGE_SELF), died_s)], stopping)
+    assert spec.child is None
+    return None if spec.due_s is None else round(spec.due_s - died_s, 3)
+
+
+def test_one_that_dies_again_and_again_is_backed_off_and_held_though_it_was_ready(
+    sidecars: Sidecars, history: History
+) -> None:
     sidecars.follow_config(config(hooks=HOOKS), 0.0)
-    delays = []
-    for _ in range(12):
-        child = Child("", Kind.HOOKS, None, 4711, 1, 1, monotonic_s(), ready_s=monotonic_s())
-        delays.append(sidecars.follow(child, record(Cause.CRASH, Kind.HOOKS), stopping=False))
+    delays = [ended(sidecars, history, monotonic_s()) for _ in range(12)]
     assert delays[0] == 0.0
     assert delays[1:4] == sorted(set(delays[1:4])), "each waits longer"
     assert delays[-1] == 60.0
     assert [each["state"] for each in sidecars.status()] == ["held"]
 
 
-def test_one_that_was_ready_for_long_is_replaced_at_once(sidecars: Sidecars) -> None:
+def test_one_that_was_ready_for_long_is_replaced_at_once(sidecars: Sidecars, history: History) -> None:
     sidecars.follow_config(config(hooks=HOOKS), 0.0)
     for _ in range(12):
-        child = Child("", Kind.HOOKS, None, 4711, 1, 1, 0.0, ready_s=monotonic_s() - STEADY_S - 1)
-        assert sidecars.follow(child, record(Cause.CRASH, Kind.HOOKS), stopping=False) == 0.0
+        assert ended(sidecars, history, monotonic_s() - STEADY_S - 1) == 0.0
 
 
-def test_nobody_is_replaced_while_the_daemon_stops(sidecars: Sidecars) -> None:
+def test_none_is_replaced_while_the_daemon_stops(sidecars: Sidecars, history: History) -> None:
     sidecars.follow_config(config(hooks=HOOKS), 0.0)
-    child = Child("", Kind.HOOKS, None, 4711, 1, 1, 0.0)
-    assert sidecars.follow(child, record(Cause.CRASH, Kind.HOOKS), stopping=True) is None
+    assert ended(sidecars, history, None, stopping=True) is None
     assert sidecars.start_due_s == float("inf")
