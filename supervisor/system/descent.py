@@ -1,12 +1,12 @@
-"""A mark that a process hands down to all its descendants: which pool, and which worker's life, they come from.
+"""The descent mark: all descendants of a process inherit it, and it names their pool and worker generation.
 
-Set by the forkserver, the worker and the hooks process on themselves; read by the master, which must end what user code
-leaves behind and must let everything else live that the kernel hands to it: as the init of a container it becomes the
-parent of whatever loses its own (prctl(2) PR_SET_CHILD_SUBREAPER, pid_namespaces(7)).
+Set by the forkserver, the worker and the hooks process on themselves. The master reads it: it must end orphaned
+descendants of user code, and no other orphan; in a container it may be the parent of all orphans (prctl(2)
+PR_SET_CHILD_SUBREAPER, pid_namespaces(7)).
 
-The mark is the hard limit RLIMIT_RTTIME, in units that no process ever reaches (setrlimit(2)). Limits are inherited by
-fork(2) and kept by execve(2), so it survives a new session, an empty environment and another user; it may be lowered
-without privileges, never raised; every user may read it in /proc/PID/limits.
+The mark is the hard limit RLIMIT_RTTIME, with a value that no process ever reaches (setrlimit(2)). Limits are inherited
+by fork(2) and kept by execve(2), so the mark survives a new session, an empty environment and another user. Without
+privileges it can be lowered, never raised. Every user can read it in /proc/PID/limits.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _LABEL = b"Max realtime timeout"
 
 
 class Descent(NamedTuple):
-    """Where a process comes from. `generation`: the worker's; None for what a forkserver or the hooks process began."""
+    """The origin of a process. `generation`: the worker's; None for those of a forkserver or the hooks process."""
 
     pool_code: int
     generation: int | None
 
     def is_of(self, pool: str) -> bool:
-        """Whether it comes from this pool."""
+        """Whether the origin is this pool."""
         return self.pool_code == pool_code(pool)
 
 
@@ -40,12 +40,12 @@ def pool_code(pool: str) -> int:
 
 
 def possible() -> bool:
-    """Whether our children can carry a mark: not if a lower limit is set for us already."""
+    """Whether children can carry a mark: not if this process already has a lower limit."""
     return _allows(_value(pool_code=(1 << _POOL_BITS) - 1, generation=_ANY))
 
 
 def mark(pool: str, generation: int | None = None) -> None:
-    """Mark this process and all its descendants to come; nothing happens where that is not possible."""
+    """Mark this process and its future descendants, if possible. `generation` None: no worker's."""
     value = _value(pool_code(pool), _ANY if generation is None else generation)
     with suppress(OSError, ValueError):
         soft, _hard = resource.getrlimit(resource.RLIMIT_RTTIME)
@@ -54,7 +54,7 @@ def mark(pool: str, generation: int | None = None) -> None:
 
 
 def descent(pid: int) -> Descent | None:
-    """Where a process comes from, a zombie too; None when it has no mark. Raises OSError when that cannot be read."""
+    """The origin of a process or zombie; None if it has no mark. Raises OSError if its limits cannot be read."""
     for line in Path(f"/proc/{pid}/limits").read_bytes().splitlines():
         if line.startswith(_LABEL):
             hard = line[len(_LABEL) :].split()[1]

@@ -1,4 +1,4 @@
-"""Missing features of the kernel or container that promises rest on: `check` and the daemon's start name them."""
+"""Missing features of the kernel or container that guarantees depend on; `check` and the daemon's start report them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from supervisor.system import descent, posix
 
 
 def shortcomings() -> Iterator[str]:
-    """One sentence for each; nothing on an ordinary Linux."""
+    """One sentence for each missing feature; none on an ordinary Linux."""
     if posix.start_ticks(os.getpid()) is None:
         yield (
             "/proc cannot be read: what user code leaves behind is not ended, so a message may run again beside it; "

@@ -1,4 +1,4 @@
-"""A listening socket in a reactor: hands on new connections, and waits while no descriptor is left for more.
+"""A listening socket in a reactor: accepts connections, and pauses while no descriptor is free.
 
 Used by the master's control socket and the consumers' link sockets. It must never spin: a connection that cannot be
 accepted stays in the backlog, and epoll would report it again at once.
@@ -19,7 +19,7 @@ _PEER = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 
 class Listener:
-    """Accepts from `sock`, which the caller owns, until `close()`. `what`: how the log calls it.
+    """Accepts from `sock`, which the caller owns, until `close()`. `what`: its name in the log.
 
     `admit(peer)` is called with each new connection, non-blocking and close-on-exec.
     """
@@ -47,7 +47,7 @@ class Listener:
         for _ in range(_ACCEPTED_AT_ONCE):
             try:
                 peer = self._socket.accept()[0]
-            except (BlockingIOError, ConnectionError):  # that was all, or it is gone again
+            except (BlockingIOError, ConnectionError):  # no more, or the client is gone
                 return
             except OSError as error:  # no descriptor or memory left (accept(2): EMFILE, ENFILE, ENOBUFS, ENOMEM)
                 self._pause(error)
@@ -72,6 +72,6 @@ class Listener:
 
 
 def peer_of(sock: socket.socket) -> tuple[int, int]:
-    """Pid and uid of the process that connected a Unix socket (SO_PEERCRED of unix(7)); as the kernel knows them."""
+    """Pid and uid of the process that connected a Unix socket, from the kernel (SO_PEERCRED of unix(7))."""
     pid, uid, _gid = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     return pid, uid

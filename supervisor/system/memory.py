@@ -1,7 +1,7 @@
-"""How much memory a process has, asked by the master about busy workers, and by workers about themselves.
+"""The memory of a process, read by the master for busy workers, and by workers for themselves.
 
-Private memory is what counts for limits (USS): a worker is not to blame for pages it shares with the forkserver. Its
-exact figure walks all page tables, so the resident size is asked first: it is never smaller, and cheap.
+Limits are about private memory (USS), without the pages that a worker shares with its forkserver. The kernel walks all
+page tables for that figure, so the resident size is read first: it is cheap and never smaller.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _KIB = 1024
 
 
 def resident_bytes(pid: int) -> int:
-    """The resident size of a process; 0 when it is gone."""
+    """The resident size of a process; 0 if it is gone."""
     return posix.usage(pid).rss_bytes
 
 
 def private_bytes(pid: int) -> int:
-    """What a process has for itself; 0 when it is gone."""
+    """The private memory of a process; 0 if it is gone."""
     for name in ("smaps_rollup", "smaps"):  # a sandbox (gVisor) has only the longer one
         with suppress(OSError):
             lines = Path(f"/proc/{pid}/{name}").read_bytes().splitlines()

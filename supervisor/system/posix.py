@@ -26,7 +26,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 _HIGH_DESCRIPTOR = 900  # below the usual limit of 1024
 
-_PF_EXITING = 0x4  # of the flags, field 9: it is inside exit(2), and gives back its memory
+_PF_EXITING = 0x4  # of the flags, field 9: it is inside exit(2)
 _SIGKILL_BIT = 1 << (signal.SIGKILL - 1)  # of the pending signals, field 31
 
 _PR_SET_PDEATHSIG = 1
@@ -41,33 +41,33 @@ def _prctl(option: int, value: int) -> None:
 
 
 def die_with_parent(signum: int, parent_pid: int) -> bool:
-    """Ask the kernel for `signum` when our parent dies (prctl(2) PR_SET_PDEATHSIG); False when it is gone already.
+    """Request `signum` for the parent's death (prctl(2) PR_SET_PDEATHSIG); False if `parent_pid` is gone already.
 
-    A change of user clears the request, so call it again after one.
+    A change of user clears the request, so it must be repeated after one. Raises OSError.
     """
     _prctl(_PR_SET_PDEATHSIG, signum)
     return getppid() == parent_pid
 
 
 def outlive_parent() -> None:
-    """Take back `die_with_parent`."""
+    """Cancel `die_with_parent`. Raises OSError."""
     _prctl(_PR_SET_PDEATHSIG, 0)
 
 
 def become_subreaper() -> None:
-    """Make this process the parent of orphaned descendants (prctl(2) PR_SET_CHILD_SUBREAPER)."""
+    """Make this process the parent of its orphaned descendants (prctl(2) PR_SET_CHILD_SUBREAPER). Raises OSError."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def forbid_core_and_ptrace() -> None:
-    """Keep secrets in memory from core dumps and from ptrace by the same user (PR_SET_DUMPABLE 0)."""
+    """Protect secrets in memory from core dumps and ptrace by the same user (PR_SET_DUMPABLE 0). Raises OSError."""
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def move_up(descriptor: int) -> int:
-    """Give an open file a high descriptor instead (F_DUPFD_CLOEXEC), where the limit allows one; the new number.
+    """Move `descriptor` to a high number (F_DUPFD_CLOEXEC) if the limit allows one; returns the new number.
 
-    The kernel hands out the lowest free numbers: should user code close one of ours, no file of its own gets it.
+    The kernel uses the lowest free number: if user code closes a high one, no file of its own gets it.
     """
     try:
         high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH_DESCRIPTOR)
@@ -78,18 +78,21 @@ def move_up(descriptor: int) -> int:
 
 
 def set_title(title: str) -> None:
-    """What `ps` and `top` show as this process: `preforkd: worker email/0`."""
+    """Set the `title` of this process in `ps` and `top`, such as `preforkd: worker email/0`."""
     setproctitle.setproctitle(title)
 
 
 def start_ticks(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot (field 22 of /proc/PID/stat): with its pid, its identity."""
+    """The start of a process in clock ticks since boot (field 22 of /proc/PID/stat); with its pid, its identity.
+
+    None if the process is gone or /proc cannot be read.
+    """
     fields = _stat(pid)
     return int(fields[19]) if fields else None
 
 
 def is_the_one(pid: int, ticks: int) -> bool | None:
-    """Whether the process of this pid started at `ticks`; None when it is there and /proc cannot be read just now."""
+    """Whether the process of this pid started at `ticks`; None if it exists and /proc cannot be read."""
     now = start_ticks(pid)
     if now is not None:
         return now == ticks
@@ -103,7 +106,7 @@ def is_the_one(pid: int, ticks: int) -> bool | None:
 
 
 def executes(pid: int) -> bool:
-    """Whether a process can still run code of its own: it is there, and neither stopped nor a zombie."""
+    """Whether a process can run code: it exists, and is neither stopped nor a zombie."""
     fields = _stat(pid)
     return bool(fields) and fields[0] not in (b"T", b"t", b"Z", b"X")
 
@@ -115,7 +118,7 @@ def is_stopped(pid: int) -> bool:
 
 
 def is_dying(pid: int) -> bool:
-    """Whether a process will run no more code of its own: it was killed and is not a zombie yet, or has ended."""
+    """Whether a process will run no more code: it was killed and is not a zombie yet, or has ended."""
     fields = _stat(pid)
     return (
         not fields or bool(int(fields[6]) & _PF_EXITING or int(fields[28]) & _SIGKILL_BIT) or fields[0] in (b"Z", b"X")
@@ -123,20 +126,20 @@ def is_dying(pid: int) -> bool:
 
 
 def is_child(pid: int) -> bool:
-    """Whether a process, a zombie perhaps, is our own child (and so can be waited for)."""
+    """Whether a process or zombie is a child of this process, and so can be waited for."""
     fields = _stat(pid)
     return bool(fields) and int(fields[1]) == getpid()
 
 
 class Usage(NamedTuple):
-    """What a process uses: resident memory now, processor time since it was started."""
+    """The use of a process: resident memory now, processor time since its start."""
 
     rss_bytes: int
     cpu_s: float
 
 
 def usage(pid: int | None) -> Usage:
-    """What a process uses; nothing when there is none. Cheap: `status` asks for a thousand at once."""
+    """The use of a process; zeros if it is gone, or for None. Cheap: `status` reads it for a thousand processes."""
     fields = _stat(pid) if pid is not None else []
     if not fields:
         return Usage(0, 0.0)
@@ -144,7 +147,7 @@ def usage(pid: int | None) -> Usage:
 
 
 def _stat(pid: int) -> list[bytes]:
-    """Fields 3 and on of /proc/PID/stat (proc(5)); [] when there is no such process, or /proc cannot be read."""
+    """Fields 3 and on of /proc/PID/stat (proc(5)); [] if there is no such process, or /proc cannot be read."""
     with suppress(OSError):
         return _read_stat(pid)
     return []
@@ -161,7 +164,7 @@ def _read_stat(pid: int) -> list[bytes]:
 
 
 def real_uid(pid: int) -> int | None:
-    """The uid of a process (proc(5)). Not the owner of its files in /proc: that is root for one that leaves no core."""
+    """The real uid of a process (proc(5)); None if it is gone. Files in /proc belong to root for one without cores."""
     with suppress(OSError, ValueError, StopIteration):
         lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
         return int(next(line for line in lines if line.startswith("Uid:")).split()[1])
@@ -169,9 +172,9 @@ def real_uid(pid: int) -> int | None:
 
 
 def is_zombie(pid: int) -> bool:
-    """Whether a process has ended and only waits to be reaped (state Z or X, field 3 of /proc/PID/stat).
+    """Whether a process has ended and waits to be reaped (state Z or X, field 3 of /proc/PID/stat).
 
-    Where pid 1 reaps nothing (many containers) an ended daemon stays like that for good.
+    If pid 1 reaps no children (in many containers), an ended daemon stays a zombie.
     """
     with suppress(OSError):
         stat = Path(f"/proc/{pid}/stat").read_bytes()
@@ -181,14 +184,14 @@ def is_zombie(pid: int) -> bool:
 
 @cache
 def boot_id() -> str:
-    """The kernel's random name for this boot; read once, no process outlives a boot."""
+    """The kernel's random id of this boot. Raises OSError."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def own_children() -> list[int]:
-    """The pids of our children, zombies included (/proc/PID/task/TID/children; we are single-threaded).
+    """The pids of this process's children, zombies included (/proc/PID/task/TID/children of its only thread).
 
-    Where the kernel has no such file (CONFIG_PROC_CHILDREN, gVisor) all of /proc is read; [] where that fails, too.
+    Without that file (CONFIG_PROC_CHILDREN, gVisor) all of /proc is read; [] if that fails, too.
     """
     with suppress(OSError):
         return [int(word) for word in _children_file().read_bytes().split()]
@@ -199,7 +202,7 @@ def own_children() -> list[int]:
 
 
 def lists_children() -> bool:
-    """Whether the kernel tells a process its children; else all of /proc is read for them."""
+    """Whether the kernel lists a process's children; otherwise all of /proc is read."""
     return _children_file().exists()
 
 
@@ -209,7 +212,7 @@ def _children_file() -> Path:
 
 
 class Delivery(Enum):
-    """The result of a signal: the process has it, is gone, or may not be signalled by us (EPERM)."""
+    """The result of a signal: sent, the process is gone, or it may not be signalled (EPERM)."""
 
     SENT = "sent"
     GONE = "gone"
@@ -217,10 +220,10 @@ class Delivery(Enum):
 
 
 def signal_process(pid: int, ticks: int, signum: int) -> Delivery:
-    """Signal exactly the process that started at `ticks` (0: not known). Never raises an OSError.
+    """Send `signum` to the process that started at `ticks` (0: not known). Never raises OSError.
 
-    Through a pidfd, so that a later process with this pid is never meant; where there is none (no descriptor left, a
-    kernel or a sandbox without pidfd_open(2)), by kill(2), which is as safe for a child that was not waited for.
+    It uses a pidfd, so that a later process with this pid is never signalled. Without one (no free descriptor, no
+    pidfd_open(2)) it uses kill(2), which is as safe for a child that was not reaped.
     """
     try:
         descriptor = os.pidfd_open(pid)
@@ -247,7 +250,7 @@ def _deliver(pid: int, ticks: int, send: Callable[[], None]) -> Delivery:
 
 
 def _read_start_ticks(pid: int) -> int | None:
-    """As `start_ticks`, None where /proc cannot be read. Raises ProcessLookupError for a process that has ended."""
+    """As `start_ticks`; None if /proc cannot be read. Raises ProcessLookupError for a process that has ended."""
     try:
         return int(_read_stat(pid)[19])
     except ProcessLookupError:
@@ -257,14 +260,14 @@ def _read_start_ticks(pid: int) -> int | None:
 
 
 def readable(descriptor: int, within_s: float) -> bool:
-    """Whether something is to be read there, or comes in time. By poll(2): select(2) knows none above 1023."""
+    """Whether `descriptor` is readable `within_s`. By poll(2): select(2) fails for descriptors above 1023."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(within_s * 1000))
 
 
 def end(pid: int, title: str, within_s: float) -> bool:
-    """Kill the process that has set this title, and wait for its end; False if it is another, or does not end."""
+    """Kill the process with this pid and `title`, and wait for its end; False if it is another, or does not end."""
     try:
         descriptor = os.pidfd_open(pid)
     except OSError:
@@ -282,7 +285,7 @@ def end(pid: int, title: str, within_s: float) -> bool:
 
 
 def signal_name(signum: int) -> str:
-    """`SIGSEGV` for 11; `SIG40` for a signal without a name."""
+    """The name of signal `signum`: `SIGSEGV` for 11, `SIG40` for one without a name."""
     try:
         return signal.Signals(signum).name
     except ValueError:

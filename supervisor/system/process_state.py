@@ -1,8 +1,8 @@
-"""State of its process that user code can change: one table, with the action of preforkd for each row.
+"""State of a process that user code can change: one table, with the action of preforkd for each row.
 
 Used by forkservers (after the import) and workers (after `init`, and between runs). State that preforkd itself needs,
-and state by which one run could fail the next one, is put back (`KEPT`); the rest is user code's own (`LEFT`). Names
-are bound here at once: a handler that replaces `os.setresuid` must not replace it for us.
+or that could make the next run fail, is restored (`KEPT`); the rest belongs to user code (`LEFT`). Names are bound at
+import: a handler that replaces `os.setresuid` must not replace it for preforkd.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _DEPTH = 1000  # Python's own; more is user code's affair
 _NONE_OF_THEM: tuple[int, ...] = ()
 
 
-class DelayedNotices(NamedTuple):
-    """One thing that is put back. `read`: what it is now; `put_back` raises where that is not possible any more.
+class KeptState(NamedTuple):
+    """One restored part of the state. `read`: its present value; `put_back` raises if the value cannot be restored.
 
-    `lasting`: what the import or `init` sets counts for every later run; else preforkd's own counts always.
+    `lasting`: a value set by the import or `init` is kept for all later runs; otherwise preforkd's own is.
     """
 
     name: str
@@ -45,7 +45,7 @@ def _put_actions_back(former: Sequence[Any]) -> None:
 
 
 _OURS = tuple(map(int, (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM)))
-"""Signals that decide whether preforkd's own code goes on."""
+"""Signals that can interrupt preforkd's own code."""
 
 
 def _timers() -> tuple[bool, ...]:
@@ -53,7 +53,7 @@ def _timers() -> tuple[bool, ...]:
 
 
 def _put_timers_back(former: Sequence[bool]) -> None:
-    """One that is new is stopped; one that user code has stopped, or moved, is its own."""
+    """Stop a timer that is new; one that user code has stopped or changed is left alone."""
     for which, ran in zip((_signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF), former, strict=True):
         if not ran:
             _signal.setitimer(which, 0)
@@ -99,27 +99,27 @@ def _no_way_back(former: object) -> None:
     raise PermissionError("there is no way back")
 
 
-def _limit(name: str, which: int) -> DelayedNotices:
+def _limit(name: str, which: int) -> KeptState:
     put_back = partial(resource.setrlimit, which)
-    return DelayedNotices(f"the resource limit {name}", partial(resource.getrlimit, which), put_back)
+    return KeptState(f"the resource limit {name}", partial(resource.getrlimit, which), put_back)
 
 
-KEPT: tuple[DelayedNotices, ...] = (
-    DelayedNotices(
+KEPT: tuple[KeptState, ...] = (
+    KeptState(
         "the signal mask",
         partial(_signal.pthread_sigmask, _signal.SIG_BLOCK, _NONE_OF_THEM),
         partial(_signal.pthread_sigmask, _signal.SIG_SETMASK),
         lasting=False,
     ),
-    DelayedNotices("what SIGTERM, SIGINT, SIGHUP, SIGPIPE and SIGXFSZ do", _actions, _put_actions_back, lasting=False),
-    DelayedNotices("the timers of processor time", _timers, _put_timers_back),
-    DelayedNotices("the trace function", sys.gettrace, sys.settrace),
-    DelayedNotices("the profile function", sys.getprofile, sys.setprofile),
-    DelayedNotices("a recursion limit that is too low", _low_depth, sys.setrecursionlimit, lasting=False),
-    DelayedNotices("the root directory", _root, _no_way_back, lasting=False),
-    DelayedNotices("user and groups", _users, _put_users_back),
-    DelayedNotices("the working directory", _directory, chdir),
-    DelayedNotices("the mask of file modes", _mode_mask, umask),
+    KeptState("what SIGTERM, SIGINT, SIGHUP, SIGPIPE and SIGXFSZ do", _actions, _put_actions_back, lasting=False),
+    KeptState("the timers of processor time", _timers, _put_timers_back),
+    KeptState("the trace function", sys.gettrace, sys.settrace),
+    KeptState("the profile function", sys.getprofile, sys.setprofile),
+    KeptState("a recursion limit that is too low", _low_depth, sys.setrecursionlimit, lasting=False),
+    KeptState("the root directory", _root, _no_way_back, lasting=False),
+    KeptState("user and groups", _users, _put_users_back),
+    KeptState("the working directory", _directory, chdir),
+    KeptState("the mask of file modes", _mode_mask, umask),
     _limit("AS", resource.RLIMIT_AS),
     _limit("CPU", resource.RLIMIT_CPU),
     _limit("DATA", resource.RLIMIT_DATA),
@@ -127,42 +127,42 @@ KEPT: tuple[DelayedNotices, ...] = (
     _limit("NOFILE", resource.RLIMIT_NOFILE),
     _limit("NPROC", resource.RLIMIT_NPROC),
 )
-"""In this order: what stops our own code first, the root directory before what is found below it."""
+"""In order: state that interrupts preforkd's own code comes first, the root directory before paths below it."""
 
 LEFT: dict[str, str] = {
-    "environment, sys.path, sys.modules": "what preforkd needs of them it has taken before the import",
+    "environment, sys.path, sys.modules": "preforkd has read what it needs of them before the import",
     "locale, warnings filters, decimal context, random state, contextvars": "nothing of preforkd depends on them",
-    "gc, switch interval": "tuning them is what an import or `init` may be for",
+    "gc, switch interval": "an import or `init` may tune them",
     "threads, threading.excepthook, sys.excepthook, asyncio policies, multiprocessing": "they are the handler's",
-    "socket.setdefaulttimeout, patched modules": "preforkd calls what it has bound before the import",
-    "nice, oom_score_adj, the name in ps, core size": "they decide nothing between two messages",
-    "session and process group": "the master finds what a worker leaves behind by other ways, too",
-    "atexit": "callbacks run when the worker leaves",
+    "socket.setdefaulttimeout, patched modules": "preforkd calls functions bound before the import",
+    "nice, oom_score_adj, the name in ps, core size": "they do not affect the next message",
+    "session and process group": "the master finds a worker's orphaned descendants by other means, too",
+    "atexit": "callbacks run at the worker's exit",
 }
-"""State that user code may change for good, and why."""
+"""State that user code may change permanently, and why."""
 
 
 class ProcessState:
-    """The values of the table's rows at the time this is made."""
+    """The values of the table's rows when this object is made."""
 
     def __init__(self) -> None:
         self._former = [(kept, kept.read()) for kept in KEPT]
 
     def adopt(self) -> list[str]:
-        """Take what user code has set for good (the import, `init`) as what is to be kept; put the rest back.
+        """Keep the `lasting` values that the import or `init` has set, and restore the others.
 
-        The names of what cannot be put back.
+        Returns the names of the rows that cannot be restored.
         """
         lost = [kept.name for kept, former in self._former if not kept.lasting and not _restored(kept, former)]
         self._former = [(kept, kept.read() if kept.lasting else former) for kept, former in self._former]
         return lost
 
     def restore(self) -> list[str]:
-        """Put everything back; the names of what cannot be."""
+        """Restore all rows; returns the names of those that cannot be restored."""
         return [kept.name for kept, former in self._former if not _restored(kept, former)]
 
 
-def _restored(kept: DelayedNotices, former: Any) -> bool:
+def _restored(kept: KeptState, former: Any) -> bool:
     try:
         if kept.read() != former:
             kept.put_back(former)

@@ -1,9 +1,9 @@
-"""One loop pass over descriptors and timers; used by the master, the consumer and the command line.
+"""An epoll loop over descriptors and timers; used by the master, the consumer and the command line.
 
-Small on purpose: `poll()` is one pass, so that each process keeps a `turn()` of its own that reads as sentences.
-Its methods and READ/WRITE/ERROR values are those that pika's SelectConnection asks of a custom I/O loop
+It is small: `poll()` is one pass, so that each process has its own readable `turn()`. Its methods and READ/WRITE/ERROR
+values are those that pika's SelectConnection requires of a custom I/O loop
 (`pika.adapters.select_connection.AbstractSelectorIOLoop` in pika 1.4), so that AMQP joins the same loop.
-An exception in a callback leaves `poll()` when all others of the pass have been called; the reactor stays usable.
+An exception in a callback is raised by `poll()` after all others of the pass have run; the reactor stays usable.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ CallLater = Callable[[float, Callback], object]
 
 
 class HasFileno(Protocol):
-    """Anything with a descriptor."""
+    """An object with a descriptor."""
 
     def fileno(self) -> int: ...
 
 
 class Timer:
-    """A pending call; given back by `call_later`, taken by `remove_timeout`."""
+    """A pending call: made by `call_later`, cancelled by `remove_timeout`."""
 
     __slots__ = ("callback", "due_s")
 
@@ -60,19 +60,19 @@ class Reactor:
     # ---- descriptors ----------------------------------------------------------------------------------------------
 
     def add_handler(self, fd: int | HasFileno, handler: Handler, events: int) -> None:
-        """Call `handler(fd, events)` whenever one of `events` (READ, WRITE, ERROR) is there."""
+        """Call `handler(fd, events)` whenever one of `events` (READ, WRITE, ERROR) occurs on `fd`."""
         number = _number(fd)
         self._handlers[number] = handler
         self._epoll.register(number, events)
 
     def update_handler(self, fd: int | HasFileno, events: int) -> None:
-        """Wait for other events on a known descriptor. 0 is refused: epoll spins on a hang-up; remove it."""
+        """Wait for other `events` on a known descriptor. Raises ValueError for 0: epoll would spin on a hang-up."""
         if events == 0:
             raise ValueError("no events to wait for: use remove_handler")
         self._epoll.modify(_number(fd), events)
 
     def remove_handler(self, fd: int | HasFileno) -> None:
-        """Forget a descriptor; call it before closing it."""
+        """Stop watching a descriptor; must be called before it is closed."""
         number = _number(fd)
         if self._handlers.pop(number, None) is not None:
             self._epoll.unregister(number)
@@ -92,13 +92,16 @@ class Reactor:
     def add_callback(self, callback: Callback) -> None:
         """Call `callback()` in the next pass; may be called from another thread."""
         self._soon.append(callback)
-        with suppress(OSError):  # the pipe is full: the loop is awake already, and has the callback in any case
+        with suppress(OSError):  # the pipe is full: the loop is awake already
             os.write(self._wake_write, b"\0")
 
     # ---- running --------------------------------------------------------------------------------------------------
 
     def poll(self, timeout_s: float | None = None) -> None:
-        """One pass: wait for descriptors at most `timeout_s` (None: until something happens), then call what is due."""
+        """One pass: wait for events at most `timeout_s` (None: without limit), then run handlers and due timers.
+
+        Raises the first exception of a callback, after all others have run.
+        """
         failed: list[Exception] = []
         for fd, events in self._epoll.poll(self._wait_s(timeout_s)):
             handler = self._handlers.get(fd)
@@ -112,14 +115,14 @@ class Reactor:
             raise failed[0]
 
     def close(self) -> None:
-        """Give back the reactor's own descriptors."""
+        """Close the reactor's own descriptors."""
         self._epoll.close()
         for fd in (self._wake_read, self._wake_write):
             os.close(fd)
 
     def start(self) -> None:
-        """Part of pika's interface; our processes turn the loop themselves."""
-        raise NotImplementedError("turn the loop with poll()")
+        """Part of pika's interface. Raises NotImplementedError: each process has its own loop."""
+        raise NotImplementedError("run the loop with poll()")
 
     def stop(self) -> None:
         """Part of pika's interface; there is no inner loop to stop."""
@@ -150,7 +153,7 @@ class Reactor:
 
 
 def _call(failed: list[Exception], callback: Callable[..., object], *arguments: int) -> None:
-    """One descriptor that always fails must not keep the others, and the timers, from their turn."""
+    """Collect an exception: a callback that always fails must not stop the others, and the timers."""
     try:
         callback(*arguments)
     except Exception as error:  # noqa: BLE001  (raised again at the end of the pass)

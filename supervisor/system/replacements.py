@@ -1,9 +1,9 @@
-"""What user code has replaced in modules that preforkd's own code calls: named, and put back where preforkd has failed.
+"""Names that user code has replaced in modules used by preforkd: reported, and restored after a failure of preforkd.
 
-Used by forkservers and workers. A handler may patch what it likes (`builtins.open`, gevent's `patch_all`), so nothing
-is put back as long as all goes well. Where preforkd's own code fails after user code has run, the process ends: the
-originals come back first, so that the reason and the stack can be told, and the reason names what was replaced. No
-builtin may be called in `put_back`: it may be the one that is gone.
+Used by forkservers and workers. A handler may patch any module (`builtins.open`, gevent's `patch_all`), so normally
+nothing is restored. If preforkd's own code fails after user code has run, the process ends: the originals are restored
+first, so that reason and stack can be reported, and the reason names the replacements. `put_back` must call no builtin:
+it may be a replaced one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MISSING = object()
 
 
 class Replacements:
-    """What these modules define and import at the time this is made, before any user code has run."""
+    """The names in these modules when this object is made, before any user code has run."""
 
     def __init__(self) -> None:
         modules = ((name, vars(sys.modules[name])) for name in _MODULES if name in sys.modules)
@@ -31,7 +31,7 @@ class Replacements:
         ]
 
     def put_back(self) -> list[str]:
-        """Put all of them back; the names of those that were replaced: `builtins.len`."""
+        """Restore all of them; returns the names of those that were replaced, such as `builtins.len`."""
         replaced = []
         for module, now, former in self._former:
             for name, value in former.items():
@@ -42,12 +42,12 @@ class Replacements:
 
 
 def _is_fixed(name: str, value: object) -> bool:
-    """Whether a module never changes this itself; `sys.stdout` and `logging.lastResort` are not of that kind."""
+    """Whether a module never changes this name itself, unlike `sys.stdout` and `logging.lastResort`."""
     return callable(value) or name.isupper() or isinstance(value, ModuleType)
 
 
 def blaming(reason: str, replaced: Sequence[str]) -> str:
-    """The reason of a failure of ours, and what user code had replaced before; some names of many."""
+    """The reason of a failure of preforkd, with the first of the names that user code had `replaced`."""
     if not replaced:
         return reason
     more = f" and {len(replaced) - _NAMED} more" if len(replaced) > _NAMED else ""

@@ -1,8 +1,8 @@
 """Exceptions of user code as texts that fit into frames, records and message headers. Pure; any process may use it.
 
-User code may raise anything: exceptions whose text is endless, cannot be made, or is no valid Unicode; chains, groups
-and tracebacks without end. What leaves here is always short, valid UTF-8, and nothing that user code does on the way
-(`__str__`, `__repr__`, a broken module of the standard library) is raised from here.
+User code may raise any exception: with an endless, failing or invalid text, with endless chains, groups and tracebacks.
+The texts made here are always short, valid UTF-8. No exception of user code (in `__str__`, `__repr__`, a broken module
+of the standard library) leaves these functions.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ STACK_BYTES = 16 * 1024
 REASON_BYTES = 1024
 
 _FRAMES = 100
-"""The innermost ones are kept."""
+"""Most frames in a stack: the innermost ones."""
 
 _LINKS = 20
-"""Of a chain of causes: those that lie further back are left out."""
+"""Most exceptions in a chain of causes: the latest ones."""
 
 _CALL_FILE = 'supervisor/worker/handlers.py", line '
 _WORKER_FILES, _ALARM = "supervisor/worker/", (" in _ring", " in _time_is_over")
@@ -27,7 +27,7 @@ _CUT = "[… cut …]\n"
 
 
 def stack_of(error: BaseException, since: TracebackType | None = None) -> str:
-    """The stack as Python prints it, its end where it is too long. `since`: begin at this frame, not at our own."""
+    """The stack as Python prints it, the end of a long one. `since`: the first frame; None: the error's own first."""
     try:
         return _joined(_printed(error, error.__traceback__ if since is None else since))
     except BaseException as failure:  # noqa: BLE001  (whatever user code raises from its texts, and MemoryError)
@@ -42,7 +42,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """The exception's own text, "" where it has none; the beginning of a long one."""
+    """The exception's own text, "" if it has none; the beginning of a long one."""
     try:
         text = str(error)
     except BaseException as failure:  # noqa: BLE001  (a user's __str__ may raise anything)
@@ -51,9 +51,9 @@ def text_of(error: BaseException) -> str:
 
 
 def users_frames(dump: str) -> str:
-    """The dump of faulthandler; of each thread only the frames below the handler's call.
+    """The `dump` of faulthandler, with only the frames of each thread below the handler's call.
 
-    Those of the time limit's alarm, which interrupts them, are left out as well.
+    The frames of the time limit's alarm are left out as well.
     """
     kept, ours = [], False
     for line in dump.splitlines(keepends=True):
@@ -64,7 +64,7 @@ def users_frames(dump: str) -> str:
 
 
 def sendable(text: str) -> str:
-    """The text without what UTF-8 cannot carry (lone surrogates are written as escapes)."""
+    """The text as valid UTF-8, with lone surrogates as escapes."""
     return _bytes(text).decode()
 
 

@@ -1,7 +1,7 @@
 """Keeps descriptors 0, 1 and 2, and sys.stdout and sys.stderr, usable in processes that run user code.
 
-Used by forkservers and workers. A closed descriptor 2 is the next file that user code opens, and log lines and
-tracebacks land in it. An open object that user code puts in the place of `sys.stdout` is left alone.
+Used by forkservers and workers. After descriptor 2 is closed, the next file that user code opens gets this number, and
+log lines and tracebacks would be written to it. An open replacement of `sys.stdout` by user code is left alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FILE_MODES = {0: os.O_RDONLY, 1: os.O_WRONLY, 2: os.O_WRONLY}
 
 
 class StandardStreams:
-    """What descriptors 0, 1 and 2 are when this is made. Copies of 1 and 2 are kept; what was closed is /dev/null."""
+    """The files of descriptors 0, 1 and 2 when this object is made (/dev/null for a closed one); copies 1 and 2."""
 
     def __init__(self) -> None:
         self._copies: dict[int, int] = {}
@@ -29,7 +29,7 @@ class StandardStreams:
             self._save(number)
 
     def restore(self) -> None:
-        """Let each be what it was."""
+        """Restore each descriptor, and closed `sys.stdout` and `sys.stderr`."""
         for number, former in self._identities.items():
             if identity(number) != former:
                 self._put_back(number)
@@ -38,7 +38,7 @@ class StandardStreams:
                 setattr(sys, name, _stream(number))
 
     def close(self) -> None:
-        """Give the copies back."""
+        """Close the copies."""
         for number, copy in self._copies.items():
             if identity(copy) == self._identities[number]:  # else user code has closed it
                 close(copy)
@@ -67,7 +67,7 @@ def _open_null(number: int) -> None:
 
 
 def _is_closed(stream: Any) -> bool:
-    """Whether nothing can be printed there any more. An object of user code may have any attributes."""
+    """Whether the stream is closed. An object of user code may have any attributes."""
     try:
         return stream is None or stream.closed is True
     except Exception:  # noqa: BLE001  (an object of user code)

@@ -1,7 +1,7 @@
-"""Signals that are stored when they come and acted upon by a loop: for the master, and for a live view.
+"""Signals that a handler only stores and a loop acts upon: for the master, and for a live view.
 
-Python's own wake-up descriptor ends the loop's wait, so that no signal comes too late to be seen, and a list remembers
-what came, so that a full pipe loses nothing. A handler only stores.
+Python's wake-up descriptor (signal.set_wakeup_fd, a self-pipe) ends the loop's wait. A list holds the signals, so that
+a full pipe loses none.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from supervisor.system.reactor import Reactor
 
 
 class StoredSignals:
-    """Installed from the moment it is made until `close()`, which gives everything back as it was.
+    """Installed by the constructor, removed by `close()`.
 
-    `requests` are stored; signals of `wakes` end the loop's wait and leave nothing else.
+    `requests`: signals that are stored; `wakes`: signals that only end the loop's wait.
     """
 
     def __init__(self, reactor: Reactor, requests: Iterable[int], wakes: Iterable[int] = ()) -> None:
@@ -31,7 +31,7 @@ class StoredSignals:
         self._former = {number: signal.signal(number, self._store) for number in (*self._requests, *wakes)}
 
     def take(self) -> list[int]:
-        """The requests since the last call, oldest first, each as often as it was seen."""
+        """The requests since the last call, oldest first, each as often as it came."""
         taken, self._arrived = self._arrived, []
         return taken
 

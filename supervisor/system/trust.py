@@ -1,6 +1,6 @@
-"""Finds users besides root that can change the file at a path: root asks before it reads or makes one. No state.
+"""Finds users besides root that can change the file at a path, before root reads or makes it. No state.
 
-A file of root's proves nothing while another user can replace it, its directory, or a link on the way to it.
+A file of root cannot be trusted while another user can replace it, its directory, or a link on its path.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _MOST_LINKS = 40  # as path_resolution(7) has it
 def changeable_by(path: Path, owner: int | None = None) -> str:
     """The user that could change the file at this path, as text: "uid 1000 (it owns /srv/app)"; "" for root alone.
 
-    Looks at every directory and link on the way, from / on, and at the file itself; what is not there yet depends on
-    its directory. In a directory with the sticky bit others cannot replace what is root's. `owner`: the uid that the
-    file itself, and nothing on the way to it, may belong to as well.
+    Checks every directory and link from / on, and the file itself; a missing file depends on its directory. In a
+    directory with the sticky bit other users cannot replace root's files. `owner`: a uid besides root that may own the
+    file itself, but no directory or link; None: root alone.
     """
     place, ahead, links = Path("/"), list(path.absolute().parts[1:]), _MOST_LINKS
     while True:
@@ -27,9 +27,9 @@ def changeable_by(path: Path, owner: int | None = None) -> str:
         except FileNotFoundError:
             return ""
         except OSError as error:
-            return f"somebody ({place} cannot be looked at: {error.strerror})"
+            return f"an unknown user ({place} cannot be read: {error.strerror})"
         linked = stat.S_ISLNK(found.st_mode)
-        if reason := _stranger(place, found, owner if not (ahead or linked) else None):
+        if reason := _other_user(place, found, owner if not (ahead or linked) else None):
             return reason
         if linked:
             links -= 1
@@ -38,7 +38,7 @@ def changeable_by(path: Path, owner: int | None = None) -> str:
         if not ahead:
             return ""
         if not links:
-            return f"somebody (there are too many links at {place})"
+            return f"an unknown user (there are too many links at {place})"
         place = _step(place, ahead.pop(0))
 
 
@@ -46,8 +46,8 @@ def _step(place: Path, name: str) -> Path:
     return place.parent if name == ".." else place / name  # `place` has no link in it
 
 
-def _stranger(place: Path, found: os.stat_result, owner: int | None) -> str:
-    if found.st_uid not in _nobody_else() and found.st_uid != owner:
+def _other_user(place: Path, found: os.stat_result, owner: int | None) -> str:
+    if found.st_uid not in _trusted() and found.st_uid != owner:
         return f"uid {found.st_uid} (it owns {place})"
     return "" if stat.S_ISLNK(found.st_mode) else _writable(place, found)
 
@@ -56,13 +56,13 @@ def _writable(place: Path, found: os.stat_result) -> str:
     if stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX:
         return ""
     if found.st_mode & stat.S_IWOTH:
-        return f"everyone (chmod o-w {place})"
+        return f"all users (chmod o-w {place})"
     return f"group {found.st_gid} (chmod g-w {place})" if found.st_mode & stat.S_IWGRP else ""
 
 
 @cache
-def _nobody_else() -> frozenset[int]:
-    """Root; in a user namespace also users without a number there: they cannot be told apart from the real root."""
+def _trusted() -> frozenset[int]:
+    """Root; in a user namespace also the overflow uid, which stands for the real root, too (user_namespaces(7))."""
     try:
         mapped = Path("/proc/self/uid_map").read_text().split()
         overflow = int(Path("/proc/sys/kernel/overflowuid").read_text())

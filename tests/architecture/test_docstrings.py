@@ -35,7 +35,6 @@ BELOW_BAR = {
     "supervisor/link": (50, 66),
     "supervisor/logs": (32, 100),
     "supervisor/master": (44, 90),
-    "supervisor/system": (51, 50),
     "supervisor/web": (15, 62),
     "supervisor/worker": (63, 75),
 }

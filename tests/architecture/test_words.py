@@ -71,7 +71,6 @@ YET: frozenset[str] = frozenset(
         "supervisor/master/reload",
         "supervisor/master/sidecars",
         "supervisor/master/stop",
-        "supervisor/system",
         "supervisor/web",
         "supervisor/web/static",
         "supervisor/worker",

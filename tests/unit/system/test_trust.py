@@ -41,10 +41,10 @@ Case = tuple[Callable[[Path], object], str]
 
 CASES: dict[str, Case] = {
     "a file that its group may write": (lambda file: file.chmod(0o660), "group 0 (chmod g-w {}/a/file)"),
-    "a file that everyone may write": (lambda file: file.chmod(0o666), "everyone (chmod o-w {}/a/file)"),
+    "a file that everyone may write": (lambda file: file.chmod(0o666), "all users (chmod o-w {}/a/file)"),
     "a file of somebody": (lambda file: os.chown(file, SOMEBODY, -1), f"uid {SOMEBODY} (it owns {{}}/a/file)"),
     "a directory that its group may write": (lambda file: file.parent.chmod(0o770), "group 0 (chmod g-w {}/a)"),
-    "a directory that everyone may write": (lambda file: file.parent.chmod(0o777), "everyone (chmod o-w {}/a)"),
+    "a directory that everyone may write": (lambda file: file.parent.chmod(0o777), "all users (chmod o-w {}/a)"),
     "a directory of somebody": (lambda file: os.chown(file.parent, SOMEBODY, -1), f"uid {SOMEBODY} (it owns {{}}/a)"),
     "somebody's sticky directory": (
         lambda file: (os.chown(file.parent, SOMEBODY, -1), file.parent.chmod(0o1777)),
