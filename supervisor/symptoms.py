@@ -7,7 +7,7 @@ symptoms that it notices itself; the master joins both lists. Its text says what
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -22,7 +22,7 @@ class Symptom(msgspec.Struct, frozen=True, array_like=True):
     name: str
     text: str
     degrades: bool
-    since: float
+    since: Annotated[float, msgspec.Meta(ge=0.0, le=1e10)]
 
 
 class Symptoms:

@@ -20,7 +20,7 @@ def about_running(config: Config, target: Account | None) -> Iterator[Finding]:
     """Findings about the daemon of this configuration, none where none runs. `target`: the configured user."""
     try:
         with ControlClient(Path(config.daemon.runtime_dir)) as daemon:
-            status = daemon.ask("status")
+            status = daemon.status()
     except NotRunning:
         holder = find_holder(Path(config.daemon.state_dir, STATE_LOCK))
         if holder is not None:
@@ -29,11 +29,10 @@ def about_running(config: Config, target: Account | None) -> Iterator[Finding]:
         return
     except ControlError:  # it is of another user, or does not answer: nothing is known of it
         return
-    pid, state_dir = status["pid"], status["state_dir"]
-    if state_dir != config.daemon.state_dir:
-        text = f"the daemon that runs (pid {pid}) has {state_dir}: {_REFUSED}"
+    if status.state_dir != config.daemon.state_dir:
+        text = f"the daemon that runs (pid {status.pid}) has {status.state_dir}: {_REFUSED}"
         yield Finding(Level.WARNING, "daemon.state_dir", text)
-    uid = posix.real_uid(pid)
+    uid = posix.real_uid(status.pid)
     if target is not None and uid not in (None, target.uid):
-        text = f"the daemon that runs (pid {pid}) is of uid {uid}, not of uid {target.uid}: {_REFUSED}"
+        text = f"the daemon that runs (pid {status.pid}) is of uid {uid}, not of uid {target.uid}: {_REFUSED}"
         yield Finding(Level.WARNING, "daemon.user", text)

@@ -80,7 +80,8 @@ def _run(instance: Instance, plan: Plan) -> AuditReport:
 
 
 def _print_exits(evidence: Evidence) -> None:
-    counts = Counter((record["kind"], record["cause"], ended_with(dict(record))) for record in evidence.exits)
+    ends = ((each["kind"], each["cause"], ended_with(each["status"], each["signal"])) for each in evidence.exits)
+    counts = Counter(ends)
     print_table(("child", "cause", "ended with", ">count"), [(*key, count) for key, count in sorted(counts.items())])
 
 

@@ -7,13 +7,13 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any
 
 import click
 
 from supervisor.cli.console import print_line, print_table, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.status import ended_with
+from supervisor.control.results import Status
 from supervisor.errors import ConfigError, ControlError, PreforkdError, no_such_pool
 from supervisor.exit_history import HistoryTail, Record, wanted
 from supervisor.logs.events import Cause
@@ -62,7 +62,7 @@ def _check_pool(invocation: Invocation, pool: str) -> None:
     """Raise PreforkdError for a pool that neither the daemon nor the configuration has."""
     try:
         with invocation.connect() as daemon:
-            status: dict[str, Any] | None = daemon.ask("status")
+            status: Status | None = daemon.status()
     except ControlError:  # none runs, or it does not answer: the file knows
         status = None
     try:
@@ -84,7 +84,7 @@ def _row(record: Record) -> tuple[object, ...]:
         f"{pool}/{slot}" if slot is not None else f"{kind} {pool}",
         record.get("pid", "-"),
         record.get("cause", "-"),
-        ended_with({"status": None, "signal": None} | record),
+        ended_with(record.get("status"), record.get("signal")),
         "-" if uptime_s is None else show_seconds(uptime_s),
         record.get("run") or "-",
         record.get("attempt") or "-",

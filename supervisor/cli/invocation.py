@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -12,6 +11,7 @@ from supervisor.config.load import load, load_daemon
 from supervisor.config.schema import Config, DaemonConfig
 from supervisor.control.client import ControlClient, NotRunning, OtherRuntimeDir
 from supervisor.control.protocol import SOCKET_NAME
+from supervisor.control.results import Status
 from supervisor.errors import ConfigError
 from supervisor.master.host.pidfile import PID_FILE, STATE_LOCK, Holder, find_holder
 
@@ -43,12 +43,12 @@ class Invocation:
         """The daemon's runtime directory."""
         return Path(self.daemon.runtime_dir)
 
-    def queues(self, status: dict[str, Any] | None) -> dict[str, str]:
+    def queues(self, status: Status | None) -> dict[str, str]:
         """The queue of each pool of the daemon, and of the file where that can be read.
 
         `status`: the daemon's status object, None where none answers. Raises ConfigError where neither has pools.
         """
-        found = {name: pool["queue"] for name, pool in status["pools"].items()} if status else {}
+        found = {name: pool.queue for name, pool in status.pools.items()} if status else {}
         try:
             return {name: pool.queue for name, pool in self.config.pools.items()} | found
         except ConfigError:

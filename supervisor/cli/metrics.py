@@ -34,7 +34,7 @@ def metrics_command(invocation: Invocation, path: Path | None) -> int:
             f"metrics need a package that is not installed here ({error.name}): pip install 'preforkd[metrics]'"
         ) from error
     with invocation.connect() as daemon:
-        text = render(daemon.ask("status"))
+        text = render(daemon.status())
     if path is None:
         click.echo(text, nl=False)
     else:

@@ -9,6 +9,7 @@ import click
 
 from supervisor.cli.console import print_line, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.control.results import Changed, Scaled, Tried
 
 
 @click.command("scale")
@@ -25,12 +26,10 @@ def scale_command(invocation: Invocation, pool: str, workers: int) -> int:
             f"{workers} workers: at least 1; `preforkd pause {shown(pool)}` lets a pool take no messages"
         )
     with invocation.connect() as daemon:
-        result = daemon.ask("scale", pool=pool, workers=workers)
-    print_line(f"pool {pool}: {result['former']} -> {workers} workers, until the next reload or restart")
-    if workers > result["prefetch"]:
-        print_line(
-            f"  prefetch is {result['prefetch']}: no more than that many of them have a message at the same time"
-        )
+        result = daemon.ask_for(Scaled, "scale", pool=pool, workers=workers)
+    print_line(f"pool {pool}: {result.former} -> {workers} workers, until the next reload or restart")
+    if workers > result.prefetch:
+        print_line(f"  prefetch is {result.prefetch}: no more than that many of them have a message at the same time")
     return 0
 
 
@@ -43,7 +42,7 @@ def pause_command(invocation: Invocation, pool: str) -> int:
     A paused pool stays paused until `preforkd resume` or a restart of the daemon.
     """
     with invocation.connect() as daemon:
-        changed = daemon.ask("pause", pool=pool, by=whoever())["changed"]
+        changed = daemon.ask_for(Changed, "pause", pool=pool, by=whoever()).changed
     print_line(f"pool {pool} is paused" if changed else f"pool {pool} was paused already")
     return 0
 
@@ -54,7 +53,7 @@ def pause_command(invocation: Invocation, pool: str) -> int:
 def resume_command(invocation: Invocation, pool: str) -> int:
     """Take messages for POOL again."""
     with invocation.connect() as daemon:
-        changed = daemon.ask("resume", pool=pool)["changed"]
+        changed = daemon.ask_for(Changed, "resume", pool=pool).changed
     print_line(f"pool {pool} takes messages again" if changed else f"pool {pool} was not paused")
     return 0
 
@@ -65,7 +64,7 @@ def resume_command(invocation: Invocation, pool: str) -> int:
 def retry_command(invocation: Invocation, pool: str) -> int:
     """Try what is held in POOL at once, instead of after hold_retry; the other pools are left alone."""
     with invocation.connect() as daemon:
-        tried = daemon.ask("retry", pool=pool)["tried"]
+        tried = daemon.ask_for(Tried, "retry", pool=pool).tried
     print_line(f"pool {pool}: trying {', '.join(tried)}" if tried else f"pool {pool}: nothing waits to be tried again")
     return 0
 

@@ -5,15 +5,14 @@ The daemon does all of it and judges the file itself, so that a bad one is in it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import click
 
 from supervisor.cli.console import print_line
 from supervisor.cli.duration import SECONDS
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.control.client import NoAnswer
+from supervisor.control.protocol import typed
+from supervisor.control.results import Reloaded
 from supervisor.errors import ControlError
 from supervisor.quantities import show_seconds
 
@@ -33,7 +32,7 @@ def reload_command(invocation: Invocation, timeout_s: float) -> int:
         if queued:
             print_line("another reload is under way; this one follows")
         try:
-            result = daemon.next_answer(timeout_s)
+            result = typed(daemon.next_answer(timeout_s), Reloaded)
         except NoAnswer as error:
             raise ControlError(
                 f"the reload is not over after {timeout_s:g} s and goes on in the background (running handlers are "
@@ -43,12 +42,12 @@ def reload_command(invocation: Invocation, timeout_s: float) -> int:
     return 0
 
 
-def _print(result: Mapping[str, Any]) -> None:
-    print_line(f"reloaded in {show_seconds(result['took_s'])}: every worker has the new code")
-    for what in ("added", "removed"):
-        for name in result[what]:
+def _print(result: Reloaded) -> None:
+    print_line(f"reloaded in {show_seconds(result.took_s)}: every worker has the new code")
+    for what, names in (("added", result.added), ("removed", result.removed)):
+        for name in names:
             print_line(f"  pool {name} {what}")
-    for section, keys in result["changed"].items():
+    for section, keys in result.changed.items():
         print_line(f"  [{section}] changed: {', '.join(keys)}")
-    for name in result["reconnected"]:
+    for name in result.reconnected:
         print_line(f"  pool {name}: its consumer was replaced, with a new connection")

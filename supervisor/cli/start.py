@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -17,6 +16,7 @@ from supervisor.cli.exit_codes import POOL_HELD
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.config.load import load
 from supervisor.config.schema import Config
+from supervisor.control.results import PoolStatus
 from supervisor.errors import ControlError, PreforkdError, StateError
 from supervisor.extras import refuse_missing
 from supervisor.logs import structured
@@ -127,10 +127,10 @@ def _remarks(invocation: Invocation) -> list[str]:
     """Notes on each pool that has just started, a line each: a queue that was made, and symptoms."""
     try:
         with invocation.connect() as daemon:
-            pools = daemon.ask("status")["pools"]
+            pools = daemon.status().pools
     except ControlError:
         return []
-    told = {name: (pool["depth"].get("declared"), *pool["consumer"]["notes"]) for name, pool in pools.items()}
+    told = {name: (pool.depth.declared, *pool.consumer.notes) for name, pool in pools.items()}
     return [f"  pool {name}: {text}" for name, texts in told.items() for text in texts if text]
 
 
@@ -138,17 +138,16 @@ def _obstacles(invocation: Invocation) -> str:
     """What each pool of a daemon that is still starting waits for, a line each; "" where nobody can tell."""
     try:
         with invocation.connect() as daemon:
-            pools = daemon.ask("status")["pools"]
+            pools = daemon.status().pools
     except ControlError:
         return ""
     return "".join(f"\n  pool {name}: {shown(why)}" for name, pool in pools.items() if (why := _obstacle(pool)))
 
 
-def _obstacle(pool: dict[str, Any]) -> str:
-    connection = pool["consumer"]["connection"]
-    unconnected = f"{connection['state']} {connection['host']} ({connection['why']})" if connection["why"] else ""
-    reasons: list[str] = [pool["forkserver"]["why"], pool["consumer"]["why"], unconnected, pool["why"]]
-    return next(filter(None, reasons), "")
+def _obstacle(pool: PoolStatus) -> str:
+    connection = pool.consumer.connection
+    unconnected = f"{connection.state} {connection.host} ({connection.why})" if connection.why else ""
+    return next(filter(None, [pool.forkserver.why, pool.consumer.why, unconnected, pool.why]), "")
 
 
 def _refuse_second(invocation: Invocation) -> None:

@@ -7,11 +7,10 @@ with a pool that is held.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from io import StringIO
-from typing import Any
 
 import click
 
@@ -23,15 +22,23 @@ from supervisor.cli.top.display import make_display
 from supervisor.cli.top.frame import Size
 from supervisor.cli.top.lines import Line, Span, Style, fitted, line
 from supervisor.cli.top.loop import INTERVAL_S, Loop
-from supervisor.cli.top.view import brief_seconds, connection_s
+from supervisor.cli.top.view import brief_seconds, connection_s, reload_text
 from supervisor.control.client import NotRunning, OtherRuntimeDir
+from supervisor.control.protocol import Facts, typed
+from supervisor.control.results import (
+    ConsumerStatus,
+    ExitCount,
+    PoolStatus,
+    ServiceStatus,
+    SidecarStatus,
+    Status,
+    WorkerStatus,
+)
 from supervisor.master.host.pidfile import PID_FILE, find_holder
 from supervisor.quantities import show_bytes, show_seconds
 
 DEAD_WITH_PID_FILE = 1
 NOT_RUNNING = 3
-
-Facts = Mapping[str, Any]
 
 
 @click.command("status")
@@ -50,8 +57,12 @@ def status_command(invocation: Invocation, as_json: bool, watch: bool, interval_
             status = daemon.ask("status")
     except NotRunning as error:
         return _report_absence(invocation, error, as_json)
-    click.echo(_as_json(status)) if as_json else print_status(status)
-    return POOL_HELD if any(pool["state"] == "held" for pool in status["pools"].values()) else 0
+    if as_json:
+        click.echo(_as_json(status))
+    known = typed(status, Status)
+    if not as_json:
+        print_status(known)
+    return POOL_HELD if any(pool.state == "held" for pool in known.pools.values()) else 0
 
 
 class StatusPage:
@@ -63,9 +74,9 @@ class StatusPage:
         self._shown = ""
         self._trouble = ""
 
-    def heard(self, status: Facts) -> None:
-        """A new status."""
-        self._shown, self._trouble = self._draw(status), ""
+    def heard(self, facts: Facts) -> None:
+        """A new status. Raises ControlError for one of another version."""
+        self._shown, self._trouble = self._draw(facts), ""
 
     def missed(self, trouble: str) -> None:
         """The old one stays, below the reason."""
@@ -89,42 +100,38 @@ def _as_json(status: Facts) -> str:
 
 def _as_tables(status: Facts) -> str:
     with redirect_stdout(StringIO()) as text:
-        print_status(status)
+        print_status(typed(status, Status))
     return text.getvalue()
 
 
-def print_status(status: Facts) -> None:
+def print_status(status: Status) -> None:
     """Print the status object of docs/control-protocol.md for people."""
     print_line(
-        f"preforkd {status['version']}  pid {status['pid']}  {status['state']}  "
-        f"up {show_seconds(status['uptime_s'])}  {status['config'] or 'no configuration file'}"
+        f"preforkd {status.version}  pid {status.pid}  {status.state}  "
+        f"up {show_seconds(status.uptime_s)}  {status.config or 'no configuration file'}"
     )
-    reload = status.get("reload")
-    if reload:
-        waits_for = f", waits for {', '.join(reload['waits_for'])}" if reload["waits_for"] else ""
-        print_line(f"reload: {reload['stage']} since {reload['since']} ({reload['requested_by']}){waits_for}")
-    for sidecar in status.get("sidecars", ()):
-        print_line(f"{sidecar['kind']:5}  {_child(sidecar)}")
-    for name, pool in status["pools"].items():
+    if status.reload is not None:
+        print_line(reload_text(status.reload))
+    for sidecar in status.sidecars:
+        print_line(f"{sidecar.kind:5}  {_child(sidecar)}")
+    for name, pool in status.pools.items():
         _print_pool(name, pool)
-    print_exits(status["exits"])
+    print_exits(status.exits)
 
 
-def print_exits(tally: list[dict[str, Any]]) -> None:
-    """Print the tally of exits: cause by status, with counts."""
+def print_exits(counts: Iterable[ExitCount]) -> None:
+    """Print how often children ended: cause by status."""
     print_line()
-    if not tally:
+    if not counts:
         print_line("no exits on record")
         return
     columns = ("POOL", "KIND", "CAUSE", "STATUS", ">COUNT")
-    print_table(columns, ((e["pool"], e["kind"], e["cause"], ended_with(e), e["count"]) for e in tally))
+    print_table(columns, ((e.pool, e.kind, e.cause, ended_with(e.status, e.signal), e.count) for e in counts))
 
 
-def ended_with(exit_: Facts) -> str:
-    """How a process ended, from an exit record or a line of the tally: its signal, or its status, or `-`."""
-    if exit_["signal"]:
-        return str(exit_["signal"])
-    return "-" if exit_["status"] is None else str(exit_["status"])
+def ended_with(status: int | None, signal: str | None) -> str:
+    """How a process ended: its signal, or its status, or `-`."""
+    return signal or ("-" if status is None else str(status))
 
 
 def _report_absence(invocation: Invocation, error: NotRunning, as_json: bool) -> int:
@@ -147,74 +154,63 @@ def _report_absence(invocation: Invocation, error: NotRunning, as_json: bool) ->
     return code
 
 
-def _print_pool(name: str, pool: Facts) -> None:
-    why = f" ({pool['why']})" if pool["why"] else ""
+def _print_pool(name: str, pool: PoolStatus) -> None:
+    why = f" ({pool.why})" if pool.why else ""
+    depth = f"{pool.depth.ready} ready, {pool.depth.consumers} consumer(s)"
     print_line()
-    print_line(f"pool {name}: {pool['state']}{why}  queue {pool['queue']}  {_depth(pool['depth'])}")
-    print_line(f"  forkserver  {_child(pool['forkserver'])}")
-    print_line(f"  consumer    {_child(pool['consumer'])}  {_connection(pool['consumer'])}")
-    for note in pool["consumer"].get("notes", ()):
+    print_line(f"pool {name}: {pool.state}{why}  queue {pool.queue}  {depth}")
+    print_line(f"  forkserver  {_child(pool.forkserver)}")
+    print_line(f"  consumer    {_child(pool.consumer)}  {_connection(pool.consumer)}")
+    for note in pool.consumer.notes:
         print_line(f"  note        {note}")
-    if pool.get("paused"):
-        print_line(f"  paused      by {pool['paused']['by']}, since {pool['paused']['since']}")
-    if pool.get("configured", pool["wanted"]) != pool["wanted"]:
-        print_line(
-            f"  scaled      to {pool['wanted']} workers, until the next reload; configured: {pool['configured']}"
-        )
-    counted = "  ".join(f"{count} {what}" for what, count in pool["counters"].items() if count)
+    if pool.paused is not None:
+        print_line(f"  paused      by {pool.paused.by}, since {pool.paused.since}")
+    if pool.configured != pool.wanted:
+        print_line(f"  scaled      to {pool.wanted} workers, until the next reload; configured: {pool.configured}")
+    counted = "  ".join(f"{count} {what}" for what, count in pool.counters.items() if count)
     print_line(f"  messages    {counted or 'none yet'}")
-    if pool["counters"].get("dead") or pool["counters"].get("parked"):
+    if pool.counters.get("dead") or pool.counters.get("parked"):
         print_line(
-            f"  counted     ever since; what is in the queue now: `preforkd dead list {as_arguments(pool['queue'])}`"
+            f"  counted     ever since; what is in the queue now: `preforkd dead list {as_arguments(pool.queue)}`"
         )
     print_table(
         ("WORKER", ">PID", "STATE", ">ATTEMPT", ">ELAPSED", ">LIMIT", ">HANDLED", ">RSS", ">RESTARTS", "MESSAGE"),
-        (_worker_row(worker) for worker in pool["workers"]),
+        (_worker_row(worker) for worker in pool.workers),
     )
 
 
-def _worker_row(worker: Facts) -> tuple[object, ...]:
-    busy = bool(worker["attempt"])
-    state = worker["state"]
-    if worker["restart_in_s"] is not None:
-        state += f", again in {show_seconds(worker['restart_in_s'])}"
+def _worker_row(worker: WorkerStatus) -> tuple[object, ...]:
+    busy = bool(worker.attempt)
+    again = f", again in {show_seconds(worker.restart_in_s)}" if worker.restart_in_s is not None else ""
     return (
-        worker["name"],
-        worker["pid"] or "-",
-        state,
-        worker["attempt"] if busy else "-",
-        show_seconds(worker["elapsed_s"]) if busy else "-",
+        worker.name,
+        worker.pid or "-",
+        worker.state + again,
+        worker.attempt if busy else "-",
+        show_seconds(worker.elapsed_s) if busy else "-",
         _limit(worker) if busy else "-",
-        worker["handled"],
-        show_bytes(worker["rss_bytes"]) if worker["rss_bytes"] else "-",
-        worker["restarts"],
-        worker["message_id"] or "-",
+        worker.handled,
+        show_bytes(worker.rss_bytes) if worker.rss_bytes else "-",
+        worker.restarts,
+        worker.message_id or "-",
     )
 
 
-def _limit(worker: Facts) -> str:
-    if not worker["limit_s"]:
+def _limit(worker: WorkerStatus) -> str:
+    if not worker.limit_s:
         return "none"
-    source = worker["limit_source"]
-    return show_seconds(worker["limit_s"]) + ("" if source == "pool" else f" ({source})")
+    source = "" if worker.limit_source == "pool" else f" ({worker.limit_source})"
+    return show_seconds(worker.limit_s) + source
 
 
-def _depth(depth: Facts | None) -> str:
-    if not depth:
-        return "depth unknown"
-    return f"{depth['ready']} ready, {depth['consumers']} consumer(s)"
+def _child(child: ServiceStatus | SidecarStatus) -> str:
+    why = f" ({child.why})" if child.why else ""
+    restarts = f", {child.restarts} restart(s)" if child.restarts else ""
+    return f"pid {child.pid or '-'}  {child.state}{why}{restarts}"
 
 
-def _child(child: Facts) -> str:
-    why = f" ({child['why']})" if child["why"] else ""
-    restarts = f", {child['restarts']} restart(s)" if child["restarts"] else ""
-    return f"pid {child['pid'] or '-'}  {child['state']}{why}{restarts}"
-
-
-def _connection(consumer: Facts) -> str:
-    connection = consumer.get("connection")
-    if not connection:
-        return "no connection yet"
-    why = f" ({connection['why']})" if connection.get("why") else ""
-    since = f" for {brief_seconds(connection_s(consumer, datetime.now(UTC)))}" if "since_s" in connection else ""
-    return f"{connection['state']} {connection.get('host', '')}{since}{why}, {consumer['in_flight']} in flight"
+def _connection(consumer: ConsumerStatus) -> str:
+    connection = consumer.connection
+    why = f" ({connection.why})" if connection.why else ""
+    since = brief_seconds(connection_s(consumer, datetime.now(UTC)))
+    return f"{connection.state} {connection.host} for {since}{why}, {consumer.in_flight} in flight"

@@ -16,6 +16,7 @@ from supervisor.cli.explanations import EXPECTED, POOLS, STATES, explain, explai
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.status import ended_with
 from supervisor.cli.why_sources import Facts, Sources
+from supervisor.control.results import WorkerStatus
 from supervisor.errors import PreforkdError, no_such_pool
 from supervisor.ledger.base import RowState
 from supervisor.quantities import show_seconds
@@ -59,7 +60,7 @@ def why_command(invocation: Invocation, target: str, as_message: bool) -> int:
 
 def _about_message(sources: Sources, message_id: str) -> Iterator[Line]:
     for worker in sources.workers_with(message_id):
-        yield "now", f"{worker['name']} {_running(worker)}"
+        yield "now", f"{worker.name} {_running(worker)}"
     for pool, traces in sources.traces(message_id).items():
         for trace in traces:
             yield from _about_trace(trace, sources.queue_of(pool), message_id)
@@ -108,9 +109,10 @@ def _unknown(sources: Sources, target: str) -> PreforkdError:
 
 
 def _about_worker(sources: Sources, pool: str, slot: int) -> Iterator[Line]:
-    workers = sources.status["pools"].get(pool, {}).get("workers", []) if sources.status else []
+    known = sources.status.pools.get(pool) if sources.status else None
+    workers = known.workers if known else []
     records = sources.exits(_EXITS, pool=pool, slot=slot)
-    worker = next((worker for worker in workers if worker["slot"] == slot), None)
+    worker = next((worker for worker in workers if worker.slot == slot), None)
     if worker is None and not records:
         raise PreforkdError(
             f"there is no worker {pool}/{slot}, nor a record of one: pool {pool} has {len(workers)} worker(s) now"
@@ -118,20 +120,18 @@ def _about_worker(sources: Sources, pool: str, slot: int) -> Iterator[Line]:
             else f"there is no record of a worker {pool}/{slot}, and no daemon runs"
         )
     if worker is not None:
-        yield "now", f"{worker['name']} {_running(worker)}"
+        yield "now", f"{worker.name} {_running(worker)}"
     yield from _about_last_exit(sources, records)
     yield from _exit_list(records)
 
 
-def _running(worker: Facts) -> str:
-    if not worker["message_id"]:
-        again = worker["restart_in_s"]
-        return str(worker["state"]) + ("" if again is None else f", tried again in {show_seconds(again)}")
-    limit = f" of {show_seconds(worker['limit_s'])} ({worker['limit_source']})" if worker["limit_s"] else ""
-    return (
-        f"{worker['state']} {worker['message_id']}, attempt {worker['attempt']}, "
-        f"for {show_seconds(worker['elapsed_s'])}{limit}"
-    )
+def _running(worker: WorkerStatus) -> str:
+    if not worker.message_id:
+        again = worker.restart_in_s
+        return worker.state + ("" if again is None else f", tried again in {show_seconds(again)}")
+    limit = f" of {show_seconds(worker.limit_s)} ({worker.limit_source})" if worker.limit_s else ""
+    elapsed = show_seconds(worker.elapsed_s)
+    return f"{worker.state} {worker.message_id}, attempt {worker.attempt}, for {elapsed}{limit}"
 
 
 # ---- a pool ---------------------------------------------------------------------------------------------------------
@@ -139,14 +139,14 @@ def _running(worker: Facts) -> str:
 
 def _about_pool(sources: Sources, name: str) -> Iterator[Line]:
     records = sources.exits(_POOL_EXITS, pool=name)
-    pool = sources.status["pools"].get(name) if sources.status else None
+    pool = sources.status.pools.get(name) if sources.status else None
     if pool is not None:
-        state = explain(POOLS, pool["state"])
-        yield "now", f"pool {name} is {pool['state']}: {state.means}"
-        yield from (("reason", why) for why in dict.fromkeys([pool["why"], *pool["consumer"]["notes"]]) if why)
+        state = explain(POOLS, pool.state)
+        yield "now", f"pool {name} is {pool.state}: {state.means}"
+        yield from (("reason", why) for why in dict.fromkeys([pool.why, *pool.consumer.notes]) if why)
         if state.next:
             yield "next", state.next.format(pool=name)
-        yield "queue", f"{pool['depth']['ready']} ready, {pool['consumer']['in_flight']} in flight"
+        yield "queue", f"{pool.depth.ready} ready, {pool.consumer.in_flight} in flight"
     counts = Counter(f"{record.get('cause')} ({_ending(record)})" for record in records)
     if counts:
         listed = ", ".join(f"{count} x {what}" for what, count in counts.most_common())
@@ -217,7 +217,7 @@ def _exit_line(record: Facts) -> str:
 
 
 def _ending(record: Facts) -> str:
-    ended = ended_with({"status": None, "signal": None} | record)
+    ended = ended_with(record.get("status"), record.get("signal"))
     return {"-": "status unknown"}.get(ended, ended if record.get("signal") else f"status {ended}")
 
 

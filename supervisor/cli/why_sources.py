@@ -16,6 +16,7 @@ from supervisor.cli.invocation import Invocation
 from supervisor.consumer.observe.traces import trace_of
 from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.control.client import NotRunning, OtherRuntimeDir
+from supervisor.control.results import Status, WorkerStatus
 from supervisor.errors import ControlError, LedgerError
 from supervisor.exit_history import HistoryTail
 from supervisor.ledger import peek
@@ -31,11 +32,11 @@ class Sources:
         self.gaps: list[str] = []
 
     @cached_property
-    def status(self) -> Facts | None:
+    def status(self) -> Status | None:
         """The daemon's status object; None when none answers."""
         try:
             with self._invocation.connect() as daemon:
-                return daemon.ask("status")
+                return daemon.status()
         except OtherRuntimeDir as error:
             self.gaps.append(str(error))
         except NotRunning:
@@ -59,10 +60,10 @@ class Sources:
             found = (record for record in chain(tail.rotated(), tail.new()) if facts.items() <= record.items())
             return list(deque(found, maxlen=count))
 
-    def workers_with(self, message_id: str) -> list[Facts]:
+    def workers_with(self, message_id: str) -> list[WorkerStatus]:
         """The workers, as `status` shows them, that run this message now."""
-        pools = self.status["pools"].values() if self.status else ()
-        return [worker for pool in pools for worker in pool["workers"] if worker["message_id"] == message_id]
+        pools = self.status.pools.values() if self.status else ()
+        return [worker for pool in pools for worker in pool.workers if worker.message_id == message_id]
 
     def traces(self, message_id: str) -> dict[str, list[Facts]]:
         """What each pool knows of the messages with this id: traces as in docs/control-protocol.md."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from supervisor.control.protocol import SOCKET_NAME, Result, read_answer, request_line
+from supervisor.control.protocol import SOCKET_NAME, Facts, T, read_answer, request_line, typed
+from supervisor.control.results import Status
 from supervisor.errors import ControlError
 from supervisor.system.clock import monotonic_s
 
@@ -44,13 +45,21 @@ class ControlClient:
         self._incoming = b""
         self._socket = self._connect()
 
-    def ask(self, verb: str, **arguments: Any) -> Result:
-        """Send one request and wait for its (first) answer. Raises ControlError: refused, no answer, closed."""
+    def ask(self, verb: str, **arguments: Any) -> Facts:
+        """Send `verb` and wait for its (first) answer. Raises ControlError: refused, no answer, closed."""
         self.send(verb, **arguments)
         return self.next_answer()
 
+    def ask_for(self, kind: type[T], verb: str, **arguments: Any) -> T:
+        """Ask for the result of `verb` as a `kind`. Raises like `ask`."""
+        return typed(self.ask(verb, **arguments), kind)
+
+    def status(self) -> Status:
+        """What the daemon says of itself. Raises like `ask`."""
+        return self.ask_for(Status, "status")
+
     def send(self, verb: str, **arguments: Any) -> None:
-        """Send one request; its answer follows when the socket is readable. Raises NoAnswer after the time limit."""
+        """Send `verb`; its answer follows when the socket is readable. Raises NoAnswer after the time limit."""
         try:
             self._socket.sendall(request_line(verb, arguments))
         except TimeoutError as error:
@@ -67,7 +76,7 @@ class ControlClient:
         """Whether a whole answer is buffered: select(2) will not report it."""
         return b"\n" in self._incoming
 
-    def next_answer(self, timeout_s: float | None = None) -> Result:
+    def next_answer(self, timeout_s: float | None = None) -> Facts:
         """The next answer, within `timeout_s` seconds (None: the client's own limit). Raises like `ask`."""
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         deadline_s = monotonic_s() + limit_s

@@ -7,14 +7,19 @@ the code of a verb gets only arguments of known names and types, and no negative
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from supervisor.control import results
 from supervisor.errors import ControlError, PreforkdError
 
 Request = dict[str, Any]
-Result = dict[str, Any]
+Result = results.Result | dict[str, Any]
+Facts = dict[str, Any]
+"""A result as it was read: JSON values."""
+
+T = TypeVar("T", bound=results.Result)
 
 SOCKET_NAME = "control.sock"
 MAX_REQUEST_BYTES = 64 * 1024
@@ -106,7 +111,7 @@ def error_line(error: PreforkdError) -> bytes:
     return msgspec.json.encode({"ok": False, "error": text, "status": error.exit_code}) + b"\n"
 
 
-def read_answer(line: bytes) -> Result:
+def read_answer(line: bytes) -> Facts:
     """The result in the answer `line`. Raises ControlError with the daemon's text and exit status."""
     try:
         answer = msgspec.json.decode(line, type=_Answer)
@@ -121,9 +126,19 @@ def read_answer(line: bytes) -> Result:
     raise refusal
 
 
+def typed(result: Facts, kind: type[T]) -> T:
+    """A `result` as a `kind`. Raises ControlError for one that lacks something, as of another version."""
+    try:
+        return msgspec.convert(result, kind)
+    except msgspec.ValidationError as error:
+        raise ControlError(
+            f"the daemon is of another version, and its answer cannot be read ({error}): `preforkd restart` replaces it"
+        ) from error
+
+
 class _Answer(msgspec.Struct):
     ok: bool
-    result: Result = msgspec.field(default_factory=dict)
+    result: Facts = msgspec.field(default_factory=dict)
     error: str = "the daemon gave no reason"
     status: int = 1
 

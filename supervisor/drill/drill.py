@@ -12,6 +12,7 @@ import msgspec
 
 from supervisor.brokers import open_admin
 from supervisor.brokers.names import dead_queue, parked_queue
+from supervisor.control.results import WorkerStatus
 from supervisor.drill.audit import Evidence
 from supervisor.drill.instance import Instance, kill, wait_a_little
 from supervisor.drill.plan import OuterFault, Plan, Strike
@@ -85,8 +86,9 @@ class Drill:
 
     def _all_settled(self) -> bool:
         self._seen()
-        counters = self._instance.status().get("counters", {})
-        settled: int = sum(counters.get(name, 0) for name in ("done", "dead", "parked"))
+        pool = self._instance.pool()
+        counters = pool.counters if pool is not None else {}
+        settled = sum(counters.get(name, 0) for name in ("done", "dead", "parked"))
         return settled >= len(self._plan.orders)
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
@@ -113,7 +115,12 @@ class Drill:
         return pid
 
     def _kill_child(self, kind: str) -> int:
-        pid = self._kill_first(lambda: [self._instance.status().get(kind, {}).get("pid") or 0])
+        def candidates() -> list[int]:
+            pool = self._instance.pool()
+            child = None if pool is None else pool.consumer if kind == "consumer" else pool.forkserver
+            return [child.pid] if child is not None and child.pid else []
+
+        pid = self._kill_first(candidates)
         self._wait_for_record(pid)
         return pid
 
@@ -121,8 +128,8 @@ class Drill:
         """Kill the master while no worker commits an ordered fault: the worker's cause would be `lost`."""
 
         def calm() -> bool:
-            workers = self._instance.status().get("workers", [])
-            return bool(workers) and not any(worker["message_id"] in self._faulty for worker in workers)
+            workers = self._workers()
+            return bool(workers) and not any(worker.message_id in self._faulty for worker in workers)
 
         self._wait(calm, "the ordered faults under way to be over")
         pid = self._instance.pids[-1]
@@ -150,9 +157,12 @@ class Drill:
         return killed[0]
 
     def _innocent_workers(self) -> list[int]:
-        workers = self._instance.status().get("workers", [])
-        innocent = [worker for worker in workers if worker["pid"] and worker["message_id"] not in self._faulty]
-        return [worker["pid"] for worker in sorted(innocent, key=lambda worker: worker["state"] != "running")][:1]
+        workers = sorted(self._workers(), key=lambda worker: worker.state != "running")
+        return [worker.pid for worker in workers if worker.pid and worker.message_id not in self._faulty][:1]
+
+    def _workers(self) -> list[WorkerStatus]:
+        pool = self._instance.pool()
+        return pool.workers if pool is not None else []
 
     def _wait_for_record(self, pid: int) -> None:
         def recorded() -> bool:

@@ -21,6 +21,7 @@ from supervisor.brokers import open_admin
 from supervisor.brokers.names import dead_queue, parked_queue, retry_queue
 from supervisor.config.load import load
 from supervisor.control.client import ControlClient, NotRunning
+from supervisor.control.results import PoolStatus, Status
 from supervisor.drill.handler import ANNOUNCED, EFFECTS, FOLDER
 from supervisor.errors import ControlError, PreforkdError
 from supervisor.exit_history import HistoryTail, records
@@ -125,12 +126,16 @@ class Instance:
             self._process.wait()
         self._process = None
 
-    def status(self) -> dict[str, Any]:
-        """The pool's part of the status object; {} while the daemon does not answer."""
+    def status(self) -> Status | None:
+        """The daemon's status; None while the daemon does not answer."""
         with suppress(ControlError), ControlClient(Path(self.config.daemon.runtime_dir), timeout_s=5.0) as daemon:
-            status = dict(daemon.ask("status"))
-            return {"daemon": status["state"], **status["pools"][POOL]}
-        return {}
+            return daemon.status()
+        return None
+
+    def pool(self) -> PoolStatus | None:
+        """The drill's pool in the status; None while the daemon cannot be asked."""
+        status = self.status()
+        return status.pools[POOL] if status is not None else None
 
     def cut_connection(self) -> None:
         """Break the consumer's broker connection. Raises ControlError if the daemon does not answer."""
@@ -140,7 +145,7 @@ class Instance:
     def _is_ready(self) -> bool:
         with suppress(NotRunning):
             status = self.status()
-            if status.get("daemon") == "running":
+            if status is not None and status.state == "running":
                 return True
         wait_a_little()
         return False

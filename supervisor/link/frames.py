@@ -25,6 +25,7 @@ from supervisor.link.fingerprint import fingerprint
 from supervisor.link.identities import Incarnation as Incarnation
 from supervisor.link.identities import RunId as RunId
 from supervisor.link.ranges import Count, Number, Pid, Seconds
+from supervisor.link.snapshot_parts import ConnectionStatus, Durations, Measurements, QueueStatus
 from supervisor.messages.message import Properties, Publication
 from supervisor.symptoms import Symptom
 
@@ -308,12 +309,12 @@ class Snapshot(Frame, frozen=True):
     """What `status` shows of a consumer; pushed when it changed, at most every 250 ms."""
 
     at: Seconds
-    connection: dict[str, Any]
-    queue: dict[str, Any]
+    connection: ConnectionStatus
+    queue: QueueStatus
     counters: dict[str, int]
     in_flight: Count
     symptoms: list[Symptom]
-    measures: dict[str, Any]
+    measures: Measurements
 
 
 class Letters(Frame, frozen=True):
@@ -389,6 +390,7 @@ SidecarReport = Build | Serving | Refused
 
 PARTS = (
     *(RunId, Incarnation, Properties, Publication, Binding, Symptom),
+    *(ConnectionStatus, QueueStatus, Durations, Measurements),
     *(BrokerConfig, HooksConfig, LedgerConfig, LogConfig, PoolConfig, TlsConfig, WebConfig),
 )
 """The structs that fields of frames are made of."""

@@ -14,7 +14,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from supervisor.metrics.families import OF_A_POOL, OF_THE_DAEMON, Facts, Family, Sample, Type
+from supervisor.control.results import PoolStatus, Status
+from supervisor.metrics.families import OF_A_POOL, OF_THE_DAEMON, Family, Sample, T, Type
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """The content type of `render`'s result."""
@@ -23,7 +24,7 @@ Metric = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 _SIMPLE = {Type.COUNTER: CounterMetricFamily, Type.GAUGE: GaugeMetricFamily}
 
 
-def render(status: Facts) -> bytes:
+def render(status: Status) -> bytes:
     """The metrics of a daemon with this status object (docs/control-protocol.md)."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_StatusCollector(status))
@@ -33,22 +34,22 @@ def render(status: Facts) -> bytes:
 class _StatusCollector(Collector):
     """The collector that prometheus_client calls."""
 
-    def __init__(self, status: Facts) -> None:
+    def __init__(self, status: Status) -> None:
         self._status = status
 
     def collect(self) -> Iterator[Metric]:
         """Every family, in the table's order."""
         for family in OF_THE_DAEMON:
             yield _metric(family, family.labels, family.read(self._status))
-        for family in OF_A_POOL:
-            yield _metric(family, ("pool", *family.labels), self._of_pools(family))
+        for each in OF_A_POOL:
+            yield _metric(each, ("pool", *each.labels), self._of_pools(each))
 
-    def _of_pools(self, family: Family) -> Iterator[Sample]:
-        for name, pool in self._status["pools"].items():
+    def _of_pools(self, family: Family[PoolStatus]) -> Iterator[Sample]:
+        for name, pool in self._status.pools.items():
             yield from (((name, *labels), value) for labels, value in family.read(pool))
 
 
-def _metric(family: Family, labels: tuple[str, ...], samples: Iterable[Sample]) -> Metric:
+def _metric(family: Family[T], labels: tuple[str, ...], samples: Iterable[Sample]) -> Metric:
     if family.type is Type.HISTOGRAM:
         return _histogram(family, labels, samples)
     metric: CounterMetricFamily | GaugeMetricFamily = _SIMPLE[family.type](family.name, family.meaning, labels=labels)
@@ -57,9 +58,9 @@ def _metric(family: Family, labels: tuple[str, ...], samples: Iterable[Sample]) 
     return metric
 
 
-def _histogram(family: Family, labels: tuple[str, ...], samples: Iterable[Sample]) -> HistogramMetricFamily:
+def _histogram(family: Family[T], labels: tuple[str, ...], samples: Iterable[Sample]) -> HistogramMetricFamily:
     metric = HistogramMetricFamily(family.name, family.meaning, labels=labels)
-    for values, facts in samples:
-        bounds = [*map(floatToGoString, facts["le"]), "+Inf"]
-        metric.add_metric(values, list(zip(bounds, accumulate(facts["counts"]), strict=True)), facts["sum"])
+    for values, durations in samples:
+        bounds = [*map(floatToGoString, durations.le), "+Inf"]
+        metric.add_metric(values, list(zip(bounds, accumulate(durations.counts), strict=True)), durations.sum)
     return metric

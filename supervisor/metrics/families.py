@@ -7,21 +7,34 @@ new series.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from msgspec import UNSET, UnsetType
+
+from supervisor.control.results import (
+    DAEMON_STATES,
+    POOL_STATES,
+    WORKER_STATES,
+    PoolStatus,
+    ServiceStatus,
+    SidecarStatus,
+    Status,
+    WorkerStatus,
+)
+from supervisor.link.snapshot_parts import Durations, Measurements
 from supervisor.logs.events import Cause, Event
 
-Facts = Mapping[str, Any]
+T = TypeVar("T")
 Sample = tuple[tuple[str, ...], Any]
-"""Label values and the value: a number, or for a histogram its part of `measures`."""
-Reading = Callable[[Facts], Iterable[Sample]]
+"""Label values and the value: a number, or for a histogram its Durations."""
 
-DAEMON_STATES = ("starting", "running", "reloading", "stopping")
-POOL_STATES = ("starting", "ok", "degraded", "held", "paused", "stopping")
-WORKER_STATES = ("booting", "idle", "running", "publishing", "leaving", "backoff", "held", "stopped")
+Counts = dict[str, int] | UnsetType
+"""A part of a pool's `measures`; not set before the consumer has said something."""
+
 CONNECTION_STATES = ("connected", "connecting", "blocked", "refused", "closed")
 OUTCOMES = ("done", "retried", "dead", "parked", "saved", "duplicate", "returned", "dropped")
 """Every delivery ends as exactly one of these (docs/guarantees.md)."""
@@ -51,149 +64,134 @@ class Type(StrEnum):
     HISTOGRAM = "histogram"
 
 
-class Family(NamedTuple):
-    """A metric. `read`: its samples, from the status object or from one pool (`pool` is then the first label)."""
+class Family(NamedTuple, Generic[T]):
+    """A metric. `read`: its samples, from the Status or from one PoolStatus (`pool` is then the first label)."""
 
     name: str
     type: Type
     labels: tuple[str, ...]
     meaning: str
-    read: Reading
+    read: Callable[[T], Iterable[Sample]]
 
 
 # ---- readings -----------------------------------------------------------------------------------------------------
 
 
-def fact(*path: str) -> Reading:
-    """The number at this path, if it is known."""
+def fact(value: Callable[[T], float | Durations | UnsetType]) -> Callable[[T], Iterator[Sample]]:
+    """The one `value`, if it is known."""
 
-    def read(facts: Facts) -> Iterator[Sample]:
-        found: Any = facts
-        for name in path:
-            found = found.get(name)
-            if found is None:
-                return
-        yield (), found
+    def read(of: T) -> Iterator[Sample]:
+        if not isinstance(found := value(of), UnsetType):
+            yield (), found
 
     return read
 
 
-def one_of(states: Iterable[str], *path: str) -> Reading:
-    """1 for the state at this path, 0 for all other `states`."""
-
-    def read(facts: Facts) -> Iterator[Sample]:
-        present: Any = facts
-        for name in path:
-            present = present[name]
-        yield from (((state,), int(state == present)) for state in states)
-
-    return read
+def one_of(states: Iterable[str], state: Callable[[T], str]) -> Callable[[T], Iterator[Sample]]:
+    """1 for the present `state`, 0 for all other `states`."""
+    return lambda of: (((each,), int(each == state(of))) for each in states)
 
 
-def counted(part: str, *names: str) -> Reading:
+def counted(part: Callable[[Measurements], Counts], *names: str) -> Callable[[PoolStatus], Iterator[Sample]]:
     """One number for each of these names in `part` of a pool's `measures`; 0 for those never counted."""
 
-    def read(pool: Facts) -> Iterator[Sample]:
-        if part in pool["measures"]:
-            yield from (((name,), pool["measures"][part].get(name, 0)) for name in names)
+    def read(pool: PoolStatus) -> Iterator[Sample]:
+        if not isinstance(counts := part(pool.measures), UnsetType):
+            yield from (((name,), counts.get(name, 0)) for name in names)
 
     return read
 
 
-def one_count(part: str, name: str) -> Reading:
+def one_count(part: Callable[[Measurements], Counts], name: str) -> Callable[[PoolStatus], Iterator[Sample]]:
     """The number `name` in `part` of a pool's `measures`, without a label."""
     read_all = counted(part, name)
     return lambda pool: (((), value) for _name, value in read_all(pool))
 
 
-def _build(status: Facts) -> Iterator[Sample]:
-    yield (status["version"],), 1
-
-
-def _started(status: Facts) -> Iterator[Sample]:
-    yield (), datetime.fromisoformat(status["started_at"]).timestamp()
-
-
-def _exits(status: Facts) -> Iterator[Sample]:
+def _exits(status: Status) -> Iterator[Sample]:
     """Exits of the present pools, and of children that belong to no pool."""
-    pools = status["pools"]
-    counts = {(pool, kind, str(cause)): 0 for pool in pools for kind in KINDS for cause in Cause}
-    for row in status["exits"]:
-        if row["pool"] in pools or not row["pool"]:
-            key = row["pool"], row["kind"], row["cause"]
-            counts[key] = counts.get(key, 0) + row["count"]
+    counts = {(pool, kind, str(cause)): 0 for pool in status.pools for kind in KINDS for cause in Cause}
+    for row in status.exits:
+        if row.pool in status.pools or not row.pool:
+            key = row.pool, row.kind, row.cause
+            counts[key] = counts.get(key, 0) + row.count
     yield from counts.items()
 
 
-def _services(name: str) -> Reading:
+def _services(number: Callable[[Status | ServiceStatus], float]) -> Callable[[Status], Iterator[Sample]]:
     """A number for every process but workers; the master belongs to no pool."""
 
-    def read(status: Facts) -> Iterator[Sample]:
-        yield ("", "master"), status[name]
-        for pool, facts in status["pools"].items():
-            yield from (((pool, kind), facts[kind][name]) for kind in SERVICES if facts[kind]["pid"] is not None)
+    def read(status: Status) -> Iterator[Sample]:
+        yield ("", "master"), number(status)
+        for name, pool in status.pools.items():
+            yield from (((name, kind), number(child)) for kind, child in _children(pool) if child.pid is not None)
 
     return read
 
 
-def _sidecars(number: Callable[[Facts], Any]) -> Reading:
+def _children(pool: PoolStatus) -> tuple[tuple[str, ServiceStatus], ...]:
+    return tuple(zip(SERVICES, (pool.forkserver, pool.consumer), strict=True))
+
+
+def _sidecars(number: Callable[[SidecarStatus], int | UnsetType]) -> Callable[[Status], Iterator[Sample]]:
     """A number for each configured sidecar that has one."""
 
-    def read(status: Facts) -> Iterator[Sample]:
-        for sidecar in status["sidecars"]:
-            if (value := number(sidecar)) is not None:
-                yield (sidecar["kind"],), value
+    def read(status: Status) -> Iterator[Sample]:
+        for sidecar in status.sidecars:
+            if not isinstance(value := number(sidecar), UnsetType):
+                yield (sidecar.kind,), value
 
     return read
 
 
-def _service_up(pool: Facts) -> Iterator[Sample]:
-    yield from (((kind,), int(pool[kind]["state"] in _AT_WORK)) for kind in SERVICES)
+def _service_up(pool: PoolStatus) -> Iterator[Sample]:
+    yield from (((kind,), int(child.state in _AT_WORK)) for kind, child in _children(pool))
 
 
-def _workers(pool: Facts) -> Iterator[Sample]:
-    counts = dict.fromkeys(WORKER_STATES, 0)
-    for worker in pool["workers"]:
-        counts[worker["state"]] += 1
-    yield from (((state,), count) for state, count in counts.items())
+def _workers(pool: PoolStatus) -> Iterator[Sample]:
+    counts = Counter(worker.state for worker in pool.workers)
+    yield from (((state,), counts[state]) for state in WORKER_STATES)
 
 
-def _each_worker(name: str) -> Reading:
-    def read(pool: Facts) -> Iterator[Sample]:
-        yield from (((worker["name"],), worker[name]) for worker in pool["workers"] if worker["pid"] is not None)
-
-    return read
+def _each_worker(number: Callable[[WorkerStatus], float]) -> Callable[[PoolStatus], Iterator[Sample]]:
+    return lambda pool: (((worker.name,), number(worker)) for worker in pool.workers if worker.pid is not None)
 
 
-def _oldest_run(pool: Facts) -> Iterator[Sample]:
-    yield (), max((worker["elapsed_s"] for worker in pool["workers"]), default=0.0)
+def _consumer_told(value: Callable[[PoolStatus], int]) -> Callable[[PoolStatus], Iterator[Sample]]:
+    """No sample before the consumer's first snapshot: until then the status has zeros."""
+    return fact(lambda pool: value(pool) if pool.consumer.at else UNSET)
 
 
-def _restarts(pool: Facts) -> Iterator[Sample]:
-    yield from (((kind,), pool["restarts"][kind]) for kind in KINDS)
-
-
-def _consumer_told(read: Reading) -> Reading:
-    """No sample before the consumer's first snapshot: until then the status object has zeros."""
-    return lambda pool: read(pool) if pool["consumer"]["at"] else ()
-
-
-def _symptoms(pool: Facts) -> Iterator[Sample]:
+def _symptoms(pool: PoolStatus) -> Iterator[Sample]:
     """1 for present symptoms; 0 for the others of the table after the consumer's first snapshot."""
-    labels = {event: label for label, event in SYMPTOMS.items()}
-    present = [labels.get(symptom["name"], symptom["name"]) for symptom in pool["symptoms"]]
-    known = SYMPTOMS if pool["consumer"]["at"] else ()
+    labels: dict[str, str] = {event: label for label, event in SYMPTOMS.items()}
+    present = [labels.get(symptom.name, symptom.name) for symptom in pool.symptoms]
+    known = SYMPTOMS if pool.consumer.at else ()
     yield from (((label,), int(label in present)) for label in dict.fromkeys([*known, *present]))
+
+
+def _started(status: Status) -> float:
+    return datetime.fromisoformat(status.started_at).timestamp()
+
+
+def _oldest_run(pool: PoolStatus) -> float:
+    return max((worker.elapsed_s for worker in pool.workers), default=0.0)
 
 
 # ---- the table ----------------------------------------------------------------------------------------------------
 
-OF_THE_DAEMON: tuple[Family, ...] = (
-    Family("preforkd_build_info", Type.GAUGE, ("version",), "1; which version runs.", _build),
-    Family("preforkd_start_time_seconds", Type.GAUGE, (), "When the daemon was started (Unix time).", _started),
+OF_THE_DAEMON: tuple[Family[Status], ...] = (
+    Family(
+        "preforkd_build_info",
+        Type.GAUGE,
+        ("version",),
+        "1; which version runs.",
+        lambda status: [((status.version,), 1)],
+    ),
+    Family("preforkd_start_time_seconds", Type.GAUGE, (), "When the daemon was started (Unix time).", fact(_started)),
     Family(
         *("preforkd_state", Type.GAUGE, ("state",), "1 for the daemon's state, 0 for every other."),
-        one_of(DAEMON_STATES, "state"),
+        one_of(DAEMON_STATES, lambda status: status.state),
     ),
     Family(
         *("preforkd_exits_total", Type.COUNTER, ("pool", "kind", "cause")),
@@ -203,16 +201,16 @@ OF_THE_DAEMON: tuple[Family, ...] = (
     Family(
         *("preforkd_service_resident_memory_bytes", Type.GAUGE, ("pool", "kind")),
         "Resident memory of a process that is no worker.",
-        _services("rss_bytes"),
+        _services(lambda process: process.rss_bytes),
     ),
     Family(
         *("preforkd_service_cpu_seconds_total", Type.COUNTER, ("pool", "kind")),
         "Processor time of a process that is no worker; from zero with each process.",
-        _services("cpu_s"),
+        _services(lambda process: process.cpu_s),
     ),
     Family(
         *("preforkd_sidecar_up", Type.GAUGE, ("kind",), "1 while the web page or the hooks are at work, else 0."),
-        _sidecars(lambda sidecar: int(sidecar["state"] == "ready")),
+        _sidecars(lambda sidecar: int(sidecar.state == "ready")),
     ),
     Family(
         *(
@@ -221,7 +219,7 @@ OF_THE_DAEMON: tuple[Family, ...] = (
             ("kind",),
             "Replacements of the web page's or hooks' process.",
         ),
-        _sidecars(lambda sidecar: sidecar["restarts"]),
+        _sidecars(lambda sidecar: sidecar.restarts),
     ),
     Family(
         *(
@@ -230,38 +228,44 @@ OF_THE_DAEMON: tuple[Family, ...] = (
             ("kind",),
             "Events that found no room on their way to hooks.",
         ),
-        _sidecars(lambda sidecar: sidecar.get("dropped")),
+        _sidecars(lambda sidecar: sidecar.dropped),
     ),
 )
 
-OF_A_POOL: tuple[Family, ...] = (
+OF_A_POOL: tuple[Family[PoolStatus], ...] = (
     Family(
         *("preforkd_pool_state", Type.GAUGE, ("state",), "1 for the pool's state, 0 for every other."),
-        one_of(POOL_STATES, "state"),
+        one_of(POOL_STATES, lambda pool: pool.state),
     ),
     Family(
         *("preforkd_workers_wanted", Type.GAUGE, (), "How many workers there are to be, after `scale`."),
-        fact("wanted"),
+        fact(lambda pool: pool.wanted),
     ),
     Family("preforkd_workers", Type.GAUGE, ("state",), "How many workers are in this state.", _workers),
     Family(
         *("preforkd_worker_resident_memory_bytes", Type.GAUGE, ("worker",)),
         "Resident memory of a worker, pages shared with its forkserver included.",
-        _each_worker("rss_bytes"),
+        _each_worker(lambda worker: worker.rss_bytes),
     ),
     Family(
         *("preforkd_worker_cpu_seconds_total", Type.COUNTER, ("worker",)),
         "Processor time of a worker; from zero with each replacement.",
-        _each_worker("cpu_s"),
+        _each_worker(lambda worker: worker.cpu_s),
     ),
-    Family("preforkd_oldest_run_seconds", Type.GAUGE, (), "For how long the oldest running handler runs.", _oldest_run),
+    Family(
+        "preforkd_oldest_run_seconds",
+        Type.GAUGE,
+        (),
+        "For how long the oldest running handler runs.",
+        fact(_oldest_run),
+    ),
     Family(
         *("preforkd_restarts_total", Type.COUNTER, ("kind",), "Replacements of dead processes."),
-        _restarts,
+        lambda pool: (((kind,), pool.restarts[kind]) for kind in KINDS),
     ),
     Family(
         *("preforkd_holds_total", Type.COUNTER, (), "How often a place was held because replacements kept dying."),
-        fact("holds"),
+        fact(lambda pool: pool.holds),
     ),
     Family(
         *(
@@ -274,31 +278,31 @@ OF_A_POOL: tuple[Family, ...] = (
     ),
     Family(
         *("preforkd_deliveries_total", Type.COUNTER, (), "Messages delivered by the broker."),
-        one_count("outcomes", "delivered"),
+        one_count(lambda measures: measures.outcomes, "delivered"),
     ),
     Family(
         *("preforkd_messages_total", Type.COUNTER, ("outcome",), "Deliveries by how they ended."),
-        counted("outcomes", *OUTCOMES),
+        counted(lambda measures: measures.outcomes, *OUTCOMES),
     ),
     Family(
         *("preforkd_failed_runs_total", Type.COUNTER, (), "Attempts that failed, whatever became of their message."),
-        one_count("outcomes", "failed"),
+        one_count(lambda measures: measures.outcomes, "failed"),
     ),
     Family(
         *("preforkd_handler_duration_seconds", Type.HISTOGRAM, (), "How long handlers ran, failed attempts included."),
-        fact("measures", "handler_s"),
+        fact(lambda pool: pool.measures.handler_s),
     ),
     Family(
         *("preforkd_messages_in_flight", Type.GAUGE, (), "Messages delivered and not settled."),
-        _consumer_told(fact("consumer", "in_flight")),
+        _consumer_told(lambda pool: pool.consumer.in_flight),
     ),
     Family(
         *("preforkd_queue_messages_ready", Type.GAUGE, (), "Messages waiting in the queue, as the broker last said."),
-        _consumer_told(fact("depth", "ready")),
+        _consumer_told(lambda pool: pool.depth.ready),
     ),
     Family(
         *("preforkd_queue_consumers", Type.GAUGE, (), "Consumers of the queue, as the broker last said."),
-        _consumer_told(fact("depth", "consumers")),
+        _consumer_told(lambda pool: pool.depth.consumers),
     ),
     Family(
         *("preforkd_symptom", Type.GAUGE, ("symptom",), "1 while something is seen to be wrong with the pool."),
@@ -311,46 +315,46 @@ OF_A_POOL: tuple[Family, ...] = (
             ("state",),
             "1 for the state of the way to the broker, 0 for others.",
         ),
-        one_of(CONNECTION_STATES, "consumer", "connection", "state"),
+        one_of(CONNECTION_STATES, lambda pool: pool.consumer.connection.state),
     ),
     Family(
         *("preforkd_connections_opened_total", Type.COUNTER, (), "How often the broker was reached."),
-        one_count("connections", "opened"),
+        one_count(lambda measures: measures.connections, "opened"),
     ),
     Family(
         *("preforkd_connections_lost_total", Type.COUNTER, (), "How often the connection to the broker was lost."),
-        one_count("connections", "lost"),
+        one_count(lambda measures: measures.connections, "lost"),
     ),
     Family(
         *("preforkd_connection_attempts_failed_total", Type.COUNTER, (), "Attempts to reach the broker that failed."),
-        one_count("connections", "failed"),
+        one_count(lambda measures: measures.connections, "failed"),
     ),
     Family(
         *("preforkd_publishes_total", Type.COUNTER, ("result",), "Publications (copies and handlers') by their fate."),
-        counted("publishes", *PUBLISH_RESULTS),
+        counted(lambda measures: measures.publishes, *PUBLISH_RESULTS),
     ),
     Family(
         *("preforkd_publishes_unconfirmed", Type.GAUGE, (), "Publications that wait for the broker's confirm."),
-        one_count("publishes", "unconfirmed"),
+        one_count(lambda measures: measures.publishes, "unconfirmed"),
     ),
     Family(
         *("preforkd_ledger_rows", Type.GAUGE, (), "Messages that the ledger remembers."),
-        one_count("ledger", "rows"),
+        one_count(lambda measures: measures.ledger, "rows"),
     ),
     Family(
         *("preforkd_ledger_rows_limit", Type.GAUGE, (), "How many it may remember (`[ledger] keep_max`)."),
-        one_count("ledger", "keep_max"),
+        one_count(lambda measures: measures.ledger, "keep_max"),
     ),
     Family(
         *("preforkd_ledger_size_bytes", Type.GAUGE, (), "Size of the ledger's files."),
-        one_count("ledger", "bytes"),
+        one_count(lambda measures: measures.ledger, "bytes"),
     ),
     Family(
         *("preforkd_ledger_evicted_early_total", Type.COUNTER, (), "Rows forgotten before their time: it was full."),
-        fact("measures", "evicted_early"),
+        fact(lambda pool: pool.measures.evicted_early),
     ),
     Family(
         *("preforkd_ledger_commit_duration_seconds", Type.HISTOGRAM, (), "How long the ledger's commits took."),
-        fact("measures", "commit_s"),
+        fact(lambda pool: pool.measures.commit_s),
     ),
 )

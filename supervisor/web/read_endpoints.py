@@ -42,7 +42,8 @@ class Reading:
     async def readyz(self, request: Request) -> Response:
         """Whether the daemon does its work; why not, only to those who may read."""
         try:
-            reasons = reasons_not_ready((await self._cache.status()).status or {})
+            status, _encoded = await self._cache.status()
+            reasons = reasons_not_ready(status)
         except ApiError as error:
             reasons = [str(error)]
         why = {"why": reasons} if may_read(request) else {}
@@ -50,8 +51,8 @@ class Reading:
 
     async def metrics(self, _request: Request) -> Response:
         """The status as Prometheus reads it."""
-        answer = await self._cache.status()
-        text = await asyncio.to_thread(metrics.render, answer.status or {})
+        status, _encoded = await self._cache.status()
+        text = await asyncio.to_thread(metrics.render, status)
         return Response(text, headers={"content-type": metrics.CONTENT_TYPE})
 
     async def openapi(self, _request: Request) -> Response:
@@ -60,7 +61,8 @@ class Reading:
 
     async def status(self, _request: Request) -> Response:
         """The status object."""
-        return Response((await self._cache.status()).encoded, media_type=JSON)
+        _status, encoded = await self._cache.status()
+        return Response(encoded, media_type=JSON)
 
     async def exits(self, request: Request) -> Response:
         """The last exits."""
@@ -85,4 +87,4 @@ class Reading:
         kind = request_parsing.kind(request.query_params.get("kind", "dead"))
         limit = request_parsing.number(request, "limit", 1, MOST_LETTERS, 50)
         pool = await self._cache.pool(request.path_params["pool"])
-        return json_answer(await self._desk.look(pool["queue"], kind, limit))
+        return json_answer(await self._desk.look(pool.queue, kind, limit))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from msgspec.structs import replace
 
-Status = dict[str, Any]
+from supervisor.control.results import PoolStatus, Status
 
 _UP = ("running", "reloading")
 _UNWELL = ("held", "degraded")
@@ -12,25 +12,24 @@ _UNWELL = ("held", "degraded")
 
 def reasons_not_ready(status: Status) -> list[str]:
     """Why the daemon does not do its work, a line each; nothing when it does."""
-    reasons = [] if status["state"] in _UP else [f"the daemon is {status['state']}"]
-    for name, pool in status["pools"].items():
-        consumer = pool["consumer"]
-        connection = consumer["connection"]["state"]
-        if consumer["state"] != "consuming":
-            why = pool["why"] or consumer["why"]
-            reasons.append(f"pool {name}: its consumer is {consumer['state']}" + (f" ({why})" if why else ""))
+    reasons = [] if status.state in _UP else [f"the daemon is {status.state}"]
+    for name, pool in status.pools.items():
+        consumer, connection = pool.consumer, pool.consumer.connection.state
+        if consumer.state != "consuming":
+            why = pool.why or consumer.why
+            reasons.append(f"pool {name}: its consumer is {consumer.state}" + (f" ({why})" if why else ""))
         elif connection != "connected":
             reasons.append(f"pool {name}: the broker connection is {connection}")
-        elif pool["state"] in _UNWELL:
-            reasons.append(f"pool {name} is {pool['state']}" + (f" ({pool['why']})" if pool["why"] else ""))
+        elif pool.state in _UNWELL:
+            reasons.append(f"pool {name} is {pool.state}" + (f" ({pool.why})" if pool.why else ""))
     return reasons
 
 
 def without_clocks(status: Status) -> Status:
     """The status without what changes by itself as time goes on: two that are equal need not be told apart."""
-    pools = {name: pool | {"consumer": _still(pool["consumer"])} for name, pool in status["pools"].items()}
-    return status | {"uptime_s": None, "pools": pools}
+    return replace(status, uptime_s=0.0, pools={name: _still(pool) for name, pool in status.pools.items()})
 
 
-def _still(consumer: dict[str, Any]) -> dict[str, Any]:
-    return consumer | {"at": None, "connection": consumer["connection"] | {"since_s": None}}
+def _still(pool: PoolStatus) -> PoolStatus:
+    connection = replace(pool.consumer.connection, since_s=0.0)
+    return replace(pool, consumer=replace(pool.consumer, at="", connection=connection))

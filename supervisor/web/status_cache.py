@@ -13,15 +13,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from supervisor.control.client import ControlClient
+from supervisor.control.protocol import typed
+from supervisor.control.results import PoolStatus, Status
 from supervisor.errors import ControlError, StateError, no_such_pool
 from supervisor.system.clock import monotonic_s, rfc3339, wall_s
 from supervisor.web.exits import Exits, Fresh
-from supervisor.web.readiness import Status, without_clocks
+from supervisor.web.readiness import without_clocks
 from supervisor.web.responses import ApiError, encoded
 
 PERIOD_S = 1.0
@@ -94,12 +95,12 @@ class StatusCache:
 
     # ---- looking --------------------------------------------------------------------------------------------------
 
-    async def status(self) -> Answer:
-        """An answer with a status, at most `PERIOD_S` old. Raises ApiError 503 when the daemon is silent."""
+    async def status(self) -> tuple[Status, bytes]:
+        """The status and its JSON, at most `PERIOD_S` old. Raises ApiError 503 when the daemon is silent."""
         answer = await self._fresh()
         if answer.status is None:
             raise ApiError(503, answer.silence, since=self._silent_since)
-        return answer
+        return answer.status, answer.encoded
 
     async def history(self) -> Exits:
         """The exits up to now. Raises ApiError 503 when their files cannot be read."""
@@ -108,13 +109,12 @@ class StatusCache:
             raise ApiError(503, answer.no_exits)
         return self.exits
 
-    async def pool(self, name: str) -> dict[str, Any]:
+    async def pool(self, name: str) -> PoolStatus:
         """One pool of the status. Raises ApiError: there is none of this name, or the daemon is silent."""
-        status = (await self.status()).status or {}
-        pool: dict[str, Any] | None = status["pools"].get(name)
-        if pool is None:
-            raise ApiError(404, no_such_pool(name, status["pools"]))
-        return pool
+        status, _encoded = await self.status()
+        if name not in status.pools:
+            raise ApiError(404, no_such_pool(name, status.pools))
+        return status.pools[name]
 
     def expire(self) -> None:
         """Something was changed: whoever looks now, or listens, wants to see it."""
@@ -205,10 +205,11 @@ class StatusCache:
 
     def _look(self) -> Answer:
         """In the thread: ask, and read what is new."""
-        status, silence, no_exits = None, "", ""
+        status, facts, silence, no_exits = None, {}, "", ""
         try:
             with ControlClient(self._runtime_dir, TIMEOUT_S) as client:
-                status = client.ask("status")
+                facts = client.ask("status")
+            status = typed(facts, Status)
         except ControlError as error:
             silence = str(error)
         fresh = Fresh([], [])
@@ -216,7 +217,7 @@ class StatusCache:
             fresh = self.exits.read()
         except (StateError, OSError) as error:
             no_exits = str(error)
-        return Answer(status, encoded(status), silence, fresh, no_exits)
+        return Answer(status, encoded(facts), silence, fresh, no_exits)
 
 
 def _event(name: bytes, data: bytes) -> bytes:

@@ -86,7 +86,7 @@ class Acting:
         request_parsing.kind(chosen.kind)
         pool = await self._cache.pool(request.path_params["pool"])
         _note(request, action, pool=request.path_params["pool"], kind=chosen.kind, ids=chosen.ids)
-        return pool["queue"], chosen
+        return pool.queue, chosen
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         try:

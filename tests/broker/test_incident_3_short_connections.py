@@ -172,7 +172,7 @@ def test_a_queue_that_does_not_even_answer_a_passive_declare_is_unresponsive(
     """The queue's own process hangs, as in the incident; connection and heartbeats are fine."""
     turned = consumer()
     turned.start()
-    turned.until(lambda: "ready" in turned.session.observer.health.queue_facts(), "the queue answers")
+    turned.until(lambda: turned.session.observer.health.queue_status().consumers > 0, "the queue answers")
     rabbitmq.call(f"sys:suspend({_process_of(turned.pool.queue)})")
     try:
         turned.until(lambda: turned.noted("did not answer a passive declare"), "the symptom is in the status")

@@ -212,7 +212,7 @@ def test_a_snapshot_that_no_status_can_be_drawn_from_is_not_taken(books: Books) 
             wire.close()
             said.close()
         assert books.pool.consumer_channel.snapshot is not None
-        assert books.pool.consumer_channel.snapshot.connection == {"state": "connected"}
+        assert books.pool.consumer_channel.snapshot.connection.state == "connected"
         assert child.intent is Intent.PROTOCOL_KILL
         assert "Snapshot" in child.requested_by
 

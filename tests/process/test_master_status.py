@@ -21,6 +21,7 @@ from supervisor.symptoms import Symptom
 from supervisor.system import clock
 from supervisor.system.clock import monotonic_s
 from supervisor.system.reactor import Reactor
+from tests.support.statuses import snapshot
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
 
 
 def _told(*symptoms: Symptom, state: str = "connected", why: str = "") -> Snapshot:
-    return Snapshot(1.0, {"state": state, "why": why}, {}, {}, 0, list(symptoms), {})
+    return snapshot(1.0, list(symptoms), state=state, why=why)
 
 
 def test_a_pool_is_degraded_while_a_symptom_says_so(pool: Pool) -> None:
@@ -58,11 +59,11 @@ def test_the_symptoms_of_master_and_consumer_are_shown_together(pool: Pool) -> N
 
     shown = pool_status(pool, pool_state(pool, False), 1.0)
 
-    assert [each["name"] for each in shown["symptoms"]] == ["consumer.starved", "queue.shared"]
+    assert [each.name for each in shown.symptoms] == ["consumer.starved", "queue.shared"]
     shared = {"name": "queue.shared", "text": "2 consumers", "degrades": True, "since": "1970-01-01T00:00:00.000Z"}
-    assert shown["symptoms"][1] == shared
-    assert shown["consumer"]["notes"] == ["nothing comes", "2 consumers"]
-    assert (shown["state"], shown["why"]) == ("degraded", "2 consumers")
+    assert msgspec.to_builtins(shown.symptoms[1]) == shared
+    assert shown.consumer.notes == ["nothing comes", "2 consumers"]
+    assert (shown.state, shown.why) == ("degraded", "2 consumers")
 
 
 def test_a_hold_and_a_lost_connection_are_worse_than_a_symptom(pool: Pool) -> None:
@@ -93,7 +94,8 @@ def test_a_hold_keeps_its_time_when_the_wall_clock_is_set(pool: Pool, monkeypatc
     (worker,) = pool.workers
     worker.held, worker.due_s = True, monotonic_s() + 60.0
     monkeypatch.setattr(clock, "wall_s", lambda: 0.0)
-    again_s = pool_status(pool, "held", monotonic_s())["workers"][0]["restart_in_s"]
+    again_s = pool_status(pool, "held", monotonic_s()).workers[0].restart_in_s
+    assert again_s is not None
     assert 59.0 < again_s <= 60.0
 
 

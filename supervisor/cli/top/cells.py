@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from supervisor.cli.top.lines import Span, Style
 from supervisor.cli.top.table import Column
-from supervisor.cli.top.view import ExitRow, Facts, PoolRow, WorkerRow, brief_seconds
+from supervisor.cli.top.view import ExitRow, PoolRow, WorkerRow, brief_seconds
+from supervisor.link.snapshot_parts import ConnectionStatus
 from supervisor.logs.events import Cause
 from supervisor.quantities import show_bytes, show_seconds
 
@@ -44,17 +45,17 @@ def state_style(state: str) -> Style:
     return STATES.get(state, Style.PLAIN)
 
 
-def connection_text(connection: Facts) -> Span:
+def connection_text(connection: ConnectionStatus) -> Span:
     """A connection in words: `connected to mq:5672 for 3m5s`."""
-    state = connection["state"]
-    host = f" to {connection['host']}" if connection["host"] else ""
-    why = f" ({connection['why']})" if connection["why"] else ""
-    return Span(f"{state}{host} for {brief_seconds(connection['since_s'])}{why}", state_style(state))
+    host = f" to {connection.host}" if connection.host else ""
+    why = f" ({connection.why})" if connection.why else ""
+    text = f"{connection.state}{host} for {brief_seconds(connection.since_s)}{why}"
+    return Span(text, state_style(connection.state))
 
 
 def _short_connection(pool: PoolRow) -> Span:
-    state = pool.connection["state"]
-    return Span(f"{state} {_coarse(pool.connection['since_s'])}", state_style(state))
+    state = pool.connection.state
+    return Span(f"{state} {_coarse(pool.connection.since_s)}", state_style(state))
 
 
 def _coarse(seconds: float) -> str:
@@ -103,13 +104,13 @@ POOLS: tuple[Column[PoolRow], ...] = (
     _counter("parked"),
     _counter("retried"),
     _counter("duplicate"),
-    Column("HOST", lambda pool: Span(pool.connection["host"] or "-", Style.DIM), rank=5, most=30),
+    Column("HOST", lambda pool: Span(pool.connection.host or "-", Style.DIM), rank=5, most=30),
     Column("CONNECTION", _short_connection, rank=1, least=14),
 )
 
 
 def _worker_state(worker: WorkerRow) -> Span:
-    again = f" {brief_seconds(worker.again_s)}" if worker.again_s is not None else ""
+    again = f" {brief_seconds(worker.restart_in_s)}" if worker.restart_in_s is not None else ""
     return Span(worker.state + again, state_style(worker.state))
 
 

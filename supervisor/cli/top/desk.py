@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.control.client import ControlClient
+from supervisor.control.protocol import Facts
 from supervisor.errors import ControlError
 from supervisor.system.reactor import Reactor
 
@@ -18,7 +19,7 @@ CONNECT_S = 2.0
 
 _REST_S = 2.0  # an answer that has begun to arrive is there within this
 
-Heard = Callable[[Mapping[str, Any]], object]
+Heard = Callable[[Facts], object]
 Refused = Callable[[ControlError], object]
 
 

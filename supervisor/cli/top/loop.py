@@ -6,16 +6,17 @@ A daemon that does not answer, or is not there, never stops it: it says so and g
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from supervisor.cli.top.desk import AsyncClient
 from supervisor.cli.top.display import Display
 from supervisor.cli.top.frame import Size
 from supervisor.cli.top.interrupts import ENDS, Interrupts, die_of
 from supervisor.cli.top.lines import Line
+from supervisor.control.protocol import Facts
 from supervisor.errors import ControlError
 from supervisor.quantities import show_seconds
 from supervisor.system.clock import monotonic_s
@@ -33,8 +34,8 @@ SILENT_S = 2.0
 class Page(Protocol):
     """What is shown: it takes in what the daemon says."""
 
-    def heard(self, status: Mapping[str, Any]) -> None:
-        """The daemon's status, just answered."""
+    def heard(self, facts: Facts) -> None:
+        """The daemon's status, just answered. Raises ControlError for one of another version."""
 
     def missed(self, trouble: str) -> None:
         """Why there is no new status."""
@@ -94,10 +95,13 @@ class Loop:
             self._asked_s = now_s
             self._desk.ask("status", {}, [self._heard], lambda error: self._missed(words_of(error)))
 
-    def _heard(self, status: Mapping[str, Any]) -> None:
+    def _heard(self, facts: Facts) -> None:
         self._fresh = True
         self._due_s = max(self._asked_s + self._interval_s, monotonic_s())
-        self._page.heard(status)
+        try:
+            self._page.heard(facts)
+        except ControlError as error:
+            self._missed(words_of(error))
 
     def _missed(self, trouble: str) -> None:
         self._fresh = True

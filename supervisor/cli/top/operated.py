@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from supervisor.cli.top.desk import AsyncClient
 from supervisor.cli.top.display import Display
 from supervisor.cli.top.keys import Order, read_keys
 from supervisor.cli.top.loop import Loop, words_of
 from supervisor.cli.top.page import TopPage
+from supervisor.control.protocol import Facts
 from supervisor.errors import ControlError
 from supervisor.system.clock import monotonic_s
-
-Answer = Mapping[str, Any]
 
 
 class OperatedLoop(Loop):
@@ -30,8 +28,8 @@ class OperatedLoop(Loop):
         if self._display.keys:
             self._reactor.add_handler(sys.stdin, self._typed, self._reactor.READ)
 
-    def _heard(self, status: Answer) -> None:
-        super()._heard(status)
+    def _heard(self, facts: Facts) -> None:
+        super()._heard(facts)
         if not self._orders.waiting:
             self._operated.settled()
 
@@ -44,7 +42,7 @@ class OperatedLoop(Loop):
         self._over = self._operated.over or not typed  # the terminal has gone
 
     def _give(self, order: Order) -> None:
-        def teller(told: Callable[[Answer], str]) -> Callable[[Answer], None]:
+        def teller(told: Callable[[Facts], str]) -> Callable[[Facts], None]:
             return lambda answer: self._tell(told(answer))
 
         self._orders.ask(order.verb, order.arguments, [teller(told) for told in order.told], self._refused)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from supervisor.cli.top.frame import Notice, Scene, Size, frame, workers_page
 from supervisor.cli.top.keys import Order, Screen, press
 from supervisor.cli.top.lines import Line, Style
 from supervisor.cli.top.view import Past, View, exit_rows, make_view
+from supervisor.control.protocol import Facts, typed
+from supervisor.control.results import Status
 from supervisor.errors import StateError
-from supervisor.exit_history import HistoryTail
+from supervisor.exit_history import HistoryTail, Record
 from supervisor.system.clock import monotonic_s
 
 KEPT_EXITS = 200
@@ -31,7 +31,7 @@ class TopPage:
         self._by = by
         self._keys = keys
         self._tail = HistoryTail(state_dir)
-        self._records: deque[dict[str, Any]] = deque(maxlen=KEPT_EXITS)
+        self._records: deque[Record] = deque(maxlen=KEPT_EXITS)
         self._begun = False
         self._past = Past()
         self._view: View | None = None
@@ -40,8 +40,9 @@ class TopPage:
         self._notice: Notice | None = None
         self._notice_until_s = 0.0
 
-    def heard(self, status: Mapping[str, Any]) -> None:
-        """A new status: a new view."""
+    def heard(self, facts: Facts) -> None:
+        """A new status: a new view. Raises ControlError for one of another version."""
+        status = typed(facts, Status)
         self._trouble = ""
         self._read_exits()
         self._past.add(status)

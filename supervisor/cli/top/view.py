@@ -6,11 +6,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
+from msgspec.structs import asdict, replace
+
+from supervisor.control.results import ConsumerStatus, PoolStatus, ReloadStatus, Status, WorkerStatus
+from supervisor.exit_history import Record
+from supervisor.link.snapshot_parts import ConnectionStatus
 from supervisor.quantities import show_seconds
-
-Facts = Mapping[str, Any]
 
 RATE_WINDOW_S = 5.0
 """Rates are taken over this long: consumers tell their counts four times a second, handlers may take seconds."""
@@ -19,24 +21,15 @@ _BUSY_FIRST = ("running", "publishing", "leaving", "booting", "backoff", "held",
 _UNREMARKABLE = frozenset({"ready", "consuming"})
 
 
-@dataclass(frozen=True)
-class WorkerRow:
-    """One worker."""
+class WorkerRow(WorkerStatus, frozen=True):
+    """One worker, and how many messages it handles a second."""
 
-    name: str
-    pid: int | None
-    state: str
-    again_s: float | None
-    message_id: str
-    attempt: int
-    elapsed_s: float
-    limit_s: float
-    own_limit: bool
-    """The limit is the message's own, or was extended."""
     rate: float | None
-    handled: int
-    rss_bytes: int
-    restarts: int
+
+    @property
+    def own_limit(self) -> bool:
+        """Whether the limit is the message's own, or was extended."""
+        return self.limit_source != "pool"
 
     @property
     def nearness(self) -> float:
@@ -58,8 +51,8 @@ class PoolRow:
     depth: int
     done_rate: float | None
     failed_rate: float | None
-    counters: Facts
-    connection: Facts
+    counters: Mapping[str, int]
+    connection: ConnectionStatus
     remarks: tuple[str, ...]
     """What is not as usual, in words."""
     paused: bool
@@ -105,7 +98,7 @@ class Past:
 
     _samples: deque[_Sample] = field(default_factory=deque)
 
-    def add(self, status: Facts) -> None:
+    def add(self, status: Status) -> None:
         """Take note of a status. One of another daemon, or of another consumer, begins anew what it counts."""
         sample = _sample(status)
         if self._samples and self._samples[-1].daemon != sample.daemon:
@@ -131,78 +124,63 @@ class _Sample:
     counts: Mapping[tuple[object, ...], int]
 
 
-def make_view(status: Facts, past: Past, now: datetime) -> View:
+def make_view(status: Status, past: Past, now: datetime) -> View:
     """The view of a status that `past` knows already. `now`: when it was answered."""
     tally: dict[str, int] = {}
-    for row in status["exits"]:
-        tally[row["cause"]] = tally.get(row["cause"], 0) + row["count"]
+    for row in status.exits:
+        tally[row.cause] = tally.get(row.cause, 0) + row.count
     return View(
-        title=f"preforkd {status['version']}  pid {status['pid']}",
-        state=status["state"],
-        uptime_s=status["uptime_s"],
-        config=status["config"] or "no configuration file",
+        title=f"preforkd {status.version}  pid {status.pid}",
+        state=status.state,
+        uptime_s=status.uptime_s,
+        config=status.config or "no configuration file",
         events=tuple(_events(status)),
-        pools=tuple(_pool(name, pool, past, now) for name, pool in status["pools"].items()),
+        pools=tuple(_pool(name, pool, past, now) for name, pool in status.pools.items()),
         tally=tuple(sorted(tally.items(), key=lambda item: -item[1])),
     )
 
 
-def exit_rows(records: Iterable[Facts], now: datetime) -> tuple[ExitRow, ...]:
+def exit_rows(records: Iterable[Record], now: datetime) -> tuple[ExitRow, ...]:
     """The rows of exit records that are the oldest first; the youngest first."""
     return tuple(_exit(record, now) for record in reversed(list(records)))
 
 
-def _sample(status: Facts) -> _Sample:
+def _sample(status: Status) -> _Sample:
     counts: dict[tuple[object, ...], int] = {}
-    for name, pool in status["pools"].items():
-        consumer = pool["consumer"]["pid"]
-        counts |= {(name, consumer, what): count for what, count in pool["counters"].items()}
-        counts |= {(worker["name"], worker["pid"]): worker["handled"] for worker in pool["workers"]}
-    return _Sample((status["pid"], status["started_at"]), status["uptime_s"], counts)
+    for name, pool in status.pools.items():
+        counts |= {(name, pool.consumer.pid, what): count for what, count in pool.counters.items()}
+        counts |= {(worker.name, worker.pid): worker.handled for worker in pool.workers}
+    return _Sample((status.pid, status.started_at), status.uptime_s, counts)
 
 
-def connection_s(consumer: Facts, now: datetime) -> float:
+def connection_s(consumer: ConsumerStatus, now: datetime) -> float:
     """For how long a consumer's connection has been in its state: it told so at `at`, and not again since."""
-    return float(consumer["connection"]["since_s"]) + _ago_s(consumer["at"], now)
+    return consumer.connection.since_s + _ago_s(consumer.at, now)
 
 
-def _pool(name: str, pool: Facts, past: Past, now: datetime) -> PoolRow:
-    workers = sorted((_worker(worker, past) for worker in pool["workers"]), key=_busy_first)
-    consumer = pool["consumer"]
+def _pool(name: str, pool: PoolStatus, past: Past, now: datetime) -> PoolRow:
+    workers = sorted((_worker(worker, past) for worker in pool.workers), key=_busy_first)
+    consumer = pool.consumer
     return PoolRow(
         name=name,
-        state=pool["state"],
-        queue=pool["queue"],
+        state=pool.state,
+        queue=pool.queue,
         ready=sum(worker.state in ("idle", "running", "publishing") for worker in workers),
-        wanted=pool["wanted"],
-        in_flight=consumer["in_flight"],
-        depth=pool["depth"]["ready"],
-        done_rate=past.rate(name, consumer["pid"], "done"),
-        failed_rate=past.rate(name, consumer["pid"], "failed"),
-        counters=pool["counters"],
-        connection={**consumer["connection"], "since_s": connection_s(consumer, now)},
+        wanted=pool.wanted,
+        in_flight=consumer.in_flight,
+        depth=pool.depth.ready,
+        done_rate=past.rate(name, consumer.pid, "done"),
+        failed_rate=past.rate(name, consumer.pid, "failed"),
+        counters=pool.counters,
+        connection=replace(consumer.connection, since_s=connection_s(consumer, now)),
         remarks=tuple(_remarks(pool)),
-        paused=bool(pool["paused"]),
+        paused=pool.paused is not None,
         workers=tuple(workers),
     )
 
 
-def _worker(worker: Facts, past: Past) -> WorkerRow:
-    return WorkerRow(
-        name=worker["name"],
-        pid=worker["pid"],
-        state=worker["state"],
-        again_s=worker["restart_in_s"],
-        message_id=worker["message_id"],
-        attempt=worker["attempt"],
-        elapsed_s=worker["elapsed_s"],
-        limit_s=worker["limit_s"],
-        own_limit=worker["limit_source"] != "pool",
-        rate=past.rate(worker["name"], worker["pid"]),
-        handled=worker["handled"],
-        rss_bytes=worker["rss_bytes"],
-        restarts=worker["restarts"],
-    )
+def _worker(worker: WorkerStatus, past: Past) -> WorkerRow:
+    return WorkerRow(**asdict(worker), rate=past.rate(worker.name, worker.pid))
 
 
 def _busy_first(worker: WorkerRow) -> tuple[int, int]:
@@ -211,34 +189,37 @@ def _busy_first(worker: WorkerRow) -> tuple[int, int]:
     return (_BUSY_FIRST.index(worker.state) if known else 0, -int(worker.elapsed_s))
 
 
-def _remarks(pool: Facts) -> Sequence[str]:
-    remarks = [pool["why"]] if pool["why"] else []
-    remarks += [note for note in pool["consumer"]["notes"] if note not in remarks]
-    if pool["paused"]:
-        remarks.append(f"paused by {pool['paused']['by']}, since {pool['paused']['since']}")
-    if pool["configured"] != pool["wanted"]:
-        remarks.append(f"scaled to {pool['wanted']}, configured: {pool['configured']}")
-    for kind in ("forkserver", "consumer"):
-        state, restarts = pool[kind]["state"], pool[kind]["restarts"]
-        if state not in _UNREMARKABLE and pool["state"] not in (state, "stopping"):
-            remarks.append(f"{kind} {state}")
-        if restarts:
-            remarks.append(f"{kind}: {restarts} restart(s)")
+def _remarks(pool: PoolStatus) -> Sequence[str]:
+    remarks = [pool.why] if pool.why else []
+    remarks += [note for note in pool.consumer.notes if note not in remarks]
+    if pool.paused is not None:
+        remarks.append(f"paused by {pool.paused.by}, since {pool.paused.since}")
+    if pool.configured != pool.wanted:
+        remarks.append(f"scaled to {pool.wanted}, configured: {pool.configured}")
+    for kind, child in (("forkserver", pool.forkserver), ("consumer", pool.consumer)):
+        if child.state not in _UNREMARKABLE and pool.state not in (child.state, "stopping"):
+            remarks.append(f"{kind} {child.state}")
+        if child.restarts:
+            remarks.append(f"{kind}: {child.restarts} restart(s)")
     return remarks
 
 
-def _events(status: Facts) -> Iterator[str]:
-    reload = status.get("reload")
-    if reload:
-        waits_for = f", waits for {', '.join(reload['waits_for'])}" if reload["waits_for"] else ""
-        yield f"reload: {reload['stage']} since {reload['since']} ({reload['requested_by']}){waits_for}"
-    for sidecar in status.get("sidecars", ()):
-        if sidecar["state"] not in _UNREMARKABLE:
-            why = f" ({sidecar['why']})" if sidecar["why"] else ""
-            yield f"{sidecar['kind']} {sidecar['state']}{why}"
+def reload_text(reload: ReloadStatus) -> str:
+    """A reload under way, in words."""
+    waits_for = f", waits for {', '.join(reload.waits_for)}" if reload.waits_for else ""
+    return f"reload: {reload.stage} since {reload.since} ({reload.requested_by}){waits_for}"
 
 
-def _exit(record: Facts, now: datetime) -> ExitRow:
+def _events(status: Status) -> Iterator[str]:
+    if status.reload is not None:
+        yield reload_text(status.reload)
+    for sidecar in status.sidecars:
+        if sidecar.state not in _UNREMARKABLE:
+            why = f" ({sidecar.why})" if sidecar.why else ""
+            yield f"{sidecar.kind} {sidecar.state}{why}"
+
+
+def _exit(record: Record, now: datetime) -> ExitRow:
     kind, pool, slot = record.get("kind", "worker"), record.get("pool", ""), record.get("slot")
     status, signal = record.get("status"), record.get("signal")
     return ExitRow(

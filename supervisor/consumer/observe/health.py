@@ -10,13 +10,14 @@ for the log.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from supervisor.brokers.base import Depth
 from supervisor.consumer.observe.shrinkage import Shrinkage
 from supervisor.consumer.settlement.delivery_limit import DEFAULT_LIMIT
+from supervisor.link.snapshot_parts import ConnectionStatus, QueueStatus
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.symptoms import Symptom, Symptoms
@@ -175,26 +176,23 @@ class Health:
         """Whether we are known to be the queue's only consumer."""
         return self._depth is not None and self._depth.consumers <= 1
 
-    def facts(self, opened: int) -> dict[str, Any]:
+    def connection_status(self, opened: int) -> ConnectionStatus:
         """`connection` of a Snapshot. `opened`: connections since the consumer started."""
-        blocked = self.connected and self._blocked
-        return {
-            "state": "blocked" if blocked else self._state,
-            "host": self._host,
-            "since_s": round(monotonic_s() - self._since_s, 3),
-            "opened": opened,
-            "why": blocked or self._why,
-        }
+        blocked = self._blocked if self.connected else ""
+        return ConnectionStatus(
+            state="blocked" if blocked else self._state,
+            host=self._host,
+            since_s=round(monotonic_s() - self._since_s, 3),
+            opened=opened,
+            why=blocked or self._why,
+        )
 
-    def queue_facts(self) -> dict[str, Any]:
+    def queue_status(self) -> QueueStatus:
         """`queue` of a Snapshot."""
-        depth = self._depth
-        facts: dict[str, Any] = {"name": self._queue}
-        if depth is not None:
-            facts |= {"ready": depth.ready, "consumers": depth.consumers}
-        if self._made:
-            facts["declared"] = self._made
-        return facts
+        depth, declared = self._depth, self._made or UNSET
+        if depth is None:
+            return QueueStatus(name=self._queue, declared=declared)
+        return QueueStatus(ready=depth.ready, consumers=depth.consumers, name=self._queue, declared=declared)
 
     def notice(self, event: Event, text: str, degrades: bool = False) -> None:
         """Something is wrong with this pool (`supervisor/symptoms.py`): logged once, shown until it is healed."""

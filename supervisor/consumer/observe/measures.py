@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from supervisor.brokers.base import Confirmed, Unpublished
+from supervisor.link.snapshot_parts import Durations, Measurements
 
 HANDLER_LE_S = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -35,14 +35,9 @@ class Histogram:
         self._counts[bisect_left(self._le_s, seconds)] += 1
         self._sum_s += seconds
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Durations:
         """As in docs/control-protocol.md."""
-        return {
-            "le": self._le_s,
-            "counts": tuple(self._counts),
-            "sum": round(self._sum_s, 6),
-            "count": sum(self._counts),
-        }
+        return Durations(self._le_s, tuple(self._counts), round(self._sum_s, 6), sum(self._counts))
 
 
 class Publishes:
@@ -133,15 +128,15 @@ class Measures:
         """So many rows were forgotten before their time."""
         self._evicted_early += early
 
-    def facts(self, symptoms: Iterable[str]) -> dict[str, Any]:
+    def facts(self, symptoms: Iterable[str]) -> Measurements:
         """`measures` of a Snapshot: values that will not change any more."""
-        return {
-            "outcomes": {name: count - self._before.get(name, 0) for name, count in self.counters.items()},
-            "handler_s": self.handler_s.facts(),
-            "commit_s": self.commit_s.facts(),
-            "ledger": dict(self._ledger),
-            "evicted_early": self._evicted_early,
-            "publishes": self.publishes.facts(),
-            "connections": self.connections.facts(),
-            "symptoms": list(symptoms),
-        }
+        return Measurements(
+            outcomes={name: count - self._before.get(name, 0) for name, count in self.counters.items()},
+            handler_s=self.handler_s.facts(),
+            commit_s=self.commit_s.facts(),
+            ledger=dict(self._ledger),
+            evicted_early=self._evicted_early,
+            publishes=self.publishes.facts(),
+            connections=self.connections.facts(),
+            symptoms=list(symptoms),
+        )

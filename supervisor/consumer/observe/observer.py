@@ -63,8 +63,8 @@ class Observer:
         symptoms, counters = self.health.symptoms, dict(self.measures.counters)
         return Snapshot(
             0.0,
-            self.health.facts(connections_opened),
-            self.health.queue_facts(),
+            self.health.connection_status(connections_opened),
+            self.health.queue_status(),
             counters,
             len(self._settlement.entries),
             symptoms,

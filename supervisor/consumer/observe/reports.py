@@ -6,13 +6,12 @@ the next frame of its kind replaces, is left out while too much waits.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from supervisor.consumer.session import Session
 from supervisor.link.channel import Channel
 from supervisor.link.frames import ConsumerOrder, ConsumerReport, ExitNoticeTaken, Found, Snapshot
+from supervisor.link.snapshot_parts import ConnectionStatus, Measurements, QueueStatus
 from supervisor.logs.events import Event
 from supervisor.symptoms import Symptom
 from supervisor.system.clock import monotonic_s, wall_s
@@ -68,10 +67,11 @@ class Reports:
 
     def troubled(self, event: Event, text: str) -> None:
         """There is no session: say why. The event is logged already."""
-        counters, measures = (self._shown.counters, self._shown.measures) if self._shown else ({}, {})
-        former = next((each for each in self._shown.symptoms if each.name == event), None) if self._shown else None
+        shown = self._shown or Snapshot(0.0, ConnectionStatus(), QueueStatus(), {}, 0, [], Measurements())
+        former = next((each for each in shown.symptoms if each.name == event), None)
         symptom = Symptom(str(event), text, True, former.since if former else wall_s())
-        self._show(Snapshot(0.0, {"state": "closed", "why": text}, {}, counters, 0, [symptom], measures))
+        closed = ConnectionStatus(state="closed", why=text)
+        self._show(Snapshot(0.0, closed, QueueStatus(), shown.counters, 0, [symptom], shown.measures))
 
     def _show(self, snapshot: Snapshot) -> None:
         self._shown_s = monotonic_s()
@@ -80,7 +80,8 @@ class Reports:
             self.say(self._shown)
 
 
-def _content(snapshot: Snapshot) -> tuple[Any, ...]:
+def _content(snapshot: Snapshot) -> Snapshot:
     """All that is news: the age of the connection alone is not."""
-    connection = {name: value for name, value in snapshot.connection.items() if name != "since_s"}
-    return connection, snapshot.queue, snapshot.counters, snapshot.in_flight, snapshot.symptoms, snapshot.measures
+    return msgspec.structs.replace(
+        snapshot, at=0.0, connection=msgspec.structs.replace(snapshot.connection, since_s=0.0)
+    )

@@ -15,6 +15,7 @@ import msgspec
 import supervisor
 from supervisor.config.load import check
 from supervisor.control.protocol import Pending, Request, Result
+from supervisor.control.results import Changed, Scaled, Tried
 from supervisor.errors import ConfigError, ControlError, PreforkdError, no_such_pool
 from supervisor.link.frames import CloseConnection, Find, FindGone, Reconfigure
 from supervisor.master.control.daemon_status import DaemonStatus
@@ -89,14 +90,14 @@ class Commands:
         changed = pool.paused is None
         if changed:
             pool.paused = Pausing(str(request.get("by") or "the control socket"), wall_s())
-        return {"changed": changed}
+        return Changed(changed=changed)
 
     def _resume(self, request: Request) -> Result:
         pool = self._pool(request)
         changed = pool.paused is not None
         if changed:
             pool.paused = None
-        return {"changed": changed}
+        return Changed(changed=changed)
 
     def _retry(self, request: Request) -> Result:
         """Start at once what is held or waits to be replaced."""
@@ -107,7 +108,7 @@ class Commands:
         tried = [spec.name for spec in waiting if spec.held or (spec.due_s is not None and spec.due_s > now_s)]
         for spec in waiting:
             spec.start_at(now_s)
-        return {"tried": tried}
+        return Tried(tried=tried)
 
     def _scale(self, request: Request) -> Result:
         """Raises ControlError for a number that the configuration could not have either, StateError (full disk)."""
@@ -128,7 +129,7 @@ class Commands:
         pool.config = settings
         pool.make_room()
         pool.consumer_channel.send(Reconfigure(settings, config.log))
-        return {"workers": wanted, "former": former, "prefetch": settings.prefetch}
+        return Scaled(workers=wanted, former=former, prefetch=settings.prefetch)
 
     def _reload(self, request: Request) -> Result | Pending:
         first = {"reloading": True, "pid": os.getpid()}

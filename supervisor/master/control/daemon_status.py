@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import supervisor
+from supervisor.control.results import Status
 from supervisor.master.control import status
 from supervisor.master.control.systemd_status import PoolFacts, StatusNotifier
 from supervisor.master.exits.history import History
@@ -46,27 +46,27 @@ class DaemonStatus:
             return "starting"
         return "reloading" if self._reloads.under_way else "running"
 
-    def show(self) -> dict[str, Any]:
+    def show(self) -> Status:
         """The status object."""
         now_s, config = monotonic_s(), self._pools.config
-        return {
-            "version": supervisor.__version__,
-            "pid": os.getpid(),
-            "state": self.state,
-            "started_at": rfc3339(self._startup.began_at_s),
-            "uptime_s": round(now_s - self._startup.began_s, 3),
+        return Status(
+            version=supervisor.__version__,
+            pid=os.getpid(),
+            state=self.state,
+            started_at=rfc3339(self._startup.began_at_s),
+            uptime_s=round(now_s - self._startup.began_s, 3),
             **usage(os.getpid())._asdict(),
-            "config": config.source,
-            "state_dir": config.daemon.state_dir,
-            "runtime_dir": config.daemon.runtime_dir,
-            "reload": self._reloads.status(),
-            "pools": {
+            config=config.source,
+            state_dir=config.daemon.state_dir,
+            runtime_dir=config.daemon.runtime_dir,
+            reload=self._reloads.status(),
+            pools={
                 name: status.pool_status(pool, status.pool_state(pool, self._stop.under_way), now_s)
                 for name, pool in self._pools.items()
             },
-            "sidecars": self._sidecars.status(),
-            "exits": self._history.counts(),
-        }
+            sidecars=self._sidecars.status(),
+            exits=self._history.counts(),
+        )
 
     def pool_facts(self) -> list[PoolFacts]:
         """What systemd is told of the pools."""

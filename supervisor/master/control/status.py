@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import msgspec
 
+from supervisor.control.results import (
+    ConsumerStatus,
+    ExitCount,
+    PauseStatus,
+    PoolStatus,
+    ServiceStatus,
+    SymptomStatus,
+    WorkerStatus,
+)
 from supervisor.link.frames import Snapshot
+from supervisor.link.snapshot_parts import ConnectionStatus, Measurements, QueueStatus
 from supervisor.logs.events import Cause
 from supervisor.master.control.systemd_status import PoolFacts
 from supervisor.master.pool.children import ChildSpec, Kind
@@ -18,10 +27,8 @@ from supervisor.symptoms import Symptom
 from supervisor.system import posix
 from supervisor.system.clock import rfc3339, wall_s
 
-_CONNECTION = {"state": "connecting", "host": "", "since_s": 0.0, "opened": 0, "why": ""}
 _CONSUMER_STATES = {"stopping": "draining", "paused": "paused"}
 _CONNECTED = frozenset({"connected", "blocked"})
-_DEPTH = {"ready": 0, "consumers": 0}
 _COUNTERS = (
     *("delivered", "done", "failed", "retried", "dead", "parked"),
     *("saved", "gone", "duplicate", "returned", "dropped", "published"),
@@ -68,49 +75,55 @@ def _degrading(pool: Pool) -> list[str]:
 def cut_off(pool: Pool) -> str:
     """Why nothing can be consumed just now: no connection to the broker, a ledger that cannot be written; or ""."""
     snapshot = pool.consumer_channel.snapshot
-    connection: dict[str, Any] = _CONNECTION | (snapshot.connection if snapshot else {})
-    return "" if connection["state"] in _CONNECTED else str(connection["why"])
+    connection = snapshot.connection if snapshot else ConnectionStatus()
+    return "" if connection.state in _CONNECTED else connection.why
 
 
-def pool_status(pool: Pool, state: str, now_s: float) -> dict[str, Any]:
-    """One entry of `pools`."""
+def pool_status(pool: Pool, state: str, now_s: float) -> PoolStatus:
+    """One entry of `pools`. `now_s`: monotonic."""
+    snapshot, present = pool.consumer_channel.snapshot, symptoms(pool)
+    return PoolStatus(
+        state=state,
+        why=pool_why(pool),
+        queue=pool.config.queue,
+        wanted=pool.config.workers,
+        configured=pool.whole_config.pools[pool.name].workers,
+        paused=PauseStatus(by=pool.paused.by, since=rfc3339(pool.paused.at_s)) if pool.paused else None,
+        workers=[_worker(pool, spec, now_s) for spec in pool.workers],
+        forkserver=_service(pool.forkserver, "importing", "ready"),
+        consumer=_consumer(pool, state, [symptom.text for symptom in present]),
+        symptoms=[_symptom(symptom) for symptom in present],
+        depth=snapshot.queue if snapshot else QueueStatus(),
+        counters={**dict.fromkeys(_COUNTERS, 0), **(snapshot.counters if snapshot else {})},
+        restarts={str(kind): count for kind, count in pool.restarts.items()},
+        holds=pool.holds,
+        measures=snapshot.measures if snapshot else Measurements(),
+    )
+
+
+def _consumer(pool: Pool, state: str, notes: list[str]) -> ConsumerStatus:
     snapshot, at_s = pool.consumer_channel.snapshot, wall_s()
-    return {
-        "state": state,
-        "why": pool_why(pool),
-        "queue": pool.config.queue,
-        "wanted": pool.config.workers,
-        "configured": pool.whole_config.pools[pool.name].workers,
-        "paused": {"by": pool.paused.by, "since": rfc3339(pool.paused.at_s)} if pool.paused else None,
-        "workers": [_worker(pool, spec, now_s) for spec in pool.workers],
-        "forkserver": _service(pool.forkserver, "importing", "ready"),
-        "consumer": {
-            **_service(pool.consumer, "starting", _CONSUMER_STATES.get(state, "consuming" if pool.takes else "paused")),
-            "connection": _connection(snapshot, at_s),
-            "in_flight": snapshot.in_flight if snapshot else 0,
-            "notes": [symptom.text for symptom in symptoms(pool)],
-            "at": rfc3339(at_s) if snapshot else "",
-        },
-        "symptoms": [_symptom(symptom) for symptom in symptoms(pool)],
-        "depth": {**_DEPTH, **(snapshot.queue if snapshot else {})},
-        "counters": {**dict.fromkeys(_COUNTERS, 0), **(snapshot.counters if snapshot else {})},
-        "restarts": pool.restarts,
-        "holds": pool.holds,
-        "measures": snapshot.measures if snapshot else {},
-    }
+    ready = _CONSUMER_STATES.get(state, "consuming" if pool.takes else "paused")
+    return ConsumerStatus(
+        **msgspec.structs.asdict(_service(pool.consumer, "starting", ready)),
+        connection=_connection(snapshot, at_s),
+        in_flight=snapshot.in_flight if snapshot else 0,
+        notes=notes,
+        at=rfc3339(at_s) if snapshot else "",
+    )
 
 
-def _connection(snapshot: Snapshot | None, at_s: float) -> dict[str, Any]:
+def _connection(snapshot: Snapshot | None, at_s: float) -> ConnectionStatus:
     """A consumer's connection as it is now: the snapshot is as old as the last news."""
     if snapshot is None:
-        return dict(_CONNECTION)
-    since_s = snapshot.connection.get("since_s", 0.0) + max(0.0, at_s - snapshot.at)
-    return {**_CONNECTION, **snapshot.connection, "since_s": round(since_s, 3)}
+        return ConnectionStatus()
+    since_s = snapshot.connection.since_s + max(0.0, at_s - snapshot.at)
+    return msgspec.structs.replace(snapshot.connection, since_s=round(since_s, 3))
 
 
-def pool_facts(pool: Pool, state: str, exits: Iterable[Mapping[str, Any]]) -> PoolFacts:
+def pool_facts(pool: Pool, state: str, exits: Iterable[ExitCount]) -> PoolFacts:
     """What systemd is told of a pool. `exits`: as in `status`, counted over the life of the state directory."""
-    ends = [row for row in exits if (row["pool"], row["kind"]) == (pool.name, Kind.WORKER)]
+    ends = [row for row in exits if (row.pool, row.kind) == (pool.name, Kind.WORKER)]
     snapshot = pool.consumer_channel.snapshot
     staffed = [spec for spec in pool.workers if spec.ready]
     return PoolFacts(
@@ -123,23 +136,21 @@ def pool_facts(pool: Pool, state: str, exits: Iterable[Mapping[str, Any]]) -> Po
         workers=pool.config.workers,
         busy=sum(pool.slots[spec.slot].running() is not None for spec in staffed if spec.slot is not None),
         done=snapshot.counters.get("done", 0) if snapshot else 0,
-        crashes=sum(row["count"] for row in ends if row["cause"] in _CRASHES),
-        timeouts=sum(row["count"] for row in ends if row["cause"] == Cause.TIMEOUT),
+        crashes=sum(row.count for row in ends if row.cause in _CRASHES),
+        timeouts=sum(row.count for row in ends if row.cause == Cause.TIMEOUT),
         consumer_alive=pool.consumer.child is not None,
         beat_s=pool.board.consumer_beat_s,
     )
 
 
-def _symptom(symptom: Symptom) -> dict[str, Any]:
-    return msgspec.structs.asdict(symptom) | {"since": rfc3339(symptom.since)}
+def _symptom(symptom: Symptom) -> SymptomStatus:
+    return SymptomStatus(name=symptom.name, text=symptom.text, degrades=symptom.degrades, since=rfc3339(symptom.since))
 
 
-def _service(spec: ChildSpec, starting: str, ready: str) -> dict[str, Any]:
+def _service(spec: ChildSpec, starting: str, ready: str) -> ServiceStatus:
     state = (ready if spec.ready else starting) if spec.child else _absent(spec)
     pid = spec.child.pid if spec.child else None
-    used = posix.usage(pid)
-    facts = {"pid": pid, "state": state, "restarts": spec.restarts, "why": spec.why}
-    return facts | {"rss_bytes": used.rss_bytes, "cpu_s": used.cpu_s}
+    return ServiceStatus(pid=pid, state=state, restarts=spec.restarts, why=spec.why, **posix.usage(pid)._asdict())
 
 
 def _absent(spec: ChildSpec) -> str:
@@ -148,28 +159,28 @@ def _absent(spec: ChildSpec) -> str:
     return "stopped" if spec.due_s is None else "backoff"
 
 
-def _worker(pool: Pool, spec: ChildSpec, now_s: float) -> dict[str, Any]:
+def _worker(pool: Pool, spec: ChildSpec, now_s: float) -> WorkerStatus:
     assert spec.slot is not None  # workers' seats have one
     child, slot = spec.child, pool.slots[spec.slot]
     running = slot.running() if child else None
     used = posix.usage(child.pid if child else None)
-    return {
-        "name": spec.name,
-        "slot": spec.slot,
-        "pid": child.pid if child else None,
-        "generation": child.generation if child else spec.ordered,
-        "state": _worker_state(pool, spec, running),
-        "message_id": running.message_id if running else "",
-        "attempt": running.run.attempt if running else 0,
-        "elapsed_s": round(now_s - running.started_s, 3) if running else 0.0,
-        "limit_s": round(running.limit_s, 3) if running else 0.0,
-        "limit_source": running.source.name.lower() if running else "pool",
-        "handled": slot.handled if child else 0,
-        "rss_bytes": used.rss_bytes,
-        "cpu_s": used.cpu_s,
-        "restarts": spec.restarts,
-        "restart_in_s": max(0.0, round(spec.due_s - now_s, 3)) if not child and spec.due_s else None,
-    }
+    return WorkerStatus(
+        name=spec.name,
+        slot=spec.slot,
+        pid=child.pid if child else None,
+        generation=child.generation if child else spec.ordered,
+        state=_worker_state(pool, spec, running),
+        message_id=running.message_id if running else "",
+        attempt=running.run.attempt if running else 0,
+        elapsed_s=round(now_s - running.started_s, 3) if running else 0.0,
+        limit_s=round(running.limit_s, 3) if running else 0.0,
+        limit_source=running.source.name.lower() if running else "pool",
+        handled=slot.handled if child else 0,
+        rss_bytes=used.rss_bytes,
+        cpu_s=used.cpu_s,
+        restarts=spec.restarts,
+        restart_in_s=max(0.0, round(spec.due_s - now_s, 3)) if not child and spec.due_s else None,
+    )
 
 
 def _worker_state(pool: Pool, spec: ChildSpec, running: Running | None) -> str:

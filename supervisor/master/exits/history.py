@@ -13,10 +13,10 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from supervisor.control.results import ExitCount
 from supervisor.errors import StateError
 from supervisor.exit_history import CURRENT, ROTATED, records
 from supervisor.master.exits.records import ExitRecord, Tally
@@ -106,11 +106,11 @@ class History:
         """The youngest generation of a seat (`email/3`) that has an exit record; 0 for none."""
         return self._recorded.get(spec, 0)
 
-    def counts(self) -> list[dict[str, Any]]:
+    def counts(self) -> list[ExitCount]:
         """The tally as `status` shows it, with what waits."""
         total = self._counts + Counter(Tally.of(record) for record in self._waiting)
         rows = sorted(total.items(), key=lambda row: msgspec.json.encode(row[0]))
-        return [msgspec.to_builtins(tally) | {"count": count} for tally, count in rows]
+        return [ExitCount(**msgspec.structs.asdict(tally), count=count) for tally, count in rows]
 
     def youngest(self, pool: str) -> int:
         """The youngest generation of any child of a pool that has an exit record; 0 for none."""

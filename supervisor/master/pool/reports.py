@@ -14,7 +14,6 @@ from typing import Any
 
 import supervisor
 from supervisor.link import frames
-from supervisor.link.snapshot_facts import check
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.pool import protocol_errors
@@ -144,7 +143,6 @@ def _refused(pool: Pool, spec: ChildSpec, frame: frames.Refused) -> None:
 
 
 def _snapshot(pool: Pool, spec: ChildSpec, frame: frames.Snapshot) -> None:
-    check(frame)
     pool.consumer_channel.reported(frame)
 
 

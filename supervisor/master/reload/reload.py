@@ -15,6 +15,7 @@ from typing import Any
 
 from supervisor.config.schema import Config, LogConfig
 from supervisor.control.protocol import Pending
+from supervisor.control.results import ReloadStatus
 from supervisor.errors import ConfigError, ControlError, PreforkdError
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
@@ -260,17 +261,17 @@ class Reloads:
         """Whether new code is on trial: the number of workers is not changed meanwhile."""
         return self._current is not None and self._current.stage is Stage.TRYING
 
-    def status(self) -> dict[str, Any] | None:
+    def status(self) -> ReloadStatus | None:
         """What `status` shows of a reload under way."""
         reload = self._current
         if reload is None:
             return None
-        return {
-            "stage": str(reload.stage),
-            "since": rfc3339(reload.started_at_s),
-            "requested_by": reload.requested_by,
-            "waits_for": reload.waits_for(),
-        }
+        return ReloadStatus(
+            stage=reload.stage,
+            since=rfc3339(reload.started_at_s),
+            requested_by=reload.requested_by,
+            waits_for=reload.waits_for(),
+        )
 
     # ---- the steps ------------------------------------------------------------------------------------------------
 

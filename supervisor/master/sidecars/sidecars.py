@@ -14,7 +14,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import UNSET
+
 from supervisor.config.schema import BrokerConfig, Config, HooksConfig, WebConfig
+from supervisor.control.results import SidecarStatus
 from supervisor.errors import StateError
 from supervisor.link.frames import VERSION, Build, Happened, Quit, Refused, Serving, SidecarReport, StartSidecar
 from supervisor.logs.events import Event
@@ -266,27 +269,28 @@ class Sidecars:
 
     # ---- status, end ----------------------------------------------------------------------------------------------
 
-    def status(self) -> list[dict[str, Any]]:
+    def status(self) -> list[SidecarStatus]:
         """`sidecars` of docs/control-protocol.md: those that are wanted or still there."""
         present = [each for each in self.by_kind.values() if each.first is not None or each.spec.child is not None]
-        return [_status(each) | self._told(each.spec.kind) for each in present]
+        return [self._status_of(each.spec) for each in present]
 
-    def _told(self, kind: Kind) -> dict[str, int]:
-        return {"waiting": len(self._event_buffer), "dropped": self._event_buffer.dropped} if kind is Kind.HOOKS else {}
+    def _status_of(self, spec: ChildSpec) -> SidecarStatus:
+        here = "ready" if spec.ready else "starting"
+        return SidecarStatus(
+            kind=spec.kind,
+            pid=spec.child.pid if spec.child is not None else None,
+            state=here if spec.child is not None else "held" if spec.held else "backoff",
+            restarts=spec.restarts,
+            why=spec.why,
+            waiting=len(self._event_buffer) if spec.kind is Kind.HOOKS else UNSET,
+            dropped=self._event_buffer.dropped if spec.kind is Kind.HOOKS else UNSET,
+        )
 
     def close(self) -> None:
         """Give back descriptors."""
         for sidecar in self.by_kind.values():
             if sidecar.spec.child is not None:
                 sidecar.spec.child.disconnect()
-
-
-def _status(sidecar: Sidecar) -> dict[str, Any]:
-    spec = sidecar.spec
-    here = "ready" if spec.ready else "starting"
-    state = here if spec.child is not None else "held" if spec.held else "backoff"
-    pid = spec.child.pid if spec.child is not None else None
-    return {"kind": str(spec.kind), "pid": pid, "state": state, "restarts": spec.restarts, "why": spec.why}
 
 
 def _first_frame(kind: Kind, config: Config) -> StartSidecar | None:

@@ -8,62 +8,21 @@ import pytest
 
 from supervisor.cli.console import as_arguments, block, shown
 from supervisor.cli.status import ended_with, print_status
+from tests.support import statuses
 
-WORKER = {
-    "name": "email/0",
-    "slot": 0,
-    "pid": 11,
-    "generation": 7,
-    "state": "idle",
-    "message_id": "",
-    "attempt": 0,
-    "elapsed_s": 0.0,
-    "limit_s": 0.0,
-    "limit_source": "pool",
-    "handled": 3,
-    "rss_bytes": 20 * 1024**2,
-    "restarts": 0,
-    "restart_in_s": None,
-}
+WORKER = statuses.worker(pid=11, handled=3)
+EXITS = [statuses.exits("crash", 2, signal="SIGSEGV"), statuses.exits("timeout", 1, status=124)]
 
 
 def status(*workers: dict[str, Any], **pool: Any) -> dict[str, Any]:
     """A daemon with one pool."""
-    connection = {"state": "connected", "host": "mq:5672", "since_s": 90.0, "opened": 1, "why": ""}
-    consumer = {"pid": 10, "state": "consuming", "restarts": 0, "why": "", "connection": connection, "in_flight": 2}
-    return {
-        "version": "1.2.3",
-        "pid": 1,
-        "state": "running",
-        "started_at": "",
-        "uptime_s": 61.0,
-        "config": "/etc/p.toml",
-        "state_dir": "/s",
-        "runtime_dir": "/r",
-        "pools": {
-            "email": {
-                "state": "ok",
-                "why": "",
-                "queue": "email",
-                "wanted": 4,
-                "workers": list(workers),
-                "forkserver": {"pid": 9, "state": "ready", "restarts": 0, "why": ""},
-                "consumer": {**consumer, "notes": [], "at": ""},
-                "depth": {"ready": 5, "consumers": 1},
-                "counters": {"done": 7, "failed": 0, "dead": 1},
-                **pool,
-            }
-        },
-        "exits": [
-            {"pool": "email", "kind": "worker", "cause": "crash", "status": None, "signal": "SIGSEGV", "count": 2},
-            {"pool": "email", "kind": "worker", "cause": "timeout", "status": 124, "signal": None, "count": 1},
-        ],
-    }
+    told = {"counters": {"done": 7, "failed": 0, "dead": 1}, "consumer": statuses.consumer(at=""), **pool}
+    return statuses.status(61.0, EXITS, email=statuses.pool(*workers, **told))
 
 
 def printed(capsys: pytest.CaptureFixture[str], facts: dict[str, Any]) -> list[str]:
     """The lines of the printed status, runs of blanks made one."""
-    print_status(facts)
+    print_status(statuses.typed(facts))
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -104,23 +63,24 @@ def test_a_worker_that_is_to_come_back_says_when(capsys: pytest.CaptureFixture[s
 
 
 def test_a_held_pool_says_why(capsys: pytest.CaptureFixture[str]) -> None:
-    held = status(WORKER, state="held", why="10 deaths in 60s", depth=None)
+    held = status(WORKER, state="held", why="10 deaths in 60s")
 
-    assert "pool email: held (10 deaths in 60s) queue email depth unknown" in printed(capsys, held)
+    assert "pool email: held (10 deaths in 60s) queue email 5 ready, 1 consumer(s)" in printed(capsys, held)
 
 
-def test_notes_and_a_missing_connection_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    consumer = {"pid": None, "state": "held", "restarts": 3, "why": "no such vhost", "notes": ["2 in doubt"]}
+def test_notes_and_a_connection_that_never_was_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    away = {"pid": None, "state": "held", "restarts": 3, "why": "no such vhost", "notes": ["2 in doubt"], "at": ""}
+    consumer = statuses.consumer(**away, in_flight=0, connection={"state": "connecting"})
 
-    lines = printed(capsys, status(WORKER, consumer={**consumer, "in_flight": 0, "connection": {}}))
+    lines = printed(capsys, status(WORKER, consumer=consumer))
 
-    assert "consumer pid - held (no such vhost), 3 restart(s) no connection yet" in lines
+    assert "consumer pid - held (no such vhost), 3 restart(s) connecting for 0.0s, 0 in flight" in lines
     assert "note 2 in doubt" in lines
 
 
 def test_children_that_belong_to_no_pool_are_shown_and_why_one_is_held(capsys: pytest.CaptureFixture[str]) -> None:
-    web = {"kind": "web", "pid": 12, "state": "ready", "restarts": 0, "why": ""}
-    hooks = {"kind": "hooks", "pid": None, "state": "held", "restarts": 3, "why": "hooks left: crash (status 70)"}
+    web = statuses.sidecar("web")
+    hooks = statuses.sidecar("hooks", pid=None, state="held", restarts=3, why="hooks left: crash (status 70)")
 
     lines = printed(capsys, status(WORKER) | {"sidecars": [web, hooks]})
 
@@ -132,9 +92,9 @@ def test_a_history_without_exits_says_so(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_an_end_is_its_signal_or_its_status_or_unknown() -> None:
-    assert ended_with({"status": None, "signal": "SIGKILL"}) == "SIGKILL"
-    assert ended_with({"status": 0, "signal": None}) == "0"
-    assert ended_with({"status": None, "signal": None}) == "-"
+    assert ended_with(None, "SIGKILL") == "SIGKILL"
+    assert ended_with(0, None) == "0"
+    assert ended_with(None, None) == "-"
 
 
 def test_what_comes_from_outside_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

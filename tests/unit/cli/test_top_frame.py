@@ -15,9 +15,9 @@ from supervisor.cli.top.display import COLOURS
 from supervisor.cli.top.frame import Notice, Scene, Size, frame, workers_page
 from supervisor.cli.top.keys import Screen, press
 from supervisor.cli.top.lines import Line, Style, cells, cut, text_of
-from supervisor.cli.top.view import Facts, Past, exit_rows, make_view
+from supervisor.cli.top.view import Past, exit_rows, make_view
 from supervisor.logs.events import Cause
-from tests.support.statuses import busy, consumer, exit_record, pool, status, worker
+from tests.support.statuses import Status, busy, consumer, exit_record, exits, pool, status, typed, worker
 
 NOW = datetime(2026, 11, 22, 10, 0, 30, tzinfo=UTC)
 SIZES = [Size(80, 24), Size(120, 40), Size(40, 10)]
@@ -26,18 +26,18 @@ at_every_size = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size.
 ORDINARY = status(
     email=pool(busy(0, 27.5), busy(1, 3.0, attempt=2), worker(2), name="email", done=7),
     audit=pool(worker(0, "audit"), name="audit", state="degraded", why="the broker is away"),
-    exits=[{"cause": "crash", "count": 3}, {"cause": "clean_stop", "count": 8}],
+    exits=[exits("crash", 3), exits("clean_stop", 8)],
 )
 THOUSAND = status(email=pool(*(busy(slot, 5.0) if slot < 20 else worker(slot) for slot in range(1000))))
 
 
-def scene(shown: Facts = ORDINARY, exits: int = 12, **facts: Any) -> Scene:
+def scene(shown: Status = ORDINARY, records: int = 12, **facts: Any) -> Scene:
     """What is on the screen after a second look."""
     past = Past()
-    past.add({**shown, "uptime_s": shown["uptime_s"] - 2.0})
-    past.add(shown)
-    records = [exit_record(slot) for slot in range(exits)]
-    return replace(Scene(make_view(shown, past, NOW), exit_rows(records, NOW)), **facts)
+    past.add(typed({**shown, "uptime_s": shown["uptime_s"] - 2.0}))
+    past.add(now := typed(shown))
+    ended = [exit_record(slot) for slot in range(records)]
+    return replace(Scene(make_view(now, past, NOW), exit_rows(ended, NOW)), **facts)
 
 
 def drawn(shown: Scene, size: Size = SIZES[0]) -> str:
@@ -55,7 +55,7 @@ def style_of(lines: list[Line], text: str) -> Style:
 
 @at_every_size
 @pytest.mark.parametrize("shown", [ORDINARY, THOUSAND, status()], ids=["ordinary", "thousand", "no-pools"])
-def test_a_screen_is_never_exceeded(size: Size, shown: Facts) -> None:
+def test_a_screen_is_never_exceeded(size: Size, shown: Status) -> None:
     for screen in (Screen(), Screen(help=True), Screen(scroll=990)):
         lines = frame(scene(shown, screen=screen), size)
 
@@ -77,7 +77,7 @@ def test_no_screen_is_too_small(width: int, height: int, workers: int, pools: in
 
 @at_every_size
 def test_of_a_thousand_workers_those_not_shown_are_counted(size: Size) -> None:
-    text = drawn(scene(THOUSAND, exits=0), size)
+    text = drawn(scene(THOUSAND, records=0), size)
     shown = text.count("email/")
 
     assert shown >= 1

@@ -9,13 +9,13 @@ import pytest
 from supervisor.cli.top.keys import HELP, Order, Screen, press, read_keys
 from supervisor.cli.top.view import Past, View, make_view
 from supervisor.control.protocol import VERBS
-from tests.support.statuses import Status, pool, status, worker
+from tests.support.statuses import Status, pool, status, typed, worker
 
 
 def view(**pools: Status) -> View:
     """Two pools, or these."""
     pools = pools or {"a": pool(worker(), worker(1), name="a"), "b": pool(worker(), name="b")}
-    return make_view(status(**pools), Past(), datetime.now(UTC))
+    return make_view(typed(status(**pools)), Past(), datetime.now(UTC))
 
 
 def pressed(*keys: str, screen: Screen | None = None, seen: View | None = None) -> tuple[Screen, list[Order]]:

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from supervisor.cli.top.view import Facts, Past, View, brief_seconds, exit_rows, make_view
-from tests.support.statuses import Status, busy, consumer, exit_record, pool, status, worker
+from supervisor.cli.top.view import Past, View, brief_seconds, exit_rows, make_view
+from tests.support.statuses import (
+    Status,
+    busy,
+    consumer,
+    exit_record,
+    exits,
+    forkserver,
+    pool,
+    sidecar,
+    status,
+    typed,
+    worker,
+)
 
 NOW = datetime(2026, 11, 22, 10, 0, 30, tzinfo=UTC)
 
 
-def seen(*statuses: Facts) -> View:
+def seen(*statuses: Status) -> View:
     """The view of the last of these, after the others."""
     past = Past()
     for each in statuses:
-        past.add(each)
-    return make_view(statuses[-1], past, NOW)
+        past.add(typed(each))
+    return make_view(typed(statuses[-1]), past, NOW)
 
 
 def done(uptime_s: float, count: int, **pool_facts: object) -> Status:
@@ -104,7 +116,7 @@ def test_everything_that_is_not_as_usual_is_remarked() -> None:
         why="email/3 dies at once",
         paused={"by": "alice", "since": "10:00"},
         configured=4,
-        forkserver={"pid": None, "state": "backoff", "restarts": 2, "why": ""},
+        forkserver=forkserver(pid=None, state="backoff", restarts=2),
         consumer=consumer(notes=["the disk is full"]),
     )
 
@@ -121,12 +133,12 @@ def test_everything_that_is_not_as_usual_is_remarked() -> None:
 
 
 def test_a_connection_is_as_old_as_it_is_now_not_as_it_was_when_it_was_told() -> None:
-    assert seen(status(email=pool(worker()))).pools[0].connection["since_s"] == 120.0
+    assert seen(status(email=pool(worker()))).pools[0].connection.since_s == 120.0
 
 
 def test_a_reload_and_a_child_of_the_daemon_that_is_not_well_are_events() -> None:
     reload = {"stage": "trying", "since": "10:00", "requested_by": "SIGHUP", "waits_for": ["email/0"]}
-    sidecars = [{"kind": "web", "state": "held", "why": "port taken"}, {"kind": "hooks", "state": "ready", "why": ""}]
+    sidecars = [sidecar("web", state="held", why="port taken"), sidecar("hooks")]
 
     assert seen(status() | {"reload": reload, "sidecars": sidecars}).events == (
         "reload: trying since 10:00 (SIGHUP), waits for email/0",
@@ -135,9 +147,9 @@ def test_a_reload_and_a_child_of_the_daemon_that_is_not_well_are_events() -> Non
 
 
 def test_the_tally_is_by_cause_the_most_frequent_first() -> None:
-    exits = [{"cause": "crash", "count": 2}, {"cause": "timeout", "count": 4}, {"cause": "crash", "count": 3}]
+    rows = [exits("crash", 2), exits("timeout", 4), exits("crash", 3)]
 
-    assert seen(status(exits=exits)).tally == (("crash", 5), ("timeout", 4))
+    assert seen(status(exits=rows)).tally == (("crash", 5), ("timeout", 4))
 
 
 def test_the_selected_pool_may_leave() -> None:

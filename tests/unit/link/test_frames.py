@@ -20,9 +20,11 @@ from supervisor.config.schema import (
 )
 from supervisor.link import frames
 from supervisor.link.frames import Frame, Incarnation, RunId
+from supervisor.link.snapshot_parts import ConnectionStatus, Measurements, QueueStatus
 from supervisor.messages.message import Properties, Publication
 from supervisor.symptoms import Symptom
 
+CONNECTED = ConnectionStatus(state="connected")
 SYMPTOM = Symptom("queue.shared", "queue 'mail' has 2 consumers", False, 1.5)
 RUN = RunId(b"\x00\xff" * 12, 1, 2)
 PROPERTIES = Properties(content_type="text/plain", headers={"n": 1, "s": "é", "b": b"\xff", "l": [1.5]}, priority=9)
@@ -77,7 +79,7 @@ SPOKEN: list[Frame] = [
     frames.Consuming(),
     frames.Refused("wrong password"),
     frames.Drained(3, 2, ["id"]),
-    frames.Snapshot(1.5, {"state": "connected"}, {"ready": 4}, {"done": 5}, 6, [SYMPTOM], {"evicted_early": 1}),
+    frames.Snapshot(1.5, CONNECTED, QueueStatus(ready=4), {"done": 5}, 6, [SYMPTOM], Measurements(evicted_early=1)),
     frames.Letters([{"event": "message.dead", "message_id": "a", "status": None}], 3),
     frames.StartSidecar(
         *(frames.VERSION, WebConfig("127.0.0.1:0"), HooksConfig(causes=("crash",), rate=(3, 4.0))),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 
+import msgspec
 import pytest
 
 from supervisor.config.schema import (
@@ -68,7 +69,9 @@ def record(cause: Cause, kind: Kind = Kind.WORKER) -> ExitRecord:
 
 
 def waiting(sidecars: Sidecars) -> int:
-    return next(int(each["waiting"]) for each in sidecars.status() if each["kind"] == "hooks")
+    (hooks,) = (each for each in sidecars.status() if each.kind == "hooks")
+    assert not isinstance(hooks.waiting, msgspec.UnsetType)
+    return hooks.waiting
 
 
 def test_only_exits_of_the_named_causes_are_told(sidecars: Sidecars) -> None:
@@ -115,7 +118,7 @@ def test_one_that_dies_again_and_again_is_backed_off_and_held_though_it_was_read
     assert delays[0] == 0.0
     assert delays[1:4] == sorted(set(delays[1:4])), "each waits longer"
     assert delays[-1] == 60.0
-    assert [each["state"] for each in sidecars.status()] == ["held"]
+    assert [each.state for each in sidecars.status()] == ["held"]
 
 
 def test_one_that_was_ready_for_long_is_replaced_at_once(sidecars: Sidecars, history: History) -> None:

@@ -19,13 +19,14 @@ from supervisor.metrics.families import (
     WORKER_STATES,
 )
 from tests.support.documented import alternatives, documented_status
+from tests.support.statuses import symptom, typed
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def samples(status: dict[str, Any]) -> Samples:
     """Every sample by name and labels."""
-    families = text_string_to_metric_families(render(status).decode())
+    families = text_string_to_metric_families(render(typed(status)).decode())
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in families
@@ -45,7 +46,7 @@ def pool(status: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_documented_status_object_has_every_metric_there_is() -> None:
-    text = render(documented_status()).decode()
+    text = render(typed(documented_status())).decode()
 
     named = {family.name for family in text_string_to_metric_families(text) if family.samples}
     assert named == {family.name for family in text_string_to_metric_families(text)}
@@ -158,7 +159,7 @@ def test_a_consumer_is_up_while_it_is_at_work(state: str, up: int) -> None:
 
 def test_symptoms_are_told_apart() -> None:
     status = documented_status()
-    pool(status)["symptoms"] = [{"name": "queue.shared"}, {"name": "pool.new"}]
+    pool(status)["symptoms"] = [symptom("queue.shared"), symptom("pool.new")]
 
     assert value(status, "preforkd_symptom", pool="email", symptom="shared") == 1.0
     assert value(status, "preforkd_symptom", pool="email", symptom="starved") == 0.0
@@ -167,7 +168,7 @@ def test_symptoms_are_told_apart() -> None:
 
 def test_what_the_master_sees_is_known_while_the_consumer_is_away() -> None:
     status = documented_status()
-    pool(status)["symptoms"] = [{"name": "pool.new"}]
+    pool(status)["symptoms"] = [symptom("pool.new")]
     pool(status)["consumer"]["at"] = ""
 
     assert value(status, "preforkd_symptom", pool="email", symptom="pool.new") == 1.0

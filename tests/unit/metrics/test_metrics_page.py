@@ -11,8 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor.metrics import render
 from tests.support.documented import ROOT, documented_status
+from tests.support.statuses import typed
 
-EXPOSED = list(text_string_to_metric_families(render(documented_status()).decode()))
+EXPOSED = list(text_string_to_metric_families(render(typed(documented_status())).decode()))
 SAMPLES = {sample.name for family in EXPOSED for sample in family.samples}
 LABELS = {name for family in EXPOSED for sample in family.samples for name in sample.labels}
 ALERTS = (ROOT / "etc/prometheus-alerts.yml").read_text()

@@ -11,6 +11,8 @@ from supervisor.brokers.base import Confirmed, Unpublished
 from supervisor.consumer.observe.measures import COMMIT_LE_S, HANDLER_LE_S, Connections, Histogram, Measures, Publishes
 from supervisor.consumer.observe.reports import _content
 from supervisor.link.frames import Snapshot
+from supervisor.link.snapshot_parts import Durations
+from tests.support.statuses import snapshot
 
 
 def test_a_duration_is_counted_once_under_the_smallest_bound_that_it_does_not_exceed() -> None:
@@ -18,7 +20,7 @@ def test_a_duration_is_counted_once_under_the_smallest_bound_that_it_does_not_ex
     for seconds in (0.05, 0.1, 0.5, 1.0, 1.1, 90.0):
         histogram.add(seconds)
 
-    assert histogram.facts() == {"le": (0.1, 1.0), "counts": (2, 2, 2), "sum": 92.75, "count": 6}
+    assert histogram.facts() == Durations(le=(0.1, 1.0), counts=(2, 2, 2), sum=92.75, count=6)
 
 
 @pytest.mark.parametrize("bounds", [HANDLER_LE_S, COMMIT_LE_S])
@@ -72,7 +74,7 @@ def test_outcomes_count_from_the_beginning_of_the_session_whatever_the_ledger_ha
     measures.count({"done": 2, "failed": 1})
 
     assert measures.counters == {"done": 1002, "dead": 3, "failed": 1}
-    assert measures.facts(())["outcomes"] == {"done": 2, "dead": 0, "failed": 1}
+    assert measures.facts(()).outcomes == {"done": 2, "dead": 0, "failed": 1}
 
 
 def test_facts_do_not_change_with_what_is_counted_later() -> None:
@@ -109,5 +111,5 @@ def test_what_was_counted_is_news_and_nothing_else_is(change: Any) -> None:
 
 
 def _snapshot(measures: Measures, since_s: float) -> Snapshot:
-    connection = {"state": "connected", "since_s": since_s}
-    return Snapshot(since_s, connection, {}, {}, 0, [], measures.facts(()))
+    told = snapshot(since_s, state="connected", since_s=since_s)
+    return msgspec.structs.replace(told, measures=measures.facts(()))

@@ -32,7 +32,7 @@ def record(generation: int, cause: Cause = Cause.CRASH, slot: int = 3) -> ExitRe
 
 
 def count(history: History) -> int:
-    return sum(row["count"] for row in history.counts())
+    return sum(row.count for row in history.counts())
 
 
 def lines(path: Path) -> list[ExitRecord]:
@@ -61,7 +61,7 @@ def test_the_tally_outlives_the_daemon(tmp_path: Path) -> None:
     second = History(tmp_path)
     second.add(record(3))
     second.flush()
-    assert second.counts() == [
+    assert msgspec.to_builtins(second.counts()) == [
         {"pool": "email", "kind": "worker", "cause": "crash", "status": 70, "signal": None, "count": 2},
         {"pool": "email", "kind": "worker", "cause": "timeout", "status": 70, "signal": None, "count": 1},
     ]

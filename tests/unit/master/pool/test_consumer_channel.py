@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from supervisor.link.frames import Drained, ExitNotice, Find, Found, Frame, Incarnation, Letters, Snapshot
+from supervisor.link.frames import Drained, ExitNotice, Find, Found, Frame, Incarnation, Letters
 from supervisor.master.pool.consumer_channel import EXIT_NOTICE_AGAIN_S, ConsumerChannel
+from tests.support.statuses import snapshot
 
 NOTICE = ExitNotice(Incarnation(0, 7), "crash", None, "SIGSEGV", "")
-SNAPSHOT = Snapshot(1.0, {}, {}, {}, 0, [], {})
+SNAPSHOT = snapshot(1.0)
 
 
 class Wire:

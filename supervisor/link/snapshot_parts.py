@@ -1,0 +1,57 @@
+"""The parts of a consumer's Snapshot, as `status` shows them (docs/control-protocol.md). Data only.
+
+Made by the consumer and passed on by the master: a value of another type or range is refused when the frame is decoded,
+not when the page, the metrics or systemd's status line trip over it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from supervisor.link.ranges import Count, Seconds
+
+State = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The consumer's connection to the broker; `since_s`: for how long it has been in this state."""
+
+    state: State = "connecting"
+    host: str = ""
+    since_s: Seconds = 0.0
+    opened: Count = 0
+    why: str = ""
+
+
+class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The pool's queue as the broker has told last. `declared`: how the queue was made, where it did not exist."""
+
+    ready: Count = 0
+    consumers: Count = 0
+    name: str | UnsetType = UNSET
+    declared: str | UnsetType = UNSET
+
+
+class Durations(msgspec.Struct, frozen=True):
+    """A histogram in seconds: upper bounds, a count for each and one for what is longer; not cumulative."""
+
+    le: tuple[float, ...]
+    counts: tuple[Count, ...]
+    sum: float
+    count: Count
+
+
+class Measurements(msgspec.Struct, frozen=True, kw_only=True):
+    """What metrics are drawn from; empty until the consumer has said something."""
+
+    outcomes: dict[str, int] | UnsetType = UNSET
+    handler_s: Durations | UnsetType = UNSET
+    commit_s: Durations | UnsetType = UNSET
+    ledger: dict[str, int] | UnsetType = UNSET
+    evicted_early: Count | UnsetType = UNSET
+    publishes: dict[str, int] | UnsetType = UNSET
+    connections: dict[str, int] | UnsetType = UNSET
+    symptoms: list[str] | UnsetType = UNSET
