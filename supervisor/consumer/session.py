@@ -13,7 +13,6 @@ from pathlib import Path
 from supervisor.brokers import open_broker
 from supervisor.consumer.answers import Answers
 from supervisor.consumer.housekeeping import BrokerSilence, Housekeeping
-from supervisor.consumer.observe.clock_jumps import ahead_s
 from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.health import Health
 from supervisor.consumer.observe.measures import Measures
@@ -68,7 +67,7 @@ class Session:
         )
         self.answers = Answers(pool.name, settlement, ledger, arrivals, delays)
         self.stalls = Stalls(settlement, self.outcomes, self.pipeline, self.observer)
-        self._silence = BrokerSilence(self.broker, start.broker.heartbeat_s, settlement.recall)
+        self._silence = BrokerSilence(self.broker, start.broker.heartbeat_s, settlement.decisions.recall)
         self._housekeeping = Housekeeping(
             start, ledger, settlement, self.pipeline, self.observer, self.broker, delays, self._timer
         )
@@ -82,7 +81,7 @@ class Session:
         """
         # fail-point: consumer.start-ledger-open: the ledger is ours, nothing is recovered
         self.observer.measures.weigh(*self._ledger.size())
-        self._tell_time()
+        self.settlement.begin_turn(self._ledger.now_s, wall_s())
         unproven = set()
         for row in self._ledger.open_rows():
             self.settlement.restore_row(row)
@@ -114,7 +113,7 @@ class Session:
 
     def begin_turn(self) -> list[tuple[Incarnation, WorkerFrame]]:
         """Set the settlement's time; the frames that workers have sent since the last turn."""
-        self._tell_time()
+        self.settlement.begin_turn(self._ledger.now_s, wall_s())
         # fail-point: consumer.woken: frames of workers are read, none has had an effect
         return self._links.take()
 
@@ -127,20 +126,17 @@ class Session:
         """Hear, decide, commit, carry out. `frames`: of `begin_turn`. Raises LedgerError, BrokerRefused."""
         self.worker_hearing.hear(frames)
         self.broker_hearing.hear()
-        if not self._silence.lasts() and self.settlement.waiting:
+        if not self._silence.lasts() and self.settlement.assignments.waiting:
             self._dispatch()
         self._housekeeping.look_at_refused()
         self.pipeline.turn()
 
     def _dispatch(self) -> None:
         """Give waiting messages to workers with room, the oldest first."""
-        waiting = list(self.settlement.waiting.values())
-        for entry, worker in zip(waiting, self.dispatcher.places(self.settlement.assignments.load), strict=False):
-            self.settlement.assign(entry, worker)
-
-    def _tell_time(self) -> None:
-        self.settlement.now_s = now_s = self._ledger.now_s
-        self.settlement.ahead_s = ahead_s(wall_s(), now_s, self.settlement.ahead_s)
+        assignments = self.settlement.assignments
+        waiting = list(assignments.waiting.values())
+        for entry, worker in zip(waiting, self.dispatcher.places(assignments.load), strict=False):
+            assignments.assign(entry, worker)
 
     # ---- orders ---------------------------------------------------------------------------------------------------
 
@@ -152,12 +148,12 @@ class Session:
 
     def resume(self) -> None:
         """Take messages again."""
-        self.settlement.accepting = True
+        self.settlement.resume()
         self.broker.subscribe()
 
     def reconfigure(self, start: StartConsumer) -> None:
         """Go on with other settings of the pool; those of the connection are the same."""
-        self.settlement.pool = start.pool
+        self.settlement.configure(start.pool)
         self.dispatcher.configure(start.pool)
         self._housekeeping.reconfigure(start)
 

@@ -21,6 +21,8 @@ SECOND_WRITERS: dict[str, str] = {
     "brokers.amqp.subscription.Subscription": "brokers.amqp.broker",
     "consumer.settlement.content_matches.ContentMatches": "consumer.turn.hearing",
     "consumer.settlement.refused_copies.RefusedCopies": "consumer.settlement.publications",
+    "consumer.settlement.settlement.Settlement": "consumer.state.guard",
+    "consumer.turn.unit_of_work.UnitOfWork": "consumer.settlement.settlement",
     "errors.ControlError": "control.protocol",
     "errors.PreforkdError": "cli.start",
     "hooks.deliveries.Delivery": "hooks.loop",
@@ -37,13 +39,6 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
             "consumer.settlement.settlement",
         },
         "a row of the settlement, which is still in several files",
-    ),
-    "consumer.settlement.settlement.Settlement": (
-        {
-            "consumer.session",
-            "consumer.state.guard",
-        },
-        "switches that the session sets",
     ),
     "master.pool.pool.Pool": (
         {

@@ -98,8 +98,8 @@ def test_i1_a_disk_that_fails_after_the_commit_was_written_acks_nothing(bench: B
 def test_a_verdict_counts_as_taken_only_when_its_turn_is_durable(bench: Bench) -> None:
     bench.session.open({W}, consume=True)
     bench.until_waiting()
-    (entry,) = bench.session.settlement.waiting.values()
-    bench.session.settlement.assign(entry, W)
+    (entry,) = bench.session.settlement.assignments.waiting.values()
+    bench.session.settlement.assignments.assign(entry, W)
     bench.session.pipeline.turn()
     bench.ledger.busy = True
     bench.session.hear_exit_notice(ExitNotice(W, "crash", 70, None, ""))
@@ -135,13 +135,15 @@ def test_i3_a_run_on_its_way_to_the_disk_is_not_sent_to_a_worker_that_said_hello
     """Its hello took the message from it: somebody else may have it by now."""
     bench.session.open({W}, consume=True)
     bench.until_waiting()
-    (entry,) = bench.session.settlement.waiting.values()
+    (entry,) = bench.session.settlement.assignments.waiting.values()
     with living(bench, W):
         bench.ledger.busy = True
-        bench.session.settlement.assign(entry, W)
+        bench.session.settlement.assignments.assign(entry, W)
         bench.session.pipeline.turn()
         with connected(bench) as channel:
-            eventually(lambda: (bench.turn(), bool(bench.session.settlement.waiting))[1], "the hello is heard")
+            eventually(
+                lambda: (bench.turn(), bool(bench.session.settlement.assignments.waiting))[1], "the hello is heard"
+            )
             assert once_the_disk_is_done(bench, channel) == [Welcome()]
     assert entry.owner is None
 
@@ -150,10 +152,10 @@ def test_i3_a_run_that_becomes_durable_as_a_hello_is_read_is_not_sent_either(ben
     """The hello was read before, so the run came after all that the worker said it holds."""
     bench.session.open({W}, consume=True)
     bench.until_waiting()
-    (entry,) = bench.session.settlement.waiting.values()
+    (entry,) = bench.session.settlement.assignments.waiting.values()
     with living(bench, W):
         bench.ledger.busy = True
-        bench.session.settlement.assign(entry, W)
+        bench.session.settlement.assignments.assign(entry, W)
         bench.session.pipeline.turn()
         with connected(bench) as channel:
             eventually(lambda: (bench.reactor.poll(0.01), bench.links.inbox)[1], "the hello is read")
@@ -166,13 +168,15 @@ def test_i3_a_run_that_waits_for_the_disk_behind_another_commit_is_withdrawn_by_
 ) -> None:
     bench.session.open({W}, consume=True)
     bench.until_waiting()
-    (entry,) = bench.session.settlement.waiting.values()
+    (entry,) = bench.session.settlement.assignments.waiting.values()
     with living(bench, W):
         bench.ledger.busy = True
         bench.session.pipeline.turn()
-        bench.session.settlement.assign(entry, W)
+        bench.session.settlement.assignments.assign(entry, W)
         with connected(bench) as channel:
-            eventually(lambda: (bench.turn(), bool(bench.session.settlement.waiting))[1], "the hello is heard")
+            eventually(
+                lambda: (bench.turn(), bool(bench.session.settlement.assignments.waiting))[1], "the hello is heard"
+            )
             assert once_the_disk_is_done(bench, channel) == [Welcome()]
     assert entry.owner is None
 
@@ -194,12 +198,12 @@ def test_a_recall_follows_what_was_decided_before_it_though_the_disk_is_busy(ben
     """Overtaken by it, the run would begin after everything was called back."""
     bench.session.open({W}, consume=True)
     bench.until_waiting()
-    (entry,) = bench.session.settlement.waiting.values()
+    (entry,) = bench.session.settlement.assignments.waiting.values()
     with living(bench, W), connected(bench) as channel:
         assert eventually(lambda: (bench.turn(), channel.receive())[1], "a welcome") == [Welcome()]
         bench.ledger.busy = True
         bench.session.pipeline.turn()
-        bench.session.settlement.assign(entry, W)
+        bench.session.settlement.assignments.assign(entry, W)
         bench.session.drain()
         bench.turn()
         bench.ledger.busy = False

@@ -40,7 +40,7 @@ def test_rows_carry_the_time_of_their_turn(bench: Bench) -> None:
     """Eviction goes by it: with the time of the start, ids would be forgotten before their time (I2)."""
     bench.session.open(set(), consume=True)
     bench.until_waiting()
-    bench.session.settlement.now_s = 0.0
+    bench.session.settlement.decisions.now_s = 0.0
     bench.turn()
     bench.end_a_run()
     bench.session.pipeline.turn()
@@ -118,7 +118,7 @@ def test_a_finished_message_is_known_again_although_its_digest_is_made_otherwise
     counted(bench, "duplicate", 1)
     publish(bench, TRACED, b"other body")
     counted(bench, "delivered", 3)
-    assert [entry.id for entry in bench.session.settlement.waiting.values()] == ["m", "traced"]
+    assert [entry.id for entry in bench.session.settlement.assignments.waiting.values()] == ["m", "traced"]
 
 
 def test_a_run_that_was_under_way_before_an_upgrade_is_attached_to_and_not_run_again(bench: Bench) -> None:
@@ -129,7 +129,7 @@ def test_a_run_that_was_under_way_before_an_upgrade_is_attached_to_and_not_run_a
         bench.session.open({W}, consume=True)
         publish(bench, TRACED)
         counted(bench, "delivered", 2)
-        assert [entry.id for entry in bench.session.settlement.waiting.values()] == ["m"]
+        assert [entry.id for entry in bench.session.settlement.assignments.waiting.values()] == ["m"]
         assert bench.session.settlement.entries[key].tags
 
 
@@ -153,7 +153,7 @@ def test_a_publishers_retry_with_another_trace_is_a_duplicate(bench: Bench) -> N
     for number in range(3):
         publish(bench, {"tenant": 7, "traceparent": f"00-{number}", "X-B3-TraceId": str(number), "b3": b"0"})
     counted(bench, "delivered", 4)
-    assert [entry.id for entry in bench.session.settlement.waiting.values()] == ["m", "traced"]
+    assert [entry.id for entry in bench.session.settlement.assignments.waiting.values()] == ["m", "traced"]
 
 
 def answer_to_hello(bench: Bench) -> str:

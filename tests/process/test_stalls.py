@@ -48,8 +48,8 @@ class Watched:
         session = bench.session
         session.open(set(), consume=True)
         bench.until_waiting()
-        (entry,) = session.settlement.waiting.values()
-        session.settlement.assign(entry, W)
+        (entry,) = session.settlement.assignments.waiting.values()
+        session.settlement.assignments.assign(entry, W)
         self.run = entry.run
         self.stalls = Stalls(session.settlement, session.outcomes, session.pipeline, session.observer)
         self.now_s = 1000.0

@@ -105,14 +105,14 @@ class Bench:
 
         def turned() -> bool:
             self.turn()
-            return bool(self.session.settlement.waiting)
+            return bool(self.session.settlement.assignments.waiting)
 
         eventually(turned, "the message is delivered")
 
     def end_a_run(self) -> None:
         """The message is sent to a worker, which ends it."""
-        (entry,) = self.session.settlement.waiting.values()
-        self.session.settlement.assign(entry, W)
+        (entry,) = self.session.settlement.assignments.waiting.values()
+        self.session.settlement.assignments.assign(entry, W)
         self.session.pipeline.turn()
         self.order.clear()
         self.session.settlement.outcome(W, entry.run, OutcomeKind.DONE, RAISED)

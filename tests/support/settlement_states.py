@@ -22,11 +22,6 @@ def clone_settlement(original: Settlement) -> Settlement:
     clone = shallow(original)
     entries = {key: _clone_entry(entry) for key, entry in original.entries.items()}
     clone.entries = entries
-    clone.waiting = {key: entries[key] for key in original.waiting}
-    clone.assignments = Assignments()
-    clone.assignments._by_worker = {
-        worker: {key: entries[key] for key in theirs} for worker, theirs in original.assignments._by_worker.items()
-    }
     clone.saved = SavedRuns()
     clone.saved._waiting = original.saved._waiting.copy()
     clone.content_matches = ContentMatches()
@@ -34,7 +29,8 @@ def clone_settlement(original: Settlement) -> Settlement:
         twin: deque(waiting) for twin, waiting in original.content_matches._expected.items()
     }
     clone.decisions = _clone_decisions(original.decisions)
-    clone.publications = _clone_publications(original.publications, clone.decisions, entries)
+    clone.assignments = _clone_assignments(original.assignments, clone.decisions, entries)
+    clone.publications = _clone_publications(original.publications, clone.assignments, clone.decisions, entries)
     return clone
 
 
@@ -57,9 +53,19 @@ def _clone_decisions(original: UnitOfWork) -> UnitOfWork:
     return clone
 
 
-def _clone_publications(original: Publications, decisions: UnitOfWork, entries: dict[bytes, Entry]) -> Publications:
+def _clone_assignments(original: Assignments, decisions: UnitOfWork, entries: dict[bytes, Entry]) -> Assignments:
     clone = shallow(original)
     clone._decisions = decisions
+    clone.waiting = {key: entries[key] for key in original.waiting}
+    clone._by_worker = {worker: {key: entries[key] for key in theirs} for worker, theirs in original._by_worker.items()}
+    return clone
+
+
+def _clone_publications(
+    original: Publications, assignments: Assignments, decisions: UnitOfWork, entries: dict[bytes, Entry]
+) -> Publications:
+    clone = shallow(original)
+    clone._assignments, clone._decisions = assignments, decisions
     clone._outgoing = {token: (entries[entry.key], out) for token, (entry, out) in original._outgoing.items()}
     clone._later = original._later.copy()
     clone.refused = _clone_refused(original.refused)
@@ -82,7 +88,7 @@ def memories(settlement: Settlement) -> dict[str, object]:
     """All that it remembers of messages in flight, by name: each is empty once there are none."""
     return {
         "entries": [entry.id for entry in settlement.entries.values()],
-        "waiting": list(settlement.waiting),
+        "waiting": list(settlement.assignments.waiting),
         "holdings": settlement.assignments.workers(),
         "publications": settlement.publications._outgoing,
         "refused copies": settlement.publications.refused._queues,
@@ -95,7 +101,7 @@ def settlement_state(settlement: Settlement, tags: dict[int, int], tokens: dict[
     return (
         settlement.accepting,
         tuple(_entry_state(entry, tags, tokens) for entry in settlement.entries.values()),
-        tuple(settlement.waiting),
+        tuple(settlement.assignments.waiting),
         frozenset(settlement.saved._waiting),
         tuple(tuple(theirs) for theirs in settlement.assignments._by_worker.values()),
         frozenset(tokens.get(token) for token in settlement.publications._later),

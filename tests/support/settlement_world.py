@@ -121,10 +121,10 @@ class World(BrokerModel):
     def _dispatch(self) -> None:
         load = self.settlement.assignments.load
         workers = [Incarnation(number, slot.generation) for number, slot in enumerate(self.slots) if slot.linked]
-        for entry in list(self.settlement.waiting.values()):
+        for entry in list(self.settlement.assignments.waiting.values()):
             worker = min(workers, key=load, default=None)
             if worker is not None and load(worker) < self.laws.room:
-                self.settlement.assign(entry, worker)
+                self.settlement.assignments.assign(entry, worker)
 
     def _commit(self, rows: dict[bytes, Row], taken: list[int]) -> None:
         self.rows |= rows
@@ -184,7 +184,7 @@ class World(BrokerModel):
         held = [slot.running] if slot.running else []
         self.settlement.greeted(worker, [*held, *slot.held])
         if slot.running:
-            self.settlement.publishing(worker, slot.running, [audit(slot.running)])
+            self.settlement.publications.publish_for(worker, slot.running, [audit(slot.running)])
         return True
 
     def start(self, number: int) -> bool:
@@ -202,7 +202,9 @@ class World(BrokerModel):
             return False
         slot.publishing = True
         if slot.linked and slot.running:
-            self.settlement.publishing(Incarnation(number, slot.generation), slot.running, [audit(slot.running)])
+            self.settlement.publications.publish_for(
+                Incarnation(number, slot.generation), slot.running, [audit(slot.running)]
+            )
         return slot.linked
 
     def fail(self, number: int) -> bool:
@@ -290,7 +292,9 @@ class World(BrokerModel):
 
     def confirm(self, index: int) -> bool:
         flight = self.flights.pop(index)
-        self.settlement.confirmed(flight.outgoing.token)
+        entry = self.settlement.publications.confirmed(flight.outgoing.token)
+        if entry is not None:
+            self.settlement.copy_confirmed(entry)
         return True
 
     def refuse(self, index: int) -> bool:
@@ -302,7 +306,7 @@ class World(BrokerModel):
         return True
 
     def time(self, index: int) -> bool:
-        self.settlement.publish_again(self.timers.pop(index))
+        self.settlement.publications.publish_again(self.timers.pop(index))
         return True
 
     def give_up_missing(self, index: int) -> bool:

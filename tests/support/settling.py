@@ -44,7 +44,7 @@ class Bench:
         self.pool = PoolConfig("p", QUEUE, "h:h", **pool)
         self._dedupe = dedupe
         self.settlement = Settlement(self.pool, "host", dedupe)
-        self.settlement.now_s = 1000.0
+        self.settlement.decisions.now_s = 1000.0
         self.rows: dict[bytes, Row] = {}
         self.counters: dict[str, int] = {}
         self.last = Over([], {}, {}, [])
@@ -79,8 +79,8 @@ class Bench:
 
     def assign(self, worker: Incarnation = W0) -> RunId:
         """The oldest waiting message goes to a worker."""
-        entry = next(iter(self.settlement.waiting.values()))
-        self.settlement.assign(entry, worker)
+        entry = next(iter(self.settlement.assignments.waiting.values()))
+        self.settlement.assignments.assign(entry, worker)
         return entry.run
 
     def begun(self, id: str | None = "m", run: tuple[int, int] | None = None, **delivery: Any) -> tuple[int, RunId]:
@@ -94,6 +94,12 @@ class Bench:
         """W0 has marked this outcome."""
         self.settlement.outcome(W0, run, kind, failure)
 
+    def confirmed(self, token: int) -> None:
+        """The broker has this publication."""
+        entry = self.settlement.publications.confirmed(token)
+        if entry is not None:
+            self.settlement.copy_confirmed(entry)
+
     def lose_connection(self) -> None:
         """The epoch is over."""
         self.settlement.disconnected()
@@ -102,7 +108,7 @@ class Bench:
     def restart(self) -> None:
         """Another consumer starts from the rows."""
         self.settlement = Settlement(self.pool, "host", self._dedupe)
-        self.settlement.now_s = 2000.0
+        self.settlement.decisions.now_s = 2000.0
         self.epoch += 1
         for row in self.rows.values():
             if row.state.open:
@@ -174,5 +180,5 @@ class Bench:
     def empty(self) -> bool:
         """Whether nothing at all is remembered."""
         settlement = self.settlement
-        memories = (settlement.entries, settlement.waiting, settlement.assignments.workers())
+        memories = (settlement.entries, settlement.assignments.waiting, settlement.assignments.workers())
         return not any(memories) and not settlement.publications._outgoing

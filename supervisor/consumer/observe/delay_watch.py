@@ -70,7 +70,7 @@ class DelayWatch:
 
     def queues(self) -> list[str]:
         """The delay queues in which copies wait."""
-        return self._retries.delay_queues(self._settlement.now_s)
+        return self._retries.delay_queues(self._settlement.decisions.now_s)
 
     def turned(self, rows: Mapping[bytes, Row]) -> None:
         """These rows are on record. Called for every turn: rows that concern no retry cost next to nothing."""
@@ -98,7 +98,7 @@ class DelayWatch:
 
     def held(self, event: Held) -> None:
         """What another queue of the pool's has, or that it was not there."""
-        now_s = self._settlement.now_s
+        now_s = self._settlement.decisions.now_s
         if event.messages is None:
             self._tell_letters(event.queue)
             self._suspect(self._retries.missing(event.queue, now_s))
@@ -109,9 +109,9 @@ class DelayWatch:
         """At the pool's queue. `empty`: it is, ours alone and subscribed to; `shared`: others consume from it, too."""
         self._empty = empty
         if shared:
-            self._retries.shared(self._settlement.now_s)
+            self._retries.shared(self._settlement.decisions.now_s)
         elif empty:
-            self._suspect(self._retries.overdue(self._settlement.now_s, self._settlement.entries))
+            self._suspect(self._retries.overdue(self._settlement.decisions.now_s, self._settlement.entries))
 
     def disconnected(self) -> None:
         """The connection is gone."""

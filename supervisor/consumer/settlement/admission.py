@@ -1,7 +1,7 @@
-"""The meaning of a delivery with a ledger row: to be run, a repetition, or already decided. A table.
+"""The meaning of a delivery of a known message: beside its run in hand, or its ledger row. Two tables.
 
 Pure; used by the settlement, in the consumer process. Runs of a message are ordered by (round, attempt): `here` is the
-delivery's, `there` that of the row.
+delivery's, `there` that of the run in hand, or of the row.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
-from supervisor.consumer.settlement.messages import Arrival
+from supervisor.consumer.settlement.messages import Arrival, Entry, Phase
 from supervisor.ledger.base import Row, RowState
 
 SENT_MEANWHILE = (
@@ -22,6 +22,9 @@ SENT_MEANWHILE = (
 class Meaning(Enum):
     """The meaning of a delivery."""
 
+    ATTACH = auto()  # another delivery of the run in hand: settled with it
+    AFTER = auto()  # a newer run: waits until the run in hand is over
+    COPY = auto()  # the copy itself that the run in hand waits for: proof that the broker has it
     RUN = auto()
     ORDER = auto()  # sent again on purpose: a new order, whose next delivery may be a repetition
     DUPLICATE = auto()
@@ -29,9 +32,25 @@ class Meaning(Enum):
     IN_DOUBT = auto()  # every open row has an entry: one without cannot be proven unstarted, so it is not run blindly
 
 
-_Run = tuple[int, int]
-_Test = Callable[[RowState, _Run, _Run], bool]
+_Place = tuple[int, int]
+_BesideTest = Callable[[Entry, Arrival, _Place, _Place], bool]
+_Test = Callable[[RowState, _Place, _Place], bool]
 _SETTLED = frozenset({RowState.DONE, RowState.RETRY, RowState.DEAD, RowState.PARKED})
+
+_BESIDE_RULES: tuple[tuple[_BesideTest, Meaning, str], ...] = (
+    (
+        lambda entry, arrival, here, there: (
+            entry.pending is RowState.RETRY_PENDING and here == (entry.round, entry.attempt + 1)
+        ),
+        Meaning.COPY,
+        "",
+    ),
+    (lambda entry, arrival, here, there: here > there, Meaning.AFTER, ""),
+    (lambda entry, arrival, here, there: here < there, Meaning.DUPLICATE, "a later run of it is under way"),
+    (lambda entry, arrival, here, there: entry.phase is Phase.SAVING and not arrival.worn, Meaning.COPY, ""),
+    (lambda entry, arrival, here, there: True, Meaning.ATTACH, ""),
+)
+"""The first row whose test holds counts."""
 
 _RULES: tuple[tuple[_Test, Meaning, str], ...] = (
     (lambda state, here, there: here < there, Meaning.DUPLICATE, "a later run of it is on record"),
@@ -56,8 +75,17 @@ _RULES: tuple[tuple[_Test, Meaning, str], ...] = (
 """The first row whose test holds counts."""
 
 
+def meaning_beside(entry: Entry, arrival: Arrival, dedupe: str) -> tuple[Meaning, str]:
+    """The meaning of a delivery beside the run of its message that is in hand, and why. `dedupe`: as in the
+    configuration of the ledger."""
+    if sent_on_purpose(arrival, dedupe):
+        return Meaning.AFTER, ""
+    here, there = (arrival.round, arrival.attempt), (entry.round, entry.attempt)
+    return next((meaning, why) for test, meaning, why in _BESIDE_RULES if test(entry, arrival, here, there))
+
+
 def meaning_of(row: Row, arrival: Arrival, dedupe: str) -> tuple[Meaning, str]:
-    """The meaning of this delivery, and why. `dedupe`: as in the configuration of the ledger."""
+    """The meaning of a delivery of a message with this row, and why. `dedupe`: as in `meaning_beside`."""
     if row.state in _SETTLED and sent_on_purpose(arrival, dedupe):
         return Meaning.ORDER, ""
     here, there = (arrival.round, arrival.attempt), (row.round, row.attempt)

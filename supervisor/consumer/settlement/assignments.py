@@ -1,17 +1,36 @@
-"""Which worker has which messages. Bookkeeping of the settlement; pure."""
+"""Messages that wait for a worker, and the messages of each worker. Pure, part of the settlement."""
 
 from __future__ import annotations
 
+from supervisor.consumer.settlement.copies import order_of
 from supervisor.consumer.settlement.messages import Arrival, Entry, Phase
+from supervisor.consumer.turn.unit_of_work import UnitOfWork
+from supervisor.ledger.base import RowState
 from supervisor.link.frames import Incarnation, RunId
 from supervisor.messages.identity import DIGEST_BYTES
 
 
 class Assignments:
-    """The OWNED and PUBLISHING messages, by worker; keeps `Entry.owner` true."""
+    """The OWNED and PUBLISHING messages, by worker; keeps `Entry.owner` true. `waiting`: those in Phase.WAITING, by
+    key, in order of arrival."""
 
-    def __init__(self) -> None:
+    def __init__(self, decisions: UnitOfWork, queue: str) -> None:
+        self.waiting: dict[bytes, Entry] = {}
+        self._decisions = decisions
+        self._queue = queue
         self._by_worker: dict[Incarnation, dict[bytes, Entry]] = {}
+
+    def wait(self, entry: Entry) -> None:
+        """The message waits for a worker."""
+        entry.phase = Phase.WAITING
+        self.waiting[entry.key] = entry
+
+    def assign(self, entry: Entry, worker: Incarnation) -> None:
+        """Give a waiting message to a worker: durable first, sent after."""
+        del self.waiting[entry.key]
+        self.give(entry, worker)
+        self._decisions.record(entry, RowState.DISPATCHED)
+        self._decisions.send(worker, order_of(entry, self._queue))
 
     def give(self, entry: Entry, worker: Incarnation) -> None:
         """The message is this worker's from now on."""
@@ -19,8 +38,9 @@ class Assignments:
         self._by_worker.setdefault(worker, {})[entry.key] = entry
 
     def take_away(self, entry: Entry) -> None:
-        """The message is nobody's."""
+        """The message neither waits nor has a worker."""
         if entry.owner is None:
+            self.waiting.pop(entry.key, None)
             return
         theirs = self._by_worker[entry.owner]
         del theirs[entry.key]

@@ -34,13 +34,13 @@ def given_up(entries: Iterable[Entry], now_s: float) -> list[Entry]:
     return [entry for entry in found if now_s - (entry.missing_since_s or 0.0) >= MISSING_S]
 
 
-def give_up(decisions: UnitOfWork, entry: Entry, by: str, now_s: float) -> None:
+def give_up(decisions: UnitOfWork, entry: Entry, by: str) -> None:
     """No copy of it can be made: the message is not there. If it comes after all, it gets it. `by`: the operator that
     has given it up, "" for none."""
     if entry.failure is None or entry.pending is None:
         raise ValueError("only a decided message is waited for")
     failure = msgspec.structs.replace(entry.failure.in_short, pending=entry.pending, lost="")
-    decisions.record(entry, RowState.GONE, now_s, msgspec.msgpack.encode(failure))
+    decisions.record(entry, RowState.GONE, msgspec.msgpack.encode(failure))
     decisions.count("gone")
     text = f"message {entry.id!r} failed and is in its queue no more (purged?): no copy of it can be made"
     if by:
@@ -48,12 +48,12 @@ def give_up(decisions: UnitOfWork, entry: Entry, by: str, now_s: float) -> None:
     decisions.say_failure(Event.MESSAGE_GONE, text, entry, failure, warning=True)
 
 
-def lose(decisions: UnitOfWork, row: Row, why: str, now_s: float) -> None:
+def lose(decisions: UnitOfWork, row: Row, why: str) -> None:
     """The retry copy of this RETRY row is lost, and the message with it. The same message, published again, gets the
     copy that was decided."""
     failure = msgspec.structs.replace(failure_of(row), pending=RowState.RETRY_PENDING, lost=why)
     entry = _entry(row)
-    decisions.record(entry, RowState.GONE, now_s, msgspec.msgpack.encode(failure))
+    decisions.record(entry, RowState.GONE, msgspec.msgpack.encode(failure))
     decisions.count("gone")
     text = (
         f"message {row.id!r} is lost: attempt {row.attempt} failed, and its copy for the next one is at the broker no "
@@ -62,11 +62,11 @@ def lose(decisions: UnitOfWork, row: Row, why: str, now_s: float) -> None:
     decisions.say_failure(Event.MESSAGE_GONE, text, entry, failure, warning=True)
 
 
-def let_go(decisions: UnitOfWork, row: Row, by: str, now_s: float) -> None:
+def let_go(decisions: UnitOfWork, row: Row, by: str) -> None:
     """An operator needs this lost one no more: it is not listed again."""
     failure = msgspec.structs.replace(failure_of(row), lost="")
     entry = _entry(row)
-    decisions.record(entry, RowState.GONE, now_s, msgspec.msgpack.encode(failure))
+    decisions.record(entry, RowState.GONE, msgspec.msgpack.encode(failure))
     text = f"message {row.id!r}, whose retry is lost: let go by {by}; published again, it gets its next attempt"
     decisions.say_failure(Event.MESSAGE_GONE, text, entry, failure, warning=True)
 

@@ -12,10 +12,11 @@ from collections.abc import Iterable
 
 from supervisor.brokers.base import Outgoing
 from supervisor.consumer.settlement import copies
+from supervisor.consumer.settlement.assignments import Assignments
 from supervisor.consumer.settlement.messages import Entry, Phase
 from supervisor.consumer.settlement.refused_copies import RefusedCopies, destination
 from supervisor.consumer.turn.unit_of_work import UnitOfWork
-from supervisor.link.frames import Published
+from supervisor.link.frames import Incarnation, Published, RunId
 from supervisor.messages.message import Publication
 
 SET_ASIDE_MOST, SET_ASIDE_BYTES = 5000, 64 * 1024 * 1024
@@ -23,42 +24,55 @@ SET_ASIDE_MOST, SET_ASIDE_BYTES = 5000, 64 * 1024 * 1024
 
 
 class Publications:
-    """The publications of one pool; their effects go into `decisions`."""
+    """The publications of one pool; their effects go into `decisions`.
 
-    def __init__(self, decisions: UnitOfWork, timeout_s: float) -> None:
+    `queue`, `host`: the pool's queue and this machine's name. `timeout_s`: how long what a handler published may be
+    lost again and again.
+    """
+
+    def __init__(
+        self, decisions: UnitOfWork, assignments: Assignments, queue: str, host: str, timeout_s: float
+    ) -> None:
         self.refused = RefusedCopies()
         self._decisions = decisions
-        self._timeout_s = timeout_s  # how long what a handler published may be lost again and again
+        self._assignments = assignments
+        self._queue = queue
+        self._host = host
+        self._timeout_s = timeout_s
         self._outgoing: dict[int, tuple[Entry, Outgoing]] = {}
         self._later: set[int] = set()  # tokens whose PublishLater is under way
         self._tokens = itertools.count(1)
 
     # ---- to be published ------------------------------------------------------------------------------------------
 
-    def publish_copy(self, entry: Entry, queue: str, host: str) -> None:
+    def publish_copy(self, entry: Entry) -> None:
         """Publish the copy that was decided upon."""
         self.cancel(entry)
         entry.token = next(self._tokens)
-        self._publish(entry, copies.copy_of(entry, queue, host, entry.token))
+        self._publish(entry, copies.copy_of(entry, self._queue, self._host, entry.token))
 
-    def publish_saved(self, entry: Entry, queue: str) -> None:
+    def publish_saved(self, entry: Entry) -> None:
         """Publish the message itself once more."""
         self.cancel(entry)
         entry.token = next(self._tokens)
-        self._publish(entry, copies.saved_copy(entry, queue, entry.token))
+        self._publish(entry, copies.saved_copy(entry, self._queue, entry.token))
 
-    def publish_for(self, entry: Entry, publications: Iterable[Publication], queue: str, now_s: float) -> None:
-        """Publish what a handler published, once; then tell its worker as soon as the broker has it all.
+    def publish_for(self, worker: Incarnation, run: RunId, publications: Iterable[Publication]) -> None:
+        """Publish what the handler of this run published, once; then tell its worker as soon as the broker has it all:
+        the run is done only then. Of a run that is not this worker's: no effect.
 
-        Its own message that it puts back into its own `queue` is the next round of it.
+        Its own message that it puts back into its own queue is the next round of it.
         """
+        entry = self._assignments.find(worker, run)
+        if entry is None:
+            return
         if entry.unconfirmed is None:
-            entry.phase, entry.unconfirmed, entry.published_s = Phase.PUBLISHING, set(), now_s
+            entry.phase, entry.unconfirmed, entry.published_s = Phase.PUBLISHING, set(), self._decisions.now_s
             for out in publications:
                 token = next(self._tokens)
                 entry.unconfirmed.add(token)
-                again = (out.exchange, out.routing_key, out.properties.message_id) == ("", queue, entry.id)
-                properties = copies.next_round(entry, out.properties, queue) if again else out.properties
+                again = (out.exchange, out.routing_key, out.properties.message_id) == ("", self._queue, entry.id)
+                properties = copies.next_round(entry, out.properties, self._queue) if again else out.properties
                 self._publish(entry, Outgoing(token, out.exchange, out.routing_key, properties, out.body))
         self._tell_published(entry)
 
@@ -68,11 +82,11 @@ class Publications:
             self._later.discard(token)
             self._republish(token)
 
-    def publish_all_again(self, now_s: float) -> None:
+    def publish_all_again(self) -> None:
         """Publish after a delay, once, all that has no fate yet: its connection is gone."""
         self._decisions.unpublish()
         for token, (entry, _) in self._outgoing.items():
-            entry.published_s = now_s  # no time runs while there is no broker
+            entry.published_s = self._decisions.now_s  # no time runs while there is no broker
             self._publish_later(token)
 
     def stop_saving(self, token: int) -> Entry | None:
@@ -86,7 +100,7 @@ class Publications:
     # ---- fates ----------------------------------------------------------------------------------------------------
 
     def confirmed(self, token: int) -> Entry | None:
-        """The broker has it. Returns the message if it was the message's copy."""
+        """The broker has this publication. Returns the message if it was the message's copy."""
         if token not in self._outgoing:
             return None
         entry, outgoing = self._outgoing.pop(token)
@@ -100,7 +114,7 @@ class Publications:
             self._tell_published(entry)
         return None
 
-    def unpublished(self, token: int, reason: str, lost: bool, now_s: float, for_good: bool = False) -> None:
+    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool = False) -> None:
         """The broker does not have it, or may not (`lost`: its connection is gone).
 
         `for_good`: the publication itself is the reason. A dead or parked copy that is refused so again and again is
@@ -117,7 +131,7 @@ class Publications:
             if self.refused.add(outgoing, reason, for_good):
                 self._decisions.say_copy_refused(entry, destination(outgoing), reason, "it is tried again")
             self._reduce_hopeless(entry, outgoing, reason)
-        if is_copy or (lost and now_s - entry.published_s < self._timeout_s):
+        if is_copy or (lost and self._decisions.now_s - entry.published_s < self._timeout_s):
             self._publish_later(token)
         elif entry.owner is not None:
             self.cancel_handlers(entry)

@@ -1,7 +1,7 @@
 """The settlement: what every delivery, outcome, confirm and death means for a message. Pure: events in, actions out.
 
 Runs in the consumer process, which feeds it, commits the rows of a turn and only then carries out its effects. It
-does no I/O and has no clocks of its own (`now_s`, `ahead_s` are set each turn), so that it can be model-checked. Two
+does no I/O and has no clocks (`decisions.now_s`, `ahead_s` are set each turn), so that it can be model-checked. Two
 rules carry the rest: nothing is acked before the row that says why is durable (effects follow the commit); and an OWNED
 message is its worker's until that worker says otherwise or is declared dead by the master.
 """
@@ -14,8 +14,9 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from supervisor.config.schema import PoolConfig
+from supervisor.consumer.observe.clock_jumps import ahead_s
 from supervisor.consumer.settlement import copies, missing
-from supervisor.consumer.settlement.admission import SENT_MEANWHILE, Meaning, meaning_of, sent_on_purpose
+from supervisor.consumer.settlement.admission import SENT_MEANWHILE, Meaning, meaning_beside, meaning_of
 from supervisor.consumer.settlement.assignments import Assignments
 from supervisor.consumer.settlement.content_matches import ContentMatches
 from supervisor.consumer.settlement.failure_policy import fate_of
@@ -27,7 +28,6 @@ from supervisor.consumer.turn.unit_of_work import UnitOfWork
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, RunId
 from supervisor.logs.events import Event
-from supervisor.messages.message import Publication
 from supervisor.scoreboard.words import OutcomeKind
 
 
@@ -37,20 +37,26 @@ class Settlement:
     def __init__(
         self, pool: PoolConfig, host: str, dedupe: str = "keep", publish_timeout_s: float = math.inf, epoch: int = 0
     ) -> None:
-        self.now_s = 0.0  # the ledger's time: elapsed time, for windows and rows
-        self.ahead_s = 0.0  # the wall clock minus `now_s`, for times that people read
+        self.ahead_s = 0.0  # the wall clock minus the ledger's time, for times that people read
         self.accepting = True
         self.doubtful = False  # the ledger may have forgotten what was done
         self.entries: dict[bytes, Entry] = {}
-        self.waiting: dict[bytes, Entry] = {}  # a view of `entries`: those in Phase.WAITING, in order of arrival
         self.content_matches = ContentMatches()
-        self.assignments = Assignments()
         self.saved = SavedRuns()
         self.pool = pool
-        self._host = host
         self._dedupe = dedupe
         self.decisions = UnitOfWork(epoch)
-        self.publications = Publications(self.decisions, publish_timeout_s)
+        self.assignments = Assignments(self.decisions, pool.queue)
+        self.publications = Publications(self.decisions, self.assignments, pool.queue, host, publish_timeout_s)
+
+    def begin_turn(self, now_s: float, wall_s: float) -> None:
+        """Set the time: `now_s` of the ledger, `wall_s` of the machine's clock."""
+        self.decisions.now_s = now_s
+        self.ahead_s = ahead_s(wall_s, now_s, self.ahead_s)
+
+    def configure(self, pool: PoolConfig) -> None:
+        """Go on with other settings of the pool, in the same queue."""
+        self.pool = pool
 
     # ---- deliveries -----------------------------------------------------------------------------------------------
 
@@ -64,7 +70,7 @@ class Settlement:
             self._duplicate(arrival, "a copy of it waits in its queue")
         elif not self.accepting and not arrival.worn:
             self._turn_away(arrival)
-        elif not arrival.has_id and (twin := self.content_matches.match(arrival, self.now_s)) is not None:
+        elif not arrival.has_id and (twin := self.content_matches.match(arrival, self.decisions.now_s)) is not None:
             self._meet_twin(arrival, twin)
         elif not arrival.has_id and (earlier := self.assignments.perhaps(arrival)) is not None:
             earlier.later.append(arrival)
@@ -84,18 +90,15 @@ class Settlement:
             self._duplicate(arrival, "its run had ended when the connection was lost")
 
     def _meet_entry(self, entry: Entry, arrival: Arrival) -> None:
-        there, here = (entry.round, entry.attempt), (arrival.round, arrival.attempt)
-        if sent_on_purpose(arrival, self._dedupe) or here > there:
-            entry.later.append(arrival)
-            if entry.pending is RowState.RETRY_PENDING and here == (entry.round, entry.attempt + 1):
-                self._copied(entry)  # the retry copy itself is here: proof that the broker has it
-        elif here == there and entry.phase is Phase.SAVING and not arrival.worn:
-            entry.later.append(arrival)
-            self._saved(entry)  # the copy itself is here
-        elif here == there:
+        meaning, why = meaning_beside(entry, arrival, self._dedupe)
+        if meaning is Meaning.DUPLICATE:
+            self._duplicate(arrival, why)
+        elif meaning is Meaning.ATTACH:
             self._attach(entry, arrival)
         else:
-            self._duplicate(arrival, "a later run of it is under way")
+            entry.later.append(arrival)
+            if meaning is Meaning.COPY:
+                self.copy_confirmed(entry)
 
     def _meet_ledger(self, arrival: Arrival, known: Sequence[Row]) -> None:
         row = self.decisions.row(arrival.key)
@@ -115,7 +118,7 @@ class Settlement:
             return
         entry = self._admit(arrival)
         if meaning is Meaning.ORDER:
-            self.decisions.record(entry, RowState.RETURNED, self.now_s)
+            self.decisions.record(entry, RowState.RETURNED)
         elif meaning is Meaning.DECIDED:
             failure = msgspec.msgpack.decode(row.note, type=Failure)
             self._decide(entry, copies.PENDING[failure.pending], failure)
@@ -126,7 +129,8 @@ class Settlement:
         entry = Entry(arrival.key, arrival.id, arrival.round, arrival.attempt)
         entry.has_id, entry.twin = arrival.has_id, arrival.twin
         entry.maybe_duplicate = self.doubtful or arrival.may_repeat
-        self.entries[entry.key] = self.waiting[entry.key] = entry
+        self.entries[entry.key] = entry
+        self.assignments.wait(entry)
         self._attach(entry, arrival)
         if not arrival.has_id and self.pool.missing_id == "dead_letter":
             self._decide(entry, RowState.DEAD_PENDING, Failure("missing_id", "the message has no id"))
@@ -145,20 +149,13 @@ class Settlement:
         if entry.delivery is None:
             entry.delivery = arrival.delivery
         if entry.phase is Phase.COPYING and entry.token is None:
-            self._publish_copy(entry)
+            self.publications.publish_copy(entry)
 
     def _duplicate(self, arrival: Arrival, why: str) -> None:
         self.decisions.ack([arrival.tag], b"" if arrival.worn else arrival.twin)
         self.decisions.say_duplicate(arrival, why)
 
     # ---- workers --------------------------------------------------------------------------------------------------
-
-    def assign(self, entry: Entry, worker: Incarnation) -> None:
-        """Give a WAITING message to a worker: durable first, sent after."""
-        del self.waiting[entry.key]
-        self.assignments.give(entry, worker)
-        self.decisions.record(entry, RowState.DISPATCHED, self.now_s)
-        self.decisions.send(worker, copies.order_of(entry, self.pool.queue))
 
     def greeted(self, worker: Incarnation, held: Iterable[RunId]) -> None:
         """A worker said hello; the outcomes in its ring were handed in before. What is not held never reached it."""
@@ -175,19 +172,13 @@ class Settlement:
             if entry is not None and entry.phase is Phase.OWNED:
                 self._unbegun(entry)
 
-    def publishing(self, worker: Incarnation, run: RunId, publications: Iterable[Publication]) -> None:
-        """A handler returned with these publishes: the run is done once the broker has them all."""
-        entry = self.assignments.find(worker, run)
-        if entry is not None:
-            self.publications.publish_for(entry, publications, self.pool.queue, self.now_s)
-
     def outcome(self, worker: Incarnation, run: RunId, kind: OutcomeKind, failure: Failure) -> None:
         """A run ended, as marked in its slot. Heard twice, or of a run that is not this worker's: no effect."""
         entry = self.assignments.find(worker, run)
         if entry is None:
             return
         if kind is OutcomeKind.DONE:
-            self.decisions.record(entry, RowState.DONE, self.now_s)
+            self.decisions.record(entry, RowState.DONE)
             self.decisions.count("done")
             self._settle(entry)
         else:
@@ -208,38 +199,33 @@ class Settlement:
 
     # ---- the broker -----------------------------------------------------------------------------------------------
 
-    def confirmed(self, token: int) -> None:
-        """The broker has this publication."""
-        entry = self.publications.confirmed(token)
-        if entry is not None and entry.phase is Phase.SAVING:
+    def copy_confirmed(self, entry: Entry) -> None:
+        """The broker has the copy of this message."""
+        if entry.phase is Phase.SAVING:
             self._saved(entry)
-        elif entry is not None:
+        else:
             self._copied(entry)
 
     def unpublished(self, token: int, reason: str, lost: bool, for_good: bool = False) -> None:
         """The broker does not have this publication (flags as in `brokers.base.Unpublished`)."""
         if not lost and self.accepting and (entry := self.publications.stop_saving(token)) is not None:
-            self._wait(entry)  # it cannot be saved: it is run while it is here
+            self.assignments.wait(entry)  # it cannot be saved: it is run while it is here
         else:
-            self.publications.unpublished(token, reason, lost, self.now_s, for_good)
-
-    def publish_again(self, token: int) -> None:
-        """The time to try this publication again has come."""
-        self.publications.publish_again(token)
+            self.publications.unpublished(token, reason, lost, for_good)
 
     def disconnected(self) -> None:
         """The epoch is over: tags are void, publications without a fate are published again (`brokers.base`)."""
         self.saved.clear()
-        self.publications.publish_all_again(self.now_s)
+        self.publications.publish_all_again()
         self.decisions.recall()
-        self.content_matches.expire(self.now_s)
+        self.content_matches.expire(self.decisions.now_s)
         for twin in self.decisions.void_tags():
-            self.content_matches.expect(twin, b"", self.now_s)
+            self.content_matches.expect(twin, b"", self.decisions.now_s)
         worn = [arrival for entry in self.entries.values() for arrival in entry.later if arrival.worn]
         for entry in list(self.entries.values()):
             self.decisions.count("dropped", len(entry.tags) + len(entry.later))
             if entry.tags and entry.twin:
-                self.content_matches.expect(entry.twin, entry.key, self.now_s)
+                self.content_matches.expect(entry.twin, entry.key, self.decisions.now_s)
             entry.tags.clear()
             entry.later.clear()
             entry.missing_since_s = None
@@ -250,30 +236,30 @@ class Settlement:
 
     def queue_is_empty(self) -> None:
         """Nothing is ready in the queue, it is ours alone, we are subscribed: messages not back are missing."""
-        for entry in missing.given_up(self.entries.values(), self.now_s):
+        for entry in missing.given_up(self.entries.values(), self.decisions.now_s):
             self.give_up_missing(entry)
 
     def give_up_missing(self, entry: Entry, by: str = "") -> None:
         """Its copy cannot be made: the message is not there. If it comes after all, it gets it. `by`: an operator."""
-        missing.give_up(self.decisions, entry, by, self.now_s)
+        missing.give_up(self.decisions, entry, by)
         self._forget(entry)
 
     def lose(self, row: Row, why: str) -> None:
         """The retry copy of this row is at the broker no more."""
         if row.key not in self.entries and self.decisions.row(row.key) is None:
-            missing.lose(self.decisions, row, why, self.now_s)
+            missing.lose(self.decisions, row, why)
 
     def let_go(self, row: Row, by: str) -> None:
         """An operator needs this lost one no more."""
         if row.key not in self.entries and self.decisions.row(row.key) is None:
-            missing.let_go(self.decisions, row, by, self.now_s)
+            missing.let_go(self.decisions, row, by)
 
     # ---- the operator ---------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Accept nothing more and return what nobody has begun; `accepting = True` ends it."""
+        """Accept nothing more and return what nobody has begun; `resume` ends it."""
         self.accepting = False
-        self.recall()
+        self.decisions.recall()
         for entry in list(self.entries.values()):
             for arrival in [arrival for arrival in entry.later if not arrival.worn]:
                 entry.later.remove(arrival)
@@ -281,9 +267,9 @@ class Settlement:
             if entry.phase is Phase.WAITING:
                 self._give_up(entry)
 
-    def recall(self) -> None:
-        """Have back from the workers what they have not begun."""
-        self.decisions.recall()
+    def resume(self) -> None:
+        """Accept messages again."""
+        self.accepting = True
 
     # ---- recovery -------------------------------------------------------------------------------------------------
 
@@ -314,23 +300,19 @@ class Settlement:
         if entry.delivery is None and not entry.has_id:
             self._let_go(entry)
             return
-        self.waiting.pop(entry.key, None)
         self.assignments.take_away(entry)
         entry.phase, entry.pending = Phase.COPYING, pending
-        entry.failure = msgspec.structs.replace(failure, at_s=failure.at_s or self.now_s + self.ahead_s)
-        self.decisions.record(entry, pending, self.now_s, msgspec.msgpack.encode(entry.failure))
+        entry.failure = msgspec.structs.replace(failure, at_s=failure.at_s or self.decisions.now_s + self.ahead_s)
+        self.decisions.record(entry, pending, msgspec.msgpack.encode(entry.failure))
         if entry.delivery is not None:
-            self._publish_copy(entry)
-
-    def _publish_copy(self, entry: Entry) -> None:
-        self.publications.publish_copy(entry, self.pool.queue, self._host)
+            self.publications.publish_copy(entry)
 
     def _copied(self, entry: Entry) -> None:
         """The broker has the copy: final, and the original may go."""
         if entry.pending is None or entry.failure is None:
             raise ValueError("only a decided message has a copy")
         state, counter, event = copies.CONFIRMED[entry.pending]
-        self.decisions.record(entry, state, self.now_s, msgspec.msgpack.encode(entry.failure.in_short))
+        self.decisions.record(entry, state, msgspec.msgpack.encode(entry.failure.in_short))
         self.decisions.count(counter)
         text = f"message {entry.id!r}: {counter} after attempt {entry.attempt}"
         self.decisions.say_failure(event, text, entry, entry.failure)
@@ -339,27 +321,23 @@ class Settlement:
     def _unbegun(self, entry: Entry) -> None:
         """Nobody began it: no attempt is charged; run it here, or let the broker bring it back."""
         self.assignments.take_away(entry)
-        self.decisions.record(entry, RowState.RETURNED, self.now_s)
+        self.decisions.record(entry, RowState.RETURNED)
         if entry.tags and self.accepting:
-            self._wait(entry)
+            self.assignments.wait(entry)
         else:
             self._give_up(entry)
 
     def _let_go(self, entry: Entry) -> None:
         """It has no id and we have no body since a restart: it comes back as a message of its own, if it does."""
         self.assignments.take_away(entry)
-        self.decisions.record(entry, RowState.RETURNED, self.now_s)
+        self.decisions.record(entry, RowState.RETURNED)
         self._give_up(entry)
-
-    def _wait(self, entry: Entry) -> None:
-        entry.phase = Phase.WAITING
-        self.waiting[entry.key] = entry
 
     def _save(self, entry: Entry) -> None:
         """Publish it once more and keep it until the broker has that: its queue may drop it when it comes back."""
-        self.waiting.pop(entry.key, None)
+        self.assignments.take_away(entry)
         entry.phase = Phase.SAVING
-        self.publications.publish_saved(entry, self.pool.queue)
+        self.publications.publish_saved(entry)
 
     def _saved(self, entry: Entry) -> None:
         """The broker has the copy: this one may go, and the copy is run when it comes."""
@@ -384,7 +362,6 @@ class Settlement:
 
     def _forget(self, entry: Entry) -> None:
         del self.entries[entry.key]
-        self.waiting.pop(entry.key, None)
         self.assignments.take_away(entry)
         self.publications.cancel(entry)
         for arrival in entry.later:

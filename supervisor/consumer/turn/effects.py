@@ -79,4 +79,4 @@ class Effects:
 
     def _publish_later(self, effect: actions.PublishLater) -> None:
         again_s = effect.delay_s * random.uniform(1, 2)
-        self._call_later(again_s, lambda: self._settlement.publish_again(effect.token))
+        self._call_later(again_s, lambda: self._settlement.publications.publish_again(effect.token))

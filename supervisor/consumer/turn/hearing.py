@@ -37,7 +37,7 @@ class WorkerHearing:
         self._hear: dict[type[WorkerFrame], Callable[[Incarnation, Any], None]] = {
             Hello: self._greet,
             Outcome: outcomes.heard,
-            Publish: lambda worker, frame: settlement.publishing(worker, frame.run, frame.publications),
+            Publish: lambda worker, frame: settlement.publications.publish_for(worker, frame.run, frame.publications),
             Returned: lambda worker, frame: settlement.returned(worker, frame.runs),
             Bye: lambda worker, frame: dispatcher.leave(worker),
         }
@@ -96,7 +96,7 @@ class BrokerHearing:
             base.Subscribed: lambda event: broker.probe(delays.queues()),
             base.Disconnected: self._disconnected,
             base.Cancelled: self._cancelled,
-            base.Confirmed: lambda event: settlement.confirmed(event.token),
+            base.Confirmed: self._confirmed,
             base.Unpublished: lambda event: settlement.unpublished(
                 event.token, event.reason, event.lost, event.for_good
             ),
@@ -137,6 +137,11 @@ class BrokerHearing:
         self._settlement.content_matches.queue_is_ours = health.queue_is_ours
         self._settlement.disconnected()
         self._delays.disconnected()
+
+    def _confirmed(self, event: base.Confirmed) -> None:
+        message = self._settlement.publications.confirmed(event.token)
+        if message is not None:
+            self._settlement.copy_confirmed(message)
 
     def _cancelled(self, event: base.Cancelled) -> None:
         if event.reason and self._settlement.accepting:

@@ -20,9 +20,11 @@ _NOBODY = Incarnation(-1, 0)
 
 
 class UnitOfWork:
-    """The decisions since the last `take()`. `epoch`: of the ledger that the rows are for."""
+    """The decisions since the last `take()`. `epoch`: of the ledger that the rows are for. `now_s`: the ledger's time,
+    set each turn; rows and windows go by it."""
 
     def __init__(self, epoch: int) -> None:
+        self.now_s = 0.0
         self._epoch = epoch
         self._said: list[Say] = []
         self._rows: dict[bytes, Row] = {}
@@ -46,11 +48,11 @@ class UnitOfWork:
         """The row this turn has already decided for a message: newer than what the ledger says."""
         return self._rows.get(key)
 
-    def record(self, entry: Entry, state: RowState, now_s: float, note: bytes = b"") -> None:
+    def record(self, entry: Entry, state: RowState, note: bytes = b"") -> None:
         """Make a state durable; a later one of the same turn replaces it."""
         slot, generation = (owner := entry.owner or _NOBODY).slot, owner.generation
         self._rows[entry.key] = Row(
-            entry.key, entry.round, entry.attempt, state, slot, generation, now_s, entry.id, note, self._epoch
+            entry.key, entry.round, entry.attempt, state, slot, generation, self.now_s, entry.id, note, self._epoch
         )
 
     def count(self, name: str, by: int = 1) -> None:

@@ -89,9 +89,9 @@ def test_a_dropped_message_that_comes_after_all_gets_its_copy_and_is_not_run() -
     bench.turn()
     tag = bench.deliver("a", redelivered=True)
     bench.turn()
-    assert not bench.settlement.waiting
+    assert not bench.settlement.assignments.waiting
     (copy,) = bench.published()
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     assert bench.acked() == [tag]
 
 
@@ -135,7 +135,7 @@ def test_a_lost_retry_whose_message_is_published_again_gets_its_copy_once() -> N
     (copy,) = bench.published()
     assert (copy.properties.headers or {})[copy_headers.ATTEMPT] == 2
     assert named(ask(bench, [])) == []
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     assert bench.acked() == [tag]
     assert bench.state("a") is RowState.RETRY
 

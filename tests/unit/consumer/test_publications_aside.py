@@ -47,7 +47,7 @@ def test_a_copy_that_is_placed_is_set_aside_no_more() -> None:
     refused(bench, "m")
     token = bench.entry().token
     assert token is not None
-    bench.settlement.confirmed(token)
+    bench.confirmed(token)
     assert bench.settlement.publications.set_aside() == []
     assert len(bench.settlement.publications.refused) == 0
 

@@ -45,7 +45,7 @@ def test_a_redelivery_after_a_connection_loss_is_no_duplicate() -> None:
 
 def republished(bench: Bench, run: RunId, **changes: object) -> Properties:
     out = Publication("", QUEUE, Properties(message_id="m", headers={"step": 2}), b"")
-    bench.settlement.publishing(W0, run, [msgspec.structs.replace(out, **changes)])
+    bench.settlement.publications.publish_for(W0, run, [msgspec.structs.replace(out, **changes)])
     bench.turn()
     (outgoing,) = bench.published()
     return outgoing.properties
@@ -88,9 +88,9 @@ def test_anything_else_that_a_handler_publishes_is_left_as_it_is(changes: dict[s
 def publishing(timeout_s: float = 30.0) -> tuple[Bench, RunId, int]:
     bench = Bench()
     bench.settlement = Settlement(bench.pool, "host", publish_timeout_s=timeout_s)
-    bench.settlement.now_s = 1000.0
+    bench.settlement.decisions.now_s = 1000.0
     _, run = bench.begun()
-    bench.settlement.publishing(W0, run, [Publication("", "audit", Properties(), b"")])
+    bench.settlement.publications.publish_for(W0, run, [Publication("", "audit", Properties(), b"")])
     bench.turn()
     return bench, run, bench.published()[0].token
 
@@ -98,12 +98,12 @@ def publishing(timeout_s: float = 30.0) -> tuple[Bench, RunId, int]:
 def test_a_publication_that_is_lost_for_longer_than_its_time_fails_its_run() -> None:
     bench, run, token = publishing()
     for now_s in (1000.0, 1020.0, 1029.0):
-        bench.settlement.now_s = now_s
+        bench.settlement.decisions.now_s = now_s
         bench.settlement.unpublished(token, "the channel was closed", lost=True)
-        bench.settlement.publish_again(token)
+        bench.settlement.publications.publish_again(token)
         bench.turn()
         assert bench.sent() == []
-    bench.settlement.now_s = 1030.0
+    bench.settlement.decisions.now_s = 1030.0
     bench.settlement.unpublished(token, "the channel was closed", lost=True)
     bench.turn()
     assert bench.sent() == [Published(run, False, "the channel was closed")]
@@ -114,8 +114,8 @@ def test_a_confirm_that_comes_after_the_run_has_failed_has_no_effect() -> None:
     bench, run, token = publishing(timeout_s=0.0)
     bench.settlement.unpublished(token, "the channel was closed", lost=True)
     bench.turn()
-    bench.settlement.confirmed(token)
-    bench.settlement.publish_again(token)
+    bench.confirmed(token)
+    bench.settlement.publications.publish_again(token)
     assert bench.turn().effects == []
     bench.ends(run, OutcomeKind.PUBLISH_FAILED)
     bench.turn()
@@ -124,11 +124,11 @@ def test_a_confirm_that_comes_after_the_run_has_failed_has_no_effect() -> None:
 
 def test_while_there_is_no_broker_no_time_runs_for_publications() -> None:
     bench, _, token = publishing()
-    bench.settlement.now_s = 5000.0
+    bench.settlement.decisions.now_s = 5000.0
     bench.lose_connection()
     bench.turn()
-    bench.settlement.now_s = 5029.0
-    bench.settlement.publish_again(token)
+    bench.settlement.decisions.now_s = 5029.0
+    bench.settlement.publications.publish_again(token)
     bench.settlement.unpublished(token, "the channel was closed", lost=True)
     bench.turn()
     assert bench.sent() == []
@@ -151,7 +151,7 @@ def failed_without_its_message(kind: OutcomeKind = OutcomeKind.FAILED) -> Bench:
 def emptied(bench: Bench, after_s: float) -> None:
     """The queue is empty, and still is some seconds later."""
     bench.settlement.queue_is_empty()
-    bench.settlement.now_s += after_s
+    bench.settlement.decisions.now_s += after_s
     bench.settlement.queue_is_empty()
     bench.turn()
 
@@ -177,16 +177,16 @@ def test_one_that_comes_after_all_gets_the_copy_that_was_decided(kind: OutcomeKi
     bench.turn()
     assert bench.state() is pending
     assert Event.MESSAGE_FAILED not in bench.said()
-    assert not bench.settlement.waiting
+    assert not bench.settlement.assignments.waiting
     (copy,) = bench.published()
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     assert bench.acked() == [tag]
 
 
 def test_what_a_reconnect_may_bring_back_is_not_missing_yet() -> None:
     bench = failed_without_its_message()
     bench.settlement.queue_is_empty()
-    bench.settlement.now_s += MISSING_S
+    bench.settlement.decisions.now_s += MISSING_S
     bench.lose_connection()
     bench.settlement.queue_is_empty()
     bench.turn()
@@ -218,7 +218,7 @@ def test_a_delay_is_logged_and_recorded_as_it_will_be(asked_s: float, delay_s: f
     bench.turn()
     (trace,) = [trace_of("p", row) for row in bench.rows.values()]
     assert trace["failure"]["delay_s"] == delay_s
-    bench.settlement.confirmed(bench.published()[0].token)
+    bench.confirmed(bench.published()[0].token)
     bench.turn()
     (said,) = bench.last.said
     assert (said.event, said.fields["delay_s"]) == (Event.MESSAGE_RETRIED, delay_s)

@@ -54,10 +54,10 @@ def test_a_copy_under_way_when_the_connection_went_is_published_again() -> None:
     bench.turn()
     assert bench.later() == [copy.token]
     tag = bench.deliver(redelivered=True)
-    bench.settlement.publish_again(copy.token)
+    bench.settlement.publications.publish_again(copy.token)
     bench.turn()
     assert bench.published() == [copy]
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     assert bench.acked() == [tag]
     assert bench.empty
 
@@ -65,13 +65,13 @@ def test_a_copy_under_way_when_the_connection_went_is_published_again() -> None:
 def test_a_handlers_publish_under_way_when_the_connection_went_is_published_again() -> None:
     bench = Bench()
     _, run = bench.begun()
-    bench.settlement.publishing(W0, run, [Publication("", "audit", Properties(), b"")])
+    bench.settlement.publications.publish_for(W0, run, [Publication("", "audit", Properties(), b"")])
     bench.turn()
     (out,) = bench.published()
     bench.lose_connection()
     bench.turn()
-    bench.settlement.publish_again(out.token)
-    bench.settlement.confirmed(out.token)
+    bench.settlement.publications.publish_again(out.token)
+    bench.confirmed(out.token)
     bench.turn()
     assert bench.sent() == [Published(run, True, "")]
 
@@ -87,7 +87,7 @@ def test_a_publication_is_scheduled_once_however_often_it_is_lost() -> None:
     bench.lose_connection()
     bench.turn()
     assert bench.later() == [copy.token]
-    bench.settlement.publish_again(copy.token)
+    bench.settlement.publications.publish_again(copy.token)
     bench.lose_connection()
     bench.turn()
     assert bench.later() == [copy.token]
@@ -164,4 +164,4 @@ def test_after_a_pause_messages_are_taken_again() -> None:
     bench.settlement.drain()
     bench.settlement.accepting = True
     bench.deliver()
-    assert len(bench.settlement.waiting) == 1
+    assert len(bench.settlement.assignments.waiting) == 1

@@ -117,8 +117,8 @@ def test_i1_a_pending_message_is_never_run_its_copy_is_published_and_then_it_is_
     tag = bench.deliver(redelivered=True)
     assert bench.acked() == []
     (copy,) = bench.published()
-    assert not bench.settlement.waiting
-    bench.settlement.confirmed(copy.token)
+    assert not bench.settlement.assignments.waiting
+    bench.confirmed(copy.token)
     assert bench.acked() == [tag]
     assert bench.state() == state.removesuffix("_pending")
     assert bench.empty
@@ -135,7 +135,7 @@ def test_a_pending_message_delivered_again_while_its_copy_is_under_way_is_publis
     second = bench.deliver(redelivered=True)
     assert bench.acked() == []
     assert bench.published() == []
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     assert bench.acked() == [first, second]
 
 
@@ -149,7 +149,7 @@ def test_the_retry_copy_proves_its_own_confirm() -> None:
     bench.assign()
     assert bench.acked() == [tag]
     assert bench.runs() == [(1, 2)]
-    bench.settlement.confirmed(copy.token)  # late: nobody waits for it any more
+    bench.confirmed(copy.token)  # late: nobody waits for it any more
     assert bench.turn().effects == []
 
 
@@ -170,7 +170,7 @@ def test_i3_a_newer_run_waits_until_the_older_is_over() -> None:
     tag, run = bench.begun()
     newer = bench.deliver(run=(2, 1))
     assert bench.acked() == []
-    assert not bench.settlement.waiting
+    assert not bench.settlement.assignments.waiting
     bench.ends(run)
     bench.assign()
     assert bench.acked() == [tag]
@@ -192,7 +192,7 @@ def test_an_open_row_that_nobody_remembers_is_in_doubt_not_run_blindly() -> None
     bench.deliver(redelivered=True)
     bench.turn()
     assert bench.state() is RowState.RETRY_PENDING
-    assert not bench.settlement.waiting
+    assert not bench.settlement.assignments.waiting
 
 
 def test_what_this_turn_decided_is_newer_than_the_ledger() -> None:

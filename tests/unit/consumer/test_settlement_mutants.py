@@ -165,7 +165,7 @@ def done_is_not_recorded(patch: Patch) -> None:
 
 
 def publications_lost_with_the_connection_stay_lost(patch: Patch) -> None:
-    patch.setattr(Publications, "publish_all_again", lambda self, now_s: None)
+    patch.setattr(Publications, "publish_all_again", lambda self: None)
 
 
 def what_hello_does_not_name_stays_owned(patch: Patch) -> None:
@@ -207,7 +207,9 @@ def what_waits_for_a_refused_copy_takes_room(patch: Patch) -> None:
 
 def a_refused_copy_counts_as_placed(patch: Patch) -> None:
     def mutant(self: Settlement, token: int, reason: str, lost: bool) -> None:
-        self.confirmed(token)
+        entry = self.publications.confirmed(token)
+        if entry is not None:
+            self.copy_confirmed(entry)
 
     patch.setattr(Settlement, "unpublished", mutant)
 

@@ -16,7 +16,7 @@ def test_after_a_loss_the_like_of_a_running_message_without_an_id_is_that_messag
     bench.lose_connection()
     tag = bench.deliver(None, redelivered=True)
     assert bench.settlement.entries[run.key].tags == [(2, tag)]
-    assert not bench.settlement.waiting
+    assert not bench.settlement.assignments.waiting
     bench.ends(run)
     assert bench.acked() == [tag]
 
@@ -43,7 +43,7 @@ def test_after_a_loss_the_like_of_one_whose_ack_waited_for_the_disk_is_acked(beg
     assert bench.acked() == []
     again = bench.deliver(None, redelivered=True)
     assert bench.acked() == [again]
-    assert bench.settlement.waiting == {}
+    assert bench.settlement.assignments.waiting == {}
 
 
 def test_an_ack_that_waited_through_two_losses_is_expected_back_once() -> None:
@@ -55,7 +55,7 @@ def test_an_ack_that_waited_through_two_losses_is_expected_back_once() -> None:
     bench.lose_connection()
     bench.deliver(None, redelivered=True)
     bench.deliver(None, redelivered=True)
-    assert len(bench.settlement.waiting) == 1
+    assert len(bench.settlement.assignments.waiting) == 1
 
 
 def test_the_ack_of_a_repetition_that_waited_for_the_disk_is_expected_back_too() -> None:
@@ -77,7 +77,7 @@ def test_each_lost_tag_is_met_once() -> None:
     bench.ends(run)
     bench.deliver(None, redelivered=True)
     bench.deliver(None, redelivered=True)
-    assert len(bench.settlement.waiting) == 1
+    assert len(bench.settlement.assignments.waiting) == 1
 
 
 @pytest.mark.parametrize("why", ["not redelivered", "other content", "too late", "the queue is shared", "given up"])
@@ -90,10 +90,10 @@ def test_what_nothing_proves_is_run(why: str) -> None:
     else:
         bench.lose_connection()
         bench.ends(run)
-    bench.settlement.now_s += 301 if why == "too late" else 0
+    bench.settlement.decisions.now_s += 301 if why == "too late" else 0
     bench.settlement.content_matches.queue_is_ours = why != "the queue is shared"
     bench.deliver(None, redelivered=why != "not redelivered", body=b"other" if why == "other content" else b"")
-    (entry,) = bench.settlement.waiting.values()
+    (entry,) = bench.settlement.assignments.waiting.values()
     assert entry.maybe_duplicate is (why != "not redelivered")
 
 
@@ -118,8 +118,8 @@ def test_with_missing_id_dead_letter_it_is_never_run() -> None:
     bench.turn()
     (copy,) = bench.published()
     assert copy.routing_key.endswith(".dead")
-    assert not bench.settlement.waiting
-    bench.settlement.confirmed(copy.token)
+    assert not bench.settlement.assignments.waiting
+    bench.confirmed(copy.token)
     assert bench.acked() == [tag]
 
 
@@ -170,11 +170,11 @@ def test_after_a_restart_the_like_of_what_a_worker_has_waits_until_that_is_over(
     _, run = bench.begun(None)
     bench.restart()
     bench.deliver(None, redelivered=True)
-    assert not bench.settlement.waiting
+    assert not bench.settlement.assignments.waiting
     bench.settlement.greeted(W0, [run])
-    assert not bench.settlement.waiting
+    assert not bench.settlement.assignments.waiting
     bench.ends(run)
-    (entry,) = bench.settlement.waiting.values()
+    (entry,) = bench.settlement.assignments.waiting.values()
     assert entry.maybe_duplicate
 
 
@@ -190,7 +190,7 @@ def test_what_waited_for_a_run_is_run_however_that_one_ended(end: str) -> None:
         bench.settlement.returned(W0, [run])
     else:
         bench.settlement.died(W0, run if end == "died running" else None, KILLED)
-    (entry,) = bench.settlement.waiting.values()
+    (entry,) = bench.settlement.assignments.waiting.values()
     assert (entry.maybe_duplicate, entry.attempt, run.key in bench.settlement.entries) == (True, 1, False)
 
 
@@ -200,7 +200,7 @@ def test_on_a_shared_queue_the_like_of_what_a_worker_has_waits_too() -> None:
     bench.settlement.content_matches.queue_is_ours = False
     bench.lose_connection()
     tag = bench.deliver(None, redelivered=True)
-    assert not bench.settlement.waiting
+    assert not bench.settlement.assignments.waiting
     bench.ends(run)
     bench.assign()
     assert bench.acked() == []
@@ -215,14 +215,14 @@ def test_what_cannot_be_a_repetition_waits_for_nothing(why: str) -> None:
     bench.restart()
     id, body = "n" if why == "an id" else None, b"other" if why == "other content" else b""
     bench.deliver(id, redelivered=why != "not redelivered", body=body)
-    assert len(bench.settlement.waiting) == 1
+    assert len(bench.settlement.assignments.waiting) == 1
 
 
 def test_the_like_of_a_message_that_has_its_tag_is_another_one() -> None:
     bench = Bench()
     bench.begun(None)
     bench.deliver(None, redelivered=True)
-    assert len(bench.settlement.waiting) == 1
+    assert len(bench.settlement.assignments.waiting) == 1
 
 
 def test_what_waits_for_a_run_goes_back_when_the_pool_drains() -> None:
@@ -239,7 +239,7 @@ def test_expectations_end_with_their_window() -> None:
     bench = Bench()
     bench.begun(None)
     bench.lose_connection()
-    bench.settlement.now_s += 301
+    bench.settlement.decisions.now_s += 301
     bench.lose_connection()
     assert bench.settlement.content_matches._expected == {}
 

@@ -43,7 +43,7 @@ def test_i1_a_failed_run_is_acked_after_the_confirm_of_its_retry_copy(kind: Outc
         QUEUE,
         True,
     )
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     assert bench.acked() == [tag]
     assert bench.state() is RowState.RETRY
     assert bench.counters == {"delivered": 1, "failed": 1, "published": 1, "retried": 1}
@@ -59,7 +59,7 @@ def test_the_last_attempt_goes_to_the_dead_letters(kind: OutcomeKind) -> None:
     assert bench.state() is RowState.DEAD_PENDING
     (copy,) = bench.published()
     assert copy.routing_key == f"{QUEUE}.dead"
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     assert bench.acked() == [tag]
     assert bench.state() is RowState.DEAD
     assert Event.MESSAGE_DEAD in bench.said()
@@ -125,7 +125,7 @@ def test_i4_only_the_running_one_is_charged() -> None:
     bench.settlement.died(W0, runs[1], KILLED)
     bench.turn()
     assert bench.state("b") is RowState.RETRY_PENDING
-    assert [entry.id for entry in bench.settlement.waiting.values()] == ["a", "c"]
+    assert [entry.id for entry in bench.settlement.assignments.waiting.values()] == ["a", "c"]
     assert bench.counters["failed"] == 1
 
 
@@ -161,7 +161,7 @@ def test_i5_with_on_crash_park_a_crash_is_parked() -> None:
     bench.turn()
     (copy,) = bench.published()
     assert (bench.state(), copy.routing_key) == (RowState.PARKED_PENDING, f"{QUEUE}.parked")
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     assert bench.acked() == [tag]
     assert (bench.state(), bench.counters["parked"]) == (RowState.PARKED, 1)
     assert Event.MESSAGE_PARKED in bench.said()
@@ -194,9 +194,9 @@ def test_i3_an_owned_message_waits_for_hello_after_a_restart() -> None:
     bench.restart()
     tag = bench.deliver(redelivered=True)
     assert bench.acked() == []
-    assert not bench.settlement.waiting
+    assert not bench.settlement.assignments.waiting
     bench.settlement.greeted(W0, [run])
-    assert not bench.settlement.waiting
+    assert not bench.settlement.assignments.waiting
     bench.ends(run)
     assert bench.acked() == [tag]
 
@@ -253,7 +253,7 @@ def test_what_a_worker_returns_is_given_to_another() -> None:
     bench = Bench()
     _, run = bench.begun()
     bench.settlement.returned(W1, [run])  # not its own
-    assert not bench.settlement.waiting
+    assert not bench.settlement.assignments.waiting
     bench.settlement.returned(W0, [run])
     bench.assign(W1)
     bench.turn()
@@ -265,7 +265,7 @@ def test_what_a_worker_returns_is_given_to_another() -> None:
 
 def publishing(bench: Bench) -> tuple[RunId, list[int]]:
     _, run = bench.begun()
-    bench.settlement.publishing(W0, run, NOTES)
+    bench.settlement.publications.publish_for(W0, run, NOTES)
     bench.turn()
     return run, [outgoing.token for outgoing in bench.published()]
 
@@ -273,10 +273,10 @@ def publishing(bench: Bench) -> tuple[RunId, list[int]]:
 def test_a_run_is_published_once_the_broker_has_all_of_it() -> None:
     bench = Bench()
     run, (one, two) = publishing(bench)
-    bench.settlement.confirmed(two)
+    bench.confirmed(two)
     bench.turn()
     assert bench.sent() == []
-    bench.settlement.confirmed(one)
+    bench.confirmed(one)
     bench.turn()
     assert bench.sent() == [Published(run, True, "")]
     assert bench.counters["published"] == 2
@@ -288,7 +288,7 @@ def test_a_refused_publish_fails_the_run_at_once() -> None:
     bench.settlement.unpublished(one, "no queue", lost=False)
     bench.turn()
     assert bench.sent() == [Published(run, False, "no queue")]
-    bench.settlement.confirmed(two)
+    bench.confirmed(two)
     bench.turn()
     assert bench.sent() == []
     bench.ends(run, OutcomeKind.PUBLISH_FAILED)
@@ -300,13 +300,13 @@ def test_a_publish_lost_with_its_connection_is_published_again() -> None:
     bench = Bench()
     run, (one, two) = publishing(bench)
     bench.settlement.unpublished(one, "connection lost", lost=True)
-    bench.settlement.confirmed(two)
+    bench.confirmed(two)
     bench.turn()
     assert (bench.later(), bench.sent()) == ([one], [])
-    bench.settlement.publish_again(one)
+    bench.settlement.publications.publish_again(one)
     bench.turn()
     assert [outgoing.token for outgoing in bench.published()] == [one]
-    bench.settlement.confirmed(one)
+    bench.confirmed(one)
     bench.turn()
     assert bench.sent() == [Published(run, True, "")]
 
@@ -314,12 +314,12 @@ def test_a_publish_lost_with_its_connection_is_published_again() -> None:
 def test_a_publish_told_twice_is_published_once_and_answered_again() -> None:
     bench = Bench()
     run, tokens = publishing(bench)
-    bench.settlement.publishing(W0, run, NOTES)
+    bench.settlement.publications.publish_for(W0, run, NOTES)
     bench.turn()
     assert bench.published() == []
     for token in tokens:
-        bench.settlement.confirmed(token)
-    bench.settlement.publishing(W0, run, NOTES)
+        bench.confirmed(token)
+    bench.settlement.publications.publish_for(W0, run, NOTES)
     bench.turn()
     assert bench.sent() == [Published(run, True, ""), Published(run, True, "")]
 
@@ -331,8 +331,8 @@ def test_a_worker_that_dies_while_publishing_was_running() -> None:
     bench.turn()
     assert bench.state() is RowState.RETRY_PENDING
     for token in tokens:
-        bench.settlement.confirmed(token)
-        bench.settlement.publish_again(token)
+        bench.confirmed(token)
+        bench.settlement.publications.publish_again(token)
     assert bench.turn().effects == []
 
 
@@ -350,10 +350,10 @@ def test_i1_a_copy_that_was_not_taken_is_published_again_and_nothing_acked(lost:
     assert bench.acked() == []
     assert bench.later() == [copy.token]
     assert bench.said() == ([] if lost else [Event.COPY_REFUSED])
-    bench.settlement.publish_again(copy.token)
+    bench.settlement.publications.publish_again(copy.token)
     bench.turn()
     assert bench.published() == [copy]
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     assert bench.acked() == [tag]
 
 
@@ -365,7 +365,7 @@ def refused_for_good(bench: Bench, kind: OutcomeKind, times: int) -> Outgoing:
     (copy,) = bench.published()
     for _ in range(times):
         bench.settlement.unpublished(copy.token, "message size 5 is larger", lost=False, for_good=True)
-        bench.settlement.publish_again(copy.token)
+        bench.settlement.publications.publish_again(copy.token)
         bench.turn()
         (copy,) = bench.published()
     return copy
@@ -380,7 +380,7 @@ def test_a_dead_letter_that_is_refused_for_what_it_is_goes_on_without_the_header
     assert "message size 5" in (bare.properties.headers or {})[copy_headers.REDUCED]
     assert (bare.body, bare.routing_key, bare.properties.message_id) == (whole.body, whole.routing_key, "m")
     assert not bench.settlement.publications.refused.is_hopeless(bare.token)
-    bench.settlement.confirmed(bare.token)
+    bench.confirmed(bare.token)
     assert bench.acked()
     assert bench.state() is RowState.DEAD
 
@@ -391,7 +391,7 @@ def test_one_that_is_refused_even_so_is_told_as_hopeless_and_placed_when_it_is_t
     refused = bench.settlement.publications.refused
     assert refused.is_hopeless(bare.token)
     assert "'m'" in refused.told()
-    bench.settlement.confirmed(bare.token)
+    bench.confirmed(bare.token)
     assert len(refused) == 0
     assert bench.acked()
 
@@ -401,16 +401,16 @@ def test_a_copy_for_another_attempt_keeps_the_headers_of_its_message_whatever_is
     copy = refused_for_good(bench, OutcomeKind.FAILED, 2 * HOPELESS_AFTER)
     assert copy_headers.REDUCED not in (copy.properties.headers or {})
     assert bench.settlement.publications.refused.is_hopeless(copy.token)
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     assert bench.acked()
     assert bench.state() is RowState.RETRY
 
 
 def test_a_fate_that_nobody_waits_for_has_no_effect() -> None:
     bench = Bench()
-    bench.settlement.confirmed(99)
+    bench.confirmed(99)
     bench.settlement.unpublished(99, "nack", lost=False)
-    bench.settlement.publish_again(99)
+    bench.settlement.publications.publish_again(99)
     turn = bench.turn()
     assert (turn.effects, turn.rows, turn.counters) == ([], {}, {})
 

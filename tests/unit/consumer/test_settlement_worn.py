@@ -64,11 +64,11 @@ def saved(bench: Bench) -> Outgoing:
 def test_a_worn_message_is_copied_acked_and_run_when_its_copy_comes() -> None:
     bench = Bench()
     tag = bench.deliver(redelivered=True, worn=True)
-    assert not bench.settlement.waiting
+    assert not bench.settlement.assignments.waiting
     copy = saved(bench)
     assert (copy.routing_key, copy.delay_s, copy.properties.message_id) == (QUEUE, 0.0, "m")
     assert (copy.properties.headers or {})[copy_headers.ATTEMPT] == 1
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     assert bench.acked() == [tag]
     assert bench.said() == [Event.MESSAGE_SAVED]
     assert bench.empty
@@ -101,7 +101,7 @@ def test_a_copy_that_comes_before_its_confirm_is_run_and_its_original_acked() ->
     copy = saved(bench)
     bench.deliver(run=(1, 1))
     assert bench.acked() == [original]
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     bench.assign()
     assert bench.acked() == []
     assert bench.runs() == [(1, 1)]
@@ -114,9 +114,9 @@ def test_what_the_queue_dropped_with_the_connection_is_published_from_memory() -
     bench.lose_connection()
     bench.turn()
     assert bench.later() == [copy.token]
-    bench.settlement.publish_again(copy.token)
+    bench.settlement.publications.publish_again(copy.token)
     assert saved(bench) == copy
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     assert bench.acked() == []
     assert bench.empty
 
@@ -159,7 +159,7 @@ def test_a_worn_message_that_arrives_in_a_pause_is_saved_not_given_back() -> Non
     tag = bench.deliver(redelivered=True, worn=True)
     copy = saved(bench)
     assert bench.returned() == []
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     assert bench.acked() == [tag]
 
 
@@ -190,9 +190,9 @@ def test_a_saved_message_without_an_id_says_that_it_may_be_a_repetition() -> Non
     copy = saved(bench)
     assert copy.properties.message_id is None
     assert copies.is_repetition(Delivery(1, 2, "", QUEUE, False, copy.properties, b""))
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     bench.deliver(None, run=(1, 1), repeats=True)
-    (entry,) = bench.settlement.waiting.values()
+    (entry,) = bench.settlement.assignments.waiting.values()
     assert entry.maybe_duplicate
 
 
@@ -202,7 +202,7 @@ def test_what_comes_back_while_its_saved_copy_waits_is_acked() -> None:
     bench.deliver(redelivered=True, worn=True)
     bench.deliver(redelivered=True, worn=True)
     copy = saved(bench)
-    bench.settlement.confirmed(copy.token)
+    bench.confirmed(copy.token)
     bench.turn()
     surplus = bench.deliver(redelivered=True, worn=True)
     assert bench.acked() == [surplus]
@@ -213,7 +213,7 @@ def test_what_comes_back_while_its_saved_copy_waits_is_acked() -> None:
 def test_a_worn_message_may_be_the_copy_itself_and_is_saved_again(since: str) -> None:
     bench = Bench()
     bench.deliver(redelivered=True, worn=True)
-    bench.settlement.confirmed(saved(bench).token)
+    bench.confirmed(saved(bench).token)
     bench.turn()
     if since == "the copy came":
         bench.settlement.drain()

@@ -31,7 +31,7 @@ class Watched:
     def __init__(self, ledger: SqliteLedger) -> None:
         self.bench = Bench()
         self.ledger = ledger
-        self.bench.settlement.now_s = ledger.now_s
+        self.bench.settlement.decisions.now_s = ledger.now_s
         self.health = Health("q")
         self.watch = DelayWatch(POOL, ledger, self.bench.settlement, self.health, key_of)
         self.calls: deque[Callable[[], None]] = deque()
@@ -135,7 +135,7 @@ def test_what_is_overdue_for_ten_minutes_is_lost(ledger: SqliteLedger) -> None:
     watched = Watched(ledger)
     watched.begin()
     for later_s in (3600.0, 601.0):
-        watched.bench.settlement.now_s += later_s
+        watched.bench.settlement.decisions.now_s += later_s
         watched.watch.looked(empty=True, shared=False)
         watched.settle()
     assert "has not come back" in watched.told
@@ -193,7 +193,7 @@ def test_an_empty_delay_queue_has_lost_nothing_while_its_copies_may_be_in_the_po
     for _look in range(2):
         watched.watch.looked(empty, shared=False)
         watched.watch.held(Held(HOUR, 0))
-        watched.bench.settlement.now_s += EMPTY_S
+        watched.bench.settlement.decisions.now_s += EMPTY_S
     watched.settle()
     assert len(watched.watch.lost_with(None)) == lost
 
@@ -203,11 +203,11 @@ def test_what_others_take_is_not_waited_for_once_it_is_due(ledger: SqliteLedger)
     watched = Watched(ledger)
     watched.begin()
     for _look in range(4):
-        watched.bench.settlement.now_s += 3600.0
+        watched.bench.settlement.decisions.now_s += 3600.0
         watched.watch.looked(empty=False, shared=True)
-    watched.bench.settlement.now_s += 3600.0
+    watched.bench.settlement.decisions.now_s += 3600.0
     watched.watch.looked(empty=True, shared=False)
-    watched.bench.settlement.now_s += 3600.0
+    watched.bench.settlement.decisions.now_s += 3600.0
     watched.watch.looked(empty=True, shared=False)
     watched.settle()
     assert watched.told == ""

@@ -69,7 +69,7 @@ def test_a_publication_that_raises_fails_its_own_run_and_what_follows_is_done() 
     bench = Bench()
     _, bad = bench.begun("bad")
     _, good = bench.begun("good")
-    bench.settlement.publishing(W0, bad, [Publication("", "k" * 300, Properties(), b"")])
+    bench.settlement.publications.publish_for(W0, bad, [Publication("", "k" * 300, Properties(), b"")])
     bench.ends(good)
     assert carried_out(bench, lambda name, what: name == "publish") == ["ack"]
     bench.turn()

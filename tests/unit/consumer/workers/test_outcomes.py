@@ -134,7 +134,7 @@ def test_a_verdict_takes_the_ring_then_doubts_the_running_one_then_frees_the_res
     shop.begin(two)
     shop.outcomes.died(VERDICT)
     assert shop.states() == {"a": RowState.DONE, "b": RowState.RETRY_PENDING, "c": RowState.RETURNED}
-    assert [entry.run for entry in shop.bench.settlement.waiting.values()] == [three]
+    assert [entry.run for entry in shop.bench.settlement.assignments.waiting.values()] == [three]
     failure = shop.bench.entry("b").failure
     assert failure
     assert (failure.cause, failure.signal, failure.stack) == ("killed", "SIGKILL", "stack of the dead")
