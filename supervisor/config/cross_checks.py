@@ -1,4 +1,4 @@
-"""What holds between sections: pools sharing a queue, times against the broker's, names against path lengths. Pure."""
+"""Rules between sections: pools sharing a queue, times against the broker's, names against path lengths. Pure."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def apply_cross_checks(config: Config, report: Report) -> None:
 
 
 def longest_wait_s(pool: PoolConfig) -> float:
-    """How long the last message of a full prefetch window may be ours before it is settled, at the time limit each."""
+    """The longest time until the last message of a full prefetch window is settled, if each run takes `timeout`."""
     return math.ceil(pool.prefetch / pool.workers) * pool.timeout_s
 
 
 def fitted(pool: PoolConfig, broker: BrokerConfig) -> PoolConfig:
-    """A pool whose prefetch nobody has chosen, with as much of it as `broker.ack_timeout` allows."""
+    """A pool without a configured prefetch, with the default or as much as `broker.ack_timeout` allows."""
     if broker.embedded or pool.timeout_s <= 0:
         return pool
     most = _rounds(pool, broker) * pool.workers
@@ -44,21 +44,23 @@ def fitted(pool: PoolConfig, broker: BrokerConfig) -> PoolConfig:
 
 
 def _rounds(pool: PoolConfig, broker: BrokerConfig) -> int:
-    """How many messages one worker may run, at the time limit each, before the broker takes the last of them back."""
+    """The number of messages that one worker may run, each for `timeout`, before the broker takes the last one back."""
     return math.ceil(broker.ack_timeout_s / pool.timeout_s) - 1
 
 
 def _some_pools(config: Config, report: Report) -> None:
     if not config.pools and not report.wrong(("pools",)):
         hint = 'add [pools.NAME] with at least queue = "…" and handler = "module:function"'
-        report.add(("pools",), "there is no pool, so nothing to do", hint)
+        report.add(("pools",), "there is no pool", hint)
 
 
 def _pool_name(pool: PoolConfig, report: Report) -> None:
     if not _POOL_NAME.fullmatch(pool.name):
-        report.add(("pools", pool.name), "a pool's name may hold letters, digits, _ and - only")
+        report.add(("pools", pool.name), "a pool's name may contain letters, digits, _ and - only")
     if pool.name == _CONTROL:
-        report.add(("pools", pool.name), f"the socket {_CONTROL}.sock is the daemon's own", "name the pool otherwise")
+        report.add(
+            ("pools", pool.name), f"the socket {_CONTROL}.sock is the daemon's own", "give the pool another name"
+        )
 
 
 def _before_ack_timeout(pool: PoolConfig, broker: BrokerConfig, report: Report) -> None:
@@ -73,7 +75,7 @@ def _before_ack_timeout(pool: PoolConfig, broker: BrokerConfig, report: Report) 
     lower = f"lower prefetch to {rounds * pool.workers} or less, or " if rounds else ""
     reason = (
         f"with {pool.workers} worker(s) at {_timeout(pool)} each, the last message may take "
-        f"{show_seconds(wait_s)}, but the broker takes back what is not settled within ack_timeout = "
+        f"{show_seconds(wait_s)}, but the broker takes back messages that are not settled within ack_timeout = "
         f"{show_seconds(broker.ack_timeout_s)}"
     )
     hint = f"{lower}lower timeout, or raise the broker's consumer_timeout and broker.ack_timeout"

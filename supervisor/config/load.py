@@ -1,4 +1,4 @@
-"""From a TOML file to a `Config`, or to a ConfigError that names everything wrong with the file at once.
+"""From a TOML file to a `Config`, or to a ConfigError with every problem of the file.
 
 Read by the command line before the daemon starts, and by the master when it reloads. Reading changes nothing; what
 only the machine or the broker can tell (does the handler import, does the queue exist) is left to `preforkd check`.
@@ -48,14 +48,14 @@ _TOML_PLACE = re.compile(r"(.*) \(at (.*)\)")
 def load(path: str | None) -> Config:
     """The configuration in `path`, or in the first file found where the design says to look (None).
 
-    Raises ConfigError: no such file, not readable, writable by everyone, not TOML, or wrong in what it says.
+    Raises ConfigError: no such file, not readable, writable by all users, not TOML, or with wrong content.
     """
     source = _find(path, os.environ)
     return interpret(_parsed(source, _text(source)), source, os.environ)
 
 
 def load_daemon(path: str | None) -> DaemonConfig:
-    """Only [daemon] of the configuration that `load` would find; nothing else of it is looked at, no variable needed.
+    """Only [daemon] of the configuration that `load` would find; no other section is read, no variable is needed.
 
     Raises ConfigError: as `load`, for the file and this section.
     """
@@ -114,7 +114,7 @@ def _whole(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
     except FileNotFoundError:
-        hint = "go to another one, or give the whole path of the file"
+        hint = "change to another folder, or give the whole path of the file"
         raise _refused(str(path), "file", "the current folder was removed", hint) from None
     except RuntimeError:
         raise _refused(str(path), "file", "the home folder of ~ cannot be found", "write the whole path") from None
@@ -139,23 +139,25 @@ def _text(source: Path) -> str:
     except NoText as error:
         reason = f"{error.reason}, as TOML must be" if error.place.startswith("byte") else error.reason
         raise _refused(str(source), error.place, reason, error.hint) from None
-    _refuse_strangers(source, found)
+    _refuse_other_writers(source, found)
     return text
 
 
-def _refuse_strangers(source: Path, found: os.stat_result) -> None:
+def _refuse_other_writers(source: Path, found: os.stat_result) -> None:
     """Raise if the wrong users can write the file: its writer chooses the code that runs, and its user. For root,
     users who can replace the file count as its writers."""
     if found.st_mode & stat.S_IWOTH:
-        raise _refused(str(source), "rights", "everyone may write to it", f"chmod o-w {source}")
+        raise _refused(str(source), "rights", "all users may write to it", f"chmod o-w {source}")
     if os.geteuid() != 0:
         return
     if found.st_uid != 0:
-        reason = f"it belongs to uid {found.st_uid}, who could have root run anything"
+        reason = f"it belongs to uid {found.st_uid}, which could choose what root runs"
         raise _refused(str(source), "owner", reason, f"chown root {source}, or run as that user")
-    if strangers := changeable_by(source):
-        reason = f"{strangers} could change or replace it, and have root run anything"
-        raise _refused(str(source), "rights", reason, "keep it where only root may write, such as /etc/preforkd")
+    if others := changeable_by(source):
+        reason = f"{others} could change or replace it, and so choose what root runs"
+        raise _refused(
+            str(source), "rights", reason, "keep it in a directory that only root may write to, such as /etc/preforkd"
+        )
 
 
 def _parsed(source: Path, text: str) -> dict[str, Any]:
@@ -246,9 +248,9 @@ def _urls_of(here: tuple[str, str], instead_of: str, table: dict[str, Any], read
     """What the file at this key holds, the key taken out of its table; None where no file is named."""
     file = table.pop(here[1], "")
     if not isinstance(file, str):
-        reading.report.add(here, "expected a string: the path of a file that holds the URL")
+        reading.report.add(here, "expected a string: the path of a file with the URL")
     elif file and instead_of in table:
-        reading.report.add(here, f"{instead_of} is given, too", "keep one of them")
+        reading.report.add(here, f"{instead_of} is given, too", "keep one of the two")
     elif file:
         return _urls_in(here, Path(reading.sections.located(here, file)), reading)
     return None
@@ -258,10 +260,10 @@ def _urls_in(here: tuple[str, str], path: Path, reading: _Reading) -> list[str]:
     report = reading.report
     try:
         if path.stat().st_mode & stat.S_IWOTH:
-            report.add(here, f"everyone may write to {path}", f"chmod o-w {path}")
-        elif os.geteuid() == 0 and (strangers := changeable_by(path, reading.owner)):
-            reason = f"{strangers} could change or replace {path}, and have root read any file in its place"
-            report.add(here, reason, "keep it where only root may write, such as /etc/preforkd")
+            report.add(here, f"all users may write to {path}", f"chmod o-w {path}")
+        elif os.geteuid() == 0 and (others := changeable_by(path, reading.owner)):
+            reason = f"{others} could change or replace {path}, so that root reads another file"
+            report.add(here, reason, "keep it in a directory that only root may write to, such as /etc/preforkd")
             return []
         lines = read_text(path)[0].splitlines()
     except NoText as error:
@@ -272,7 +274,7 @@ def _urls_in(here: tuple[str, str], path: Path, reading: _Reading) -> list[str]:
         return []
     urls = [line.strip() for line in lines if line.strip()]
     if not urls:
-        report.add(here, f"{path} holds no URL", "write one a line")
+        report.add(here, f"{path} contains no URL", "write one URL a line")
     return urls
 
 

@@ -1,4 +1,4 @@
-"""All that is wrong with one configuration file, collected while it is read. Used by the readers in this folder only.
+"""The problems of one configuration file, collected while it is read. Used by the readers in this folder only.
 
 A place is a tuple of keys and indexes; from it come the path that users see, the value as they wrote it (before
 `${VAR}` was filled in, secrets struck out), and the answer to "is this value wrong already?", so that one mistake is

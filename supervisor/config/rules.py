@@ -1,4 +1,4 @@
-"""What the values of one section must satisfy, alone and against each other: one table a section. Pure.
+"""Rules for the values of one section, alone and together: one table a section. Pure.
 
 A rule is asked only when none of its keys is wrong already; its problem is shown at its first key. Rules across
 sections are in `cross_checks.py`; what needs the machine or the broker to answer belongs to `preforkd check`.
@@ -33,7 +33,7 @@ from supervisor.messages.publications import checked_name, checked_table
 from supervisor.quantities import show_seconds
 
 Judge = Callable[[Any], str]
-"""Given the section, what is wrong with it, "" for nothing."""
+"""The problem of a section; "" for none."""
 
 LONGEST_DELAY_S = 7 * 86400.0
 """The last step of the delay ladder (supervisor/brokers/names.py): a longer delay cannot be kept."""
@@ -48,7 +48,7 @@ _URL_SCHEMES = ("amqp", "amqps")
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """`keys`: what it looks at, the one to blame first. `hint`: what to do about it."""
+    """`keys`: the keys that it reads; the first is reported. `hint`: what to do about it."""
 
     keys: tuple[str, ...]
     judge: Judge
@@ -116,9 +116,9 @@ def _bad_urls(broker: BrokerConfig) -> str:
 
 def _bad_url(url: str) -> str:
     if not url.isprintable() or " " in url:
-        return "has a blank or a control character in it: in user, password and vhost a blank is written %20"
+        return "contains a blank or a control character: write a blank in user, password and vhost as %20"
     if "#" in url or "@" in url.partition("//")[2][_authority_end(url) :]:
-        return "has a character in it that ends the password early: write # as %23, ? as %3F, / as %2F, @ as %40"
+        return "contains a character that ends the password early: write # as %23, ? as %3F, / as %2F, @ as %40"
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -131,7 +131,7 @@ def _bad_url(url: str) -> str:
     if not parts.hostname:
         return "names no host: write amqp://user:password@host:5672/vhost"
     if "/" in parts.path[1:]:
-        return "a / in the vhost's name is written %2F"
+        return "write a / in the vhost's name as %2F"
     return ""
 
 
@@ -171,7 +171,7 @@ def _bad_queue(pool: PoolConfig) -> str:
     if not pool.queue:
         return "must not be empty"
     if pool.queue.startswith("amq."):
-        return "names that begin with amq. are the broker's own"
+        return "names that begin with amq. belong to the broker"
     if len(pool.queue.encode()) > _MAX_QUEUE_BYTES:
         return f"must not be longer than {_MAX_QUEUE_BYTES} bytes"
     return ""
@@ -180,7 +180,7 @@ def _bad_queue(pool: PoolConfig) -> str:
 def _bad_header(pool: PoolConfig) -> str:
     for name in pool.transport_headers:
         if not name.removesuffix("*") or "*" in name[:-1]:
-            return f'{name!r} is no header\'s name; a * may stand at its end, after something: "x-acme-*"'
+            return f'{name!r} is no header\'s name; a * may stand at its end only, as in "x-acme-*"'
         if len(name.encode()) > _MAX_HEADER_BYTES:
             return f"names are at most {_MAX_HEADER_BYTES} bytes long"
     return ""
@@ -210,7 +210,7 @@ def _bad_arguments(pool: PoolConfig) -> str:
     except ValueError as error:
         return str(error)
     odd = [name for name, value in pool.queue_arguments.items() if type(plain[name]) is not type(value)]
-    return f"{odd[0]!r} has a kind of value that AMQP does not have" if odd else ""
+    return f"{odd[0]!r} has a value of a type that AMQP does not have" if odd else ""
 
 
 def _bad_name(key: str) -> Rule:
@@ -239,14 +239,14 @@ def _bad_listen(web: WebConfig) -> str:
     except ValueError:
         return 'must be host:port, such as "127.0.0.1:9750" or "[::1]:9750"'
     if web.listen and not host:
-        return "names no address: write 127.0.0.1:PORT, or 0.0.0.0:PORT for all there are"
-    return "" if 0 <= port <= 65_535 else "there are ports up to 65535 only"
+        return "names no address: write 127.0.0.1:PORT, or 0.0.0.0:PORT for all addresses"
+    return "" if 0 <= port <= 65_535 else "the port must be at most 65535"
 
 
 def _open_to_all(web: WebConfig) -> str:
     if not web.listen or web.token_file or is_loopback(web.address[0]):
         return ""
-    return "is not a loopback address, so that everybody in the network sees it: that needs token_file"
+    return "is not a loopback address, so other machines can reach it: that needs token_file"
 
 
 def is_loopback(host: str) -> bool:
@@ -266,7 +266,7 @@ def _bad_command(text: str) -> str:
         words = shlex.split(text)
     except ValueError as error:
         return f"cannot be split into words: {str(error).lower()}"
-    return "" if words or not text else "names no program"
+    return "" if words or not text else "contains no program"
 
 
 def _bad_webhook(hooks: HooksConfig) -> str:
@@ -276,7 +276,7 @@ def _bad_webhook(hooks: HooksConfig) -> str:
     except ValueError:
         return "not a URL"
     if not hooks.webhook or (parts.scheme in ("http", "https") and parts.hostname):
-        return "" if hooks.webhook.isprintable() and " " not in hooks.webhook else "not a URL: it has a blank in it"
+        return "" if hooks.webhook.isprintable() and " " not in hooks.webhook else "not a URL: it contains a blank"
     return 'must be "https://host/…" (or "http://…")'
 
 

@@ -37,7 +37,7 @@ def pool(line: str) -> str:
     ("line", "said"),
     [
         ('queue = ""', "must not be empty"),
-        ('queue = "amq.x"', "the broker's own"),
+        ('queue = "amq.x"', "belong to the broker"),
         (f'queue = "{"q" * 240}"', "not be longer than 239 bytes"),
         ('handler = ""', 'must be "module:function"'),
         ('handler = "myapp/email.py:send"', 'must be "module:function"'),
@@ -74,7 +74,7 @@ def pool(line: str) -> str:
         ("consumer_priority = 2147483648", "must be from"),
         ('queue_arguments = { "x-queue-type" = "stream" }', "use a quorum or classic queue"),
         ('queue_arguments = { "x-message-ttl" = inf }', "not finite"),
-        ('queue_arguments = { "x-since" = 2026-01-01 }', "'x-since' has a kind of value that AMQP does not have"),
+        ('queue_arguments = { "x-since" = 2026-01-01 }', "'x-since' has a value of a type that AMQP does not have"),
         (f'queue_arguments = {{ "{"k" * 256}" = 1 }}', "AMQP allows 255"),
         (f'bindings = [{{ exchange = "x", routing_key = "{"é" * 128}" }}]', "256 bytes in UTF-8, AMQP allows 255"),
         (f'bindings = [{{ exchange = "{"x" * 256}" }}]', "bindings[0].exchange"),
@@ -120,7 +120,7 @@ def test_a_pool_at_the_edge_is_accepted(line: str) -> None:
         ('[broker]\nurl = "amqp://h:port"', "the port is no number"),
         ('[broker]\nurl = "amqp://h:99999"', "the port is no number"),
         ('[broker]\nurl = "amqp://[::1"', "brackets are for IPv6 hosts"),
-        ('[broker]\nurl = "amqp://h/a/b"', "is written %2F"),
+        ('[broker]\nurl = "amqp://h/a/b"', "as %2F"),
         ('[broker]\nheartbeat = "500ms"', "whole seconds from 1s to 5m"),
         ('[broker]\nheartbeat = "1.5s"', "whole seconds from 1s to 5m"),
         ('[broker]\nheartbeat = "301s"', "whole seconds from 1s to 5m"),
@@ -236,7 +236,7 @@ def test_a_pool_name_is_fit_for_files_and_logs(name: str) -> None:
 
 def test_a_pool_cannot_have_the_name_of_the_control_socket() -> None:
     said = only_problem(POOL.replace("email]", "control]"))
-    assert said == "pools.control: the socket control.sock is the daemon's own (name the pool otherwise)"
+    assert said == "pools.control: the socket control.sock is the daemon's own (give the pool another name)"
 
 
 def test_a_name_that_makes_the_path_of_a_socket_too_long_is_named() -> None:
