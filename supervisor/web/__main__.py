@@ -1,7 +1,7 @@
 """`python -P -m supervisor.web FD`: started by the master only; FD is this end of their socketpair.
 
-Settles in and serves until the master says otherwise or is gone. What the extra brings is imported once there is
-somebody to tell that it is missing.
+Settles in and serves until the master says otherwise or is gone. The modules of the extra are imported once their
+absence can be reported to the master.
 """
 
 from __future__ import annotations

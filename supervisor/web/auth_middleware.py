@@ -1,7 +1,7 @@
 """Who gets in: checks before any endpoint is asked, and headers on every answer.
 
 A page of another site must not reach us through a browser inside the network (Host against DNS rebinding, Origin
-against forged requests). Whoever acts shows the token; on an address that others can reach, whoever reads does, too.
+against forged requests). Actions need the token. On an address that other machines can reach, reading needs it, too.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ READERS = ("GET", "HEAD")
 _WARN_S = 10.0
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]*)?")
 _NO_TOKEN = (
-    "there is no token, so nobody may act here: set [web] token_file to a file with one, readable by preforkd's user "
-    "only, and reload; or use the command line"
+    "there is no token, so actions are off: set [web] token_file to a file with one, readable by preforkd's user only, "
+    "and reload; or use the command line"
 )
 
 
 class AuthMiddleware:
-    """The middleware. `host`: where the server listens; `token`: None where nobody may act."""
+    """The middleware. `host`: where the server listens; `token`: None if actions are off."""
 
     def __init__(self, app: ASGIApp, host: str, token: TokenFile | None) -> None:
         self._app = app
@@ -71,13 +71,15 @@ class AuthMiddleware:
             scope["state"]["may_read"] = self._open or self._knows(request)
             path = scope["path"]
             if not (scope["state"]["may_read"] or path in FREE or path.startswith(STATIC)):
-                raise self._unauthorized(request, "reading needs the token here, because others can reach this address")
+                raise self._unauthorized(
+                    request, "reading needs the token here, because other machines can reach this address"
+                )
         else:
             self._check_origin(request)
             if self._token is None:
                 raise ApiError(403, _NO_TOKEN)
             if not self._knows(request):
-                raise self._unauthorized(request, "this needs the token")
+                raise self._unauthorized(request, "this action needs the token")
 
     def _check_host(self, host: str) -> None:
         name = _host_name(host)
@@ -85,7 +87,7 @@ class AuthMiddleware:
             return
         raise ApiError(
             421,
-            f"this is not {host[:100]!r}: ask for it by its address, as [web] listen has it (a proxy in front of it "
+            f"this server is not {host[:100]!r}: use its address as in [web] listen (a proxy in front of it "
             "has to pass that as Host)",
         )
 
@@ -102,17 +104,17 @@ class AuthMiddleware:
             return bool(given) and self._token is not None and self._token.accepts(given)
         except StateError as error:
             self._warn(str(error))
-            raise ApiError(403, "the token file cannot be used at the moment; preforkd's log tells why") from error
+            raise ApiError(403, "the token file cannot be used now; preforkd's log has the reason") from error
 
     def _unauthorized(self, request: Request, reason: str) -> ApiError:
         if request.headers.get("authorization"):
             client = request.client.host if request.client is not None else "unknown"
             self._warn(f"a wrong token was given, from {client}")
-            reason += "; this is not it"
+            reason += "; the given token is wrong"
         return ApiError(401, f"{reason}: send Authorization: Bearer TOKEN", {"www-authenticate": "Bearer"})
 
     def _warn(self, text: str) -> None:
-        """At most now and then: whoever guesses must not fill the disk."""
+        """Log rarely: guesses must not fill the disk."""
         now_s = monotonic_s()
         if now_s >= self._warned_s + _WARN_S:
             self._warned_s = now_s

@@ -1,8 +1,7 @@
 """Every connection of a browser, and how long it may keep us waiting; on top of uvicorn's HTTP/1.1.
 
 Uvicorn has no limit on how long a request may take to arrive, nor on how long an answer may take to be fetched. Here
-nobody costs more than a descriptor for a few seconds: who sends nothing is hung up on, who does not read is cut off,
-and where there are too many the longest idle one makes room.
+idle connections are closed after 15 s, stalled readers after 20 s, and at the limit the longest idle one is closed.
 """
 
 from __future__ import annotations

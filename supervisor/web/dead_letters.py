@@ -24,7 +24,7 @@ from supervisor.web.responses import ApiError
 
 KEPT_S = 2.0
 TRUSTED_S = 60.0
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 MAX_LOOKED_BYTES = 32 * 1024 * 1024
 MAX_SEARCHED = 10_000
 """An action looks for its letters among so many at most: the page shows the oldest ones."""
@@ -110,7 +110,7 @@ class DeadLetterClient:
     async def _in_turn(self, queue: str, work: Callable[[], T]) -> T:
         turn = self._turns.setdefault(queue, asyncio.Lock())
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 await turn.acquire()
         except TimeoutError as error:
             raise ApiError(
@@ -119,11 +119,11 @@ class DeadLetterClient:
         job = asyncio.get_running_loop().run_in_executor(self._threads, work)
         job.add_done_callback(lambda done: _over(done, turn))
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 return await asyncio.shield(job)
         except TimeoutError as error:
             raise ApiError(
-                503, f"the broker did not answer within {PATIENCE_S:g} s; what was asked for may still happen"
+                503, f"the broker did not answer within {TIMEOUT_S:g} s; the action may still be carried out"
             ) from error
         except NoSuchQueue as error:
             raise ApiError(404, str(error)) from error
@@ -181,7 +181,7 @@ def _with_ids(box: DeadLetterBrowser, ids: Sequence[str]) -> list[Delivery]:
 def _over(job: asyncio.Future[Any], turn: asyncio.Lock) -> None:
     turn.release()
     if not job.cancelled():
-        job.exception()  # seen: nobody may be left to whom it matters
+        job.exception()  # marks it as seen: there may be no caller left
 
 
 def _text(value: Any) -> str:

@@ -53,7 +53,7 @@ def _config(start: StartSidecar, cache: StatusCache) -> Config:
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         timeout_keep_alive=int(IDLE_S),
     )
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # its warnings are what strangers send
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # its warnings are about bad requests
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     return config
 

@@ -1,7 +1,7 @@
-"""This process's copy of what the daemon says of itself, shared by everybody who looks.
+"""This process's copy of the daemon's status, shared by all readers.
 
-However many look, the daemon is asked at most once a second, one question at a time, by one thread; and while nobody
-looks, not at all. A reader who is too slow for the exits is told to come again: it holds up nobody.
+With any number of readers one thread asks the daemon at most once a second, one request at a time. Without readers it
+asks nothing. A reader that is too slow for the exits is disconnected and has to connect again; the others do not wait.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Listener:
-    """One reader of events. `lost`: it was too slow, and has to begin anew."""
+    """One reader of events. `lost`: it was too slow, and has to connect again."""
 
     def __init__(self) -> None:
         self.lost = False
@@ -88,7 +88,7 @@ class StatusCache:
         self._silent_since = ""
         self._still: Status | None = None
         self._state_frame = b""
-        self._caught_up = False  # exits from before somebody listened are no events
+        self._caught_up = False  # exits before the first listener are no events
         self._listeners: set[Listener] = set()
         self._early = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
@@ -117,7 +117,7 @@ class StatusCache:
         return status.pools[name]
 
     def expire(self) -> None:
-        """Something was changed: whoever looks now, or listens, wants to see it."""
+        """Expire the copy after an action: readers and listeners get the new state."""
         self._looked_s = float("-inf")
         self._early.set()
 
@@ -130,7 +130,7 @@ class StatusCache:
 
     @contextmanager
     def listener(self) -> Iterator[Listener]:
-        """A listener for as long as somebody listens; the daemon is asked regularly meanwhile."""
+        """A listener while the context lasts; the daemon is asked regularly meanwhile."""
         listener = Listener()
         if self._listeners and self._state_frame:
             listener.tell_state(self._state_frame)

@@ -1,7 +1,7 @@
 """The token that actions need: the content of `[web] token_file`. It never leaves this file but for the log's redactor.
 
-The file is looked at whenever a token is judged, so a new one counts at once; if it has become unusable, nobody is let
-in until it is put right.
+The file is checked with each token, so a new token is valid at once. While the file is unusable, every token is
+refused.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class TokenFile:
 
     def _read(self, descriptor: int) -> None:
         found = os.fstat(descriptor)
-        self._refuse_strangers(found)
+        self._refuse_other_readers(found)
         seen = (found.st_ino, found.st_mtime_ns, found.st_size)
         if seen == self._seen:
             return
@@ -67,7 +67,7 @@ class TokenFile:
         self._token, self._seen = token, seen
         structured.add_secret(token.decode())
 
-    def _refuse_strangers(self, found: os.stat_result) -> None:
+    def _refuse_other_readers(self, found: os.stat_result) -> None:
         if not stat.S_ISREG(found.st_mode):
             raise StateError(f"[web] token_file {self._path}: this is not a file; name one that holds the token")
         if found.st_mode & 0o077:

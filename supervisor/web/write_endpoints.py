@@ -1,4 +1,4 @@
-"""The POST half of the API: what operators do. Whoever gets here has shown the token (`gate.py`).
+"""The POST half of the API: what operators do. Requests have shown the token (`auth_middleware.py`).
 
 The daemon is asked in threads, as the command line asks it; each request is in the log, with who asked for what.
 """
@@ -68,7 +68,7 @@ class Acting:
         return _report("dropped", dropped, missing, queue, chosen.kind)
 
     async def reload(self, request: Request) -> Response:
-        """The configuration, read again; whoever asks is not kept waiting for its end."""
+        """The configuration, read again; the answer does not wait for its end."""
         _note(request, "reload")
         result = await self._in_thread(self._reload)
         return json_answer(result or {"reloading": True}, 200 if result is not None else 202)

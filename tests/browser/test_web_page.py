@@ -118,7 +118,7 @@ def answers(port: int) -> bool:
 
 
 def test_the_first_line_says_that_all_is_well_and_each_process_is_there(page: Browser, site: Site) -> None:
-    page.sees("#verdict", "All is well")
+    page.sees("#headline", "All is well")
 
     rows = page.text(".processes tbody th").splitlines()
     assert rows == ["forkserver", "consumer", "email/0", "email/1", "email/2"]
@@ -179,12 +179,12 @@ def test_exits_can_be_narrowed_down_to_a_cause(page: Browser, site: Site) -> Non
 
 def test_trouble_is_said_in_the_first_line_and_in_the_title(page: Browser, site: Site) -> None:
     site.daemon.ask("pause", pool="email", by="somebody")
-    page.sees("#verdict", "Worth a look: email")
+    page.sees("#headline", "Worth a look: email")
     page.sees("#concerns", "the pool is paused by somebody")
     eventually(lambda: page.driver.title == "Worth a look: email | preforkd", "the title says so, too")
 
     site.daemon.ask("resume", pool="email")
-    page.sees("#verdict", "All is well")
+    page.sees("#headline", "All is well")
 
 
 def test_the_page_says_how_old_it_is_while_nobody_answers_and_goes_on_by_itself(page: Browser, site: Site) -> None:
@@ -275,10 +275,10 @@ def test_pools_are_paused_scaled_and_reloaded_from_the_page(page: Browser, site:
     enter_token(page, TOKEN)
 
     page.click("Pause email")
-    page.sees("#verdict", "Worth a look: email")
+    page.sees("#headline", "Worth a look: email")
     assert site.daemon.pool()["paused"]
     page.click("Resume email")
-    page.sees("#verdict", "All is well")
+    page.sees("#headline", "All is well")
 
     page.click("Scale email")
     page.press(Keys.ARROW_UP, Keys.ENTER)
@@ -288,7 +288,7 @@ def test_pools_are_paused_scaled_and_reloaded_from_the_page(page: Browser, site:
     page.click("Reload…")
     page.click("Reload", "#dialog")
     eventually(lambda: site.daemon.pool()["wanted"] == 3, "the configuration counts again")
-    page.sees("#verdict", "All is well")
+    page.sees("#headline", "All is well")
 
 
 # ---- for everybody, against everybody -------------------------------------------------------------------------------
@@ -384,7 +384,7 @@ def test_the_headline_names_the_worst(site: Site, changes: dict[str, Any], headl
     pool = {"state": "ok", "why": "", "workers": [], "consumer": {}, "forkserver": {}} | changes
 
     said = site.browser.driver.execute_async_script(
-        'const [status, done] = arguments; import("/static/verdict.js")'
+        'const [status, done] = arguments; import("/static/concerns.js")'
         ".then(({ concerns, headline }) => done(headline(concerns(status)).text))",
         STATUS | {"pools": {"email": pool}},
     )

@@ -5,7 +5,7 @@ import { poolPath, post, token } from "./api.js";
 import { ask, say } from "./dialogs.js";
 import { plural, visible } from "./format.js";
 
-const NEEDED = "Needs the token: enter it first (above).";
+const NEEDED = "This action needs the token: enter it above.";
 const LISTED = 5; // ids that a question names one by one
 
 /** Why nothing can be done now; "" when it can. */
@@ -52,7 +52,7 @@ const DONE = { pause: "paused", resume: "running" };
 async function enterToken(changed) {
   const value = await ask({
     title: "Token",
-    text: "The content of the file that [web] token_file names. It is kept for this tab only.",
+    text: "The content of the file in [web] token_file. Only this tab keeps it.",
     field: { label: "Token", type: "password" },
     confirm: "Use it",
   });
@@ -79,15 +79,15 @@ function confirmFewer(pool, wanted, workers) {
   if (workers * 2 > wanted) return true;
   const left = `That leaves ${pool} with ${plural(workers, "worker")} instead of ${wanted}.`;
   const text = `${left} Those that are busy finish their message first.`;
-  return ask({ title: "That many fewer?", text, confirm: `Scale to ${workers}`, danger: true }).then(
+  return ask({ title: "Stop so many workers?", text, confirm: `Scale to ${workers}`, danger: true }).then(
     (answer) => answer !== null,
   );
 }
 
 async function reload(perform) {
   const text = [
-    "The configuration is read again, handlers are imported anew, and workers replaced one after another.",
-    "A configuration or code that does not work changes nothing.",
+    "The daemon reads the configuration again, imports the handlers again, and replaces the workers one after another.",
+    "If the configuration or the code is bad, nothing changes.",
   ];
   if (token.get() && (await ask({ title: "Reload the daemon?", text, confirm: "Reload" })) === null) return null;
   return perform("api/reload", {}, (answer) => (answer.reloading ? "Reload is under way." : "Reloaded."));

@@ -1,17 +1,17 @@
 // The page's one state, what changes it, and what is drawn from it. Everything that is shown comes from the daemon's
-// web process; nothing is decided here, and nothing is sent but what somebody asked for.
+// web process; nothing is decided here, and only the actions of the user are sent.
 
 import { makeActions, reason } from "./actions.js";
 import { get, poolPath, token } from "./api.js";
 import { patch } from "./dom.js";
 import { exitsView } from "./exits-view.js";
-import { about, banner, concernList, freshness, tools, verdict } from "./head-view.js";
+import { about, banner, concernList, freshness, headlineView, tools } from "./head-view.js";
 import { lettersView } from "./letters-view.js";
 import { follow } from "./live.js";
 import { patterns } from "./plot.js";
 import { poolView } from "./pool-view.js";
 import { Rates } from "./rates.js";
-import { LATELY, concerns, headline } from "./verdict.js";
+import { LATELY, concerns, headline } from "./concerns.js";
 
 const EXITS = 50;
 const BUCKETS = 60;
@@ -66,7 +66,7 @@ function drawNow() {
 function drawVerdict(status) {
   const found = concerns(status, state.exits.recent);
   const { level, text } = headline(found);
-  patch(region("verdict"), verdict({ level, text }));
+  patch(region("headline"), headlineView({ level, text }));
   patch(region("concerns"), concernList(found));
   document.title = level === "good" ? "preforkd" : `${text} | preforkd`;
 }

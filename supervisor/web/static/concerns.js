@@ -1,9 +1,9 @@
-// Is all well? The status object (docs/control-protocol.md) as a list of what is not. Pure; worst first.
+// The faults in the status object (docs/control-protocol.md) as a list, worst first. Pure.
 
 import { CAUSES, cause, ordered } from "./causes.js";
 import { duration, plural } from "./format.js";
 
-/** What happened in so many minutes is told beside what is not well now; it does not change the headline. */
+/** Exits of the last so many minutes are listed beside the present faults; they do not change the headline. */
 export const LATELY = 10;
 
 const RANK = { bad: 0, warn: 1, note: 2, past: 3 };
@@ -15,7 +15,7 @@ const CHILD_LEVELS = { held: "bad", backoff: "warn" };
 const CONNECTION_LEVELS = { refused: "bad", closed: "bad", blocked: "bad", connecting: "warn" };
 const LEDGER_FULL = 0.9;
 
-/** What is not well, worst first: `{level, about, text}`; `about` names the pool, "" for the daemon.
+/** The present faults, worst first: `{level, about, text}`; `about` names the pool, "" for the daemon.
  *  `recent`: how many exits of each cause there were lately, null while that is not known. */
 export function concerns(status, recent = null) {
   const pools = Object.entries(status.pools ?? {});
@@ -42,7 +42,7 @@ function ofDaemon({ state, reload }) {
   const level = DAEMON_LEVELS[state];
   if (!level) return [];
   const waits = reload?.waits_for?.length ? `, waits for ${reload.waits_for.slice(0, 5).join(", ")}` : "";
-  const more = reload ? `: ${reload.stage} (asked for by ${reload.requested_by})${waits}` : "";
+  const more = reload ? `: ${reload.stage} (requested by ${reload.requested_by})${waits}` : "";
   return [{ level, about: "", text: `the daemon is ${state}${more}` }];
 }
 
@@ -95,11 +95,11 @@ function ofWorkers({ workers }) {
     .filter(([state]) => counts(state) > 0)
     .map(([state, level]) => ({
       level,
-      text: `${plural(counts(state), "worker")} ${state === "held" ? "held back" : "waiting to be replaced"}`,
+      text: `${plural(counts(state), "worker")} ${state === "held" ? "held" : "waiting for a replacement"}`,
     }));
 }
 
-/** Symptoms: nothing comes although something waits, the queue is shared … What degrades the pool may be its `why`. */
+/** Symptoms: no deliveries although messages wait, a shared queue … The one that degrades the pool may be its `why`. */
 function ofSymptoms({ symptoms, why }) {
   const told = (symptoms ?? []).filter(({ text }) => text !== why);
   return told.map(({ text, degrades }) => ({ level: degrades ? "bad" : "warn", text }));

@@ -117,7 +117,7 @@ const TERMS = {
   max_rss_bytes: "memory",
   cpu_user_s: "CPU",
   restart_in_s: "replaced in",
-  requested_by: "asked by",
+  requested_by: "requested by",
   oom_evidence: "OOM evidence",
 };
 

@@ -7,8 +7,8 @@ import { button, fact, foreign, mark, time } from "./widgets.js";
 const STALE_S = 5;
 const MANY = 8; // concerns that are listed
 
-/** The headline, for `#verdict`: its text is read out when it changes. */
-export function verdict({ level, text }) {
+/** The headline, for `#headline`: its text is read out when it changes. */
+export function headlineView({ level, text }) {
   return [
     h("span", { class: `light ${level}`, "aria-hidden": "true" }, mark(level)),
     h("span", { class: "words" }, visible(text, 300)),

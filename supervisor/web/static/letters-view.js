@@ -8,9 +8,9 @@ import { button, choice, fact, foreign, time } from "./widgets.js";
 
 const KINDS = [
   ["dead", "dead: given up"],
-  ["parked", "parked: nobody knows whether they took effect"],
+  ["parked", "parked: in doubt, the effect may have happened"],
 ];
-const NO_ID = "A message without an id cannot be chosen here; preforkd dead retry --all takes it along.";
+const NO_ID = "A message without an id cannot be chosen here; preforkd dead retry --all includes it.";
 
 /** The section; `view` has `pool`, `kind`, `pools`, `found`, `busy`, `error`, `chosen` (a Set of ids), `reason` (why
  *  nothing can be done) and what to call: `choose`, `look`, `mark`, `act`. */
@@ -38,7 +38,7 @@ export function lettersView(view) {
       : h(
           "p",
           { class: "empty" },
-          "Looking takes the messages out of their queue and gives them back, so this page waits until you ask.",
+          "The page takes the messages out of their queue and returns them, so it reads them only on request.",
         ),
   );
 }

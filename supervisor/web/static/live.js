@@ -4,7 +4,7 @@
 import { Refused, headers } from "./api.js";
 
 const SILENCE_MS = 40_000; // the server writes a heartbeat every 15 s
-const PATIENCE_MS = [500, 1000, 2000, 5000]; // before each next attempt; the last one repeats
+const PAUSES_MS = [500, 1000, 2000, 5000]; // before each next attempt; the last one repeats
 
 /** Follow the stream; `on` has `open()`, `lost(error)` and `event(name, data)`. Returns what restarts it at once. */
 export function follow(on) {
@@ -19,7 +19,7 @@ export function follow(on) {
     for (;;) {
       controller = new AbortController();
       await connect(controller, opened, on.event).catch(on.lost);
-      const pause = PATIENCE_MS[Math.min(failures++, PATIENCE_MS.length - 1)];
+      const pause = PAUSES_MS[Math.min(failures++, PAUSES_MS.length - 1)];
       await new Promise((resolve) => {
         wake = resolve;
         setTimeout(resolve, pause);
