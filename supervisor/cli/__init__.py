@@ -1,7 +1,7 @@
 """The command line's entry point: what `preforkd` and `python -m supervisor` call first.
 
 It imports nothing that takes time until SIGINT has its default action: most of a short command's time is imports, and
-Ctrl-C amidst one would show a user the traceback of a KeyboardInterrupt.
+Ctrl-C during one would show a user the traceback of a KeyboardInterrupt.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ ABOUT_A_POOL = (
     Advice(
         "prefetch",
         lambda _, pool: pool.prefetch < pool.workers,
-        lambda _, pool: f"{pool.prefetch}: of {pool.workers} workers no more than that many ever work at once",
+        lambda _, pool: f"{pool.prefetch}: at most that many of {pool.workers} workers have a message at once",
     ),
     Advice(
         "timeout",
@@ -94,7 +94,7 @@ ABOUT_A_POOL = (
         "max_timeout",
         lambda config, pool: not config.broker.embedded and pool.max_timeout_s >= config.broker.ack_timeout_s,
         lambda config, pool: (
-            "the broker takes the message of an extended run back after broker.ack_timeout = "
+            "the broker takes back the message of an extended run after broker.ack_timeout = "
             f"{show_seconds(config.broker.ack_timeout_s)}"
         ),
     ),
@@ -121,11 +121,11 @@ ABOUT_A_POOL = (
     Advice(
         "bindings",
         lambda config, pool: pool.bindings and config.broker.embedded,
-        lambda *_: "the embedded queue has no exchanges; they are not made",
+        lambda *_: "the embedded queue has no exchanges; no binding is made",
     ),
     Advice(
         "bindings",
         lambda config, pool: pool.bindings and not pool.declare,
-        lambda *_: "nothing is bound with declare = false",
+        lambda *_: "with declare = false no binding is made",
     ),
 )

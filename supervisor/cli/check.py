@@ -40,7 +40,7 @@ _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 @click.command("check")
 @pass_invocation
 def check_command(invocation: Invocation) -> int:
-    """Try out the configuration: the machine, the handlers, the broker."""
+    """Test the configuration on this machine: handlers, broker, directories. Changes nothing."""
     found: list[Finding] = []
     redactor = Redactor()
     try:
@@ -99,7 +99,7 @@ def _about_rights(config: Config) -> Iterator[Finding]:
     for key in ("ca_file", "cert_file", "key_file"):
         file = getattr(tls, key)
         if file and not os.access(file, os.R_OK):
-            yield Finding(Level.ERROR, f"broker.tls.{key}", f"{file} is not there or not readable", os.EX_CONFIG)
+            yield Finding(Level.ERROR, f"broker.tls.{key}", f"{file} does not exist or is not readable", os.EX_CONFIG)
 
 
 def _about_directory(key: str, directory: Path) -> Iterator[Finding]:
@@ -122,7 +122,7 @@ def _about_directory(key: str, directory: Path) -> Iterator[Finding]:
         yield Finding(Level.ERROR, key, f"{directory} is not a directory that uid {os.geteuid()} may write to")
     else:
         yield Finding(
-            Level.WARNING, key, f"{directory} is not there and uid {os.geteuid()} cannot make it; only root's start can"
+            Level.WARNING, key, f"{directory} does not exist and uid {os.geteuid()} cannot make it; a start by root can"
         )
 
 
@@ -161,11 +161,11 @@ def _about_source(source: Path, config: Config) -> Iterator[Finding]:
             Level.WARNING, str(source), f"uid {os.geteuid()} cannot read it: the daemon starts, but cannot reload"
         )
         return
-    everyone = source.stat().st_mode & stat.S_IROTH
+    readable_by_all = source.stat().st_mode & stat.S_IROTH
     text = source.read_text(encoding="utf-8")
-    if everyone and any(word in text for url in config.broker.urls for word in passwords(url)):
+    if readable_by_all and any(word in text for url in config.broker.urls for word in passwords(url)):
         yield Finding(
-            Level.WARNING, str(source), "everyone may read the password in it: chmod o-r, or use broker.url_file"
+            Level.WARNING, str(source), "all users may read the password in it: chmod o-r, or use broker.url_file"
         )
 
 

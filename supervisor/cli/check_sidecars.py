@@ -31,7 +31,7 @@ def about_sidecars(config: Config) -> Iterator[Finding]:
 
 def _about_web(web: WebConfig, daemon: DaemonConfig) -> Iterator[Finding]:
     if not web.token_file:
-        yield Finding(Level.OK, "web.listen", f"{web.listen}, to look at only: without token_file there are no actions")
+        yield Finding(Level.OK, "web.listen", f"{web.listen}, read only: without token_file there are no actions")
         return
     try:
         user = account(daemon)
@@ -62,5 +62,5 @@ def _about_webhook(url: str) -> Finding:
     parts = urlsplit(url)
     if parts.scheme == "https" or is_loopback(parts.hostname or ""):
         return Finding(Level.OK, "hooks.webhook", f"events are posted to {without_path(url)}")
-    text = f"{without_path(url)}: what is posted there can be read on the way; use https"
+    text = f"{without_path(url)}: others can read the posted events on their way; use https"
     return Finding(Level.WARNING, "hooks.webhook", text)

@@ -70,7 +70,7 @@ def _serve(serve: Callable[[Announce], int], writer: int) -> None:
     status = 1
 
     def announce(startup: Startup) -> None:
-        with suppress(BrokenPipeError):  # whoever started us has given up waiting
+        with suppress(BrokenPipeError):  # the starting command waits no longer
             os.write(writer, msgspec.json.encode(startup))
         os.close(writer)
 
@@ -92,5 +92,5 @@ def _first_announcement(reader: int, output: Path, timeout_s: float) -> Startup 
     while more := os.read(reader, _READ_BYTES):
         data += more
     if not data:
-        raise PreforkdError(f"the daemon ended before it was ready, without a word; {output} may have more")
+        raise PreforkdError(f"the daemon ended before it was ready, without a reason; {output} may have more")
     return msgspec.json.decode(data, type=Startup)

@@ -22,9 +22,14 @@ from supervisor.errors import PreforkdError, StateError
 
 
 @click.command("drill")
-@click.option("--messages", default=2000, show_default=True, help="How many messages to send.")
+@click.option("--messages", default=2000, show_default=True, help="Number of messages.")
 @click.option("--broker", default="embedded:", show_default=True, help="The scratch queue's broker.")
-@click.option("--seed", default=None, type=int, help="Repeats a drill: the same faults in the same messages.")
+@click.option(
+    "--seed",
+    default=None,
+    type=int,
+    help="Seed of the drill: the same seed gives the same faults in the same messages.",
+)
 @click.option("--on-crash", default="retry", show_default=True, type=click.Choice(["retry", "park"]))
 @click.option("--keep", is_flag=True, help="Keep the drill's folder (logs, exit history, effects).")
 def drill_command(messages: int, broker: str, seed: int | None, on_crash: str, keep: bool) -> int:
@@ -89,4 +94,4 @@ def _folder() -> Path:
     try:
         return Path(tempfile.mkdtemp(prefix="preforkd-drill-"))
     except OSError as error:
-        raise StateError(f"the drill has no folder to run in: {error.strerror}; name one in TMPDIR") from error
+        raise StateError(f"the drill has no folder: {error.strerror}; name one in TMPDIR") from error

@@ -23,11 +23,11 @@ _FOLLOW_S = 0.25
 
 
 @click.command("exits")
-@click.option("--pool", help="Only of this pool.")
-@click.option("--cause", type=click.Choice([cause.value for cause in Cause]), help="Only with this cause.")
-@click.option("--json", "as_json", is_flag=True, help="The records as they are, one JSON object a line.")
-@click.option("--follow", "-f", is_flag=True, help="Go on with new exits as they happen, until interrupted.")
-@click.option("-n", "count", type=click.IntRange(min=0), default=20, show_default=True, help="How many; 0: all.")
+@click.option("--pool", help="Exits of this pool only.")
+@click.option("--cause", type=click.Choice([cause.value for cause in Cause]), help="Exits with this cause only.")
+@click.option("--json", "as_json", is_flag=True, help="Print the records as JSON, one object a line.")
+@click.option("--follow", "-f", is_flag=True, help="Print new exits as they happen, until interrupted.")
+@click.option("-n", "count", type=click.IntRange(min=0), default=20, show_default=True, help="Number of exits; 0: all.")
 @pass_invocation
 def exits_command(
     invocation: Invocation, pool: str | None, cause: str | None, as_json: bool, follow: bool, count: int

@@ -24,21 +24,21 @@ class Explanation(NamedTuple):
 
 
 CAUSES: dict[str, Explanation] = {
-    Cause.CLEAN_STOP: Explanation("it was asked to leave, and left with nothing unfinished"),
+    Cause.CLEAN_STOP: Explanation("it was asked to exit, and had nothing unfinished"),
     Cause.RECYCLED: Explanation(
-        "it had reached max_messages, max_age or max_memory, or user code had spoiled its process (`worker.spoiled`, "
-        "`worker.failing` in the log), and was replaced"
+        "it had reached max_messages, max_age or max_memory, or user code had changed its process for good "
+        "(`worker.spoiled`, `worker.failing` in the log), and was replaced"
     ),
     Cause.UNEXPECTED_EXIT: Explanation(
-        "code that the handler called ended the process (exit, _exit, exec) as if all were well",
+        "code called by the handler ended the process (exit, _exit, exec) with status 0",
         "find that call: a handler returns or raises",
     ),
     Cause.BOOT_FAILED: Explanation(
-        "it could not begin: import, init or a limit that it broke before any message",
-        "read the reason and the stack; `preforkd check` tries the same",
+        "its boot failed: import, init, or a limit reached before the first message",
+        "read the reason and the stack; `preforkd check` tests the same",
     ),
     Cause.TIMEOUT: Explanation(
-        "it was still at it when its time limit was over",
+        "its run did not end within its time limit",
         "read the stack: usually a call without a timeout of its own; else raise `timeout`",
     ),
     Cause.CRASH: Explanation(
@@ -46,70 +46,70 @@ CAUSES: dict[str, Explanation] = {
         "read the stack, update C extensions; `coredumpctl` may have more",
     ),
     Cause.KILLED: Explanation(
-        "somebody outside preforkd sent it a signal",
-        "find out who: other tools, a deployment, a person",
+        "another program sent it a signal",
+        "find the sender: other tools, a deployment, a person",
     ),
     Cause.OUT_OF_MEMORY: Explanation(
-        "the kernel's out-of-memory killer took it",
+        "the kernel's out-of-memory killer ended it",
         "fewer workers or more memory; a smaller kill_memory lets preforkd act first",
     ),
     Cause.MEMORY_LIMIT: Explanation(
-        "it grew past kill_memory in mid-message",
-        "look at that message: is it larger than others? else raise kill_memory",
+        "its memory grew past kill_memory during a message",
+        "compare that message with others: is it larger? else raise kill_memory",
     ),
     Cause.STOP_KILLED: Explanation(
-        "a stop had no more time for it (stop_timeout, or `stop --now`)",
-        "raise stop_timeout above the longest run, if this was none of your doing",
+        "it did not finish before the end of a stop (stop_timeout, or `stop --now`)",
+        "if this was not intended, raise stop_timeout above the longest run",
     ),
     Cause.LOST: Explanation(
-        "it died with its master, or after it: nobody could wait for it",
-        "read the log before that moment: why did the master die?",
+        "it died with its master or after it, so no process could wait for it",
+        "read the log before that moment: it shows why the master died",
     ),
     OutcomeKind.FAILED: Explanation("the handler raised", "read the stack; fix the cause"),
     OutcomeKind.RETRY: Explanation("the handler asked for another attempt (Retry)"),
     OutcomeKind.REJECT: Explanation("the handler rejected it for good (Reject)", "ask the handler's author"),
     OutcomeKind.SOFT_TIMEOUT: Explanation(
-        "soft_timeout was over and the handler let SoftTimeout through",
-        "read the stack: what takes so long? else raise soft_timeout",
+        "soft_timeout was over and the handler did not catch SoftTimeout",
+        "read the stack: it shows the slow call; else raise soft_timeout",
     ),
     OutcomeKind.PUBLISH_FAILED: Explanation(
-        "the handler was done, but the broker did not take what it published",
-        "does the exchange exist, is a queue bound for that routing key?",
+        "the handler returned, but the broker did not take its publications",
+        "check that the exchange exists and that a queue is bound for that routing key",
     ),
-    OutcomeKind.IN_DOUBT: Explanation("its worker died in mid-run: nobody knows whether its effect happened"),
+    OutcomeKind.IN_DOUBT: Explanation("its worker died during the run: its effect may have happened or not"),
     "missing_id": Explanation('it has no id, and missing_id = "dead_letter"', "let the publisher set message_id"),
     "unreadable": Explanation(
-        "its headers cannot be read, so that no handler could be given it",
-        "look at its publisher; the bytes are in x-preforkd-unreadable-headers, the body is whole",
+        "its headers cannot be read, so it cannot be given to a handler",
+        "check its publisher; the bytes are in x-preforkd-unreadable-headers, the body is complete",
     ),
-    "unpublished": Explanation("the broker did not take its copy", "look at the broker's log and alarms"),
+    "unpublished": Explanation("the broker did not take its copy", "read the broker's log and alarms"),
 }
 """By the cause of an exit, or of a failed run."""
 
 CRASH_WITH_STATUS = Explanation(
-    "the process ended itself: user code called exit or raised KeyboardInterrupt, or (70, 1) the process failed",
+    "the process exited by itself: user code called exit or raised KeyboardInterrupt, or (70, 1) preforkd failed",
     "the stack shows the call; without a stack look for os._exit, exec, or a C library that exits. A handler returns "
     "or raises",
 )
 """Of a `crash` that has a status and no signal."""
 
 CRASH_WITH_SIGKILL = Explanation(
-    "preforkd ended it: what it sent cannot be understood",
+    "preforkd ended it: it sent a frame that cannot be decoded",
     "look for code that closes or writes to descriptors it did not open",
 )
 """Of a `crash` by SIGKILL, which no fault of the process itself can cause."""
 
 WITHOUT_FIRST_FRAME = Explanation(
-    "preforkd ended it at once: the system call failed that tells a new process what it is",
-    "look at this machine's free memory, and at the limits of the daemon's user (`ulimit -a`); it is tried again",
+    "preforkd ended it at once: its first frame could not be sent",
+    "check this machine's free memory, and the limits of the daemon's user (`ulimit -a`); the start is repeated",
 )
 """Of a child to which its first frame could not be sent."""
 
 STATES: dict[str, Explanation] = {
     WAITING: Explanation("delivered, and waiting for a free worker", "`preforkd status` shows what the workers do"),
-    RowState.DISPATCHED: Explanation("given to a worker; how it ended is not known yet"),
-    RowState.RETURNED: Explanation("given back to its queue unstarted; it will be delivered again"),
-    RowState.DONE: Explanation("done; should it be delivered again, it is acked without a run"),
+    RowState.DISPATCHED: Explanation("given to a worker; its outcome is not known yet"),
+    RowState.RETURNED: Explanation("requeued unstarted; it will be delivered again"),
+    RowState.DONE: Explanation("done; a further delivery is acked without a run"),
     RowState.RETRY_PENDING: Explanation("failed; its copy for the next attempt is on its way to the broker"),
     RowState.RETRY: Explanation("failed; it waits in a delay queue, or in its queue, for the next attempt"),
     RowState.DEAD_PENDING: Explanation("given up; its copy is on its way to {queue}.dead"),
@@ -118,31 +118,31 @@ STATES: dict[str, Explanation] = {
         "fix the cause, then `preforkd dead retry {letter}` (or `dead drop`)",
     ),
     RowState.GONE: Explanation(
-        "failed, and is at the broker no more: it has not come back from its queue, or its copy for the next attempt "
+        "failed, and no longer at the broker: it has not come back from its queue, or its copy for the next attempt "
         "is lost",
-        "ask who purged or deleted {queue} or its delay queues; if the message is needed, publish it again with the "
-        "same id and content: it goes on where it was",
+        "find out why {queue} or its delay queues were purged or deleted; if the message is needed, publish it again "
+        "with the same id and content: it goes on with its next attempt",
     ),
     RowState.PARKED_PENDING: Explanation("set aside in doubt; its copy is on its way to {queue}.parked"),
     RowState.PARKED: Explanation(
         "set aside in doubt; its copy went to {queue}.parked",
-        "look whether its effect happened; then `preforkd dead drop --parked {letter}`, or `dead retry --parked`",
+        "find out whether its effect happened; then `preforkd dead drop --parked {letter}`, or `dead retry --parked`",
     ),
 }
 """By the state of a message's trace (docs/control-protocol.md)."""
 
 POOLS: dict[str, Explanation] = {
-    "starting": Explanation("not everybody is up yet"),
+    "starting": Explanation("some of its processes are not ready yet"),
     "ok": Explanation("it consumes, with all its workers"),
     "degraded": Explanation(
-        "a part of it is held or keeps dying, or nothing moves although something could",
-        "remove the reason; what is held is tried again every hold_retry, or at once by `preforkd retry {pool}`",
+        "some of its children are held or keep dying, or its messages do not move",
+        "remove the reason; held children are started again after hold_retry, or at once by `preforkd retry {pool}`",
     ),
     "held": Explanation(
-        "nothing runs: too many deaths without progress, or a boot that fails; what it had was given back to the queue",
-        "remove the reason; it is tried again every hold_retry, or at once by `preforkd retry {pool}`",
+        "nothing runs: too many deaths without progress, or a failed boot; its messages were requeued",
+        "remove the reason; the next try comes after hold_retry, or at once by `preforkd retry {pool}`",
     ),
-    "paused": Explanation("somebody has paused it: nothing is consumed", "`preforkd resume {pool}` goes on"),
+    "paused": Explanation("an operator has paused it: it consumes nothing", "`preforkd resume {pool}` ends the pause"),
     "stopping": Explanation("the daemon is being stopped"),
 }
 """By the state of a pool in `status`."""

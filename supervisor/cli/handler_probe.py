@@ -25,7 +25,7 @@ from supervisor.scoreboard.slot import Slot
 from supervisor.system.clock import monotonic_s
 from supervisor.system.posix import signal_name, start_ticks
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 _SLOT, _GENERATION = 0, 1
 _LEAVES_WITHIN_S = 2.0
 
@@ -38,7 +38,7 @@ class ImportFailed(BootError):
         self.stack = stack
 
 
-def probe_handler(pool: PoolConfig, patience_s: float = PATIENCE_S, state_dir: Path | None = None) -> float:
+def probe_handler(pool: PoolConfig, timeout_s: float = TIMEOUT_S, state_dir: Path | None = None) -> float:
     """Import a pool's handler in a forkserver of its own and fork a worker; how long the import took, in seconds.
 
     `state_dir`: where its throw-away folder is made if there is no other place. Raises ImportFailed, or StateError
@@ -57,13 +57,13 @@ def probe_handler(pool: PoolConfig, patience_s: float = PATIENCE_S, state_dir: P
         stack.callback(channel.close)
         try:
             if started.failure:
-                raise StateError(f"a forkserver cannot be told what to import: {started.failure}; try again")
-            took_s = _answer(channel, pool, patience_s)
-            _try_fork(channel, pool, Path(folder), patience_s)
+                raise StateError(f"a forkserver could not be sent its order: {started.failure}; try again")
+            took_s = _answer(channel, pool, timeout_s)
+            _try_fork(channel, pool, Path(folder), timeout_s)
             return took_s
         except ChannelClosed:
             _wait_for_end(pid)
-            raise ImportFailed(f"{_where(pool)}: importing it ended the process, {_end(pid)}") from None
+            raise ImportFailed(f"{_where(pool)}: its import ended the process, {_end(pid)}") from None
         finally:
             _end(pid)
 
@@ -74,13 +74,13 @@ def _throw_away_folder(state_dir: Path | None) -> tempfile.TemporaryDirectory[st
         with suppress(OSError):
             return tempfile.TemporaryDirectory(prefix="preforkd-check-", dir=place)
     raise StateError(
-        f"there is no folder to try out the handler in: nothing can be written in $TMPDIR, /tmp, /var/tmp "
+        f"no folder to test the handler in: no file can be written in $TMPDIR, /tmp, /var/tmp "
         f"or {state_dir or 'here'}; name one in TMPDIR"
     )
 
 
-def _answer(channel: Channel[ForkReport], pool: PoolConfig, patience_s: float) -> float:
-    deadline_s = monotonic_s() + patience_s
+def _answer(channel: Channel[ForkReport], pool: PoolConfig, timeout_s: float) -> float:
+    deadline_s = monotonic_s() + timeout_s
     while (left_s := deadline_s - monotonic_s()) > 0:
         unsent = [] if channel.flush() else [channel]
         heard, _room, _ = select.select([channel], unsent, [], left_s)
@@ -90,28 +90,28 @@ def _answer(channel: Channel[ForkReport], pool: PoolConfig, patience_s: float) -
                     return seconds
                 case BootFailed(reason, stack):
                     raise ImportFailed(reason, stack)
-    raise ImportFailed(f"{_where(pool)}: importing it takes longer than {show_seconds(patience_s)}")
+    raise ImportFailed(f"{_where(pool)}: its import takes longer than {show_seconds(timeout_s)}")
 
 
-def _try_fork(channel: Channel[ForkReport], pool: PoolConfig, folder: Path, patience_s: float) -> None:
+def _try_fork(channel: Channel[ForkReport], pool: PoolConfig, folder: Path, timeout_s: float) -> None:
     """Have a worker forked that gets as far as its slot. Raises ImportFailed with what stops it before."""
     (folder / "slots").mkdir(exist_ok=True)
     with closing(Slot(folder / "slots" / f"{_SLOT}.slot")) as slot:
         slot.take(os.getpid(), start_ticks(os.getpid()) or 0, _GENERATION)
         channel.send(Fork(_SLOT, _GENERATION))
         channel.flush()
-        reason = _fork_failure(channel, patience_s)
+        reason = _fork_failure(channel, timeout_s)
     if f"locked by pid {os.getpid()}" not in reason:
-        raise ImportFailed(f"{_where(pool)}: no worker can be forked from what importing it leaves: {reason}")
+        raise ImportFailed(f"{_where(pool)}: no worker can be forked after its import: {reason}")
 
 
-def _fork_failure(channel: Channel[ForkReport], patience_s: float) -> str:
-    deadline_s = monotonic_s() + patience_s
+def _fork_failure(channel: Channel[ForkReport], timeout_s: float) -> str:
+    deadline_s = monotonic_s() + timeout_s
     while (left_s := deadline_s - monotonic_s()) > 0 and select.select([channel], [], [], left_s)[0]:
         for report in channel.receive():
             if isinstance(report, ForkFailed):
                 return report.reason
-    return f"the forkserver does not answer within {show_seconds(patience_s)}"
+    return f"the forkserver does not answer within {show_seconds(timeout_s)}"
 
 
 def _where(pool: PoolConfig) -> str:

@@ -18,11 +18,11 @@ _HOME_STATE = DaemonConfig(state_dir="preforkd-state", runtime_dir="preforkd-sta
 
 @click.command("init")
 @click.argument("path", default=FILE_NAME, type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Replace a file that is there already.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 def init_command(path: Path, force: bool) -> int:
     """Write a commented configuration to PATH (./preforkd.toml).
 
-    Started by root it keeps state in /var/lib and /run, else in a folder beside the file.
+    For root, state is in /var/lib and /run; for other users, in a folder beside the file.
     """
     target = path / FILE_NAME if path.is_dir() else path
     _write(target, template(DaemonConfig() if os.geteuid() == 0 else _HOME_STATE), force)
@@ -57,4 +57,4 @@ def _put(part: Path, target: Path, force: bool) -> None:
     if force:
         part.replace(target)
     else:
-        target.hardlink_to(part)  # unlike a rename, this fails when somebody was faster
+        target.hardlink_to(part)  # unlike a rename, this fails if the file exists by now

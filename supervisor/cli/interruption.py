@@ -1,7 +1,7 @@
-"""Commands that have started processes of their own must end them, by whichever signal they are ended themselves.
+"""Commands end the processes that they have started, by whichever signal they are ended themselves.
 
-Used by commands that run in the foreground. A signal that the caller lets be ignored (`nohup`, a background job of a
-shell) stays ignored.
+Used by commands that run in the foreground. A signal that the caller ignores (`nohup`, a background job of a shell)
+stays ignored.
 """
 
 from __future__ import annotations

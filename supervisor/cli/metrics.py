@@ -19,13 +19,13 @@ from supervisor.errors import PreforkdError
     "--file",
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write there instead, in one step (for node_exporter's textfile collector: NAME.prom).",
+    help="Write to this file instead, in one step (for node_exporter's textfile collector: NAME.prom).",
 )
 @pass_invocation
 def metrics_command(invocation: Invocation, path: Path | None) -> int:
     """Print metrics in the format of Prometheus.
 
-    What each one means: docs/metrics.md. The web page serves the same at /metrics.
+    Their meaning: docs/metrics.md. The web page serves the same at /metrics.
     """
     try:
         from supervisor.metrics import render  # see the head of this file

@@ -13,7 +13,7 @@ import click
 from supervisor.cli.console import print_line, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.listing import ask_first, check_choice, print_json, print_list, report_missing
-from supervisor.cli.pools import whoever
+from supervisor.cli.pools import operator
 from supervisor.errors import ControlError
 
 _COLUMNS = ("ID", "STATE", ">ATTEMPT", "AT", "REASON")
@@ -55,7 +55,7 @@ def drop_command(invocation: Invocation, pool: str, ids: tuple[str, ...], everyt
         total = _asked(invocation, pool)["total"]
         question = f"Wait no longer for {total} failed message(s) of pool {shown(pool)}?"
         ask_first(question, "nothing was dropped")
-    dropped = _asked(invocation, pool, drop=list(ids), all=everything, by=whoever())
+    dropped = _asked(invocation, pool, drop=list(ids), all=everything, by=operator())
     print_line(f"{dropped['total']} message(s) of pool {shown(pool)} dropped; one that comes after all gets its copy")
     found = [trace["message_id"] for trace in dropped["traces"]]
     where = f"pool {shown(pool)} does not wait for a message"

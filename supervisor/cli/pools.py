@@ -19,17 +19,17 @@ from supervisor.control.results import Changed, Scaled, Tried
 def scale_command(invocation: Invocation, pool: str, workers: int) -> int:
     """Run WORKERS workers in POOL, until the next reload or restart.
 
-    Those that are too many finish their message first.
+    Surplus workers finish their message first.
     """
     if workers < 1:
         raise click.UsageError(
-            f"{workers} workers: at least 1; `preforkd pause {shown(pool)}` lets a pool take no messages"
+            f"{workers} workers: at least 1 is needed; `preforkd pause {shown(pool)}` lets a pool take no messages"
         )
     with invocation.connect() as daemon:
         result = daemon.ask_for(Scaled, "scale", pool=pool, workers=workers)
     print_line(f"pool {pool}: {result.former} -> {workers} workers, until the next reload or restart")
     if workers > result.prefetch:
-        print_line(f"  prefetch is {result.prefetch}: no more than that many of them have a message at the same time")
+        print_line(f"  prefetch is {result.prefetch}: at most that many workers have a message at the same time")
     return 0
 
 
@@ -37,12 +37,12 @@ def scale_command(invocation: Invocation, pool: str, workers: int) -> int:
 @click.argument("pool")
 @pass_invocation
 def pause_command(invocation: Invocation, pool: str) -> int:
-    """Take no more messages for POOL; what runs finishes, the rest goes back to the queue.
+    """Take no more messages for POOL. Running handlers finish, other messages are requeued.
 
     A paused pool stays paused until `preforkd resume` or a restart of the daemon.
     """
     with invocation.connect() as daemon:
-        changed = daemon.ask_for(Changed, "pause", pool=pool, by=whoever()).changed
+        changed = daemon.ask_for(Changed, "pause", pool=pool, by=operator()).changed
     print_line(f"pool {pool} is paused" if changed else f"pool {pool} was paused already")
     return 0
 
@@ -62,14 +62,18 @@ def resume_command(invocation: Invocation, pool: str) -> int:
 @click.argument("pool")
 @pass_invocation
 def retry_command(invocation: Invocation, pool: str) -> int:
-    """Try what is held in POOL at once, instead of after hold_retry; the other pools are left alone."""
+    """Start the held children of POOL at once, instead of after hold_retry."""
     with invocation.connect() as daemon:
         tried = daemon.ask_for(Tried, "retry", pool=pool).tried
-    print_line(f"pool {pool}: trying {', '.join(tried)}" if tried else f"pool {pool}: nothing waits to be tried again")
+    print_line(
+        f"pool {pool}: trying {', '.join(tried)}"
+        if tried
+        else f"pool {pool}: no child is held or waits for its back-off"
+    )
     return 0
 
 
-def whoever() -> str:
+def operator() -> str:
     """The person behind this command, for `status`: also behind a sudo."""
     try:
         return os.environ.get("SUDO_USER") or getpass.getuser()

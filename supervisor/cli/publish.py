@@ -39,11 +39,11 @@ class Header(click.ParamType[tuple[str, str]]):
 @click.command("publish")
 @click.argument("queue")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
-@click.option("--files", "whole", is_flag=True, help="Each FILE is one message; else each line of them is one.")
+@click.option("--files", "whole", is_flag=True, help="Each FILE is one message. Default: each line is one.")
 @click.option("--id-prefix", help="Ids are PREFIX0, PREFIX1, …: publishing the same twice runs it once. Else: UUIDs.")
-@click.option("--header", "headers", multiple=True, type=Header(), help="A header for all; may be given again.")
+@click.option("--header", "headers", multiple=True, type=Header(), help="A header for all messages; may be repeated.")
 @click.option("--content-type", help="The content type of all messages.")
-@click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, help="Publish everything N times.")
+@click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, help="Publish all messages N times.")
 @pass_invocation
 def publish_command(
     invocation: Invocation,
@@ -122,7 +122,7 @@ def _publish(invocation: Invocation, messages: Iterator[Publication]) -> Publish
         try:
             return admin.publish(messages, _WINDOW, count)
         except KeyboardInterrupt:
-            click.echo(f"\n{confirmed} message(s) were confirmed until then; others may be there, too", err=True)
+            click.echo(f"\n{confirmed} message(s) were confirmed until then; others may be in the queue, too", err=True)
             raise
 
 
@@ -144,5 +144,6 @@ def where_they_are(failed: int, absent: int) -> str:
         return "they are not in the queue: once the reason is gone, publish them again"
     of_them = f"{absent} of them are not in the queue, the others" if absent else "they"
     return (
-        f"{of_them} may or may not be there: with --id-prefix the whole run can be repeated without running any twice"
+        f"{of_them} may or may not be in the queue: with --id-prefix the whole run can be repeated, "
+        "and no message runs twice"
     )

@@ -20,12 +20,14 @@ TIMEOUT_S = 300.0
 
 
 @click.command("reload")
-@click.option("--timeout", "timeout_s", type=SECONDS, default=TIMEOUT_S, help="Wait this long for its end (5m).")
+@click.option(
+    "--timeout", "timeout_s", type=SECONDS, default=TIMEOUT_S, help="The longest wait for the end of the reload (5m)."
+)
 @pass_invocation
 def reload_command(invocation: Invocation, timeout_s: float) -> int:
-    """Take up changed configuration and code; workers are replaced one after another.
+    """Load changed configuration and code, and replace the workers one after another.
 
-    Returns when all is replaced. Exit code 78: the configuration or the new code is bad, and nothing has changed.
+    Returns after the last replacement. Exit code 78: the configuration or the new code is bad; nothing has changed.
     """
     with invocation.connect() as daemon:
         queued = daemon.ask("reload", wait=True)["queued"]
@@ -35,8 +37,8 @@ def reload_command(invocation: Invocation, timeout_s: float) -> int:
             result = typed(daemon.next_answer(timeout_s), Reloaded)
         except NoAnswer as error:
             raise ControlError(
-                f"the reload is not over after {timeout_s:g} s and goes on in the background (running handlers are "
-                "waited for); `preforkd status` shows what it waits for"
+                f"the reload is not over after {timeout_s:g} s and goes on in the background (it waits for running "
+                "handlers); `preforkd status` shows what it waits for"
             ) from error
     _print(result)
     return 0

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TextIO
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
-_PATIENCE_S = 2.0
+_TIMEOUT_S = 2.0
 _PIECE = select.PIPE_BUF // 4  # characters: never more than a pipe that is ready takes
 
 
@@ -36,7 +36,7 @@ def say_error(text: str) -> None:
     poll.register(_STDERR, select.POLLOUT)
     with suppress(OSError):
         for begin in range(0, len(text) + 1, _PIECE):
-            if poll.poll(_PATIENCE_S * 1000):
+            if poll.poll(_TIMEOUT_S * 1000):
                 sys.stderr.write((text + "\n")[begin : begin + _PIECE])
                 sys.stderr.flush()
 

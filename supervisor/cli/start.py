@@ -34,7 +34,7 @@ START_TIMEOUT_S = 60.0
 @click.command("run")
 @pass_invocation
 def run_command(invocation: Invocation) -> int:
-    """Run in the foreground until SIGTERM or Ctrl-C (this is what a systemd unit calls)."""
+    """Run in the foreground until SIGTERM or Ctrl-C. A systemd unit calls this."""
     config = refuse_missing(invocation.config)
     _prepare_log(config)
     reasons: list[str] = []
@@ -45,10 +45,13 @@ def run_command(invocation: Invocation) -> int:
 
 
 @click.command("start")
-@click.option("--timeout", "timeout_s", type=SECONDS, default=START_TIMEOUT_S, help="Wait this long (60s).")
+@click.option("--timeout", "timeout_s", type=SECONDS, default=START_TIMEOUT_S, help="The longest wait (60s).")
 @pass_invocation
 def start_command(invocation: Invocation, timeout_s: float) -> int:
-    """Start the daemon; return when it is ready (exit code 150: but a pool is held), or with the reason why not."""
+    """Start the daemon and return when it is ready, or with the reason of the failure.
+
+    Exit code 150: the daemon is ready, but a pool is held.
+    """
     return start(invocation, timeout_s)
 
 
@@ -67,7 +70,7 @@ def start(invocation: Invocation, timeout_s: float) -> int:
     if startup is None:
         raise PreforkdError(
             f"preforkd is not ready after {timeout_s:g} s; it goes on starting in the background: "
-            f"`preforkd status` shows how far it is, its log is {log_file}{_obstacles(invocation)}"
+            f"`preforkd status` shows its progress, its log is {log_file}{_obstacles(invocation)}"
         )
     if not startup.ready:
         raise _failed_start(f"{startup.reason}\n  (log: {log_file})", startup.status)
@@ -107,7 +110,7 @@ def _serve_announced(config: Config, announce: Announce) -> int:
     except PreforkdError as error:
         status = error.exit_code
         reasons.append(str(error))
-    except Exception as error:  # a bug: its stack goes to the daemon's log, whoever started it gets a line
+    except Exception as error:  # a bug: its stack goes to the daemon's log, the starting command gets a line
         tell(Startup(False, os.getpid(), f"this is a bug in preforkd ({type(error).__name__}: {error})", 1))
         raise
     reason = reasons[0] if reasons else "the daemon ended before it was ready"
@@ -117,7 +120,7 @@ def _serve_announced(config: Config, announce: Announce) -> int:
 
 def _ready_but(held: Mapping[str, str]) -> Startup:
     lines = (
-        f"  pool {name} is held: {why}; it is tried again by itself, or by `preforkd retry {name}`"
+        f"  pool {name} is held: {why}; it is tried again after hold_retry, or at once by `preforkd retry {name}`"
         for name, why in held.items()
     )
     return Startup(True, os.getpid(), "\n".join(lines), POOL_HELD if held else 0)
@@ -135,7 +138,7 @@ def _remarks(invocation: Invocation) -> list[str]:
 
 
 def _obstacles(invocation: Invocation) -> str:
-    """What each pool of a daemon that is still starting waits for, a line each; "" where nobody can tell."""
+    """What each pool of a daemon that is still starting waits for, a line each; "" if the daemon does not answer."""
     try:
         with invocation.connect() as daemon:
             pools = daemon.status().pools

@@ -42,9 +42,11 @@ NOT_RUNNING = 3
 
 
 @click.command("status")
-@click.option("--json", "as_json", is_flag=True, help="Print the daemon's own answer as JSON.")
-@click.option("--watch", is_flag=True, help="Show it again and again, until interrupted (`top` shows more).")
-@click.option("--interval", "interval_s", type=SECONDS, default=INTERVAL_S, help="With --watch: look this often (1s).")
+@click.option("--json", "as_json", is_flag=True, help="Print the status object of the daemon as JSON.")
+@click.option("--watch", is_flag=True, help="Refresh until interrupted (`top` shows more).")
+@click.option(
+    "--interval", "interval_s", type=SECONDS, default=INTERVAL_S, help="With --watch: refresh this often (1s)."
+)
 @pass_invocation
 def status_command(invocation: Invocation, as_json: bool, watch: bool, interval_s: float) -> int:
     """Show pools, workers, connections and exits. Exit code: 0 running, 1 dead, 3 not running, 150 a pool is held."""
@@ -135,7 +137,7 @@ def ended_with(status: int | None, signal: str | None) -> str:
 
 
 def _report_absence(invocation: Invocation, error: NotRunning, as_json: bool) -> int:
-    """Tell the ways apart in which nobody answers, by the PID file and the process it names."""
+    """Report why no daemon answers, by the PID file and the process that it names."""
     path = invocation.runtime_dir / PID_FILE
     holder = find_holder(path)
     if isinstance(error, OtherRuntimeDir):
@@ -145,7 +147,7 @@ def _report_absence(invocation: Invocation, error: NotRunning, as_json: bool) ->
     elif path.exists():
         state, text, code = (
             "dead",
-            f"preforkd is dead, but has left {path}; `preforkd start` heals it",
+            f"preforkd is dead, but has left {path}; `preforkd start` replaces it",
             DEAD_WITH_PID_FILE,
         )
     else:
@@ -171,7 +173,8 @@ def _print_pool(name: str, pool: PoolStatus) -> None:
     print_line(f"  messages    {counted or 'none yet'}")
     if pool.counters.get("dead") or pool.counters.get("parked"):
         print_line(
-            f"  counted     ever since; what is in the queue now: `preforkd dead list {as_arguments(pool.queue)}`"
+            "  counted     since the first start; messages in the queue now: "
+            f"`preforkd dead list {as_arguments(pool.queue)}`"
         )
     print_table(
         ("WORKER", ">PID", "STATE", ">ATTEMPT", ">ELAPSED", ">LIMIT", ">HANDLED", ">RSS", ">RESTARTS", "MESSAGE"),

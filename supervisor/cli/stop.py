@@ -32,10 +32,12 @@ _MARGIN_S = 30.0
 
 @click.command("stop")
 @click.option("--now", is_flag=True, help="Kill running handlers; their messages follow on_crash.")
-@click.option("--timeout", "timeout_s", type=SECONDS, help="Let handlers run this long, instead of stop_timeout.")
+@click.option(
+    "--timeout", "timeout_s", type=SECONDS, help="Let handlers run at most this long, instead of stop_timeout."
+)
 @pass_invocation
 def stop_command(invocation: Invocation, now: bool, timeout_s: float | None) -> int:
-    """Stop the daemon and wait until it is gone; 0 also when none runs."""
+    """Stop the daemon and wait for its end. Exit code 0 also if no daemon runs."""
     if not stop(invocation, now, timeout_s):
         print_line(f"preforkd is not running (nothing in {invocation.runtime_dir})")
     return 0
@@ -80,7 +82,7 @@ class ProcessEnd:
         """Wait until it has ended. Raises ControlError when it still runs after `timeout_s` seconds."""
         if self._descriptor >= 0 and not select.select([self._descriptor], [], [], timeout_s)[0]:
             raise ControlError(
-                f"pid {self._pid} still runs; `preforkd status` and its log tell what it waits for, "
+                f"pid {self._pid} still runs; `preforkd status` and its log show what it waits for, "
                 f"`preforkd stop --now` does not wait"
             )
 
@@ -118,7 +120,7 @@ def _stop_by_signal(invocation: Invocation, limit_s: float) -> bool:
 
 def _print_report(pid: int, report: Mapping[str, Any] | None) -> None:
     if report is None:
-        print_line(f"pid {pid} has ended, without a drain report; its log and `preforkd exits` tell more")
+        print_line(f"pid {pid} has ended, without a drain report; see its log and `preforkd exits`")
         return
     forced = ", by force" if report["forced"] else ""
     print_line(f"stopped pid {pid} in {show_seconds(report['took_s'])}{forced}")

@@ -34,10 +34,12 @@ _BLOCKS = frozenset({"stack", "reason", "lately"})
 
 @click.command("why")
 @click.argument("target", metavar="POOL | POOL/SLOT | MESSAGE_ID")
-@click.option("--message", "as_message", is_flag=True, help="It is a message id, although a pool is called like that.")
+@click.option(
+    "--message", "as_message", is_flag=True, help="The argument is a message id, although a pool has this name."
+)
 @pass_invocation
 def why_command(invocation: Invocation, target: str, as_message: bool) -> int:
-    """Say what happened lately, and what to do next: `why email`, `why email/3`, `why ORDER-17`."""
+    """Explain recent exits and failures, and what to do: `why email`, `why email/3`, `why ORDER-17`."""
     sources = Sources(invocation)
     pool, _slash, slot = target.partition("/")
     if as_message or pool not in sources.queues:
@@ -100,7 +102,7 @@ def _unknown(sources: Sources, target: str) -> PreforkdError:
     gaps = "".join(f"\n  {gap}" for gap in sources.gaps)
     return PreforkdError(
         f"{no_such_pool(target, sources.queues)}; and no trace of a message with this id is left: it was never "
-        "delivered here and may wait in its queue, or ledger.keep is over; `preforkd dead show QUEUE ID` looks into "
+        "delivered here and may wait in its queue, or ledger.keep is over; `preforkd dead show QUEUE ID` reads "
         f"the dead letters themselves{gaps}"
     )
 

@@ -191,8 +191,8 @@ def test_check_without_a_file_points_to_init(
         ("send = 3", "not a function"),
         ("def send(): pass", "send"),
         ("raise ValueError('at import')", "at import"),
-        ("import os; os._exit(3)", "importing it ended the process, with status 3"),
-        ("import os; os.kill(os.getpid(), 11)", "importing it ended the process, by SIGSEGV"),
+        ("import os; os._exit(3)", "its import ended the process, with status 3"),
+        ("import os; os.kill(os.getpid(), 11)", "its import ended the process, by SIGSEGV"),
         ("def send(message: pass", "SyntaxError"),
     ],
 )
@@ -219,7 +219,7 @@ def test_check_reports_a_broker_that_cannot_be_reached_without_its_password(
         assert main(["check"]) == 1
     out = capfd.readouterr().out
     assert "error    broker.url: " in out
-    assert "everyone may read the password in it" in out
+    assert "all users may read the password in it" in out
     assert "geheim" not in out
 
 
@@ -248,7 +248,7 @@ def test_check_sees_the_rights_of_the_daemons_user(tmp_path: Path) -> None:
     assert "handlers will run as root" not in result.stdout
     assert result.returncode == 1, result
     assert f"{tmp_path}/state cannot be reached by uid" in result.stdout
-    assert "/run/x is not there and uid" in result.stdout
+    assert "/run/x does not exist and uid" in result.stdout
     assert "the daemon starts, but cannot reload" in result.stdout
 
 
@@ -258,7 +258,7 @@ def test_check_names_a_tls_file_that_is_not_there(
     handler.write_text("def send(message): pass\n")
     write_config(tmp_path, broker='url = "embedded:"\ntls = { ca_file = "no-ca.pem" }')
     assert main(["check"]) == 78
-    assert f"broker.tls.ca_file: {tmp_path}/no-ca.pem is not there or not readable" in capfd.readouterr().out
+    assert f"broker.tls.ca_file: {tmp_path}/no-ca.pem does not exist or is not readable" in capfd.readouterr().out
 
 
 def test_a_finding_from_outside_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -295,15 +295,15 @@ def _running(pid: int) -> bool:
 
 def test_an_import_that_never_ends_is_given_up(tmp_path: Path, handler: Path) -> None:
     handler.write_text("import threading; threading.Event().wait()\n")
-    with pytest.raises(ImportFailed, match=r"pools.email.handler = .*: importing it takes longer than 1s"):
-        probe_handler(pool(tmp_path), patience_s=1.0)
+    with pytest.raises(ImportFailed, match=r"pools.email.handler = .*: its import takes longer than 1s"):
+        probe_handler(pool(tmp_path), timeout_s=1.0)
 
 
 def test_the_probe_uses_the_pools_environment(tmp_path: Path, handler: Path) -> None:
     handler.write_text("import os\nos.environ['FOR_THE_CHECK']\ndef send(message): pass\n")
     with pytest.raises(ImportFailed, match="FOR_THE_CHECK"):
         probe_handler(pool(tmp_path))
-    assert probe_handler(pool(tmp_path, environment={"FOR_THE_CHECK": "1"})) < handler_probe.PATIENCE_S
+    assert probe_handler(pool(tmp_path, environment={"FOR_THE_CHECK": "1"})) < handler_probe.TIMEOUT_S
 
 
 @pytest.mark.root
@@ -339,7 +339,7 @@ def test_a_handler_is_tried_out_where_nothing_temporary_can_be_written(
     monkeypatch.setattr(tempfile, "tempdir", None)
     state = tmp_path / "state"
     state.mkdir()
-    assert probe_handler(pool(tmp_path), state_dir=state) < handler_probe.PATIENCE_S
+    assert probe_handler(pool(tmp_path), state_dir=state) < handler_probe.TIMEOUT_S
     assert list(state.iterdir()) == []
     with pytest.raises(StateError, match="name one in TMPDIR"):
         probe_handler(pool(tmp_path), state_dir=Path("/proc/none"))
@@ -367,7 +367,7 @@ def test_check_finds_an_import_after_which_no_worker_can_be_forked(
         f"import os\n{left}\ndef send(message): ...\ndef prepare(): open({str(tmp_path / 'ran')!r}, 'w')\n"
     )
     before = own_children()
-    with pytest.raises(ImportFailed, match=f"no worker can be forked from what importing it leaves: .*({told})"):
+    with pytest.raises(ImportFailed, match=f"no worker can be forked after its import: .*({told})"):
         probe_handler(pool(tmp_path, init="myapp_under_check:prepare"))
     assert not (tmp_path / "ran").exists()
     assert own_children() == before

@@ -81,7 +81,7 @@ def test_retry_tries_a_held_pool_at_once_and_leaves_the_others_alone(site: Site)
 
     eventually((site.folder / "ran").exists, "its message has run")
     eventually(lambda: pool(site)["state"] in ("degraded", "ok"), "the pool works again")
-    assert "nothing waits to be tried again" in site.ok("retry", "mail")
+    assert "no child is held or waits for its back-off" in site.ok("retry", "mail")
     assert {worker["pid"] for worker in pool(site, "mail")["workers"]} == pids
     unknown = site.cli("retry", "nobody")
     assert "there is no pool 'nobody'" in unknown.stderr

@@ -103,7 +103,9 @@ def test_an_interrupted_publish_says_how_many_are_confirmed(site: Site) -> None:
         publisher.send_signal(signal.SIGINT)
         _, said = publisher.communicate(timeout=30)
     assert publisher.returncode == 130
-    assert re.search(r"^[01] message\(s\) were confirmed until then; others may be there, too$", said, re.MULTILINE)
+    assert re.search(
+        r"^[01] message\(s\) were confirmed until then; others may be in the queue, too$", said, re.MULTILINE
+    )
     assert said.rstrip().endswith("interrupted")
 
 

@@ -8,7 +8,7 @@ import click
 
 from supervisor.cli.duration import SECONDS
 from supervisor.cli.invocation import Invocation, pass_invocation
-from supervisor.cli.pools import whoever
+from supervisor.cli.pools import operator
 from supervisor.cli.top.display import make_display
 from supervisor.cli.top.loop import INTERVAL_S
 from supervisor.cli.top.operated import OperatedLoop
@@ -16,8 +16,8 @@ from supervisor.cli.top.page import TopPage
 
 
 @click.command("top")
-@click.option("--interval", "interval_s", type=SECONDS, default=INTERVAL_S, help="Look this often (1s).")
-@click.option("--once", is_flag=True, help="Print one screen and leave; for scripts. Rates need a second look.")
+@click.option("--interval", "interval_s", type=SECONDS, default=INTERVAL_S, help="Refresh this often (1s).")
+@click.option("--once", is_flag=True, help="Print one screen and exit; for scripts. Without rates, which need two.")
 @pass_invocation
 def top_command(invocation: Invocation, interval_s: float, once: bool) -> int:
     """Watch pools, workers and exits live; pause, scale and reload with keys (? lists them).
@@ -25,7 +25,7 @@ def top_command(invocation: Invocation, interval_s: float, once: bool) -> int:
     Without a terminal, or with TERM=dumb: blocks of plain text, sized by COLUMNS and LINES.
     """
     display = make_display(keys=True)
-    with closing(TopPage(invocation.state_dir, whoever(), display.keys and not once)) as page:
+    with closing(TopPage(invocation.state_dir, operator(), display.keys and not once)) as page:
         if not once:
             return OperatedLoop(invocation.runtime_dir, display, page, interval_s).run()
         with invocation.connect() as daemon:

@@ -50,7 +50,7 @@ class Display(Protocol):
 
     @property
     def keys(self) -> bool:
-        """Whether somebody can press some."""
+        """Whether keys can be read."""
 
     def size(self) -> Size:
         """How much fits."""
@@ -62,7 +62,7 @@ class Display(Protocol):
         """Write the lines without taking anything over."""
 
     def read(self) -> bytes:
-        """What was typed; b"" when nobody can type any more."""
+        """What was typed; b"" once the terminal has gone."""
 
     def enter(self) -> None:
         """Take over."""

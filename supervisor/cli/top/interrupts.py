@@ -22,7 +22,7 @@ class Interrupts(StoredSignals):
         super().__init__(reactor, _STORED)
 
     def suspend(self) -> None:
-        """Stand still until somebody says SIGCONT."""
+        """Stop this process until it is sent SIGCONT."""
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, self._store)

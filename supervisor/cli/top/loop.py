@@ -24,7 +24,7 @@ from supervisor.system.reactor import Reactor
 
 INTERVAL_S = 1.0
 SHORTEST_S = 0.1
-"""Nobody reads faster, and the daemon has other work."""
+"""The shortest interval: people read no faster, and the daemon has other work."""
 
 RETRY_S = 1.0
 SILENT_S = 2.0
@@ -61,7 +61,7 @@ class Loop:
         self._over = False
 
     def run(self) -> int:
-        """Until somebody quits; 0. Ends by the signal where one asked for the end."""
+        """Run until the user quits, and return 0. A signal that asked for the end ends the process."""
         with ExitStack() as stack:
             stack.callback(self._reactor.close)
             stack.callback(self._desk.close)
@@ -114,7 +114,7 @@ class Loop:
     # ---- showing ----------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        """Nobody has anything to say here."""
+        """There are no keys here."""
 
     def _draw(self) -> None:
         if self._display.live or self._fresh:

@@ -99,7 +99,7 @@ class Past:
     _samples: deque[_Sample] = field(default_factory=deque)
 
     def add(self, status: Status) -> None:
-        """Take note of a status. One of another daemon, or of another consumer, begins anew what it counts."""
+        """Take note of a status. One of another daemon, or of another consumer, resets the counts."""
         sample = _sample(status)
         if self._samples and self._samples[-1].daemon != sample.daemon:
             self._samples.clear()
@@ -108,7 +108,7 @@ class Past:
             self._samples.popleft()
 
     def rate(self, *key: object) -> float | None:
-        """How fast a count grows, a second; None where nobody can know yet."""
+        """How fast a count grows, a second; None while unknown."""
         known = [sample for sample in self._samples if key in sample.counts]
         if not known or known[-1] is not self._samples[-1]:
             return None
@@ -184,7 +184,7 @@ def _worker(worker: WorkerStatus, past: Past) -> WorkerRow:
 
 
 def _busy_first(worker: WorkerRow) -> tuple[int, int]:
-    """Those that run for long come first; below a second nobody changes places (sorting keeps the rest in order)."""
+    """Workers with long runs come first; below a second the order stays (sorting is stable)."""
     known = worker.state in _BUSY_FIRST
     return (_BUSY_FIRST.index(worker.state) if known else 0, -int(worker.elapsed_s))
 

@@ -40,12 +40,16 @@ def test_the_defaults_leave_no_doubt(broker: str) -> None:
         (AMQP + "heartbeat = 61\n" + POOL, "broker.heartbeat", "above 60s"),
         (AMQP + 'tls = { ca_file = "ca" }\n' + POOL, "broker.tls", "it is not used"),
         ('[broker]\nurl = "amqps://h"\ntls = { verify = false }\n' + POOL, "broker.tls.verify", "any server may pose"),
-        (POOL + "prefetch = 2", "pools.email.prefetch", "2: of 4 workers"),
+        (POOL + "prefetch = 2", "pools.email.prefetch", "2: at most that many of 4 workers"),
         ('[daemon]\nstop_timeout = "20s"\n' + POOL, "pools.email.timeout", "daemon.stop_timeout = 20s"),
         (AMQP + POOL + 'max_timeout = "30m"', "pools.email.max_timeout", "broker.ack_timeout = 30m"),
         ('[ledger]\nkeep = "10m"\n' + POOL, "pools.email.retry_delays", "ledger.keep = 10m"),
         (POOL + 'bindings = [{ exchange = "x" }]', "pools.email.bindings", "has no exchanges"),
-        (AMQP + POOL + 'bindings = [{ exchange = "x" }]\ndeclare = false', "pools.email.bindings", "nothing is bound"),
+        (
+            AMQP + POOL + 'bindings = [{ exchange = "x" }]\ndeclare = false',
+            "pools.email.bindings",
+            "no binding is made",
+        ),
         (
             AMQP + POOL + "queue_arguments = { x-consumer-timeout = 60000 }",
             "pools.email.queue_arguments",

@@ -215,8 +215,8 @@ def test_publications_are_made_one_at_a_time() -> None:
     ("failed", "absent", "told"),
     [
         (2, 2, "they are not in the queue"),
-        (2, 0, "they may or may not be there"),
-        (3, 1, "1 of them are not in the queue, the others may or may not be there"),
+        (2, 0, "they may or may not be in the queue"),
+        (3, 1, "1 of them are not in the queue, the others may or may not be in the queue"),
     ],
 )
 def test_of_failed_messages_is_said_what_is_known(failed: int, absent: int, told: str) -> None:

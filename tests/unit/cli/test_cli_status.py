@@ -33,7 +33,7 @@ def test_it_shows_daemon_pool_connection_and_exits(capsys: pytest.CaptureFixture
     assert "pool email: ok queue email 5 ready, 1 consumer(s)" in lines
     assert "consumer pid 10 consuming connected mq:5672 for 1m30s, 2 in flight" in lines
     assert "messages 7 done 1 dead" in lines
-    assert "counted ever since; what is in the queue now: `preforkd dead list email`" in lines
+    assert "counted since the first start; messages in the queue now: `preforkd dead list email`" in lines
     assert "email/0 11 idle - - - 3 20MiB 0 -" in lines
     assert lines[-2:] == ["email worker crash SIGSEGV 2", "email worker timeout 124 1"]
 

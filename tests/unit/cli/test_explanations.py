@@ -50,8 +50,8 @@ def test_a_word_of_another_version_stands_for_itself() -> None:
         ("crash", 70, None, "the stack shows the call"),
         ("crash", 127, None, "the stack shows the call"),
         ("crash", None, "SIGKILL", "writes to descriptors it did not open"),
-        ("boot_failed", 78, None, "`preforkd check` tries the same"),
-        ("killed", None, "SIGKILL", "find out who"),
+        ("boot_failed", 78, None, "`preforkd check` tests the same"),
+        ("killed", None, "SIGKILL", "find the sender"),
     ],
 )
 def test_a_crash_is_explained_by_its_status_or_its_signal(
