@@ -53,7 +53,7 @@ def test_a_daemon_is_held_by_no_terminal_no_folder_and_no_parent(running: Site) 
     assert targets[0] == Path("/dev/null")
     assert targets[1] == targets[2], "the pipe of the log relay"
     assert targets[1].name.startswith("pipe:")
-    relays = [pid for pid in running.processes() if "log_relay" in Path(f"/proc/{pid}/cmdline").read_text()]
+    relays = [pid for pid in running.processes() if "logs/relay.py" in Path(f"/proc/{pid}/cmdline").read_text()]
     targets = [Path(f"/proc/{relays[0]}/fd/{standard}").readlink() for standard in (1, 2)]
     assert targets == [running.folder / "state" / "preforkd.log"] * 2
 

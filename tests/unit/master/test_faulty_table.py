@@ -16,7 +16,7 @@ NO_CALLS = ("time.time", "time.monotonic", "time.clock", "time.strftime", "time.
 
 def modules_of_the_master() -> set[Path]:
     """The master's own files, and all they import of ours, through however many others."""
-    found, waiting = set[Path](), sorted((ROOT / "supervisor/master").glob("*.py"))
+    found, waiting = set[Path](), sorted((ROOT / "supervisor/master").rglob("*.py"))
     while waiting:
         path = waiting.pop()
         if path not in found:
