@@ -93,8 +93,15 @@ class Master:
         if relay is not None:
             relay.watch(self._reactor, reaper.ignore)
         configure_log = relay.configure if relay else partial(structured.configure, process="master")
+        self._scaling = Scaling(self._pools.values(), self._terminations)
         context = ReloadContext(
-            self._pools, self._children, self._reactor, self._terminations, self._survivors, configure_log
+            self._pools,
+            self._children,
+            self._reactor,
+            self._terminations,
+            self._scaling,
+            self._survivors,
+            configure_log,
         )
         reloads = Reloads(read_again, context, self._startup, self._stop)
         status = DaemonStatus(self._pools, self._sidecars, self._history, self._startup, reloads, self._stop)
@@ -120,7 +127,7 @@ class Master:
             self._terminations,
             self._survivors,
             reloads,
-            UntilStop(Scaling(pools, self._terminations), stop),
+            UntilStop(self._scaling, stop),
             UntilStop(EachPool("pause or resume the consumer", pools, self._failures, intake.follow), stop),
             UntilStop(PoolStates(self._pools, self._sidecars), stop),
             UntilStop(self._startup, stop),

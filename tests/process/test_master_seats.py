@@ -10,6 +10,7 @@ import pytest
 
 from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
 from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
+from supervisor.master.pool.plan import Plan
 from supervisor.master.pool.pool import Pool
 
 
@@ -36,8 +37,7 @@ def test_a_dead_forkserver_makes_only_its_own_orders_void(pool: Pool) -> None:
 
 
 def test_seats_follow_what_is_wanted_and_keep_who_is_there(pool: Pool) -> None:
-    pool.spares = frozenset({2})
-    pool.probe = 4
+    pool.follow_plan(Plan(spares=frozenset({2}), canary=4))
     pool.make_room()
     assert [(spec.slot, pool.wants(spec)) for spec in pool.workers] == [
         (0, True),
@@ -47,7 +47,7 @@ def test_seats_follow_what_is_wanted_and_keep_who_is_there(pool: Pool) -> None:
         (4, True),
     ]
     assert [path.name for path in sorted((pool.dir / "slots").iterdir())] == [f"{n}.slot" for n in range(5)]
-    pool.spares, pool.probe = frozenset(), None
+    pool.follow_plan(Plan())
     pool.workers[3].ordered = 9
     pool.make_room()
     assert [spec.slot for spec in pool.workers] == [0, 1, 2, 3], "somebody may still be born there"
@@ -57,16 +57,17 @@ def test_seats_follow_what_is_wanted_and_keep_who_is_there(pool: Pool) -> None:
     assert [spec.slot for spec in pool.workers] == [0]
 
 
-def test_only_the_probe_comes_from_the_candidate(pool: Pool) -> None:
-    pool.candidate, pool.probe = ChildSpec("email", Kind.FORKSERVER), 2
+def test_only_the_canary_comes_from_the_candidate(pool: Pool) -> None:
+    candidate = ChildSpec("email", Kind.FORKSERVER)
+    pool.follow_plan(Plan(candidate=candidate, canary=2))
     pool.make_room()
-    assert pool.source(pool.workers[2]) is pool.candidate
+    assert pool.source(pool.workers[2]) is candidate
     assert pool.source(pool.workers[0]) is pool.forkserver
-    assert not pool.wants(pool.candidate), "it is started by hand, and never again by itself"
+    assert not pool.wants(candidate), "it is started by hand, and never again by itself"
 
 
 def test_a_pool_on_trial_wants_its_forkserver_and_one_worker(pool: Pool) -> None:
-    pool.on_trial, pool.probe = True, 0
+    pool.follow_plan(Plan(on_trial=True, canary=0))
     wanted = [spec.name for spec in pool.specs if pool.wants(spec)]
     assert wanted == ["email forkserver", "email/0"]
 

@@ -16,6 +16,7 @@ from supervisor.master.limits.probation import Probation
 from supervisor.master.pool import intake
 from supervisor.master.pool.children import Child, Children, ChildSpec
 from supervisor.master.pool.failed_starts import stays_empty
+from supervisor.master.pool.plan import Plan
 from supervisor.master.pool.pool import Pausing, Pool
 from supervisor.master.pool.restarts import STEADY_S
 from supervisor.master.startup import outcome
@@ -183,7 +184,7 @@ def test_a_ready_worker_does_not_end_an_operators_pause(pool: Pool, sent: list[A
     assert sent == [Pause(), Resume()]
 
 
-@pytest.mark.parametrize(("name", "value"), [("leaving", True), ("handover_due_s", 5.0)])
+@pytest.mark.parametrize(("name", "value"), [("leaving", True), ("plan", Plan(consumer_leaves=True))])
 def test_a_consumer_that_drains_is_told_nothing(pool: Pool, sent: list[Any], name: str, value: object) -> None:
     setattr(pool, name, value)
     pool.paused = Pausing("ann", 0.0)

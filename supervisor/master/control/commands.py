@@ -21,11 +21,11 @@ from supervisor.link.frames import CloseConnection, Find, FindGone, Reconfigure
 from supervisor.master.control.daemon_status import DaemonStatus
 from supervisor.master.control.inquiries import Inquiry
 from supervisor.master.host.signals import Signals
-from supervisor.master.pool.pool import Pausing, Pool
+from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
 from supervisor.master.reload.reload import Reloads
 from supervisor.master.stop.stopping import DaemonStop
-from supervisor.system.clock import monotonic_s, wall_s
+from supervisor.system.clock import monotonic_s
 from supervisor.system.posix import signal_name
 from supervisor.system.reactor import Reactor
 
@@ -89,14 +89,14 @@ class Commands:
         pool = self._pool(request)
         changed = pool.paused is None
         if changed:
-            pool.paused = Pausing(str(request.get("by") or "the control socket"), wall_s())
+            pool.pause(str(request.get("by") or "the control socket"))
         return Changed(changed=changed)
 
     def _resume(self, request: Request) -> Result:
         pool = self._pool(request)
         changed = pool.paused is not None
         if changed:
-            pool.paused = None
+            pool.resume()
         return Changed(changed=changed)
 
     def _retry(self, request: Request) -> Result:
@@ -125,9 +125,7 @@ class Commands:
             reasons = "; ".join(problem.reason for problem in error.problems)
             raise ControlError(f"scale: {wanted} workers in pool {pool.name}: {reasons}") from error
         former = pool.config.workers
-        pool.open_slots(wanted)
-        pool.config = settings
-        pool.make_room()
+        pool.resize(settings)
         pool.consumer_channel.send(Reconfigure(settings, config.log))
         return Scaled(workers=wanted, former=former, prefetch=settings.prefetch)
 
@@ -139,8 +137,10 @@ class Commands:
     def _pool(self, request: Request) -> Pool:
         name = str(request.get("pool", ""))
         pool = self._pools.get(name)
-        if pool is None or pool.on_trial:
-            raise ControlError(no_such_pool(name, (pool.name for pool in self._pools.values() if not pool.on_trial)))
+        if pool is None or pool.plan.on_trial:
+            raise ControlError(
+                no_such_pool(name, (pool.name for pool in self._pools.values() if not pool.plan.on_trial))
+            )
         if pool.leaving:
             raise ControlError(f"pool {name} is leaving: the last reload removed it from the configuration")
         return pool

@@ -63,7 +63,7 @@ class Boots:
 
     def _booting(self) -> Iterator[tuple[Pool, Child]]:
         for pool in self._pools:
-            for child in (spec.child for spec in (*pool.specs, pool.candidate) if spec is not None):
+            for child in (spec.child for spec in (*pool.specs, pool.plan.candidate) if spec is not None):
                 if child is None or child.ready_s is not None or child.kind is Kind.CONSUMER:
                     continue
                 if child.intent in (Intent.NONE, Intent.BOOT_KILL):

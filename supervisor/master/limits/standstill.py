@@ -69,7 +69,7 @@ class Standstill:
 
 def _missing(pool: Pool) -> str:
     """Which process is missing, in a pool whose state does not say it; "" for none."""
-    if not pool.was_ready or pool.leaving or pool.on_trial or pool_state(pool, stopping=False) == "held":
+    if not pool.was_ready or pool.leaving or pool.plan.on_trial or pool_state(pool, stopping=False) == "held":
         return ""
     if not any(spec.ready for spec in pool.workers):
         whys = [spec.why for spec in (pool.forkserver, *pool.workers) if spec.why]

@@ -22,7 +22,7 @@ def follow(pool: Pool, now_s: float) -> None:
         pool.idled = False
     elif not can_work(pool) and all(spec.child is None for spec in pool.workers):
         pool.idled = True
-    if pool.leaving or pool.handover_due_s is not None or wanted(pool) == pool.takes:
+    if pool.leaving or pool.plan.consumer_leaves or wanted(pool) == pool.takes:
         return
     pool.takes = wanted(pool)
     pool.consumer_channel.send(Resume() if pool.takes else Pause())

@@ -24,10 +24,12 @@ from supervisor.master.pool import slot_files
 from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
 from supervisor.master.pool.consumer_channel import ConsumerChannel
 from supervisor.master.pool.generations import Generations
+from supervisor.master.pool.plan import Plan
 from supervisor.master.pool.restarts import BOOT_TRIES, Intensity, Patience, Replacement
 from supervisor.scoreboard.board import Board
 from supervisor.symptoms import Symptoms
 from supervisor.system import posix
+from supervisor.system.clock import wall_s
 from supervisor.system.stacks import users_frames
 
 _BACKLOG = 1024
@@ -55,11 +57,7 @@ class Pool:
     with its size. `idled`: no worker can run a message, so none is taken; `takes`: whether the consumer was last told
     to take messages.
 
-    While it is reloaded: `candidate` is a forkserver with the new code, `probe` the slot of the one worker that
-    proves it, `spares` the slots beyond the wanted ones that help out. Workers of forkservers older than
-    `outdated_below` are to be replaced while `rolling`; `capacity`: how many were ready when that began.
-    `on_trial`: it was added, and only its code is tried. `leaving`: it was removed. `handover_due_s`: its consumer
-    drains, to be replaced then at the latest.
+    `plan`: what is wanted beside the configuration, during a reload. `leaving`: a reload has removed the pool.
     """
 
     def __init__(self, config: Config, pool: PoolConfig, children: Children, floor: int) -> None:
@@ -97,12 +95,8 @@ class Pool:
         self.paused: Pausing | None = None
         self.idled, self.takes = False, True
         self.consumes = pool.queue
-        self.candidate: ChildSpec | None = None
-        self.probe: int | None = None
-        self.spares: frozenset[int] = frozenset()
-        self.outdated_below = self.capacity = 0
-        self.rolling = self.on_trial = self.leaving = False
-        self.handover_due_s: float | None = None
+        self.plan = Plan()
+        self.leaving = False
 
     @property
     def name(self) -> str:
@@ -135,27 +129,64 @@ class Pool:
 
     def wants(self, spec: ChildSpec) -> bool:
         """Whether somebody is to be in this seat; the candidate's is filled by hand."""
-        if self.leaving or spec is self.candidate:
+        if self.leaving or spec is self.plan.candidate:
             return False
-        if self.on_trial:
-            return spec is self.forkserver or (spec.slot is not None and spec.slot == self.probe)
+        if self.plan.on_trial:
+            return spec is self.forkserver or (spec.slot is not None and spec.slot == self.plan.canary)
         return spec.slot is None or spec.slot < self.config.workers or spec.slot in self.beyond
 
     @property
     def beyond(self) -> set[int]:
         """Slots beyond the wanted number of workers that are to be filled all the same."""
-        return {slot for slot in (self.probe, *self.spares, *self.kept.stand_ins) if slot is not None}
+        return {*self.plan.extra_slots, *self.kept.stand_ins}
 
     def source(self, spec: ChildSpec) -> ChildSpec:
         """The forkserver that a worker's seat is filled from."""
-        return self.candidate if self.candidate is not None and spec.slot == self.probe else self.forkserver
+        candidate = self.plan.candidate
+        return candidate if candidate is not None and spec.slot == self.plan.canary else self.forkserver
 
     def spec_of(self, child: Child) -> ChildSpec | None:
         """The place that a child has; None for a forkserver whose place another one has taken."""
         if child.slot is not None:
             return self.workers[child.slot]
-        services = (self.forkserver, self.consumer, self.candidate)
+        services = (self.forkserver, self.consumer, self.plan.candidate)
         return next((spec for spec in services if spec is not None and spec.child is child), None)
+
+    def follow_plan(self, plan: Plan) -> None:
+        """Want what this plan says from now on."""
+        self.plan = plan
+
+    def go_over_to(self, forkserver: ChildSpec, config: Config) -> Child | None:
+        """Put this forkserver and these settings in charge; forgive all deaths. Returns the former forkserver."""
+        former = self.forkserver
+        self.whole_config, self.config = config, config.pools[self.name]
+        forkserver.succeed(former)
+        self.forkserver = forkserver
+        for spec in (*self.workers, self.consumer):
+            spec.forgive()
+        return former.child
+
+    def pause(self, by: str) -> None:
+        """Take no messages until `resume`. `by`: who asked for it."""
+        self.paused = Pausing(by, wall_s())
+
+    def resume(self) -> None:
+        """Take messages again."""
+        self.paused = None
+
+    def leave(self) -> None:
+        """Want no children any more: a reload has removed the pool."""
+        self.leaving = True
+
+    def note_ready(self) -> None:
+        """Remember whether all children have been ready at once."""
+        self.was_ready = self.was_ready or self.ready
+
+    def resize(self, settings: PoolConfig) -> None:
+        """Take settings with another number of workers. Raises StateError (full disk), with the former in force."""
+        self.open_slots(settings.workers)
+        self.config = settings
+        self.make_room()
 
     def make_room(self) -> None:
         """Have seats for everybody who is wanted, and no empty ones beyond. Raises StateError (full disk)."""

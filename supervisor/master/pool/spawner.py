@@ -41,7 +41,7 @@ class Spawner:
         """Order the workers that are due now, before anything else is done about a death."""
         now_s = monotonic_s()
         for pool in self._pools.values():
-            waiting = (spec for spec in pool.workers if spec.slot != pool.probe)  # a trial that failed is over
+            waiting = (spec for spec in pool.workers if spec.slot != pool.plan.canary)  # a trial that failed is over
             due = [spec for spec in waiting if spec.due_s is not None and now_s >= spec.due_s]
             for spec in filter(partial(self._may_start, pool), due):
                 self._start(pool, spec)

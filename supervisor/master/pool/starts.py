@@ -65,7 +65,6 @@ def _start_consumer(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
         paused=not intake.wanted(pool),
     )
     pool.takes = intake.wanted(pool)
-    pool.handover_due_s = None
     pool.consumes = pool.config.queue
     descriptor, urls = pool.link.fileno(), pool.whole_config.broker.urls
     wire = _start_service(pool, spec, reactor, first, descriptor, frames.ConsumerReport, CONSUMER_REPORTS, urls)

@@ -46,5 +46,5 @@ class PoolStates:
         self._told = {name: state for name, state in self._told.items() if name in self._pools}
         for pool in self._pools.values():
             note_unkillable(pool, now_s)
-            pool.was_ready = pool.was_ready or pool.ready
+            pool.note_ready()
             self.announce(pool, status.pool_state(pool, stopping=False))

@@ -1,17 +1,22 @@
 """New code on trial: a forkserver that imports it beside the old one, and one worker of it that becomes ready.
 
-Master only. Nothing of the old generation is touched before every pool's trial has succeeded; where one fails, the new
-ones are sent away again and nothing has changed. A pool that is new itself is tried in the same way, alone.
+Master only. Nothing of the old generation is touched before the canaries of all pools have passed; where one fails, the
+new children are sent away again and nothing has changed. A pool that is new itself is tried in the same way, alone.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from supervisor.config.schema import Config, PoolConfig
 from supervisor.errors import BootError
+from supervisor.link.frames import Reconfigure
 from supervisor.master.pool.children import ChildSpec, Kind
+from supervisor.master.pool.plan import Plan
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.starts import start_candidate
-from supervisor.master.reload.rolling import free_slot
+from supervisor.master.reload.rolling import free_slot, stays
+from supervisor.master.reload.scaling import Rollout, Scaling
 from supervisor.master.stop.terminations import Terminations
 from supervisor.system.reactor import Reactor
 
@@ -22,50 +27,78 @@ def trial_s(pool: PoolConfig) -> float:
 
 
 class Canary:
-    """The trial of one pool. `proceed` in every turn until it is `passed` or there is a `failure`."""
+    """The trial of one pool. `proceed` in every turn until it has `passed` or there is a `failure`."""
 
     def __init__(self, pool: Pool, config: Config, reactor: Reactor, now_s: float) -> None:
-        """Raises StateError when no process can be started."""
+        """`config`: the settings on trial. Raises StateError when no process can be started."""
         self.pool = pool
-        self._patience_s = trial_s(config.pools[pool.name])
-        self.until_s = now_s + self._patience_s
+        self._config = config
+        self._limit_s = trial_s(config.pools[pool.name])
+        self.until_s = now_s + self._limit_s
         self._forkserver = pool.forkserver
-        if not pool.on_trial:
+        if not pool.plan.on_trial:
             self._forkserver = ChildSpec(pool.name, Kind.FORKSERVER)
             start_candidate(pool, self._forkserver, config, reactor)
-            pool.candidate = self._forkserver
+            pool.follow_plan(replace(pool.plan, candidate=self._forkserver))
 
     def proceed(self) -> None:
         """Have a worker made once the code is imported. Raises StateError (full disk)."""
         pool = self.pool
-        if self._forkserver.ready and pool.probe is None:
-            pool.probe = free_slot(pool.workers, pool.config.workers, pool.spares)
+        if self._forkserver.ready and pool.plan.canary is None:
+            slot = free_slot(pool.workers, pool.config.workers, pool.plan.spares)
+            pool.follow_plan(replace(pool.plan, canary=slot))
             pool.make_room()
 
     @property
     def passed(self) -> bool:
         """Whether the new code has proved that it works."""
-        return self._forkserver.ready and (probe := self._probe) is not None and probe.ready
+        return self._forkserver.ready and (worker := self._worker) is not None and worker.ready
 
     def failure(self, now_s: float) -> BootError | None:
         """Why the new code cannot be put to work; None while it may still."""
-        for spec in filter(None, (self._forkserver, self._probe)):
+        for spec in filter(None, (self._forkserver, self._worker)):
             if spec.child is None and spec.deaths:
                 return BootError(spec.why or f"{spec.name} left before it was ready; the log has more")
         if now_s < self.until_s:
             return None
         waits_for = "its first worker is not ready" if self._forkserver.ready else "its handler is not imported"
         return BootError(
-            f"pool {self.pool.name}: {waits_for} after {self._patience_s:g} s; does its import or `init` hang?"
+            f"pool {self.pool.name}: {waits_for} after {self._limit_s:g} s; does its import or `init` hang?"
         )
 
+    def promote(self, reconnect: bool, scaling: Scaling, terminations: Terminations, now_s: float) -> None:
+        """Put the new forkserver and the new settings in charge, and begin to replace the workers.
+
+        `reconnect`: the consumer is replaced, too; else it is told its new settings.
+        """
+        pool, plan, config = self.pool, self.pool.plan, self._config
+        if plan.on_trial:
+            pool.follow_plan(Plan())
+            return
+        candidate, canary = plan.candidate, plan.canary
+        assert candidate is not None and candidate.child is not None and canary is not None  # it has passed
+        capacity = sum(spec.ready and stays(spec) for spec in pool.workers if spec.slot != canary)
+        # fail-point: master.reload-committing: the new code has proved itself, the old one is in charge
+        former = pool.go_over_to(candidate, config)
+        pool.follow_plan(replace(plan, candidate=None, canary=None, spares=frozenset({canary})))
+        scaling.replace_workers(pool, Rollout(candidate.child.generation, capacity))
+        if former is not None:
+            terminations.ask(pool, former, "reload", now_s)
+        if reconnect:
+            scaling.replace_consumer(pool, now_s + config.daemon.stop_timeout_s)
+        else:
+            pool.consumer_channel.send(Reconfigure(pool.config, config.log))
+        # fail-point: master.reload-committed: the new code is in charge, nobody was replaced
+
     def abandon(self, terminations: Terminations, now_s: float) -> None:
-        """Send the new ones away; the worker leaves as one too many."""
-        candidate, self.pool.candidate, self.pool.probe = self.pool.candidate, None, None
+        """Send the new children away; the worker leaves as one too many."""
+        candidate = self.pool.plan.candidate
+        self.pool.follow_plan(replace(self.pool.plan, candidate=None, canary=None))
         if candidate is not None and candidate.child is not None:
             terminations.ask(self.pool, candidate.child, "failed reload", now_s)
+        self.pool.close_unused_slots()
 
     @property
-    def _probe(self) -> ChildSpec | None:
-        slot = self.pool.probe
+    def _worker(self) -> ChildSpec | None:
+        slot = self.pool.plan.canary
         return self.pool.workers[slot] if slot is not None and slot < len(self.pool.workers) else None

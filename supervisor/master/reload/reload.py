@@ -21,11 +21,12 @@ from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.exits.surviving_workers import Survivors
 from supervisor.master.pool.children import Children
+from supervisor.master.pool.plan import Plan
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
-from supervisor.master.reload import cutover
 from supervisor.master.reload.canary import Canary, trial_s
 from supervisor.master.reload.changes import Changes, compare
+from supervisor.master.reload.scaling import Scaling
 from supervisor.master.startup import Startup
 from supervisor.master.stop.phases import Phase, Stop
 from supervisor.master.stop.stopping import DaemonStop, Stopping
@@ -49,6 +50,7 @@ class ReloadContext:
     children: Children
     reactor: Reactor
     terminations: Terminations
+    scaling: Scaling
     survivors: Survivors
     configure_log: Callable[[LogConfig], None]
 
@@ -86,7 +88,6 @@ class Reload:
             return
         for trial in self._trials:
             trial.abandon(self._context.terminations, monotonic_s())
-            trial.pool.close_unused_slots()
         self._trials.clear()
 
     @property
@@ -94,16 +95,16 @@ class Reload:
         """When time alone moves it (CLOCK_MONOTONIC)."""
         if self.stage is Stage.TRYING:
             return min((trial.until_s for trial in self._trials), default=0.0)
-        handovers = [pool.handover_due_s for pool in self._context.pools.values() if pool.handover_due_s is not None]
-        return min([self._moved_s + self._patience_s(), *handovers])
+        return self._moved_s + self._limit_s()
 
     def waits_for(self) -> list[str]:
         """The names of the children whose readiness or end is waited for."""
-        pools = self._context.pools.values()
+        pools, scaling = self._context.pools.values(), self._context.scaling
         if self.stage is Stage.TRYING:
             return [f"{trial.pool.name}: new code" for trial in self._trials if not trial.passed]
-        old = [spec.name for pool in pools for spec in pool.workers if _outdated(pool, spec.child)]
-        new = [spec.name for pool in pools if pool.rolling for spec in pool.workers if spec.child and not spec.ready]
+        rolling = [pool for pool in pools if scaling.replaces_workers(pool)]
+        old = [spec.name for pool in rolling for spec in scaling.outdated(pool)]
+        new = [spec.name for pool in rolling for spec in pool.workers if spec.child and not spec.ready]
         return [*old, *new, *(f"pool {pool.name}" for pool in pools if pool.leaving)]
 
     # ---- trying ---------------------------------------------------------------------------------------------------
@@ -113,8 +114,8 @@ class Reload:
             if name in self._context.pools:
                 raise ControlError(f"pool {name} is still leaving since an earlier reload: try again when it is gone")
             pool = self._context.pools.add(self.config, self.config.pools[name])
+            pool.follow_plan(Plan(on_trial=True, canary=0))
             self._context.survivors.admit(pool, self._old.daemon.stop_timeout_s)
-            pool.on_trial, pool.probe = True, 0
         for name in self.config.pools:
             self._trials.append(Canary(self._context.pools[name], self.config, self._context.reactor, self.started_s))
 
@@ -129,45 +130,39 @@ class Reload:
 
     def _commit(self, now_s: float) -> None:
         """All have passed: put the new settings in force. Raises StateError when the log cannot be opened."""
-        pools, changes = self._context.pools, self.changes
-        for name in self.config.pools:
-            pools[name].open_slots(self.config.pools[name].workers)
-        self._context.configure_log(self.config.log)
+        context = self._context
+        for trial in self._trials:
+            trial.pool.open_slots(self.config.pools[trial.pool.name].workers)
+        context.configure_log(self.config.log)
         self.stage = Stage.REPLACING
         self._moved_s = now_s
-        for pool in (trial.pool for trial in self._trials):
-            if pool.on_trial:
-                pool.on_trial, pool.probe = False, None
-            else:
-                reconnect = pool.name in changes.reconnect
-                cutover.take_over(pool, self.config, reconnect, self._context.terminations, now_s)
+        for trial in self._trials:
+            trial.promote(trial.pool.name in self.changes.reconnect, context.scaling, context.terminations, now_s)
 
     # ---- replacing ------------------------------------------------------------------------------------------------
 
     def _replaced(self, now_s: float) -> bool:
-        pools = list(self._context.pools.values())
+        pools, scaling = list(self._context.pools.values()), self._context.scaling
         for pool in pools:
-            cutover.proceed(pool, self._context.terminations, now_s)
             held = next((spec for spec in pool.workers if spec.held), None)
-            if pool.rolling and held is not None:
+            if held is not None and scaling.replaces_workers(pool):
                 raise ControlError(f"{held.why}; the new workers of pool {pool.name} die too often, {_GOES_ON}")
         left = (
-            sum(_outdated(pool, spec.child) for pool in pools for spec in pool.workers),
+            sum(len(scaling.outdated(pool)) for pool in pools),
             sum(spec.ready for pool in pools for spec in pool.workers),
             sum(pool.leaving for pool in pools),
         )
         if left != self._left:
             self._left, self._moved_s = left, now_s
-        if now_s - self._moved_s > self._patience_s():
-            raise ControlError(f"nothing has moved for {self._patience_s():g} s: {_GOES_ON}{self._obstacles()}")
-        waiting = (pool.rolling or pool.leaving or pool.handover_due_s is not None for pool in pools)
-        return not any(waiting)
+        if now_s - self._moved_s > self._limit_s():
+            raise ControlError(f"nothing has moved for {self._limit_s():g} s: {_GOES_ON}{self._obstacles()}")
+        return not any(scaling.replaces(pool) or pool.leaving for pool in pools)
 
     def _obstacles(self) -> str:
         names = self.waits_for()
         return f" once there is an end to what {', '.join(names)} does" if names else ""
 
-    def _patience_s(self) -> float:
+    def _limit_s(self) -> float:
         """Handlers may take as long as their limits allow."""
         pools = [pool.config for pool in self._context.pools.values()]
         longest_s = max((trial_s(pool) + pool.max_timeout_s for pool in pools), default=0.0)
@@ -328,12 +323,12 @@ class Reloads:
 
     def _send_untried_away(self) -> None:
         for pool in list(self._context.pools.values()):
-            if pool.on_trial and not pool.leaving:
+            if pool.plan.on_trial and not pool.leaving:
                 self._part(pool, monotonic_s(), forced=True)
 
     def _part(self, pool: Pool, now_s: float, forced: bool) -> None:
         """Stop this pool alone, as the daemon is stopped: drained, or at once when nobody has worked in it yet."""
-        pool.leaving = True
+        pool.leave()
         requested_by = "failed reload" if forced else "reload"
         stop = Stop(requested_by, now_s, self._context.pools.config.daemon.stop_timeout_s, now=forced)
         self._partings.append((pool, Stopping(stop, [pool], self._context.children)))
@@ -345,7 +340,3 @@ class Reloads:
             if stopping.stop.phase is Phase.GONE:
                 self._partings.remove(parting)
                 self._context.pools.remove(pool)
-
-
-def _outdated(pool: Pool, child: Any) -> bool:
-    return child is not None and child.origin < pool.outdated_below
