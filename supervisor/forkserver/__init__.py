@@ -1,1 +1,1 @@
-"""PROCESS: has a pool's handler imported, once, and forks its workers on the master's word; it never runs a handler."""
+"""PROCESS: imports a pool's handler once, and forks its workers by order of the master; it never runs a handler."""

@@ -1,8 +1,8 @@
 """`python -P -m supervisor.forkserver FD`: started by the master only; FD is this end of their socketpair.
 
-Reads StartForkserver and the pool's bell from it, imports the handler, freezes what is in memory and serves. It is also
-where a forked process turns into a worker, the one place that knows both. It must leave by os._exit when the boot
-failed: threads that an import left behind would keep a normal exit waiting.
+Receives StartForkserver and the pool's readiness pipe, imports the handler, freezes memory (gc.freeze) and serves. Only
+this file knows forkserver and worker: a forked process becomes a worker here. After a failed boot it must exit by
+os._exit: threads started by the import could block a normal exit.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ from supervisor.system.stack_dumps import dump_on_sigquit
 from supervisor.system.stacks import reason_of, sendable, stack_of
 from supervisor.system.standard_streams import StandardStreams
 from supervisor.worker import runners
-from supervisor.worker.process import Calling, run_worker
+from supervisor.worker.process import WorkerSpec, run_worker
 from supervisor.worker.requests import reset_signals
 
 
 def main(argv: list[str]) -> None:
-    """Serve the master behind descriptor `argv[1]` until it says Quit or is gone."""
+    """Serve the master behind descriptor `argv[1]` until it sends Quit or is gone."""
     sock = socket.socket(fileno=posix.move_up(int(argv[1])))
     try:
         start, (notification,) = receive_with_descriptors(sock, StartForkserver, 1)
     except OtherBuild:
         leave(refuse_build(sock))
     except ChannelClosed:
-        return  # the master died before it told us what to do
+        return  # the master died before it sent the first frame
     notification = posix.move_up(notification)
     for descriptor in (sock.fileno(), notification):
-        os.set_inheritable(descriptor, False)  # programs that user code starts get neither
+        os.set_inheritable(descriptor, False)  # not for programs that user code starts
     channel: Channel[ForkOrder] = Channel(sock, ForkOrder)
     replacements = Replacements()
     try:
@@ -75,19 +75,19 @@ def main(argv: list[str]) -> None:
             channel, board, functools.partial(_be_worker, start, handlers, notification, replacements.put_back)
         ).run()
     except NotUnderstood as error:
-        text = "what the master said cannot be understood: %s; leaving"
+        text = "what the master sent cannot be understood: %s; leaving"
         logging.getLogger("preforkd.forkserver").error(text, error)
         leave(os.EX_SOFTWARE)
-    except BaseException as error:  # noqa: BLE001  (whatever the import has left: it is a failed boot, with its stack)
+    except BaseException as error:  # noqa: BLE001  (any exception is a failed boot, with its stack)
         _give_up(channel, start.pool, error, replacements.put_back())
     channel.close()
     with suppress(AttributeError, OSError, ValueError):  # an object of user code
         sys.stdout.flush()
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # what cannot be flushed would change the status
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # a failing flush would change the exit status
 
 
 def _boot(start: StartForkserver, channel: Channel[ForkOrder], notification: int) -> Handlers:
-    """Settle in and import the handler; what is in memory then stays shared: no worker's collector touches it."""
+    """Set up and import the handler, then freeze memory: no worker's garbage collector touches the shared pages."""
     stacks = _settle_in(start)
     descriptors.restore_limit(os.environ)
     started_s = monotonic_s()
@@ -103,25 +103,25 @@ def _boot(start: StartForkserver, channel: Channel[ForkOrder], notification: int
 
 
 def _prepare() -> None:
-    """Do once what every worker would do for itself: workers share the pages. Opens no descriptor, starts no thread."""
+    """Fill caches that workers then share. Opens no descriptor, starts no thread."""
     runners.prepare()
-    posix.boot_id()  # which goes into every slot
-    msgspec.msgpack.Decoder(ConsumerFrame)  # msgspec keeps with the frames what it finds out about them
+    posix.boot_id()  # written into every slot
+    msgspec.msgpack.Decoder(ConsumerFrame)  # msgspec caches type information with the frames
 
 
 def _settle_in(start: StartForkserver) -> int:
-    """Become a forkserver; the descriptor of the file for its stacks."""
+    """Set up this process as a forkserver; returns the descriptor of the file for its stacks."""
     if not posix.die_with_parent(signal.SIGKILL, start.master_pid):
         leave(os.EX_OK)  # the master is gone already
     posix.set_title(f"preforkd: forkserver {start.pool.name}")
     descent.mark(start.pool.name)
-    for number in (signal.SIGINT, signal.SIGHUP):  # the terminal's: they are for the master
+    for number in (signal.SIGINT, signal.SIGHUP):  # from the terminal, for the master
         signal.signal(number, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # what a handler prints is not lost with its worker
+        sys.stdout.reconfigure(line_buffering=True)  # output of a handler is not lost with its worker
     print_through_relay()
     structured.configure(start.log, f"forkserver {start.pool.name}")
     stacks = Path(start.pool_dir) / "stacks"
@@ -133,9 +133,9 @@ def _settle_in(start: StartForkserver) -> int:
 
 
 def _import(start: StartForkserver, own: set[int]) -> Handlers:
-    """Import the handler, and put back what that did to this process; `own`: descriptors that must be there still.
+    """Import the handler, and restore the state of this process; `own`: descriptors that must stay open.
 
-    Raises BootError where workers cannot be forked from what it left.
+    Raises BootError if the import has left state from which workers cannot be forked.
     """
     identities = {descriptor: identity(descriptor) for descriptor in own}
     log_guard, state, streams = LogGuard(start.log.level), ProcessState(), StandardStreams()
@@ -156,7 +156,7 @@ def _import(start: StartForkserver, own: set[int]) -> Handlers:
         if any(identity(descriptor) != former for descriptor, former in identities.items()):
             raise BootError(_where(start.pool, "closed descriptors that are not its own (as a daemon does)"))
         with suppress(AttributeError, OSError, ValueError):  # an object of user code
-            sys.stdout.flush()  # what stays in a buffer would be written again by every worker
+            sys.stdout.flush()  # every worker would write a buffer again
 
 
 def _where(pool: PoolConfig, what: str) -> str:
@@ -170,13 +170,13 @@ def _be_worker(
     put_back: Callable[[], list[str]],
     handshake: ForkHandshake,
 ) -> NoReturn:
-    run_worker(Calling(start, handlers.run, handlers.init, put_back), notification, handshake)
+    run_worker(WorkerSpec(start, handlers.run, handlers.init, put_back), notification, handshake)
 
 
 def _give_up(channel: Channel[ForkOrder], pool: PoolConfig, error: BaseException, replaced: list[str]) -> NoReturn:
-    """Say why there will be no workers, with the stack of what user code raised, and leave.
+    """Report a failed boot with the stack of user code's exception, and exit.
 
-    `replaced`: names of functions that the import had replaced, which are back now.
+    `replaced`: names of functions that the import had replaced and that are restored.
     """
     if isinstance(error, PreforkdError):
         reason, stack = str(error), stack_of(error.__cause__) if error.__cause__ else ""
@@ -189,7 +189,7 @@ def _give_up(channel: Channel[ForkOrder], pool: PoolConfig, error: BaseException
         channel.socket.setblocking(True)
         channel.flush()
         sys.stdout.flush()
-    except (ChannelClosed, AttributeError, OSError, ValueError):  # the import has closed what we could say it with
+    except (ChannelClosed, AttributeError, OSError, ValueError):  # the import has closed the channel or the streams
         logging.getLogger("preforkd.forkserver").error("%s", reason)
     finally:
         leave(os.EX_CONFIG)

@@ -1,11 +1,12 @@
-"""The double fork: makes a worker that is the master's own child, and is named in its slot before anyone can reap it.
+"""The double fork: makes a worker that is the master's own child, and is named in its slot before it can be reaped.
 
 forkserver -> intermediate -> worker. Both are forked ahead and wait: the worker, a standby until then, for its order
-(slot and generation), the intermediate for the worker's word. The worker takes its slot and says so; only then does the
-intermediate tell the forkserver the worker's pid and exit, whereupon the worker's parent is the master (a child
-subreaper). Up to that word nobody outlives his parent, so no process without a slot can be left to the master alive.
-Runs in the forkserver, which must never block for ever here: every wait of its own is bounded, and a worker that does
-not speak in time is ended by the intermediate, its parent.
+(slot and generation), the intermediate for the worker's answer. The worker takes its slot and answers; only then the
+intermediate reports the worker's pid to the forkserver and exits, and the worker's parent is the master (prctl(2)
+PR_SET_CHILD_SUBREAPER). Before that answer each process dies with its parent, so the master never inherits a live
+process without a slot.
+Runs in the forkserver, which must never block forever: each of its waits is bounded, and the intermediate kills a
+worker that does not answer in time.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ _TEXT_BYTES = 2048  # with the pid far below PIPE_BUF: a report is written whole
 
 @dataclass(frozen=True)
 class ForkHandshake:
-    """A worker's side of its birth: hears the order, says one word, waits until the master is its parent."""
+    """A worker's side of the double fork: receives the order, answers once, waits until the master is its parent."""
 
     parent_pid: int
-    _parent: int  # a pidfd: the number alone may be somebody else's one day
+    _parent: int  # a pidfd: a pid may be reused
     _order: int
     _word: int
 
     def await_order(self, wake: HasFileno) -> tuple[int, int] | None:
-        """Wait for slot and generation; None when nobody needs us, or when a signal came (`wake` is readable)."""
+        """Wait for slot and generation; None if no worker is needed, or a signal came (`wake` is readable)."""
         poll = new_poll()
         poll.register(self._order, POLLIN)
         poll.register(wake, POLLIN)
@@ -57,16 +58,16 @@ class ForkHandshake:
         return slot, generation
 
     def settled(self) -> None:
-        """Say that the slot is ours and names us: the intermediate leaves, we stay. OSError: it is gone."""
+        """Report that the slot names this process: the intermediate then exits. Raises OSError if it is gone."""
         posix.outlive_parent()
         self._say(b"\0")
 
     def refused(self, reason: str) -> None:
-        """Say why there is no slot for us; we must leave then."""
+        """Report why the slot could not be taken; the worker must then exit. Raises OSError as `settled`."""
         self._say(b"\1" + reason.encode(errors="replace")[:_TEXT_BYTES])
 
     def await_adoption(self) -> None:
-        """Wait until the intermediate has ended: from then on the master is our parent, or is gone."""
+        """Wait until the intermediate has ended and the master is the parent, or is gone. Raises RuntimeError."""
         if not _readable(self._parent, _ADOPTION_S):
             raise RuntimeError(f"the intermediate process {self.parent_pid} does not end")
         close(self._parent)
@@ -77,30 +78,30 @@ class ForkHandshake:
         close(self._order)
 
 
-class NotBorn(Exception):
-    """There is no new worker; the text says why."""
+class NoWorker(Exception):
+    """No worker could be forked; the text says why."""
 
 
-class DiedWaiting(NotBorn):
-    """It ended by itself before it had its slot: long before its order perhaps, so another one may be born."""
+class StandbyEnded(NoWorker):
+    """The standby ended before it had its slot, perhaps before its order: another worker may be forked."""
 
 
-_FAILURES = {_REFUSED: NotBorn, _DIED: DiedWaiting}
+_FAILURES = {_REFUSED: NoWorker, _DIED: StandbyEnded}
 
 
 class DoubleFork:
     """An intermediate and its standby, forked and waiting. Ended by exactly one of `assign` and `dismiss`."""
 
     def __init__(self, worker: Worker, forget: Callable[[], None] = lambda: None) -> None:
-        """Fork `worker` (which never returns) twice. `forget` gives up, in the children, what is the forkserver's
-        alone. Raises NotBorn when there is no process or descriptor left."""
+        """Fork `worker` (which never returns) twice. `forget()` closes, in the children, what belongs to the forkserver
+        alone. Raises NoWorker if there is no process or descriptor left."""
         forkserver_pid = getpid()
         opened: list[int] = []
         try:
             self._report, report = _pipe(opened)
             order, self._order = _pipe(opened)
             self._intermediate_pid = _fork()
-        except NotBorn:
+        except NoWorker:
             _close(opened)
             raise
         if self._intermediate_pid == 0:
@@ -111,22 +112,22 @@ class DoubleFork:
         close(order)
 
     def fileno(self) -> int:
-        """Readable when there is nothing to be hoped for any more; for a poll object."""
+        """Readable once the intermediate has reported or ended; for a poll object."""
         return self._report
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended before it was needed."""
+        """Whether it has ended without an order."""
         return _readable(self._report, 0.0)
 
     def assign(self, slot: int, generation: int) -> int:
-        """Have the standby take this slot; its pid, once it has it. Raises NotBorn, DiedWaiting."""
-        failure: type[NotBorn] = NotBorn  # it may have the slot: nobody else must be born with this generation (I3)
+        """Let the standby take this slot; returns its pid. Raises NoWorker, StandbyEnded."""
+        failure: type[NoWorker] = NoWorker  # it may have the slot: no second worker may get this generation (I3)
         try:
             write(self._order, _ORDER.pack(slot, generation))
-        except BrokenPipeError:  # nobody is left to read it; the report, if there is one, tells why
-            failure = DiedWaiting
-        # fail-point: forkserver.assigned: the standby has its order, nobody knows whether it takes the slot
+        except BrokenPipeError:  # both have ended; a report, if there is one, has the reason
+            failure = StandbyEnded
+        # fail-point: forkserver.assigned: the standby has its order, and may take the slot
         report = self._conclude(_WORD_S)
         if not report:
             raise failure(f"the intermediate process (pid {self._intermediate_pid}) died or did not answer")
@@ -136,14 +137,14 @@ class DoubleFork:
         return int(pid)
 
     def dismiss(self) -> str:
-        """End it unused, and leave nothing behind; how it ended."""
+        """End it unused; returns how it ended."""
         report = self._conclude(0.0)
         return _reason(report) if report else f"the intermediate process (pid {self._intermediate_pid}) died"
 
-    def _conclude(self, patience_s: float) -> bytes:
-        """The report of the intermediate, which is its last act; b"" when it died or had to be killed."""
-        report = _hear(self._report, patience_s)
-        close(self._order)  # patience is over: the intermediate ends a worker that has not spoken
+    def _conclude(self, wait_s: float) -> bytes:
+        """The report of the intermediate, which then exits; b"" if it died or had to be killed."""
+        report = _hear(self._report, wait_s)
+        close(self._order)  # the time is over: the intermediate kills a worker that has not answered
         report = report or _hear(self._report, _REPORT_S)
         close(self._report)
         if not report:
@@ -158,24 +159,24 @@ class DoubleFork:
 def _be_intermediate(
     worker: Worker, forget: Callable[[], None], order: int, report: int, forkserver_pid: int
 ) -> NoReturn:
-    """Fork the worker, wait for its word, pass it on, exit. User code's exit callbacks must not run here."""
+    """Fork the worker, wait for its answer, report it, exit. User code's exit callbacks must not run here."""
     try:
         if posix.die_with_parent(signal.SIGKILL, forkserver_pid):
             forget()
-            write(report, _bring_up(worker, order, report))
-            # fail-point: intermediate.reported: the forkserver is told, the worker is still ours
+            write(report, _start_worker(worker, order, report))
+            # fail-point: intermediate.reported: the forkserver is told, the worker is still a child of this process
     finally:
         leave(0)
 
 
-def _bring_up(worker: Worker, order: int, report: int) -> bytes:
+def _start_worker(worker: Worker, order: int, report: int) -> bytes:
     # fail-point: intermediate.born: between the first and the second fork
     intermediate_pid = getpid()
     opened: list[int] = []
     try:
         heard, word = _pipe(opened)
         pid = _fork()
-    except NotBorn as error:
+    except NoWorker as error:
         _close(opened)
         return _failure(_REFUSED, str(error))
     if pid == 0:
@@ -183,8 +184,8 @@ def _bring_up(worker: Worker, order: int, report: int) -> bytes:
         close(report)
         _be_standby(worker, intermediate_pid, order, word)
     close(word)
-    sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # our end must not hold up the worker, woken or ending
-    # fail-point: intermediate.forked: the worker is born and has not spoken
+    sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # must not hold up the worker
+    # fail-point: intermediate.forked: the worker is forked and has not answered
     said = _await_word(heard, order)
     if said == b"\0":
         # fail-point: intermediate.settled: the worker has its slot, the forkserver does not know
@@ -200,10 +201,10 @@ def _bring_up(worker: Worker, order: int, report: int) -> bytes:
 
 
 def _await_word(heard: int, order: int) -> bytes | None:
-    """What the worker says; b"" when it has ended without a word, None when the forkserver waits no longer."""
+    """The worker's answer; b"" if it has ended without one, None if the forkserver waits no longer."""
     poll = new_poll()
     poll.register(heard, POLLIN)
-    poll.register(order, 0)  # hangs up when the forkserver has closed its end; the order itself is not for us
+    poll.register(order, 0)  # only for the hang-up when the forkserver has closed its end
     ready = [number for number, _events in poll.poll()]
     return read(heard, PIPE_BUF) if heard in ready else None
 
@@ -226,7 +227,7 @@ def _fork() -> int:
     try:
         return fork()
     except OSError as error:
-        raise NotBorn(f"fork failed: {error.strerror}") from error
+        raise NoWorker(f"fork failed: {error.strerror}") from error
 
 
 def _pipe(opened: list[int]) -> tuple[int, int]:
@@ -234,7 +235,7 @@ def _pipe(opened: list[int]) -> tuple[int, int]:
     try:
         ends = pipe()
     except OSError as error:
-        raise NotBorn(f"no pipe: {error.strerror}") from error
+        raise NoWorker(f"no pipe: {error.strerror}") from error
     opened += ends
     return ends
 
@@ -253,7 +254,7 @@ def _reason(report: bytes) -> str:
 
 
 def _hear(descriptor: int, timeout_s: float) -> bytes:
-    """What is written to a pipe in one piece; b"" at its end, or when nothing comes in time."""
+    """The bytes of one write to a pipe; b"" at its end, or after the timeout."""
     return read(descriptor, PIPE_BUF) if _readable(descriptor, timeout_s) else b""
 
 

@@ -1,8 +1,8 @@
-"""Imports a pool's handler and proves that workers can be forked from what the import left behind.
+"""Imports a pool's handler, and checks that workers can be forked after the import.
 
-Runs in the forkserver, once, before anything is forked (and in the child process of `preforkd check`). It must let no
-thread and no socket through: a thread does not survive a fork but the locks it held do, and a socket shared by all
-workers mixes up their conversations. Both belong into the pool's `init`, which runs in every worker.
+Runs once in the forkserver, before any fork, and in the child process of `preforkd check`. It must accept no thread and
+no socket: a thread does not survive a fork, though its locks do, and workers that share a socket mix up their data.
+Both belong into the pool's `init`, which runs in every worker.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from supervisor.system.stacks import reason_of
 
 @dataclass(frozen=True)
 class Handlers:
-    """What a worker calls: `run` for every message, `init` once after its fork (None: nothing)."""
+    """The functions that a worker calls: `run` for every message, `init` once after its fork (None: none)."""
 
     run: Callable[[Message], object]
     init: Callable[[], object] | None
@@ -37,8 +37,8 @@ class Handlers:
 def import_handlers(pool: PoolConfig) -> Handlers:
     """Import the pool's handler and init hook, in its environment and with its path in front of sys.path.
 
-    Changes this process for good. Raises BootError when a worker could not run them or may not be forked any more;
-    the error's `__cause__`, where it has one, is what the user's code raised.
+    Changes this process permanently. Raises BootError if a worker could not run them or may not be forked any more;
+    the error's `__cause__` is the exception of user code, if there was one.
     """
     os.environ.update(pool.environment)
     sys.path[:0] = pool.path
@@ -79,12 +79,12 @@ def _import(where: str, name: str, path: tuple[str, ...]) -> ModuleType:
         raise BootError(
             f'{where}: importing it called exit({error.code!r}); guard its command line with if __name__ == "__main__"'
         ) from error
-    except BaseException as error:  # whatever user code raises while it is imported is a failed boot
+    except BaseException as error:  # any exception during the import is a failed boot
         raise _import_failed(where, error) from error
 
 
 def _looked_in(folder: str) -> str:
-    """A folder of `path`, with what keeps modules in it from being found."""
+    """A folder of `path`, with the reason why modules in it cannot be found."""
     if not os.path.lexists(folder):
         return f"{folder}, which does not exist"
     if not os.access(folder, os.R_OK | os.X_OK):

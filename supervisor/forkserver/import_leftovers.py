@@ -1,7 +1,7 @@
-"""Leftovers of an import that no worker can be forked with: threads, sockets, timers. Refused by name.
+"""Leftovers of an import that make a fork unsafe: threads, sockets, timers. They are refused by name.
 
-Runs in the forkserver, right before and after the import. A thread does not survive a fork but the locks it held do, a
-socket shared by all workers mixes up their conversations, and a timer of timer_create(2) would strike the forkserver.
+Runs in the forkserver, before and after the import. A thread does not survive a fork, though its locks do; workers that
+share a socket mix up their data; the signal of a timer (timer_create(2)) would interrupt the forkserver.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LIBRARIES = {
     "polars": "POLARS_MAX_THREADS",
     "libarrow": "ARROW_IO_THREADS",
 }
-"""Libraries that start threads by themselves: a part of the file's name, and the variable that keeps it to one."""
+"""Libraries that start threads by themselves: a part of the file's name, and the variable that limits them to one."""
 
 
 class Found(NamedTuple):
@@ -45,18 +45,18 @@ class Found(NamedTuple):
 
 
 def found() -> Found:
-    """The threads, sockets and timers of now."""
+    """The present threads, sockets and timers."""
     return Found(_threads(), _sockets(), _timers())
 
 
 def refuse(pool: PoolConfig, before: Found) -> None:
-    """Raise BootError, with names and the way out, when there is more now than `before`."""
+    """Raise BootError, with names and advice, if there are more threads, sockets or timers than `before`."""
     _refuse_threads(pool, before.threads)
     _refuse_sockets(pool, before.sockets)
     if _timers() - before.timers:
         raise BootError(
-            f"pools.{pool.name}: importing {pool.handler!r} left a timer of timer_create(2) running; it would strike "
-            "the process that forks workers. Start it in the pool's `init`"
+            f"pools.{pool.name}: importing {pool.handler!r} left a timer of timer_create(2) running; its signal would "
+            "interrupt the process that forks workers. Start it in the pool's `init`"
         )
 
 
@@ -103,7 +103,7 @@ def _way_out(pool: PoolConfig, of_c: bool) -> str:
 
 
 def _loaded_libraries() -> dict[str, str]:
-    """Of the libraries known to start threads, those that are mapped: part of the name -> file."""
+    """The mapped libraries that are known to start threads: part of the name -> file."""
     with suppress(OSError):
         files = {line.rpartition("/")[2] for line in (_SELF / "maps").read_text().splitlines() if "/" in line}
         return {part: file for part in _LIBRARIES for file in sorted(files) if part in file}
@@ -118,7 +118,7 @@ def _let_others_run() -> None:
 
 
 def _timers() -> set[str]:
-    """The numbers of timers made by timer_create(2); none where the kernel does not tell (CHECKPOINT_RESTORE)."""
+    """The timers made by timer_create(2); none if the kernel does not list them (CONFIG_CHECKPOINT_RESTORE)."""
     with suppress(OSError):
         return {line for line in (_SELF / "timers").read_text().splitlines() if line.startswith("ID:")}
     return set()

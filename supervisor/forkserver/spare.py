@@ -1,8 +1,8 @@
-"""Keeps one standby ahead of the next order, so that a dead worker's replacement need not wait for two forks.
+"""Keeps one standby ready, so that the replacement of a dead worker does not wait for two forks.
 
-Runs in the forkserver. It begins with the first order (a pool without workers pays nothing), and makes the next standby
-only after a moment of quiet: the processor belongs to the worker that has just been born, and a burst of orders is for
-births on the spot. It must never retry by itself: a standby that ended early is missed until the next order.
+Runs in the forkserver. It begins with the first order (a pool without workers needs no standby), and makes the next
+standby only after a quiet moment: the new worker needs the processor first, and a burst of orders is served by direct
+forks. It must never retry by itself: a standby that ended early is replaced after the next order.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import select
 from collections.abc import Callable
 from select import POLLIN
 
-from supervisor.forkserver.double_fork import DiedWaiting, DoubleFork, NotBorn
+from supervisor.forkserver.double_fork import DoubleFork, NoWorker, StandbyEnded
 from supervisor.system.clock import monotonic_s
 
 QUIET_S = 0.02
-"""A birth takes a few milliseconds."""
+"""Longer than the few milliseconds of a double fork."""
 
 _ENDED = "a standby ended before it was needed: %s"
 
@@ -25,7 +25,7 @@ _logger = logging.getLogger("preforkd.forkserver")
 
 
 class SparePool:
-    """`make` forks a birth, or raises NotBorn. The standby's end is announced through `poll`."""
+    """`make()` starts a double fork, or raises NoWorker. `poll` reports the standby's end."""
 
     def __init__(self, make: Callable[[], DoubleFork], poll: select.poll) -> None:
         self._make = make
@@ -33,8 +33,8 @@ class SparePool:
         self._standby: DoubleFork | None = None
         self._due_s = math.inf
 
-    def bring_up(self, slot: int, generation: int) -> int:
-        """A worker that has this slot, from the standby or born on the spot; its pid. Raises NotBorn."""
+    def start_worker(self, slot: int, generation: int) -> int:
+        """Give this slot to the standby, or to a new worker; returns the pid. Raises NoWorker."""
         try:
             return self._assign(slot, generation)
         finally:
@@ -46,16 +46,16 @@ class SparePool:
         if standby is not None:
             try:
                 return standby.assign(slot, generation)
-            except DiedWaiting as error:
+            except StandbyEnded as error:
                 _logger.warning(_ENDED, error)
         return self._make().assign(slot, generation)
 
-    def patience_s(self, most_s: float) -> float:
-        """How long the forkserver may sleep."""
+    def wait_s(self, most_s: float) -> float:
+        """Seconds that the forkserver may wait, at most `most_s`."""
         return max(0.0, min(most_s, self._due_s - monotonic_s()))
 
     def follow(self) -> None:
-        """Give up a standby that has ended."""
+        """Remove a standby that has ended."""
         if self._standby is not None and self._standby.is_over and (standby := self._release()) is not None:
             _logger.warning(_ENDED, standby.dismiss())
 
@@ -66,11 +66,11 @@ class SparePool:
         self._due_s = math.inf
         try:
             self._standby = self._make()
-        except NotBorn as error:
+        except NoWorker as error:
             _logger.warning("no standby can be made: %s", error)
             return
         self._poll.register(self._standby, POLLIN)
-        # fail-point: forkserver.standby-made: a standby lives, nobody has ordered it
+        # fail-point: forkserver.standby-made: a standby lives, without an order
 
     def close(self) -> None:
         """End the standby."""

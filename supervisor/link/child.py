@@ -85,7 +85,7 @@ def _lived(sock: socket.socket, first: type[S], descriptors: int, orders: Any, r
     try:
         return run(start, master, received)
     except NotUnderstood as error:
-        text = "what the master said cannot be understood: %s; leaving"
+        text = "what the master sent cannot be understood: %s; leaving"
         logging.getLogger(__name__).error(text, error, exc_info=error.__cause__)
         return os.EX_SOFTWARE
     except ChannelClosed:

@@ -1,8 +1,8 @@
-"""Lets the soft limit reach a handler that waits in gevent's loop; says where a library keeps it out. Workers only.
+"""Applies the soft limit to a handler that waits in gevent's loop; names libraries that prevent it. Workers only.
 
 Under gevent a handler waits by switching to the greenlet of the loop. A signal handler then runs on that greenlet's
 stack, where an exception would end the loop and not the handler. gevent's own way to interrupt the waiting greenlet is
-a callback of the loop that throws into it. Nothing is imported here: what user code has not loaded is not in use.
+a callback of the loop that throws into it. Nothing is imported here: a library that user code has not loaded is unused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def waiting_main() -> Any:
-    """The greenlet that runs the worker, where another one runs now; None where it runs itself, or there are none."""
+    """The worker's own greenlet while another one runs; None while it runs itself, or without greenlets."""
     greenlet = sys.modules.get("greenlet")
     if greenlet is None:
         return None
@@ -24,16 +24,16 @@ def waiting_main() -> Any:
 
 
 def call_in_loop(call: Callable[..., object], *arguments: object) -> None:
-    """Have gevent's loop call this in its next turn; nothing where there is no gevent, or another version of it."""
+    """Let gevent's loop call `call(*arguments)` in its next pass; nothing without a known version of gevent."""
     gevent = sys.modules.get("gevent")
     try:
         gevent.get_hub().loop.run_callback_threadsafe(call, *arguments)  # type: ignore[union-attr]
-    except Exception:  # noqa: BLE001  (a library of the user's: without it the soft limit does not strike)
+    except Exception:  # noqa: BLE001  (a library of the user's: without it there is no soft limit)
         return
 
 
 def keeps_soft_limit_out() -> str:
-    """The library below which a handler waits where the soft limit cannot strike; "" for none."""
+    """The loaded library in whose waits the soft limit has no effect; "" for none."""
     patcher = sys.modules.get("eventlet.patcher")
     try:
         return "eventlet" if patcher is not None and patcher.is_monkey_patched("time") else ""

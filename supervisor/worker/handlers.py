@@ -1,8 +1,8 @@
-"""Calls the handler and says how that ended: one table from what it raised to the outcome of the run.
+"""Calls the handler and returns the ending of the run: one table from the exception raised to the outcome.
 
-Runs in workers. Only SystemExit and KeyboardInterrupt are the handler's wish to end the process: they pass through
-unsettled, so that the master judges the run from the slot. Anything else that is raised ends the run and not the
-worker, and so does what user code raises while it is looked at: an exception's own text, a returned proxy.
+Runs in workers. Only SystemExit and KeyboardInterrupt end the process: they pass through, and the master judges the run
+from the slot. Any other exception ends the run and not the worker, also one that user code raises while an exception's
+text or a returned proxy is read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Handler = Callable[[Message], object]
 
 
 class Ending(NamedTuple):
-    """How a run ended. `delay_s`: what Retry asked for; `reason` and `stack` are "" for a run that is done."""
+    """How a run ended. `delay_s`: of a Retry; `reason` and `stack` are "" for a run that is done."""
 
     kind: OutcomeKind
     delay_s: float | None = None
@@ -38,7 +38,7 @@ _KINDS: tuple[tuple[type[BaseException], OutcomeKind], ...] = (
     (SoftTimeout, OutcomeKind.SOFT_TIMEOUT),
     (BaseException, OutcomeKind.FAILED),
 )
-"""The first class that fits gives the kind."""
+"""The first matching class gives the kind."""
 
 _OURS = (Retry, Reject, SoftTimeout)
 _OWN_MODULES = "supervisor.worker."
@@ -47,7 +47,7 @@ _EXITS = (SystemExit, KeyboardInterrupt)
 
 
 def run_handler(handler: Handler, message: Message) -> Ending:
-    """Call the handler with the message. SystemExit and KeyboardInterrupt pass through."""
+    """Call the handler with the message. Raises SystemExit and KeyboardInterrupt of the handler."""
     try:
         returned = _called(handler, message)
         return DONE if returned is None else _ending_of_value(returned)
@@ -58,7 +58,7 @@ def run_handler(handler: Handler, message: Message) -> Ending:
 
 
 def _called(handler: Handler, message: Message) -> object:
-    """Call it; take back what would run user code in the next call of ours, or make that fail, before there is one."""
+    """Call it, and restore settings that would run user code in preforkd's next calls, or make those fail."""
     traced, profiled, depth = gettrace(), getprofile(), getrecursionlimit()
     try:
         return call(handler, message)
@@ -72,18 +72,18 @@ def _called(handler: Handler, message: Message) -> object:
 
 
 def call(handler: Handler, message: Message) -> object:
-    """The frame that divides the worker from the handler: below it a soft limit may strike."""
+    """The frame between worker and handler: only below it the soft limit may raise."""
     return handler(message)
 
 
 def collected(message: Message) -> tuple[Ending, list[Publication]]:
-    """The publications of a handler that is done; a failed run where it has put another object in their place."""
+    """The publications of a handler that has returned; a failed run if it has replaced them with another object."""
     try:
         publications = message.publications
         if type(publications) is list and not publications:
             return DONE, publications
         return DONE, sendable_publications(publications)
-    except BaseException as error:  # noqa: BLE001  (what user code has put there may raise anything)
+    except BaseException as error:  # noqa: BLE001  (an object of user code may raise anything)
         return Ending(OutcomeKind.FAILED, None, reason_of(error)), []
 
 
@@ -104,19 +104,19 @@ def _classified(error: BaseException) -> Ending:
             delay_s = _delay_of(error)
         except (TypeError, ValueError) as wrong:
             return Ending(OutcomeKind.FAILED, None, reason_of(wrong), stack)
-    ours = isinstance(error, _OURS)  # the kind says it all: their text is the reason
+    ours = isinstance(error, _OURS)  # their text alone is the reason
     reason = (text_of(error) or type(error).__name__) if ours else reason_of(error)
     return Ending(kind, delay_s, reason, stack)
 
 
 def _delay_of(error: Retry) -> float | None:
-    """A class derived from Retry may not have called ours, and anyone may set the attribute."""
+    """The delay of a Retry. A derived class may not have called its constructor, or may set the attribute."""
     asked = getattr(error, "delay_s", None)
     return None if asked is None else retry_delay_s(asked)
 
 
 def handlers_frame(error: BaseException) -> TracebackType | None:
-    """Where user code's own frames begin in the stack of what it raised; None where it has none."""
+    """The first frame of user code in the stack of its exception; None if there is none."""
     trace = error.__traceback__
     while trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith(_OWN_MODULES):
         trace = trace.tb_next

@@ -1,7 +1,7 @@
-"""A worker's life from the moment it has its slot: takes its name, runs `init`, serves, and reports its end.
+"""A worker from the time it has its slot: takes its name, runs `init`, serves, and reports its end.
 
-Runs in workers. An exception of user code that gets here, from `init` or a handler, becomes an exit status, and its
-stack goes to the file where the master looks for it.
+Runs in workers. An exception of user code that reaches this file, from `init` or a handler, becomes an exit status, and
+its stack is written to the file that the master reads.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from supervisor.system.stacks import reason_of, sendable, stack_of, text_of
 from supervisor.worker.greenlets import keeps_soft_limit_out
 from supervisor.worker.handlers import Handler, call, handlers_frame
 from supervisor.worker.limits import Alarm, LimitPolicy
-from supervisor.worker.loop import Limits, Place, Worker
+from supervisor.worker.loop import Limits, Worker, WorkerAddress
 from supervisor.worker.recycling import Recycling
 from supervisor.worker.requests import Requests
 from supervisor.worker.returned import undone_work
@@ -50,9 +50,9 @@ from supervisor.worker.upkeep import Upkeep
 
 _log = logging.getLogger("preforkd.worker")
 
-_dice = random.SystemRandom().random  # whatever an init does to `random`, workers must not leave together
+_dice = random.SystemRandom().random  # `init` may seed `random`, and workers must not exit together
 
-_BELL = struct.Struct("<II")
+_READINESS = struct.Struct("<II")
 _ROOMY = 0.9  # recycling blurs its limit by a tenth
 
 
@@ -60,41 +60,41 @@ class ForkHandshake(Protocol):
     """Handshake with the forkserver. Each message can be sent once; raises OSError if the peer is gone."""
 
     def await_order(self, wake: HasFileno) -> tuple[int, int] | None:
-        """Wait for slot and generation; None when no worker is wanted, or when `wake` is readable."""
+        """Wait for slot and generation; None if no worker is wanted, or `wake` is readable."""
 
     def settled(self) -> None:
-        """Say that the slot is ours and names us: from here on we live without our parent."""
+        """Report that the slot is taken and names this process: it then outlives its parent."""
 
     def refused(self, reason: str) -> None:
-        """Say why there is no slot for us."""
+        """Report why the slot could not be taken."""
 
     def await_adoption(self) -> None:
-        """Wait until the master is our parent, or is gone."""
+        """Wait until the master is the parent of this process, or is gone."""
 
 
 @dataclass(frozen=True)
-class Calling:
-    """The task of every worker of a forkserver: its pool, and the functions to call."""
+class WorkerSpec:
+    """The specification of all workers of a forkserver: its pool, and the functions to call."""
 
     start: StartForkserver
     run: Handler
     init: Callable[[], object] | None
     put_back: Callable[[], list[str]] = list
-    """Puts back what user code has replaced, before a failure of ours is told; the names."""
+    """Restores names that user code has replaced, before a failure of preforkd is reported; returns them."""
 
 
 @dataclass(frozen=True)
-class Post:
-    """A calling and an incarnation: what this worker is for."""
+class AssignedSlot:
+    """The slot and generation that a worker serves, with its spec."""
 
-    calling: Calling
+    spec: WorkerSpec
     slot: int
     generation: int
 
     @property
     def start(self) -> StartForkserver:
-        """What the master told the forkserver."""
-        return self.calling.start
+        """The first frame of the master to the forkserver."""
+        return self.spec.start
 
     @property
     def pool(self) -> PoolConfig:
@@ -103,15 +103,15 @@ class Post:
 
     @property
     def name(self) -> str:
-        """How this worker is called everywhere: `worker email/0`."""
+        """The name of this worker in logs and titles: `worker email/0`."""
         return f"worker {self.pool.name}/{self.slot}"
 
 
 class Life:
-    """Everything after the slot is ours; `live` gives the exit status."""
+    """A worker that has its slot. `notification`: the readiness pipe; `stacks`: the file for stacks (descriptors)."""
 
-    def __init__(self, post: Post, slot: Slot, requests: Requests, notification: int, stacks: int) -> None:
-        self._post = post
+    def __init__(self, assigned: AssignedSlot, slot: Slot, requests: Requests, notification: int, stacks: int) -> None:
+        self._assigned = assigned
         self._slot = slot
         self._requests = requests
         self._notification = notification
@@ -120,7 +120,7 @@ class Life:
         self._adopted = False
 
     def live(self, handshake: ForkHandshake) -> int:
-        """Boot, serve. A handler may end us by SystemExit or KeyboardInterrupt; nothing else gets past here."""
+        """Boot and serve; returns the exit status. No exception leaves this method."""
         try:
             self._take_name()
             upkeep = self._upkeep()
@@ -131,7 +131,7 @@ class Life:
             if not self._fits():
                 return self._leaving(LeavingReason.BOOT_FAILED)
             worker = self._worker(upkeep)
-            worker.turn()  # greets the consumer while the intermediate ends
+            worker.turn()  # sends Hello to the consumer while the intermediate process ends
             self._be_adopted(handshake)
             return EXIT_STATUS[worker.run()]
         except SystemExit as asked:
@@ -142,17 +142,17 @@ class Life:
         except KeyboardInterrupt as interrupt:
             self._report("the handler raised KeyboardInterrupt", interrupt, handlers_frame(interrupt))
             return self._leaving(LeavingReason.FAILED)
-        except BaseException as error:  # noqa: BLE001  (nothing may get past here)
-            self._report("the worker failed", error, replaced=self._post.calling.put_back())
+        except BaseException as error:  # noqa: BLE001  (no exception may leave this method)
+            self._report("the worker failed", error, replaced=self._assigned.spec.put_back())
             return self._leaving(LeavingReason.FAILED if self._adopted else LeavingReason.BOOT_FAILED)
 
     def _exit_asked(self, asked: SystemExit) -> int:
-        """The status that sys.exit(…) asks for, as the interpreter itself reads it; where it was called is told."""
+        """The status for sys.exit(…), by the interpreter's own rules; the place of the call is reported."""
         if getpid() == self._pid:  # else a handler's fork
             self._report(f"the handler called exit({_code_of(asked)})", asked, handlers_frame(asked))
         if asked.code is None or isinstance(asked.code, int):
             return (asked.code or 0) & 0xFF
-        with suppress(AttributeError, OSError, ValueError):  # user code has closed it, or put something else there
+        with suppress(AttributeError, OSError, ValueError):  # user code has closed or replaced it
             sys.stderr.write(f"{text_of(asked)}\n")
         return 1
 
@@ -165,29 +165,29 @@ class Life:
 
     def _take_name(self) -> None:
         dump_on_faults(self._stacks)
-        posix.set_title(f"preforkd: {self._post.name}")
-        structured.rename(self._post.start.log, self._post.name)
+        posix.set_title(f"preforkd: {self._assigned.name}")
+        structured.rename(self._assigned.start.log, self._assigned.name)
         api._recorder.call = self._record_group
 
     def _init(self) -> bool:
-        """Run the pool's init hook; whatever it raises, SystemExit included, is a failed boot."""
-        if self._post.calling.init is not None and not self._requests.stop:
+        """Run the pool's init hook; any exception, SystemExit included, is a failed boot."""
+        if self._assigned.spec.init is not None and not self._requests.stop:
             try:
-                if why := undone_work(_called(self._post.calling.init)):
+                if why := undone_work(_called(self._assigned.spec.init)):
                     raise BootError(f"init {why}")
             except BootError as error:
                 self._explain(str(error))
                 return False
             except BaseException as error:  # noqa: BLE001  (user code; nothing it raises may pass as a boot)
                 frame = handlers_frame(error)
-                replaced = () if frame else self._post.calling.put_back()  # it was ours that failed after it
-                self._report(f"init {self._post.pool.init!r} failed", error, frame, replaced)
+                replaced = () if frame else self._assigned.spec.put_back()  # preforkd's own code failed after it
+                self._report(f"init {self._assigned.pool.init!r} failed", error, frame, replaced)
                 return False
         return True
 
     def _fits(self) -> bool:
-        """Whether there is room below the memory limit: else each worker would be replaced after one message."""
-        pool = self._post.pool
+        """Whether memory is well below the limit: otherwise each worker would be replaced after one message."""
+        pool = self._assigned.pool
         limit = pool.max_memory_bytes or pool.kill_memory_bytes
         if not memory.exceeds(getpid(), int(limit * _ROOMY)):
             return True
@@ -201,83 +201,83 @@ class Life:
         return False
 
     def _tell_soft_limit(self) -> None:
-        library = keeps_soft_limit_out() if self._post.pool.soft_timeout_s else ""
+        library = keeps_soft_limit_out() if self._assigned.pool.soft_timeout_s else ""
         if library:
             text = "%s: user code has loaded %s: soft_timeout cannot strike while a handler waits in it, `timeout` does"
-            _log.warning(text, self._post.name, library)
+            _log.warning(text, self._assigned.name, library)
 
     def _upkeep(self) -> Upkeep:
-        """What keeps this process in order; made before user code runs in it."""
+        """The upkeep of this process; made before user code runs in it."""
         own = {
             "the lock of its slot": self._slot.descriptor,
             "its wake-up pipe": self._requests.fileno(),
             "the file for its stacks": self._stacks,
         }
         restorers = (partial(dump_on_faults, self._stacks), self._requests.take_back, self._hear_master)
-        return Upkeep(self._post.start.log.level, own, restorers, self._spoilt)
+        return Upkeep(self._assigned.start.log.level, own, restorers, self._spoilt)
 
     def _worker(self, upkeep: Upkeep) -> Worker:
-        # fail-point: worker.booted: the init hook has run, nobody knows that we are here
-        post, pool = self._post, self._post.pool
+        # fail-point: worker.booted: the init hook has run, no process is told
+        assigned, pool = self._assigned, self._assigned.pool
         alarm = Alarm(call.__code__, pool.max_timeout_s, self._time_is_over, self._slot.mark_extended)
         recycling = Recycling(pool, monotonic_s(), partial(memory.exceeds, getpid()), _dice)
         return Worker(
-            Place(post.slot, post.generation, pool.queue, post.start.link_path),
+            WorkerAddress(assigned.slot, assigned.generation, pool.queue, assigned.start.link_path),
             self._slot,
-            partial(runner(f"{pool.name}/{post.slot}"), post.calling.run),
+            partial(runner(f"{pool.name}/{assigned.slot}"), assigned.spec.run),
             Limits(LimitPolicy(pool), alarm, recycling, upkeep),
             self._requests,
             self._ready,
         )
 
     def _be_adopted(self, handshake: ForkHandshake) -> None:
-        """From here on the master's death reaches us. Before, it went unnoticed, so no code may wait before this."""
+        """Request a signal for the master's death. Before this a death goes unnoticed, so no code may wait before."""
         handshake.await_adoption()
-        # fail-point: worker.adopted: the master is our parent, its death would not reach us yet
+        # fail-point: worker.adopted: the master is the parent, its death would not be noticed yet
         self._adopted = True
         self._hear_master()
 
     def _ready(self) -> None:
-        # fail-point: worker.greeted: the consumer can have our hello
+        # fail-point: worker.greeted: the consumer can have the Hello
         self._slot.mark_ready()
-        # fail-point: worker.ready-marked: ready, the bell has not rung
-        with suppress(OSError):  # the master is gone; its death is told in another way
-            write(self._notification, _BELL.pack(self._post.slot, self._post.generation))
-        # fail-point: worker.bell-rung: the master is told that we are ready
+        # fail-point: worker.ready-marked: ready, the master is not told
+        with suppress(OSError):  # the master is gone, which a signal reports
+            write(self._notification, _READINESS.pack(self._assigned.slot, self._assigned.generation))
+        # fail-point: worker.readiness-told: the master is told of the readiness
         close(self._notification)
 
     # ---- between runs of user code --------------------------------------------------------------------------------
 
     def _hear_master(self) -> None:
-        """Whether it wants us to leave, or is gone: a handler may have had SIGTERM for itself when it came."""
+        """Stop if the master wants it, or is gone: a handler may have caught the SIGTERM."""
         if not self._adopted:
             return
-        alone = not posix.die_with_parent(signal.SIGTERM, self._post.start.master_pid)
-        if alone or self._slot.intent(self._post.generation) in (Intent.STOP, Intent.STOP_KILL):
+        alone = not posix.die_with_parent(signal.SIGTERM, self._assigned.start.master_pid)
+        if alone or self._slot.intent(self._assigned.generation) in (Intent.STOP, Intent.STOP_KILL):
             self._requests.stop = True
 
     def _spoilt(self, what: str) -> None:
         log(
             Event.WORKER_SPOILED,
-            f"{self._post.name}: user code has changed {what} for good; this worker is replaced. Change such things in "
-            "a program of its own, or in `init`",
+            f"{self._assigned.name}: user code has changed {what} for good; this worker is replaced. Change such "
+            "things in a program of its own, or in `init`",
             level=logging.ERROR,
-            pool=self._post.pool.name,
-            slot=self._post.slot,
-            generation=self._post.generation,
+            pool=self._assigned.pool.name,
+            slot=self._assigned.slot,
+            generation=self._assigned.generation,
             changed=what,
         )
 
     # ---- while it serves ------------------------------------------------------------------------------------------
 
     def _time_is_over(self) -> NoReturn:
-        """The hard limit, in the signal handler: the run stays marked, the master judges it. No locks, no logs here."""
+        """The hard limit, in the signal handler: the run stays marked, the master judges it. No locks, no logs."""
         output = api._recorder.output
         if output is not None:
-            with suppress(BaseException):  # user code: whatever it raises, the time is over
+            with suppress(BaseException):  # user code
                 write(self._stacks, sendable(output()).encode() + b"\n\n")
         faulthandler.dump_traceback(self._stacks, all_threads=True)
-        # fail-point: worker.timeout-dumped: the time limit has struck, the slot does not say so
+        # fail-point: worker.timeout-dumped: the time limit is reached, the slot does not say so
         self._slot.mark_leaving(LeavingReason.TIMEOUT)
         # fail-point: worker.timeout-marked: leaving is marked, the run still open
         leave(EXIT_STATUS[LeavingReason.TIMEOUT])
@@ -286,18 +286,18 @@ class Life:
         self._slot.record_group(pgid, (posix.start_ticks(pgid) or 0) if pgid else 0)
 
     def _explain(self, text: str) -> None:
-        """Say in one line why we cannot boot: to the master, one line means that an operator must edit something."""
+        """Report a failed boot in one line: for the master, one line means that an operator must change a setting."""
         with suppress(OSError):  # user code has closed it
             write(self._stacks, " ".join(text.split()).encode(errors="replace"))
-        with suppress(Exception):  # user code has broken the log: the exit record has it all the same
-            _log.error("%s: %s", self._post.name, text)
+        with suppress(Exception):  # user code has broken the log: the exit record has the text
+            _log.error("%s: %s", self._assigned.name, text)
 
     def _report(
         self, what: str, error: BaseException, since: TracebackType | None = None, replaced: Sequence[str] = ()
     ) -> None:
-        """Say why we leave, in the log and where the master looks for the stack of the exit record.
+        """Report why this worker exits, in the log and in the file that the master reads for the exit record.
 
-        `since`: where user code's own frames begin. `replaced`: names for `blaming`.
+        `since`: the first frame of user code. `replaced`: names for `blaming`.
         """
         stack, reason = stack_of(error, since), blaming(reason_of(error).partition("\n")[0], replaced)
         told = {"stack": stack}
@@ -306,11 +306,11 @@ class Life:
         with suppress(OSError):  # user code has closed it
             write(self._stacks, stack.encode())
         with suppress(Exception):  # as above
-            _log.error("%s: %s", self._post.name, what, extra=told)
+            _log.error("%s: %s", self._assigned.name, what, extra=told)
 
 
 def _called(init: Callable[[], object]) -> object:
-    """Call it, and take back what would make the next call of ours fail; where it has raised, all of that."""
+    """Call it, and restore a lowered recursion limit; after an exception also trace and profile functions."""
     traced, profiled, depth = gettrace(), getprofile(), getrecursionlimit()
     try:
         return init()

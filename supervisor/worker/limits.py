@@ -1,8 +1,8 @@
-"""The time limit of a run: where it comes from, how long it lasts, and the one alarm of the worker that keeps it.
+"""The time limit of a run: its source, its length, and the worker's only alarm.
 
-Runs in workers. The soft limit raises SoftTimeout, and only ever inside the handler's own frames: an exception between
-two runs, or in the worker's own code, could lose an outcome. The hard limit ends the process from the signal handler,
-so it needs the interpreter to run; what is stuck in C code is left to the master.
+Runs in workers. The soft limit raises SoftTimeout, only inside the handler's own frames: an exception between two runs,
+or in the worker's own code, could lose an outcome. The hard limit ends the process from the signal handler, so the
+interpreter must run; a worker that hangs in C code is left to the master.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LEAST_S = 0.000_1  # a timer set to 0 would be switched off
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """How long a run may last, in seconds from its start; `soft_s` 0 means no soft limit."""
+    """The limits of a run, in seconds from its start; `soft_s` 0 means no soft limit."""
 
     hard_s: float
     soft_s: float
@@ -39,7 +39,7 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 class LimitPolicy:
-    """The limits of a pool, and those that its messages bring along."""
+    """The limits of a pool, and of messages with a `timeout_header`."""
 
     def __init__(self, pool: PoolConfig) -> None:
         self._header = pool.timeout_header
@@ -48,7 +48,7 @@ class LimitPolicy:
         self._usual = Limit(pool.timeout_s, pool.soft_timeout_s, LimitSource.POOL)
 
     def limit_for(self, headers: Mapping[str, Any]) -> Limit:
-        """The limit of a message with these headers; the pool's, with a warning, where its own cannot be read.
+        """The limit of a message with these headers; the pool's, with a warning, if its own is invalid.
 
         The soft limit of a message keeps the pool's proportion to the hard one.
         """
@@ -72,7 +72,7 @@ def _read_limit_s(value: object) -> float:
 
 
 class RunTimer:
-    """The limit of one run while it lasts; what `message.extend` reaches. Times are CLOCK_MONOTONIC."""
+    """The limit of one run, moved by `message.extend`; `moved(self)` is called then. Times are CLOCK_MONOTONIC."""
 
     def __init__(self, limit: Limit, started_s: float, most_s: float, moved: Callable[[RunTimer], None]) -> None:
         self._started_s = started_s
@@ -90,15 +90,15 @@ class RunTimer:
 
     @property
     def next_due_s(self) -> float:
-        """When the next of the two limits is over."""
+        """When the next of the two limits is reached."""
         return self._started_s + (self._hard_s if self._soft_spent else min(self._soft_s, self._hard_s))
 
     def soft_is_due(self, now_s: float) -> bool:
-        """Whether SoftTimeout is to be raised, which happens once for every time the limit is moved."""
+        """Whether SoftTimeout is due, which is raised once, and once more after each extension."""
         return not self._soft_spent and now_s >= self._started_s + self._soft_s
 
     def spend_soft(self) -> SoftTimeout:
-        """The exception to raise; it will not be due again."""
+        """The exception to raise; afterwards it is not due again."""
         self._soft_spent = True
         return SoftTimeout(f"the soft limit of {self._soft_s:g} s is over")
 
@@ -112,7 +112,7 @@ class RunTimer:
         return self.deadline_s - monotonic_s()
 
     def extend(self, seconds: float) -> None:
-        """Move both limits. Raises ValueError when the run may not last that long, or is over."""
+        """Move both limits by `seconds`. Raises ValueError if the run may not last that long, or has ended."""
         if self._over:
             raise ValueError("extend: the run of this message is over")
         if self._hard_s + seconds > self._most_s:
@@ -128,17 +128,17 @@ class RunTimer:
         self._moved(self)
 
     def end(self) -> None:
-        """The run is over: nothing can extend it any more."""
+        """End the run: it cannot be extended any more."""
         self._over = True
 
 
 class Alarm:
-    """The worker's timer (setitimer(2) ITIMER_REAL) and its signal, SIGALRM: one run at a time, or none.
+    """The worker's timer (setitimer(2) ITIMER_REAL) and its signal, SIGALRM: for one run at a time, or none.
 
-    A timer that was set for the run before serves the next one, too, where it is early, but not by much: setting it
-    costs four times as much as looking at it. One that rings early is set again, for what is left.
-    `handler_call`: the code whose callees are the handler's frames. `overdue`: ends the process.
-    `extended`: told the new deadline (CLOCK_MONOTONIC).
+    The timer of the last run serves the next one, too, if it is early, but not by much: setting it costs four times as
+    much as reading it. After an early alarm the timer is set for the remaining time.
+    `handler_call`: the code whose callees are the handler's frames. `overdue()` ends the process.
+    `extended(deadline_s)` is called with a new deadline (CLOCK_MONOTONIC).
     """
 
     def __init__(
@@ -153,10 +153,10 @@ class Alarm:
         self._overdue = overdue
         self._extended = extended
         self._run: RunTimer | None = None
-        self._on_ring = self._ring  # one object: to be compared with what is installed
+        self._on_ring = self._ring  # one object, to compare with the installed handler
 
     def begin(self, limit: Limit, started_s: float) -> RunTimer:
-        """A run began; `end` must follow."""
+        """Begin a run, which `end` must follow."""
         self._listen()
         self._run = run = RunTimer(limit, started_s, self._most_s, self._move)
         due_in_s = run.next_due_s - started_s
@@ -166,18 +166,18 @@ class Alarm:
         return run
 
     def end(self) -> None:
-        """The handler has ended, in whatever way. The timer is left to the next run; what it interrupts is ours."""
+        """End the run. The timer stays set for the next run; until then an alarm has no effect."""
         if self._run is not None:
             self._run.end()
         self._run = None
-        self._listen()  # what a handler has left to ring must not run its code in our frames
+        self._listen()  # an alarm handler of user code must not run in the worker's frames
 
     def rest(self) -> None:
-        """No run begins soon: nothing is to be interrupted."""
+        """Stop the timer while no run begins."""
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _listen(self) -> None:
-        if _signal.getsignal(_SIGALRM) is not self._on_ring:  # the first run, or a handler took it for itself
+        if _signal.getsignal(_SIGALRM) is not self._on_ring:  # the first run, or user code has replaced it
             _signal.signal(_SIGALRM, self._on_ring)
 
     def _arm(self, run: RunTimer, now_s: float) -> None:
@@ -205,7 +205,7 @@ class Alarm:
                 call_in_loop(self._strike, run, main)
 
     def _strike(self, run: RunTimer, main: Any) -> None:
-        """Called by gevent's loop, a moment later: raise SoftTimeout where the greenlet of the handler waits."""
+        """Raise SoftTimeout in the waiting greenlet of the handler. Called by gevent's loop."""
         now_s = monotonic_s()
         if self._run is run and run.soft_is_due(now_s) and interruptible(main.gr_frame, self._handler_call):
             timeout = run.spend_soft()
@@ -214,16 +214,16 @@ class Alarm:
 
 
 def interruptible(frame: FrameType | None, handler_call: CodeType) -> bool:
-    """Whether an exception raised in `frame` is the handler's own affair.
+    """Whether an exception may be raised in `frame`: in the handler, which `handler_call` (a code object) calls.
 
-    Not in the worker's own code, the API's included, which a handler has called; not in a finalizer, where it
-    would be swallowed; not where the handler has not been entered yet, or has returned.
+    Not in the worker's own code, the API included, that a handler has called; not in a finalizer, where it would be
+    swallowed; not before the handler was entered, or after it has returned.
     """
     interrupted = frame
     while frame is not None:
         if frame.f_code is handler_call:
             return frame is not interrupted
-        module = frame.f_globals.get("__name__")  # of user code it may be anything
+        module = frame.f_globals.get("__name__")  # in user code it may have any type
         if frame.f_code.co_name == "__del__" or (isinstance(module, str) and module.startswith("supervisor.")):
             return False
         frame = frame.f_back

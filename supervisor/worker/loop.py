@@ -1,8 +1,8 @@
-"""The worker's loop: takes messages from its consumer, runs the handler, marks and reports how each run ended.
+"""The worker's loop: receives messages from its consumer, runs the handler, marks and reports the outcome of each run.
 
-`run()` goes on until there is a reason to leave, `turn()` is one pass. One message at a time; the mark in the slot
-comes before the frame, always, so that whoever dies next, the outcome is known. Nothing is started unless a cell of the
-ring is free for its outcome, and nothing before the socket was looked at: a Recall is obeyed before the next start.
+`run()` lasts until there is a reason to leave, `turn()` is one pass. One message at a time. The mark in the slot always
+precedes the frame, so that the outcome survives the death of either process. A run begins only if a cell of the ring is
+free for its outcome, and after the socket was read: a Recall is obeyed before the next start.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _BATCH = 64
 _BATCH_S = 0.001
 
 
-class Place(NamedTuple):
-    """Where this worker works: its incarnation, the queue, and the link socket of its consumer."""
+class WorkerAddress(NamedTuple):
+    """A worker's slot and generation, its queue, and the link socket of its consumer."""
 
     slot: int
     generation: int
@@ -73,21 +73,21 @@ class _Publishing(NamedTuple):
 
 
 class Worker:
-    """One worker's life between its boot and its leave.
+    """One worker between its boot and its exit.
 
-    `handle`: runs the handler on a message. `ready`: called once, when the first Hello has been sent.
+    `handle(message)` runs the handler. `ready()` is called once, after the first Hello.
     """
 
     def __init__(
         self,
-        place: Place,
+        address: WorkerAddress,
         slot: Slot,
         handle: Callable[[Message], Ending],
         limits: Limits,
         requests: Requests,
         ready: Callable[[], None],
     ) -> None:
-        self._place = place
+        self._address = address
         self._slot = slot
         self._handle = handle
         self._policy, self._alarm, self._recycling, self._upkeep = limits
@@ -95,7 +95,7 @@ class Worker:
         self._ready = ready
         self._is_ready = self._is_failing = False
         self._pid = getpid()
-        self._link = Uplink(place.link_path, self._greeting)
+        self._link = Uplink(address.link_path, self._greeting)
         self._runs: deque[Run] = deque()
         self._publishing: _Publishing | None = None
         self._unflushed = 0
@@ -108,14 +108,14 @@ class Worker:
         }
 
     def run(self) -> LeavingReason:
-        """Serve until there is a reason to leave; say goodbye, and return it."""
+        """Serve until there is a reason to leave; requeue, send Bye, and return the reason."""
         while (reason := self.turn()) is None:
             pass
         self._take_leave(reason)
         return reason
 
     def turn(self) -> LeavingReason | None:
-        """One pass: wait for something to do, hear the consumer, then leave or run the next message."""
+        """One pass: wait, receive frames, then return a reason to leave, or run the next message."""
         self._wait()
         self._listen()
         now_s = monotonic_s()
@@ -127,7 +127,7 @@ class Worker:
             self._run(self._runs.popleft())
         return reason
 
-    # ---- waiting and hearing --------------------------------------------------------------------------------------
+    # ---- waiting and receiving ------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
         if self._may_start():
@@ -135,18 +135,18 @@ class Worker:
         self._alarm.rest()
         self._flush()
         self._requests.take_back()
-        patience_s = self._patience_s()
-        self._link.wait(self._requests, None if patience_s == math.inf else patience_s)
+        wait_s = self._wait_s()
+        self._link.wait(self._requests, None if wait_s == math.inf else wait_s)
         self._requests.drain()
 
-    def _patience_s(self) -> float:
+    def _wait_s(self) -> float:
         now_s = monotonic_s()
         if self._publishing is not None:
             return self._upkeep.due_in_s(now_s)
         if self._reason_to_leave(now_s) is not None:
             return 0.0
         age_left_s = max(0.0, min(self._recycling.age_left_s(now_s), self._upkeep.due_in_s(now_s)))
-        return min(age_left_s, _FULL_RING_POLL_S) if self._runs else age_left_s  # no frame tells of a free cell
+        return min(age_left_s, _FULL_RING_POLL_S) if self._runs else age_left_s  # no frame announces a free cell
 
     def _listen(self) -> None:
         if self._link.connect_when_due() and not self._is_ready:
@@ -190,7 +190,7 @@ class Worker:
             run.body,
             run.id,
             run.properties,
-            self._place.queue,
+            self._address.queue,
             run.exchange,
             run.routing_key,
             run.run.round,
@@ -203,7 +203,7 @@ class Worker:
         """Mark the outcome, then report it: from the mark on, the run will not happen again (I2)."""
         text = f"{ending.reason}\n{ending.stack}" if ending.reason else ""
         cell = self._slot.mark_outcome(ending.kind, ending.delay_s, elapsed_s, text)
-        # fail-point: worker.outcome-marked: the run is over, nobody was told
+        # fail-point: worker.outcome-marked: the run is over, no process was told
         self._link.send(Outcome(cell, run, ending.kind, ending.delay_s, ending.reason, ending.stack, elapsed_s))
         self._unflushed += 1
         if self._unflushed >= _BATCH or monotonic_s() - self._flushed_s >= _BATCH_S:
@@ -218,10 +218,10 @@ class Worker:
     # ---- publishing -----------------------------------------------------------------------------------------------
 
     def _publish(self, publishing: _Publishing) -> None:
-        """Hand the publishes over; the run is done once they are confirmed, however long that takes."""
+        """Send the publishes; the run is done once they are confirmed, without a time limit."""
         self._slot.mark_publishing()
         self._publishing = publishing
-        # fail-point: worker.publishing-marked: the handler has returned, nobody has its publishes
+        # fail-point: worker.publishing-marked: the handler has returned, its publishes are only here
         self._link.send(Publish(publishing.run, publishing.publications))
 
     def _published(self, fate: Published) -> None:
@@ -233,13 +233,13 @@ class Worker:
         failed = Ending(OutcomeKind.PUBLISH_FAILED, None, f"publish failed: {fate.reason}")
         self._settle(publishing.run, DONE if fate.ok else failed, publishing.elapsed_s)
 
-    # ---- giving back and leaving ----------------------------------------------------------------------------------
+    # ---- requeueing and leaving -----------------------------------------------------------------------------------
 
     def _greeting(self) -> list[WorkerFrame]:
-        """What opens a connection: all that is held, and the Publish whose answer was lost with the former one."""
-        place, publishing = self._place, self._publishing
+        """The first frames of a connection: all held runs, and a Publish without an answer."""
+        address, publishing = self._address, self._publishing
         held = [run.run for run in self._runs]
-        hello = Hello(VERSION, place.slot, place.generation, self._pid, held)
+        hello = Hello(VERSION, address.slot, address.generation, self._pid, held)
         if publishing is None:
             return [hello]
         held.insert(0, publishing.run)
@@ -247,14 +247,14 @@ class Worker:
 
     def _recalled(self, frame: Recall) -> None:
         self._is_failing = self._is_failing or frame.leave
-        if not self._is_failing:  # who leaves gives everything back then
+        if not self._is_failing:  # else everything is requeued at the exit
             self._requeue()
 
     def _requeue(self) -> None:
         self._link.send(Returned([run.run for run in self._runs]))
         self._runs.clear()
         self._flush()
-        # fail-point: worker.given-back: what was not begun is the consumer's again
+        # fail-point: worker.given-back: unstarted runs are with the consumer again
 
     def _reason_to_leave(self, now_s: float) -> LeavingReason | None:
         if self._requests.stop:
@@ -266,13 +266,13 @@ class Worker:
     def _take_leave(self, reason: LeavingReason) -> None:
         # fail-point: worker.reason-found: about to leave, no mark says so
         self._slot.mark_leaving(reason)
-        # fail-point: worker.leaving-marked: why we leave is marked, what we hold is not given back
+        # fail-point: worker.leaving-marked: the reason is marked, held runs are not requeued
         self._requeue()
         self._link.send(Bye(reason))
         self._link.flush_within(_FAREWELL_S)
-        # fail-point: worker.bye-sent: everything is given back, the process has not ended
+        # fail-point: worker.bye-sent: everything is requeued, the process has not ended
 
 
 def _leave_as_a_stray_child(ending: Ending) -> None:
-    """A handler forked, and its child came back out of it: it is no worker, and must touch neither slot nor link."""
+    """End a child that a handler has forked and that returned from it: it must touch neither slot nor link."""
     raise SystemExit(os.EX_OK if ending is DONE else os.EX_SOFTWARE)

@@ -1,10 +1,9 @@
-"""A worker's life from the fork to its exit status: settles in, waits for a slot, takes it, runs the loop, leaves.
+"""A worker's process from the fork to its exit status: set up, wait for a slot, take it, run the loop, exit.
 
-Runs in a freshly forked process and never returns into the forkserver's frames: every way out is os._exit. Until it has
-a slot it is a standby, for hours perhaps: what needs no slot is done by then, and no user code has run. On a clean
-leave, and when a handler calls sys.exit, exit callbacks run that were registered in this worker (an `init` that closes
-its database connections); those of the import belong to the forkserver, and with them the temporary files and the like
-that all workers share, so they are dropped right after the fork.
+Runs in a forked process and never returns into the forkserver's frames: every exit is os._exit. Without a slot it is a
+standby, perhaps for hours: it is set up, and no user code has run. On a clean exit, and after sys.exit in a handler,
+exit callbacks run that were registered in this worker (by an `init` that closes its database connections). Those of the
+import belong to the forkserver, like temporary files shared by all workers, so they are dropped after the fork.
 """
 
 from __future__ import annotations
@@ -29,36 +28,36 @@ from supervisor.scoreboard.slot import Slot
 from supervisor.system import descent, posix
 from supervisor.system.replacements import blaming
 from supervisor.system.stacks import reason_of
-from supervisor.worker.life import Calling, ForkHandshake, Life, Post
+from supervisor.worker.life import AssignedSlot, ForkHandshake, Life, WorkerSpec
 from supervisor.worker.requests import Requests
 
-__all__ = ["Calling", "run_worker"]
+__all__ = ["WorkerSpec", "run_worker"]
 
 _log = logging.getLogger("preforkd.worker")
 
 _OOM_MORE, _OOM_MOST, _OOM_BYTES = 500, 1000, 16
-_EXIT_CALLBACKS_S = 3.0  # less than the master waits for a worker that leaves: the status stays
+_EXIT_CALLBACKS_S = 3.0  # less than the master's grace for a leaving worker
 _STACKS_MODE = 0o640
 
 
-def run_worker(calling: Calling, notification: int, handshake: ForkHandshake) -> NoReturn:
-    """Be a standby, and then a worker until the end. `notification`: where readiness is told."""
-    status, name, has_slot = os.EX_SOFTWARE, f"standby {calling.start.pool.name}", False
+def run_worker(spec: WorkerSpec, notification: int, handshake: ForkHandshake) -> NoReturn:
+    """Run as a standby, and then as a worker. `notification`: the descriptor of the readiness pipe."""
+    status, name, has_slot = os.EX_SOFTWARE, f"standby {spec.start.pool.name}", False
     try:
-        requests = _settle_in(calling.start, name)
+        requests = _settle_in(spec.start, name)
         # fail-point: worker.standing-by: it could take any slot, and has none
         order = handshake.await_order(requests)
         if order is None:
             leave(os.EX_OK)
         # fail-point: worker.assigned: it knows its slot, and has not taken it
-        post = Post(calling, *order)
-        name = post.name
-        slot = _take_slot(post, handshake)
+        assigned = AssignedSlot(spec, *order)
+        name = assigned.name
+        slot = _take_slot(assigned, handshake)
         has_slot = True
-        status = Life(post, slot, requests, notification, _open_stacks(post)).live(handshake)
+        status = Life(assigned, slot, requests, notification, _open_stacks(assigned)).live(handshake)
         _run_exit_callbacks(status)
-    except BaseException as error:  # noqa: BLE001  (nothing may reach the forkserver's frames)
-        reason = blaming(reason_of(error), calling.put_back())
+    except BaseException as error:  # noqa: BLE001  (no exception may reach the forkserver's frames)
+        reason = blaming(reason_of(error), spec.put_back())
         if not has_slot:
             with suppress(OSError):
                 handshake.refused(f"the worker failed before it had its slot: {reason}")
@@ -68,8 +67,8 @@ def run_worker(calling: Calling, notification: int, handshake: ForkHandshake) ->
 
 
 def _settle_in(start: StartForkserver, name: str) -> Requests:
-    """All that needs no slot. Raises StateError when the log cannot be opened."""
-    atexit._clear()  # CPython's own, as multiprocessing's use of its neighbour below: there is no public way
+    """Set up all that needs no slot. Raises StateError if the log cannot be opened."""
+    atexit._clear()  # private in CPython, as is _run_exitfuncs, which multiprocessing uses: there is no public function
     os.setpgid(0, 0)
     requests = Requests()
     requests.listen()
@@ -80,35 +79,35 @@ def _settle_in(start: StartForkserver, name: str) -> Requests:
     return requests
 
 
-def _open_stacks(post: Post) -> int:
-    path = Path(post.start.pool_dir) / "stacks" / f"{post.slot}.txt"
+def _open_stacks(assigned: AssignedSlot) -> int:
+    path = Path(assigned.start.pool_dir) / "stacks" / f"{assigned.slot}.txt"
     stacks = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, _STACKS_MODE)
-    with suppress(OSError):  # another user's, from before; it could be opened all the same
-        os.fchmod(stacks, _STACKS_MODE)  # whatever the import has set the mask of file modes to: the master reads it
+    with suppress(OSError):  # an older file of another user, which could be opened
+        os.fchmod(stacks, _STACKS_MODE)  # the master reads it, and the import may have set another umask
     return posix.move_up(stacks)
 
 
-def _take_slot(post: Post, handshake: ForkHandshake) -> Slot:
-    """Take the slot before anybody may reap us: a child of the master is always named in one."""
-    path = Path(post.start.pool_dir) / "slots" / f"{post.slot}.slot"
+def _take_slot(assigned: AssignedSlot, handshake: ForkHandshake) -> Slot:
+    """Take the slot before the master is the parent: a worker that is its child is always named in a slot."""
+    path = Path(assigned.start.pool_dir) / "slots" / f"{assigned.slot}.slot"
     pid = getpid()
     try:
-        slot = Slot(path, make=False)  # the master makes them: two files of one name would be two locks for one slot
-        if not slot.take(pid, posix.start_ticks(pid) or 0, post.generation):
+        slot = Slot(path, make=False)  # only the master makes slot files
+        if not slot.take(pid, posix.start_ticks(pid) or 0, assigned.generation):
             handshake.refused(f"{path} is locked by pid {slot.owner()}: its worker is still alive")
             leave(os.EX_SOFTWARE)
     except (PreforkdError, OSError) as error:
         handshake.refused(str(error))
         leave(os.EX_SOFTWARE)
-    descent.mark(post.pool.name, post.generation)
-    # fail-point: worker.slot-taken: the slot names us, our parent does not know
+    descent.mark(assigned.pool.name, assigned.generation)
+    # fail-point: worker.slot-taken: the slot names this process, its parent is not told
     handshake.settled()
-    # fail-point: worker.settled: our parent may leave
+    # fail-point: worker.settled: the parent may exit
     return slot
 
 
 def _prefer_for_oom_killer() -> None:
-    """Let the kernel pick a worker before the master; raising the figure is always allowed."""
+    """Raise oom_score_adj (proc(5)), so that the kernel kills a worker before the master."""
     with suppress(OSError):
         score = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -119,7 +118,7 @@ def _prefer_for_oom_killer() -> None:
 
 
 def _reseed() -> None:
-    """Workers must not draw the same numbers. Python's own `random` does this by itself after a fork."""
+    """Seed numpy, so that workers draw different numbers. Python's own `random` does so after a fork."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
@@ -131,16 +130,16 @@ def _leave_later(status: int) -> None:
 
 
 def _run_exit_callbacks(status: int) -> None:
-    """The last thing a worker does; a callback that hangs is not waited for, and the status stays.
+    """Run exit callbacks, within a time limit that keeps the exit status.
 
     A thread ends the process, not a signal: a callback may use timers and signals itself, or wait in C code that no
     signal handler interrupts.
     """
-    with suppress(RuntimeError):  # no more threads: then a callback that hangs waits for the master's SIGKILL
+    with suppress(RuntimeError):  # no more threads: a callback that hangs ends by the master's SIGKILL
         start_new_thread(_leave_later, (status,))
     if status not in (os.EX_SOFTWARE, os.EX_CONFIG):
         atexit._run_exitfuncs()
     flush_logs()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):  # user code has closed it, or put something else there
+        with suppress(AttributeError, OSError, ValueError):  # user code has closed or replaced it
             stream.flush()

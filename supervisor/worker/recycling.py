@@ -1,6 +1,6 @@
-"""When a worker has served long enough: messages handled, age, private memory. Decided between two messages only.
+"""The recycling limits of a worker: handled messages, age, private memory. Checked between two messages only.
 
-Runs in workers. Each limit is blurred by ten per cent, so that workers started together do not leave together.
+Runs in workers. Each limit has a jitter of ten per cent, so that workers started together do not exit together.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MEMORY_CHECK_S = 0.1
 
 
 class Recycling:
-    """`born_s`: CLOCK_MONOTONIC. `exceeds(limit)`: has this process more private bytes? `dice`: numbers in [0, 1)."""
+    """`exceeds(limit_bytes)`: whether this process has more private memory; `dice()`: a random number in [0, 1)."""
 
     def __init__(
         self, pool: PoolConfig, born_s: float, exceeds: Callable[[int], bool], dice: Callable[[], float]
@@ -29,7 +29,7 @@ class Recycling:
         self.handled = 0
 
     def due(self, now_s: float) -> LeavingReason | None:
-        """The first limit that is reached, or None."""
+        """The first limit reached, or None."""
         if self.handled >= self._messages:
             return LeavingReason.MESSAGES
         if now_s >= self._leave_at_s:

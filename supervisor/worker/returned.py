@@ -1,7 +1,7 @@
-"""Decides whether the return value of a handler or `init` is work that was never done. Runs in workers.
+"""Decides whether the return value of a handler or `init` is undone work. Runs in workers.
 
-The value itself is ignored; but a coroutine, a generator, a future that is still pending is the work, and counting it
-as done would lose it without a word. It must not import asyncio or concurrent.futures: most handlers need neither.
+The value itself is ignored. But a coroutine, a generator or a pending future is undone work, and counting it as done
+would lose it silently. This file must not import asyncio or concurrent.futures: most handlers need neither.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 _FRAMES: dict[type, str] = {CoroutineType: "cr_frame", GeneratorType: "gi_frame", AsyncGeneratorType: "ag_frame"}
-"""Types that a call only makes and does not run, and where each has its frame: none once it has run to its end."""
+"""Types that a call only creates and does not run, with the attribute of their frame: None once they have ended."""
 
 
 def undone_work(returned: object) -> str:
-    """Why what a function returned is work that was not done, after the function's name; "" where it is none.
+    """Why the `returned` value is undone work, as a text that follows the function's name; "" if it is not.
 
-    Raises what a future that was returned has failed with, and whatever a proxy of user code raises when looked at.
+    Raises the exception of a failed future, and any exception of a proxy of user code.
     """
     for judge in _JUDGES:
         why = judge(returned)
@@ -35,7 +35,7 @@ def _of_frames(returned: Any) -> str | None:
     if getattr(returned, attribute) is None:
         return ""
     if not isinstance(returned, AsyncGeneratorType):
-        with suppress(Exception):  # what the code at its `finally` raises is no news
+        with suppress(Exception):  # an exception in its `finally` adds nothing
             returned.close()
     return _unawaited(returned) if isinstance(returned, CoroutineType) else _unread(returned)
 
@@ -60,15 +60,15 @@ def _of_awaitables(returned: Any) -> str | None:
 
 
 _JUDGES: tuple[Callable[[Any], str | None], ...] = (_of_frames, _of_futures, _of_iterators, _of_awaitables)
-"""Each says None for what it does not know; the first that knows it decides."""
+"""Each returns None for an unknown type; the first other result counts."""
 
 
 def _unawaited(returned: object) -> str:
-    return f"returned a {_name(returned)} that nobody awaits; call asyncio.run in it"
+    return f"returned a {_name(returned)} that is never awaited; call asyncio.run in it"
 
 
 def _unread(returned: object) -> str:
-    return f"returned a {_name(returned)} that nobody reads, so that it ran nothing; use a loop in the handler"
+    return f"returned a {_name(returned)} that is never read, so that it ran nothing; use a loop in the handler"
 
 
 def _name(returned: object) -> str:

@@ -1,7 +1,7 @@
-"""How handlers are called: as they are, or under a span where there is OpenTelemetry. Used by forkservers and workers.
+"""Calls handlers plainly, or under a span if OpenTelemetry is installed. Used by forkservers and workers.
 
-Without its API nothing is imported and nothing is called that was not called before. With the API alone, context is
-passed on from a message to what its handler publishes; spans are made once the handler's code has configured an SDK.
+Without opentelemetry-api nothing is imported and no call is added. With the API alone, context is passed from a message
+to the publications of its handler; spans are made once user code has configured an SDK.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TRACING = "supervisor.worker.tracing"
 
 
 def prepare() -> None:
-    """Load in the forkserver what its workers will need, so that they share it."""
+    """Import tracing in the forkserver, so that its workers share the pages."""
     if find_spec("opentelemetry") is None:
         return
     try:
@@ -33,7 +33,7 @@ def prepare() -> None:
 
 
 def runner(worker: str) -> Runner:
-    """What a worker calls handlers with, once its `init` has configured whatever it wants. `worker`: `email/0`."""
+    """The function with which a worker calls handlers, chosen after its `init`. `worker`: `email/0`."""
     tracing = sys.modules.get(_TRACING)
     if tracing is None:
         return run_handler

@@ -1,8 +1,8 @@
-"""A span of OpenTelemetry around each run: context from the message's headers in, context to what it publishes out.
+"""A span of OpenTelemetry around each run; context is read from the message's headers and written to publications.
 
-Loaded in forkservers and workers, where opentelemetry-api is installed (`runners.py`). It must not decide about a
-message: whatever goes wrong in an SDK, the handler is called once and its ending is what counts. Which SDK there is,
-where spans go and how context is written in headers is configured by the pool's `init`, or not at all.
+Loaded in forkservers and workers if opentelemetry-api is installed (`runners.py`). It must not decide about a message:
+if an SDK fails, the handler is still called once, and its ending counts. The pool's `init` configures the SDK, the
+exporter and the format of context in headers.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _logger = logging.getLogger("preforkd.tracing")
 
 
 class _Headers(Getter[Mapping[str, Any]]):
-    """Reads a message's headers: texts, which some clients send as bytes; anything else is not context."""
+    """Reads a message's headers: texts, which some clients send as bytes; other types are not context."""
 
     def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
-        """The value of one header, as a propagator wants it."""
+        """The value of the header `key` in `carrier`, as a propagator requires it."""
         value = carrier.get(key)
         if isinstance(value, bytes):
             value = value.decode(errors="replace")
         return [value] if isinstance(value, str) else None
 
     def keys(self, carrier: Mapping[str, Any]) -> list[str]:
-        """The names of all headers."""
+        """The names of all headers in `carrier`."""
         return list(carrier)
 
 
@@ -43,12 +43,12 @@ _headers = _Headers()
 
 
 def is_configured() -> bool:
-    """Whether somebody wants spans: an SDK is there, set by user code or named by OTEL_PYTHON_TRACER_PROVIDER."""
+    """Whether an SDK is configured, by user code or by OTEL_PYTHON_TRACER_PROVIDER."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def inject(message: Message, headers: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Headers of a publication, with the context of the run; what the handler has set itself stays as it is."""
+    """The headers of a publication with the context of the run; a context set by the handler is kept."""
     carrier: dict[str, Any] = {}
     try:
         there = trace.get_current_span() is not trace.INVALID_SPAN
@@ -62,7 +62,7 @@ def inject(message: Message, headers: dict[str, Any] | None) -> dict[str, Any] |
 
 
 class Tracing:
-    """Runs handlers of one worker under spans. `provider`: instead of the global one, for tests."""
+    """Runs handlers of one worker under spans. `worker`: `email/0`; `provider`: replaces the global one, for tests."""
 
     def __init__(self, worker: str, provider: TracerProvider | None = None) -> None:
         self._tracer = trace.get_tracer("preforkd", supervisor.__version__, provider)
@@ -71,7 +71,7 @@ class Tracing:
         self._complained = False
 
     def run(self, handler: Handler, message: Message) -> Ending:
-        """Like `run_handler`, within a span that is current while the handler runs."""
+        """Call `run_handler` within a span that is current while the handler runs."""
         begun = self._begin(message)
         if begun is None:
             return run_handler(handler, message)
@@ -81,7 +81,7 @@ class Tracing:
             ending = run_handler(handler, message)
             return ending
         finally:
-            if getpid() == self._pid:  # else a handler's fork came back out of it: the span is its parent's
+            if getpid() == self._pid:  # else a child forked by the handler: the span is its parent's
                 self._end(span, token, ending)
 
     def _begin(self, message: Message) -> tuple[Span, Any] | None:
@@ -100,7 +100,7 @@ class Tracing:
             context.detach(token)
             _conclude(span, ending)
             span.end()
-        except Exception as error:  # noqa: BLE001  (an SDK of the user's: the run is over and has its ending)
+        except Exception as error:  # noqa: BLE001  (an SDK of the user's: the run has its ending)
             self._complain(error)
 
     def _complain(self, error: Exception) -> None:
@@ -110,7 +110,7 @@ class Tracing:
 
 
 def _facts(message: Message, worker: str) -> dict[str, str | int]:
-    """Attributes by the semantic conventions for messaging, and ours."""
+    """Attributes of OpenTelemetry's semantic conventions for messaging, and preforkd's own."""
     facts: dict[str, str | int] = {
         "messaging.system": "rabbitmq",
         "messaging.operation.type": "process",
@@ -131,7 +131,7 @@ def _facts(message: Message, worker: str) -> dict[str, str | int]:
 
 
 def _conclude(span: Span, ending: Ending | None) -> None:
-    """How the run ended: an exception as an event and an error; asking for another attempt is an error, too."""
+    """Add the ending to the span: an exception as an event and an error; a Retry is an error, too."""
     if ending is None:
         span.set_status(StatusCode.ERROR, "the handler called exit")
         return

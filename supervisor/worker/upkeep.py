@@ -1,7 +1,7 @@
-"""Puts the worker's process back in order between runs of user code, and says when that cannot be done any more.
+"""Restores the state of the worker's process between runs of user code, and reports state that cannot be restored.
 
-Runs in workers. Looking costs some 40 µs of system calls: it is done after each run, but in a long burst of short ones
-every 50 ms only (a token bucket: 20 at once, one more every `EVERY_S`), and before a rest.
+Runs in workers. A check costs some 40 µs of system calls. It is made after each run, but in a long burst of short runs
+only every 50 ms (a token bucket: 20 at once, one more every `EVERY_S`), and before a rest.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from supervisor.system.standard_streams import StandardStreams
 EVERY_S = 0.05
 _BURST_S = 20 * EVERY_S
 _AT_REST_S = 0.5
-"""Threads, also those of C code that Python does not count, may change something without a run."""
+"""Threads, also those of C code that Python does not count, may change state without a run."""
 
 
 class Upkeep:
-    """`own`: descriptors that the worker cannot live without, by what they are. `restorers`: what else is to be put
-    back. `told`: called once with what cannot be put back.
+    """`own`: the worker's vital descriptors, by purpose. `restorers`: functions that restore other state. `told(names)`
+    is called once, with the state that cannot be restored. `log_level`: the level of [log].
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Upkeep:
         self.spoilt = ""
 
     def adopt(self) -> None:
-        """The `init` hook has run: its lasting settings are kept from here on.
+        """Keep the lasting settings of the `init` hook, after it has run.
 
-        Raises BootError where it has changed what the worker cannot live without.
+        Raises BootError if it has changed vital state that cannot be restored.
         """
         self._streams.restore()
         lost = self._state.adopt() + self._lost()
@@ -56,11 +56,11 @@ class Upkeep:
             raise BootError(f"init has changed {', '.join(lost)}; do that in a program of its own")
 
     def begin(self) -> None:
-        """A run begins."""
+        """Note that a run begins."""
         self._is_dirty = True
 
     def look(self, now_s: float) -> None:
-        """No user code runs now (CLOCK_MONOTONIC): put everything back where a run or a thread may have changed it."""
+        """Restore state that a run or a thread may have changed. Called while no user code runs."""
         if now_s >= self._due_s and (self._is_dirty or self._may_have_changed(now_s)):
             self._restore(now_s)
 
@@ -68,7 +68,7 @@ class Upkeep:
         return self._had_threads or _count() > 0 or now_s >= self._last_s + _AT_REST_S
 
     def due_in_s(self, now_s: float) -> float:
-        """How long a rest may last before `look` has something to do; infinite once it has been done."""
+        """Seconds until `look` has work; infinite after it was done."""
         return max(0.0, self._due_s - now_s) if self._is_dirty else math.inf
 
     def _restore(self, now_s: float) -> None:

@@ -1,8 +1,8 @@
-"""The worker's end of the link to its consumer: connects, greets, reconnects; sending never fails.
+"""The worker's end of the link to its consumer: connects, sends Hello, reconnects; sending never fails.
 
-Runs in workers. What is sent while nobody is there is dropped on purpose: every outcome is in the slot's ring and every
-unstarted run in the next Hello, so a dead consumer costs nothing. Its listening socket is the master's, so connecting
-succeeds while the consumer is being replaced, and the Hello waits there for the next one.
+Runs in workers. Frames sent without a connection are dropped: every outcome is in the slot's ring and every unstarted
+run in the next Hello. The master owns the listening socket, so a worker can connect while the consumer is being
+replaced, and its Hello waits for the next one. Retries back off exponentially.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CUT_OFF = "permission denied; an `init` that changes the user cuts itself off: 
 
 
 class Uplink:
-    """`path`: the pool's link socket. `greet`: the frames that open every new connection, Hello first."""
+    """`path`: the pool's link socket. `greet()`: the first frames of every connection, Hello first."""
 
     def __init__(self, path: str, greet: Callable[[], list[WorkerFrame]]) -> None:
         self._path = path
@@ -37,9 +37,9 @@ class Uplink:
         self._greeted = False
 
     def connect_when_due(self) -> bool:
-        """Connect where that is needed, and greet; True when the greeting has just been sent.
+        """Connect if that is due, and send the first frames; True if they were just sent.
 
-        Raises BootError where a worker that has never greeted can tell that it never will.
+        Raises BootError before the first connection, for an error that waiting will not change.
         """
         if self._channel is not None or monotonic_s() < self._due_s:
             return False
@@ -54,9 +54,9 @@ class Uplink:
         try:
             sock.setblocking(False)
             sock.connect(self._path)
-        except OSError as error:  # no connection was accepted for long, or the master is gone: try again later
+        except OSError as error:  # the backlog is full, or the master is gone: try again later
             sock.close()
-            if error.errno == EACCES and not self._greeted:  # waiting does not heal that
+            if error.errno == EACCES and not self._greeted:  # permanent
                 raise BootError(f"{self._path}: the worker cannot reach its consumer: {_CUT_OFF}") from error
             return False
         self._greeted = True
@@ -67,7 +67,7 @@ class Uplink:
         return self.flush()
 
     def welcomed(self, frame: ConsumerFrame) -> None:
-        """The consumer took our Hello: when it is lost again, the next attempt is due soon."""
+        """Reset the back-off, when the consumer has accepted the Hello with `frame`."""
         self._delay_s = _FIRST_DELAY_S
 
     def receive(self) -> list[ConsumerFrame]:
@@ -80,7 +80,7 @@ class Uplink:
         return []
 
     def confirm(self) -> None:
-        """Give the connection up where something that is no frame has followed those that were received."""
+        """Close the connection if invalid bytes follow the frames received."""
         if self._channel is not None and self._channel.spoiled is not None:
             self._lose()
 
@@ -90,7 +90,7 @@ class Uplink:
             self._channel.send(*frames)
 
     def flush(self) -> bool:
-        """Write as much as the socket takes now; True when nothing waits on a live connection."""
+        """Write as much as the socket accepts now; True if all is written to a live connection."""
         if self._channel is not None:
             try:
                 return self._channel.flush()
@@ -99,7 +99,7 @@ class Uplink:
         return False
 
     def flush_within(self, timeout_s: float) -> None:
-        """Write what is queued, for at most `timeout_s`; give up when the consumer is gone."""
+        """Write queued frames, for at most `timeout_s` or until the consumer is gone."""
         until_s = monotonic_s() + timeout_s
         while not self.flush() and self._channel is not None and (left_s := until_s - monotonic_s()) > 0:
             writable = poll()
@@ -107,7 +107,7 @@ class Uplink:
             writable.poll(left_s * 1000)
 
     def wait(self, wake: HasFileno, timeout_s: float | None) -> None:
-        """Sleep until a frame arrives, queued ones can leave, a signal came, or `timeout_s` is over (None: never)."""
+        """Wait for a frame, for room to write queued ones, for `wake`, at most `timeout_s` (None: no limit)."""
         ready = poll()
         ready.register(wake, POLLIN)
         if self._channel is not None:

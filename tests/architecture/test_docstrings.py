@@ -30,13 +30,11 @@ BELOW_BAR = {
     "supervisor/brokers": (45, 78),
     "supervisor/config": (50, 100),
     "supervisor/consumer": (30, 10),
-    "supervisor/forkserver": (100, 60),
     "supervisor/ledger": (25, 60),
     "supervisor/link": (50, 66),
     "supervisor/logs": (32, 100),
     "supervisor/master": (44, 90),
     "supervisor/web": (15, 62),
-    "supervisor/worker": (63, 75),
 }
 """Rooms below the bar, with the shares to hold there. A figure here only rises."""
 

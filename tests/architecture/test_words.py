@@ -52,7 +52,6 @@ YET: frozenset[str] = frozenset(
         "supervisor/consumer/settlement",
         "supervisor/consumer/turn",
         "supervisor/consumer/workers",
-        "supervisor/forkserver",
         "supervisor/ledger",
         "supervisor/link",
         "supervisor/logs",
@@ -65,7 +64,6 @@ YET: frozenset[str] = frozenset(
         "supervisor/master/reload",
         "supervisor/master/sidecars",
         "supervisor/master/stop",
-        "supervisor/worker",
     }
 )
 """Places that are not rewritten yet."""

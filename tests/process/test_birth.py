@@ -12,7 +12,7 @@ from typing import NoReturn
 import pytest
 
 from supervisor.forkserver import double_fork
-from supervisor.forkserver.double_fork import DoubleFork, ForkHandshake, NotBorn
+from supervisor.forkserver.double_fork import DoubleFork, ForkHandshake, NoWorker
 from supervisor.forkserver.spare import SparePool
 from supervisor.system import posix
 from supervisor.worker.requests import Requests
@@ -124,7 +124,7 @@ def test_a_birth_that_fails_is_told_and_leaves_nothing(case: str, monkeypatch: p
     worker, reason = FAILURES[case]
     monkeypatch.setattr(double_fork, "_WORD_S", 0.2)
     before = posix.own_children()
-    with pytest.raises(NotBorn, match=reason):
+    with pytest.raises(NoWorker, match=reason):
         DoubleFork(worker).assign(0, 1)
     assert posix.own_children() == before
 
@@ -143,16 +143,16 @@ def test_a_standby_dies_with_its_intermediate_and_that_is_seen() -> None:
     os.kill(one._intermediate_pid, signal.SIGKILL)
     eventually(lambda: one.is_over, "the forkserver sees it")
     assert os.waitstatus_to_exitcode(os.waitpid(standby, 0)[1]) == -signal.SIGKILL
-    with pytest.raises(NotBorn, match="died or did not answer"):
+    with pytest.raises(NoWorker, match="died or did not answer"):
         one.assign(0, 1)
 
 
 def test_i3_a_standby_whose_intermediate_died_of_the_order_may_have_the_slot() -> None:
     """So it does not count as one that died waiting, for which another one would be born with the same generation."""
     one = DoubleFork(fatal_to_its_intermediate)
-    with pytest.raises(NotBorn, match="died or did not answer") as raised:
+    with pytest.raises(NoWorker, match="died or did not answer") as raised:
         one.assign(0, 1)
-    assert type(raised.value) is NotBorn
+    assert type(raised.value) is NoWorker
 
 
 def test_an_intermediate_that_stands_still_is_ended_with_its_standby(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def reserve_of(*workers: Callable[[ForkHandshake], NoReturn]) -> SparePool:
 
 
 def test_a_standby_that_dies_of_its_order_is_followed_by_a_birth_on_the_spot() -> None:
-    pid = reserve_of(dead_of_its_order, obedient).bring_up(0, 1)
+    pid = reserve_of(dead_of_its_order, obedient).start_worker(0, 1)
     assert posix.is_child(pid)
     assert not posix.is_dying(pid)
 
@@ -186,7 +186,7 @@ def test_a_standby_that_is_over_gets_no_order() -> None:
     assert standby is not None
     os.kill(standby._intermediate_pid, signal.SIGKILL)
     eventually(lambda: standby.is_over, "it is over")
-    assert not posix.is_dying(reserve.bring_up(0, 1))
+    assert not posix.is_dying(reserve.start_worker(0, 1))
 
 
 def test_the_children_forget_what_is_the_forkservers_alone() -> None:

@@ -145,7 +145,7 @@ def test_an_order_that_cannot_be_carried_out_is_named(tmp_path: Path) -> None:
     child.tell(framed(["Happened", "exit", {"cause": b"no JSON"}]))
     status, said = child.end()
     assert status == os.EX_SOFTWARE
-    assert "what the master said cannot be understood: Happened cannot be handled: TypeError" in said
+    assert "what the master sent cannot be understood: Happened cannot be handled: TypeError" in said
 
 
 def test_whatever_the_master_says_a_forkserver_ends_with_a_reason(make_master: MakeMaster) -> None:
@@ -174,7 +174,7 @@ def test_a_forkserver_that_does_not_understand_the_master_says_so(make_master: M
     master.inbox.channel.socket.sendall(order + framed(["Nonsense"]))
     assert master.forkserver is not None
     assert master.forkserver.wait(20) == os.EX_SOFTWARE
-    assert "what the master said cannot be understood" in master.errors.read_text()
+    assert "what the master sent cannot be understood" in master.errors.read_text()
 
 
 LEFT = {(75, LeavingReason.FAILING)}

@@ -21,7 +21,7 @@ ENDINGS: dict[str, tuple[dict[str, Any], OutcomeKind, float | None, str]] = {
     "fail": ({"why": "no such user"}, OutcomeKind.FAILED, None, "ValueError: no such user"),
     "retry": ({"delay": 2.5, "why": "busy"}, OutcomeKind.RETRY, 2.5, "busy"),
     "reject": ({"why": "no address"}, OutcomeKind.REJECT, None, "no address"),
-    "coroutine": ({}, OutcomeKind.FAILED, None, "the handler returned a coroutine that nobody awaits"),
+    "coroutine": ({}, OutcomeKind.FAILED, None, "the handler returned a coroutine that is never awaited"),
     "extend_too_far": ({}, OutcomeKind.FAILED, None, "ValueError: extend(1e+06): a run may last 300 s at most"),
 }
 

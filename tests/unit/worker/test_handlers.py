@@ -193,7 +193,7 @@ def test_a_coroutine_that_nobody_awaits_is_a_failure() -> None:
 
     ending = run_handler(lambda message: send(), Message(b""))
     assert ending.kind == OutcomeKind.FAILED
-    assert ending.reason == "the handler returned a coroutine that nobody awaits; call asyncio.run in it"
+    assert ending.reason == "the handler returned a coroutine that is never awaited; call asyncio.run in it"
 
 
 def test_an_exception_of_which_nothing_can_be_read_is_a_failure() -> None:
@@ -256,11 +256,11 @@ def _future(result: object = None, error: BaseException | None = None) -> concur
 
 
 UNDONE: dict[str, tuple[Callable[[], object], str]] = {
-    "a generator": (_generate, "the handler returned a generator that nobody reads"),
-    "an asynchronous generator": (_generate_later, "the handler returned a async_generator that nobody reads"),
-    "map": (lambda: map(print, [1]), "the handler returned a map that nobody reads"),
-    "filter": (lambda: filter(print, [1]), "the handler returned a filter that nobody reads"),
-    "an awaitable": (_Awaitable, "the handler returned a _Awaitable that nobody awaits"),
+    "a generator": (_generate, "the handler returned a generator that is never read"),
+    "an asynchronous generator": (_generate_later, "the handler returned a async_generator that is never read"),
+    "map": (lambda: map(print, [1]), "the handler returned a map that is never read"),
+    "filter": (lambda: filter(print, [1]), "the handler returned a filter that is never read"),
+    "an awaitable": (_Awaitable, "the handler returned a _Awaitable that is never awaited"),
     "a pending future": (concurrent.futures.Future, "the handler returned a Future that is still pending"),
     "a future that failed": (lambda: _future(error=ValueError("no user")), "ValueError: no user"),
     "a proxy that cannot be looked at": (_Proxy, "RuntimeError: unbound"),
