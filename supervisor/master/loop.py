@@ -46,8 +46,7 @@ from supervisor.master.pool.spawner import Spawner
 from supervisor.master.pool.state_changes import PoolStates
 from supervisor.master.reload.reload import ReloadContext, Reloads
 from supervisor.master.reload.scaling import Scaling
-from supervisor.master.sidecars.duty import SidecarDuty
-from supervisor.master.sidecars.sidecars import Sidecars
+from supervisor.master.sidecars.sidecars import SidecarDuty, Sidecars
 from supervisor.master.startup import OnReady, Startup
 from supervisor.master.stop.stopping import DaemonStop
 from supervisor.master.stop.terminations import Terminations
@@ -77,13 +76,13 @@ class Master:
         self._children = Children()
         self._history = History(state_dir)
         self._services = Services(state_dir, self._children)
-        self._sidecars = Sidecars(self._history, self._children, self._reactor)
+        self._terminations = Terminations(self._children)
+        self._sidecars = Sidecars(self._history, self._children, self._reactor, self._terminations)
         self._pools = Pools(config, self._children, self._history, self._reactor)
         self._failures = Failures()
         self._stop = DaemonStop(self._pools, self._children)
         self._startup = Startup(self._pools, self._stop, on_ready, now_s)
-        self._spawner = Spawner(self._pools, self._reactor)
-        self._terminations = Terminations(self._children)
+        self._spawner = Spawner(self._pools, self._sidecars.by_kind.values(), self._reactor)
         oom = OomWatch(group_counter(Path("/proc/self/cgroup").read_text()))
         others, tell = self._sidecars.by_kind, self._sidecars.tell_exit
         handler = ExitHandler(self._pools, self._history, oom, others, tell, self._spawner.replace_workers)
@@ -113,12 +112,12 @@ class Master:
 
     def _in_order(self, reloads: Reloads, stale_s: float, now_s: float) -> list[Duty]:
         """All duties in the order of a turn: requests, exits, limits, reload and scale, starts, the stop, messages."""
-        pools, stop = self._pools.values(), self._stop
+        pools, sidecars, stop = self._pools.values(), self._sidecars.by_kind.values(), self._stop
         return [
             SignalCommands(self._signals, self._pools, reloads, stop),
             self._reaping,
-            Probation(pools),
-            Boots(pools),
+            Probation(pools, sidecars),
+            Boots(pools, sidecars),
             Standstill(pools),
             CrashWatch(pools),
             Limits(pools, Deadlines(now_s)),

@@ -43,7 +43,6 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
     "master.pool.pool.Pool": (
         {
             "master.exits.surviving_workers",
-            "master.pool.failed_starts",
             "master.pool.intake",
             "master.pool.starts",
         },

@@ -40,6 +40,7 @@ from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports, hear_readiness
 from supervisor.master.pool.wire import READ_AT_ONCE_BYTES, Wire
 from supervisor.master.sidecars.sidecars import Sidecars
+from supervisor.master.stop.terminations import Terminations
 from supervisor.scoreboard.words import Intent
 from supervisor.system import posix
 from supervisor.system.clock import monotonic_s
@@ -68,7 +69,7 @@ class Books:
         self.children = Children()
         self.history = History(directory)
         self.pool = Pool(config, settings, self.children, 0)
-        self.sidecars = Sidecars(self.history, self.children, self.reactor)
+        self.sidecars = Sidecars(self.history, self.children, self.reactor, Terminations(self.children))
         self.sidecars.follow_config(config, monotonic_s())
 
     def close(self) -> None:
@@ -102,7 +103,8 @@ class Books:
         assert answer_line(status.pool_status(self.pool, state, monotonic_s()))
         status.pool_facts(self.pool, state, [])
         self.pool.flush(monotonic_s())
-        self.sidecars.flush([self.pool])
+        self.sidecars.tell_dead_letters(self.pool)
+        self.sidecars.flush()
 
 
 @pytest.fixture
@@ -155,7 +157,7 @@ def test_whatever_a_child_says_the_master_goes_on_and_ends_only_who_said_it(
 
 
 def test_whatever_a_sidecar_says_the_master_goes_on(books: Books) -> None:
-    sidecar = books.sidecars._all[Kind.HOOKS]
+    sidecar = books.sidecars.by_kind[Kind.HOOKS]
     for life in range(LIVES):
         ours, said = socket.socketpair()
         refused: list[str] = []
@@ -163,7 +165,7 @@ def test_whatever_a_sidecar_says_the_master_goes_on(books: Books) -> None:
             ours,
             frames.SidecarReport,
             books.reactor,
-            lambda frame: books.sidecars._hear(sidecar, frame),
+            sidecar.hear,
             refused.append,
         )
         said.setblocking(False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from supervisor.master.sidecars.duty import SidecarDuty
 
 from supervisor.config.schema import (
     BrokerConfig,
@@ -21,7 +22,6 @@ from supervisor.master.exits.history import History
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.state_changes import PoolStates
-from supervisor.master.sidecars.duty import SidecarDuty
 from supervisor.master.sidecars.sidecars import Sidecars
 from supervisor.master.startup import Startup
 from supervisor.master.stop.stopping import DaemonStop

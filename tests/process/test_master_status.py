@@ -112,7 +112,7 @@ def test_a_held_place_of_a_pool_that_a_reload_removed_is_not_wanted_any_more(poo
     pool.leaving = True
     reactor = Reactor()
     try:
-        assert Spawner({"email": pool}, reactor).due_s == float("inf")
+        assert Spawner({"email": pool}, [], reactor).due_s == float("inf")
     finally:
         reactor.close()
 

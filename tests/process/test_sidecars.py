@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from supervisor.master.exits.history import History
+from supervisor.master.limits.boots import Boots
 from supervisor.master.pool.children import Child, Children, Kind
-from supervisor.master.sidecars.sidecars import Sidecars
+from supervisor.master.sidecars.sidecar import Sidecar
 from supervisor.scoreboard.words import Intent
 from supervisor.system import posix
 from supervisor.system.posix import executes
@@ -98,18 +99,19 @@ def test_one_that_cannot_work_is_held_with_its_reason_and_the_pools_go_on(
 
 def test_a_sidecar_that_does_not_get_ready_in_a_minute_is_ended_as_a_failed_boot(tmp_path: Path) -> None:
     history, reactor = History(tmp_path), Reactor()
-    sidecars = Sidecars(history, Children(), reactor)
+    sidecar = Sidecar(Kind.WEB, history, Children(), reactor)
+    boots = Boots([], [sidecar])
     process = subprocess.Popen(["sleep", "1000"])
     try:
         child = Child("", Kind.WEB, None, process.pid, posix.start_ticks(process.pid) or 0, 1, started_s=100.0)
-        sidecars.by_kind[Kind.WEB].spec.child = child
-        assert sidecars.kill_due_s == 160.0
-        sidecars.judge(159.0)
+        sidecar.spec.child = child
+        assert boots.due_s == 160.0
+        boots.turn(159.0)
         assert child.intent is Intent.NONE
-        sidecars.judge(160.0)
+        boots.turn(160.0)
         assert process.wait(20) == -signal.SIGKILL
         assert (child.intent, child.requested_by) == (Intent.BOOT_KILL, "boot_timeout")
-        assert sidecars.kill_due_s == float("inf")
+        assert boots.due_s > 160.0, "it is killed again only later"
     finally:
         process.kill()
         process.wait()

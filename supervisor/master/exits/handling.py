@@ -12,7 +12,6 @@ import random
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 
@@ -26,8 +25,9 @@ from supervisor.master.exits.reaper import ReapedChild
 from supervisor.master.exits.records import EXITED, ExitRecord
 from supervisor.master.limits import boots
 from supervisor.master.pool.children import Child, ChildSpec, Kind
+from supervisor.master.pool.owner import Owner
 from supervisor.master.pool.pool import Pool
-from supervisor.master.pool.restarts import Intensity, Life, Patience, Replacement, decide
+from supervisor.master.pool.restarts import Life, decide
 from supervisor.master.reload.scaling import keep
 from supervisor.scoreboard.words import Intent, LeavingReason, Running
 from supervisor.system import posix
@@ -48,40 +48,6 @@ class Marks:
     running: Running | None = None
     handled: int = 0
     untaken: bool = False
-
-
-class Owner(Protocol):
-    """Where a dead child belongs: a pool, or a sidecar."""
-
-    @property
-    def intensity(self) -> Intensity:
-        """The recent deaths without progress that count together."""
-
-    @property
-    def patience(self) -> Patience:
-        """When a dead child is replaced."""
-
-    @property
-    def boot_tries(self) -> int:
-        """So many failed boots in a row hold a child spec."""
-
-    def disconnect(self, child: Child, now_s: float) -> None:
-        """The child is dead: read what it still said."""
-
-    def spec_of(self, child: Child) -> ChildSpec | None:
-        """The child spec that it had; None if another child has it."""
-
-    def wants(self, spec: ChildSpec) -> bool:
-        """Whether a child is wanted there."""
-
-    def dump_of(self, child: Child) -> str:
-        """The stacks that it has dumped, "" for none."""
-
-    def exited(self, record: ExitRecord) -> None:
-        """This is the end of a child that had its child spec."""
-
-    def replaced(self, spec: ChildSpec, replacement: Replacement) -> None:
-        """The child is replaced, or its child spec held."""
 
 
 class ExitHandler:
@@ -216,7 +182,9 @@ class ExitHandler:
         if delay_s is None and record.kind is not Kind.WORKER:
             delay_s = 0.0  # it was killed so that another takes its place
         spec.replaced(None if delay_s is None else died_s + delay_s)
-        owner.replaced(spec, Replacement(record, life.progressed, died_s, decision.hold, spec.held and not was_held))
+        owner.replaced(record, life.progressed, died_s)
+        if decision.hold:
+            owner.held(spec, newly=not was_held)
         return delay_s
 
 

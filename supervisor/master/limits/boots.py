@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterator
 
 from supervisor.master.host import signalling
 from supervisor.master.limits.deadlines import LATE_S
-from supervisor.master.pool.children import Child, Kind
+from supervisor.master.pool.children import SIDECARS, Child, Kind
+from supervisor.master.pool.owner import Owner
 from supervisor.master.pool.pool import Pool
 from supervisor.scoreboard.words import Intent
 
@@ -25,8 +26,9 @@ class Boots:
 
     does = "end boots that hang"
 
-    def __init__(self, pools: Collection[Pool]) -> None:
+    def __init__(self, pools: Collection[Pool], others: Collection[Owner] = ()) -> None:
         self._pools = pools
+        self._others = others
         self._forgiven_s = float("-inf")
         self._over_limit: dict[int, float] = {}  # by pid: when to kill, or to kill again
         self._planned_s = float("inf")
@@ -34,7 +36,7 @@ class Boots:
     @property
     def due_s(self) -> float:
         """The earliest end of a boot's time, or of the time for a dump."""
-        self._planned_s = min((self._end_s(pool, child) for pool, child in self._booting()), default=float("inf"))
+        self._planned_s = min((self._end_s(owner, child) for owner, child in self._booting()), default=float("inf"))
         return self._planned_s
 
     def turn(self, now_s: float) -> None:
@@ -45,26 +47,26 @@ class Boots:
         self._over_limit = {
             child.pid: self._over_limit[child.pid] for _, child in booting if child.pid in self._over_limit
         }
-        for pool, child in booting:
-            if now_s >= self._end_s(pool, child):
-                self._proceed(pool, child, now_s)
+        for owner, child in booting:
+            if now_s >= self._end_s(owner, child):
+                self._proceed(child, now_s)
 
-    def _proceed(self, pool: Pool, child: Child, now_s: float) -> None:
-        if child.pid in self._over_limit:
-            signalling.send(child, signal.SIGKILL, now_s)
-        else:
+    def _proceed(self, child: Child, now_s: float) -> None:
+        dumps_stacks = child.pid not in self._over_limit and child.kind not in SIDECARS
+        if child.pid not in self._over_limit:
             child.mark(Intent.BOOT_KILL, REQUESTED_BY)
-            signalling.send(child, signal.SIGQUIT, now_s)
+        signalling.send(child, signal.SIGQUIT if dumps_stacks else signal.SIGKILL, now_s)
         self._over_limit[child.pid] = now_s + _DUMP_S
 
-    def _end_s(self, pool: Pool, child: Child) -> float:
-        allowed_s = max(child.started_s, self._forgiven_s) + pool.config.boot_timeout_s
+    def _end_s(self, owner: Owner, child: Child) -> float:
+        allowed_s = max(child.started_s, self._forgiven_s) + owner.boot_timeout_s
         return self._over_limit.get(child.pid, allowed_s)
 
-    def _booting(self) -> Iterator[tuple[Pool, Child]]:
-        for pool in self._pools:
-            for child in (spec.child for spec in (*pool.specs, pool.plan.candidate) if spec is not None):
+    def _booting(self) -> Iterator[tuple[Owner, Child]]:
+        for owner in (*self._pools, *self._others):
+            candidate = owner.plan.candidate if isinstance(owner, Pool) else None
+            for child in (spec.child for spec in (*owner.specs, candidate) if spec is not None):
                 if child is None or child.ready_s is not None or child.kind is Kind.CONSUMER:
                     continue
                 if child.intent in (Intent.NONE, Intent.BOOT_KILL):
-                    yield pool, child
+                    yield owner, child

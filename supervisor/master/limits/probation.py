@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from supervisor.master.pool.children import Child, ChildSpec
-from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.owner import Owner
 from supervisor.master.pool.restarts import STEADY_S, progressed
 
 
@@ -18,24 +18,25 @@ class Probation:
 
     does = "clear what has made progress"
 
-    def __init__(self, pools: Collection[Pool]) -> None:
+    def __init__(self, pools: Collection[Owner], others: Collection[Owner] = ()) -> None:
         self._pools = pools
+        self._others = others
 
     @property
     def due_s(self) -> float:
         """When time alone clears the next seat (CLOCK_MONOTONIC)."""
-        ready = (child.ready_s for _pool, _spec, child in self._suspects() if child.ready_s is not None)
+        ready = (child.ready_s for _spec, child in self._suspects() if child.ready_s is not None)
         return min(ready, default=float("inf")) + STEADY_S
 
     def turn(self, now_s: float) -> None:
         """Clear the seats whose child has made progress."""
-        for pool, spec, child in self._suspects():
+        for spec, child in self._suspects():
             ready_for_s = None if child.ready_s is None else now_s - child.ready_s
-            if progressed(ready_for_s, pool.slots[spec.slot].handled if spec.slot is not None else 0):
+            if progressed(ready_for_s, child.slot_file.handled if child.slot_file is not None else 0):
                 spec.clear()
 
-    def _suspects(self) -> Iterator[tuple[Pool, ChildSpec, Child]]:
-        for pool in self._pools:
-            for spec in pool.specs:
+    def _suspects(self) -> Iterator[tuple[ChildSpec, Child]]:
+        for owner in (*self._pools, *self._others):
+            for spec in owner.specs:
                 if spec.child is not None and (spec.deaths or spec.held):
-                    yield pool, spec, spec.child
+                    yield spec, spec.child

@@ -25,7 +25,7 @@ from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
 from supervisor.master.pool.consumer_channel import ConsumerChannel
 from supervisor.master.pool.generations import Generations
 from supervisor.master.pool.plan import Plan
-from supervisor.master.pool.restarts import BOOT_TRIES, Intensity, Patience, Replacement
+from supervisor.master.pool.restarts import BOOT_TRIES, Intensity, Patience
 from supervisor.scoreboard.board import Board
 from supervisor.symptoms import Symptoms
 from supervisor.system import posix
@@ -229,6 +229,11 @@ class Pool:
         return self.config
 
     @property
+    def boot_timeout_s(self) -> float:
+        """How long an import or an `init` may take."""
+        return self.config.boot_timeout_s
+
+    @property
     def boot_tries(self) -> int:
         """One at the start: the command or the service manager that starts the daemon waits for the answer."""
         return BOOT_TRIES if self.was_ready else 1
@@ -238,12 +243,15 @@ class Pool:
         if record.cause is Cause.STOP_KILLED and record.message_id:
             self.cut_off.append(record.message_id)
 
-    def replaced(self, spec: ChildSpec, replacement: Replacement) -> None:
-        """Count a dead child that is replaced, or its child spec held."""
-        self.restarts[spec.kind] += 1
-        self.holds += replacement.held
-        for rate in (self.crash_rate,) if spec.kind is Kind.WORKER else (self.crash_rate, self.service_crash_rate):
-            rate.add(replacement.record, replacement.progressed, replacement.died_s)
+    def replaced(self, record: ExitRecord, progressed: bool, died_s: float) -> None:
+        """Count a dead child that is replaced. `died_s`: CLOCK_MONOTONIC."""
+        self.restarts[record.kind] += 1
+        for rate in (self.crash_rate,) if record.kind is Kind.WORKER else (self.crash_rate, self.service_crash_rate):
+            rate.add(record, progressed, died_s)
+
+    def held(self, spec: ChildSpec, newly: bool) -> None:
+        """Count a hold."""
+        self.holds += 1
 
     def seated(self, spec: ChildSpec, pid: int, generation: int, now_s: float) -> Child:
         """Take a new child into the books."""

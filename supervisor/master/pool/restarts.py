@@ -14,7 +14,6 @@ from enum import Enum, auto
 from typing import Protocol
 
 from supervisor.logs.events import Cause
-from supervisor.master.exits.records import ExitRecord
 from supervisor.master.pool.children import ChildSpec
 
 
@@ -101,17 +100,6 @@ class Decision:
 
     delay_s: float | None
     hold: bool = False
-
-
-@dataclass(frozen=True)
-class Replacement:
-    """Why a child is replaced. `died_s`: CLOCK_MONOTONIC. `held`: the child spec is held; `newly`: since this exit."""
-
-    record: ExitRecord
-    progressed: bool
-    died_s: float
-    held: bool
-    newly: bool
 
 
 @dataclass

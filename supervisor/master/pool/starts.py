@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from supervisor.config.schema import Config
 from supervisor.link import frames
 from supervisor.master.pool import intake, protocol_errors, slot_files
-from supervisor.master.pool.children import ChildSpec, Kind
+from supervisor.master.pool.children import Child, ChildSpec, Kind
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports
-from supervisor.master.pool.spawn import spawn
+from supervisor.master.pool.spawn import Started, spawn
 from supervisor.master.pool.wire import Wire
 from supervisor.system.clock import monotonic_s
 from supervisor.system.reactor import Reactor
@@ -85,14 +86,15 @@ def _start_service(
     generation = pool.generations.next()
     started = spawn(spec.kind, first, [descriptor], urls)
     child = pool.seated(spec, started.pid, generation, monotonic_s())
-    wire = Wire(
-        started.sock,
-        receives,
-        reactor,
-        lambda frame: reports[type(frame)](pool, spec, frame),
-        lambda reason: protocol_errors.end(child, reason),
-        started.unsent,
-    )
+    return join(child, started, receives, reactor, lambda frame: reports[type(frame)](pool, spec, frame))
+
+
+def join(child: Child, started: Started, receives: Any, reactor: Reactor, hear: Callable[[Any], None]) -> Wire:
+    """Open the channel to a child that was started; end the child if its first frame could not be sent.
+
+    `hear` is called with each frame of the union `receives`.
+    """
+    wire = Wire(started.sock, receives, reactor, hear, partial(protocol_errors.end, child), started.unsent)
     child.connect(wire)
     if started.failure:
         protocol_errors.end_unstarted(child, started.failure)

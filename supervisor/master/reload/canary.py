@@ -83,7 +83,7 @@ class Canary:
         pool.follow_plan(replace(plan, candidate=None, canary=None, spares=frozenset({canary})))
         scaling.replace_workers(pool, Rollout(candidate.child.generation, capacity))
         if former is not None:
-            terminations.ask(pool, former, "reload", now_s)
+            terminations.ask(former, "reload", now_s)
         if reconnect:
             scaling.replace_consumer(pool, now_s + config.daemon.stop_timeout_s)
         else:
@@ -95,7 +95,7 @@ class Canary:
         candidate = self.pool.plan.candidate
         self.pool.follow_plan(replace(self.pool.plan, candidate=None, canary=None))
         if candidate is not None and candidate.child is not None:
-            terminations.ask(self.pool, candidate.child, "failed reload", now_s)
+            terminations.ask(candidate.child, "failed reload", now_s)
         self.pool.close_unused_slots()
 
     @property

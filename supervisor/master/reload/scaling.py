@@ -93,7 +93,7 @@ class Scaling:
         del self._handovers[pool]
         pool.follow_plan(replace(pool.plan, consumer_leaves=False))
         if present:
-            self._terminations.ask(pool, handover.consumer, "reload", now_s)
+            self._terminations.ask(handover.consumer, "reload", now_s)
 
     def _adjust(self, pool: Pool, now_s: float) -> None:
         rollout = self._rollouts.get(pool)
@@ -101,7 +101,7 @@ class Scaling:
         pool.follow_plan(replace(pool.plan, spares=step.spares))
         for spec in step.leave:
             if spec.child is not None and spec.slot not in self._to_stay(pool, spec.child):
-                self._terminations.ask(pool, spec.child, "reload" if rollout else "preforkd scale", now_s)
+                self._terminations.ask(spec.child, "reload" if rollout else "preforkd scale", now_s)
         _make_room(pool)
         if step.over and len(pool.workers) == pool.config.workers:
             self._rollouts.pop(pool, None)

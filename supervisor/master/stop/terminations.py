@@ -12,7 +12,6 @@ import signal
 from supervisor.link.frames import Quit
 from supervisor.master.host.signalling import send
 from supervisor.master.pool.children import Child, Children, Kind
-from supervisor.master.pool.pool import Pool
 from supervisor.scoreboard.words import Intent
 
 PATIENCE_S = 15.0
@@ -26,15 +25,17 @@ class Terminations:
 
     def __init__(self, children: Children) -> None:
         self._children = children
-        self._asked: dict[int, tuple[Pool, Child, float]] = {}
+        self._asked: dict[int, tuple[Child, float]] = {}
 
     @property
     def due_s(self) -> float:
         """When `turn` is needed next (CLOCK_MONOTONIC)."""
-        return min((due_s for _pool, _child, due_s in self._asked.values()), default=float("inf"))
+        return min((due_s for _child, due_s in self._asked.values()), default=float("inf"))
 
-    def ask(self, pool: Pool, child: Child, requested_by: str, now_s: float) -> None:
-        """Ask a child to leave, once."""
+    def ask(self, child: Child, requested_by: str, now_s: float, patience_s: float = PATIENCE_S) -> None:
+        """Ask a child to leave, once. `patience_s`: its time for that; asked again, it can only become shorter."""
+        if child.pid in self._asked:
+            self._asked[child.pid] = (child, min(self._asked[child.pid][1], now_s + patience_s))
         if child.intent is not Intent.NONE:
             return
         child.mark(Intent.STOP, requested_by)
@@ -43,17 +44,17 @@ class Terminations:
             send(child, signal.SIGTERM, now_s)
         else:
             child.send(Quit())
-        self._asked[child.pid] = (pool, child, now_s + PATIENCE_S)
+        self._asked[child.pid] = (child, now_s + patience_s)
 
     def turn(self, now_s: float) -> None:
         """Kill children past their grace period that run no message; check the others again later."""
-        for pid, (pool, child, due_s) in list(self._asked.items()):
+        for pid, (child, due_s) in list(self._asked.items()):
             if self._children.get(pid) is not child:
                 del self._asked[pid]
                 continue
             if now_s < due_s:
                 continue
-            self._asked[pid] = (pool, child, now_s + PATIENCE_S)
+            self._asked[pid] = (child, now_s + PATIENCE_S)
             if not child.runs:
                 child.mark(Intent.STOP_KILL, child.requested_by)
                 send(child, signal.SIGKILL, now_s)

@@ -26,7 +26,9 @@ from supervisor.master.exits.reaper import ReapedChild
 from supervisor.master.exits.records import ExitRecord
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.restarts import STEADY_S
+from supervisor.master.pool.spawner import Spawner
 from supervisor.master.sidecars.sidecars import Sidecars, _first_frame
+from supervisor.master.stop.terminations import Terminations
 from supervisor.system.clock import monotonic_s
 from supervisor.system.reactor import Reactor
 
@@ -48,7 +50,7 @@ def history(tmp_path: Path) -> Iterator[History]:
 @pytest.fixture
 def sidecars(history: History) -> Iterator[Sidecars]:
     reactor = Reactor()
-    yield Sidecars(history, Children(), reactor)
+    yield Sidecars(history, children := Children(), reactor, Terminations(children))
     reactor.close()
 
 
@@ -130,4 +132,4 @@ def test_one_that_was_ready_for_long_is_replaced_at_once(sidecars: Sidecars, his
 def test_none_is_replaced_while_the_daemon_stops(sidecars: Sidecars, history: History) -> None:
     sidecars.follow_config(config(hooks=HOOKS), 0.0)
     assert ended(sidecars, history, None, stopping=True) is None
-    assert sidecars.start_due_s == float("inf")
+    assert Spawner({}, sidecars.by_kind.values(), Reactor()).due_s == float("inf")

@@ -1,0 +1,116 @@
+"""One of the daemon's children that belong to no pool: web page or hooks. Owner of its child spec. Master only.
+
+It is started, recorded, backed off and held like other children, but nothing depends on it: whatever it does, no pool,
+no message and no readiness notices.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from supervisor.link.frames import Build, Refused, Serving, SidecarReport, StartSidecar
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
+from supervisor.master.exits.history import History
+from supervisor.master.exits.records import ExitRecord
+from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
+from supervisor.master.pool.reports import other_build
+from supervisor.master.pool.restarts import BOOT_TRIES, Intensity, in_trouble
+from supervisor.master.pool.spawn import spawn
+from supervisor.master.pool.starts import join
+from supervisor.system import posix
+from supervisor.system.clock import monotonic_s
+from supervisor.system.reactor import Reactor
+
+_READY = {Kind.WEB: Event.WEB_READY, Kind.HOOKS: Event.HOOKS_READY}
+
+
+@dataclass(frozen=True)
+class _Patience:
+    """When a sidecar is started again: as a pool by default."""
+
+    restart_backoff_s: tuple[float, float] = (0.1, 30.0)
+    restart_intensity: tuple[int, float] = (10, 60.0)
+    hold_retry_s: float = 60.0
+
+
+class Sidecar:
+    """`first`: the frame that it is started with, None while it is not wanted."""
+
+    patience = _Patience()
+    boot_tries = BOOT_TRIES
+    boot_timeout_s = 60.0
+
+    def __init__(self, kind: Kind, history: History, children: Children, reactor: Reactor) -> None:
+        self.spec = ChildSpec("", kind)
+        self.specs = [self.spec]
+        self.intensity = Intensity()
+        self.first: StartSidecar | None = None
+        self._history = history
+        self._children = children
+        self._reactor = reactor
+        self._urls: Sequence[str] = ()
+        self._generation = 0
+
+    def follow_config(self, first: StartSidecar | None, urls: Sequence[str]) -> bool:
+        """Take the settings of the next start; whether they are others than before. `urls`: the broker's."""
+        changed, self.first, self._urls = first != self.first, first, urls
+        if changed:
+            self.spec.forgive()
+        return changed
+
+    def start(self) -> None:
+        """Start it. Raises StateError when the machine has no process or descriptor left."""
+        spec = self.spec
+        assert self.first is not None  # it is wanted
+        started, now_s = spawn(spec.kind, self.first, [], self._urls), monotonic_s()
+        # a number need not be kept on disk: a child without a record is not told apart from another by it
+        self._generation = max(self._generation, self._history.recorded(spec.name)) + 1
+        child = Child("", spec.kind, None, started.pid, posix.start_ticks(started.pid) or 0, self._generation, now_s)
+        spec.started(child)
+        self._children.add(child)
+        join(child, started, SidecarReport, self._reactor, self.hear)
+
+    def hear(self, report: Build | Serving | Refused) -> None:
+        """Take a report of the process."""
+        spec = self.spec
+        if isinstance(report, Build):
+            spec.report(other_build(spec, report))
+        elif isinstance(report, Refused):
+            spec.report(report.reason)
+        elif spec.child is not None and spec.child.ready_s is None:
+            spec.child.became_ready(monotonic_s())
+            if not in_trouble(spec):
+                spec.report("")
+            log(_READY[spec.kind], f"{spec.name} is ready {report.what}", pid=spec.child.pid, what=report.what)
+
+    # ---- owner of its child spec ----------------------------------------------------------------------------------
+
+    def disconnect(self, child: Child, now_s: float) -> None:
+        """It is dead: read what it still said."""
+        child.disconnect()
+
+    def spec_of(self, child: Child) -> ChildSpec:
+        """The one child spec."""
+        return self.spec
+
+    def wants(self, spec: ChildSpec) -> bool:
+        """Whether its settings ask for it."""
+        return self.first is not None
+
+    def dump_of(self, child: Child) -> str:
+        """It dumps no stacks."""
+        return ""
+
+    def exited(self, record: ExitRecord) -> None:
+        """Nothing depends on it."""
+
+    def replaced(self, record: ExitRecord, progressed: bool, died_s: float) -> None:
+        """Its child spec counts its restarts."""
+
+    def held(self, spec: ChildSpec, newly: bool) -> None:
+        """Report a hold: no pool has a symptom of it."""
+        if newly:
+            log(Event.SIDECAR_HELD, f"{spec.name} is held: {spec.why}", level=logging.ERROR, why=spec.why)
