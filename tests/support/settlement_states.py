@@ -12,7 +12,7 @@ from supervisor.consumer.settlement.publications import Publications
 from supervisor.consumer.settlement.refused_copies import RefusedCopies
 from supervisor.consumer.settlement.saved import SavedRuns
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.turn.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, Send
+from supervisor.consumer.turn.actions import Ack, Effect, PublishLater, PublishOut, Requeue, Send
 from supervisor.consumer.turn.unit_of_work import UnitOfWork
 from tests.support.settlement_parts import shallow
 
@@ -26,7 +26,7 @@ def clone_settlement(original: Settlement) -> Settlement:
     clone.saved._waiting = original.saved._waiting.copy()
     clone.content_matches = ContentMatches()
     clone.content_matches._expected = {
-        twin: deque(waiting) for twin, waiting in original.content_matches._expected.items()
+        likeness: deque(waiting) for likeness, waiting in original.content_matches._expected.items()
     }
     clone.decisions = _clone_decisions(original.decisions)
     clone.assignments = _clone_assignments(original.assignments, clone.decisions, entries)
@@ -79,8 +79,8 @@ def _clone_refused(original: RefusedCopies) -> RefusedCopies:
     for name in ("_times", "_queue_of", "_queues", "_for_good", "_hopeless"):
         inside[name] = inside[name].copy()
     for name, queue in original._queues.items():
-        twin = clone._queues[name] = copy(queue)
-        twin.tokens, twin.waiting = queue.tokens.copy(), queue.waiting.copy()
+        other = clone._queues[name] = copy(queue)
+        other.tokens, other.waiting = queue.tokens.copy(), queue.waiting.copy()
     return clone
 
 
@@ -107,7 +107,7 @@ def settlement_state(settlement: Settlement, tags: dict[int, int], tokens: dict[
         frozenset(tokens.get(token) for token in settlement.publications._later),
         frozenset(tokens.get(token) for token in refused._times),
         tuple(tuple(tokens.get(token) for token in queue.waiting) for queue in refused._queues.values()),
-        frozenset((twin, len(waiting)) for twin, waiting in settlement.content_matches._expected.items()),
+        frozenset((likeness, len(waiting)) for likeness, waiting in settlement.content_matches._expected.items()),
         frozenset((row.key, row.round, row.attempt, row.state, row.slot) for row in decisions._rows.values()),
         tuple(_effect_state(effect, tags, tokens) for effect in decisions._effects),
         tuple(_effect_state(effect, tags, tokens) for effect in decisions._committing),
@@ -116,7 +116,7 @@ def settlement_state(settlement: Settlement, tags: dict[int, int], tokens: dict[
 
 def _effect_state(effect: Effect, tags: dict[int, int], tokens: dict[int, int]) -> tuple[object, ...]:
     what: object = None
-    if isinstance(effect, Ack | GiveBack):
+    if isinstance(effect, Ack | Requeue):
         what = tags.get(effect.tag)
     elif isinstance(effect, Send):
         what = effect.worker, type(effect.frame), getattr(effect.frame, "run", None)

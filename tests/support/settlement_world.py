@@ -17,7 +17,7 @@ from supervisor.consumer.settlement import copies
 from supervisor.consumer.settlement.delivery_limit import worn_from
 from supervisor.consumer.settlement.messages import Arrival, Failure
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.turn.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, RecallAll, Send
+from supervisor.consumer.turn.actions import Ack, Effect, PublishLater, PublishOut, RecallAll, Requeue, Send
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, Published, Run, RunId
 from supervisor.scoreboard.words import OutcomeKind
@@ -143,7 +143,7 @@ class World(BrokerModel):
     def _ack(self, effect: Ack) -> None:
         check_kept(self, self.settled(effect.epoch, effect.tag).body)
 
-    def _requeue(self, effect: GiveBack) -> None:
+    def _requeue(self, effect: Requeue) -> None:
         self.have_back(self.settled(effect.epoch, effect.tag))
 
     def _send(self, effect: Send) -> None:
@@ -283,12 +283,12 @@ class World(BrokerModel):
         if found.id is None:
             self.given += 1
         id = found.id or f"preforkd-{self.given:032x}"
-        twin = b"" if found.id else found.body
+        likeness = b"" if found.id else found.body
         key = id.encode() + found.body.rjust(8, b"/")  # a digest's length
         run = (*(stamp or (1, 1)), stamp is not None)
         worn = self.delivery_limit is not None and found.count >= worn_from({"x-delivery-limit": self.delivery_limit})
         repeats = found.id is None and copies.is_repetition(delivery)
-        return Arrival(delivery, key, id, found.id is not None, *run, twin, worn, repeats)
+        return Arrival(delivery, key, id, found.id is not None, *run, likeness, worn, repeats)
 
     def confirm(self, index: int) -> bool:
         flight = self.flights.pop(index)
@@ -385,7 +385,7 @@ class World(BrokerModel):
 
 _CARRY_OUT: dict[type[Effect], Callable[[World, Any], None]] = {
     Ack: World._ack,
-    GiveBack: World._requeue,
+    Requeue: World._requeue,
     Send: World._send,
     RecallAll: World._recall,
     PublishOut: World._publish_out,

@@ -10,7 +10,7 @@ from supervisor.brokers.base import Delivery, Outgoing
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer.settlement.messages import Arrival, Entry, Failure
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.turn.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, Say, Send
+from supervisor.consumer.turn.actions import Ack, Effect, PublishLater, PublishOut, Requeue, Say, Send
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import ConsumerFrame, Incarnation, Run, RunId
 from supervisor.logs.events import Event
@@ -69,9 +69,9 @@ class Bench:
         headers = {copy_headers.QUEUE: QUEUE, copy_headers.ROUND: run[0], copy_headers.ATTEMPT: run[1]} if run else None
         delivery = Delivery(self.epoch, tag, "", QUEUE, redelivered, Properties(headers=headers, message_id=id), body)
         name = id or f"preforkd-{next(self._given):032x}"
-        twin = b"" if id else b"twin" + body
+        likeness = b"" if id else b"like" + body
         arrival = Arrival(
-            delivery, key_of(name, body), name, bool(id), *(run or (1, 1)), run is not None, twin, worn, repeats
+            delivery, key_of(name, body), name, bool(id), *(run or (1, 1)), run is not None, likeness, worn, repeats
         )
         known = [row for row in self.rows.values() if row.key[:16] == arrival.key[:16]]
         self.settlement.delivered(arrival, known)
@@ -145,7 +145,7 @@ class Bench:
 
     def returned(self) -> list[int]:
         """The tags that the last turn gave back."""
-        return [effect.tag for effect in self.last.effects if isinstance(effect, GiveBack)]
+        return [effect.tag for effect in self.last.effects if isinstance(effect, Requeue)]
 
     def published(self) -> list[Outgoing]:
         """What the last turn published."""

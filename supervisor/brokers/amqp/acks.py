@@ -28,7 +28,7 @@ class How(Enum):
     ACK_UP_TO = "basic.ack, multiple"
 
 
-class Settlement(msgspec.Struct, frozen=True):
+class AckFrame(msgspec.Struct, frozen=True):
     """One frame to send."""
 
     how: How
@@ -70,16 +70,16 @@ class AckBatcher:
         """Whether acks are held back for a gap to close: `take` again after STRAGGLER_S."""
         return bool(self._acked)
 
-    def take(self, now_s: float, everything: bool = False) -> list[Settlement]:
+    def take(self, now_s: float, everything: bool = False) -> list[AckFrame]:
         """The frames to send now (`now_s`: monotonic), in order; with `everything` no ack is held back."""
-        frames = [Settlement(How.RETURN, tag) for tag in self._returned]
+        frames = [AckFrame(How.RETURN, tag) for tag in self._returned]
         self._returned.clear()
         if self._acked:
             frames += self._contiguous()
             frames += self._stragglers(now_s, everything)
         return frames
 
-    def _contiguous(self) -> list[Settlement]:
+    def _contiguous(self) -> list[AckFrame]:
         while self._order and self._order[0] not in self._open:
             self._order.popleft()
         lowest_open = self._order[0] if self._order else None
@@ -87,10 +87,10 @@ class AckBatcher:
         for tag in below:
             del self._acked[tag]
         if len(below) <= 1:
-            return [Settlement(How.ACK, tag) for tag in below]
-        return [Settlement(How.ACK_UP_TO, max(below))]
+            return [AckFrame(How.ACK, tag) for tag in below]
+        return [AckFrame(How.ACK_UP_TO, max(below))]
 
-    def _stragglers(self, now_s: float, everything: bool) -> list[Settlement]:
+    def _stragglers(self, now_s: float, everything: bool) -> list[AckFrame]:
         late = []
         for tag, held_s in self._acked.items():
             if everything or held_s <= now_s - STRAGGLER_S:
@@ -99,4 +99,4 @@ class AckBatcher:
                 self._acked[tag] = now_s
         for tag in late:
             del self._acked[tag]
-        return [Settlement(How.ACK, tag) for tag in late]
+        return [AckFrame(How.ACK, tag) for tag in late]

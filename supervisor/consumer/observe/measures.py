@@ -79,7 +79,7 @@ class Publishes:
         }
 
 
-class Connections:
+class ConnectionCounts:
     """How often the broker was there, and went away. An attempt that fails is no loss."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class Measures:
         self.handler_s = Histogram(HANDLER_LE_S)
         self.commit_s = Histogram(COMMIT_LE_S)
         self.publishes = Publishes()
-        self.connections = Connections()
+        self.connections = ConnectionCounts()
         self._evicted_early = 0
         self._ledger = {"rows": 0, "bytes": 0, "keep_max": keep_max}
 

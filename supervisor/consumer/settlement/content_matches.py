@@ -20,36 +20,36 @@ class ContentMatches:
         self.queue_is_ours = True
         self._expected: dict[bytes, deque[tuple[float, bytes]]] = {}
 
-    def expect(self, twin: bytes, key: bytes, now_s: float) -> None:
+    def expect(self, likeness: bytes, key: bytes, now_s: float) -> None:
         """The message `key` lost a tag: its like may come back within the window."""
-        self._expected.setdefault(twin, deque()).append((now_s + WINDOW_S, key))
+        self._expected.setdefault(likeness, deque()).append((now_s + WINDOW_S, key))
 
-    def forget(self, key: bytes, twin: bytes) -> None:
+    def forget(self, key: bytes, likeness: bytes) -> None:
         """It was given up unstarted: its like is to be run."""
-        waiting = self._expected.get(twin)
+        waiting = self._expected.get(likeness)
         if waiting is not None:
-            self._keep(twin, deque(item for item in waiting if item[1] != key))
+            self._keep(likeness, deque(item for item in waiting if item[1] != key))
 
     def expire(self, now_s: float) -> None:
         """Forget whose window is over."""
-        for twin, waiting in list(self._expected.items()):
-            self._keep(twin, deque(item for item in waiting if item[0] >= now_s))
+        for likeness, waiting in list(self._expected.items()):
+            self._keep(likeness, deque(item for item in waiting if item[0] >= now_s))
 
     def match(self, arrival: Arrival, now_s: float) -> bytes | None:
         """The key of the message that this delivery is, or None where nothing proves it."""
-        waiting = self._expected.get(arrival.twin)
+        waiting = self._expected.get(arrival.likeness)
         if not waiting or arrival.has_id or not arrival.delivery.redelivered or not self.queue_is_ours:
             return None
         while waiting:
             until_s, key = waiting.popleft()
             if until_s >= now_s:
-                self._keep(arrival.twin, waiting)
+                self._keep(arrival.likeness, waiting)
                 return key
-        self._keep(arrival.twin, waiting)
+        self._keep(arrival.likeness, waiting)
         return None
 
-    def _keep(self, twin: bytes, waiting: deque[tuple[float, bytes]]) -> None:
+    def _keep(self, likeness: bytes, waiting: deque[tuple[float, bytes]]) -> None:
         if waiting:
-            self._expected[twin] = waiting
+            self._expected[likeness] = waiting
         else:
-            self._expected.pop(twin, None)
+            self._expected.pop(likeness, None)

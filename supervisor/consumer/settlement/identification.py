@@ -51,8 +51,10 @@ class Arrivals:
         found = delivery.properties.message_id or None
         id = found or give_id()
         key = message_key(self._vhost, self._queue, id, digest)
-        twin = b"" if found else digest
-        return Arrival(delivery, key, id, found is not None, *FIRST, stamped=False, twin=twin, unreadable=reason)
+        likeness = b"" if found else digest
+        return Arrival(
+            delivery, key, id, found is not None, *FIRST, stamped=False, likeness=likeness, unreadable=reason
+        )
 
     def _identified(self, delivery: Delivery) -> Arrival:
         properties, stamp, worn = delivery.properties, None, False
@@ -71,7 +73,7 @@ class Arrivals:
             round_,
             attempt,
             stamp is not None,
-            b"" if found else _twin(delivery, digest),
+            b"" if found else _likeness(delivery, digest),
             worn,
             found is None and copies.is_repetition(delivery),
         )
@@ -116,7 +118,7 @@ class Arrivals:
         return properties.message_id or None
 
 
-def _twin(delivery: Delivery, digest: bytes) -> bytes:
+def _likeness(delivery: Delivery, digest: bytes) -> bytes:
     properties = delivery.properties
     way = (delivery.exchange, delivery.routing_key, properties.timestamp, properties.expiration)
     seen = msgspec.msgpack.encode(way)

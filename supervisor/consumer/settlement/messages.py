@@ -69,6 +69,7 @@ class Entry:
         "id",
         "key",
         "later",
+        "likeness",
         "maybe_duplicate",
         "missing_since_s",
         "owner",
@@ -79,7 +80,6 @@ class Entry:
         "run",
         "tags",
         "token",
-        "twin",
         "unconfirmed",
         "worn",
     )
@@ -101,7 +101,7 @@ class Entry:
         self.failure: Failure | None = None
         self.token: int | None = None  # of the copy under way
         self.unconfirmed: set[int] | None = None  # tokens of what its handler published; None: nothing yet
-        self.twin = b""
+        self.likeness = b""
         self.worn = False  # its queue may drop it when it comes back once more: it is never given back
         self.published_s = 0.0  # when what its handler published was sent first, in this epoch
         self.missing_since_s: float | None = None  # it has not come back to an empty queue
@@ -110,7 +110,7 @@ class Entry:
 class Arrival(msgspec.Struct, frozen=True):
     """A delivery as the settlement sees it: identified and placed in the order of runs.
 
-    `twin`: what makes a message without an id recognisable after a connection loss (b"" where it has an id).
+    `likeness`: what makes a message without an id recognisable after a connection loss (b"" where it has an id).
     `unreadable`: why it cannot be given to a handler.
     """
 
@@ -121,7 +121,7 @@ class Arrival(msgspec.Struct, frozen=True):
     round: int
     attempt: int
     stamped: bool  # carries our own, trusted headers
-    twin: bytes = b""
+    likeness: bytes = b""
     worn: bool = False  # it has come back so often that its queue may soon drop it (`delivery_limit.py`)
     repeats: bool = False  # it is a copy of a message without an id that may be a repetition
     unreadable: str = ""

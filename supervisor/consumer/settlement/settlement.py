@@ -70,8 +70,8 @@ class Settlement:
             self._duplicate(arrival, "a copy of it waits in its queue")
         elif not self.accepting and not arrival.worn:
             self._turn_away(arrival)
-        elif not arrival.has_id and (twin := self.content_matches.match(arrival, self.decisions.now_s)) is not None:
-            self._meet_twin(arrival, twin)
+        elif not arrival.has_id and (key := self.content_matches.match(arrival, self.decisions.now_s)) is not None:
+            self._meet_match(arrival, key)
         elif not arrival.has_id and (earlier := self.assignments.perhaps(arrival)) is not None:
             earlier.later.append(arrival)
         elif (entry := self.entries.get(arrival.key)) is not None:
@@ -83,7 +83,7 @@ class Settlement:
         self.decisions.count("returned")
         self.decisions.requeue([arrival.tag])
 
-    def _meet_twin(self, arrival: Arrival, key: bytes) -> None:
+    def _meet_match(self, arrival: Arrival, key: bytes) -> None:
         if key in self.entries:
             self._attach(self.entries[key], arrival)
         else:
@@ -127,7 +127,7 @@ class Settlement:
 
     def _admit(self, arrival: Arrival) -> Entry:
         entry = Entry(arrival.key, arrival.id, arrival.round, arrival.attempt)
-        entry.has_id, entry.twin = arrival.has_id, arrival.twin
+        entry.has_id, entry.likeness = arrival.has_id, arrival.likeness
         entry.maybe_duplicate = self.doubtful or arrival.may_repeat
         self.entries[entry.key] = entry
         self.assignments.wait(entry)
@@ -145,14 +145,14 @@ class Settlement:
         if entry.token is not None:
             self.publications.came_again(entry)
         if arrival.worn:
-            entry.worn, entry.twin = True, b""  # dropped by its queue, it would be taken for another one like it
+            entry.worn, entry.likeness = True, b""  # dropped by its queue, it would be taken for another one like it
         if entry.delivery is None:
             entry.delivery = arrival.delivery
         if entry.phase is Phase.COPYING and entry.token is None:
             self.publications.publish_copy(entry)
 
     def _duplicate(self, arrival: Arrival, why: str) -> None:
-        self.decisions.ack([arrival.tag], b"" if arrival.worn else arrival.twin)
+        self.decisions.ack([arrival.tag], b"" if arrival.worn else arrival.likeness)
         self.decisions.say_duplicate(arrival, why)
 
     # ---- workers --------------------------------------------------------------------------------------------------
@@ -219,13 +219,13 @@ class Settlement:
         self.publications.publish_all_again()
         self.decisions.recall()
         self.content_matches.expire(self.decisions.now_s)
-        for twin in self.decisions.void_tags():
-            self.content_matches.expect(twin, b"", self.decisions.now_s)
+        for likeness in self.decisions.void_tags():
+            self.content_matches.expect(likeness, b"", self.decisions.now_s)
         worn = [arrival for entry in self.entries.values() for arrival in entry.later if arrival.worn]
         for entry in list(self.entries.values()):
             self.decisions.count("dropped", len(entry.tags) + len(entry.later))
-            if entry.tags and entry.twin:
-                self.content_matches.expect(entry.twin, entry.key, self.decisions.now_s)
+            if entry.tags and entry.likeness:
+                self.content_matches.expect(entry.likeness, entry.key, self.decisions.now_s)
             entry.tags.clear()
             entry.later.clear()
             entry.missing_since_s = None
@@ -281,7 +281,7 @@ class Settlement:
         if row.state is RowState.DISPATCHED:
             self.assignments.give(entry, Incarnation(row.slot, row.generation))
         elif not entry.has_id:
-            self._let_go(entry)
+            self._unbegun(entry)  # no body and no id since a restart: it comes back as another message
         else:
             entry.phase, entry.pending = Phase.COPYING, row.state
             entry.failure = msgspec.msgpack.decode(row.note, type=Failure)
@@ -298,7 +298,7 @@ class Settlement:
     def _decide(self, entry: Entry, pending: RowState, failure: Failure) -> None:
         """Record the outcome; the copy follows the commit, the ack follows the copy's confirm."""
         if entry.delivery is None and not entry.has_id:
-            self._let_go(entry)
+            self._unbegun(entry)  # as in `_decide`
             return
         self.assignments.take_away(entry)
         entry.phase, entry.pending = Phase.COPYING, pending
@@ -327,12 +327,6 @@ class Settlement:
         else:
             self._give_up(entry)
 
-    def _let_go(self, entry: Entry) -> None:
-        """It has no id and we have no body since a restart: it comes back as a message of its own, if it does."""
-        self.assignments.take_away(entry)
-        self.decisions.record(entry, RowState.RETURNED)
-        self._give_up(entry)
-
     def _save(self, entry: Entry) -> None:
         """Publish it once more and keep it until the broker has that: its queue may drop it when it comes back."""
         self.assignments.take_away(entry)
@@ -351,11 +345,11 @@ class Settlement:
             return
         self.decisions.count("returned", len(entry.tags))
         self.decisions.requeue(entry.tags)
-        self.content_matches.forget(entry.key, entry.twin)
+        self.content_matches.forget(entry.key, entry.likeness)
         self._forget(entry)
 
     def _settle(self, entry: Entry) -> None:
-        self.decisions.ack(entry.tags, entry.twin)
+        self.decisions.ack(entry.tags, entry.likeness)
         if len(entry.tags) > 1:  # of one epoch: the queue had the message more than once
             self.decisions.say_duplicate(entry, SENT_MEANWHILE, len(entry.tags) - 1)
         self._forget(entry)

@@ -13,14 +13,14 @@ from supervisor.logs.events import Event
 
 
 class Ack(msgspec.Struct, frozen=True):
-    """Settle this delivery for good. `twin`: what makes it recognisable should it come back; b"" where it has an id."""
+    """Settle this delivery for good. `likeness`: as of its `Arrival`."""
 
     epoch: int
     tag: int
-    twin: bytes = b""
+    likeness: bytes = b""
 
 
-class GiveBack(msgspec.Struct, frozen=True):
+class Requeue(msgspec.Struct, frozen=True):
     """Return this delivery to its queue."""
 
     epoch: int
@@ -60,7 +60,7 @@ class Say(msgspec.Struct, frozen=True):
     warning: bool = False
 
 
-Effect = Ack | GiveBack | Send | RecallAll | PublishOut | PublishLater
+Effect = Ack | Requeue | Send | RecallAll | PublishOut | PublishLater
 
 
 class Turn(msgspec.Struct, frozen=True):

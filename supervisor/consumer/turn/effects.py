@@ -34,7 +34,7 @@ class Effects:
         self._call_later = call_later
         self._how: dict[type[actions.Effect], Callable[[Any], None]] = {
             actions.Ack: lambda effect: self._broker.ack(effect.epoch, effect.tag),
-            actions.GiveBack: lambda effect: self._broker.requeue(effect.epoch, effect.tag),
+            actions.Requeue: lambda effect: self._broker.requeue(effect.epoch, effect.tag),
             actions.Send: lambda effect: self._links.send(effect.worker, effect.frame),
             actions.RecallAll: self._recall,
             actions.PublishOut: self._publish,

@@ -11,7 +11,7 @@ from typing import Any
 
 from supervisor.brokers.base import Outgoing
 from supervisor.consumer.settlement.messages import Arrival, Entry, Failure
-from supervisor.consumer.turn.actions import Ack, Effect, GiveBack, PublishLater, PublishOut, RecallAll, Say, Send, Turn
+from supervisor.consumer.turn.actions import Ack, Effect, PublishLater, PublishOut, RecallAll, Requeue, Say, Send, Turn
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import ConsumerFrame, Incarnation
 from supervisor.logs.events import Event
@@ -60,14 +60,14 @@ class UnitOfWork:
         if by:
             self._counters[name] = self._counters.get(name, 0) + by
 
-    def ack(self, tags: Iterable[tuple[int, int]], twin: bytes) -> None:
+    def ack(self, tags: Iterable[tuple[int, int]], likeness: bytes) -> None:
         """Settle deliveries, after the commit."""
         for epoch, tag in tags:
-            self._effects.append(Ack(epoch, tag, twin))
+            self._effects.append(Ack(epoch, tag, likeness))
 
     def requeue(self, tags: Iterable[tuple[int, int]]) -> None:
         """Return deliveries, after the commit."""
-        self._effects.extend(GiveBack(epoch, tag) for epoch, tag in tags)
+        self._effects.extend(Requeue(epoch, tag) for epoch, tag in tags)
 
     def send(self, worker: Incarnation, frame: ConsumerFrame) -> None:
         """Send a frame to a worker, after the commit."""
@@ -94,10 +94,10 @@ class UnitOfWork:
         self._effects.append(RecallAll())
 
     def void_tags(self) -> list[bytes]:
-        """Settle none of the deliveries until now; the twins of those that were to be acked and were not yet."""
+        """Settle none of the deliveries until now; the likenesses of those that were to be acked and were not yet."""
         acks = [effect for effect in (*self._committing, *self._effects) if type(effect) is Ack]
-        self._withdraw(lambda effect: type(effect) is Ack or type(effect) is GiveBack)
-        return [effect.twin for effect in acks if effect.twin]
+        self._withdraw(lambda effect: type(effect) is Ack or type(effect) is Requeue)
+        return [effect.likeness for effect in acks if effect.likeness]
 
     def say(self, event: Event, text: str, *, warning: bool = False, **fields: Any) -> None:
         """Log an event, before the commit."""

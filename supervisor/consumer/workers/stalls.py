@@ -32,7 +32,7 @@ _WAITS_FOR = {
     Phase.COPYING: "for the broker to take their copies",
 }
 
-Mark = tuple[int, float]
+Progress = tuple[int, float]
 """How much was done, and since when (CLOCK_MONOTONIC) it has been that much."""
 
 
@@ -47,8 +47,8 @@ class Stalls:
         self._pipeline = pipeline
         self._counters = observer.measures.counters
         self._health = observer.health
-        self._marks: dict[Incarnation, Mark] = {}
-        self._moved: Mark = (-1, 0.0)
+        self._progress_of: dict[Incarnation, Progress] = {}
+        self._moved: Progress = (-1, 0.0)
         self._looked_s = 0.0
         self._named: list[Stalled] = []
 
@@ -71,7 +71,7 @@ class Stalls:
         late = now_s - self._looked_s > LOOK_S + _LATE_S
         self._looked_s = now_s
         if late or self._pipeline.held_up:
-            self._marks.clear()
+            self._progress_of.clear()
             self._moved = (-1, now_s)
         self._look_at_workers(now_s)
         self._look_at_pool(now_s)
@@ -80,8 +80,10 @@ class Stalls:
         idle = {
             worker: handled for worker in self._settlement.assignments.workers() if (handled := self._idle(worker)) >= 0
         }
-        self._marks = {worker: _mark(self._marks.get(worker), handled, now_s) for worker, handled in idle.items()}
-        waited_s = {worker: now_s - since_s for worker, (_handled, since_s) in self._marks.items()}
+        self._progress_of = {
+            worker: _progress(self._progress_of.get(worker), handled, now_s) for worker, handled in idle.items()
+        }
+        waited_s = {worker: now_s - since_s for worker, (_handled, since_s) in self._progress_of.items()}
         stalled = {worker: seconds for worker, seconds in waited_s.items() if seconds >= NOTICED_S}
         if not stalled:
             self._health.heal(Event.WORKER_STALLED)
@@ -114,7 +116,7 @@ class Stalls:
         if not waiting or at_work or not self._health.publishing or not self._settlement.accepting:
             self._moved = (-1, now_s)
         ended = sum(count for name, count in self._counters.items() if name != "delivered")
-        self._moved = _mark(self._moved, ended, now_s)
+        self._moved = _progress(self._moved, ended, now_s)
         if now_s - self._moved[1] < STALLED_S:
             self._health.heal(Event.POOL_STALLED)
             return
@@ -123,5 +125,5 @@ class Stalls:
         self._health.notice(Event.POOL_STALLED, text, degrades=True)
 
 
-def _mark(former: Mark | None, done: int, now_s: float) -> Mark:
+def _progress(former: Progress | None, done: int, now_s: float) -> Progress:
     return former if former is not None and former[0] == done else (done, now_s)

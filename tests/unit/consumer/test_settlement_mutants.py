@@ -120,7 +120,7 @@ def effects_come_before_the_commit(patch: Patch) -> None:
 def acked_before_the_copy_is_confirmed(patch: Patch) -> None:
     def mutant(self: Settlement, entry: Entry, pending: RowState, failure: Failure) -> None:
         decide(self, entry, pending, failure)
-        self.decisions.ack(entry.tags, entry.twin)
+        self.decisions.ack(entry.tags, entry.likeness)
         entry.tags.clear()
 
     patch.setattr(Settlement, "_decide", mutant)
@@ -173,7 +173,7 @@ def what_hello_does_not_name_stays_owned(patch: Patch) -> None:
 
 
 def a_given_up_message_without_id_is_still_expected(patch: Patch) -> None:
-    patch.setattr(ContentMatches, "forget", lambda self, key, twin: None)
+    patch.setattr(ContentMatches, "forget", lambda self, key, likeness: None)
 
 
 def open_rows_without_an_id_are_kept_for_ever(patch: Patch) -> None:

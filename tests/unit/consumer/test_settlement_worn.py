@@ -248,7 +248,7 @@ def a_worn_message_is_forgotten_with_its_connection(patch: Patch) -> None:
 def a_worn_message_is_expected_back(patch: Patch) -> None:
     def mutant(self: Settlement, entry: Entry, arrival: Arrival) -> None:
         attach(self, entry, arrival)
-        entry.twin = arrival.twin
+        entry.likeness = arrival.likeness
 
     patch.setattr(Settlement, "_attach", mutant)
 
@@ -276,7 +276,7 @@ def the_copy_is_settled_with_its_original(patch: Patch) -> None:
 def the_saved_is_acked_before_its_copy_is_confirmed(patch: Patch) -> None:
     def mutant(self: Settlement, entry: Entry) -> None:
         save(self, entry)
-        self.decisions.ack(entry.tags, entry.twin)
+        self.decisions.ack(entry.tags, entry.likeness)
         entry.tags.clear()
 
     save = Settlement._save

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.brokers.amqp.acks import STRAGGLER_S, AckBatcher, How, Settlement
+from supervisor.brokers.amqp.acks import STRAGGLER_S, AckBatcher, AckFrame, How
 
 
 class ModelChannel:
@@ -16,7 +16,7 @@ class ModelChannel:
         self.acked: set[int] = set()
         self.returned: set[int] = set()
 
-    def receive(self, frames: list[Settlement]) -> None:
+    def receive(self, frames: list[AckFrame]) -> None:
         for frame in frames:
             if frame.tag not in self.unsettled:
                 raise AssertionError(f"406 unknown delivery tag {frame.tag}")
@@ -38,14 +38,14 @@ def test_a_run_from_the_bottom_is_one_multiple_ack() -> None:
     for tag in (3, 1, 2):
         batcher.ack(tag)
 
-    assert batcher.take(0.0) == [Settlement(How.ACK_UP_TO, 3)]
+    assert batcher.take(0.0) == [AckFrame(How.ACK_UP_TO, 3)]
 
 
 def test_one_ack_is_not_multiple() -> None:
     batcher = _batcher(1, 2)
     batcher.ack(1)
 
-    assert batcher.take(0.0) == [Settlement(How.ACK, 1)]
+    assert batcher.take(0.0) == [AckFrame(How.ACK, 1)]
 
 
 def test_an_ack_above_a_gap_waits_then_goes_alone() -> None:
@@ -55,7 +55,7 @@ def test_an_ack_above_a_gap_waits_then_goes_alone() -> None:
     assert batcher.take(0.0) == []
     assert batcher.take(STRAGGLER_S / 2) == []
     assert batcher.waiting
-    assert batcher.take(STRAGGLER_S) == [Settlement(How.ACK, 3)]
+    assert batcher.take(STRAGGLER_S) == [AckFrame(How.ACK, 3)]
     assert not batcher.waiting
 
 
@@ -65,14 +65,14 @@ def test_an_ack_above_a_gap_joins_the_run_when_the_gap_closes() -> None:
     batcher.take(0.0)
     batcher.ack(1)
 
-    assert batcher.take(0.001) == [Settlement(How.ACK_UP_TO, 2)]
+    assert batcher.take(0.001) == [AckFrame(How.ACK_UP_TO, 2)]
 
 
 def test_nothing_is_held_back_at_the_end() -> None:
     batcher = _batcher(1, 2, 3)
     batcher.ack(3)
 
-    assert batcher.take(0.0, everything=True) == [Settlement(How.ACK, 3)]
+    assert batcher.take(0.0, everything=True) == [AckFrame(How.ACK, 3)]
 
 
 def test_returns_go_before_the_multiple_ack_that_would_swallow_them() -> None:
@@ -81,7 +81,7 @@ def test_returns_go_before_the_multiple_ack_that_would_swallow_them() -> None:
     batcher.requeue(2)
     batcher.ack(3)
 
-    assert batcher.take(0.0) == [Settlement(How.RETURN, 2), Settlement(How.ACK_UP_TO, 3)]
+    assert batcher.take(0.0) == [AckFrame(How.RETURN, 2), AckFrame(How.ACK_UP_TO, 3)]
 
 
 def test_a_straggler_that_went_alone_is_not_named_again() -> None:
@@ -91,7 +91,7 @@ def test_a_straggler_that_went_alone_is_not_named_again() -> None:
     batcher.take(1.0)
     batcher.ack(1)
 
-    assert batcher.take(1.0) == [Settlement(How.ACK, 1)]
+    assert batcher.take(1.0) == [AckFrame(How.ACK, 1)]
 
 
 def test_a_tag_that_was_not_delivered_is_ignored() -> None:

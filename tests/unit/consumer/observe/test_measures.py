@@ -8,7 +8,14 @@ import msgspec
 import pytest
 
 from supervisor.brokers.base import Confirmed, Unpublished
-from supervisor.consumer.observe.measures import COMMIT_LE_S, HANDLER_LE_S, Connections, Histogram, Measures, Publishes
+from supervisor.consumer.observe.measures import (
+    COMMIT_LE_S,
+    HANDLER_LE_S,
+    ConnectionCounts,
+    Histogram,
+    Measures,
+    Publishes,
+)
 from supervisor.consumer.observe.reports import _content
 from supervisor.link.frames import Snapshot
 from supervisor.link.snapshot_parts import Durations
@@ -60,7 +67,7 @@ def test_a_late_answer_to_a_lost_publication_awaits_nothing() -> None:
 
 
 def test_an_attempt_to_connect_that_fails_is_no_loss() -> None:
-    connections = Connections()
+    connections = ConnectionCounts()
     connections.disconnected(was_connected=False)
     connections.connected()
     connections.disconnected(was_connected=True)

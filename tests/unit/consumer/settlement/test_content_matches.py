@@ -12,9 +12,9 @@ from supervisor.messages.message import Properties
 LIKE, OTHER = b"like", b"other"
 
 
-def an_arrival(twin: bytes = LIKE, redelivered: bool = True, has_id: bool = False) -> Arrival:
+def an_arrival(likeness: bytes = LIKE, redelivered: bool = True, has_id: bool = False) -> Arrival:
     delivery = Delivery(2, 1, "", "q", redelivered, Properties(), b"")
-    return Arrival(delivery, b"new", "id", has_id, 1, 1, False, twin)
+    return Arrival(delivery, b"new", "id", has_id, 1, 1, False, likeness)
 
 
 def test_lost_tags_of_a_kind_are_met_in_their_order_each_once() -> None:

@@ -107,7 +107,7 @@ def test_without_an_id_each_delivery_gets_one_of_its_own_and_its_likeness(id: st
     assert ids.given(first.id)
     assert first.id != second.id
     assert not first.has_id
-    assert first.twin == second.twin != b""
+    assert first.likeness == second.likeness != b""
 
 
 @pytest.mark.parametrize(
@@ -115,11 +115,11 @@ def test_without_an_id_each_delivery_gets_one_of_its_own_and_its_likeness(id: st
 )
 def test_likeness_is_everything_that_can_be_seen(change: dict[str, Any]) -> None:
     known, bare = arrivals(), a_delivery(Properties())
-    assert known.identify(bare).twin != known.identify(msgspec.structs.replace(bare, **change)).twin
+    assert known.identify(bare).likeness != known.identify(msgspec.structs.replace(bare, **change)).likeness
 
 
 def test_with_an_id_there_is_no_likeness() -> None:
-    assert arrivals().identify(a_delivery()).twin == b""
+    assert arrivals().identify(a_delivery()).likeness == b""
 
 
 @pytest.mark.parametrize("id", ["m", "preforkd-", "preforkd-12", "preforkd-" + "g" * 32, "x" + "preforkd-" + "0" * 32])
