@@ -25,7 +25,7 @@ Record = dict[str, Any]
 T = TypeVar("T")
 
 
-class _Shape(msgspec.Struct):
+class ExitShape(msgspec.Struct):
     """The types of the fields that readers use. A line with other types was not written by a master."""
 
     at: str = ""
@@ -43,6 +43,7 @@ class _Shape(msgspec.Struct):
     elapsed_s: float | None = None
     limit_s: float | None = None
     oom_evidence: str | None = None
+    stack: str | None = None
 
 
 class HistoryTail:
@@ -130,7 +131,7 @@ def records(file: BufferedReader, decode: Callable[[bytes], T]) -> Iterator[T]:
 
 def _checked(line: bytes) -> Record:
     record: Record = msgspec.json.decode(line)
-    msgspec.convert(record, _Shape)
+    msgspec.convert(record, ExitShape)
     return record
 
 

@@ -41,7 +41,7 @@ PREVIEW_BYTES = 2000
 
 FORMER_ROUNDS = 3
 """Most rounds that `FORMER` tells of: the last ones."""
-_FORMER_CHARACTERS = {"reason": 500, "stack": 1500}
+FORMER_CHARACTERS = {"reason": 500, "stack": 1500}
 _FORMER_FACT_CHARACTERS = 200
 _FACTS = ("cause", "reason", "attempts", "status", "signal", "worker", "host", "at", "stack")
 
@@ -94,7 +94,7 @@ def _in_short(facts: dict[str, Any]) -> dict[str, Any]:
         if type(value) is int:
             short[name] = value
         elif isinstance(value, str) and value:
-            most = _FORMER_CHARACTERS.get(name, _FORMER_FACT_CHARACTERS)
+            most = FORMER_CHARACTERS.get(name, _FORMER_FACT_CHARACTERS)
             short[name] = value[-most:] if name == "stack" else value[:most]
     return short
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from supervisor.brokers.base import Delivery
 from supervisor.brokers.copy_headers import PREFIX, diagnosis, former_rounds, plain, preview
@@ -20,6 +21,7 @@ from supervisor.brokers.dead_letter_browser import DeadLetterBrowser, NoSuchQueu
 from supervisor.config.schema import BrokerConfig
 from supervisor.errors import PreforkdError
 from supervisor.system.clock import monotonic_s, rfc3339, wall_s
+from supervisor.web.answers import FormerRound, Letter, Letters
 from supervisor.web.responses import ApiError
 
 KEPT_S = 2.0
@@ -40,7 +42,7 @@ class _Look(msgspec.Struct, frozen=True):
     at_s: float
     depth: int
     limit: int
-    answer: dict[str, Any]
+    answer: Letters
 
     def enough_for(self, limit: int) -> bool:
         return limit <= self.limit or self.limit >= self.depth
@@ -56,11 +58,11 @@ class DeadLetterClient:
         self._turns: dict[str, asyncio.Lock] = {}
         self._looks: dict[tuple[str, str], _Look] = {}
 
-    async def look(self, queue: str, kind: str, limit: int) -> dict[str, Any]:
+    async def look(self, queue: str, kind: str, limit: int) -> Letters:
         """The oldest letters. Raises ApiError 404 or 503."""
         if (known := self._known(queue, kind, limit, KEPT_S)) is None:
             known = await self._in_turn(queue, lambda: self._look(queue, kind, limit))
-        return known.answer | {"letters": known.answer["letters"][:limit]}
+        return replace(known.answer, letters=known.answer.letters[:limit])
 
     async def retry(self, queue: str, kind: str, ids: Sequence[str]) -> tuple[int, list[str]]:
         """Move letters back to work: how many, and which ids were not found. Raises ApiError 404 or 503."""
@@ -80,7 +82,7 @@ class DeadLetterClient:
             if known is not None and known.depth == box.depth:
                 return known
             letters = [letter(number, delivery) for number, delivery in enumerate(_oldest(box, limit), 1)]
-        answer = {"letters": letters, "total": box.depth, "at": rfc3339(wall_s())}
+        answer = Letters(letters=letters, total=box.depth, at=rfc3339(wall_s()))
         look = _Look(monotonic_s(), box.depth, limit, answer)
         self._looks[queue, kind] = look
         return look
@@ -131,19 +133,19 @@ class DeadLetterClient:
             raise ApiError(503, str(error)) from error
 
 
-def letter(number: int, delivery: Delivery) -> dict[str, Any]:
-    """One letter as /openapi.json describes it, whatever types its headers have."""
+def letter(number: int, delivery: Delivery) -> Letter:
+    """The letter with this `number` in its queue, whatever types its headers have."""
     ours, headers = diagnosis(delivery), delivery.properties.headers or {}
     theirs = {name: _cut(plain(value)) for name, value in headers.items() if not name.startswith(PREFIX)}
-    return {
-        "number": number,
-        "id": delivery.properties.message_id or "",
+    return Letter(
         **_ended(ours),
-        "former": [{"round": _whole(facts.get("round")), **_ended(facts)} for facts in former_rounds(headers)],
-        "headers": theirs,
-        "body_preview": preview(delivery.body),
-        "body_bytes": len(delivery.body),
-    }
+        number=number,
+        id=delivery.properties.message_id or "",
+        former=[FormerRound(**_ended(facts), round=_whole(facts.get("round"))) for facts in former_rounds(headers)],
+        headers=theirs,
+        body_preview=preview(delivery.body),
+        body_bytes=len(delivery.body),
+    )
 
 
 def _ended(facts: dict[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from supervisor.exit_history import HistoryTail, Record, wanted
 from supervisor.system.clock import rfc3339
+from supervisor.web.answers import Series
 
 KEPT_RECORDS = 2_000
 KEPT_MARKS = 100_000
@@ -69,7 +70,7 @@ class Exits:
         """The last exits, newest first."""
         return list(islice(wanted(reversed(self._records), pool, cause), limit))
 
-    def series(self, minutes: int, buckets: int, pool: str | None, now_s: float) -> dict[str, Any]:
+    def series(self, minutes: int, buckets: int, pool: str | None, now_s: float) -> Series:
         """How many exits there were of each cause, in steps whose borders stay where they are as time goes on."""
         bucket_s = minutes * 60 / buckets
         end = math.floor(now_s / bucket_s) + 1
@@ -83,7 +84,7 @@ class Exits:
                 counts[mark.cause, place] += 1
         causes = sorted({cause for cause, _place in counts})
         rows = {cause: [counts[cause, place] for place in range(buckets)] for cause in causes}
-        return {"from": rfc3339(start_s), "bucket_s": bucket_s, "causes": rows}
+        return Series(start=rfc3339(start_s), bucket_s=bucket_s, causes=rows)
 
     def _added(self) -> Iterable[Record]:
         if not self._begun:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 from pathlib import Path
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from supervisor import metrics
 from supervisor.system.clock import wall_s
-from supervisor.web import request_parsing
+from supervisor.web import openapi, request_parsing
+from supervisor.web.answers import Alive, Ready
 from supervisor.web.auth_middleware import may_read
 from supervisor.web.dead_letters import DeadLetterClient
 from supervisor.web.events import event_stream
 from supervisor.web.readiness import reasons_not_ready
-from supervisor.web.responses import JSON, ApiError, json_answer
+from supervisor.web.responses import JSON, ApiError, encoded, json_answer
 from supervisor.web.status_cache import StatusCache
 
-HERE = Path(__file__).parent
-STATIC = HERE / "static"
-MOST_EXITS, MOST_MINUTES, MOST_BUCKETS, MOST_LETTERS = 500, 1440, 240, 200
+STATIC = Path(__file__).parent / "static"
 
 
 class Reading:
@@ -29,7 +30,6 @@ class Reading:
     def __init__(self, cache: StatusCache, desk: DeadLetterClient) -> None:
         self._cache = cache
         self._desk = desk
-        self._description = (HERE / "openapi.json").read_bytes()
 
     async def page(self, _request: Request) -> Response:
         """The page itself."""
@@ -37,7 +37,7 @@ class Reading:
 
     async def healthz(self, _request: Request) -> Response:
         """That there is an answer is the answer."""
-        return json_answer({"ok": True})
+        return json_answer(Alive())
 
     async def readyz(self, request: Request) -> Response:
         """Whether the daemon does its work; why not, only to those who may read."""
@@ -46,8 +46,8 @@ class Reading:
             reasons = reasons_not_ready(status)
         except ApiError as error:
             reasons = [str(error)]
-        why = {"why": reasons} if may_read(request) else {}
-        return json_answer({"ready": not reasons, **why}, 503 if reasons else 200)
+        ready = Ready(ready=not reasons, why=reasons if may_read(request) else UNSET)
+        return json_answer(ready, 503 if reasons else 200)
 
     async def metrics(self, _request: Request) -> Response:
         """The status as Prometheus reads it."""
@@ -59,22 +59,26 @@ class Reading:
         """The API's description."""
         return Response(self._description, media_type=JSON)
 
+    @cached_property
+    def _description(self) -> bytes:
+        return encoded(openapi.document())
+
     async def status(self, _request: Request) -> Response:
         """The status object."""
-        _status, encoded = await self._cache.status()
-        return Response(encoded, media_type=JSON)
+        _status, facts = await self._cache.status()
+        return Response(facts, media_type=JSON)
 
     async def exits(self, request: Request) -> Response:
         """The last exits."""
-        limit = request_parsing.number(request, "limit", 1, MOST_EXITS, 100)
+        limit = request_parsing.number(request, request_parsing.EXITS)
         query = request.query_params
         history = await self._cache.history()
         return json_answer({"exits": history.last(query.get("pool"), query.get("cause"), limit)})
 
     async def series(self, request: Request) -> Response:
         """Exits over time."""
-        minutes = request_parsing.number(request, "minutes", 1, MOST_MINUTES, 60)
-        buckets = request_parsing.number(request, "buckets", 1, MOST_BUCKETS, 60)
+        minutes = request_parsing.number(request, request_parsing.MINUTES)
+        buckets = request_parsing.number(request, request_parsing.BUCKETS)
         history = await self._cache.history()
         return json_answer(history.series(minutes, buckets, request.query_params.get("pool"), wall_s()))
 
@@ -85,6 +89,6 @@ class Reading:
     async def letters(self, request: Request) -> Response:
         """Dead or parked messages."""
         kind = request_parsing.kind(request.query_params.get("kind", "dead"))
-        limit = request_parsing.number(request, "limit", 1, MOST_LETTERS, 50)
+        limit = request_parsing.number(request, request_parsing.LETTERS)
         pool = await self._cache.pool(request.path_params["pool"])
         return json_answer(await self._desk.look(pool.queue, kind, limit))

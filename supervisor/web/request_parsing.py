@@ -6,7 +6,7 @@ Whatever is wrong comes out as an ApiError with status 400 (413: too much, 408: 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -22,11 +22,27 @@ KINDS = ("dead", "parked")
 MessageId = Annotated[str, Meta(min_length=1, max_length=255)]
 
 
+class Number(NamedTuple):
+    """A whole number in an address's query, from `least` to `most`."""
+
+    name: str
+    least: int
+    most: int
+    default: int
+    description: str
+
+
+EXITS = Number("limit", 1, 500, 100, "How many at most; the last 2,000 exits are kept at hand.")
+MINUTES = Number("minutes", 1, 1440, 60, "How far back.")
+BUCKETS = Number("buckets", 1, 240, 60, "In how many steps.")
+LETTERS = Number("limit", 1, 200, 50, "How many at most.")
+
+
 class Chosen(msgspec.Struct, forbid_unknown_fields=True):
     """Which letters: `{"kind": "dead", "ids": ["…"]}`."""
 
     ids: Annotated[list[MessageId], Meta(min_length=1, max_length=1000)]
-    kind: str = "dead"
+    kind: Annotated[str, Meta(extra_json_schema={"enum": KINDS})] = "dead"
 
 
 class Scale(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,14 +63,16 @@ async def body(request: Request, type_: type[T]) -> T:
         raise ApiError(400, f"the body is not as /openapi.json describes it: {error}") from error
 
 
-def number(request: Request, name: str, least: int, most: int, default: int) -> int:
-    """A whole number from the query."""
-    text = request.query_params.get(name)
+def number(request: Request, wanted: Number) -> int:
+    """A whole number from the query. Raises ApiError 400 for one that is not `wanted`."""
+    text = request.query_params.get(wanted.name)
     if text is None:
-        return default
-    if text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and least <= int(text) <= most:
+        return wanted.default
+    fits = text.isascii() and text.isdecimal() and len(text) <= len(str(wanted.most))
+    if fits and wanted.least <= int(text) <= wanted.most:
         return int(text)
-    raise ApiError(400, f"{name} must be a whole number from {least} to {most}, not {_short(text)}")
+    allowed = f"a whole number from {wanted.least} to {wanted.most}"
+    raise ApiError(400, f"{wanted.name} must be {allowed}, not {_short(text)}")
 
 
 def kind(text: Any) -> str:

@@ -10,6 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from supervisor.web.answers import Error
+
 JSON = "application/json"
 
 _HTTP_ERRORS = {
@@ -25,7 +27,7 @@ class ApiError(Exception):
         super().__init__(text)
         self.status = status
         self.headers = headers
-        self.body = {"error": text, **facts}
+        self.body = Error(error=text, **facts)
 
 
 def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -38,7 +40,7 @@ def encoded(value: Any) -> bytes:
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
-        return msgspec.json.encode(_printable(value))
+        return msgspec.json.encode(_printable(msgspec.to_builtins(value)))
 
 
 def error_answer(error: ApiError) -> Response:
@@ -55,12 +57,12 @@ async def on_http_error(_request: Request, error: Exception) -> Response:
     """Starlette's handler of its own errors: no such path, no such method."""
     status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "")
     headers = error.headers if isinstance(error, HTTPException) else None
-    return json_answer({"error": _HTTP_ERRORS.get(status, detail)}, status, headers)
+    return json_answer(Error(error=_HTTP_ERRORS.get(status, detail)), status, headers)
 
 
 async def on_bug(_request: Request, _error: Exception) -> Response:
     """Starlette's handler of everything else; it is in the log by then."""
-    return json_answer({"error": "preforkd failed to answer; its log has more"}, 500)
+    return json_answer(Error(error="preforkd failed to answer; its log has more"), 500)
 
 
 def _printable(value: Any) -> Any:

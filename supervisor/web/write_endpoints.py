@@ -19,6 +19,7 @@ from supervisor.errors import ConfigError, ControlError
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.web import request_parsing
+from supervisor.web.answers import Dropped, Moved, Reloading
 from supervisor.web.dead_letters import DeadLetterClient
 from supervisor.web.responses import ApiError, json_answer
 from supervisor.web.status_cache import StatusCache
@@ -59,19 +60,21 @@ class Acting:
         """Letters back to work."""
         queue, chosen = await self._chosen(request, "retry")
         moved, missing = await self._desk.retry(queue, chosen.kind, chosen.ids)
-        return _report("moved", moved, missing, queue, chosen.kind)
+        _check_any(moved, missing, queue, chosen.kind)
+        return json_answer(Moved(moved=moved, missing=missing))
 
     async def drop(self, request: Request) -> Response:
         """Letters deleted."""
         queue, chosen = await self._chosen(request, "drop")
         dropped, missing = await self._desk.drop(queue, chosen.kind, chosen.ids)
-        return _report("dropped", dropped, missing, queue, chosen.kind)
+        _check_any(dropped, missing, queue, chosen.kind)
+        return json_answer(Dropped(dropped=dropped, missing=missing))
 
     async def reload(self, request: Request) -> Response:
         """The configuration, read again; the answer does not wait for its end."""
         _note(request, "reload")
         result = await self._in_thread(self._reload)
-        return json_answer(result or {"reloading": True}, 200 if result is not None else 202)
+        return json_answer(result or Reloading(), 200 if result is not None else 202)
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
@@ -122,7 +125,6 @@ def _note(request: Request, action: str, **facts: Any) -> None:
     log(Event.WEB_ACTION, f"{action} was asked for on the web page, from {by}", action=action, by=by, **facts)
 
 
-def _report(word: str, count: int, missing: list[str], queue: str, kind: str) -> Response:
+def _check_any(count: int, missing: list[str], queue: str, kind: str) -> None:
     if not count:
         raise ApiError(404, f"none of these messages is in {queue}.{kind} any more: look again", missing=missing)
-    return json_answer({word: count, "missing": missing})

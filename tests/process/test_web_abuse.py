@@ -9,22 +9,22 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.web import request_parsing
+from supervisor.web import openapi, request_parsing
 from supervisor.web.events import MAX_READERS
+from supervisor.web.responses import encoded
 from tests.support.daemon import Daemon, daemon
 from tests.support.descriptors import descriptors
 from tests.support.waiting import eventually
 from tests.support.web import TOKEN, Browser, WebChild, token_file, web_child
 
 MANY = 1000
-DOCUMENT = json.loads(Path("supervisor/web/openapi.json").read_text())
+DOCUMENT = json.loads(encoded(openapi.document()))
 
 
 class Place(NamedTuple):

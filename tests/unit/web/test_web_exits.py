@@ -67,7 +67,7 @@ def test_a_long_history_costs_no_more_than_its_end(tmp_path: Path, exits: Exits)
 
     kept = exits.last(None, None, KEPT_RECORDS * 2)
     assert (len(kept), kept[0]["n"]) == (KEPT_RECORDS, KEPT_RECORDS + 4)
-    assert sum(exits.series(60, 60, None, NOW_S)["causes"]["crash"]) == KEPT_RECORDS + 5
+    assert sum(exits.series(60, 60, None, NOW_S).causes["crash"]) == KEPT_RECORDS + 5
 
 
 def test_the_plot_counts_each_cause_in_its_bucket(tmp_path: Path, exits: Exits) -> None:
@@ -78,19 +78,19 @@ def test_the_plot_counts_each_cause_in_its_bucket(tmp_path: Path, exits: Exits) 
 
     series = exits.series(3, 3, None, NOW_S)
 
-    assert series["bucket_s"] == 60
-    assert series["causes"] == {"crash": [0, 1, 3], "timeout": [0, 1, 0]}
-    assert exits.series(3, 3, "sms", NOW_S)["causes"] == {"crash": [0, 0, 1]}
+    assert series.bucket_s == 60
+    assert series.causes == {"crash": [0, 1, 3], "timeout": [0, 1, 0]}
+    assert exits.series(3, 3, "sms", NOW_S).causes == {"crash": [0, 0, 1]}
 
 
 def test_the_borders_of_buckets_stay_where_they_are(exits: Exits) -> None:
-    starts = {exits.series(60, 60, None, NOW_S + second)["from"] for second in range(10)}
+    starts = {exits.series(60, 60, None, NOW_S + second).start for second in range(10)}
 
     assert starts == {rfc3339(1_700_000_040.0 - 3600)}
 
 
 def test_nothing_happened_is_an_empty_plot(exits: Exits) -> None:
-    assert exits.series(60, 60, None, NOW_S)["causes"] == {}
+    assert exits.series(60, 60, None, NOW_S).causes == {}
 
 
 @pytest.mark.parametrize(
@@ -100,4 +100,4 @@ def test_a_record_that_is_none_does_not_end_the_plot(tmp_path: Path, exits: Exit
     write(tmp_path / CURRENT, damaged, record(1))
     read(exits)
 
-    assert sum(exits.series(60, 60, None, NOW_S)["causes"]["crash"]) == 1
+    assert sum(exits.series(60, 60, None, NOW_S).causes["crash"]) == 1

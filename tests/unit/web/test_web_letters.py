@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from supervisor.brokers.base import Delivery
@@ -49,7 +50,7 @@ class OneByOne:
 
 
 def test_a_letter_says_what_happened_to_it() -> None:
-    assert letter(3, dead({**DIAGNOSIS, "tenant": 7})) == {
+    assert msgspec.to_builtins(letter(3, dead({**DIAGNOSIS, "tenant": 7}))) == {
         "number": 3,
         "id": "m1",
         "cause": "timeout",
@@ -70,7 +71,7 @@ def test_a_letter_says_what_happened_to_it() -> None:
 def test_a_letter_says_how_former_rounds_ended() -> None:
     shown = letter(1, dead({**DIAGNOSIS, "x-preforkd-former": [{"round": 2, "cause": "killed", "signal": "SIGKILL"}]}))
 
-    assert shown["former"] == [
+    assert msgspec.to_builtins(shown.former) == [
         {
             "round": 2,
             "cause": "killed",
@@ -83,13 +84,13 @@ def test_a_letter_says_how_former_rounds_ended() -> None:
             "stack": "",
         }
     ]
-    assert shown["headers"] == {}
+    assert shown.headers == {}
 
 
 def test_a_message_that_somebody_put_there_is_a_letter_without_a_diagnosis() -> None:
     bare = letter(1, dead(None, message_id=None))
 
-    assert (bare["id"], bare["cause"], bare["attempts"], bare["headers"]) == ("", "", None, {})
+    assert (bare.id, bare.cause, bare.attempts, bare.headers) == ("", "", None, {})
 
 
 @pytest.mark.parametrize(
@@ -107,16 +108,16 @@ def test_whatever_a_header_holds_becomes_json_of_the_promised_types(value: Any) 
     shown = letter(1, dead(dict.fromkeys((*DIAGNOSIS, "x-preforkd-former", "theirs"), value)))
 
     assert encoded({"letters": [shown]})
-    assert isinstance(shown["cause"], str)
-    assert shown["attempts"] is None
-    assert shown["status"] is None
+    assert isinstance(shown.cause, str)
+    assert shown.attempts is None
+    assert shown.status is None
 
 
 def test_long_headers_and_bodies_are_cut() -> None:
     shown = letter(1, dead({"long": "x" * 100_000}, b"y" * 1_000_000))
 
-    assert shown["headers"]["long"].endswith("… 98000 more character(s)")
-    assert (len(shown["body_preview"]), shown["body_bytes"]) == (2000, 1_000_000)
+    assert shown.headers["long"].endswith("… 98000 more character(s)")
+    assert (len(shown.body_preview), shown.body_bytes) == (2000, 1_000_000)
 
 
 def test_looking_stops_where_bodies_have_become_too_much(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -18,12 +17,15 @@ from supervisor.brokers.copy_headers import FORMER
 from supervisor.config.schema import BrokerConfig, HooksConfig, LogConfig, WebConfig
 from supervisor.link.frames import VERSION, StartSidecar
 from supervisor.messages.message import Properties
-from supervisor.web import read_endpoints, request_parsing
+from supervisor.web import request_parsing
 from supervisor.web.app import make_app
 from supervisor.web.dead_letters import letter
+from supervisor.web.openapi import document
+from supervisor.web.responses import encoded
 from supervisor.web.status_cache import StatusCache
+from tests.support.documented import documented_status
 
-DOCUMENT = json.loads((Path("supervisor/web/openapi.json")).read_text())
+DOCUMENT = json.loads(encoded(document()))
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_an_operation_is_told_in_words_and_with_its_parameters(path: str, method
 
 
 def test_a_letter_has_the_fields_that_are_promised() -> None:
-    shown = letter(1, Delivery(1, 1, "", "q.dead", False, Properties(), b""))
+    shown = json.loads(encoded(letter(1, Delivery(1, 1, "", "q.dead", False, Properties(), b""))))
     promised = DOCUMENT["components"]["schemas"]["Letter"]
 
     assert shown.keys() == promised["properties"].keys() == set(promised["required"])
@@ -94,7 +96,8 @@ def test_a_letter_has_the_fields_that_are_promised() -> None:
 
 def test_a_former_round_of_a_letter_has_the_fields_that_are_promised() -> None:
     headers = {FORMER: [{"round": number, "stack": "x" * 9000} for number in range(9)]}
-    (*_, last) = former = letter(1, Delivery(1, 1, "", "q.dead", False, Properties(headers=headers), b""))["former"]
+    shown = letter(1, Delivery(1, 1, "", "q.dead", False, Properties(headers=headers), b""))
+    (*_, last) = former = json.loads(encoded(shown))["former"]
     promised = DOCUMENT["components"]["schemas"]["FormerRound"]
 
     assert last.keys() == promised["properties"].keys() == set(promised["required"])
@@ -103,25 +106,50 @@ def test_a_former_round_of_a_letter_has_the_fields_that_are_promised() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "name", "most"),
+    ("path", "number"),
     [
-        ("/api/exits", "limit", read_endpoints.MOST_EXITS),
-        ("/api/exits/series", "minutes", read_endpoints.MOST_MINUTES),
-        ("/api/exits/series", "buckets", read_endpoints.MOST_BUCKETS),
-        ("/api/pools/{pool}/letters", "limit", read_endpoints.MOST_LETTERS),
+        ("/api/exits", request_parsing.EXITS),
+        ("/api/exits/series", request_parsing.MINUTES),
+        ("/api/exits/series", request_parsing.BUCKETS),
+        ("/api/pools/{pool}/letters", request_parsing.LETTERS),
     ],
 )
-def test_limits_of_parameters_are_the_ones_that_are_kept(path: str, name: str, most: int) -> None:
-    (parameter,) = [each for each in DOCUMENT["paths"][path]["get"]["parameters"] if each["name"] == name]
+def test_limits_of_parameters_are_the_ones_that_are_kept(path: str, number: request_parsing.Number) -> None:
+    (parameter,) = [each for each in DOCUMENT["paths"][path]["get"]["parameters"] if each["name"] == number.name]
+    schema = parameter["schema"]
 
-    assert parameter["schema"]["maximum"] == most
+    assert (schema["minimum"], schema["maximum"], schema["default"]) == (number.least, number.most, number.default)
 
 
-def test_bodies_are_read_by_the_limits_that_are_told() -> None:
-    _, schemas = msgspec.json.schema_components([request_parsing.Chosen, request_parsing.Scale], ref_template="{name}")
-    told = DOCUMENT["components"]["schemas"]["Chosen"]["properties"]["ids"]
-    ids = schemas["Chosen"]["properties"]["ids"]
-    scale = DOCUMENT["paths"]["/api/pools/{pool}/scale"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+def test_bodies_are_told_with_their_limits() -> None:
+    chosen, scale = (DOCUMENT["components"]["schemas"][name] for name in ("Chosen", "Scale"))
 
-    assert (ids["minItems"], ids["maxItems"], ids["items"]) == (told["minItems"], told["maxItems"], told["items"])
-    assert schemas["Scale"]["properties"]["workers"] == scale["properties"]["workers"]
+    assert chosen["properties"]["ids"] == {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 1000,
+        "items": {"type": "string", "minLength": 1, "maxLength": 255},
+    }
+    assert chosen["properties"]["kind"] == {"type": "string", "enum": ["dead", "parked"], "default": "dead"}
+    assert scale["properties"]["workers"] == {"type": "integer", "minimum": 1, "maximum": 10_000}
+    assert chosen["additionalProperties"] is scale["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENT["components"]["schemas"]))
+def test_every_type_is_told_in_words(name: str) -> None:
+    assert DOCUMENT["components"]["schemas"][name]["description"].endswith(".")
+
+
+def test_the_status_is_told_with_all_its_parts() -> None:
+    schemas, status = DOCUMENT["components"]["schemas"], documented_status()
+    email = status["pools"]["email"]
+
+    for name, value in (
+        *(("Status", status), ("PoolStatus", email), ("WorkerStatus", email["workers"][0])),
+        *(
+            ("ConsumerStatus", email["consumer"]),
+            ("Measurements", email["measures"]),
+            ("ExitCount", status["exits"][0]),
+        ),
+    ):
+        assert list(schemas[name]["properties"]) == list(value)
