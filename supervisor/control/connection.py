@@ -20,7 +20,7 @@ from supervisor.control.protocol import (
 )
 from supervisor.errors import ControlError, PreforkdError
 from supervisor.system.clock import monotonic_s
-from supervisor.system.reactor import Reactor
+from supervisor.system.reactor import Reactor, Watch
 
 Answer = Callable[[Request], Result | Pending | PreforkdError]
 TakeTurn = Callable[["Connection"], object]
@@ -57,12 +57,12 @@ class Connection:
         self._ended = False  # the client has sent its last byte; it may still read
         self._waiting = False  # a Pending is not completed
         self._queued = False  # `obey()` will be called
-        self._watched = 0
         self._closed = False
         self.since_s = monotonic_s()
         """The time of the last byte in or out (CLOCK_MONOTONIC)."""
         self._drop_timer = reactor.call_later(idle_s, self._drop_if_idle)
-        self._watch()
+        self._watch = Watch(reactor, peer.fileno(), self._ready)
+        self._want()
 
     @property
     def idle(self) -> bool:
@@ -95,7 +95,7 @@ class Connection:
             return
         self._closed = True
         self._reactor.remove_timeout(self._drop_timer)
-        self._reactor.remove_handler(self._socket)
+        self._watch.want(0)
         self._socket.close()
         self._on_close()
 
@@ -137,7 +137,7 @@ class Connection:
         elif self._ended and self.idle and not self._line_waits:
             self.close()
         else:
-            self._watch()
+            self._want()
 
     @property
     def _line_waits(self) -> bool:
@@ -192,7 +192,7 @@ class Connection:
         self._outgoing = self._outgoing[sent:]
         self.since_s = monotonic_s()
 
-    def _watch(self) -> None:
+    def _want(self) -> None:
         """Watch for reading or writing; for neither while a request is unfinished, as epoll spins on a hang-up."""
         wanted = self._reactor.READ
         if self._outgoing:
@@ -202,15 +202,4 @@ class Connection:
             if self.idle:
                 self._queued = True
                 self._take_turn(self)
-        self._watch_for(wanted)
-
-    def _watch_for(self, wanted: int) -> None:
-        if wanted == self._watched:
-            return
-        if not wanted:
-            self._reactor.remove_handler(self._socket)
-        elif not self._watched:
-            self._reactor.add_handler(self._socket, self._ready, wanted)
-        else:
-            self._reactor.update_handler(self._socket, wanted)
-        self._watched = wanted
+        self._watch.want(wanted)

@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-from supervisor.system.reactor import Reactor, Timer
+from supervisor.system.reactor import Reactor, Timer, Watch
 
 PAUSE_S = 1.0
 _ACCEPTED_AT_ONCE = 16
@@ -34,14 +34,14 @@ class Listener:
         self._admit = admit
         self._again: Timer | None = None
         self._short = False
-        reactor.add_handler(sock, self._accept, reactor.READ)
+        self._watch = Watch(reactor, sock.fileno(), self._accept, reactor.READ)
 
     def close(self) -> None:
         """Accept no more; the socket stays open."""
         if self._again is not None:
             self._reactor.remove_timeout(self._again)
             self._again = None
-        self._reactor.remove_handler(self._socket)
+        self._watch.want(0)
 
     def _accept(self, fd: int, events: int) -> None:
         for _ in range(_ACCEPTED_AT_ONCE):
@@ -63,12 +63,12 @@ class Listener:
             )
             logging.getLogger(__name__).warning(text, self._what, error.strerror)
         self._short = True
-        self._reactor.remove_handler(self._socket)
+        self._watch.want(0)
         self._again = self._reactor.call_later(PAUSE_S, self._listen_again)
 
     def _listen_again(self) -> None:
         self._again = None
-        self._reactor.add_handler(self._socket, self._accept, self._reactor.READ)
+        self._watch.want(self._reactor.READ)
 
 
 def peer_of(sock: socket.socket) -> tuple[int, int]:

@@ -152,6 +152,30 @@ class Reactor:
             os.read(fd, 4096)
 
 
+class Watch:
+    """What the owner of one descriptor waits for: READ, WRITE, both, or nothing (0)."""
+
+    def __init__(self, reactor: Reactor, fd: int, handler: Handler, events: int = 0) -> None:
+        """Watch the open descriptor `fd`; `handler(fd, events)` is called when one of the wanted events is there."""
+        self.events = 0
+        self._reactor = reactor
+        self._fd = fd
+        self._handler = handler
+        self.want(events)
+
+    def want(self, events: int) -> None:
+        """Wait for other `events`. For nothing it is not registered: epoll would spin on a hang-up."""
+        if events == self.events:
+            return
+        if not events:
+            self._reactor.remove_handler(self._fd)
+        elif self.events:
+            self._reactor.update_handler(self._fd, events)
+        else:
+            self._reactor.add_handler(self._fd, self._handler, events)
+        self.events = events
+
+
 def _call(failed: list[Exception], callback: Callable[..., object], *arguments: int) -> None:
     """Collect an exception: a callback that always fails must not stop the others, and the timers."""
     try:

@@ -38,7 +38,7 @@ from supervisor.master.pool import protocol_errors
 from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports, hear_readiness
-from supervisor.master.pool.wire import READ_AT_ONCE_BYTES, Wire
+from supervisor.master.pool.wire import Wire
 from supervisor.master.sidecars.sidecars import Sidecars
 from supervisor.master.stop.terminations import Terminations
 from supervisor.scoreboard.words import Intent
@@ -246,8 +246,8 @@ def test_a_child_that_never_stops_writing_does_not_keep_the_master_from_its_turn
         select.select([ours], [], [], 20)
         before = len(heard)
         books.reactor.poll(0.0)
-        assert 0 < (len(heard) - before) * len(framed(["ExitNoticeTaken", [0, 1]])) <= 2 * READ_AT_ONCE_BYTES
-        wire._leave()
+        assert 0 < (len(heard) - before) * len(framed(["ExitNoticeTaken", [0, 1]])) <= 2 * Wire.read_at_once_bytes
+        wire._watch.want(0)
     ours.close()
     flooding.close()
 

@@ -9,19 +9,50 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from typing import Any
 
-from supervisor.link.channel import Channel, ChannelClosed, NotUnderstood
+from supervisor.link.channel import NotUnderstood
+from supervisor.link.endpoint import Endpoint
 from supervisor.link.frames import VERSION, ConsumerFrame, Hello, Incarnation, Misunderstood, Recall, WorkerFrame
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.system.listening import Listener, peer_of
 from supervisor.system.reactor import Reactor
 
-READ_AT_ONCE_BYTES = 4 * 1024 * 1024
-"""Of one worker in one pass of the loop: broker and other workers have their turn, whatever it writes."""
-
 _REASON_CHARACTERS = 500
+
+
+class _Link(Endpoint[WorkerFrame]):
+    """One connected process. `worker` is None until its Hello."""
+
+    def __init__(self, sock: socket.socket, reactor: Reactor, pid: int, links: WorkerLinks) -> None:
+        super().__init__(sock, WorkerFrame, reactor)
+        self.pid = pid
+        self.worker: Incarnation | None = None
+        self._links = links
+
+    def heard(self, frames: list[WorkerFrame]) -> None:
+        worker = self.worker or self._greet(frames[0])
+        self._links.inbox += [(worker, frame) for frame in frames]
+
+    def refused(self, reason: str) -> None:
+        if self.worker is not None:
+            self._links.refuse(self.worker, reason)
+            return
+        text = f"a process at the link socket (pid {self.pid}) is turned away: {reason}"
+        log(Event.FRAME_REFUSED, text, level=logging.WARNING, peer=self.pid, reason=reason)
+        self.gone()
+
+    def gone(self) -> None:
+        self._links.forget(self)
+
+    def _greet(self, hello: WorkerFrame) -> Incarnation:
+        """The first frame must be a Hello of our own build, from the process that it names."""
+        if not isinstance(hello, Hello) or hello.version != VERSION or hello.pid != self.pid:
+            raise NotUnderstood("its first frame is no Hello of this build, or names another process")
+        self.worker = worker = Incarnation(hello.slot, hello.generation)
+        self._links.drop(worker)
+        self._links.greeted[worker] = self
+        return worker
 
 
 class WorkerLinks:
@@ -29,13 +60,11 @@ class WorkerLinks:
 
     def __init__(self, listener: socket.socket, reactor: Reactor) -> None:
         self.inbox: list[tuple[Incarnation, WorkerFrame]] = []
-        self.greeted: dict[Incarnation, Channel[WorkerFrame]] = {}
+        self.greeted: dict[Incarnation, _Link] = {}
         self._reactor = reactor
-        self._strangers: dict[Channel[WorkerFrame], int] = {}  # connected, no Hello yet; and their pids
-        self._pids: dict[Incarnation, int] = {}
+        self._all: set[_Link] = set()
+        self._unflushed: set[_Link] = set()
         self._misunderstood: list[Misunderstood] = []
-        self._writing: set[Incarnation] = set()  # waiting for their sockets to take more
-        self._unflushed: set[Incarnation] = set()
         self._listener = Listener(listener, "link socket", reactor, self._admit)
 
     def take(self) -> list[tuple[Incarnation, WorkerFrame]]:
@@ -45,10 +74,10 @@ class WorkerLinks:
 
     def send(self, worker: Incarnation, frame: ConsumerFrame) -> None:
         """Queue a frame; silently nothing for a worker that is not connected (its Hello will tell what it has)."""
-        channel = self.greeted.get(worker)
-        if channel is not None:
-            channel.send(frame)
-            self._unflushed.add(worker)
+        link = self.greeted.get(worker)
+        if link is not None:
+            link.send(frame)
+            self._unflushed.add(link)
 
     def retire(self, worker: Incarnation) -> None:
         """Ask a worker to give back what it has not begun, and to leave."""
@@ -57,102 +86,43 @@ class WorkerLinks:
     def flush(self) -> None:
         """Write what was queued, as far as the sockets take it."""
         unflushed, self._unflushed = self._unflushed, set()
-        for worker in unflushed - self._writing:
-            channel = self.greeted.get(worker)
-            if channel is None:
-                continue
-            try:
-                if not channel.flush():
-                    self._writing.add(worker)
-                    self._reactor.update_handler(channel, self._reactor.READ | self._reactor.WRITE)
-            except ChannelClosed:
-                self.drop(worker)
+        for link in unflushed:
+            link.flush()
 
     def drop(self, worker: Incarnation) -> None:
         """Forget a link."""
-        channel = self.greeted.pop(worker, None)
-        self._pids.pop(worker, None)
-        self._writing.discard(worker)
-        if channel is not None:
-            self._close(channel)
+        link = self.greeted.get(worker)
+        if link is not None:
+            self.forget(link)
 
     def refuse(self, worker: Incarnation, reason: str) -> None:
         """A worker has sent what cannot be understood: forget its link; the master is to end it."""
-        pid = self._pids.get(worker)
-        if pid is not None:
-            self._misunderstood.append(Misunderstood(worker, pid, reason[:_REASON_CHARACTERS]))
-        self.drop(worker)
+        link = self.greeted.get(worker)
+        if link is not None:
+            self._misunderstood.append(Misunderstood(worker, link.pid, reason[:_REASON_CHARACTERS]))
+            self.forget(link)
 
     def take_misunderstood(self) -> list[Misunderstood]:
         """Reports for the master about workers that were refused since the last call."""
         taken, self._misunderstood = self._misunderstood, []
         return taken
 
+    def forget(self, link: _Link) -> None:
+        """Close a connection."""
+        self._all.discard(link)
+        if link.worker is not None and self.greeted.get(link.worker) is link:
+            del self.greeted[link.worker]
+        link.close()
+
     def close(self) -> None:
         """Close all links; the listening socket belongs to the master and stays."""
         self._listener.close()
-        for worker in list(self.greeted):
-            self.drop(worker)
-        for channel in list(self._strangers):
-            self._close(channel)
-
-    # ---- inside ---------------------------------------------------------------------------------------------------
+        for link in list(self._all):
+            self.forget(link)
 
     def _admit(self, sock: socket.socket) -> None:
         pid, uid = peer_of(sock)
         if uid != os.geteuid():
             sock.close()
             return
-        channel: Channel[WorkerFrame] = Channel(sock, WorkerFrame)
-        self._strangers[channel] = pid
-        self._reactor.add_handler(channel, lambda _fd, events: self._stranger(channel), self._reactor.READ)
-
-    def _stranger(self, channel: Channel[WorkerFrame]) -> None:
-        """The first frame must be a Hello of our own build, from the process that it names."""
-        try:
-            frames = channel.receive(READ_AT_ONCE_BYTES)
-        except ChannelClosed as error:
-            if isinstance(error, NotUnderstood):
-                self._turn_away(channel, str(error))
-            self._close(channel)
-            return
-        if not frames:
-            return
-        hello, pid = frames[0], self._strangers[channel]
-        if not isinstance(hello, Hello) or hello.version != VERSION or hello.pid != pid:
-            self._turn_away(channel, "its first frame is no Hello of this build, or names another process")
-            self._close(channel)
-            return
-        worker = Incarnation(hello.slot, hello.generation)
-        self.drop(worker)
-        del self._strangers[channel]
-        self.greeted[worker], self._pids[worker] = channel, pid
-        self._reactor.remove_handler(channel)
-        self._reactor.add_handler(channel, lambda _fd, events: self._ready(worker, events), self._reactor.READ)
-        self.inbox.extend((worker, frame) for frame in frames)
-        if channel.spoiled is not None:
-            self.refuse(worker, str(channel.spoiled))
-
-    def _turn_away(self, channel: Channel[WorkerFrame], reason: str) -> None:
-        pid = self._strangers[channel]
-        text = f"a process at the link socket (pid {pid}) is turned away: {reason}"
-        log(Event.FRAME_REFUSED, text, level=logging.WARNING, peer=pid, reason=reason)
-
-    def _ready(self, worker: Incarnation, events: int) -> None:
-        channel = self.greeted[worker]
-        try:
-            if events & self._reactor.WRITE and channel.flush():
-                self._writing.discard(worker)
-                self._reactor.update_handler(channel, self._reactor.READ)
-            if events & ~self._reactor.WRITE:
-                self.inbox += [(worker, frame) for frame in channel.receive(READ_AT_ONCE_BYTES)]
-                channel.confirm()
-        except NotUnderstood as error:
-            self.refuse(worker, str(error))
-        except ChannelClosed:
-            self.drop(worker)
-
-    def _close(self, channel: Channel[Any]) -> None:
-        self._strangers.pop(channel, None)
-        self._reactor.remove_handler(channel)
-        channel.close()
+        self._all.add(_Link(sock, self._reactor, pid, self))

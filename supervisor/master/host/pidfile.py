@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import struct
 from _blake2 import blake2b  # hashlib brings OpenSSL, 0.7 MiB of memory
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import NamedTuple, Self
 from supervisor.errors import StateError, what_helps
 from supervisor.master.host import files
 from supervisor.system import posix
+from supervisor.system.listening import peer_of
 from supervisor.system.locks import lock_apart, lock_owner
 
 PID_FILE = "preforkd.pid"
@@ -27,8 +27,6 @@ STATE_LOCK = "lock"
 
 _OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """A link is not followed, and a FIFO not waited for."""
-
-_UCRED = struct.Struct("3i")
 
 
 class Holder(NamedTuple):
@@ -157,6 +155,6 @@ def _name_holder(address: str) -> int | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking, suppress(OSError):
         asking.setblocking(False)
         asking.connect(address)
-        pid, uid, _gid = _UCRED.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        pid, uid = peer_of(asking)
         return pid if uid == os.geteuid() else None
     return None
