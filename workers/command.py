@@ -192,7 +192,7 @@ class _Program:
 
     def unfinished(self) -> str:
         """The text for a program that reached its time limit."""
-        return _told(self._name, "had not ended when its time was over", self.said())
+        return _told(self._name, "did not end within its time", self.said())
 
     def _write(self) -> None:
         try:

@@ -109,7 +109,7 @@ class Housekeeping:
             by, where = show_seconds(round(abs(by_s))), "forward" if by_s > 0 else "back"
             text = (
                 f"the machine's clock was set {where} by {by}, to {rfc3339(now_s)}: times in log and records jump; "
-                "no message is forgotten, delayed or repeated for it"
+                "no message is forgotten, delayed or repeated"
             )
             self._health.heal(Event.CLOCK_JUMPED)  # each is logged
             self._health.notice(Event.CLOCK_JUMPED, text)

@@ -280,7 +280,7 @@ class Consumer:
             try:
                 ledger.write_again()
             except LedgerError as error:
-                log(Event.LEDGER_FAILED, f"{error}; what it knew is gone", level=logging.ERROR)
+                log(Event.LEDGER_FAILED, f"{error}; its rows are lost", level=logging.ERROR)
 
 
 def _no_answer(number: int) -> Found:

@@ -118,8 +118,8 @@ def _check_callable(where: str, function: Any, arguments: tuple[object, ...]) ->
         )
     if inspect.isclass(function) and any("__call__" in vars(base) for base in function.__mro__):
         raise BootError(
-            f"{where}: is a class whose objects are called: calling the class itself only makes one, and every message "
-            "would count as done; name a function, or an object of the class"
+            f"{where}: is a class whose objects are called: calling the class itself only makes an object, and every "
+            "message would count as done; name a function, or an object of the class"
         )
     with suppress(ValueError, TypeError):  # builtins and objects of C code may not tell their signature
         signature = inspect.signature(function)

@@ -30,7 +30,7 @@ class Failures:
         unsaid = self._unsaid.pop(key, 0)
         more = f" ({unsaid} more failures since the last such line)" if unsaid else ""
         advice = _ADVICE.get(key, f"correct the command, or {key} in [hooks]")
-        text = f"hooks.{key} {reason}{more}; the event is not told: {advice}"
+        text = f"hooks.{key} {reason}{more}; the event is not reported: {advice}"
         log(Event.HOOK_FAILED, text, level=logging.WARNING, key=key, reason=reason, output=output, unsaid=unsaid)
 
     def heal(self, key: str) -> None:

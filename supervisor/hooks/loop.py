@@ -154,7 +154,7 @@ class Hooks:
             self._job.kill()
         untold = len(self._queue) + self._later + (self._job is not None)
         if untold:
-            text = f"{untold} event(s) were not told: the daemon has stopped"
+            text = f"{untold} event(s) were not reported: the daemon has stopped"
             log(Event.HOOK_FAILED, text, level=logging.WARNING, untold=untold)
 
 

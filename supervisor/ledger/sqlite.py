@@ -42,10 +42,10 @@ _FULL = "the disk is full", "free some space"
 _DENIED = "no permission", "make the file and its folder belong to the user that preforkd runs as"
 _DAMAGED = (
     "the file is damaged or no ledger",
-    "move it and its -wal file away; messages that only it knew to be done may run again",
+    "move it and its -wal file away; finished messages may run again",
 )
 _BUSY = "another program has it open", "close that program (a sqlite3 shell, a backup)"
-_DISK_FAILS = "the disk fails", "look into the kernel's log"
+_DISK_FAILS = "the disk fails", "read the kernel's log"
 _ADVICE = {
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_PERM: _DENIED,

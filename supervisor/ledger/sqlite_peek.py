@@ -28,7 +28,7 @@ def peek_file(path: Path, key: bytes) -> list[Row]:
             return []
         holder = lock_holder(path.with_suffix(".lock"))
         if holder is not None:
-            raise LedgerError(f"{path}: in use by the consumer (pid {holder}): only the daemon can tell what is in it")
+            raise LedgerError(f"{path}: in use by the consumer (pid {holder}): only the daemon can read it")
         with _opened(path) as database, errors_explained(path):
             return Index(database).look_up([key])[key]
     except OSError as error:

@@ -47,7 +47,7 @@ def behind(found: Mark, noted: Iterable[Mark]) -> str:
     """Why this ledger is not what it was when it was last in use; "" where nothing says so."""
     for mark in noted:
         if mark.ledger != found.ledger:
-            return "it is another one than was in use last"
+            return "it is not the one that was in use last"
         if (found.session, found.record) < (mark.session, mark.record):
             return f"it is older than it was (record {found.record} of {mark.record}): a copy was put in its place"
     return ""

@@ -42,7 +42,7 @@ def run_daemon(
     except PreforkdError as error:
         failure, status = str(error), error.exit_code
     except OSError as error:
-        failure, status = f"the daemon cannot start: {error}; mend that, and look at the limits of this user", 1
+        failure, status = f"the daemon cannot start: {error}; correct that, and check the limits of this user", 1
     if failure:
         on_failed(failure)
     return status

@@ -209,7 +209,7 @@ OF_THE_DAEMON: tuple[Family[Status], ...] = (
         _services(lambda process: process.cpu_s),
     ),
     Family(
-        *("preforkd_sidecar_up", Type.GAUGE, ("kind",), "1 while the web page or the hooks are at work, else 0."),
+        *("preforkd_sidecar_up", Type.GAUGE, ("kind",), "1 while the web page or the hooks process is ready, else 0."),
         _sidecars(lambda sidecar: int(sidecar.state == "ready")),
     ),
     Family(
@@ -226,7 +226,7 @@ OF_THE_DAEMON: tuple[Family[Status], ...] = (
             "preforkd_sidecar_dropped_total",
             Type.COUNTER,
             ("kind",),
-            "Events that found no room on their way to hooks.",
+            "Events dropped because the buffer for hooks was full.",
         ),
         _sidecars(lambda sidecar: sidecar.dropped),
     ),
@@ -264,7 +264,7 @@ OF_A_POOL: tuple[Family[PoolStatus], ...] = (
         lambda pool: (((kind,), pool.restarts[kind]) for kind in KINDS),
     ),
     Family(
-        *("preforkd_holds_total", Type.COUNTER, (), "How often a place was held because replacements kept dying."),
+        *("preforkd_holds_total", Type.COUNTER, (), "How often a child was held because replacements kept dying."),
         fact(lambda pool: pool.holds),
     ),
     Family(
@@ -272,7 +272,7 @@ OF_A_POOL: tuple[Family[PoolStatus], ...] = (
             "preforkd_service_up",
             Type.GAUGE,
             ("kind",),
-            "1 while the pool's forkserver or consumer is at work, else 0.",
+            "1 while the pool's forkserver or consumer is ready, else 0.",
         ),
         _service_up,
     ),
@@ -285,7 +285,7 @@ OF_A_POOL: tuple[Family[PoolStatus], ...] = (
         counted(lambda measures: measures.outcomes, *OUTCOMES),
     ),
     Family(
-        *("preforkd_failed_runs_total", Type.COUNTER, (), "Attempts that failed, whatever became of their message."),
+        *("preforkd_failed_runs_total", Type.COUNTER, (), "Failed attempts."),
         one_count(lambda measures: measures.outcomes, "failed"),
     ),
     Family(
@@ -305,7 +305,7 @@ OF_A_POOL: tuple[Family[PoolStatus], ...] = (
         _consumer_told(lambda pool: pool.depth.consumers),
     ),
     Family(
-        *("preforkd_symptom", Type.GAUGE, ("symptom",), "1 while something is seen to be wrong with the pool."),
+        *("preforkd_symptom", Type.GAUGE, ("symptom",), "1 while the pool has this symptom."),
         _symptoms,
     ),
     Family(
@@ -313,7 +313,7 @@ OF_A_POOL: tuple[Family[PoolStatus], ...] = (
             "preforkd_connection_state",
             Type.GAUGE,
             ("state",),
-            "1 for the state of the way to the broker, 0 for others.",
+            "1 for the state of the broker connection, 0 for others.",
         ),
         one_of(CONNECTION_STATES, lambda pool: pool.consumer.connection.state),
     ),
@@ -330,7 +330,7 @@ OF_A_POOL: tuple[Family[PoolStatus], ...] = (
         one_count(lambda measures: measures.connections, "failed"),
     ),
     Family(
-        *("preforkd_publishes_total", Type.COUNTER, ("result",), "Publications (copies and handlers') by their fate."),
+        *("preforkd_publishes_total", Type.COUNTER, ("result",), "Publications (copies and handlers') by result."),
         counted(lambda measures: measures.publishes, *PUBLISH_RESULTS),
     ),
     Family(
@@ -350,7 +350,12 @@ OF_A_POOL: tuple[Family[PoolStatus], ...] = (
         one_count(lambda measures: measures.ledger, "bytes"),
     ),
     Family(
-        *("preforkd_ledger_evicted_early_total", Type.COUNTER, (), "Rows forgotten before their time: it was full."),
+        *(
+            "preforkd_ledger_evicted_early_total",
+            Type.COUNTER,
+            (),
+            "Rows forgotten before their time, because the ledger was full.",
+        ),
         fact(lambda pool: pool.measures.evicted_early),
     ),
     Family(

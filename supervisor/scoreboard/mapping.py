@@ -128,7 +128,7 @@ def _create(path: Path, header: bytes, size: int) -> None:
 
 def state_error(path: Path, error: OSError) -> StateError:
     """The error for a file that cannot be opened or created."""
-    hint = _HINTS.get(error.errno or 0, "look at the state directory and start again")
+    hint = _HINTS.get(error.errno or 0, "check the state directory and start again")
     return StateError(f"{path}: cannot be mapped: {error.strerror}{_free_space(path.parent)}; {hint}")
 
 

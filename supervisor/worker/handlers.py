@@ -91,7 +91,7 @@ def _ending_of(error: BaseException) -> Ending:
     try:
         return _classified(error)
     except BaseException as failure:  # noqa: BLE001  (an exception class of user code: its attributes may raise)
-        return Ending(OutcomeKind.FAILED, None, f"an exception that cannot be looked at: {type(failure).__name__}")
+        return Ending(OutcomeKind.FAILED, None, f"an exception that cannot be inspected: {type(failure).__name__}")
 
 
 def _classified(error: BaseException) -> Ending:

@@ -194,7 +194,7 @@ class Life:
         name = "max_memory" if pool.max_memory_bytes else "kill_memory"
         used = show_bytes(memory.private_bytes(getpid()))
         text = (
-            f"pools.{pool.name}.{name} = {show_bytes(limit)} leaves no room for messages: the worker has {used} for "
+            f"pools.{pool.name}.{name} = {show_bytes(limit)} leaves no room for messages: the worker needs {used} for "
             "itself before its first one; raise it, or load less in `init`"
         )
         self._explain(text)
@@ -203,7 +203,7 @@ class Life:
     def _tell_soft_limit(self) -> None:
         library = keeps_soft_limit_out() if self._assigned.pool.soft_timeout_s else ""
         if library:
-            text = "%s: user code has loaded %s: soft_timeout cannot strike while a handler waits in it, `timeout` does"
+            text = "%s: user code has loaded %s: soft_timeout does not work while a handler waits in it, `timeout` does"
             _log.warning(text, self._assigned.name, library)
 
     def _upkeep(self) -> Upkeep:

@@ -106,7 +106,7 @@ class Tracing:
     def _complain(self, error: Exception) -> None:
         if not self._complained:
             self._complained = True
-            _logger.warning("tracing failed: %r; messages are run all the same, and this is said once", error)
+            _logger.warning("tracing failed: %r; messages run without it; this is logged once", error)
 
 
 def _facts(message: Message, worker: str) -> dict[str, str | int]:

@@ -22,7 +22,7 @@ from supervisor.system.reactor import HasFileno
 _LONGEST_WAIT_S = 86400.0  # poll(2) counts milliseconds in 32 bits: 24 days at most
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.01, 1.0
 
-_CUT_OFF = "permission denied; an `init` that changes the user cuts itself off: set `user` in [daemon] instead"
+_CUT_OFF = "permission denied; an `init` that changes the user loses access: set `user` in [daemon] instead"
 
 
 class Uplink:

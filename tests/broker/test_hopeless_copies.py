@@ -37,7 +37,7 @@ def test_a_copy_beyond_the_message_size_of_the_broker_is_told_by_id_and_size_and
             found = [one["text"] for one in under_test.pool()["symptoms"] if one["name"] == "copies.refused"]
             return found[0] if found else ""
 
-        eventually(lambda: "refused for what it is" in told(), "it is told as hopeless", 60)
+        eventually(lambda: "refused for its content" in told(), "it is told as hopeless", 60)
         for words in ("'too-big'", f"({len(big.body)} bytes)", f"{under_test.queue}.dead", "max_message_size"):
             assert words in told()
         under_test.send("nothing", message_id="good")

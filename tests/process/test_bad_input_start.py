@@ -118,7 +118,7 @@ CASES = {
         folder("state", owner=NOBODY), FAILED, ("{}/state: this directory belongs to uid 65534", "chown")
     ),
     "a state directory for everybody": Case(
-        folder("state", mode=0o777), FAILED, ("{}/state: everybody can write", "chmod o-w {}/state")
+        folder("state", mode=0o777), FAILED, ("{}/state: all users can write", "chmod o-w {}/state")
     ),
     "a state directory that nobody can make": Case(
         config('"state"', '"/proc/state"'), FAILED, ("/proc/state: this directory cannot be made", "choose another")

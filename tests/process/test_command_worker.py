@@ -282,7 +282,7 @@ def test_a_soft_timeout_tells_what_the_program_had_written(command: ModuleType, 
     with alarm_after(command, 0.5), pytest.raises(SoftTimeout) as caught:
         shell(command, script)
     text = str(caught.value)
-    assert text.startswith("sh had not ended when its time was over; ")
+    assert text.startswith("sh did not end within its time; ")
     assert text.endswith(told)
     assert caught.value.__context__ is None  # nobody is told of frames in between
     assert len(text) < command.TAIL_BYTES + 100
@@ -386,7 +386,7 @@ def test_the_programs_group_ends_with_its_worker(tmp_path: Path, settings: str, 
             os.kill(under_test.worker()["pid"], signal.SIGKILL)
         record = under_test.exit(kind="worker", cause=cause)
         if cause == "timeout":
-            assert record["stack"].startswith(f"{sys.executable} had not ended when its time was over; its output")
+            assert record["stack"].startswith(f"{sys.executable} did not end within its time; its output")
             assert "\nhalf way\n" in record["stack"]
             assert "supervisor/worker/" not in record["stack"]
         eventually(lambda: gone(leader) and gone(background), "the program's whole group is gone")

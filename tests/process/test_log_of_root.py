@@ -114,7 +114,7 @@ def test_a_log_in_a_directory_of_roots_is_made_for_the_user(folder: Path) -> Non
 
 def test_a_log_of_roots_that_is_there_already_is_not_given_away(victim: Path) -> None:
     text = said(lambda: append(victim))
-    assert f"if it is meant: chown {UID} {victim}" in text
+    assert f"if this is intended: chown {UID} {victim}" in text
     assert_untouched(victim)
 
 

@@ -141,7 +141,7 @@ class AmqpAdmin(BrokerAdmin):
         if depth.consumers:
             remarks.append(
                 f"queue {queue!r} has {depth.consumers} consumer(s) already: if that is not this daemon, end it or set"
-                " exclusive = true; a message is guarded against running twice only while nobody else consumes"
+                " exclusive = true; no message runs twice only while there is no other consumer"
             )
         if version.split(".")[0].isdigit() and int(version.split(".")[0]) >= 4:
             remarks.append(
@@ -234,7 +234,7 @@ class _PublishRun:
             self._reactor.poll()
 
     def _close(self) -> None:
-        self._reactor.call_later(_CLOSE_S, lambda: self._publisher.dialer.cut("no answer to the goodbye"))
+        self._reactor.call_later(_CLOSE_S, lambda: self._publisher.dialer.cut("no answer to the close"))
         self._publisher.close()
         while not self._publisher.dialer.closed:
             self._reactor.poll()

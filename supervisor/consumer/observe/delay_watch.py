@@ -144,7 +144,7 @@ class DelayWatch:
         count = self._ledger.counters().get(counter, 0)
         if count:
             text = (
-                f"queue {queue!r} was not there and was declared: if it was deleted, what it held of the {count} "
+                f"queue {queue!r} was not there and was declared: if it was deleted, its part of the {count} "
                 f"message(s) that were {word} so far is gone; `message.{counter}` in the log names them"
             )
             log(Event.QUEUE_DECLARED, text, level=logging.WARNING, queue=queue)
@@ -206,6 +206,6 @@ class DelayWatch:
             Event.RETRIES_LOST,
             f"{len(self._lost)} message(s) lost while they waited for their next attempt ({self._why}): {ids}{more}. "
             f"`preforkd pending list {self._pool}` names them: publish each again with the same id and content, and "
-            f"its next attempt follows; or let it go by `preforkd pending drop {self._pool} ID`",
+            f"its next attempt follows; or drop it by `preforkd pending drop {self._pool} ID`",
             degrades=True,
         )

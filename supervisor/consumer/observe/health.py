@@ -81,9 +81,9 @@ class Health:
         if self._unknown >= UNKNOWN_LOOKS:
             self.notice(
                 Event.QUEUE_UNRESPONSIVE,
-                f"{self._queue!r} is said to be empty and without consumers, although we are subscribed: it has no "
-                "leader (too few of its nodes are up), and nothing is delivered: `rabbitmqctl list_queues name leader "
-                "online`",
+                f"{self._queue!r} is reported as empty and without consumers, although preforkd is subscribed: it has "
+                "no leader (too few of its nodes are up), and nothing is delivered: `rabbitmqctl list_queues name "
+                "leader online`",
                 degrades=True,
             )
         self._depth = msgspec.structs.replace(depth, consumers=max(depth.consumers, 1)) if subscribed else depth
@@ -93,15 +93,15 @@ class Health:
         if depth.ready and subscribed and hungry_s > STARVED_AFTER_S:
             self.notice(
                 Event.CONSUMER_STARVED,
-                f"{depth.ready} messages are ready in {self._queue!r} and we are subscribed, but nothing was delivered "
-                f"for {hungry_s:.0f} s: look at the broker (flow control, alarms, a stuck queue process)",
+                f"{depth.ready} messages are ready in {self._queue!r} and preforkd is subscribed, but nothing was "
+                f"delivered for {hungry_s:.0f} s: look at the broker (flow control, alarms, a stuck queue process)",
                 degrades=True,
             )
         if depth.consumers - depth.former > 1:
             self.notice(
                 Event.QUEUE_SHARED,
-                f"queue {self._queue!r} has {depth.consumers} consumers: the guarantees hold only for what this "
-                "daemon consumes; stop the others or set `exclusive = true`",
+                f"queue {self._queue!r} has {depth.consumers} consumers: the guarantees hold for a single "
+                "consumer; stop the others or set `exclusive = true`",
             )
         else:
             self.heal(Event.QUEUE_SHARED)
@@ -138,7 +138,7 @@ class Health:
         self.notice(
             Event.QUEUE_DELIVERY_LIMIT,
             f"messages of {self._queue!r} have come back up to {count} times; one that comes back more often than "
-            f"{beyond} is dropped by its queue. A copy takes the place of each in time: find out what ends our "
+            f"{beyond} is dropped by its queue. A copy takes the place of each in time: find out why our "
             "connections, or raise x-delivery-limit",
         )
 

@@ -46,9 +46,11 @@ def danger(queue_arguments: Mapping[str, Any]) -> str:
     if limit < 0:
         risk = "unlimited from RabbitMQ 4.0 on, but before that a message is dropped the first time it comes back"
     elif limit == 0:
-        risk = "what is in hand when a connection ends is dropped by the queue, and nothing can save it"
+        risk = "the queue drops all delivered messages when a connection ends, and they cannot be saved"
     else:
-        risk = "what comes back twice is dropped by the queue; only what this daemon could read in between is saved"
+        risk = (
+            "the queue drops a message that comes back twice; only messages that this daemon reads in between are saved"
+        )
     return f"{_LIMIT} = {limit}: {risk}; leave the argument out, or give it 20 or more"
 
 

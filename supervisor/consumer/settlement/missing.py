@@ -44,7 +44,7 @@ def give_up(decisions: UnitOfWork, entry: Entry, by: str) -> None:
     decisions.count("gone")
     text = f"message {entry.id!r} failed and is in its queue no more (purged?): no copy of it can be made"
     if by:
-        text = f"message {entry.id!r} failed and has not come back: given up by {by}; if it comes, its copy is made"
+        text = f"message {entry.id!r} failed and has not come back: dropped by {by}; if it comes, its copy is made"
     decisions.say_failure(Event.MESSAGE_GONE, text, entry, failure, warning=True)
 
 
@@ -67,7 +67,7 @@ def let_go(decisions: UnitOfWork, row: Row, by: str) -> None:
     failure = msgspec.structs.replace(failure_of(row), lost="")
     entry = _entry(row)
     decisions.record(entry, RowState.GONE, msgspec.msgpack.encode(failure))
-    text = f"message {row.id!r}, whose retry is lost: let go by {by}; published again, it gets its next attempt"
+    text = f"message {row.id!r}, whose retry is lost: dropped by {by}; published again, it gets its next attempt"
     decisions.say_failure(Event.MESSAGE_GONE, text, entry, failure, warning=True)
 
 

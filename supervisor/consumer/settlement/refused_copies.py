@@ -71,7 +71,7 @@ class RefusedCopies:
         return times == 1
 
     def is_hopeless(self, token: int) -> bool:
-        """Whether this copy was refused for what it is, again and again."""
+        """Whether this copy was refused for its content, again and again."""
         return token in self._hopeless
 
     def begin_again(self, copy: Outgoing) -> None:
@@ -129,7 +129,7 @@ class RefusedCopies:
         if self._hopeless:
             first, more = next(iter(self._hopeless.values())), len(self._hopeless) - 1
             hopeless = (
-                f"; and the copy of {first}{f' (and {more} more)' if more else ''}: it is refused for what it is and "
+                f"; and the copy of {first}{f' (and {more} more)' if more else ''}: it is refused for its content and "
                 "tried once a minute: raise the limit that it breaks (max_message_size in rabbitmq.conf for its size), "
                 "or stop the daemon and take the message out of its queue"
             )

@@ -45,7 +45,7 @@ class StateWatch:
         fault = self.fault()
         if fault:
             text = (
-                f"{fault}, while it was in use: put it back as it was, or restart the daemon; what it lived by is gone "
+                f"{fault}, while it was in use: put it back as it was, or restart the daemon; its content is gone "
                 "then, and messages that may have run before are declared (`message.maybe_duplicate`)"
             )
             raise StateMissing(text, self)

@@ -164,7 +164,7 @@ class Outcomes:
         log(
             Event.WORKER_FAILING,
             f"{self.name(worker)} has failed {IN_A_ROW} messages in a row while other workers of its pool did well: "
-            "it is replaced; look at its last messages for what user code left behind in the process",
+            "it is replaced; its last messages may show what user code changed in the process",
             level=logging.WARNING,
             pool=self._pool_name,
             slot=worker.slot,

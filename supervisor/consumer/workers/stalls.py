@@ -90,7 +90,7 @@ class Stalls:
             return
         held = {worker: len(self._settlement.assignments.of(worker)) for worker in stalled}
         told = ", ".join(f"{self._outcomes.name(worker)} has {held[worker]}" for worker in stalled)
-        text = f"messages are not begun by the worker that has them: {told}; it is ended after {NAMED_S:.0f} s of this"
+        text = f"workers do not begin their messages: {told}; it is ended after {NAMED_S:.0f} s of this"
         self._health.notice(Event.WORKER_STALLED, text, degrades=True)
         self._named += [Stalled(worker, held[worker], s) for worker, s in stalled.items() if s >= NAMED_S]
 
@@ -121,7 +121,7 @@ class Stalls:
             self._health.heal(Event.POOL_STALLED)
             return
         told = ", ".join(f"{waiting[phase]} {why}" for phase, why in _WAITS_FOR.items() if waiting[phase])
-        text = f"nothing runs and nothing was finished for {STALLED_S:.0f} s, but messages are here, waiting: {told}"
+        text = f"nothing runs and nothing was finished for {STALLED_S:.0f} s, but messages wait: {told}"
         self._health.notice(Event.POOL_STALLED, text, degrades=True)
 
 

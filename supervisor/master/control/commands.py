@@ -102,7 +102,7 @@ class Commands:
     def _retry(self, request: Request) -> Result:
         """Start at once what is held or waits to be replaced."""
         if self._stopping.under_way:
-            raise ControlError("the daemon is stopping: no process is started any more")
+            raise ControlError("the daemon is stopping: it starts no process")
         pool, now_s = self._pool(request), monotonic_s()
         waiting = [spec for spec in pool.specs if spec.empty and spec.due_s is not None and pool.wants(spec)]
         tried = [spec.name for spec in waiting if spec.held or (spec.due_s is not None and spec.due_s > now_s)]
@@ -114,7 +114,7 @@ class Commands:
         """Raises ControlError for a number that the configuration could not have either, StateError (full disk)."""
         pool, wanted = self._pool(request), request.get("workers")
         if not isinstance(wanted, int):
-            raise ControlError("scale: workers is missing: how many are to run")
+            raise ControlError("scale: workers is missing: give the number of workers")
         if self._reloads.trying:
             raise ControlError("a reload is under way and will set the number of workers: try again in a moment")
         settings = msgspec.structs.replace(pool.config, workers=wanted)

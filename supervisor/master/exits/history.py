@@ -225,7 +225,7 @@ def _read_summary(path: Path) -> _Summary:
     except msgspec.MsgspecError as error:
         aside = path.with_name(path.name + ".damaged")
         path.replace(aside)
-        _logger.error("%s: cannot be read (%s): set aside as %s, counted anew from the journal", path, error, aside)
+        _logger.error("%s: cannot be read (%s): set aside as %s, counted again from the journal", path, error, aside)
         return _Summary()
 
 

@@ -112,8 +112,8 @@ class Survivors:
     def _remember(self, pool: Pool, number: int, identity: Identity | None, until_s: float) -> None:
         if identity is None:
             raise StateError(
-                f"{pool.slots[number].path}: locked by pid {pool.slots[number].owner()}, which is no worker of ours; "
-                "end that process"
+                f"{pool.slots[number].path}: locked by pid {pool.slots[number].owner()}, which is no worker of this "
+                "daemon; end that process"
             )
         pool.foreign[number] = Incarnation(number, identity.generation)
         self._all.append(Survivor(pool, number, identity, until_s))

@@ -58,5 +58,5 @@ def _for(owner: Account | None) -> str:
 
 def _hint(path: Path, owner: Account | None) -> str:
     if owner is not None and path.is_file() and not path.is_symlink():
-        return f"if it is meant: chown {owner.uid} {path}; else correct [log] file"
+        return f"if this is intended: chown {owner.uid} {path}; else correct [log] file"
     return "check [log] file and its owner"

@@ -57,7 +57,7 @@ class LogRelay:
             self._start()
         except OSError as error:
             raise StateError(
-                f"the log relay cannot be started: {error.strerror}; look at the limits of this user"
+                f"the log relay cannot be started: {error.strerror}; check the limits of this user"
             ) from error
         for number, write in zip(_STANDARD, writes, strict=True):
             os.dup2(write, number)

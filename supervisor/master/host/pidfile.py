@@ -102,8 +102,8 @@ class NameLock:
             pid = _name_holder(address)
             if pid is not None:
                 raise StateError(
-                    f"{what} is in use by pid {pid}, though its lock is gone: somebody has deleted the directory under "
-                    f"that daemon; end it (`kill {pid}`), or choose another directory"
+                    f"{what} is in use by pid {pid}, though its lock is gone: the directory was deleted while that "
+                    f"daemon runs; end it (`kill {pid}`), or choose another directory"
                 ) from None
 
     def __enter__(self) -> Self:

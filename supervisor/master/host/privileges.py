@@ -73,10 +73,10 @@ def refuse_directory(path: Path, found: os.stat_result, uid: int) -> None:
             f"change its owner (chown), or choose another directory{inside}"
         )
     if found.st_mode & stat.S_IWOTH:
-        raise StateError(f"{path}: everybody can write to this directory; take that away (chmod o-w {path})")
+        raise StateError(f"{path}: all users can write to this directory; take the right away (chmod o-w {path})")
     if uid == 0 and found.st_mode & stat.S_IWGRP:
         raise StateError(
-            f"{path}: group {found.st_gid} can write to root's directory; take that away (chmod g-w {path})"
+            f"{path}: group {found.st_gid} can write to root's directory; take the right away (chmod g-w {path})"
         )
 
 

@@ -89,7 +89,7 @@ class CrashRate:
         said = ", ".join(f"{number} x {how}" for how, number in ways.most_common(_NAMED))
         text = f"{len(self._exits)} {self._allowance.what} within {show_seconds(self._within_s)}: {said}"
         shared = self._shared() if self._allowance.one_each else "each death of a consumer ends its connection"
-        return f"{text}; {shared or 'no message is in more than one of them'}; `preforkd exits` has them all"
+        return f"{text}; {shared or 'no message is part of more than one of them'}; `preforkd exits` has them all"
 
     def _shared(self) -> str:
         """The common traits of the messages that were running."""

@@ -63,7 +63,9 @@ class Standstill:
             pool.symptoms.heal(Event.WORKER_STOPPED)
             return
         names = ", ".join(f"{child.name} (pid {child.pid})" for child in lasting)
-        text = f"stopped in mid-message, without a time limit that would end the run: {names}; send SIGCONT, or SIGKILL"
+        text = (
+            f"stopped during a message, without a time limit that would end the run: {names}; send SIGCONT, or SIGKILL"
+        )
         pool.symptoms.notice(Event.WORKER_STOPPED, text, degrades=True)
 
 

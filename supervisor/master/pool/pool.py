@@ -371,7 +371,7 @@ def _notification() -> tuple[int, int]:
     try:
         return os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise StateError(f"no pipe can be made: {error.strerror}; look at the limits of this user") from error
+        raise StateError(f"no pipe can be made: {error.strerror}; check the limits of this user") from error
 
 
 def _listen(path: Path) -> socket.socket:
@@ -379,7 +379,7 @@ def _listen(path: Path) -> socket.socket:
     try:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     except OSError as error:
-        raise StateError(f"{path}: no socket can be made: {error.strerror}; look at the limits of this user") from error
+        raise StateError(f"{path}: no socket can be made: {error.strerror}; check the limits of this user") from error
     try:
         path.unlink(missing_ok=True)
         os.fchmod(listener.fileno(), 0o600)  # on Linux bind(2) gives the path this mode: never wider, not even briefly

@@ -49,6 +49,6 @@ def _look(pool: Pool, spec: ChildSpec, now_s: float) -> None:
     fault = slot.fault() or ("" if slot.identity() else f"{slot.path}: does not name its worker")
     if fault:
         child.blame(DAMAGED_SLOT)
-        text = f"{fault}; {child.name} cannot record what it does and is ended"
+        text = f"{fault}; {child.name} cannot record its runs and is ended"
         log(Event.SLOT_DAMAGED, text, level=logging.ERROR, pool=pool.name, slot=spec.slot, pid=child.pid)
         send(child, signal.SIGKILL, now_s)

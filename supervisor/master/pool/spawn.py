@@ -56,7 +56,7 @@ def spawn(kind: Kind, first: Frame, descriptors: Sequence[int], urls: Sequence[s
     except OSError as error:
         if ours is not None:
             ours.close()
-        raise StateError(f"a {kind} cannot be started: {error.strerror}; look at the limits of this user") from error
+        raise StateError(f"a {kind} cannot be started: {error.strerror}; check the limits of this user") from error
     # fail-point: master.start-spawned: a service lives and has no first frame
     return _with_first_frame(pid, ours, first, descriptors)
 

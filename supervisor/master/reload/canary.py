@@ -58,13 +58,11 @@ class Canary:
         """Why the new code cannot be put to work; None while it may still."""
         for spec in filter(None, (self._forkserver, self._worker)):
             if spec.child is None and spec.deaths:
-                return BootError(spec.why or f"{spec.name} left before it was ready; the log has more")
+                return BootError(spec.why or f"{spec.name} exited before it was ready; the log has more")
         if now_s < self.until_s:
             return None
         waits_for = "its first worker is not ready" if self._forkserver.ready else "its handler is not imported"
-        return BootError(
-            f"pool {self.pool.name}: {waits_for} after {self._limit_s:g} s; does its import or `init` hang?"
-        )
+        return BootError(f"pool {self.pool.name}: {waits_for} after {self._limit_s:g} s; its import or `init` may hang")
 
     def promote(self, reconnect: bool, scaling: Scaling, terminations: Terminations, now_s: float) -> None:
         """Put the new forkserver and the new settings in charge, and begin to replace the workers.

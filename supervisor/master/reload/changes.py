@@ -82,7 +82,7 @@ def _refuse_fixed(old: Config, new: Config) -> None:
             f"daemon.{key}",
             repr(getattr(new.daemon, key)),
             f"cannot change while the daemon runs (it is {getattr(old.daemon, key)!r})",
-            "`preforkd restart` takes it up: stop with the old configuration, start with the new one",
+            "`preforkd restart` applies it: stop with the old configuration, start with the new one",
         )
         for key in changed_keys(old.daemon, new.daemon)
         if key in FIXED

@@ -173,7 +173,7 @@ _GOES_ON = "the new settings are in force, and the remaining old workers go on; 
 
 
 _STARTING = "the daemon is still starting: stop it and start it again, or wait until it is ready"
-_STOPPING = "the daemon is stopping: nothing is reloaded any more"
+_STOPPING = "the daemon is stopping: it does not reload"
 
 
 class Reloads:

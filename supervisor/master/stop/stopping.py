@@ -28,7 +28,7 @@ CALLED_BACK_S = 1.0
 """After so long in a drain a worker that runs nothing has no message left: the consumer has called them back."""
 
 _AFTER_IT = "the next daemon follows on_crash once the process has ended"
-_BESIDE_IT = "the next daemon follows on_crash, and may run it beside the process: end that first"
+_BESIDE_IT = "the next daemon follows on_crash, and may run it beside the process: end the process first"
 
 _SERVICES = (Kind.FORKSERVER, Kind.CONSUMER)
 

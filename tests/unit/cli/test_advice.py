@@ -55,8 +55,8 @@ def test_the_defaults_leave_no_doubt(broker: str) -> None:
             "pools.email.queue_arguments",
             "the broker takes it back before",
         ),
-        (AMQP + POOL + limit(0), "pools.email.queue_arguments", "nothing can save it"),
-        (AMQP + POOL + limit(1), "pools.email.queue_arguments", "comes back twice is dropped"),
+        (AMQP + POOL + limit(0), "pools.email.queue_arguments", "cannot be saved"),
+        (AMQP + POOL + limit(1), "pools.email.queue_arguments", "drops a message that comes back twice"),
         (AMQP + POOL + limit(-1), "pools.email.queue_arguments", "dropped the first time it comes back"),
     ],
 )

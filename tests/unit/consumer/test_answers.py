@@ -77,7 +77,7 @@ def test_only_what_was_named_and_has_not_come_back_is_dropped(drop: list[str] | 
     assert bench.said() == [Event.MESSAGE_GONE] * len(dropped)
     assert bench.counters.get("gone", 0) == len(dropped)
     assert [said.fields["message_id"] for said in bench.last.said] == dropped
-    assert all("given up by alice" in said.text for said in bench.last.said)
+    assert all("dropped by alice" in said.text for said in bench.last.said)
     assert [bench.rows[key_of(name)].state for name in dropped] == [RowState.GONE] * len(dropped)
     assert bench.rows[key_of("here")].state is RowState.RETRY_PENDING
     assert named(ask(bench, None if drop is None else drop)) == [], "a second order finds nothing"
@@ -124,7 +124,7 @@ def test_a_lost_retry_is_told_and_listed_until_an_operator_lets_it_go() -> None:
 
     assert named(ask(bench, ["b"])) == ["b"]
     bench.turn()
-    assert "let go by alice" in bench.last.said[0].text
+    assert "dropped by alice" in bench.last.said[0].text
     assert (named(ask(bench, [])), bench.counters["gone"]) == (["a"], 2)
 
 

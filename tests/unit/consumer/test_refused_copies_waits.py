@@ -103,7 +103,7 @@ def test_it_is_told_with_its_id_its_size_and_what_to_do() -> None:
     told = hopeless(size=1234).told()
     for words in ("'big' (1234 bytes)", "'work.dead'", "too large", "max_message_size"):
         assert words in told
-    assert "refused for what it is" not in refused(1, 2).told()
+    assert "refused for its content" not in refused(1, 2).told()
 
 
 def test_one_that_was_placed_says_nothing_about_a_hopeless_one() -> None:

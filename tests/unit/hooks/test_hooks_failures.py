@@ -37,7 +37,7 @@ def test_the_first_failure_is_told_with_the_key_to_correct(clock: Clock, said: A
     Failures().note("on_exit", "ended with status 3", "no such host")
 
     assert said() == [
-        "hooks.on_exit ended with status 3; the event is not told: correct the command, or on_exit in [hooks]"
+        "hooks.on_exit ended with status 3; the event is not reported: correct the command, or on_exit in [hooks]"
     ]
 
 

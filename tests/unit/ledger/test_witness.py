@@ -19,7 +19,7 @@ from supervisor.ledger.witness import Mark, behind
         ([Mark("a", 4, 99)], ""),
         ([Mark("a", 5, 71)], "older"),
         ([Mark("a", 6, 70)], "older"),
-        ([Mark("b", 1, 1)], "another"),
+        ([Mark("b", 1, 1)], "not the one"),
         ([Mark("a", 5, 70), Mark("a", 6, 70)], "older"),
     ],
 )

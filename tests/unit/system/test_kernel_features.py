@@ -40,7 +40,7 @@ def test_a_kernel_without_lists_of_children_only_takes_longer(monkeypatch: pytes
 
 @pytest.mark.parametrize(
     ("pid", "follows"),
-    [(1, "as pid 1 it ends nothing that user code leaves behind"), (7, "every process that the kernel hands to the")],
+    [(1, "as pid 1 it ends no process that user code leaves behind"), (7, "every orphan that the kernel hands to the")],
 )
 def test_a_limit_that_marks_descendants_is_named_with_what_follows(
     monkeypatch: pytest.MonkeyPatch, pid: int, follows: str

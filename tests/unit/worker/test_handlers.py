@@ -198,7 +198,7 @@ def test_a_coroutine_that_nobody_awaits_is_a_failure() -> None:
 
 def test_an_exception_of_which_nothing_can_be_read_is_a_failure() -> None:
     ending = raising(Unreadable())
-    assert (ending.kind, ending.reason) == (OutcomeKind.FAILED, "an exception that cannot be looked at: LookupError")
+    assert (ending.kind, ending.reason) == (OutcomeKind.FAILED, "an exception that cannot be inspected: LookupError")
 
 
 def test_a_delay_is_a_plain_float_whatever_it_was() -> None:
