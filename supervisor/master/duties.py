@@ -65,11 +65,11 @@ class Failures:
         self._failed = False
 
     def attempt(self, does: str, deed: Callable[[], object]) -> Exception | None:
-        """Do this. A failure is logged and returned; it is not raised. `does`: the deed in words, as in `Duty`."""
+        """Do this. A failure is logged and returned; it is not raised. `does`: the `deed` in words, as in `Duty`."""
         return self._try(deed, f"the master could not {does}")
 
     def for_each(self, pools: Iterable[Pool], does: str, deed: Callable[[Pool], object]) -> None:
-        """Do this for each pool. A pool for which it fails has a symptom until it succeeds. `does`: as in `Duty`."""
+        """Do `deed` for each pool. A pool for which it fails has a symptom until it succeeds. `does`: as in `Duty`."""
         for pool in list(pools):
             text = f"pool {pool.name}: the master could not {does}"
             error = self._try(lambda pool=pool: deed(pool), text)  # type: ignore[misc]
@@ -115,7 +115,7 @@ class EachPool:
         deed: Callable[[Pool, float], object],
         due_s: Callable[[Pool], float] = lambda pool: float("inf"),
     ) -> None:
-        """`deed(pool, now_s)`: the part for one pool; `due_s(pool)`: as in `Duty`."""
+        """`deed(pool, now_s)`: the part for one pool; `does` and `due_s(pool)`: as in `Duty`."""
         self.does = does
         self._pools = pools
         self._failures = failures

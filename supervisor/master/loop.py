@@ -1,7 +1,7 @@
 """The master's loop. PROCESS: owns all other processes; nothing else does.
 
 `Master.run` repeats `turn`: wait for the earliest duty, then turn all duties in order. It must never block, and never
-touch broker, ledger or user code: whatever goes wrong there, the master must be able to act.
+touch broker, ledger or user code: the master must be able to act when those fail.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ class Master:
         notifier: Notifier | None,
         relay: LogRelay | None = None,
     ) -> None:
-        """`read_again()` gives the configuration as it is now, for a reload, or raises ConfigError. `stale_s`: how long
-        a forkserver or consumer may stand still, in seconds."""
+        """`read_again()` gives the configuration as it is now, or raises ConfigError. `on_ready` is called once, when
+        the daemon is ready. `stale_s`: how long a forkserver or consumer may stand still, in seconds. `notifier`: the
+        way to systemd, `relay`: the log relay; None for none."""
         now_s, state_dir = monotonic_s(), Path(config.daemon.state_dir)
         self._reactor = Reactor()
         self._signals = Signals(self._reactor)
@@ -169,7 +170,7 @@ class Master:
 
     def _finish(self) -> None:
         """All children have ended: report, and leave nothing behind but state."""
-        # fail-point: master.stop-alone: everybody is gone, the locks are held
+        # fail-point: master.stop-alone: all children have ended, the locks are held
         self._reaping.finish()
         self._services.turn(monotonic_s())
         self._stop.finish()

@@ -1,8 +1,8 @@
 """How the daemon's start ends: ready, perhaps with pools that are held, or failed. Master only.
 
-One pool that cannot boot is no reason to end the others: it is held, as it would be later. The start has failed when no
-pool can do anything; its status is 78 only where an operator must edit something for each, so that systemd
-tries again what may heal by itself: a database that comes up later.
+A pool that cannot boot is held; the others go on. The start has failed when all pools are held. The exit status is 78
+where an operator must edit something for each of them. It is 1 elsewhere, so that systemd starts the daemon again: the
+fault may end by itself (a database that comes up later).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FAILED = 1
 
 @dataclass(frozen=True)
 class Started:
-    """Every pool is ready or held. `held`: the latter, and why; `status`: the daemon's, when that is all of them."""
+    """Each pool is ready or held. `held`: the held pools, and why; `status`: the exit status if all pools are held."""
 
     held: Mapping[str, str]
     failed: bool
@@ -42,7 +42,7 @@ class Started:
 
 class Startup:
     """The start of the daemon. `ready`: it is over, and has not failed; `failure`: the reason and the exit status of a
-    start that has failed. `began_s` is CLOCK_MONOTONIC, `began_at_s` the wall clock."""
+    start that has failed. `began_s` is CLOCK_MONOTONIC, `began_at_s` the wall clock. `on_ready` is called once."""
 
     does = "conclude the start"
     due_s = float("inf")
@@ -70,7 +70,7 @@ class Startup:
 
 
 def outcome(pools: Collection[Pool]) -> Started | None:
-    """How the start has ended; None while a pool is still on its way. Pure."""
+    """How the start has ended; None while a pool is neither ready nor held. Pure."""
     if not all(_decided(pool) for pool in pools):
         return None
     held = [pool for pool in pools if pool_state(pool, stopping=False) == "held"]
@@ -80,7 +80,7 @@ def outcome(pools: Collection[Pool]) -> Started | None:
 
 
 def _decided(pool: Pool) -> bool:
-    """Whether every seat has a ready child or is held."""
+    """Whether each child that is wanted is ready or held."""
     wanted = [spec for spec in pool.workers[: pool.config.workers] if spec.slot not in pool.foreign]
     specs = [pool.forkserver, pool.consumer, *wanted]
     return pool_state(pool, stopping=False) == "held" or all(spec.ready or spec.held for spec in specs)

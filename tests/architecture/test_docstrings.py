@@ -33,7 +33,6 @@ BELOW_BAR = {
     "supervisor/ledger": (25, 60),
     "supervisor/link": (50, 66),
     "supervisor/logs": (32, 100),
-    "supervisor/master": (44, 90),
     "supervisor/web": (15, 62),
 }
 """Rooms below the bar, with the shares to hold there. A figure here only rises."""

@@ -55,15 +55,10 @@ YET: frozenset[str] = frozenset(
         "supervisor/ledger",
         "supervisor/link",
         "supervisor/logs",
-        "supervisor/master",
-        "supervisor/master/control",
         "supervisor/master/exits",
         "supervisor/master/host",
-        "supervisor/master/limits",
         "supervisor/master/pool",
-        "supervisor/master/reload",
         "supervisor/master/sidecars",
-        "supervisor/master/stop",
     }
 )
 """Places that are not rewritten yet."""

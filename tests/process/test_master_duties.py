@@ -1,4 +1,4 @@
-"""Duties of the master turned alone: the start, the states of pools, terminations, sidecars in a stop."""
+"""Duties of the master turned alone: the start, the states of pools, terminations, starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervisor.master.sidecars.duty import SidecarDuty
 
 from supervisor.config.schema import (
     BrokerConfig,
@@ -18,14 +17,16 @@ from supervisor.config.schema import (
     LogConfig,
     PoolConfig,
 )
+from supervisor.master.duties import UntilStop
 from supervisor.master.exits.history import History
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.pools import Pools
+from supervisor.master.pool.spawner import Spawner
 from supervisor.master.pool.state_changes import PoolStates
 from supervisor.master.sidecars.sidecars import Sidecars
 from supervisor.master.startup import Startup
 from supervisor.master.stop.stopping import DaemonStop
-from supervisor.master.stop.terminations import PATIENCE_S, Terminations
+from supervisor.master.stop.terminations import GRACE_S, Terminations
 from supervisor.scoreboard.words import Intent
 from supervisor.system.reactor import Reactor
 
@@ -41,7 +42,8 @@ class Books:
         self.children, self.reactor, self.history = Children(), Reactor(), History(directory)
         self.pools = Pools(self.config, self.children, self.history, self.reactor)
         self.stop = DaemonStop(self.pools, self.children)
-        self.sidecars = Sidecars(self.history, self.children, self.reactor)
+        self.terminations = Terminations(self.children)
+        self.sidecars = Sidecars(self.history, self.children, self.reactor, self.terminations)
         self.told: list[Mapping[str, str]] = []
         self.startup = Startup(self.pools, self.stop, self.told.append, 0.0)
 
@@ -123,35 +125,35 @@ def test_the_state_of_a_pool_that_comes_back_after_its_removal_is_news(books: Bo
 
 
 def test_a_child_that_has_ended_is_not_killed_later(books: Books) -> None:
-    terminations, pool = Terminations(books.children), books.pools["email"]
+    terminations = books.terminations
     consumer = Child("email", Kind.CONSUMER, None, 2**22 + 1, 1, 1, 0.0)
     books.children.add(consumer)
-    terminations.ask(pool, consumer, "reload", 1.0)
-    assert terminations.due_s == 1.0 + PATIENCE_S
+    terminations.ask(consumer, "reload", 1.0)
+    assert terminations.due_s == 1.0 + GRACE_S
     books.children.remove(consumer.pid)
-    terminations.turn(1.0 + PATIENCE_S)
+    terminations.turn(1.0 + GRACE_S)
     assert (consumer.intent, terminations.due_s) == (Intent.STOP, float("inf"))
 
 
 def test_a_child_that_does_not_leave_is_killed(books: Books) -> None:
-    terminations, pool = Terminations(books.children), books.pools["email"]
+    terminations = books.terminations
     consumer = Child("email", Kind.CONSUMER, None, 2**22 + 1, 1, 1, 0.0)
     books.children.add(consumer)
-    terminations.ask(pool, consumer, "reload", 1.0)
-    terminations.turn(PATIENCE_S)
+    terminations.ask(consumer, "reload", 1.0)
+    terminations.turn(GRACE_S)
     assert consumer.intent is Intent.STOP
-    terminations.turn(1.0 + PATIENCE_S)
+    terminations.turn(1.0 + GRACE_S)
     assert consumer.intent is Intent.STOP_KILL
 
 
-# ---- sidecars -------------------------------------------------------------------------------------------------------
+# ---- starts ---------------------------------------------------------------------------------------------------------
 
 
-def test_no_sidecar_is_started_while_the_daemon_stops(books: Books) -> None:
-    duty = SidecarDuty(books.sidecars, books.pools, books.stop)
+def test_no_child_is_started_while_the_daemon_stops(books: Books) -> None:
+    duty = UntilStop(Spawner(books.pools, books.sidecars.by_kind.values(), books.reactor), books.stop)
     books.sidecars.follow_config(books.config, 0.0)
     assert duty.due_s == 0.0
     books.stop.request("SIGTERM", 7.0, now=False)
     assert duty.due_s == float("inf")
     duty.turn(1.0)
-    assert books.sidecars.gone
+    assert (books.sidecars.gone, len(books.children)) == (True, 0)

@@ -180,7 +180,7 @@ def test_who_has_begun_a_message_meanwhile_is_left_alone(pool: Pool, process: su
     limits = Limits([pool], Deadlines(monotonic_s()))
     pool.consumer_channel.reported(Stalled(W, 3, 30.0))
     os.kill(process.pid, signal.SIGSTOP)
-    limits._condemn_stalled(pool)
+    limits._end_stalled(pool)
     pool.slots[0].mark_running(RUN, "m", 0.0, 1.0, 0.0, LimitSource.POOL)
     eventually(lambda: limits.turn(monotonic_s()) or not limits.executions, "it is over")
     eventually(lambda: posix.executes(process.pid), "it goes on")

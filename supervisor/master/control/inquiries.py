@@ -1,7 +1,7 @@
-"""Questions about messages that only the consumers can answer, for somebody at the control socket. Master only.
+"""Questions about messages that only the consumers can answer, asked through the control socket. Master only.
 
-The master has no ledger; it passes the question on and goes on with its work. Whoever does not answer in time (stopped,
-just being replaced) is named, so that an answer always comes: a client that waits for ever would keep its connection.
+The master has no ledger; it passes the question on and goes on with its work. A consumer that does not answer in time
+(stopped, just being replaced) is named, so that an answer always comes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from supervisor.master.pool.consumer_channel import ConsumerChannel
 from supervisor.master.pool.pool import Pool
 from supervisor.system.reactor import Reactor
 
-PATIENCE_S = 3.0
+TIMEOUT_S = 3.0
 """How long consumers have for an answer."""
 
 
@@ -30,7 +30,7 @@ class Inquiry:
         self.answer = Pending()
         self._reactor = reactor
         self._found: dict[str, dict[str, Any]] = {}
-        self._timer = reactor.call_later(PATIENCE_S, self._complete)
+        self._timer = reactor.call_later(TIMEOUT_S, self._complete)
         self._open: dict[str, tuple[ConsumerChannel, int]] = {}
         for pool in pools:
             number = pool.consumer_channel.inquire(partial(self._hear, pool.name), ask)
@@ -46,7 +46,7 @@ class Inquiry:
     def _complete(self) -> None:
         for name, (channel, number) in self._open.items():
             channel.cancel_inquiry(number)
-            why = f"its consumer did not answer within {PATIENCE_S:g} s"
+            why = f"its consumer did not answer within {TIMEOUT_S:g} s"
             self._found[name] = {"traces": [], "why": why, "total": 0}
         self._open.clear()
         self.answer.complete({"pools": self._found})

@@ -38,7 +38,8 @@ _CRASHES = frozenset({Cause.CRASH, Cause.KILLED, Cause.OUT_OF_MEMORY, Cause.MEMO
 
 
 def pool_state(pool: Pool, stopping: bool) -> str:
-    """The one word for a pool: held when nothing can be done any more, degraded when a part is, or nothing comes."""
+    """The state of a pool in one word: `held` when it can run no message any more, `degraded` when a part of it is in
+    trouble or no message arrives. `stopping`: whether the daemon stops."""
     if stopping or pool.leaving:
         return "stopping"
     if pool.consumer.held or not can_work(pool):
@@ -58,7 +59,7 @@ def pool_why(pool: Pool) -> str:
 
 
 def can_work(pool: Pool) -> bool:
-    """Whether a worker can run messages, now or soon: some seat of a worker is not given up."""
+    """Whether a worker can run messages, now or soon: some worker is not held."""
     return not all(spec.held or (pool.forkserver.held and spec.child is None) for spec in pool.workers)
 
 
@@ -80,7 +81,7 @@ def cut_off(pool: Pool) -> str:
 
 
 def pool_status(pool: Pool, state: str, now_s: float) -> PoolStatus:
-    """One entry of `pools`. `now_s`: monotonic."""
+    """One entry of `pools`. `state`: of `pool_state`; `now_s`: CLOCK_MONOTONIC."""
     snapshot, present = pool.consumer_channel.snapshot, symptoms(pool)
     return PoolStatus(
         state=state,
@@ -122,7 +123,8 @@ def _connection(snapshot: Snapshot | None, at_s: float) -> ConnectionStatus:
 
 
 def pool_facts(pool: Pool, state: str, exits: Iterable[ExitCount]) -> PoolFacts:
-    """What systemd is told of a pool. `exits`: as in `status`, counted over the life of the state directory."""
+    """What systemd is told of a pool. `state`: of `pool_state`; `exits`: as in `status`, counted over the life of the
+    state directory."""
     ends = [row for row in exits if (row.pool, row.kind) == (pool.name, Kind.WORKER)]
     snapshot = pool.consumer_channel.snapshot
     staffed = [spec for spec in pool.workers if spec.ready]
@@ -160,7 +162,7 @@ def _absent(spec: ChildSpec) -> str:
 
 
 def _worker(pool: Pool, spec: ChildSpec, now_s: float) -> WorkerStatus:
-    assert spec.slot is not None  # workers' seats have one
+    assert spec.slot is not None  # a worker has one
     child, slot = spec.child, pool.slots[spec.slot]
     running = slot.running() if child else None
     used = posix.usage(child.pid if child else None)
@@ -184,7 +186,7 @@ def _worker(pool: Pool, spec: ChildSpec, now_s: float) -> WorkerStatus:
 
 
 def _worker_state(pool: Pool, spec: ChildSpec, running: Running | None) -> str:
-    assert spec.slot is not None  # workers' seats have one
+    assert spec.slot is not None  # a worker has one
     child, slot = spec.child, pool.slots[spec.slot]
     if child is None:
         return "booting" if spec.ordered is not None or spec.slot in pool.foreign else _absent(spec)

@@ -1,8 +1,8 @@
 """What systemd is told of the daemon (sd_notify(3)): that it is ready, how it is, that it lives, that a stop goes on.
 
-Master only; decides from facts that others gather. Pings stand for consumption, not only for a turning loop: they end
-when the consumers of a pool make no progress although the dead-man replaces them. More time for a stop or a reload is
-asked for in small pieces, only while it goes on, and never beyond the stop's own limit.
+Master only; decides from facts that others gather. A ping (WATCHDOG=1) says that all pools consume, not only that the
+loop turns: pings end when the consumers of a pool make no progress although the hang detector replaces them. More time
+for a stop or a reload is asked for in small pieces, only while it goes on, and never beyond the stop's own limit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GRACE_S = 20.0
 TICK_S = 5.0
 _AGAIN_S = 1.0
 _EXTENSION_TICKS = 3
-_PATIENCE = 2  # times what the dead-man has
+_STALE_TIMES = 2  # times the limit of the hang detector
 _REASON_CHARS = 200
 _STATUS_BYTES = 3000  # systemd ignores datagrams of more than 4096
 
@@ -29,7 +29,8 @@ class Speaker(Protocol):
 
     watchdog_s: float | None
 
-    def send(self, lines: Sequence[str]) -> bool: ...
+    def send(self, lines: Sequence[str]) -> bool:
+        """Send these `lines` (KEY=VALUE); whether they were taken."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,12 @@ class PoolFacts:
 
 
 class StatusNotifier:
-    """Speaks through `speaker`. `stale_s`: how long the dead-man lets a consumer stand still, in seconds."""
+    """Speaks through `speaker`. `stale_s`: how long the hang detector lets a consumer stand still, in seconds."""
 
     def __init__(self, speaker: Speaker, started_s: float, stale_s: float) -> None:
         self._speaker = speaker
         self._started_s = started_s
-        self._patience_s = _PATIENCE * stale_s
+        self._idle_limit_s = _STALE_TIMES * stale_s
         self._tick_s = TICK_S if speaker.watchdog_s is None else min(TICK_S, speaker.watchdog_s / 3)
         self._announced = "starting"
         self._heard = "starting"
@@ -70,11 +71,11 @@ class StatusNotifier:
         self.due_s = started_s
 
     def is_due(self, state: str, now_s: float) -> bool:
-        """Whether `tell` has something to do: the daemon's state is news, or it is time."""
+        """Whether `tell` is due: by the clock, or because `state`, the daemon's, has changed."""
         return state != self._heard or now_s >= self.due_s
 
     def tell(self, state: str, pools: Sequence[PoolFacts], stop: Stop | None, now_s: float) -> None:
-        """Say how the daemon is. `state`: as `status` has it."""
+        """Say how the daemon is. `state`: as `status` has it; `stop`: the stop under way, None for none."""
         said = self._stated(state, pools, now_s)
         lines = [f"STATUS={sentence(said, pools, stop, now_s)}"]
         if said != self._announced:
@@ -96,7 +97,7 @@ class StatusNotifier:
     def _goes_on(self, pools: Sequence[PoolFacts], now_s: float) -> bool:
         """Whether every pool's consumers make progress, or none is there that could."""
         self._idle = {pool.name: self._idle.get(pool.name, _Idle(now_s)).after(pool, now_s) for pool in pools}
-        return all(idle.idle_s < self._patience_s for idle in self._idle.values())
+        return all(idle.idle_s < self._idle_limit_s for idle in self._idle.values())
 
     def _more_time(self, said: str, stop: Stop | None, now_s: float) -> list[str]:
         """A stop and a reload are waited for; each has an end of its own, the stop's is known."""
@@ -107,8 +108,8 @@ class StatusNotifier:
 
 @dataclass(frozen=True)
 class _Idle:
-    """How long the consumers of a pool have lived without progress, whoever of them lived; a gap between them is none
-    of theirs."""
+    """How long the consumers of a pool, one after another, have lived without progress. Time without a consumer does
+    not count."""
 
     looked_s: float
     beat_s: float = 0.0
@@ -123,7 +124,10 @@ class _Idle:
 
 
 def sentence(state: str, pools: Sequence[PoolFacts], stop: Stop | None, now_s: float) -> str:
-    """The line in `systemctl status`: `email: 4/4 workers, 1 200 done, 2 crashes`; what is not well comes first."""
+    """The line in `systemctl status`: `email: 4/4 workers, 1 200 done, 2 crashes`; pools in trouble come first.
+
+    `state`: of the daemon; `stop`: the stop under way, None for none.
+    """
     parts = [_phrase(pool) for pool in sorted(pools, key=lambda pool: pool.state == "ok")]
     if stop is not None:
         left_s = max(0.0, stop.due_s - now_s)

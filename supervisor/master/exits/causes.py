@@ -39,7 +39,7 @@ class Death:
 
     @classmethod
     def status_and_signal(cls, wait_status: int) -> tuple[int | None, int | None]:
-        """The exit status or the signal of a wait(2) status."""
+        """The exit status or the signal in `wait_status`, as wait(2) gives it."""
         code = os.waitstatus_to_exitcode(wait_status)
         return (code, None) if code >= 0 else (None, -code)
 
@@ -148,8 +148,11 @@ def cause_of(death: Death) -> Cause:
 
 
 def run_of(running: bool, untaken: bool) -> str:
-    """What became of the dead worker's last run: `in_doubt` while it was open, `finished` when its outcome is in the
-    slot and nobody has taken it yet (a worker killed a moment after it finished has finished), else `idle`."""
+    """What became of the dead worker's last run: `in_doubt`, `finished` or `idle`.
+
+    `running`: the run was open; `untaken`: its outcome is in the slot, and the consumer has not taken it yet (a worker
+    killed a moment after it finished has finished).
+    """
     if running:
         return "in_doubt"
     return "finished" if untaken else "idle"

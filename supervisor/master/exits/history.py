@@ -50,7 +50,10 @@ class History:
     does = "write the exit history"
 
     def __init__(self, state_dir: Path, max_bytes: int = MAX_BYTES, max_waiting: int = MAX_WAITING) -> None:
-        """Open the journal and bring the tally up to it. Raises StateError when they cannot be opened or read."""
+        """Open the journal and bring the tally up to it. Raises StateError when they cannot be opened or read.
+
+        `max_waiting`: how many records wait for a full disk at most.
+        """
         self._path = state_dir / CURRENT
         self._old_path = state_dir / ROTATED
         self._tally_path = state_dir / "exits.tally.json"
@@ -103,7 +106,7 @@ class History:
             self._write_tally()
 
     def recorded(self, spec: str) -> int:
-        """The youngest generation of a seat (`email/3`) that has an exit record; 0 for none."""
+        """The youngest generation of `spec`, a name of a child (`email/3`), that has an exit record; 0 for none."""
         return self._recorded.get(spec, 0)
 
     def counts(self) -> list[ExitCount]:

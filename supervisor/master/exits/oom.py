@@ -18,7 +18,8 @@ class OomWatch:
     """Remembers the counters; `evidence` says what they tell about kills since the last look."""
 
     def __init__(self, group: Path | None, machine: Path = _MACHINE) -> None:
-        """`group`: the file with our cgroup's counter, see `group_counter`; None where there is none."""
+        """`group`: the file with our cgroup's counter, see `group_counter`; None for none. `machine`: the file with the
+        counter of the whole machine."""
         self._group, self._machine = group, machine
         self._seen = self._read()
 
@@ -39,7 +40,8 @@ class OomWatch:
 
 
 def group_counter(membership: str, root: Path = _ROOT) -> Path | None:
-    """The file that counts our cgroup's kills. `membership`: the text of /proc/self/cgroup (cgroups(7)).
+    """The file that counts our cgroup's kills. `membership`: the text of /proc/self/cgroup (cgroups(7));
+    `root`: the folder where cgroups are mounted.
 
     Inside a container the path may be seen from outside only; the mount's root is then our own group.
     """

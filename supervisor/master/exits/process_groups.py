@@ -15,13 +15,13 @@ from supervisor.system import posix
 
 
 def kill_group(leader: int) -> None:
-    """Kill the group of a child that was not waited for yet: until then its number is its own."""
+    """Kill the group of a child with the pid `leader` that was not waited for yet: until then its number is its own."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
 
 
 def end_group(leader: int, ticks: int) -> None:
-    """Kill the group led by the process that started at `ticks`; nothing when that one is gone."""
+    """Kill the group led by the process `leader` that started at `ticks`; nothing when that process has ended."""
     if posix.start_ticks(leader) == ticks:
         kill_group(leader)
 

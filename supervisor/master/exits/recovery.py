@@ -84,7 +84,7 @@ def lost_services(services: Iterable[Service], history: History) -> list[ExitRec
 
 
 def lost_worker(pool: Pool, number: int, identity: Identity) -> ExitRecord:
-    """End what a worker has left that nobody could wait for; its record, in which its marks say what it was doing."""
+    """End what a worker of a former daemon, in the slot `number`, has left. Returns its record, made from its marks."""
     slot = pool.slots[number]
     end_recorded_group(slot)
     running = slot.running()

@@ -23,7 +23,7 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write every byte. Raises OSError, perhaps after a part of them."""
+    """Write all bytes of `data` to the open `descriptor`. Raises OSError, perhaps after a part of them."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

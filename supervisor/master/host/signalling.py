@@ -22,7 +22,7 @@ OVERDUE_S = 5.0
 
 
 def send(child: Child, signum: int, now_s: float) -> bool:
-    """Signal a child; whether the signal was sent. `now_s`: CLOCK_MONOTONIC."""
+    """Send the signal `signum` to a child; whether it was sent. `now_s`: CLOCK_MONOTONIC."""
     delivery = posix.signal_process(child.pid, child.ticks, signum)
     if delivery is posix.Delivery.REFUSED and not child.unkillable:
         child.cannot_be_signalled(

@@ -2,7 +2,7 @@
 
 A forkserver that imports and a worker in its `init` are in user code and show no progress; all there is to judge by is
 time. SIGQUIT first, for the stacks; then SIGKILL, which is recorded as a failed boot. A consumer is not judged here:
-it may wait for its broker for hours, and its loop is watched by the dead-man.
+it may wait for its broker for hours, and the hang detector watches its loop.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class CrashRate:
             self._exits.append(_Exit(now_s, how, record.message_id, progressed))
 
     def add_kind(self, kind: str, now_s: float) -> None:
-        """A worker died of a message of this kind, as its consumer names it: `type 'resize'`."""
+        """A worker died of a message of this `kind`, as its consumer names it: `type 'resize'`."""
         self._kinds.append((now_s, kind))
 
     def judge(self, config: PoolConfig, symptoms: Symptoms, now_s: float) -> None:

@@ -14,7 +14,7 @@ from supervisor.config.schema import PoolConfig
 from supervisor.scoreboard.words import Running
 
 LATE_S = 1.0
-"""A look that is later than this means that the master, and perhaps everybody, was not running."""
+"""A look that is later than this means that the master, and perhaps no process, was running."""
 
 _SHORTEST_LOOK_S = 0.1
 _REMEMBERED_S = 3600.0

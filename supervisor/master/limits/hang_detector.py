@@ -1,7 +1,7 @@
-"""The dead-man: ends forkservers and consumers that are there but make no progress (stopped, wedged). Master only.
+"""Ends forkservers and consumers that live but make no progress (stopped, hung). Master only.
 
-Pid, socket and lock of such a process look healthy; only its word on the pool's board stands still. Killing it is safe:
-workers go on, and whoever comes next finds everything in slots and ledger. SIGQUIT first, for the stacks.
+Pid, socket and lock of such a process look healthy; only its heartbeat on the pool's board stands still. Killing it is
+safe: workers go on, and its successor finds everything in slots and ledger. SIGQUIT first, for the stacks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class HangDetector:
         self._over_limit: dict[int, tuple[Child, float]] = {}
 
     def turn(self, now_s: float) -> None:
-        """Ask the stale for their stacks, kill those that were asked."""
+        """Send SIGQUIT (stack dump) to hung children, and SIGKILL to those that got SIGQUIT a moment ago."""
         if now_s < self.due_s:
             return
         self._graces.notice(self.due_s, now_s)  # late: this process was not running, perhaps no process was

@@ -1,8 +1,8 @@
 """Ends one worker in the middle of its message: dump its stacks, stop it, look again, kill. Master only.
 
-Between the master's look and its SIGKILL a worker may finish, and begin an innocent message. So it is stopped first,
-its marks are read again while they cannot change, and only the run that was condemned is killed; a worker that has
-moved on is continued. Nothing here blocks: each step says when the next one is due.
+Between the master's look and its SIGKILL a worker may finish its message and begin another. So the worker is stopped
+first, its marks are read again while they cannot change, and it is killed only if it still runs the same message. Else
+it is continued. Nothing here blocks: each step says when the next one is due.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ Step = Callable[[float], float | None]
 
 
 class KillSequence:
-    """One worker that is condemned for one run. `step(now_s)` says when to call it again, None when it is over."""
+    """Kill sequence for one worker whose run exceeded a limit."""
 
     def __init__(
         self,
         child: Child,
         slot: Slot,
         intent: Intent,
-        still_guilty: Callable[[Running, float], bool],
+        still_over_limit: Callable[[Running, float], bool],
         stacks: Path | None,
     ) -> None:
-        """`still_guilty(running, now_s)`: whether the run must end; `stacks`: the dump's file, None for no dump."""
+        """`still_over_limit(running, now_s)`: whether the run must end; `stacks`: the dump's file, None for no dump."""
         self.child = child
         self._slot = slot
         self._intent = intent
-        self._still_guilty = still_guilty
+        self._still_over_limit = still_over_limit
         self._stacks = stacks
         self._asked_by = _ASKED_BY.get(intent, "")
         self._until_s = 0.0
@@ -53,11 +53,11 @@ class KillSequence:
         self._number = running.number if running else -1
 
     def step(self, now_s: float) -> float | None:
-        """Do what is due."""
+        """Do what is due at `now_s` (CLOCK_MONOTONIC). Returns when to call it again; None at the end."""
         return self._next(now_s)
 
     def _begin(self, now_s: float) -> float | None:
-        # fail-point: master.timeout-condemned: a worker is to be killed, no mark says so
+        # fail-point: master.timeout-begun: a worker is to be killed, no mark says so
         self._slot.write_intent(self._intent, self.child.generation)
         # fail-point: master.timeout-intended: the slot tells what comes, no signal is sent
         if self._stacks is None or not self._signal(signal.SIGQUIT, now_s):
@@ -91,7 +91,7 @@ class KillSequence:
 
     def _is_over_limit(self, now_s: float) -> bool:
         running = self._slot.running()
-        return running is not None and running.number == self._number and self._still_guilty(running, now_s)
+        return running is not None and running.number == self._number and self._still_over_limit(running, now_s)
 
     def _let_be(self) -> None:
         """It is not killed, or cannot be: restore the former intent in its slot."""

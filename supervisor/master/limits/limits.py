@@ -1,6 +1,6 @@
-"""Enforcement workers in mid-message: overdue ones, and those that grew past `kill_memory`. Master only.
+"""Ends workers in mid-message: overdue ones, and those that grew past `kill_memory`. Master only.
 
-A look costs reading every slot's mark, so it is taken only when somebody can be guilty: at the earliest deadline that
+A look reads the marks of all slots, so it is taken only when a run can be over its limit: at the earliest deadline that
 is known or could have begun, and once a second for memory while a pool is busy.
 """
 
@@ -46,7 +46,7 @@ class Limits:
         if now_s >= self._memory_due_s():
             self._look_at_memory(now_s)
         for pool in self.pools:
-            self._condemn_stalled(pool)
+            self._end_stalled(pool)
         for pid, (due_s, execution) in list(self.executions.items()):
             if now_s >= due_s:
                 self._step(pid, execution, now_s)
@@ -70,15 +70,18 @@ class Limits:
                 self._begin_kill(pool, child, Intent.MEMORY_KILL, _same_run)
 
     def _begin_kill(
-        self, pool: Pool, child: Child, intent: Intent, still_guilty: Callable[[Running, float], bool]
+        self, pool: Pool, child: Child, intent: Intent, still_over_limit: Callable[[Running, float], bool]
     ) -> None:
         if child.pid in self.executions or child.slot is None:
             return
         stacks = pool.stacks(child.slot) if intent is Intent.TIMEOUT_KILL else None
-        self.executions[child.pid] = (0.0, KillSequence(child, pool.slots[child.slot], intent, still_guilty, stacks))
+        self.executions[child.pid] = (
+            0.0,
+            KillSequence(child, pool.slots[child.slot], intent, still_over_limit, stacks),
+        )
 
-    def _condemn_stalled(self, pool: Pool) -> None:
-        """Condemn the workers that the consumer has named and that still begin nothing."""
+    def _end_stalled(self, pool: Pool) -> None:
+        """Begin the kill sequence of workers that the consumer has named as stalled and that still begin no message."""
         for stalled in pool.consumer_channel.take_stalled():
             slot, generation = stalled.worker.slot, stalled.worker.generation
             child = pool.workers[slot].child if slot < len(pool.workers) else None

@@ -1,6 +1,6 @@
-"""Clears seats whose child has made progress after deaths, by the same rule as at a death (`restarts.py`).
+"""Clears the deaths of child specs whose child has made progress, by the rule of `restarts.py`.
 
-Master only. A hold, and the degradation of its pool, end with progress and not with readiness: a seat whose
+Master only. A hold, and the degradation of its pool, end with progress and not with readiness: a child spec whose
 children die a moment after they are ready would else recover again and again.
 """
 
@@ -14,7 +14,7 @@ from supervisor.master.pool.restarts import STEADY_S, progressed
 
 
 class Probation:
-    """Looks at the seats that had deaths and have a child again."""
+    """Looks at child specs that had deaths and have a child again."""
 
     does = "clear what has made progress"
 
@@ -24,12 +24,12 @@ class Probation:
 
     @property
     def due_s(self) -> float:
-        """When time alone clears the next seat (CLOCK_MONOTONIC)."""
+        """When time alone clears the next child spec (CLOCK_MONOTONIC)."""
         ready = (child.ready_s for _spec, child in self._suspects() if child.ready_s is not None)
         return min(ready, default=float("inf")) + STEADY_S
 
     def turn(self, now_s: float) -> None:
-        """Clear the seats whose child has made progress."""
+        """Clear the child specs whose child has made progress."""
         for spec, child in self._suspects():
             ready_for_s = None if child.ready_s is None else now_s - child.ready_s
             if progressed(ready_for_s, child.slot_file.handled if child.slot_file is not None else 0):

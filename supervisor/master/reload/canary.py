@@ -86,7 +86,7 @@ class Canary:
             scaling.replace_consumer(pool, now_s + config.daemon.stop_timeout_s)
         else:
             pool.consumer_channel.send(Reconfigure(pool.config, config.log))
-        # fail-point: master.reload-committed: the new code is in charge, nobody was replaced
+        # fail-point: master.reload-committed: the new code is in charge, no child was replaced
 
     def abandon(self, terminations: Terminations, now_s: float) -> None:
         """Send the new children away; the worker leaves as one too many."""

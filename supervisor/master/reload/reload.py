@@ -1,8 +1,8 @@
 """Reload: configuration and code are read again, tried beside the old ones, put in force, and the workers replaced.
 
-Master only. One reload at a time; who asks meanwhile is answered by the next one, which reads everything anew. Until
-all trials are passed nothing has changed, and any failure leaves it so. From then on the new settings are in force, and
-a reload is over when every pool has its new workers and the removed pools are gone.
+Master only. One reload at a time: requests that arrive meanwhile are answered by the next one, which reads everything
+again. Nothing changes before all canaries have passed; a failure before that leaves everything as it was. Then the new
+settings are in force. The reload is over when each pool has its new workers and the removed pools are gone.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class ReloadContext:
 
 
 class Reload:
-    """One reload under way. Raises PreforkdError when it cannot even begin; then nothing has changed."""
+    """One reload under way. Raises PreforkdError when it cannot begin; then nothing has changed. `requested_by`: for
+    the log and the status."""
 
     def __init__(self, old: Config, new: Config, requested_by: str, context: ReloadContext) -> None:
         self.config = new
@@ -83,7 +84,7 @@ class Reload:
         return self._replaced(now_s)
 
     def abandon(self) -> None:
-        """Send away whatever is on trial: the old generation goes on as it was."""
+        """End the children on trial: the old generation goes on as it was."""
         if self.stage is not Stage.TRYING:
             return
         for trial in self._trials:
@@ -196,7 +197,10 @@ class Reloads:
         self._failed_now = False
 
     def ask(self, requested_by: str, first: dict[str, Any]) -> Pending:
-        """Reload now, or after the one under way. Raises PreforkdError when it fails at once."""
+        """Reload now, or after the one under way. Raises PreforkdError when it fails at once.
+
+        `requested_by`: for log and status; `first`: what is answered at once.
+        """
         pending = Pending(first | {"queued": self._current is not None})
         if self._stop.under_way or not self._startup.ready:
             self._log_failure(refusal := ControlError(_STOPPING if self._stop.under_way else _STARTING), requested_by)
@@ -300,7 +304,7 @@ class Reloads:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Everybody who asked meanwhile is answered by one more."""
+        """Start one more reload for all requests that arrived meanwhile."""
         self._current = None
         waiting, self._next = self._next, []
         self._answers = [pending for _by, pending in waiting]
@@ -327,7 +331,7 @@ class Reloads:
                 self._part(pool, monotonic_s(), forced=True)
 
     def _part(self, pool: Pool, now_s: float, forced: bool) -> None:
-        """Stop this pool alone, as the daemon is stopped: drained, or at once when nobody has worked in it yet."""
+        """Stop this pool alone, as the daemon is stopped: drained, or at once (`forced`) if it has run no message."""
         pool.leave()
         requested_by = "failed reload" if forced else "reload"
         stop = Stop(requested_by, now_s, self._context.pools.config.daemon.stop_timeout_s, now=forced)

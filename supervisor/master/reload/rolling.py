@@ -1,4 +1,4 @@
-"""How workers are replaced by those of newer code: who leaves next, and which spare slots help. Pure; master only.
+"""How workers are replaced by those of newer code: which leave next, which spare slots help. Pure; master only.
 
 A new worker is ready before an old one is asked to leave, so the pool never has fewer ready workers than it had when
 the replacement began. The first new ones come into spare slots; each slot that becomes empty is filled at once; when
@@ -18,7 +18,8 @@ _WORKERS_PER_SPARE = 8
 
 @dataclass(frozen=True)
 class Step:
-    """What follows now: slots beyond the wanted ones that are to be filled, who is to leave, whether all is `over`."""
+    """The next step. `spares`: slots beyond the wanted ones to be filled; `leave`: specs whose worker is to leave;
+    `over`: none is left to be replaced."""
 
     spares: frozenset[int]
     leave: list[ChildSpec]
@@ -26,9 +27,10 @@ class Step:
 
 
 def next_step(specs: Sequence[ChildSpec], wanted: int, outdated_below: int, capacity: int) -> Step:
-    """The next step of a replacement. `capacity`: ready workers at its beginning; fewer there will not be.
+    """The next step of a replacement. `capacity`: how many workers were ready at its beginning; it leaves no fewer.
 
-    Workers of forkservers older than the generation `outdated_below` are the ones to be replaced.
+    `wanted`: the wanted number of workers. Workers of forkservers older than the generation `outdated_below` are the
+    ones to be replaced.
     """
     old = [spec for spec in specs if stays(spec) and not _is_new(spec, outdated_below)]
     new = [spec for spec in specs if stays(spec) and _is_new(spec, outdated_below)]
@@ -44,17 +46,17 @@ def next_step(specs: Sequence[ChildSpec], wanted: int, outdated_below: int, capa
 
 
 def surplus(specs: Sequence[ChildSpec], wanted: int) -> list[ChildSpec]:
-    """Those whose slots are beyond the wanted number of workers and who were not asked to leave yet."""
+    """The workers in slots beyond the first `wanted` ones that were not asked to leave yet."""
     return [spec for spec in specs if stays(spec) and _slot(spec) >= wanted]
 
 
 def stays(spec: ChildSpec) -> bool:
-    """Whether somebody is there and was not asked to leave."""
+    """Whether the slot has a child that was not asked to leave."""
     return spec.child is not None and spec.child.intent is Intent.NONE
 
 
 def free_slot(specs: Sequence[ChildSpec], wanted: int, taken: frozenset[int]) -> int:
-    """The first slot beyond the wanted ones that nobody has."""
+    """The first empty slot beyond the first `wanted` ones. `taken`: slots that are not free though they are empty."""
     free = (number for number in range(wanted, len(specs)) if specs[number].empty and number not in taken)
     return next(free, max(wanted, len(specs)))
 
@@ -76,5 +78,5 @@ def _is_new(spec: ChildSpec, outdated_below: int) -> bool:
 
 
 def _slot(spec: ChildSpec) -> int:
-    assert spec.slot is not None  # workers' seats have one
+    assert spec.slot is not None  # a worker has one
     return spec.slot

@@ -1,7 +1,7 @@
 """How the daemon stops: phases, and what moves it from one to the next. Pure; the master carries out what it says.
 
-DRAINING: consumers return what was not started, handlers run on. LEAVING: workers are asked to leave. KILLING: who is
-still there is killed, consumers settle what that leaves. QUITTING: forkservers and consumers are told to leave.
+DRAINING: consumers return what was not started, handlers run on. LEAVING: workers are asked to leave. KILLING: workers
+that are left are killed, consumers settle their messages. QUITTING: forkservers and consumers are told to leave.
 ENDING: they are killed. GONE. A second request, or `now`, goes to KILLING at once.
 """
 
@@ -17,10 +17,10 @@ SETTLE_S = 10.0
 """How long consumers have to settle what killed workers left behind."""
 
 QUIT_S = 10.0
-"""How long consumers have to say goodbye to the broker."""
+"""How long consumers have to close their connection."""
 
 CLOSE_S = 4.0
-"""How long the sidecars have, once all pools are gone, to tell what is left to tell."""
+"""How long the sidecars have to report the last events, once all pools are gone."""
 
 HURRY_S = 1.0
 """The same for a stop that is to be over at once."""
@@ -39,7 +39,10 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True)
 class Facts:
-    """What the decision looks at. `drained`: every living consumer said so; `settled`: and took every verdict."""
+    """What the decision looks at. `drained`: each consumer has drained; `settled`: and has taken all exit notices.
+
+    `workers` and `others`: how many of them are left.
+    """
 
     drained: bool
     settled: bool
@@ -56,7 +59,7 @@ class Stop:
     timeout_s: float
     now: bool = False
     phase: Phase = Phase.DRAINING
-    overran: bool = False  # the time for draining ended before the drain: who still runs a message has had it
+    overran: bool = False  # the drain took too long: workers that still run a message are killed
     due_s: float = field(init=False)
 
     def __post_init__(self) -> None:

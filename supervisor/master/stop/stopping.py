@@ -2,8 +2,8 @@
 
 `Stopping` stops some pools: one that a reload removes, or all. `DaemonStop` is the stop of the daemon, a duty.
 
-A worker that cannot be ended is left behind once all others are done: its message stays dispatched in the ledger, and
-in its slot, which no other worker has while it lives.
+A worker that cannot be ended is left behind once all others are done. Its message stays dispatched in the ledger and in
+its slot, which no other worker gets while it lives.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Stopping:
         self._children = children
         self._forced = False
         for pool in pools:
-            # fail-point: master.stop-wanted: a stop is wanted, nobody was told
+            # fail-point: master.stop-wanted: a stop is wanted, no child was told
             pool.consumer_channel.send(Drain())
 
     def proceed(self, now_s: float) -> None:
@@ -144,7 +144,7 @@ class Stopping:
 
 
 class DaemonStop:
-    """The stop of the daemon: nothing before it is requested. `current`: its phases, None before."""
+    """The stop of the daemon, with all its `pools`. `current`: the stop under way, None before it is requested."""
 
     does = "proceed with the stop"
 
@@ -171,8 +171,8 @@ class DaemonStop:
         return float("inf") if self._stopping is None else self._stopping.due_s
 
     def request(self, requested_by: str, limit_s: float, now: bool) -> None:
-        """Stop, or hurry a stop that is under way. `limit_s`: how long the drain may take, in seconds; `now`: end what
-        still runs at once."""
+        """Stop, or hurry a stop that is under way. `requested_by`: for log and exit records; `limit_s`: how long the
+        drain may take, in seconds; `now`: end what still runs at once."""
         now_s = monotonic_s()
         if self.current is not None:
             if now:

@@ -1,8 +1,7 @@
-"""Children that were asked to leave while the daemon goes on (reload, scale), and what becomes of those that do not.
+"""Children that were asked to leave while the daemon goes on (reload, scale); those that do not leave are killed.
 
 Master only. A worker gets SIGTERM and finishes its message, however long its limits allow; a forkserver or consumer is
-told to quit. Who is still there after its patience without a reason (it is stopped, or stuck where it runs no message)
-is killed.
+told to quit. A child that is past its grace and runs no message (stopped, or stuck) is killed.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from supervisor.master.host.signalling import send
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.scoreboard.words import Intent
 
-PATIENCE_S = 15.0
+GRACE_S = 15.0
 """How long a child that runs no message has to leave: farewell and exit callbacks of a worker take 10 s at most."""
 
 
@@ -32,10 +31,11 @@ class Terminations:
         """When `turn` is needed next (CLOCK_MONOTONIC)."""
         return min((due_s for _child, due_s in self._asked.values()), default=float("inf"))
 
-    def ask(self, child: Child, requested_by: str, now_s: float, patience_s: float = PATIENCE_S) -> None:
-        """Ask a child to leave, once. `patience_s`: its time for that; asked again, it can only become shorter."""
+    def ask(self, child: Child, requested_by: str, now_s: float, grace_s: float = GRACE_S) -> None:
+        """Ask a child to leave, once. `requested_by`: for its exit record; `grace_s`: its time for that, in seconds; a
+        second call can only shorten it."""
         if child.pid in self._asked:
-            self._asked[child.pid] = (child, min(self._asked[child.pid][1], now_s + patience_s))
+            self._asked[child.pid] = (child, min(self._asked[child.pid][1], now_s + grace_s))
         if child.intent is not Intent.NONE:
             return
         child.mark(Intent.STOP, requested_by)
@@ -44,7 +44,7 @@ class Terminations:
             send(child, signal.SIGTERM, now_s)
         else:
             child.send(Quit())
-        self._asked[child.pid] = (child, now_s + patience_s)
+        self._asked[child.pid] = (child, now_s + grace_s)
 
     def turn(self, now_s: float) -> None:
         """Kill children past their grace period that run no message; check the others again later."""
@@ -54,7 +54,7 @@ class Terminations:
                 continue
             if now_s < due_s:
                 continue
-            self._asked[pid] = (child, now_s + PATIENCE_S)
+            self._asked[pid] = (child, now_s + GRACE_S)
             if not child.runs:
                 child.mark(Intent.STOP_KILL, child.requested_by)
                 send(child, signal.SIGKILL, now_s)
