@@ -1,8 +1,7 @@
-"""A non-blocking, length-prefixed channel of msgpack frames over a stream socket, used between all our processes.
+"""A non-blocking, length-prefixed channel of msgpack frames over a stream socket, used between all processes.
 
 Wire format: u32 little-endian length, then the msgpack of one tagged frame (`frames.py`). Message headers keep their
-types on the way (`field_tables.py`). Nothing is written before `flush()`, so that all frames of a loop turn leave in
-one system call.
+types (`field_tables.py`). Nothing is written before `flush()`, so that all frames of a pass need one system call.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ F = TypeVar("F")
 
 _LENGTH = struct.Struct("<I")
 _READ_BYTES = 64 * 1024
-"""Below malloc's threshold for mapping anew: with 256 KiB a small read pays for fresh pages, three times its cost."""
+"""Below malloc's mmap threshold (mallopt(3)): with 256 KiB a small read pays for fresh pages, three times its cost."""
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
-"""Above any message a broker lets through; a longer length means that the stream is not ours."""
+"""Above any message that a broker accepts; a longer length means that the peer is not preforkd."""
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""Errors of msgspec for bytes that are no frame: not msgpack or of the wrong type, no UTF-8, nested too deeply."""
+"""Errors of msgspec for an invalid frame: not msgpack, a wrong type, no UTF-8, nested too deeply."""
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -62,11 +61,11 @@ _NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM)
 
 
 class ChannelClosed(Exception):
-    """The other side closed the channel, died, or spoke something that is not ours."""
+    """The peer closed the channel, died, or sent an invalid frame."""
 
 
 class NotUnderstood(ChannelClosed):
-    """The other side said something that is none of the frames that it may send; the text is what."""
+    """The peer sent bytes that are none of the expected frames; the text says which."""
 
 
 class OtherBuild(NotUnderstood):
@@ -74,10 +73,9 @@ class OtherBuild(NotUnderstood):
 
 
 class Channel(Generic[F]):
-    """Both directions of one stream socket. `receives` is the union of frames that may arrive.
+    """Both directions of one stream socket. `receives`: the union of the expected frames.
 
-    `most_bytes`: how long a frame may be that is received; `outgoing`: the rest of a first frame, to be sent before
-    anything else.
+    `most_bytes`: the longest accepted frame; `outgoing`: the rest of a first frame, which is sent first.
     """
 
     def __init__(
@@ -86,7 +84,7 @@ class Channel(Generic[F]):
         sock.setblocking(False)
         self.socket = sock
         self._most_bytes = most_bytes
-        self.spoiled: NotUnderstood | None = None  # what followed the frames received so far
+        self.spoiled: NotUnderstood | None = None  # an invalid frame behind those received so far
         self._decode = msgspec.msgpack.Decoder(receives, ext_hook=extension).decode
         self._incoming = bytearray()
         self._outgoing = bytearray(outgoing)
@@ -98,12 +96,12 @@ class Channel(Generic[F]):
         return self.socket.fileno()
 
     def receive(self, at_once_bytes: int = MAX_FRAME_BYTES) -> list[F]:
-        """All whole frames that have arrived, possibly none; bytes beyond the first `at_once_bytes` wait.
+        """All complete frames that have arrived, possibly none; bytes beyond the first `at_once_bytes` wait.
 
-        Raises ChannelClosed at the end of the stream, NotUnderstood for what is no frame. Frames before that come
-        first: it is raised by the next call then, or by `confirm`.
+        Raises ChannelClosed at the end of the stream, NotUnderstood for an invalid frame. Frames before it are returned
+        first: the error is then raised by the next call, or by `confirm`.
         """
-        if not self._poll.poll(0):  # as mostly before each message of a worker; a read in vain costs four times as much
+        if not self._poll.poll(0):  # the usual case before each message of a worker; a read costs four times as much
             self.confirm()
             return []
         frames: list[F] = []
@@ -129,30 +127,30 @@ class Channel(Generic[F]):
         return frames
 
     def confirm(self) -> None:
-        """Raise NotUnderstood where something that is no frame has followed those that were received."""
+        """Raise NotUnderstood if an invalid frame follows those received."""
         if self.spoiled is not None:
             raise self.spoiled
 
     def send(self, *frames: Frame) -> None:
-        """Queue frames; they leave at the next `flush()`."""
+        """Queue frames for the next `flush()`."""
         for frame in frames:
             data = _encode(frame)
             self._outgoing += _LENGTH.pack(len(data))
             self._outgoing += data
 
     def flush(self) -> bool:
-        """Write what is queued as far as the socket takes it now; True when nothing is left.
+        """Write as much of the queue as the socket accepts now; True if nothing is left.
 
-        Raises ChannelClosed when the other side is gone.
+        Raises ChannelClosed if the peer is gone.
         """
         if not self._outgoing:
             return True
         try:
-            sent = self.socket.send(self._outgoing, socket.MSG_NOSIGNAL)  # SIGPIPE may be user code's by now
+            sent = self.socket.send(self._outgoing, socket.MSG_NOSIGNAL)  # user code may have changed SIGPIPE
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno in _NO_MEMORY:  # of this moment: nothing was sent, the other side is there
+            if error.errno in _NO_MEMORY:  # temporary: nothing was sent
                 return False
             raise ChannelClosed(str(error)) from error
         del self._outgoing[:sent]
@@ -160,16 +158,16 @@ class Channel(Generic[F]):
 
     @property
     def pending_bytes(self) -> int:
-        """How much waits to be written."""
+        """The number of queued bytes."""
         return len(self._outgoing)
 
     def close(self) -> None:
-        """Close the socket; what was not flushed is lost."""
+        """Close the socket; queued frames are lost."""
         with suppress(OSError):
             self.socket.close()
 
     def _read(self, at_once_bytes: int) -> bool:
-        """Read what is there; True at the end of the stream. One that never stops writing must not keep us here."""
+        """Read up to `at_once_bytes`, in case the peer never stops writing; True at the end of the stream."""
         until = len(self._incoming) + at_once_bytes
         while len(self._incoming) < until:
             try:
@@ -194,7 +192,7 @@ class Channel(Generic[F]):
 
 
 def _name_of(data: memoryview) -> str:
-    """The type name in a frame that cannot be read, for the text about it."""
+    """The type name of an invalid frame, for error texts."""
     with suppress(*_UNREADABLE):
         match msgspec.msgpack.decode(data):
             case [str(name), *_]:
@@ -203,9 +201,9 @@ def _name_of(data: memoryview) -> str:
 
 
 def send_with_descriptors(sock: socket.socket, frame: Frame, descriptors: Sequence[int]) -> bytes:
-    """Send a first frame together with descriptors (SCM_RIGHTS); for a child that was just started.
+    """Send a first frame together with `descriptors` (SCM_RIGHTS of unix(7)) to a child that was just started.
 
-    Gives back what a socket that does not block has not taken, for `Channel.outgoing`. Raises OSError.
+    Returns the bytes that a non-blocking socket did not accept, for `Channel.outgoing`. Raises OSError.
     """
     data = _encoder.encode(frame)
     payload = _LENGTH.pack(len(data)) + data
@@ -214,10 +212,10 @@ def send_with_descriptors(sock: socket.socket, frame: Frame, descriptors: Sequen
 
 
 def receive_with_descriptors(sock: socket.socket, receives: type[F], count: int) -> tuple[F, list[int]]:
-    """The other end of `send_with_descriptors`, blocking; the descriptors are close-on-exec.
+    """Receive a first frame with `count` descriptors, which become close-on-exec; blocks.
 
-    Raises ChannelClosed when the sender went away first, or sent another frame or another number of descriptors;
-    OtherBuild when the frame's first field is not our VERSION.
+    Raises ChannelClosed if the sender is gone, or sent another number of descriptors; NotUnderstood for another frame;
+    OtherBuild if the frame's first field is not VERSION.
     """
     head, descriptors, _flags, _address = socket.recv_fds(sock, _LENGTH.size, count)
     for descriptor in descriptors:
@@ -241,7 +239,7 @@ def receive_with_descriptors(sock: socket.socket, receives: type[F], count: int)
 
 
 def refuse_build(sock: socket.socket) -> int:
-    """Tell a master of another build what is on disk now, and give back the status to leave with."""
+    """Send this build's version to a master of another build; returns the exit status."""
     channel: Channel[Frame] = Channel(sock, Frame)
     channel.send(Build(VERSION, supervisor.__version__))
     with suppress(ChannelClosed):
@@ -250,7 +248,7 @@ def refuse_build(sock: socket.socket) -> int:
 
 
 def _refuse_other_build(first: Any) -> None:
-    """Look at the version before the rest is decoded: in all builds it is the first field of a frame named Start."""
+    """Check the version before the rest is decoded: in all builds it is the first field of each Start frame."""
     match first:
         case [str(name), version, *_] if name.startswith("Start") and version != VERSION:
             raise OtherBuild(str(version))

@@ -1,8 +1,7 @@
-"""How a child that serves the master begins and ends: consumer, web and hooks; the forkserver, which lets user code
-in, has its own way.
+"""Begin and end of a child of the master: consumer, web and hooks. (The forkserver runs user code, and has its own.)
 
-It reads what it is to be from the descriptor that the master left it, settles in, runs, and tells the master why it
-could not. It must leave by `os._exit`: a thread may still wait for a disk or a broker.
+The child receives its first frame from the descriptor given by the master, sets itself up, runs, and reports why it
+could not. It must exit by `os._exit`: a thread may still wait for a disk or a broker.
 """
 
 from __future__ import annotations
@@ -34,15 +33,16 @@ Start = StartConsumer | StartSidecar
 S = TypeVar("S", StartConsumer, StartSidecar)
 Order = TypeVar("Order", bound=Frame)
 Run = Callable[[S, Channel[Order], list[int]], int]
-"""What a child does, from `settle_in` on: its first frame, the channel to the master, descriptors; its exit status."""
+"""(First frame, channel to the master, descriptors) to exit status: the work of a child, from `settle_in` on."""
 
 SignalHandler = signal.Handlers | Callable[[int, FrameType | None], None]
 
 
 def live(first: type[S], descriptors: int, orders: Any, run: Run[S, Order]) -> NoReturn:
-    """Be the child whose descriptor is the program's only argument, to its end.
+    """Run the child whose descriptor is the program's only argument, and exit.
 
-    `first`: the frame that it is started with, with so many descriptors; `orders`: the union of those that follow.
+    `first`: its first frame, which comes with so many `descriptors`; `orders`: the union of later frames; `run`: its
+    work.
     """
     status = _lived(socket.socket(fileno=int(sys.argv[1])), first, descriptors, orders, run)
     sys.stdout.flush()
@@ -50,9 +50,9 @@ def live(first: type[S], descriptors: int, orders: Any, run: Run[S, Order]) -> N
 
 
 def settle_in(start: Start, title: str, when_signalled: SignalHandler = signal.SIG_IGN) -> None:
-    """Become `title`, bound to the master's life, and log. Signals to the whole group are for the master: it says when.
+    """Set up this process: `title`, logging, end with the master. `when_signalled` handles signals to the whole group.
 
-    Raises StateError when the log file cannot be opened.
+    Raises ChannelClosed if the master is gone, StateError if the log file cannot be opened.
     """
     if not posix.die_with_parent(signal.SIGKILL, start.master_pid):
         raise ChannelClosed("the master is gone")
@@ -65,7 +65,7 @@ def settle_in(start: Start, title: str, when_signalled: SignalHandler = signal.S
 
 @contextmanager
 def understood(order: Frame) -> Iterator[None]:
-    """Raise NotUnderstood where carrying out an order fails by a bug: of ours, or of the master that gave it."""
+    """Turn an exception caused by a bug while an order is carried out into NotUnderstood, and raise it."""
     try:
         yield
     except (PreforkdError, ChannelClosed):
@@ -80,7 +80,7 @@ def _lived(sock: socket.socket, first: type[S], descriptors: int, orders: Any, r
     except OtherBuild:
         return refuse_build(sock)
     except ChannelClosed:
-        return os.EX_OK  # the master died before it told us what to do
+        return os.EX_OK  # the master died before it sent the first frame
     master: Channel[Order] = Channel(sock, orders)
     try:
         return run(start, master, received)
@@ -94,6 +94,6 @@ def _lived(sock: socket.socket, first: type[S], descriptors: int, orders: Any, r
         master.send(Refused(str(error)))
         master.flush()
         return os.EX_CONFIG
-    except Exception:  # a bug of ours: the log has it, the master starts another one, and nothing else depends on it
+    except Exception:  # a bug: it is logged, and the master starts another child
         logging.getLogger(__name__).exception("this process failed")
         return os.EX_SOFTWARE

@@ -1,6 +1,6 @@
-"""Names a set of frames by what they are made of, so that two builds can tell whether they understand each other. Pure.
+"""A fingerprint of a set of frames, by which two builds know whether they understand each other. Pure.
 
-A number kept by hand is forgotten; the names, order and types of all fields are not. Any process may use it.
+It is made of the names, order and types of all fields; a number kept by hand would be forgotten. For any process.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 
 def fingerprint(structs: Iterable[type]) -> str:
-    """Eight hexadecimal digits (CRC-32) that differ when a struct or a field was added, removed, moved or retyped.
+    """Eight hexadecimal digits (CRC-32) for `structs`, others after a field was added, removed, moved or retyped.
 
-    It tells builds apart, not attackers. `hashlib` would cost every worker the memory of OpenSSL.
+    They protect against other builds, not attackers. `hashlib` would cost every worker the memory of OpenSSL.
     """
     lines = sorted(f"{struct.__name__}({', '.join(_fields(struct))})" for struct in structs)
     return f"{zlib.crc32(chr(10).join(lines).encode()):08x}"

@@ -1,8 +1,8 @@
-"""The words spoken between preforkd's processes, as msgspec structs; four small languages, one table each.
+"""The frames between preforkd's processes, as msgspec structs; four protocols, one union of frames each direction.
 
 worker <-> consumer (`WorkerFrame`, `ConsumerFrame`), master <-> forkserver (`ForkOrder`, `ForkReport`),
 master <-> consumer (`ConsumerOrder`, `ConsumerReport`) and master <-> sidecar (`SidecarOrder`, `SidecarReport`).
-Data only: no I/O, no clock. A field's type states its range as well: what is decoded is within it.
+Data only: no I/O, no clock. A field's type states its range, so decoded values are within it.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from supervisor.symptoms import Symptom
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The base of everything sent over a channel."""
+    """The base of all frames."""
 
 
 # ---- worker -> consumer -------------------------------------------------------------------------------------------
 
 
 class Hello(Frame, frozen=True):
-    """First frame of a worker, after every (re)connect: who it is and all it still holds (running one included)."""
+    """First frame of a worker on every connection: its identity, and all runs that it holds, also a running one."""
 
     version: str
     slot: Number
@@ -48,7 +48,7 @@ class Hello(Frame, frozen=True):
 
 
 class Outcome(Frame, frozen=True):
-    """A run ended. The same is in the slot's ring at `cell`; `stack` here is whole, there it is capped."""
+    """The outcome of a run. The slot's ring has it at `cell`, with a shortened `stack`."""
 
     cell: Count
     run: RunId
@@ -60,20 +60,20 @@ class Outcome(Frame, frozen=True):
 
 
 class Publish(Frame, frozen=True):
-    """The handler returned; these are its publishes. The run is done only once they are confirmed."""
+    """The publishes of a handler that has returned. The run is done only once they are confirmed."""
 
     run: RunId
     publications: list[Publication]
 
 
 class Returned(Frame, frozen=True):
-    """Runs given back unstarted: the answer to Recall, or before Bye."""
+    """Requeued, unstarted runs: the answer to Recall, or before Bye."""
 
     runs: list[RunId]
 
 
 class Bye(Frame, frozen=True):
-    """The worker leaves (reason: a LeavingReason value) and holds nothing any more."""
+    """The worker exits and holds no run any more. `reason`: a LeavingReason value."""
 
     reason: str
 
@@ -86,7 +86,7 @@ class Welcome(Frame, frozen=True):
 
 
 class Run(Frame, frozen=True):
-    """Run this message; it is the worker's until it says otherwise or is dead."""
+    """Run this message; the worker holds it until its outcome, its return or the worker's death."""
 
     run: RunId
     id: str
@@ -99,13 +99,13 @@ class Run(Frame, frozen=True):
 
 
 class Recall(Frame, frozen=True):
-    """Give back everything that was not started; answered with one Returned, even when empty. `leave`: then leave."""
+    """Requeue all unstarted runs; answered with one Returned, even an empty one. `leave`: then exit."""
 
     leave: bool = False
 
 
 class Published(Frame, frozen=True):
-    """The fate of a Publish: all confirmed, or not and why."""
+    """The result of a Publish: all confirmed, or not, with the reason."""
 
     run: RunId
     ok: bool
@@ -116,9 +116,9 @@ class Published(Frame, frozen=True):
 
 
 class StartForkserver(Frame, frozen=True):
-    """First frame a forkserver reads. Comes with one descriptor: the write end of the pool's bell pipe.
+    """First frame of a forkserver, with one descriptor: the write end of the pool's readiness pipe.
 
-    A worker writes `struct.pack("<II", slot, generation)` to the bell once it is ready for messages.
+    A worker writes `struct.pack("<II", slot, generation)` to the pipe once it is ready for messages.
     """
 
     version: str
@@ -137,14 +137,14 @@ class Fork(Frame, frozen=True):
 
 
 class Quit(Frame, frozen=True):
-    """Leave with status 0 (every child but workers)."""
+    """Exit with status 0 (every child but workers)."""
 
 
 # ---- every child -> master ------------------------------------------------------------------------------------------
 
 
 class Build(Frame, frozen=True):
-    """The only frame of a child that speaks other frames than its master: it names its own build.
+    """The only frame of a child whose build has other frames than its master: it names its own build.
 
     `version` is its VERSION, `release` the package's version. This frame must be the same in all builds.
     """
@@ -157,20 +157,20 @@ class Build(Frame, frozen=True):
 
 
 class Imported(Frame, frozen=True):
-    """The handler is imported, frozen and checked; forks may be ordered."""
+    """The handler is imported and checked; forks may be ordered."""
 
     seconds: Seconds
 
 
 class BootFailed(Frame, frozen=True):
-    """The forkserver cannot serve and leaves with 78; also sent by it on behalf of nobody else."""
+    """The forkserver's boot has failed; it exits with status 78."""
 
     reason: str
     stack: str
 
 
 class Forked(Frame, frozen=True):
-    """The order was carried out; the pid is now the master's own child."""
+    """The worker is forked; the process is now the master's own child."""
 
     slot: Number
     generation: Number
@@ -178,7 +178,7 @@ class Forked(Frame, frozen=True):
 
 
 class ForkFailed(Frame, frozen=True):
-    """The order could not be carried out (EAGAIN, slot locked ...)."""
+    """The worker could not be forked (EAGAIN, slot locked ...)."""
 
     slot: Number
     generation: Number
@@ -189,9 +189,9 @@ class ForkFailed(Frame, frozen=True):
 
 
 class StartConsumer(Frame, frozen=True):
-    """First frame a consumer reads. Comes with one descriptor: the pool's listening link socket.
+    """First frame of a consumer, with one descriptor: the pool's listening link socket.
 
-    `alive` names the incarnations that are not known to be dead; every other one is dead and recorded.
+    `alive`: the worker generations that are not known to be dead; every other one is dead and recorded.
     """
 
     version: str
@@ -208,13 +208,13 @@ class StartConsumer(Frame, frozen=True):
 
 
 class Spawned(Frame, frozen=True):
-    """A worker was forked; sent before it can say Hello."""
+    """A worker was forked; sent before its Hello."""
 
     worker: Incarnation
 
 
 class ExitNotice(Frame, frozen=True):
-    """This incarnation is dead and its exit recorded (the only proof of death). Repeated until ExitNoticeTaken."""
+    """This worker is dead and its exit recorded (the only proof of death). Repeated until ExitNoticeTaken."""
 
     worker: Incarnation
     cause: str
@@ -224,11 +224,11 @@ class ExitNotice(Frame, frozen=True):
 
 
 class Drain(Frame, frozen=True):
-    """Cancel the subscription, return what was not started, settle what runs; answer with Drained."""
+    """Cancel the subscription, requeue unstarted messages, settle running ones; answered with Drained."""
 
 
 class Pause(Frame, frozen=True):
-    """Like Drain, but stay; Resume subscribes again."""
+    """Drain without an exit; Resume subscribes again."""
 
 
 class Resume(Frame, frozen=True):
@@ -236,21 +236,21 @@ class Resume(Frame, frozen=True):
 
 
 class Reconfigure(Frame, frozen=True):
-    """Go on with these settings; none of them differs in what a connection or subscription is made with."""
+    """Use these settings; those of connection and subscription are unchanged."""
 
     pool: PoolConfig
     log: LogConfig
 
 
 class Find(Frame, frozen=True):
-    """What is known of the messages with this id? Answered with Found, which carries the same number."""
+    """Find the messages with this id; answered with Found, which has the same `number`."""
 
     number: Count
     message_id: str
 
 
 class FindGone(Frame, frozen=True):
-    """Which failed messages have not come back? Those with the ids `drop` (None: all) are given up, as ordered `by`."""
+    """Find failed messages that are gone; those with the ids `drop` (None: all) are dropped, as ordered `by`."""
 
     number: Count
     drop: list[str] | None
@@ -258,21 +258,21 @@ class FindGone(Frame, frozen=True):
 
 
 class CloseConnection(Frame, frozen=True):
-    """Cut the broker connection as a fault would (used by the drill through the control socket)."""
+    """Cut the broker connection, as a fault of the drill (through the control socket)."""
 
 
 # ---- consumer -> master -------------------------------------------------------------------------------------------
 
 
 class ExitNoticeTaken(Frame, frozen=True):
-    """The exit notice is durable; it need not be repeated. `ran`: the kind of message that was running, or ""."""
+    """The exit notice is durable, and need not be repeated. `ran`: the kind of the running message, or ""."""
 
     worker: Incarnation
     ran: str = ""
 
 
 class Misunderstood(Frame, frozen=True):
-    """This worker has sent its consumer something that cannot be understood. `pid`: the sender, from the kernel."""
+    """This worker has sent its consumer an invalid frame. `pid`: the sender, from the kernel."""
 
     worker: Incarnation
     pid: Pid
@@ -280,7 +280,7 @@ class Misunderstood(Frame, frozen=True):
 
 
 class Stalled(Frame, frozen=True):
-    """This worker has so many messages and has begun none for `waited_s` seconds. Repeated while that is so."""
+    """This worker holds so many messages and has begun none for `waited_s` seconds. Repeated until it begins one."""
 
     worker: Incarnation
     messages: int
@@ -292,13 +292,13 @@ class Consuming(Frame, frozen=True):
 
 
 class Refused(Frame, frozen=True):
-    """Waiting will not heal it (the broker refuses, an extra is not installed); the child leaves with 78."""
+    """A permanent failure (the broker refuses, an extra is not installed); the child exits with status 78."""
 
     reason: str
 
 
 class Drained(Frame, frozen=True):
-    """Nothing is in flight any more; what the drain did."""
+    """The drain is over; its results."""
 
     finished: int
     returned: int
@@ -306,7 +306,7 @@ class Drained(Frame, frozen=True):
 
 
 class Snapshot(Frame, frozen=True):
-    """What `status` shows of a consumer; pushed when it changed, at most every 250 ms."""
+    """A consumer's part of `status`; sent after a change, at most every 250 ms."""
 
     at: Seconds
     connection: ConnectionStatus
@@ -318,7 +318,7 @@ class Snapshot(Frame, frozen=True):
 
 
 class Letters(Frame, frozen=True):
-    """Messages that were given up in one turn, for the hooks (docs/hooks.md); `more`: how many are not named."""
+    """Dead letters of one pass, for the hooks (docs/hooks.md); `more`: the number of those that are not named."""
 
     named: list[dict[str, Any]]
     more: Number
@@ -339,8 +339,8 @@ class Found(Frame, frozen=True):
 class StartSidecar(Frame, frozen=True):
     """First frame of a child that belongs to no pool (web, hooks); comes without descriptors.
 
-    A sidecar is given only the settings that are its own: `web` and `broker` for web, `hooks` for hooks; the others
-    are left at their defaults, so that it has no secret that it does not need. `source`: the configuration's path.
+    A sidecar gets only its own settings: `web` and `broker` for web, `hooks` for hooks; the others have their defaults,
+    so that it has no secret that it does not need. `source`: the configuration's path.
     """
 
     version: str
@@ -355,14 +355,14 @@ class StartSidecar(Frame, frozen=True):
 
 
 class Happened(Frame, frozen=True):
-    """An event to tell. `hook`: whom it concerns, `exit`, `hold` or `dead`; `facts`: JSON values, docs/hooks.md."""
+    """An event for the hooks. `hook`: its kind, `exit`, `hold` or `dead`; `facts`: JSON values (docs/hooks.md)."""
 
     hook: str
     facts: dict[str, Any]
 
 
 class Missed(Frame, frozen=True):
-    """So many events, by hook, were dropped because nobody took them."""
+    """The numbers of dropped events, by hook: the sidecar did not read them in time."""
 
     counts: dict[str, int]
 
@@ -371,7 +371,7 @@ class Missed(Frame, frozen=True):
 
 
 class Serving(Frame, frozen=True):
-    """The sidecar does its work; `what` says it for people: `on http://127.0.0.1:9750`."""
+    """The sidecar is ready; `what`: a text for the log, such as `on http://127.0.0.1:9750`."""
 
     what: str
 
@@ -393,7 +393,7 @@ PARTS = (
     *(ConnectionStatus, QueueStatus, Durations, Measurements),
     *(BrokerConfig, HooksConfig, LedgerConfig, LogConfig, PoolConfig, TlsConfig, WebConfig),
 )
-"""The structs that fields of frames are made of."""
+"""The structs in fields of frames."""
 
 VERSION = fingerprint((*Frame.__subclasses__(), *PARTS))
-"""The first field of every Hello and Start: processes of different builds refuse each other instead of guessing."""
+"""The first field of every Hello and Start: processes of different builds refuse each other."""

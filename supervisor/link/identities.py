@@ -1,4 +1,4 @@
-"""What frames name: one life of a worker, one intended run of a message. Data only; imported from `link/frames.py`."""
+"""Identities in frames: one generation of a worker, one intended run of a message. Data only; for `link/frames.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from supervisor.link.ranges import Number
 
 
 class Incarnation(msgspec.Struct, frozen=True, array_like=True):
-    """One life of a worker: its slot and generation (unique in the life of the state directory)."""
+    """One worker: its slot and generation, unique within the state directory."""
 
     slot: Number
     generation: Number

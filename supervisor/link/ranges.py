@@ -1,4 +1,4 @@
-"""Numbers with a range, for fields of frames: what is decoded is within it, so no receiver checks it. Data only."""
+"""Numbers with a range, for fields of frames: decoded values are within it, so no receiver checks it. Data only."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ Pid = Annotated[int, msgspec.Meta(ge=1, le=2**22)]
 """PID_MAX_LIMIT of Linux is 2^22 (proc_sys_kernel(5))."""
 
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e10)]
-"""A duration, or a wall clock time of this era; neither NaN nor infinite."""
+"""A duration, or a wall-clock time before the year 2286; neither NaN nor infinite."""

@@ -1,1 +1,1 @@
-"""Log lines: their events, their way out of each process, and what is kept out of them."""
+"""Log lines: their events, their targets in each process, and the secrets that are removed from them."""

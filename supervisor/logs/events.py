@@ -1,4 +1,4 @@
-"""The names of all log events, and the causes of exits: fixed words that logs, status, records and tests share."""
+"""The published names of log events, and the causes of exits: used by logs, status, records and tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Event(StrEnum):
-    """Every `event` that a log line can carry."""
+    """Every `event` of a log line."""
 
     DAEMON_STARTED = "daemon.started"
     DAEMON_READY = "daemon.ready"
@@ -44,12 +44,11 @@ class Event(StrEnum):
     MESSAGE_SAVED = "message.saved"
     MESSAGE_DUPLICATE = "message.duplicate"
     MESSAGE_GONE = "message.gone"
-    """A message that failed while no consumer had it was in its queue no more when one came; or its retry copy is at
-    the broker no more."""
+    """A message that failed while no consumer had it is missing in its queue, or its retry copy is missing."""
     RETRIES_LOST = "retries.lost"
     """A symptom: the retry copies of some messages are lost."""
     COPY_REFUSED = "copy.refused"
-    """The broker did not take the copy of one message; once a copy."""
+    """The broker refused the copy of one message; logged once for each copy."""
     COPIES_REFUSED = "copies.refused"
     """A symptom: some copies are refused now."""
     MESSAGE_ID_REUSED = "message.id_reused"
@@ -70,7 +69,7 @@ class Event(StrEnum):
     RELOAD_FAILED = "reload.failed"
     CONFIG_INVALID = "config.invalid"
     FRAME_REFUSED = "frame.refused"
-    """A child, or a peer on a link socket, has sent what cannot be understood."""
+    """A child, or a peer on a link socket, has sent an invalid frame."""
     SLOT_DAMAGED = "slot.damaged"
     DUTY_FAILED = "duty.failed"
     CHILD_UNKILLABLE = "child.unkillable"
@@ -81,17 +80,17 @@ class Event(StrEnum):
     CONTROL_RESTORED = "control.restored"
     LOG_RELAY_REPLACED = "log.relay_replaced"
     WORKER_SPOILED = "worker.spoiled"
-    """User code changed something of its worker's process for good (its user, its root directory): it is replaced."""
+    """User code changed its worker's process irreversibly (user, root directory): the worker is replaced."""
     WORKER_FAILING = "worker.failing"
-    """The runs of one worker fail in a row while the others of its pool succeed: it is replaced."""
+    """The runs of one worker fail in a row while others of its pool succeed: it is replaced."""
     STRANGER_ENDED = "stranger.ended"
-    """A process that user code left behind was ended by the master, which had become its parent."""
+    """The master, as the new parent, has ended an orphaned descendant of a worker."""
 
     STRANGER_UNKILLABLE = "stranger.unkillable"
 
 
 class Cause(StrEnum):
-    """Why a child left; published in exit records (docs/exits.md)."""
+    """Why a child exited; published in exit records (docs/exits.md)."""
 
     CLEAN_STOP = "clean_stop"
     UNEXPECTED_EXIT = "unexpected_exit"

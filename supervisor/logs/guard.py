@@ -1,9 +1,9 @@
-"""Keeps preforkd's own log lines alive in processes that run user code, whatever that does to Python's `logging`.
+"""Keeps preforkd's own log lines working in processes whose user code changes Python's `logging`.
 
 Runs in forkservers and workers: after the import, after `init`, between runs. User code may configure the root logger
-for itself: its own lines then go where it says, ours stay in the log. What is undone: loggers of ours disabled (as
-`logging.config.dictConfig` does to all there are) or at another level, `logging.disable`, and a record factory that
-makes no records.
+for its own lines; lines of preforkd stay in the log. Restored are: preforkd's loggers, if disabled (as
+`logging.config.dictConfig` does to all loggers) or at another level, `logging.disable`, and a record factory that makes
+no records.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from supervisor.logs.target import LineHandler
 
 
 class LogGuard:
-    """Made once our handler is configured, before user code runs; `level`: as in [log]."""
+    """Made after the log is configured, before user code runs; `level`: as in [log]."""
 
     def __init__(self, level: str) -> None:
         self._level = logging.getLevelNamesMapping()[level.upper()]
@@ -28,7 +28,7 @@ class LogGuard:
         self._factory = logging.getLogRecordFactory()
 
     def restore(self) -> None:
-        """Let our lines reach the log again. Costs no system call; nothing else happens where nothing was changed."""
+        """Restore the loggers of preforkd, if user code has changed them. Costs no system call."""
         if self._ours.level != self._level:
             self._ours.setLevel(self._level)
         if self._root.manager.disable:
@@ -57,7 +57,7 @@ def _is_ours(name: str) -> bool:
 
 def _makes_records(factory: object) -> bool:
     try:
-        made = factory(OWN, logging.INFO, "", 0, "", (), None)  # type: ignore[operator]  # its call is what is tried
-    except Exception:  # noqa: BLE001  (user code: whatever it raises, it would raise in our own calls)
+        made = factory(OWN, logging.INFO, "", 0, "", (), None)  # type: ignore[operator]  # the call is the test
+    except Exception:  # noqa: BLE001  (user code: it would raise in preforkd's own calls, too)
         return False
     return isinstance(made, logging.LogRecord)

@@ -1,8 +1,8 @@
 """Log lines as entries of systemd's journal, in its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL).
 
-Used in every process whose stderr is the journal, so that priority, event and pool can be asked for by `journalctl`.
-It must not stop a process: a journal that stands still is waited for once and briefly, then its lines are lost and
-counted by the handler above. What the journal does not take this way goes to stderr as a plain line.
+Used in every process whose stderr is the journal, so that `journalctl` can select by priority, event and pool. It must
+not stop a process: after one short timeout, lines for a blocked journal are lost, and LineHandler counts them. A line
+that no datagram can carry goes to stderr.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from contextlib import suppress
 from typing import Any
 
 SOCKET = "/run/systemd/journal/socket"
-PATIENCE_S = 0.1
+TIMEOUT_S = 0.1
 
 _STDERR_FD = 2
 _INFO = 6
 _PRIORITIES = {"debug": 7, "info": _INFO, "warning": 4, "error": 3, "critical": 2}
 _NAME_CHARS = 50
 _REPLACED = frozenset({"at", "level", "message"})
-"""Of a line, what the journal has fields of its own for."""
+"""Fields of a line that the journal has under its own names."""
 
 
 def is_journal(stream: str, descriptor: int = _STDERR_FD) -> bool:
-    """Whether a descriptor leads to the journal. `stream`: $JOURNAL_STREAM, `device:inode` (systemd.exec(5))."""
+    """Whether `descriptor` is the journal. `stream`: $JOURNAL_STREAM, `device:inode` (systemd.exec(5))."""
     with suppress(OSError):
         found = os.fstat(descriptor)
         return stream == f"{found.st_dev}:{found.st_ino}"
@@ -35,39 +35,37 @@ def is_journal(stream: str, descriptor: int = _STDERR_FD) -> bool:
 
 
 class JournalTarget:
-    """Takes JSON lines, one entry each.
+    """Sends each JSON line as one entry.
 
-    `address`: of journald's socket; `fallback`: writes a line that no datagram can carry. Default: to stderr.
+    `address`: of journald's socket; `fallback(line)`: writes a line that no datagram can carry; None: to stderr.
     """
 
     def __init__(self, address: str = SOCKET, fallback: Callable[[str], None] | None = None) -> None:
         self._address = address
         self._fallback = fallback or _write_to_stderr
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(PATIENCE_S)
+        self._socket.settimeout(TIMEOUT_S)
 
     def is_terminal(self) -> bool:
-        """No: lines are to come as JSON."""
+        """False: entries are made of JSON lines."""
         return False
 
     def write(self, line: str) -> None:
-        """Hand over one line. Raises OSError when it is lost."""
+        """Send one JSON `line`. Raises OSError if it is lost."""
         data = entry(json.loads(line))
         try:
-            self._socket.connect(
-                self._address
-            )  # every time: journald may be new; connected, so that it can be waited for
+            self._socket.connect(self._address)  # each time, as journald may be new; a connected socket can wait
             self._socket.send(data)
         except (TimeoutError, BlockingIOError):
-            self._socket.settimeout(0.0)  # no patience until something is taken again
+            self._socket.settimeout(0.0)  # no more waiting until a line is accepted
             raise
-        except OSError:  # too long for a datagram, or no journald there just now
+        except OSError:  # too long for a datagram, or journald does not run
             self._fallback(line)
         else:
-            self._socket.settimeout(PATIENCE_S)
+            self._socket.settimeout(TIMEOUT_S)
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._socket.close()
 
 
@@ -76,7 +74,7 @@ def _write_to_stderr(line: str) -> None:
 
 
 def entry(line: dict[str, Any]) -> bytes:
-    """A log line as the datagram that journald reads. Texts of several lines (stacks) follow the message, too."""
+    """The fields of a log `line` as a datagram for journald. Texts of several lines (stacks) follow the message."""
     _kind, _, child = str(line["process"]).partition(" ")  # `worker email/0`, `master`
     facts = {name: value for name, value in line.items() if name not in _REPLACED}
     if child:

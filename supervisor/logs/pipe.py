@@ -21,8 +21,8 @@ from supervisor.logs.relay import FIRST, FRAME_BYTES, HEAD, LINE, MAGIC, MORE, S
 from supervisor.system.clock import monotonic_s
 
 STREAM_VARIABLE = "PREFORKD_LOG_STREAM"
-PATIENCE_S = 1.0
-"""How long the relay may take to make room, once: it reads at all times, so this is for a machine that is very busy."""
+TIMEOUT_S = 1.0
+"""The time for the relay to make room, once: it reads at all times, so only a very busy machine needs it."""
 
 _STDERR_FD = 2
 _PAYLOAD_BYTES = FRAME_BYTES - HEAD.size
@@ -30,25 +30,25 @@ _PRINTED_BYTES = 256 * 1024
 
 
 class Stream(NamedTuple):
-    """A daemon's stderr: the pipe that it is, as `dev:inode`, and what it leads to: `journal`, `terminal`, `plain`."""
+    """A daemon's stderr: the pipe as `dev:inode`, and the relay's destination: `journal`, `terminal` or `plain`."""
 
     pipe: str
     reader: str
 
     @property
     def variable(self) -> str:
-        """As it is handed to children in STREAM_VARIABLE."""
+        """The value of STREAM_VARIABLE for children."""
         return f"{self.pipe}:{self.reader}"
 
 
 def stream_of(descriptor: int, reader: str) -> Stream:
-    """The stream for an open pipe."""
+    """The stream of the open pipe `descriptor`; `reader`: as of Stream. Raises OSError."""
     found = os.fstat(descriptor)
     return Stream(f"{found.st_dev}:{found.st_ino}", reader)
 
 
 def own_stream() -> Stream | None:
-    """The stream that our stderr is; None where it is no pipe of a log relay."""
+    """The stream of this process's stderr; None if it is no pipe of a log relay."""
     pipe, _, reader = os.environ.get(STREAM_VARIABLE, "").rpartition(":")
     with suppress(OSError):
         if pipe and stream_of(_STDERR_FD, reader).pipe == pipe:
@@ -57,7 +57,7 @@ def own_stream() -> Stream | None:
 
 
 def identity(descriptor: int) -> tuple[int, int] | None:
-    """Device and inode of an open file; None for a closed descriptor."""
+    """Device and inode of the open file `descriptor`; None if it is closed."""
     with suppress(OSError):
         opened = os.fstat(descriptor)
         return opened.st_dev, opened.st_ino
@@ -65,37 +65,37 @@ def identity(descriptor: int) -> tuple[int, int] | None:
 
 
 class LogPipe:
-    """A descriptor of our own for the pipe behind `standard` (1 or 2).
+    """An own descriptor for the pipe behind `standard` (1 or 2).
 
-    User code may close it, and open a file of its own under that number: whose it is, is looked at each time.
+    User code may close it, and open another file under that number: so it is checked before each write.
     """
 
     def __init__(self, standard: int = _STDERR_FD) -> None:
         self._standard = standard
         self._identity = identity(standard)
         self._descriptor = -1
-        self._patience_s = PATIENCE_S
+        self._timeout_s = TIMEOUT_S
 
     def send(self, kind: int, text: bytes) -> None:
-        """Write a text whole. Raises OSError when the relay does not take it."""
+        """Write a text of this `kind` (a frame's) whole. Raises OSError if the relay does not read it."""
         if identity(self._descriptor) != self._identity:
             self._descriptor = self._reopened()
         try:
             for frame in frames(kind, getpid(), text):
                 self._write(frame)
         except BlockingIOError:
-            self._patience_s = 0.0  # no patience until something is taken again
+            self._timeout_s = 0.0  # no more waiting until the relay reads again
             raise OSError(errno.EAGAIN, "the log relay took nothing") from None
-        self._patience_s = PATIENCE_S
+        self._timeout_s = TIMEOUT_S
 
     def close(self) -> None:
-        """Give the descriptor back; the next text opens one again."""
+        """Close the descriptor; the next text opens one again."""
         if self._descriptor >= 0 and identity(self._descriptor) == self._identity:
             os.close(self._descriptor)
         self._descriptor = -1
 
     def _reopened(self) -> int:
-        """A non-blocking description of the pipe; where /proc gives none, a descriptor of the shared one."""
+        """A non-blocking description of the pipe; without /proc, a descriptor of the shared one."""
         if identity(self._standard) != self._identity:
             raise OSError(errno.EBADF, f"descriptor {self._standard} was closed or leads elsewhere now")
         with suppress(OSError):
@@ -104,14 +104,14 @@ class LogPipe:
         return os.dup(self._standard)
 
     def _write(self, frame: bytes) -> None:
-        """Write one frame, in one piece; wait for room as long as there is patience. Raises BlockingIOError."""
+        """Write one frame atomically, and wait for room up to the timeout. Raises BlockingIOError."""
         until_s: float | None = None
         while True:
             with suppress(BlockingIOError):
                 os.write(self._descriptor, frame)
                 return
             now_s = monotonic_s()
-            until_s = now_s + self._patience_s if until_s is None else until_s
+            until_s = now_s + self._timeout_s if until_s is None else until_s
             poll = select.poll()
             poll.register(self._descriptor, select.POLLOUT)
             if not poll.poll(max(0.0, until_s - now_s) * 1000):
@@ -119,7 +119,7 @@ class LogPipe:
 
 
 def frames(kind: int, pid: int, text: bytes) -> Iterator[bytes]:
-    """A text as the relay reads it."""
+    """A text of this `kind` as frames for the relay."""
     last = max(0, len(text) - 1) // _PAYLOAD_BYTES
     for number in range(last + 1):
         payload = text[number * _PAYLOAD_BYTES : (number + 1) * _PAYLOAD_BYTES]
@@ -127,11 +127,11 @@ def frames(kind: int, pid: int, text: bytes) -> Iterator[bytes]:
         yield HEAD.pack(MAGIC, len(payload), pid, flags) + payload
 
 
-# ---- what is printed ------------------------------------------------------------------------------------------------
+# ---- printed text ---------------------------------------------------------------------------------------------------
 
 
 class _Printed(io.BufferedIOBase):
-    """The stream that `print` writes to: a line leaves whole, without waiting. `fileno`: the standard descriptor."""
+    """The stream behind `print`: it sends whole lines, without waiting. `fileno`: the standard descriptor."""
 
     def __init__(self, standard: int, kind: int) -> None:
         self._standard = standard
@@ -158,7 +158,7 @@ class _Printed(io.BufferedIOBase):
         return len(data)
 
     def flush(self) -> None:
-        """Hand over the buffered lines; lines that the relay does not take are counted and reported later."""
+        """Send the buffered lines; lines that the relay does not read are counted and reported later."""
         data, self._data = bytes(self._data), bytearray()
         if not data:
             return
@@ -173,7 +173,7 @@ class _Printed(io.BufferedIOBase):
 
 
 def print_through_relay() -> None:
-    """Let what this process and its forks print go to the log relay whole; nothing where stderr is no relay's pipe."""
+    """Send printed lines of this process and its forks to the log relay whole; nothing if stderr is not its pipe."""
     if own_stream() is None:
         return
     sys.stdout.flush()

@@ -1,7 +1,7 @@
-"""Keeping passwords of broker URLs out of what people read: pure functions, and a set of secrets to strike out.
+"""Removes passwords of broker URLs from texts: pure functions, and a set of secrets.
 
-Every process uses it through `supervisor.logs.structured`; error texts about the configuration use `redact` directly. A
-URL that is not well-formed is redacted all the same, since those are the ones that end up in error messages.
+Every process uses it through `supervisor.logs.structured`; errors about the configuration use `redact` directly.
+Malformed URLs are redacted, too, since these are the ones in error messages.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _NO_HOST = re.compile(
 
 
 def redact(url: str) -> str:
-    """The URL with its password struck out: `amqp://user:***@host`."""
+    """The `url` with its password masked: `amqp://user:***@host`."""
     match = _secret_of(url)
     return url if match is None else f"{match[1]}{match[2]}:{MASK}{url[match.end(3) :]}"
 
 
 def passwords(url: str) -> set[str]:
-    """The password in a URL as written and percent-decoded; empty when there is none."""
+    """The password in `url`, as written and percent-decoded; empty if there is none."""
     match = _secret_of(url)
     if match is None or not match[3]:
         return set()
@@ -41,39 +41,39 @@ def _secret_of(url: str) -> re.Match[str] | None:
 
 
 def without_path(url: str) -> str:
-    """A URL whose path may be a secret (a webhook's), for people: `https://host:8443/***`."""
+    """The `url` with its path masked, which may be a secret of a webhook: `https://host:8443/***`."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}/{MASK if parts.path.strip('/') or parts.query else ''}"
 
 
 def secrets_of(url: str) -> set[str]:
-    """What must be shown nowhere of such a URL: all of it, its path and query, its password."""
+    """The secrets in the `url` of a webhook: the whole URL, its path and query, its password."""
     parts = urlsplit(url)
     target = f"{parts.path}?{parts.query}" if parts.query else parts.path
     return {text for text in (url, target, *passwords(url)) if text.strip("/")}
 
 
 def without_passwords(environment: Mapping[str, str], urls: Iterable[str]) -> dict[str, str]:
-    """The environment without variables that hold one of these URLs or its password: those that `${VAR}` has named."""
+    """The `environment` without variables that hold one of these `urls` or its password, as used by `${VAR}`."""
     secrets = {secret for url in urls if (found := passwords(url)) for secret in (url, *found)}
     return {name: value for name, value in environment.items() if not any(_tells(value, one) for one in secrets)}
 
 
 def _tells(value: str, secret: str) -> bool:
-    """Not just any occurrence: a password may be a common word."""
+    """Whether the value is the secret, or a URL with it. Other occurrences do not count: it may be a common word."""
     return value.strip() == secret or value.endswith(f":{secret}") or f":{secret}@" in value
 
 
 class Redactor:
-    """Strikes known secrets out of texts, as they are and as `repr` and JSON escape them."""
+    """Masks known secrets in texts, plain and as escaped by `repr` and JSON."""
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
 
     def add(self, secret: str) -> None:
-        """Strike this out from now on; an empty one is ignored."""
+        """Mask `secret` from now on; an empty one is ignored."""
         if not secret:
             return
         self._secrets |= {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1]}
@@ -82,7 +82,7 @@ class Redactor:
         self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def clean(self, value: object) -> object:
-        """The same value without secrets, deep inside lists and tables as well; other objects become text."""
+        """The `value` with secrets masked, also inside lists and tables; other objects become text."""
         if self._pattern is None or value is None or isinstance(value, bool | int | float):
             return value
         if isinstance(value, str):

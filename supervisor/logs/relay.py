@@ -1,10 +1,10 @@
-"""The log relay: the one process that may wait for a reader of the log. A program of its own, started by the master.
+"""The log relay: the only process that may wait for a reader of the log. A program of its own, started by the master.
 
-stdout and stderr of the master and all its children are pipes that end here. The main thread reads them at once,
-always; a thread per destination writes, and may stand still there (a pipe that is not read, a terminal with its flow
-stopped, a disk that hangs). Between them lies a bounded queue: lines that do not fit are counted, and the loss is
-logged once lines are taken again. Only the standard library is imported: the master starts it by its path, without
-`site` (docs/decisions/0009-log-relay.md).
+stdout and stderr of the master and all its children are pipes that end here. The main thread always reads them at once.
+One thread for each destination writes, and may block (a pipe that is not read, a stopped terminal, a disk that hangs).
+The queue between them is bounded: lines beyond it are counted, and the loss is logged once writing works again. Only
+the standard library is imported: the master starts the file by its path, without `site`
+(docs/decisions/0009-log-relay.md).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 CONTROL_FD, STDOUT_FD, STDERR_FD, FIRST_PIPE_FD = 0, 1, 2, 3
-"""Descriptors that the program is started with: orders of the master, the two real destinations, one or two pipes."""
+"""Descriptors at the start: orders of the master, the two real destinations, one or two pipes."""
 
 LINE, STDOUT, STDERR = 0, 1, 2
 """The kinds of frames: a log line, or printed text."""
 
 FINISH, FILE = b"finish", b"file "
-"""Orders: write the queued lines and leave; write log lines to the file whose path follows."""
+"""Orders: write the queued lines and exit; write log lines to the file whose path follows."""
 
-FRAME_BYTES = select.PIPE_BUF  # written in one piece, never mixed with what others write (pipe(7))
+FRAME_BYTES = select.PIPE_BUF  # written atomically, never mixed with other writes (pipe(7))
 HEAD = struct.Struct("<8sHIB")  # magic, bytes that follow, pid, kind and flags
 MAGIC = b"\0\x1epfkd\x1e\0"
 FIRST, MORE = 0x40, 0x80
@@ -52,14 +52,14 @@ _UNREAD = "{} lines were lost because {}"
 
 
 class Parser:
-    """Takes apart what comes out of a pipe: frames, and raw text of programs that know nothing of frames."""
+    """Splits the bytes of a pipe into frames, and raw text of programs that write no frames."""
 
     def __init__(self) -> None:
         self._data = b""
         self._begun: dict[tuple[int, int], bytearray] = {}
 
     def feed(self, data: bytes) -> Iterator[tuple[int | None, bytes]]:
-        """The texts that are complete now, each with its kind (None: raw)."""
+        """The texts that `data` completes, each with its kind (None: raw)."""
         self._data += data
         while self._data:
             at = self._data.find(MAGIC)
@@ -76,7 +76,7 @@ class Parser:
                 yield from taken
 
     def _frame(self) -> list[tuple[int | None, bytes]] | None:
-        """The text that the frame in front completes, if any; None while the frame itself is not complete."""
+        """The text that the first frame completes, if any; None while the frame itself is incomplete."""
         if len(self._data) < HEAD.size:
             return None
         _magic, length, pid, flags = HEAD.unpack_from(self._data)
@@ -88,7 +88,7 @@ class Parser:
 
     def _joined(self, pid: int, flags: int, payload: bytes) -> list[tuple[int | None, bytes]]:
         key = (pid, flags & _KIND)
-        if flags & FIRST:  # a former line without its end is of a writer that was killed, or gave it up
+        if flags & FIRST:  # the writer of a former line without an end was killed, or gave it up
             self._begun.pop(key, None)
         if flags & FIRST and not flags & MORE:
             return [(key[1], payload)]
@@ -105,15 +105,15 @@ class Parser:
 
 
 def _begins(data: bytes) -> int:
-    """How many bytes at the end of `data` may be the beginning of a frame."""
+    """The number of bytes at the end of `data` that may begin a frame."""
     return next((size for size in range(len(MAGIC) - 1, 0, -1) if data.endswith(MAGIC[:size])), 0)
 
 
 class Output:
     """One destination and the thread that writes there.
 
-    `descriptor`: where to; -1 to open `path`. A file is opened again when it was moved away (logrotate). `style`: how a
-    loss is told, `json`, `console` or `plain`.
+    `descriptor`: the destination; -1: open `path`. A file is opened again after it was moved (logrotate). `style`: the
+    format of a loss, `json`, `console` or `plain`.
     """
 
     def __init__(self, descriptor: int, path: str, style: str) -> None:
@@ -122,7 +122,7 @@ class Output:
         self._style = style
         self._queue: deque[bytes] = deque()
         self._bytes = 0  # queued or being written
-        self._lost = 0  # for want of room; below: for what went wrong, known to the thread alone
+        self._lost = 0  # for lack of room; below: after errors, used by the thread alone
         self._failed = 0
         self._reason = ""
         self._torn = False
@@ -132,7 +132,7 @@ class Output:
         self._thread.start()
 
     def put(self, data: bytes) -> None:
-        """Have `data` written; where too much waits already, count its lines as lost."""
+        """Queue `data`, or count its lines as lost if the queue is full."""
         with self._changed:
             if self._bytes + len(data) > QUEUE_BYTES:
                 self._lost += data.count(b"\n") or 1
@@ -142,13 +142,13 @@ class Output:
             self._changed.notify()
 
     def end(self) -> None:
-        """Nothing will come any more: the thread ends when everything is written."""
+        """End the thread once all queued data is written."""
         with self._changed:
             self._ends = True
             self._changed.notify()
 
     def wait(self, until_s: float) -> None:
-        """Wait for the end of the thread, not longer than CLOCK_MONOTONIC `until_s`."""
+        """Wait for the end of the thread, at most until `until_s` (CLOCK_MONOTONIC)."""
         self._thread.join(max(0.0, until_s - time.monotonic()))
 
     def _run(self) -> None:
@@ -176,7 +176,7 @@ class Output:
             return batch or None
 
     def _written(self, data: bytes) -> bytes:
-        """Write `data`, however long that takes. Returns the rest that could not be written; the reason is noted."""
+        """Write `data`, without a time limit. Returns the rest after an error, whose reason is kept."""
         rest = memoryview(b"\n" + data if self._torn else data)
         while rest:
             try:
@@ -193,7 +193,7 @@ class Output:
         return b""
 
     def _follow(self) -> None:
-        """Open the file where it is not open yet, or was moved away; where that fails the former one is kept."""
+        """Open the file, if it is not open or was moved; if that fails the former one is kept."""
         if not self.path:
             return
         if self._descriptor < 0:
@@ -218,7 +218,7 @@ class Output:
 
 
 def loss_line(style: str, text: str, lines: int, now_s: float) -> str:
-    """A line that tells of a loss, in the style of the lines around it."""
+    """A line that reports a loss of so many `lines`. `style`: as of Output; `now_s`: wall clock."""
     if style == "plain":
         return f"preforkd: {text}"
     milliseconds = f"{now_s % 1:.3f}"[1:]
@@ -231,7 +231,7 @@ def loss_line(style: str, text: str, lines: int, now_s: float) -> str:
 
 
 class _Pipe:
-    """One pipe: raw text leaves it in whole lines, or after a moment without more."""
+    """One pipe: raw text is passed on in whole lines, or after a pause."""
 
     def __init__(self, descriptor: int, printed: int) -> None:
         self.descriptor = descriptor
@@ -252,7 +252,7 @@ class _Pipe:
                 yield from self.rest()
 
     def rest(self) -> Iterator[tuple[int, bytes]]:
-        """Raw text that has no end of line yet."""
+        """Raw text without an end of line."""
         rest, self._partial = self._partial, b""
         if rest:
             yield self._printed, rest
@@ -264,7 +264,7 @@ class _Pipe:
 
 
 class Relay:
-    """`pipes`: descriptors of one pipe, or of stdout's and stderr's. `file`: for log lines, "-" for stderr."""
+    """`pipes`: one descriptor, or those of stdout and stderr; `style`: of an Output; `file`: the log, "-": stderr."""
 
     def __init__(self, pipes: list[int], style: str, file: str) -> None:
         self._pipes = [_Pipe(number, kind) for number, kind in zip(pipes, (STDOUT, STDERR), strict=False)]
@@ -282,7 +282,7 @@ class Relay:
         self._outputs = {STDOUT: stdout, STDERR: stderr, LINE: lines or stderr}
 
     def run(self) -> None:
-        """Relay until told to finish, or until the master and all other writers are gone."""
+        """Relay until the order to finish, or until the master and all other writers are gone."""
         while not self._finish and (self._pipes or not self._orphaned):
             partial = any(pipe.is_partial for pipe in self._pipes)
             ready = self._poll.poll(_PARTIAL_S * 1000 if partial else None)
@@ -305,7 +305,7 @@ class Relay:
             output.wait(until_s)
 
     def _read(self, pipe: _Pipe) -> bool:
-        """Take what there is; False when there is nothing (more)."""
+        """Read the pipe once; False if it is empty or closed."""
         try:
             data = os.read(pipe.descriptor, _READ_BYTES)
         except BlockingIOError:
@@ -332,7 +332,7 @@ class Relay:
             self._finish = True
         elif order.startswith(FILE):
             self._redirect(os.fsdecode(order.removeprefix(FILE)))
-        elif not order:  # the master was killed: its workers finish what they run, and may have something to say
+        elif not order:  # the master was killed: its workers finish their runs, and may log
             self._poll.unregister(CONTROL_FD)
             self._orphaned = True
 
@@ -355,15 +355,15 @@ def _same(descriptor: int, path: str) -> bool:
 
 
 def main(argv: list[str]) -> None:
-    """`log_relay.py PIPES STYLE FILE`: how many pipes there are, how a loss is told, where log lines go."""
+    """Run with `relay.py PIPES STYLE FILE`: the number of pipes, the format of a loss, the log file."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTTOU):
-        signal.signal(number, signal.SIG_IGN)  # it ends when no process can write any more, not before
+        signal.signal(number, signal.SIG_IGN)  # it ends only once no process can write any more
     with suppress(OSError), open("/proc/self/comm", "w") as comm:
         comm.write("preforkd-log")
     pipes = int(argv[1])
     os.closerange(FIRST_PIPE_FD + pipes, os.sysconf("SC_OPEN_MAX"))
     Relay([FIRST_PIPE_FD + at for at in range(pipes)], argv[2], argv[3]).run()
-    os._exit(0)  # a thread that still stands in write(2) is left there
+    os._exit(0)  # a thread may be blocked in write(2)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Log lines: one schema for all processes, as JSON (python-json-logger) or for a terminal.
 
-Every process calls `configure` once, a worker `rename` after its fork; users' own `logging` calls take the same
-way, with an empty `event`. No broker password may reach a line: texts are cleaned field by field, exception
-texts included. A field cannot replace the head of a line, except `pid`: an exit record names the child's.
+Every process calls `configure` once, a worker `rename` after its fork; `logging` calls of user code use the same
+handler, with an empty `event`. No broker password may reach a line: each field and exception text is redacted. A field
+cannot replace the head of a line, except `pid`: an exit record names the child's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from supervisor.system.clock import rfc3339
 __all__ = ["OWN", "add_secret", "configure", "hide_passwords", "log", "own_handlers", "redact", "rename"]
 
 OWN = "preforkd"
-"""The logger of our own lines; all others are user code's."""
+"""The logger of preforkd's own lines; all others are user code's."""
 
 _EXTRA = "preforkd_line"
 _HEAD = ("at", "level", "event", "message", "process", "pid")
@@ -34,21 +34,21 @@ _redactor = Redactor()  # of the process, as the logging tree itself is
 
 
 def log(event: Event, message: str, /, *, level: int = logging.INFO, **fields: Any) -> None:
-    """Write one line of ours. `fields` are JSON values, added to it as they are."""
+    """Write one line with `message`, at a `level` of logging. `**fields`: JSON values, added unchanged."""
     logging.getLogger(OWN).log(level, "%s", message, extra={_EXTRA: (event, fields)})
 
 
 def configure(config: LogConfig, process: str) -> None:
-    """Send all logging of this process to where `config` says; `process`: its title, as in `worker email/0`.
+    """Send all logging of this process to the target of `config`; `process`: its title, as in `worker email/0`.
 
-    Raises StateError when the log file cannot be opened; logging then stays as it was. May be called again.
+    Raises StateError if the log file cannot be opened; logging then stays unchanged. May be called again.
     """
     target = open_target(config)
     formatter = _FORMATTERS[config.format, target.is_terminal()](process, _redactor)
     for handler in own_handlers():
         for logger in _places():
             logger.removeHandler(handler)
-        handler.let_go()
+        handler.close_target()
     root, ours = _places()
     root.addHandler(LineHandler(target, formatter))
     root.setLevel(config.level.upper())
@@ -56,10 +56,10 @@ def configure(config: LogConfig, process: str) -> None:
 
 
 def rename(config: LogConfig, process: str) -> None:
-    """Go on under another name, in a fork of a process that has called `configure`; ends as calling it again would.
+    """Set the title `process` in a fork of a process that has called `configure`, with the effect of calling it again.
 
-    Where user code has left our handler as it was nothing is made anew: what is only read stays shared with the
-    process that was forked (half a MiB).
+    If user code has not changed the handler it is kept: its memory stays shared with the parent (half a MiB). Raises
+    StateError as `configure`.
     """
     root, _ours = _places()
     match own_handlers():
@@ -73,7 +73,7 @@ def rename(config: LogConfig, process: str) -> None:
 
 
 def own_handlers() -> list[LineHandler]:
-    """Our handler: at the root logger, or at our own where user code has configured the root for itself."""
+    """The handler of preforkd: at the root logger, or at its own logger if user code has configured the root."""
     found = [handler for logger in _places() for handler in logger.handlers if isinstance(handler, LineHandler)]
     return list(dict.fromkeys(found))
 
@@ -83,12 +83,12 @@ def _places() -> tuple[logging.Logger, logging.Logger]:
 
 
 def add_secret(secret: str) -> None:
-    """Strike this text out of every line from now on."""
+    """Mask the text `secret` in every line from now on."""
     _redactor.add(secret)
 
 
 def hide_passwords(urls: Iterable[str]) -> None:
-    """Strike the passwords of these broker URLs out of every line from now on."""
+    """Mask the passwords of the broker `urls` in every line from now on."""
     for url in urls:
         for password in passwords(url):
             add_secret(password)
@@ -97,7 +97,7 @@ def hide_passwords(urls: Iterable[str]) -> None:
 class JsonLines(JsonFormatter):
     """One JSON object a line: the head, then the event's fields, or a user's `extra` and exception.
 
-    `process`: its title, in every line.
+    `process`: its title, in every line. `log_data`: the fields of a line, filled by `add_fields`.
     """
 
     def __init__(self, process: str, redactor: Redactor) -> None:
@@ -106,7 +106,7 @@ class JsonLines(JsonFormatter):
         self._redactor = redactor
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        """Fill the line; called by python-json-logger, which has put exception texts into `message_dict`."""
+        """Fill `log_data`; called by python-json-logger, with exception texts in `message_dict`."""
         event, fields = getattr(record, _EXTRA, ("", {"logger": record.name}))
         more: dict[str, Any] = {}
         super().add_fields(more, record, message_dict)
@@ -116,7 +116,7 @@ class JsonLines(JsonFormatter):
                 log_data[name] = self._redactor.clean(value)
 
     def serialize_log_record(self, log_data: dict[str, Any]) -> str:
-        """The line; what a terminal would obey (C1 controls, changes of direction) is escaped as JSON has it."""
+        """The line, with control characters (C1, changes of direction) escaped as in JSON."""
         line = super().serialize_log_record(log_data)
         return line if line.isprintable() else "".join(map(_json_printable, line))
 
@@ -128,7 +128,7 @@ class JsonLines(JsonFormatter):
 
 
 class ConsoleLines(JsonLines):
-    """The same line for a person: `12:00:01.250 warning worker email/0[71] message.failed: text  key=value`."""
+    """The line for a terminal: `12:00:01.250 warning worker email/0[71] message.failed: text  key=value`."""
 
     def serialize_log_record(self, log_data: dict[str, Any]) -> str:
         """The line, then texts of several lines (stacks) indented below it."""
@@ -162,5 +162,5 @@ def _json_printable(char: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Escape what a terminal would obey: ids and errors come from outside."""
+    """Escape control characters: ids and errors come from outside."""
     return text if text.isprintable() else repr(text)[1:-1]

@@ -1,9 +1,9 @@
-"""Where log lines go, whole, from this process. Made by `supervisor.logs.structured` in every process.
+"""The target of this process's log lines. Made by `supervisor.logs.structured` in every process.
 
-In a daemon that is the log relay, which writes to stderr or to the file of `[log]` (`log_relay.py`), or systemd's
-journal, where lines become entries (`journal.py`). Before there is a relay, and in the command line, a line is one
-`write` to stderr or to the file, opened for appending and opened anew when logrotate has moved it.
-It must never stop a process: a line that cannot be written is counted, and the loss is told once writing works again.
+In a daemon that is the log relay, which writes to stderr or to the file of `[log]` (`relay.py`), or systemd's journal
+(`journal.py`). Before the relay starts, and in the command line, a line is one write(2) to stderr or to the file, which
+is opened again after logrotate has moved it.
+It must never stop a process: lines that cannot be written are counted, and the loss is logged once writing works again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from supervisor.logs.pipe import LINE, LogPipe, identity, own_stream
 
 STDERR = "-"
 JOURNAL, TERMINAL = "journal", "terminal"
-"""The kinds of files that a relay's stream may lead to."""
+"""Kinds of a relay's destination."""
 
 _STDERR_FD = 2
 _FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
@@ -29,7 +29,7 @@ _FILE_MODE = 0o640
 
 
 def open_target(config: LogConfig) -> LogTarget:
-    """Where the lines of `[log]` go. Raises StateError if the file cannot be opened."""
+    """The target for the settings of `[log]`. Raises StateError if the file cannot be opened."""
     stream, to_stderr = own_stream(), config.file == STDERR
     if stream is None:
         variable = os.environ.get("JOURNAL_STREAM", "")
@@ -42,35 +42,35 @@ def open_target(config: LogConfig) -> LogTarget:
 
 
 class LogTarget(Protocol):
-    """What takes finished lines."""
+    """A destination of formatted lines."""
 
     def is_terminal(self) -> bool:
-        """Whether a person reads it."""
+        """Whether lines are shown on a terminal."""
 
     def write(self, line: str) -> None:
-        """Write one line whole, without its end. Raises OSError when it is lost."""
+        """Write one `line`, given without its newline. Raises OSError if it is lost."""
 
     def close(self) -> None:
-        """Give back what is open; the next line opens it again where that is possible."""
+        """Close its descriptor; the next line opens it again if possible."""
 
 
 class RelayTarget:
-    """Gives lines to the log relay. `terminal`: whether a person reads them in the end."""
+    """Sends lines to the log relay. `terminal`: whether the relay writes to a terminal."""
 
     def __init__(self, terminal: bool) -> None:
         self._terminal = terminal
         self._pipe = LogPipe()
 
     def is_terminal(self) -> bool:
-        """Whether a person reads it."""
+        """Whether the relay writes to a terminal."""
         return self._terminal
 
     def write(self, line: str) -> None:
-        """Hand over one line. Raises OSError when it is lost."""
+        """Send one `line`. Raises OSError if it is lost."""
         self._pipe.send(LINE, line.encode(errors="backslashreplace") + b"\n")
 
     def close(self) -> None:
-        """Give the descriptor back; the next line opens one again."""
+        """Close the descriptor; the next line opens one again."""
         self._pipe.close()
 
 
@@ -90,11 +90,11 @@ class Target:
         self._identity = identity(self._fd)
 
     def is_terminal(self) -> bool:
-        """Whether a person reads it."""
+        """Whether the descriptor is a terminal."""
         return os.isatty(self._fd)
 
     def write(self, line: str) -> None:
-        """Write one line whole. Raises OSError; a line cut off by it is ended before the next one begins."""
+        """Write one `line`. Raises OSError; a newline then ends the incomplete line before the next one."""
         self._follow()
         data = (b"\n" if self._torn else b"") + line.encode(errors="backslashreplace") + b"\n"
         written = os.write(self._fd, data)
@@ -109,9 +109,9 @@ class Target:
             os.close(self._fd)
 
     def _follow(self) -> None:
-        """Open the file again if it was moved away; if that fails, the former one is kept.
+        """Open the file again if it was moved, or user code has closed the descriptor; a failure keeps the former one.
 
-        Likewise where user code has closed our descriptor; one that it has opened since under that number is its own.
+        A file that user code has opened under the same number is left alone.
         """
         if not self._path:
             return
@@ -128,7 +128,7 @@ class Target:
 
 
 class LineHandler(logging.Handler):
-    """Gives formatted records to a target; nothing that goes wrong on the way leaves it."""
+    """Writes formatted records to a target, and raises nothing."""
 
     def __init__(self, target: LogTarget, formatter: logging.Formatter) -> None:
         super().__init__()
@@ -138,30 +138,30 @@ class LineHandler(logging.Handler):
         self._reason = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record's line, after telling of lines lost before it."""
+        """Write the record's line, after a report of lines lost before it."""
         line = self._line(record)
         try:
             if self._lost:
                 self._target.write(self.format(self._loss()))
                 self._lost = 0
             self._target.write(line)
-        except Exception as error:  # noqa: BLE001  (beside a failed write: whatever user code has patched)
+        except Exception as error:  # noqa: BLE001  (a failed write, or a function that user code has replaced)
             self._lost += 1
             self._reason = getattr(error, "strerror", None) or str(error)
 
     def forget_losses(self) -> None:
-        """In a fork: whoever lost lines before it tells of them."""
+        """Reset the count in a fork: the parent reports its own losses."""
         self._lost = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write it; a filter of user code that raises holds nothing back."""
+        """Whether to write the record; an exception in a filter of user code counts as yes."""
         try:
             return super().filter(record)
         except Exception:  # noqa: BLE001  (user code; its failure must not become the failure of the caller)
             return True
 
-    def let_go(self) -> None:
-        """Close the target. `close` leaves it open: user code calls that too, through dictConfig and shutdown."""
+    def close_target(self) -> None:
+        """Close handler and target. `close` keeps the target open: user code calls it by dictConfig and shutdown."""
         self.close()
         self._target.close()
 

@@ -53,8 +53,6 @@ YET: frozenset[str] = frozenset(
         "supervisor/consumer/turn",
         "supervisor/consumer/workers",
         "supervisor/ledger",
-        "supervisor/link",
-        "supervisor/logs",
         "supervisor/master/exits",
         "supervisor/master/host",
         "supervisor/master/pool",

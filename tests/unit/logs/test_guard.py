@@ -76,7 +76,7 @@ def guard(file: Path) -> Iterator[LogGuard]:
         own = structured.own_handlers()
         yield LogGuard("info")
         for line_handler in own:
-            line_handler.let_go()
+            line_handler.close_target()
 
 
 def messages(file: Path) -> list[str]:

@@ -29,7 +29,7 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for handler in structured.own_handlers():
         for logger in (root, logging.getLogger(structured.OWN)):
             logger.removeHandler(handler)
-        handler.let_go()
+        handler.close_target()
     root.setLevel(level)
     logging.getLogger(structured.OWN).setLevel(logging.NOTSET)
     logging.getLogger(structured.OWN).propagate = True
