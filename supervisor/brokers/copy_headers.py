@@ -1,7 +1,7 @@
 """What preforkd writes on its copies of messages, and how it is read: on dead and parked letters above all. Pure.
 
 The consumer writes it (`consumer/settlement/copies.py`); the command line and the web page read it. What is read here
-comes from whoever may publish to those queues: it is not made harmless for terminals or pages yet.
+comes from any publisher to those queues. It is not yet made harmless for terminals or pages.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The dead or parked messages of one queue, taken out for one look and given back once at its end.
 
 For the command line and the web page; it blocks. Each return of a message counts towards a broker's delivery limit, and
-beyond that a broker deletes: so nobody may look more often than somebody wants to see.
+beyond that a broker deletes: so look only on a user's request.
 """
 
 from __future__ import annotations

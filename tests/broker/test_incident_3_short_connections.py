@@ -125,7 +125,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds instead of half a minute."""
     monkeypatch.setattr(housekeeping, "PROBE_INTERVAL_S", 0.2)
     monkeypatch.setattr(health, "STARVED_AFTER_S", 0.5)
-    monkeypatch.setattr(questions, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(questions, "TIMEOUT_S", 0.5)
 
 
 @pytest.fixture

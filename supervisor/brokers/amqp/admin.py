@@ -29,7 +29,7 @@ from supervisor.system.reactor import Reactor
 
 _NAME, _PUBLISHING = "preforkd command line", "preforkd publish"
 _HEARTBEAT_S = 60
-"""Long, because nobody answers heartbeats while a person reads what was printed."""
+"""Long, because a command answers no heartbeats while a person reads its output."""
 
 _DEFAULT_ACK_TIMEOUT_S = 1800.0
 _CLOSE_S = 5.0

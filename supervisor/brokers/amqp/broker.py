@@ -250,7 +250,7 @@ class AmqpBroker(Broker):
         self._subscription.wanted = self._wanted
 
     def _end_epoch(self, trouble: Trouble, retry_in_s: float) -> None:
-        """All tags are void, and nobody is told any more about publications of that time."""
+        """All delivery tags end, and former publications are not reported any more."""
         if self._subscription is not None:
             now_s = monotonic_s()
             served_s = now_s - self._serves_since_s if self._serves_since_s else 0.0

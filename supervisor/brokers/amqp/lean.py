@@ -1,8 +1,8 @@
 """Loads pika without two adapters that a consumer never uses, and without asyncio, which one brings: 1.7 MiB less.
 
-pika's package imports all its adapters, whoever wants them or not. Runs in consumers, before anything else has imported
-pika; they run nobody else's code, so no one misses what is not there. Must not be used by the command line, whose
-connection is one of the two.
+pika's package imports all its adapters. Runs in consumers, before any other module has imported pika. A consumer runs
+no user code, so no code misses the adapters. Must not be used by the command line, whose connection is one of the
+two.
 """
 
 from __future__ import annotations

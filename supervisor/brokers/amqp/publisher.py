@@ -123,7 +123,7 @@ class Publisher:
         self._send_waiting()
 
     def forget(self) -> None:
-        """Tell nobody anything more about what was published until now."""
+        """Stop reporting about the publications until now."""
         self._losses |= {entry.token: LOSSES_BEFORE_ALONE for entry in self._suspects}
         self._waiting.clear()
         self._suspects.clear()
@@ -148,7 +148,7 @@ class Publisher:
         connection.channel(on_open_callback=self._on_channel_open)
 
     def connection_down(self, trouble: Trouble, retry_in_s: float) -> None:
-        """Part of Owner: nobody knows about what was not confirmed; what was not sent waits for the next connection."""
+        """Part of Owner: unconfirmed publications are lost; unsent ones wait for the next connection."""
         self._channel = None
         if self._blocked:
             self._on_unblocked(None, None)
@@ -320,7 +320,7 @@ class Publisher:
         self._owner.unpublished(entry.token, reason, lost, for_good, absent)
 
     def _end(self, end: End, reason: str, words: str, for_good: bool) -> None:
-        """The channel is gone: the guilty publication is refused, unread publications go again."""
+        """The channel is gone: the publication that closed it is refused, unread ones are sent again."""
         past = [entry for tag, entry in self._sent.items() if tag <= self._seen_tag]
         unseen = [entry for tag, entry in self._sent.items() if tag > self._seen_tag]
         self._sent.clear()

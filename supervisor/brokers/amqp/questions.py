@@ -19,7 +19,7 @@ from supervisor.brokers.amqp.errors import Trouble, explain
 from supervisor.brokers.base import Depth, Held, Unresponsive
 from supervisor.system.reactor import Reactor, Timer
 
-PATIENCE_S = 5.0
+TIMEOUT_S = 5.0
 """A queue that does not tell its depth for so long is unresponsive, in seconds."""
 
 
@@ -33,13 +33,13 @@ class Probe:
         self._connection: pika.SelectConnection | None = None
         self._channel: pika.channel.Channel | None = None
         self._open: deque[str] = deque()  # queues whose answer is still to come
-        self._patience: Timer | None = None
+        self._timer: Timer | None = None
 
     def ask(self, connection: pika.SelectConnection | None, delay_queues: Sequence[str] = ()) -> None:
-        """Ask over `connection`; without one nobody answers."""
-        if self._patience is not None:
+        """Ask over `connection`; without one the question counts as unanswered."""
+        if self._timer is not None:
             return
-        self._patience = self._reactor.call_later(PATIENCE_S, self._give_up)
+        self._timer = self._reactor.call_later(TIMEOUT_S, self._give_up)
         self._connection = connection
         self._open = deque((self._queue, *delay_queues))
         self._next()
@@ -47,9 +47,9 @@ class Probe:
     def close(self) -> None:
         """Drop questions that are open."""
         self._open.clear()
-        if self._patience is not None:
-            self._reactor.remove_timeout(self._patience)
-            self._patience = None
+        if self._timer is not None:
+            self._reactor.remove_timeout(self._timer)
+            self._timer = None
 
     def _next(self) -> None:
         if not self._open:
@@ -67,7 +67,7 @@ class Probe:
         if channel is not None and channel.is_open:
             channel.close()
         if unanswered == self._queue:
-            self._report(Unresponsive(PATIENCE_S))
+            self._report(Unresponsive(TIMEOUT_S))
 
     def _on_open(self, channel: pika.channel.Channel) -> None:
         self._channel = channel

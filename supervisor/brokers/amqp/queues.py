@@ -22,7 +22,7 @@ QUORUM: dict[str, Any] = {"x-queue-type": "quorum", "x-delivery-limit": NO_DELIV
 class QueuePlan(msgspec.Struct, frozen=True):
     """A queue that must be there, and how to make it.
 
-    `declare` False: only look for it. `alone`: nobody may consume from it yet; quorum queues let exclusive consumers
+    `declare` False: only look for it. `alone`: it may have no consumer yet; quorum queues let exclusive consumers
     share (3.10), so the broker's own refusal is not enough. `comes_back_to`: the queue to which a delay queue's
     messages expire.
     """

@@ -2,9 +2,9 @@
 
 Runs in the consumer and the command line. A broker answers one bad publication by closing the channel (404, 403, 406)
 or, where its own code fails on it, the whole connection (541). Only the text of its answer may name the publication.
-Every publication that may be the cause is a suspect and is sent again alone: one that ends its channel alone is guilty.
-So it fails its own run and no other, and it is not sent for ever. A publication with a known risk is sent alone from
-the start: no other publication is on its way then, and none has to be sent twice.
+Every publication that may be the cause is a suspect and is sent again alone: one that ends its channel alone is the
+cause. So it fails its own run and no other, and it is not sent for ever. A publication with a known risk is sent
+alone from the start: no other publication is on its way then, and none has to be sent twice.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The embedded queue as a consumer sees it: AMQP's ways (epochs, tags, prefetch, confirms) over one SQLite file.
 
-Runs in the consumer process; file, lock and bell are opened and lost together, like a connection. All writes of a turn
-are one transaction in `flush()`; nothing is handed out or confirmed before it is committed. It must never raise for
-what the disk does: a failed transaction ends the epoch, as a lost connection would, and the file is opened again.
-Not here: exchanges other than the default one, priorities, expiration. One consumer per queue, by a lock.
+Runs in the consumer process; file, lock and notification are opened and lost together, like a connection. All writes
+of a turn are one transaction in `flush()`; nothing is handed out or confirmed before it is committed. It must never
+raise for what the disk does: a failed transaction ends the epoch, as a lost connection would, and the file is opened
+again. Not here: exchanges other than the default one, priorities, expiration. One consumer per queue, by a lock.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CUT = "the connection was cut on request"
 
 
 class _Line:
-    """File, lock and bell: what a connection is here. Raises LockHeld, OSError or StoreError."""
+    """File, lock and notification: what a connection is here. Raises LockHeld, OSError or StoreError."""
 
     def __init__(self, state_dir: Path, queue: str) -> None:
         (state_dir / "embedded").mkdir(mode=0o700, exist_ok=True)
@@ -314,7 +314,7 @@ class EmbeddedBroker(Broker):
             self._look_again_later()
 
     def _notice(self, line: _Line) -> None:
-        """Once a second: what no bell told of. A delayed message that is ready, other writers, leases of the dead."""
+        """Once a second: changes without a notification (due messages, other writers, leases of the dead)."""
         due = self._next_ready_s is not None and self._next_ready_s <= line.store.now_s
         if line.store.changed() or line.store.end_dead_leases() or due:
             self._look = True

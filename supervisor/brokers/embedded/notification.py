@@ -1,6 +1,6 @@
 """How one process tells another that a queue of the embedded broker has something new: a datagram on a Unix socket.
 
-Only a hint that saves waiting: the consumer looks into the file once a second anyway, so a bell that cannot be made
+Only a hint that saves waiting: the consumer looks into the file once a second anyway, so a socket that cannot be made
 (its path is too long for a socket address) or heard costs time, never a message.
 """
 
@@ -29,7 +29,7 @@ def ring(path: Path) -> None:
 
 
 class Notification:
-    """The consumer's end. Whoever makes one must hold the queue's lock: a socket left by a dead consumer is removed."""
+    """The consumer's end. Its maker must hold the queue's lock: a socket left by a dead consumer is removed."""
 
     def __init__(self, path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -53,13 +53,13 @@ class Notification:
                 self._socket.recv(16)
 
     def close(self) -> None:
-        """Take the bell down."""
+        """Close and remove the socket."""
         self._path.unlink(missing_ok=True)
         self._socket.close()
 
 
 def open_notification(path: Path) -> Notification | None:
-    """A bell, or None where its path is too long or no socket can be made there."""
+    """A notification socket, or None if its path is too long or no socket can be made there."""
     if len(os.fsencode(path)) > _LONGEST_PATH:
         return None
     try:

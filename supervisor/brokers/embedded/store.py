@@ -33,7 +33,7 @@ _PERSISTENT = 2  # AMQP's delivery_mode; the embedded queue has no other
 _CREATE = (
     """CREATE TABLE queues (name TEXT PRIMARY KEY, seen_s REAL NOT NULL DEFAULT 0, seen_id INTEGER NOT NULL DEFAULT 0)
         WITHOUT ROWID""",
-    # AUTOINCREMENT: an id is never used again, so nobody settles a stranger by an old number
+    # AUTOINCREMENT: an id is never used again, so an old number settles no other message
     """CREATE TABLE messages (id INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, ready_at_s REAL NOT NULL,
         lease TEXT, properties BLOB NOT NULL, body BLOB NOT NULL)""",
     "CREATE INDEX in_order ON messages (queue, ready_at_s, id)",
@@ -159,7 +159,7 @@ class Store:
         self._database.execute("DELETE FROM messages WHERE queue = ?", (queue,))
 
     def ready(self, queue: str) -> int:
-        """How many messages could be delivered now, if nobody had any."""
+        """The number of messages that are due, leased ones included."""
         query = "SELECT count(*) FROM messages WHERE queue = ? AND ready_at_s <= ?"
         return int(self._database.execute(query, (queue, self.now_s)).fetchone()[0])
 
@@ -211,7 +211,7 @@ class Store:
     # ---- leases ---------------------------------------------------------------------------------------------------
 
     def take(self, queue: str, limit: int, lease: str) -> list[Stored]:
-        """Lease up to `limit` ready messages: nobody else is given them until the lease ends or its process dies."""
+        """Lease up to `limit` ready messages: no other consumer gets them until the lease ends or its process dies."""
         seen = self._seen(queue)
         ids = [id for (id,) in self._database.execute(_FREE_IDS, (queue, self.now_s, limit))]
         self._database.executemany("UPDATE messages SET lease = ? WHERE id = ?", [(lease, id) for id in ids])
