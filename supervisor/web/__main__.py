@@ -1,6 +1,6 @@
 """`python -P -m supervisor.web FD`: started by the master only; FD is this end of their socketpair.
 
-Settles in and serves until the master says otherwise or is gone. The modules of the extra are imported once their
+Sets itself up and serves until the master sends Quit or is gone. The modules of the extra are imported once their
 absence can be reported to the master.
 """
 
@@ -21,7 +21,7 @@ Serve = Callable[[StartSidecar, Channel[SidecarOrder]], Coroutine[Any, Any, None
 
 
 def main() -> NoReturn:
-    """Be the web child."""
+    """Run the web child."""
     live(StartSidecar, 0, SidecarOrder, _show)
 
 
@@ -33,7 +33,7 @@ def _show(start: StartSidecar, master: Channel[SidecarOrder], descriptors: list[
 
 
 def _server() -> Serve:
-    """Raises StateError where the extra is not installed."""
+    """Import the server. Raises StateError if the extra is not installed."""
     try:
         from supervisor.web.server import serve
     except ImportError as error:

@@ -13,18 +13,18 @@ from starlette.types import ASGIApp
 from supervisor.link.frames import StartSidecar
 from supervisor.web.auth_middleware import AuthMiddleware
 from supervisor.web.dead_letters import DeadLetterClient
-from supervisor.web.read_endpoints import STATIC, Reading
+from supervisor.web.read_endpoints import STATIC, ReadEndpoints
 from supervisor.web.responses import ApiError, on_api_error, on_bug, on_http_error
 from supervisor.web.status_cache import StatusCache
 from supervisor.web.token_file import TokenFile
-from supervisor.web.write_endpoints import Acting
+from supervisor.web.write_endpoints import WriteEndpoints
 
 
 def make_app(start: StartSidecar, cache: StatusCache) -> ASGIApp:
-    """The application, behind its gate. Raises StateError when the token file cannot be used."""
+    """The application behind its middleware. Raises StateError if the token file cannot be used."""
     token = TokenFile(Path(start.web.token_file)) if start.web.token_file else None
-    desk = DeadLetterClient(start.broker, start.state_dir)
-    reading, acting = Reading(cache, desk), Acting(cache, desk, Path(start.runtime_dir))
+    letters = DeadLetterClient(start.broker, start.state_dir)
+    reading, acting = ReadEndpoints(cache, letters), WriteEndpoints(cache, letters, Path(start.runtime_dir))
     read = {
         "/": reading.page,
         "/healthz": reading.healthz,

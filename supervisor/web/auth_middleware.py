@@ -1,7 +1,7 @@
-"""Who gets in: checks before any endpoint is asked, and headers on every answer.
+"""Checks before any endpoint is called, and headers on every answer.
 
-A page of another site must not reach us through a browser inside the network (Host against DNS rebinding, Origin
-against forged requests). Actions need the token. On an address that other machines can reach, reading needs it, too.
+A page of another site must not reach this server through a browser inside the network: Host is checked against DNS
+rebinding, Origin against forged requests (CSRF). Actions need the token; on an address that others can reach, reads do.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
 }
 FREE = ("/", "/healthz", "/readyz", "/openapi.json")
-"""Read without a token everywhere: there is nothing of the daemon in them."""
+"""Readable without a token on every address: they contain nothing about the daemon."""
 
 STATIC = "/static/"
 READERS = ("GET", "HEAD")
@@ -54,7 +54,7 @@ class AuthMiddleware:
         self._warned_s = float("-inf")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse, or pass on."""
+        """Refuse the request, or pass it to the application."""
         request = Request(scope)
         answering = _with_headers(send, scope["path"])
         try:
@@ -122,7 +122,7 @@ class AuthMiddleware:
 
 
 def may_read(request: Request) -> bool:
-    """Whether who asks may see what the daemon does."""
+    """Whether the client may see facts about the daemon."""
     return bool(request.scope["state"]["may_read"])
 
 
@@ -148,7 +148,7 @@ def _host_name(host: str) -> str:
 
 
 def _is_address(name: str, loopback_only: bool) -> bool:
-    """Whether this is an address rather than a name: names can be made to point to us, addresses cannot."""
+    """Whether this is an address rather than a name, which DNS rebinding could point to this server."""
     try:
         address = ip_address(name)
     except ValueError:

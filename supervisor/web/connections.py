@@ -1,7 +1,7 @@
-"""Every connection of a browser, and how long it may keep us waiting; on top of uvicorn's HTTP/1.1.
+"""Connections of browsers with time limits, on top of uvicorn's HTTP/1.1.
 
-Uvicorn has no limit on how long a request may take to arrive, nor on how long an answer may take to be fetched. Here
-idle connections are closed after 15 s, stalled readers after 20 s, and at the limit the longest idle one is closed.
+Uvicorn has no limit on the time of a request's arrival, nor of the reading of an answer. Here idle connections are
+closed after 15 s, stalled readers after 20 s, and at the limit the longest idle one is closed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FULL = (
 
 
 class Connections:
-    """All of one server. `factory` makes the protocol of each new one."""
+    """All connections of one server."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -39,14 +39,14 @@ class Connections:
         self._sweep: asyncio.TimerHandle | None = None
 
     def factory(self) -> Connection:
-        """For `loop.create_server`."""
+        """The protocol of a new connection, for `loop.create_server`."""
         return Connection(self._config, self._state, self._made, self._all.discard)
 
     def __len__(self) -> int:
         return len(self._all)
 
     def shut_down(self) -> None:
-        """Let go those that are idle; the others after their answer."""
+        """Close idle connections now, the others after their answer."""
         for connection in list(self._all):
             connection.shutdown()
 
@@ -76,7 +76,10 @@ class Connections:
 
 
 class Connection(H11Protocol):
-    """One of them. `since_s`: when it was made, or its last answer was complete."""
+    """One connection. `since_s`: the time of its begin or of its last complete answer.
+
+    `made(self)` returns whether there is room for it; `lost(self)` is called at its end.
+    """
 
     def __init__(
         self,
@@ -93,11 +96,11 @@ class Connection(H11Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is being made or fetched."""
+        """Whether an answer is being made or read."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def overdue(self, now_s: float) -> bool:
-        """Whether it has kept us waiting for too long."""
+        """Whether it is idle, or has read nothing of its answer, for too long."""
         if self._stalled_s is not None:
             return now_s - self._stalled_s > STALLED_S
         return not self.busy and now_s - self.since_s > IDLE_S
@@ -110,12 +113,12 @@ class Connection(H11Protocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop."""
+        """Called by the loop; `exc`: the error, or None."""
         self._lost(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Called by the loop; what comes after our last word is not read."""
+        """Called by the loop; `data` after the last answer is ignored."""
         if not self.transport.is_closing():
             super().data_received(data)
 
@@ -125,11 +128,11 @@ class Connection(H11Protocol):
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """Called by the loop: the reader does not keep up."""
+        """Called by the loop: the client reads too slowly."""
         self._stalled_s = monotonic_s()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """Called by the loop: it does again."""
+        """Called by the loop: the client reads again."""
         self._stalled_s = None
         super().resume_writing()

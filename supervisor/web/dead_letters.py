@@ -1,8 +1,8 @@
-"""Dead and parked messages as the page shows them, and what is done with them. Blocking work is done by threads.
+"""Dead and parked messages: listed, retried and dropped for the page. Threads do the blocking work.
 
-One piece of work a pool at a time, with a limit on how long anybody waits for it. Looking takes messages out of their
-queue and gives them back, which brokers count, so an answer is kept: for `KEPT_S` as it is, and up to `TRUSTED_S` while
-the queue is as deep as it was.
+One job for each pool at a time, with a time limit for its clients. A listing takes messages out of their queue and
+requeues them, which brokers count, so an answer is cached: for `KEPT_S`, and up to `TRUSTED_S` while the queue has the
+same depth.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TRUSTED_S = 60.0
 TIMEOUT_S = 20.0
 MAX_LOOKED_BYTES = 32 * 1024 * 1024
 MAX_SEARCHED = 10_000
-"""An action looks for its letters among so many at most: the page shows the oldest ones."""
+"""The most messages searched by an action: the page shows the oldest ones."""
 
 _THREADS = 8
 _HEADER_CHARACTERS = 2000
@@ -49,7 +49,7 @@ class _Look(msgspec.Struct, frozen=True):
 
 
 class DeadLetterClient:
-    """All pools' letters. `queue`: the pool's own, from the status; `kind`: dead or parked."""
+    """The dead letters of all pools. `queue`: the pool's own queue; `kind`: `dead` or `parked`; `ids`: message ids."""
 
     def __init__(self, broker: BrokerConfig, state_dir: str) -> None:
         self._broker = broker
@@ -59,23 +59,23 @@ class DeadLetterClient:
         self._looks: dict[tuple[str, str], _Look] = {}
 
     async def look(self, queue: str, kind: str, limit: int) -> Letters:
-        """The oldest letters. Raises ApiError 404 or 503."""
+        """The oldest messages, at most `limit`. Raises ApiError 404 or 503."""
         if (known := self._known(queue, kind, limit, KEPT_S)) is None:
             known = await self._in_turn(queue, lambda: self._look(queue, kind, limit))
         return replace(known.answer, letters=known.answer.letters[:limit])
 
     async def retry(self, queue: str, kind: str, ids: Sequence[str]) -> tuple[int, list[str]]:
-        """Move letters back to work: how many, and which ids were not found. Raises ApiError 404 or 503."""
+        """Move messages to their work queue; returns (count, ids not found). Raises ApiError 404 or 503."""
         return await self._in_turn(queue, lambda: self._act(queue, kind, ids, DeadLetterBrowser.retry))
 
     async def drop(self, queue: str, kind: str, ids: Sequence[str]) -> tuple[int, list[str]]:
-        """Delete letters; as `retry`."""
+        """Delete messages; returns and raises as `retry`."""
         return await self._in_turn(queue, lambda: self._act(queue, kind, ids, DeadLetterBrowser.drop))
 
     # ---- in threads -----------------------------------------------------------------------------------------------
 
     def _look(self, queue: str, kind: str, limit: int) -> _Look:
-        if (known := self._known(queue, kind, limit, KEPT_S)) is not None:  # by who had his turn before us
+        if (known := self._known(queue, kind, limit, KEPT_S)) is not None:  # by the job before this one
             return known
         with open_browser(self._broker, self._state_dir, queue, kind == "parked") as box:
             known = self._known(queue, kind, limit, TRUSTED_S)
@@ -158,7 +158,7 @@ def _ended(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _oldest(box: DeadLetterBrowser, limit: int) -> Iterable[Delivery]:
-    """One by one, because bodies may be large."""
+    """The oldest messages, taken one by one because bodies may be large."""
     seen = 0
     for _ in range(min(limit, box.depth)):
         for delivery in box.first(1):
@@ -169,7 +169,7 @@ def _oldest(box: DeadLetterBrowser, limit: int) -> Iterable[Delivery]:
 
 
 def _with_ids(box: DeadLetterBrowser, ids: Sequence[str]) -> list[Delivery]:
-    """The letters with these ids, as far as they are among the oldest; the search ends with the last one."""
+    """The messages with these ids among the oldest; the search ends with the last one."""
     left, found = set(ids), list[Delivery]()
     for delivery, _ in zip(box.all_now(1), range(MAX_SEARCHED), strict=False):
         if delivery.properties.message_id in ids:

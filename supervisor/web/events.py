@@ -18,7 +18,7 @@ HEARTBEAT = b": still here\n\n"
 
 
 class EventStream(Response):
-    """An answer that goes on for ever."""
+    """An answer without an end."""
 
     media_type = "text/event-stream"
 
@@ -28,7 +28,7 @@ class EventStream(Response):
         self._cache = cache
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Talk until one of both has enough."""
+        """Send events until the client or the cache ends the stream."""
         with self._cache.listener() as listener:
             both = [asyncio.create_task(self._talk(listener, send)), asyncio.create_task(_until_gone(receive))]
             try:
@@ -52,7 +52,7 @@ class EventStream(Response):
 
 
 def event_stream(request: Request, cache: StatusCache) -> Response:
-    """The answer to a request for events. Raises ApiError 503 when too many read already."""
+    """The answer to a request for events. Raises ApiError 503 at the limit of readers."""
     if cache.listeners >= MAX_READERS:
         raise ApiError(503, f"{MAX_READERS} readers follow already: close other windows", {"retry-after": "5"})
     if request.method == "HEAD":

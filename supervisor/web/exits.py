@@ -1,6 +1,6 @@
-"""The last exits, for lists and for the plot over time. Bounded: a history of any length costs the same.
+"""The last exits, for lists and for the plot over time. Bounded, whatever the length of the history.
 
-Files are read by a thread (`read`), what they said is taken in by the loop (`absorb`): one thread a time each.
+A thread reads files (`read`), the loop adds the result (`absorb`): each part of the state has one thread.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from supervisor.web.answers import Series
 KEPT_RECORDS = 2_000
 KEPT_MARKS = 100_000
 _DISORDER_S = 3600.0
-"""Records stand in the order in which they were written; clocks are set back at most so far."""
+"""Records are in the order of writing; clocks are set back by at most this time."""
 
 
 class Mark(NamedTuple):
-    """All that the plot needs of an exit."""
+    """The facts of an exit for the plot."""
 
     at_s: float
     pool: str
@@ -32,14 +32,14 @@ class Mark(NamedTuple):
 
 
 class Fresh(NamedTuple):
-    """What was added to the history: the last records of it, and a mark of each."""
+    """New exits of the history: their last records, and a mark for each."""
 
     records: list[Record]
     marks: list[Mark]
 
 
 class Exits:
-    """The exit history's end as this process holds it."""
+    """This process's copy of the end of the exit history."""
 
     def __init__(self, state_dir: Path) -> None:
         self._tail = HistoryTail(state_dir)
@@ -48,7 +48,7 @@ class Exits:
         self._marks: deque[Mark] = deque(maxlen=KEPT_MARKS)
 
     def read(self) -> Fresh:
-        """What was added since the last call. Raises StateError when the files cannot be read."""
+        """The exits since the last call. Raises StateError if the files cannot be read."""
         records: deque[Record] = deque(maxlen=KEPT_RECORDS)
         marks: deque[Mark] = deque(maxlen=KEPT_MARKS)
         for record in self._added():
@@ -58,20 +58,20 @@ class Exits:
         return Fresh(list(records), list(marks))
 
     def absorb(self, fresh: Fresh) -> None:
-        """Take in what was read."""
+        """Add the result of `read`."""
         self._records.extend(fresh.records)
         self._marks.extend(fresh.marks)
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._tail.close()
 
     def last(self, pool: str | None, cause: str | None, limit: int) -> list[Record]:
-        """The last exits, newest first."""
+        """The last exits, newest first, at most `limit`. `pool`, `cause`: None for any."""
         return list(islice(wanted(reversed(self._records), pool, cause), limit))
 
     def series(self, minutes: int, buckets: int, pool: str | None, now_s: float) -> Series:
-        """How many exits there were of each cause, in steps whose borders stay where they are as time goes on."""
+        """The exits of each cause in the last `minutes`, in so many `buckets` with fixed borders. `pool` None: all."""
         bucket_s = minutes * 60 / buckets
         end = math.floor(now_s / bucket_s) + 1
         start_s = (end - buckets) * bucket_s

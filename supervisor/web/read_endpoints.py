@@ -1,4 +1,4 @@
-"""The GET half of the API: what can be seen. Nothing here changes anything."""
+"""The GET endpoints of the API. They change nothing."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from supervisor.web.status_cache import StatusCache
 STATIC = Path(__file__).parent / "static"
 
 
-class Reading:
+class ReadEndpoints:
     """The endpoints; their names are the paths."""
 
-    def __init__(self, cache: StatusCache, desk: DeadLetterClient) -> None:
+    def __init__(self, cache: StatusCache, letters: DeadLetterClient) -> None:
         self._cache = cache
-        self._desk = desk
+        self._letters = letters
 
     async def page(self, _request: Request) -> Response:
-        """The page itself."""
+        """The page."""
         return FileResponse(STATIC / "index.html")
 
     async def healthz(self, _request: Request) -> Response:
-        """That there is an answer is the answer."""
+        """Always the same answer: this process works."""
         return json_answer(Alive())
 
     async def readyz(self, request: Request) -> Response:
-        """Whether the daemon does its work; why not, only to those who may read."""
+        """Whether the daemon works; the reasons only for clients that may read."""
         try:
             status, _encoded = await self._cache.status()
             reasons = reasons_not_ready(status)
@@ -50,7 +50,7 @@ class Reading:
         return json_answer(ready, 503 if reasons else 200)
 
     async def metrics(self, _request: Request) -> Response:
-        """The status as Prometheus reads it."""
+        """The status in the format of Prometheus. Raises ApiError 503 if the daemon is silent."""
         status, _encoded = await self._cache.status()
         text = await asyncio.to_thread(metrics.render, status)
         return Response(text, headers={"content-type": metrics.CONTENT_TYPE})
@@ -83,7 +83,7 @@ class Reading:
         return json_answer(history.series(minutes, buckets, request.query_params.get("pool"), wall_s()))
 
     async def events(self, request: Request) -> Response:
-        """All of it, as it happens."""
+        """Changes of status, and exits, as server-sent events."""
         return event_stream(request, self._cache)
 
     async def letters(self, request: Request) -> Response:
@@ -91,4 +91,4 @@ class Reading:
         kind = request_parsing.kind(request.query_params.get("kind", "dead"))
         limit = request_parsing.number(request, request_parsing.LETTERS)
         pool = await self._cache.pool(request.path_params["pool"])
-        return json_answer(await self._desk.look(pool.queue, kind, limit))
+        return json_answer(await self._letters.look(pool.queue, kind, limit))

@@ -1,4 +1,4 @@
-"""What `/readyz` says of a status object, and when two of them differ. Pure."""
+"""The answer of `/readyz` to a status object, and the comparison of two of them. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _UNWELL = ("held", "degraded")
 
 
 def reasons_not_ready(status: Status) -> list[str]:
-    """Why the daemon does not do its work, a line each; nothing when it does."""
+    """Why the daemon does not work, a line for each reason; [] if it works."""
     reasons = [] if status.state in _UP else [f"the daemon is {status.state}"]
     for name, pool in status.pools.items():
         consumer, connection = pool.consumer, pool.consumer.connection.state
@@ -26,7 +26,7 @@ def reasons_not_ready(status: Status) -> list[str]:
 
 
 def without_clocks(status: Status) -> Status:
-    """The status without what changes by itself as time goes on: two that are equal need not be told apart."""
+    """The status without values that change with time alone: equal ones need no new event."""
     return replace(status, uptime_s=0.0, pools={name: _still(pool) for name, pool in status.pools.items()})
 
 

@@ -1,6 +1,6 @@
-"""What a request asks for: parameters of the address and JSON bodies, checked before anybody acts on them.
+"""Reads and checks the query parameters and JSON bodies of requests.
 
-Whatever is wrong comes out as an ApiError with status 400 (413: too much, 408: too slow).
+A fault is raised as an ApiError with status 400 (413: too long, 408: too slow).
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ LETTERS = Number("limit", 1, 200, 50, "How many at most.")
 
 
 class Chosen(msgspec.Struct, forbid_unknown_fields=True):
-    """Which letters: `{"kind": "dead", "ids": ["…"]}`."""
+    """The messages of an action: `{"kind": "dead", "ids": ["…"]}`."""
 
     ids: Annotated[list[MessageId], Meta(min_length=1, max_length=1000)]
     kind: Annotated[str, Meta(extra_json_schema={"enum": KINDS})] = "dead"
 
 
 class Scale(msgspec.Struct, forbid_unknown_fields=True):
-    """How many workers."""
+    """The number of workers."""
 
     workers: Annotated[int, Meta(ge=1, le=10_000)]
 
@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 
 async def body(request: Request, type_: type[T]) -> T:
-    """The request's JSON body as a struct."""
+    """The request's JSON body as a struct. Raises ApiError 400, 408 or 413."""
     data = await _read(request)
     try:
         return msgspec.json.decode(data, type=type_)
@@ -76,7 +76,7 @@ def number(request: Request, wanted: Number) -> int:
 
 
 def kind(text: Any) -> str:
-    """Which of a pool's letters: `dead` or `parked`."""
+    """The kind of messages in `text`: `dead` or `parked`. Raises ApiError 400."""
     if text in KINDS:
         return str(text)
     raise ApiError(400, f"kind must be one of {', '.join(KINDS)}, not {_short(str(text))}")

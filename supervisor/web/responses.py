@@ -1,4 +1,4 @@
-"""Answers of the API as values: JSON, and errors with the HTTP status that they mean. No state."""
+"""Answers of the API: JSON, and errors with their HTTP status. No state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HTTP_ERRORS = {
 
 
 class ApiError(Exception):
-    """An answer that is an error: `text` says what was wrong, where, what to do."""
+    """An error answer. `status`: of HTTP; `text` says what was wrong, where, what to do; `facts`: more JSON values."""
 
     def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None, **facts: Any) -> None:
         super().__init__(text)
@@ -31,12 +31,12 @@ class ApiError(Exception):
 
 
 def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A value as JSON; texts that are no Unicode are escaped, because they come from messages."""
+    """The answer with `value` as JSON and the HTTP `status`."""
     return Response(encoded(value), status, headers, JSON)
 
 
 def encoded(value: Any) -> bytes:
-    """The value as JSON."""
+    """The `value` as JSON; lone surrogates, which may come from messages, are escaped."""
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
@@ -44,7 +44,7 @@ def encoded(value: Any) -> bytes:
 
 
 def error_answer(error: ApiError) -> Response:
-    """What the client gets for an ApiError."""
+    """The answer for an ApiError."""
     return json_answer(error.body, error.status, error.headers)
 
 
@@ -54,14 +54,14 @@ async def on_api_error(request: Request, error: Exception) -> Response:
 
 
 async def on_http_error(_request: Request, error: Exception) -> Response:
-    """Starlette's handler of its own errors: no such path, no such method."""
+    """Starlette's handler of its own errors: unknown path, wrong method."""
     status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "")
     headers = error.headers if isinstance(error, HTTPException) else None
     return json_answer(Error(error=_HTTP_ERRORS.get(status, detail)), status, headers)
 
 
 async def on_bug(_request: Request, _error: Exception) -> Response:
-    """Starlette's handler of everything else; it is in the log by then."""
+    """Starlette's handler of all other exceptions, which it has logged."""
     return json_answer(Error(error="preforkd failed to answer; its log has more"), 500)
 
 

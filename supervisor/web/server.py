@@ -1,6 +1,6 @@
-"""The web child's life: listen, tell the master, serve until it says `Quit` or is gone.
+"""The web child: listen, report to the master, serve until it sends `Quit` or is gone.
 
-The only loop is asyncio's. Nothing in it may block: the daemon and the broker are asked in threads.
+The only loop is asyncio's. Nothing in it may block: threads query the daemon and the broker.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_HEAD_BYTES = 16 * 1024
 
 
 async def serve(start: StartSidecar, master: Channel[SidecarOrder]) -> None:
-    """Serve to the end. Raises StateError when that cannot begin, ChannelClosed when the master is gone."""
+    """Serve until `Quit`. Raises StateError if it cannot listen, ChannelClosed if the master is gone."""
     cache = StatusCache(Path(start.runtime_dir), Path(start.state_dir))
     connections = Connections(_config(start, cache))
     with closing(_listen(start.web)) as listener:
@@ -59,7 +59,7 @@ def _config(start: StartSidecar, cache: StatusCache) -> Config:
 
 
 def _listen(web: WebConfig) -> socket.socket:
-    """Raises StateError."""
+    """The listening socket. Raises StateError."""
     host, port = web.address
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -88,7 +88,7 @@ def _address(listener: socket.socket) -> str:
 
 
 async def _until_told(master: Channel[SidecarOrder]) -> None:
-    """Return at the master's `Quit`. Raises ChannelClosed when it is gone."""
+    """Return at the master's `Quit`. Raises ChannelClosed if it is gone."""
     loop = asyncio.get_running_loop()
     told: asyncio.Future[None] = loop.create_future()
 
@@ -107,7 +107,7 @@ async def _until_told(master: Channel[SidecarOrder]) -> None:
 
 
 async def _drained(connections: Connections) -> None:
-    """Give answers that are under way a moment."""
+    """Wait up to `GRACE_S` for unfinished answers."""
     connections.shut_down()
     for _ in range(10):
         if not connections:

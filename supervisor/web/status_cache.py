@@ -31,7 +31,7 @@ MAX_WAITING = 500
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What one look brought: the status or the reason why there is none, and the exits since the look before."""
+    """The result of one query: the status, or the reason why there is none, and the exits since the last query."""
 
     status: Status | None
     encoded: bytes
@@ -50,24 +50,24 @@ class Listener:
         self._something = asyncio.Event()
 
     def tell_state(self, frame: bytes) -> None:
-        """The newest state: it replaces one that was not taken."""
+        """Queue the newest state as an event `frame`; it replaces one that was not taken."""
         self._latest = frame
         self._something.set()
 
     def tell_exit(self, frame: bytes) -> None:
-        """An exit: they wait one after another, up to a limit."""
+        """Queue an exit as an event `frame`, up to a limit."""
         self.lost = self.lost or len(self._exits) >= MAX_WAITING
         if not self.lost:
             self._exits.append(frame)
         self._something.set()
 
     def end(self) -> None:
-        """There will be nothing more."""
+        """End the stream."""
         self.lost = True
         self._something.set()
 
     async def take(self) -> bytes:
-        """Wait for something, and take all there is."""
+        """Wait for events, and take all."""
         await self._something.wait()
         self._something.clear()
         frames, self._latest = [*self._exits, self._latest or b""], None
@@ -76,7 +76,7 @@ class Listener:
 
 
 class StatusCache:
-    """The one of this process; all but `_look` runs in the loop."""
+    """The status cache of this process; all methods but `_look` run in the loop."""
 
     def __init__(self, runtime_dir: Path, state_dir: Path) -> None:
         self.exits = Exits(state_dir)
@@ -96,21 +96,21 @@ class StatusCache:
     # ---- looking --------------------------------------------------------------------------------------------------
 
     async def status(self) -> tuple[Status, bytes]:
-        """The status and its JSON, at most `PERIOD_S` old. Raises ApiError 503 when the daemon is silent."""
+        """The status and its JSON, at most `PERIOD_S` old. Raises ApiError 503 if the daemon is silent."""
         answer = await self._fresh()
         if answer.status is None:
             raise ApiError(503, answer.silence, since=self._silent_since)
         return answer.status, answer.encoded
 
     async def history(self) -> Exits:
-        """The exits up to now. Raises ApiError 503 when their files cannot be read."""
+        """The exits up to now. Raises ApiError 503 if their files cannot be read."""
         answer = await self._fresh()
         if answer.no_exits:
             raise ApiError(503, answer.no_exits)
         return self.exits
 
     async def pool(self, name: str) -> PoolStatus:
-        """One pool of the status. Raises ApiError: there is none of this name, or the daemon is silent."""
+        """One pool of the status. Raises ApiError: 404 for an unknown name, 503 if the daemon is silent."""
         status, _encoded = await self.status()
         if name not in status.pools:
             raise ApiError(404, no_such_pool(name, status.pools))
@@ -125,12 +125,12 @@ class StatusCache:
 
     @property
     def listeners(self) -> int:
-        """How many there are."""
+        """The number of listeners."""
         return len(self._listeners)
 
     @contextmanager
     def listener(self) -> Iterator[Listener]:
-        """A listener while the context lasts; the daemon is asked regularly meanwhile."""
+        """A listener while the context lasts; meanwhile the daemon is queried regularly."""
         listener = Listener()
         if self._listeners and self._state_frame:
             listener.tell_state(self._state_frame)
@@ -147,7 +147,7 @@ class StatusCache:
                 self._following = None
 
     def close(self) -> None:
-        """Let every listener go."""
+        """End the streams of all listeners."""
         for listener in self._listeners:
             listener.end()
 
@@ -157,7 +157,7 @@ class StatusCache:
         while True:
             try:
                 await self._fresh()
-            except Exception:  # a bug in one look: the next one may do better, and readers keep what they have
+            except Exception:  # a bug: the next query may succeed
                 logging.getLogger(__name__).exception("looking at the daemon failed")
             self._early.clear()
             with suppress(TimeoutError):
@@ -204,7 +204,7 @@ class StatusCache:
                 listener.tell_state(frame)
 
     def _look(self) -> Answer:
-        """In the thread: ask, and read what is new."""
+        """In the thread: query the status, and read new exits."""
         status, facts, silence, no_exits = None, {}, "", ""
         try:
             with ControlClient(self._runtime_dir, TIMEOUT_S) as client:

@@ -20,10 +20,10 @@ _SCHEME = "bearer "
 
 
 class TokenFile:
-    """One token file. `uid`: who will read it, if that is not ourselves."""
+    """One token file. `uid`: the user that will read it; None: this process's."""
 
     def __init__(self, path: Path, uid: int | None = None) -> None:
-        """Read it. Raises StateError: not there, others may read it, too short."""
+        """Read it. Raises StateError: missing, readable by others, too short."""
         self._path = path
         self._owners = (os.geteuid(), 0) if uid is None else (uid,)
         self._seen: tuple[int, ...] = ()
@@ -45,7 +45,7 @@ class TokenFile:
             os.close(descriptor)
 
     def accepts(self, authorization: str) -> bool:
-        """Whether this is the value of an Authorization header with the token. Raises StateError as `check` does."""
+        """Whether `authorization`, the value of the header, has the token. Raises StateError as `check` does."""
         self.check()
         if authorization[: len(_SCHEME)].lower() != _SCHEME:
             return False

@@ -1,6 +1,6 @@
-"""The POST half of the API: what operators do. Requests have shown the token (`auth_middleware.py`).
+"""The POST endpoints of the API: actions of operators. The token was checked before (`auth_middleware.py`).
 
-The daemon is asked in threads, as the command line asks it; each request is in the log, with who asked for what.
+Threads send control requests, as the command line does. Each request is logged, with its client and its arguments.
 """
 
 from __future__ import annotations
@@ -30,48 +30,48 @@ _THREADS = 4
 T = TypeVar("T")
 
 
-class Acting:
+class WriteEndpoints:
     """The endpoints; their names are the paths."""
 
-    def __init__(self, cache: StatusCache, desk: DeadLetterClient, runtime_dir: Path) -> None:
+    def __init__(self, cache: StatusCache, letters: DeadLetterClient, runtime_dir: Path) -> None:
         self._cache = cache
-        self._desk = desk
+        self._letters = letters
         self._runtime_dir = runtime_dir
         self._threads = ThreadPoolExecutor(_THREADS, "orders")
 
     async def pause(self, request: Request) -> Response:
-        """Stop consuming."""
+        """Pause a pool."""
         return await self._order(request, "pause", by=f"web ({remote(request)})")
 
     async def resume(self, request: Request) -> Response:
-        """Consume again."""
+        """Resume a pool."""
         return await self._order(request, "resume")
 
     async def retry_held(self, request: Request) -> Response:
-        """Try what is held at once."""
+        """Start held children now."""
         return await self._order(request, "retry")
 
     async def scale(self, request: Request) -> Response:
-        """Another number of workers."""
+        """Change the number of workers."""
         wish = await request_parsing.body(request, request_parsing.Scale)
         return await self._order(request, "scale", workers=wish.workers)
 
     async def retry(self, request: Request) -> Response:
-        """Letters back to work."""
+        """Move dead or parked messages to their work queue."""
         queue, chosen = await self._chosen(request, "retry")
-        moved, missing = await self._desk.retry(queue, chosen.kind, chosen.ids)
+        moved, missing = await self._letters.retry(queue, chosen.kind, chosen.ids)
         _check_any(moved, missing, queue, chosen.kind)
         return json_answer(Moved(moved=moved, missing=missing))
 
     async def drop(self, request: Request) -> Response:
-        """Letters deleted."""
+        """Delete dead or parked messages."""
         queue, chosen = await self._chosen(request, "drop")
-        dropped, missing = await self._desk.drop(queue, chosen.kind, chosen.ids)
+        dropped, missing = await self._letters.drop(queue, chosen.kind, chosen.ids)
         _check_any(dropped, missing, queue, chosen.kind)
         return json_answer(Dropped(dropped=dropped, missing=missing))
 
     async def reload(self, request: Request) -> Response:
-        """The configuration, read again; the answer does not wait for its end."""
+        """Reload; the answer waits at most `RELOAD_S` for its end."""
         _note(request, "reload")
         result = await self._in_thread(self._reload)
         return json_answer(result or Reloading(), 200 if result is not None else 202)
@@ -106,7 +106,7 @@ class Acting:
             return client.ask(verb, **arguments)
 
     def _reload(self) -> dict[str, Any] | None:
-        """What was replaced; None while that goes on."""
+        """The result of a reload; None if it is not over."""
         with ControlClient(self._runtime_dir) as client:
             client.ask("reload", wait=True)
             try:
@@ -116,7 +116,7 @@ class Acting:
 
 
 def remote(request: Request) -> str:
-    """Who asks, as far as the network tells."""
+    """The address of the client, or "unknown"."""
     return request.client.host if request.client is not None else "unknown"
 
 

@@ -31,7 +31,6 @@ BELOW_BAR = {
     "supervisor/config": (50, 100),
     "supervisor/consumer": (30, 10),
     "supervisor/ledger": (25, 60),
-    "supervisor/web": (15, 62),
 }
 """Rooms below the bar, with the shares to hold there. A figure here only rises."""
 
