@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import msgspec
 
 from supervisor.cli.console import print_line, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.listing import ask_first, check_choice, print_json, print_list, report_missing
 from supervisor.cli.pools import operator
+from supervisor.control.results import Found, FoundInPool
 from supervisor.errors import ControlError
+from supervisor.link.traces import Trace
 
 _COLUMNS = ("ID", "STATE", ">ATTEMPT", "AT", "REASON")
 
@@ -31,11 +34,10 @@ def pending_group() -> None:
 def list_command(invocation: Invocation, pool: str, as_json: bool) -> int:
     """List them, oldest first."""
     found = _asked(invocation, pool)
-    traces, total = found["traces"], found["total"]
     if as_json:
-        print_json(traces, dict, total, "")
+        print_json(found.traces, msgspec.to_builtins, found.total, "")
     else:
-        print_list(_COLUMNS, traces, _summary, total, f"there are none in pool {pool}", "")
+        print_list(_COLUMNS, found.traces, _summary, found.total, f"there are none in pool {pool}", "")
     return 0
 
 
@@ -52,25 +54,25 @@ def drop_command(invocation: Invocation, pool: str, ids: tuple[str, ...], everyt
     """
     check_choice(ids, everything)
     if everything and not yes:
-        total = _asked(invocation, pool)["total"]
+        total = _asked(invocation, pool).total
         question = f"Wait no longer for {total} failed message(s) of pool {shown(pool)}?"
         ask_first(question, "nothing was dropped")
     dropped = _asked(invocation, pool, drop=list(ids), all=everything, by=operator())
-    print_line(f"{dropped['total']} message(s) of pool {shown(pool)} dropped; one that comes after all gets its copy")
-    found = [trace["message_id"] for trace in dropped["traces"]]
+    print_line(f"{dropped.total} message(s) of pool {shown(pool)} dropped; one that comes after all gets its copy")
+    found = [str(trace.message_id) for trace in dropped.traces]
     where = f"pool {shown(pool)} does not wait for a message"
     return report_missing(ids, found, lambda id: f"{where} {id}; `preforkd why` says what is known of it")
 
 
-def _asked(invocation: Invocation, pool: str, **order: Any) -> dict[str, Any]:
+def _asked(invocation: Invocation, pool: str, **order: Any) -> FoundInPool:
     """The daemon's answer. Raises NotRunning, ControlError."""
     with invocation.connect() as daemon:
-        answer: dict[str, Any] = daemon.ask("pending", pool=pool, **order)["pools"][pool]
-    if answer["why"]:
-        raise ControlError(f"pool {pool}: {answer['why']}; try again in a moment")
+        answer = daemon.ask_for(Found, "pending", pool=pool, **order).pools[pool]
+    if answer.why:
+        raise ControlError(f"pool {pool}: {answer.why}; try again in a moment")
     return answer
 
 
-def _summary(trace: dict[str, Any]) -> tuple[str, str, str, str, str]:
-    reason = trace["failure"]["reason"].strip().partition("\n")[0]
-    return trace["message_id"], trace["state"], str(trace["attempt"]), trace["at"], reason
+def _summary(trace: Trace) -> tuple[str, str, str, str, str]:
+    reason = trace.failure.reason.strip().partition("\n")[0] if trace.failure is not None else ""
+    return str(trace.message_id), trace.state, str(trace.attempt), trace.at, reason

@@ -19,6 +19,7 @@ from supervisor.cli.why_sources import Facts, Sources
 from supervisor.control.results import WorkerStatus
 from supervisor.errors import PreforkdError, no_such_pool
 from supervisor.ledger.base import RowState
+from supervisor.link.traces import Trace, TraceFailure
 from supervisor.quantities import show_seconds
 
 Line = tuple[str, object]
@@ -70,30 +71,30 @@ def _about_message(sources: Sources, message_id: str) -> Iterator[Line]:
         yield "exit", f"{record.get('at')}  {_exit_line(record)}"
 
 
-def _about_trace(trace: Facts, queue: str, message_id: str) -> Iterator[Line]:
+def _about_trace(trace: Trace, queue: str, message_id: str) -> Iterator[Line]:
     names = {"queue": queue, "id": message_id, "letter": as_arguments(queue, message_id)}
-    state = explain(STATES, trace["state"])
-    since = f" (since {trace['at']})" if trace["at"] else ""
+    state = explain(STATES, trace.state)
+    since = f" (since {trace.at})" if trace.at else ""
     yield "message", f"{message_id}, queue {queue}: {state.means.format(**names)}{since}"
-    at = f" at {trace['worker']}" if trace["worker"] else ""
-    yield "run", f"round {trace['round']}, attempt {trace['attempt']}{at}"
-    yield from _about_failure(trace["failure"] or {})
-    if trace["state"] in _TO_BE_RETRIED and (delay_s := (trace["failure"] or {}).get("delay_s")):
-        yield "delay", f"attempt {trace['attempt'] + 1} comes {show_seconds(delay_s)} after this failure"
+    at = f" at {trace.worker}" if trace.worker else ""
+    yield "run", f"round {trace.round}, attempt {trace.attempt}{at}"
+    if trace.failure is not None:
+        yield from _about_failure(trace.failure)
+        if trace.state in _TO_BE_RETRIED and trace.failure.delay_s:
+            after = f"{show_seconds(trace.failure.delay_s)} after this failure"
+            yield "delay", f"attempt {trace.attempt + 1} comes {after}"
     if state.next:
         yield "next", state.next.format(**names)
 
 
-def _about_failure(failure: Facts) -> Iterator[Line]:
-    if not failure:
-        return
-    explanation = explain_ending(failure["cause"], failure.get("status"), failure.get("signal"))
-    yield "cause", f"{failure['cause']}: {explanation.means}"
-    yield "reason", failure["reason"]
-    if failure["worker"]:
-        yield "worker", f"{failure['worker']}, {failure['at']}"
-    if failure["stack"]:
-        yield "stack", failure["stack"]
+def _about_failure(failure: TraceFailure) -> Iterator[Line]:
+    explanation = explain_ending(failure.cause, failure.status, failure.signal)
+    yield "cause", f"{failure.cause}: {explanation.means}"
+    yield "reason", failure.reason
+    if failure.worker:
+        yield "worker", f"{failure.worker}, {failure.at}"
+    if failure.stack:
+        yield "stack", failure.stack
     if explanation.next:
         yield "next", explanation.next
 
@@ -189,8 +190,8 @@ def _about_its_message(sources: Sources, record: Facts) -> Iterator[Line]:
     pool = str(record.get("pool"))
     queue = sources.queue_of(pool)
     for trace in sources.traces(message_id).get(pool, ()):
-        means = explain(STATES, trace["state"]).means.format(queue=queue, id=message_id)
-        yield "message", f"now {means} (round {trace['round']}, attempt {trace['attempt']})"
+        means = explain(STATES, trace.state).means.format(queue=queue, id=message_id)
+        yield "message", f"now {means} (round {trace.round}, attempt {trace.attempt})"
 
 
 def _done(record: Facts) -> str:

@@ -16,10 +16,11 @@ from supervisor.cli.invocation import Invocation
 from supervisor.consumer.observe.traces import trace_of
 from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.control.client import NotRunning, OtherRuntimeDir
-from supervisor.control.results import Status, WorkerStatus
+from supervisor.control.results import Found, FoundInPool, Status, WorkerStatus
 from supervisor.errors import ControlError, LedgerError
 from supervisor.exit_history import HistoryTail
 from supervisor.ledger import peek
+from supervisor.link.traces import Trace
 
 Facts = dict[str, Any]
 
@@ -65,29 +66,28 @@ class Sources:
         pools = self.status.pools.values() if self.status else ()
         return [worker for pool in pools for worker in pool.workers if worker.message_id == message_id]
 
-    def traces(self, message_id: str) -> dict[str, list[Facts]]:
-        """What each pool knows of the messages with this id: traces as in docs/control-protocol.md."""
+    def traces(self, message_id: str) -> dict[str, list[Trace]]:
+        """What each pool knows of the messages with this id."""
         answers = self._asked(message_id) if self.status else self._read(message_id)
-        self.gaps += [f"pool {name}: {answer['why']}" for name, answer in answers.items() if answer["why"]]
-        return {name: answer["traces"] for name, answer in answers.items()}
+        self.gaps += [f"pool {name}: {answer.why}" for name, answer in answers.items() if answer.why]
+        return {name: answer.traces for name, answer in answers.items()}
 
-    def _asked(self, message_id: str) -> dict[str, Facts]:
+    def _asked(self, message_id: str) -> dict[str, FoundInPool]:
         try:
             with self._invocation.connect() as daemon:
-                pools: dict[str, Facts] = daemon.ask("find", message_id=message_id)["pools"]
-                return pools
+                return daemon.ask_for(Found, "find", message_id=message_id).pools
         except ControlError as error:
             self.gaps.append(f"the daemon could not be asked for the message ({error})")
             return {}
 
-    def _read(self, message_id: str) -> dict[str, Facts]:
+    def _read(self, message_id: str) -> dict[str, FoundInPool]:
         return {name: self._read_ledger(name, message_id) for name in self._invocation.config.pools}
 
-    def _read_ledger(self, name: str, message_id: str) -> Facts:
+    def _read_ledger(self, name: str, message_id: str) -> FoundInPool:
         config = self._invocation.config
         key = Arrivals(config.pools[name], config.broker).key_of(message_id)
         pool_dir = Path(config.daemon.state_dir) / "pools" / name
         try:
-            return {"traces": [trace_of(name, row) for row in peek(pool_dir, key)], "why": ""}
+            return FoundInPool(traces=[trace_of(name, row) for row in peek(pool_dir, key)], why="")
         except LedgerError as error:
-            return {"traces": [], "why": str(error)}
+            return FoundInPool(traces=[], why=str(error))

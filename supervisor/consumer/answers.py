@@ -6,8 +6,6 @@ messages only the first are named.
 
 from __future__ import annotations
 
-from typing import Any
-
 from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.traces import trace_of, trace_of_lost, trace_of_missing, trace_of_waiting
 from supervisor.consumer.settlement.identification import Arrivals
@@ -39,10 +37,7 @@ class Answers:
         waiting = [trace_of_waiting(entry) for entry in here if entry.phase in (Phase.WAITING, Phase.SAVING)]
         key = self._arrivals.key_of(message_id)
         rows = self._ledger.look_up([key])[key]
-        traces: list[dict[str, Any]] = [
-            *waiting,
-            *(trace_of(self._pool, row, self._settlement.ahead_s) for row in rows),
-        ]
+        traces = [*waiting, *(trace_of(self._pool, row, self._settlement.ahead_s) for row in rows)]
         return Found(number, traces, "", len(traces))
 
     def find_gone(self, order: FindGone) -> Found:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from supervisor.link.snapshot_parts import ConnectionStatus, Measurements, QueueStatus
+from supervisor.link.traces import Trace
 
 DAEMON_STATES = ("starting", "running", "reloading", "stopping")
 POOL_STATES = ("starting", "ok", "degraded", "held", "paused", "stopping")
@@ -156,6 +157,20 @@ class Status(Result, frozen=True):
     pools: dict[str, PoolStatus]
     sidecars: list[SidecarStatus]
     exits: list[ExitCount]
+
+
+class FoundInPool(Result, frozen=True):
+    """What a pool's consumer knows of messages; `why`: why it could not say. `total` counts those not named, too."""
+
+    traces: list[Trace]
+    why: str
+    total: int = 0
+
+
+class Found(Result, frozen=True):
+    """The answer to `find` and `pending`, by pool."""
+
+    pools: dict[str, FoundInPool]
 
 
 class Changed(Result, frozen=True):

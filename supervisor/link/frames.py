@@ -26,6 +26,7 @@ from supervisor.link.identities import Incarnation as Incarnation
 from supervisor.link.identities import RunId as RunId
 from supervisor.link.ranges import Count, Number, Pid, Seconds
 from supervisor.link.snapshot_parts import ConnectionStatus, Durations, Measurements, QueueStatus
+from supervisor.link.traces import Trace, TraceFailure
 from supervisor.messages.message import Properties, Publication
 from supervisor.symptoms import Symptom
 
@@ -328,7 +329,7 @@ class Found(Frame, frozen=True):
     """The answer to Find: traces (docs/control-protocol.md) of the first of `total` messages, or `why` not now."""
 
     number: Count
-    traces: list[dict[str, Any]]
+    traces: list[Trace]
     why: str
     total: Count = 0
 
@@ -390,7 +391,7 @@ SidecarReport = Build | Serving | Refused
 
 PARTS = (
     *(RunId, Incarnation, Properties, Publication, Binding, Symptom),
-    *(ConnectionStatus, QueueStatus, Durations, Measurements),
+    *(ConnectionStatus, QueueStatus, Durations, Measurements, Trace, TraceFailure),
     *(BrokerConfig, HooksConfig, LedgerConfig, LogConfig, PoolConfig, TlsConfig, WebConfig),
 )
 """The structs in fields of frames."""

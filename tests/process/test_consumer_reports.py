@@ -12,6 +12,7 @@ import pytest
 from supervisor.consumer.observe.reports import INTERVAL_S, MAX_PENDING_BYTES, Reports
 from supervisor.link.channel import Channel
 from supervisor.link.frames import ConsumerOrder, ConsumerReport, Drained, ExitNoticeTaken, Found, Incarnation, Snapshot
+from supervisor.link.traces import Trace
 from tests.support.sessions import Bench
 
 TAKEN = ExitNoticeTaken(Incarnation(0, 1))
@@ -31,7 +32,7 @@ def test_frames_to_a_master_that_does_not_read_are_bounded(
     monkeypatch.setattr("supervisor.consumer.observe.reports.INTERVAL_S", 0.0)
     channel, _master = pair
     reports, bench = Reports(channel), Bench(tmp_path)
-    found = Found(1, [{"stack": "s" * 20_000}], "")
+    found = Found(1, [Trace(state="s" * 20_000, round=1, attempt=1)], "")
     for turn in range(TURNS):
         bench.session.observer.measures.counters["delivered"] = turn
         reports.say(TAKEN, found)
@@ -47,7 +48,7 @@ def test_what_is_said_only_once_waits_for_a_master_that_does_not_read(
     channel, master = pair
     reports = Reports(channel)
     for _ in range(30):
-        reports.say(Found(1, [{"stack": "s" * 20_000}], ""))
+        reports.say(Found(1, [Trace(state="s" * 20_000, round=1, attempt=1)], ""))
         reports.flush()
     assert not reports.has_room
     reports.say(TAKEN, Drained(3, 2, []))

@@ -1,59 +1,72 @@
-"""What is known of one message, for a person who asks why: a ledger row or a waiting entry, as plain values. Pure.
+"""What is known of one message, for a person who asks why: from a ledger row or a waiting entry. Pure.
 
-Made by the consumer when the master asks (`Find`), and by the command line from the ledger itself when no daemon runs;
-the fields are in docs/control-protocol.md.
+Made by the consumer when the master asks (`Find`), and by the command line from the ledger itself when no daemon runs.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
 from supervisor.consumer.settlement.messages import Entry, Failure
 from supervisor.ledger.base import Row
+from supervisor.link.traces import Trace, TraceFailure
 from supervisor.system.clock import rfc3339
 
 WAITING = "waiting"
 """The state of a message that was delivered and that nobody runs yet: it has no row that says so."""
 
 
-def trace_of(pool: str, row: Row, ahead_s: float = 0.0) -> dict[str, Any]:
-    """The facts of a row; `failure` is why the last run ended badly, None where it did not.
+def trace_of(pool: str, row: Row, ahead_s: float = 0.0) -> Trace:
+    """The trace of a row; `failure` is why the last run ended badly, None where it did not.
 
     `ahead_s`: the wall clock minus the ledger's time, which differ once the clock was set.
     """
-    trace = _trace(row.state.value, row.round, row.attempt)
-    if row.note:
-        trace["failure"] = _failure(msgspec.msgpack.decode(row.note, type=Failure))
-    return trace | {"at": rfc3339(row.at_s + ahead_s), "worker": f"{pool}/{row.slot}" if row.slot >= 0 else ""}
+    return Trace(
+        state=row.state.value,
+        round=row.round,
+        attempt=row.attempt,
+        at=rfc3339(row.at_s + ahead_s),
+        worker=f"{pool}/{row.slot}" if row.slot >= 0 else "",
+        failure=_failure(msgspec.msgpack.decode(row.note, type=Failure)) if row.note else None,
+    )
 
 
-def trace_of_waiting(entry: Entry) -> dict[str, Any]:
+def trace_of_waiting(entry: Entry) -> Trace:
     """What is known of a message that waits for a worker."""
-    return _trace(WAITING, entry.round, entry.attempt)
+    return Trace(state=WAITING, round=entry.round, attempt=entry.attempt)
 
 
-def trace_of_missing(entry: Entry) -> dict[str, Any]:
-    """What is known of a failed message that has not come back, with its id. The entry has its failure."""
+def trace_of_missing(entry: Entry) -> Trace:
+    """What is known of a failed message that has not come back, with its id.
+
+    Raises ValueError for an entry that has no failure, or is not decided.
+    """
     if entry.failure is None or entry.pending is None:
         raise ValueError("only a decided message is waited for")
     failure = _failure(entry.failure.in_short)
-    trace = _trace(entry.pending.value, entry.round, entry.attempt)
-    return {"message_id": entry.id} | trace | {"at": failure["at"], "failure": failure}
+    return Trace(
+        message_id=entry.id,
+        state=entry.pending.value,
+        round=entry.round,
+        attempt=entry.attempt,
+        at=failure.at,
+        failure=failure,
+    )
 
 
-def trace_of_lost(pool: str, row: Row, ahead_s: float) -> dict[str, Any]:
-    """The facts of a row whose retry copy is lost, with its id."""
-    return {"message_id": row.id} | trace_of(pool, row, ahead_s)
+def trace_of_lost(pool: str, row: Row, ahead_s: float) -> Trace:
+    """The trace of a row whose retry copy is lost, with its id."""
+    return msgspec.structs.replace(trace_of(pool, row, ahead_s), message_id=row.id)
 
 
-def _failure(noted: Failure) -> dict[str, Any]:
-    failure: dict[str, Any] = msgspec.to_builtins(noted) | {"delay_s": noted.waits_s or 0.0}
-    del failure["pending"], failure["lost"]
-    failure["at"] = rfc3339(failure.pop("at_s"))
-    return failure
-
-
-def _trace(state: str, round: int, attempt: int) -> dict[str, Any]:
-    return {"state": state, "round": round, "attempt": attempt, "at": "", "worker": "", "failure": None}
+def _failure(noted: Failure) -> TraceFailure:
+    return TraceFailure(
+        noted.cause,
+        noted.reason,
+        noted.worker,
+        noted.stack,
+        noted.status,
+        noted.signal,
+        noted.waits_s or 0.0,
+        rfc3339(noted.at_s),
+    )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any
 
+from supervisor.control import results
 from supervisor.control.protocol import Pending
 from supervisor.link.frames import Found, Frame
 from supervisor.master.pool.consumer_channel import ConsumerChannel
@@ -29,7 +29,7 @@ class Inquiry:
     def __init__(self, pools: Collection[Pool], ask: Callable[[int], Frame], reactor: Reactor) -> None:
         self.answer = Pending()
         self._reactor = reactor
-        self._found: dict[str, dict[str, Any]] = {}
+        self._found: dict[str, results.FoundInPool] = {}
         self._timer = reactor.call_later(TIMEOUT_S, self._complete)
         self._open: dict[str, tuple[ConsumerChannel, int]] = {}
         for pool in pools:
@@ -37,7 +37,7 @@ class Inquiry:
             self._open[pool.name] = (pool.consumer_channel, number)
 
     def _hear(self, pool: str, frame: Found) -> None:
-        self._found[pool] = {"traces": frame.traces, "why": frame.why, "total": frame.total}
+        self._found[pool] = results.FoundInPool(traces=frame.traces, why=frame.why, total=frame.total)
         del self._open[pool]
         if not self._open:
             self._reactor.remove_timeout(self._timer)
@@ -47,6 +47,6 @@ class Inquiry:
         for name, (channel, number) in self._open.items():
             channel.cancel_inquiry(number)
             why = f"its consumer did not answer within {TIMEOUT_S:g} s"
-            self._found[name] = {"traces": [], "why": why, "total": 0}
+            self._found[name] = results.FoundInPool(traces=[], why=why)
         self._open.clear()
-        self.answer.complete({"pools": self._found})
+        self.answer.complete(results.Found(pools=self._found))

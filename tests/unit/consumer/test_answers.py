@@ -54,7 +54,12 @@ def ask(bench: Bench, drop: list[str] | None) -> Found:
 
 
 def named(found: Found) -> list[str]:
-    return [cast(str, trace["message_id"]) for trace in found.traces]
+    return [str(trace.message_id) for trace in found.traces]
+
+
+def reason_of(found: Found) -> str:
+    failure = found.traces[0].failure
+    return failure.reason if failure is not None else ""
 
 
 def test_a_question_names_those_that_have_not_come_back_and_changes_nothing() -> None:
@@ -62,7 +67,7 @@ def test_a_question_names_those_that_have_not_come_back_and_changes_nothing() ->
     bench.deliver("here", redelivered=True)
     found = ask(bench, [])
     assert (found.number, named(found), found.total, found.why) == (7, ["a", "b"], 2, "")
-    assert (found.traces[0]["state"], found.traces[0]["failure"]["reason"]) == ("retry_pending", RAISED.reason)
+    assert (found.traces[0].state, reason_of(found)) == ("retry_pending", RAISED.reason)
     bench.turn()
     assert (bench.last.rows, bench.said()) == ({}, [])
 
@@ -119,8 +124,8 @@ def test_a_lost_retry_is_told_and_listed_until_an_operator_lets_it_go() -> None:
     assert "'q.retry.1000' was deleted" in bench.last.said[0].text
     assert bench.counters["gone"] == 2
     found = ask(bench, [])
-    assert (named(found), found.total, found.traces[0]["state"]) == (["a", "b"], 2, "gone")
-    assert found.traces[0]["failure"]["reason"] == RAISED.reason
+    assert (named(found), found.total, found.traces[0].state) == (["a", "b"], 2, "gone")
+    assert reason_of(found) == RAISED.reason
 
     assert named(ask(bench, ["b"])) == ["b"]
     bench.turn()

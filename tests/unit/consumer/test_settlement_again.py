@@ -217,7 +217,8 @@ def test_a_delay_is_logged_and_recorded_as_it_will_be(asked_s: float, delay_s: f
     bench.ends(run, OutcomeKind.RETRY, msgspec.structs.replace(RAISED, delay_s=asked_s))
     bench.turn()
     (trace,) = [trace_of("p", row) for row in bench.rows.values()]
-    assert trace["failure"]["delay_s"] == delay_s
+    assert trace.failure is not None
+    assert trace.failure.delay_s == delay_s
     bench.confirmed(bench.published()[0].token)
     bench.turn()
     (said,) = bench.last.said

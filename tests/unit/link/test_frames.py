@@ -21,6 +21,7 @@ from supervisor.config.schema import (
 from supervisor.link import frames
 from supervisor.link.frames import Frame, Incarnation, RunId
 from supervisor.link.snapshot_parts import ConnectionStatus, Measurements, QueueStatus
+from supervisor.link.traces import Trace
 from supervisor.messages.message import Properties, Publication
 from supervisor.symptoms import Symptom
 
@@ -70,7 +71,7 @@ SPOKEN: list[Frame] = [
     frames.Resume(),
     frames.Reconfigure(POOL, LogConfig(level="debug")),
     frames.Find(7, "order-1"),
-    frames.Found(7, [{"state": "done", "failure": None}], ""),
+    frames.Found(7, [Trace(state="done", round=1, attempt=1)], ""),
     frames.FindGone(8, ["order-1"], "alice"),
     frames.CloseConnection(),
     frames.ExitNoticeTaken(Incarnation(3, 7), "type 'resize'"),

@@ -15,7 +15,7 @@ FAILURE = Failure("failed", "ValueError: no", "email/3", "the stack", delay_s=2.
 
 def test_a_row_says_where_the_message_is_and_why_its_last_run_failed() -> None:
     row = Row(b"k" * 24, 2, 3, RowState.DEAD, -1, 0, 61.0, "m", msgspec.msgpack.encode(FAILURE))
-    trace = trace_of("email", row)
+    trace = msgspec.to_builtins(trace_of("email", row))
     assert (trace["state"], trace["round"], trace["attempt"], trace["worker"]) == ("dead", 2, 3, "")
     assert trace["at"] == "1970-01-01T00:01:01.000Z"
     assert trace["failure"]["at"] == "1970-01-01T00:00:01.500Z"
@@ -24,12 +24,12 @@ def test_a_row_says_where_the_message_is_and_why_its_last_run_failed() -> None:
 
 
 def test_a_row_of_a_run_under_way_names_its_worker_and_no_failure() -> None:
-    trace = trace_of("email", Row(b"k" * 24, 1, 1, RowState.DISPATCHED, 3, 7, 0.0, "m"))
+    trace = msgspec.to_builtins(trace_of("email", Row(b"k" * 24, 1, 1, RowState.DISPATCHED, 3, 7, 0.0, "m")))
     assert (trace["state"], trace["worker"], trace["failure"]) == ("dispatched", "email/3", None)
 
 
 def test_a_waiting_message_has_no_time_and_no_worker() -> None:
-    trace = trace_of_waiting(Entry(b"k" * 24, "m", 1, 2))
+    trace = msgspec.to_builtins(trace_of_waiting(Entry(b"k" * 24, "m", 1, 2)))
     assert (trace["state"], trace["attempt"], trace["at"], trace["worker"]) == ("waiting", 2, "", "")
 
 
