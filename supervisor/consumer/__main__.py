@@ -25,7 +25,7 @@ and the collector goes through it in vain: messages are in no cycles."""
 
 
 def consume(start: StartConsumer, master: Channel[ConsumerOrder], descriptors: list[int]) -> int:
-    """Run one consumer to its end; the exit status."""
+    """Run one consumer to its end; the exit status. `descriptors`: the listening link socket."""
     settle_in(start, f"consumer {start.pool.name}")
     report = os.open(
         Path(start.pool_dir) / "stacks" / "consumer.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640

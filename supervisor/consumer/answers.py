@@ -32,7 +32,7 @@ class Answers:
         self._delays = delays
 
     def find(self, number: int, message_id: str) -> Found:
-        """What is known of the messages with this id. Raises LedgerError."""
+        """What is known of the messages with this id. `number`: of the question. Raises LedgerError."""
         here = (entry for entry in self._settlement.entries.values() if entry.id == message_id)
         waiting = [trace_of_waiting(entry) for entry in here if entry.phase in (Phase.WAITING, Phase.SAVING)]
         key = self._arrivals.key_of(message_id)

@@ -176,7 +176,7 @@ class Consumer:
 
     def _report(self, session: Session) -> None:
         for worker in session.pipeline.take_exit_notices():
-            # fail-point: consumer.verdict-durable: a verdict is durable, the master does not know
+            # fail-point: consumer.exit-notice-durable: an exit notice is durable, the master does not know
             self._reports.say(ExitNoticeTaken(worker, session.outcomes.take_kind(worker)))
             self._alive.discard(worker)
         if not self._consuming and (session.consuming or (self._paused and session.connected)):

@@ -77,7 +77,7 @@ class Session:
     def open(self, alive: set[Incarnation], consume: bool) -> None:
         """Recover from the ledger and the slots, then connect. Raises LedgerError.
 
-        `alive`: workers whose verdict is still to come. `consume`: whether to subscribe, or to wait for `resume`.
+        `alive`: workers whose exit notice is still to come. `consume`: whether to subscribe, or to wait for `resume`.
         """
         # fail-point: consumer.start-ledger-open: the ledger is ours, nothing is recovered
         self.observer.measures.weigh(*self._ledger.size())

@@ -29,7 +29,6 @@ BAR = (80, 100)
 BELOW_BAR = {
     "supervisor/brokers": (45, 78),
     "supervisor/config": (50, 100),
-    "supervisor/consumer": (30, 10),
     "supervisor/ledger": (25, 60),
 }
 """Rooms below the bar, with the shares to hold there. A figure here only rises."""

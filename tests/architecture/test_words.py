@@ -44,11 +44,6 @@ PUBLISHED = re.compile(r'stranger\.(?:unkillable|ended)|STRANGER_(?:ENDED|UNKILL
 
 YET: frozenset[str] = frozenset(
     {
-        "supervisor/consumer",
-        "supervisor/consumer/observe",
-        "supervisor/consumer/settlement",
-        "supervisor/consumer/turn",
-        "supervisor/consumer/workers",
         "supervisor/ledger",
         "supervisor/master/exits",
         "supervisor/master/host",

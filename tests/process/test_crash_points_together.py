@@ -21,7 +21,7 @@ AROUND_THE_COMMIT = ("consumer.decided", "consumer.committed", "consumer.tails-a
 
 DOUBTFUL = (
     *("worker.running-marked", "worker.handler-over", "worker.cell-written", "worker.published"),
-    *("consumer.verdict-heard", "consumer.verdict-durable", "master.group-ended", "master.record-written"),
+    *("consumer.exit-notice-heard", "consumer.exit-notice-durable", "master.group-ended", "master.record-written"),
 )
 """Where a death leaves it open what became of a run, or comes between such a death and its settlement."""
 

@@ -177,7 +177,7 @@ def test_without_the_extra_it_says_what_to_install(
     assert "pip install 'preforkd[metrics]'" in capsys.readouterr().err
 
 
-def test_counts_begin_anew_with_the_consumer_and_the_totals_go_on(
+def test_counts_begin_again_with_the_consumer_and_the_totals_go_on(
     busy: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = printed(busy, capsys)

@@ -73,7 +73,7 @@ class DelayWatch:
         return self._retries.delay_queues(self._settlement.decisions.now_s)
 
     def turned(self, rows: Mapping[bytes, Row]) -> None:
-        """These rows are on record. Called for every turn: rows that concern no retry cost next to nothing."""
+        """`rows` are on record. Called for every turn: rows that concern no retry cost next to nothing."""
         watched, changed = bool(self._retries or self._lost), False
         for row in rows.values():
             state = row.state
@@ -115,19 +115,19 @@ class DelayWatch:
 
     def disconnected(self) -> None:
         """The connection is gone."""
-        self._retries.begin_anew()
+        self._retries.begin_again()
 
     def lost_with(self, ids: set[str] | None) -> list[bytes]:
-        """The keys of the lost messages with these ids (None: of all)."""
+        """The keys of the lost messages with these `ids` (None: of all)."""
         return [key for key, id in self._lost.items() if ids is None or id in ids]
 
     def rows(self, keys: Sequence[bytes]) -> list[Row]:
-        """Their last rows. Raises LedgerError."""
+        """The last rows of the messages with these `keys`. Raises LedgerError."""
         known = self._ledger.look_up(keys) if keys else {}
         return [row for key in keys for row in known[key] if row.key == key]
 
     def let_go(self, keys: Iterable[bytes], by: str) -> None:
-        """An operator needs these lost ones no more; recorded in pieces."""
+        """Give up the lost messages with these `keys`; recorded in pieces. `by`: the operator."""
         begun = bool(self._let_go)
         for key in keys:
             self._lost.pop(key, None)

@@ -1,7 +1,7 @@
-"""What the consumer tells about its broker: connection and queue for `status`, and symptoms nobody else would notice.
+"""What the consumer tells about its broker: connection and queue for `status`, and symptoms of both.
 
 The symptoms (each logged once, until it heals): messages are ready and we are subscribed, yet nothing is delivered
-(`consumer.starved`); the broker does not answer a passive declare (`queue.unresponsive`); somebody else consumes too
+(`consumer.starved`); the broker does not answer a passive declare (`queue.unresponsive`); others consume too
 (`queue.shared`); a queue that others have declared breaks a promise (`queue.unsafe`); messages have come back so often
 that their queue may drop them (`queue.delivery_limit`), or have left it without a delivery (`queue.shrunk`). Pure, but
 for the log.
@@ -52,7 +52,8 @@ class Health:
         self._symptoms = Symptoms(queue=queue)
 
     def connection(self, state: str, host: str = "", why: str = "") -> None:
-        """The connection for consuming is now `connected`, `connecting`, `refused` or `closed`."""
+        """The connection for consuming is now in this `state`: connected, connecting, refused or closed. `why`: the
+        reason, for people."""
         self._state, self._why, self._since_s = state, why, monotonic_s()
         self._host = host or self._host
         if self._danger and state == "connected":
@@ -60,8 +61,8 @@ class Health:
         self._fed_s = monotonic_s()
 
     def blocked(self, why: str) -> None:
-        """The broker takes no publications, for this reason; "": it takes them. Tells nothing about the connection for
-        consuming, which comes and goes meanwhile."""
+        """The broker takes no publications; `why`: the reason, "" once it takes them. Tells nothing about the
+        connection for consuming, which comes and goes meanwhile."""
         if why != self._blocked:
             self._blocked, self._since_s = why, monotonic_s()
 
@@ -71,7 +72,8 @@ class Health:
         self.heal(Event.CONSUMER_STARVED)
 
     def depth(self, depth: Depth, subscribed: bool, delivered: int = 0, prefetch: int = 0) -> None:
-        """The answer to a probe. `delivered`: all messages ever received; `prefetch`: how many may be on their way."""
+        """The answer to a probe. `subscribed`: whether deliveries come; `delivered`: all messages ever received;
+        `prefetch`: how many may be on their way."""
         if depth.consumers or not subscribed:
             self._balance(depth, delivered, prefetch)
             self._unknown = 0
@@ -155,7 +157,7 @@ class Health:
         log(Event.QUEUE_DECLARED, text, queue=self._queue)
 
     def queues(self, remarks: Sequence[str]) -> None:
-        """Risks to messages in the pool's queues; empty: there are none."""
+        """Show the risks to messages in the pool's queues. `remarks`: one text each; empty where there are none."""
         if remarks:
             self.notice(Event.QUEUE_UNSAFE, "; ".join(remarks))
         else:
@@ -195,7 +197,8 @@ class Health:
         return QueueStatus(ready=depth.ready, consumers=depth.consumers, name=self._queue, declared=declared)
 
     def notice(self, event: Event, text: str, degrades: bool = False) -> None:
-        """Something is wrong with this pool (`supervisor/symptoms.py`): logged once, shown until it is healed."""
+        """Log a symptom of this pool (`supervisor/symptoms.py`) once, and show it until it is healed. `degrades`:
+        whether the pool counts as degraded meanwhile."""
         self._symptoms.notice(event, text, degrades)
 
     def heal(self, event: Event) -> None:

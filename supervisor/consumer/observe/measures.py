@@ -31,7 +31,7 @@ class Histogram:
         self._sum_s = 0.0
 
     def add(self, seconds: float) -> None:
-        """Count one."""
+        """Count one duration, of so many `seconds`."""
         self._counts[bisect_left(self._le_s, seconds)] += 1
         self._sum_s += seconds
 
@@ -90,7 +90,7 @@ class ConnectionCounts:
         self._opened += 1
 
     def disconnected(self, was_connected: bool) -> None:
-        """It went away, or did not come about."""
+        """The connection has ended (`was_connected`), or an attempt to connect has failed."""
         if was_connected:
             self._lost += 1
         else:
@@ -105,7 +105,7 @@ class Measures:
     """One session's meters. `counters`: those of the ledger, with what has been counted since."""
 
     def __init__(self, keep_max: int, counters: Mapping[str, int]) -> None:
-        """`counters`: the ledger's at the beginning of the session."""
+        """`counters`: the ledger's at the beginning of the session. `keep_max`: the most rows that it keeps."""
         self.counters = dict(counters)
         self._before = dict(counters)
         self.handler_s = Histogram(HANDLER_LE_S)
@@ -121,15 +121,15 @@ class Measures:
             self.counters[name] = self.counters.get(name, 0) + by
 
     def weigh(self, rows: int, size: int) -> None:
-        """The ledger has so many rows and bytes now."""
+        """The ledger has so many `rows` now, in files of `size` bytes."""
         self._ledger.update(rows=rows, bytes=size)
 
     def evicted(self, early: int) -> None:
-        """So many rows were forgotten before their time."""
+        """`early` rows were forgotten before their time."""
         self._evicted_early += early
 
     def facts(self, symptoms: Iterable[str]) -> Measurements:
-        """`measures` of a Snapshot: values that will not change any more."""
+        """`measures` of a Snapshot: values that no longer change. `symptoms`: the names of the present ones."""
         return Measurements(
             outcomes={name: count - self._before.get(name, 0) for name, count in self.counters.items()},
             handler_s=self.handler_s.facts(),

@@ -49,7 +49,7 @@ class Observer:
         }
 
     def see(self, event: Any) -> None:
-        """A broker event other than a delivery, before the settlement hears of it."""
+        """Take in a broker `event` other than a delivery, before the settlement hears of it."""
         self._see[type(event)](event)
 
     def committed(self, turn: Turn) -> None:

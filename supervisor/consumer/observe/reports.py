@@ -20,7 +20,7 @@ INTERVAL_S = 0.25
 MAX_PENDING_BYTES = 256 * 1024
 
 _LEFT_OUT = (ExitNoticeTaken, Found)
-"""A verdict is repeated until it is taken; an answer that comes late is not waited for."""
+"""The master repeats an exit notice until it is taken, and does not wait for a late answer."""
 
 
 class Reports:

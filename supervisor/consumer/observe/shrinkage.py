@@ -18,8 +18,10 @@ class Shrinkage:
     def look(self, ready: int, delivered: int, prefetch: int) -> int:
         """How many messages have left the queue otherwise since the last look, about; 0 while that is uncertain.
 
-        `delivered`: all that were ever received. Up to `prefetch` deliveries may be on their way while the broker
-        answers; what it sends between its answer and our hearing of it is taken for half a look's deliveries at most.
+        `ready`: messages in the queue now; `delivered`: all that were ever received.
+
+        Up to `prefetch` deliveries may be on their way while the broker answers; what it sends between its answer and
+        our hearing of it is taken for half a look's deliveries at most.
         """
         rate, former = delivered - self._delivered, self._ready
         uncertain = prefetch + max(rate, self._rate) // 2

@@ -13,7 +13,7 @@ from supervisor.link.traces import Trace, TraceFailure
 from supervisor.system.clock import rfc3339
 
 WAITING = "waiting"
-"""The state of a message that was delivered and that nobody runs yet: it has no row that says so."""
+"""The state of a delivered message that waits for a worker: no row says so."""
 
 
 def trace_of(pool: str, row: Row, ahead_s: float = 0.0) -> Trace:

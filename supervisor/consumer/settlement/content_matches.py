@@ -14,18 +14,21 @@ WINDOW_S = 300.0
 
 
 class ContentMatches:
-    """The lost tags of messages without an id, by likeness; each is met at most once."""
+    """The lost tags of messages without an id, each met at most once.
+
+    `key`: of the message that lost its tag; `likeness`: as of its `Arrival`.
+    """
 
     def __init__(self) -> None:
         self.queue_is_ours = True
         self._expected: dict[bytes, deque[tuple[float, bytes]]] = {}
 
     def expect(self, likeness: bytes, key: bytes, now_s: float) -> None:
-        """The message `key` lost a tag: its like may come back within the window."""
+        """The message `key` lost a tag: an equal message may come back within the window."""
         self._expected.setdefault(likeness, deque()).append((now_s + WINDOW_S, key))
 
     def forget(self, key: bytes, likeness: bytes) -> None:
-        """It was given up unstarted: its like is to be run."""
+        """The message was requeued unstarted: an equal message is no longer its duplicate."""
         waiting = self._expected.get(likeness)
         if waiting is not None:
             self._keep(likeness, deque(item for item in waiting if item[1] != key))

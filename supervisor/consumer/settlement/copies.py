@@ -83,7 +83,7 @@ def as_handled(delivery: Delivery, queue: str) -> Properties:
 
 
 def order_of(entry: Entry, queue: str) -> Run:
-    """What a worker is sent to run this message. The entry has its delivery."""
+    """What a worker is sent to run this message. Raises ValueError where the entry has no delivery."""
     delivery = entry.delivery
     if delivery is None:
         raise ValueError("a waiting message has its delivery")
@@ -101,7 +101,10 @@ def next_round(entry: Entry, properties: Properties, queue: str) -> Properties:
 
 
 def copy_of(entry: Entry, queue: str, host: str, token: int) -> Outgoing:
-    """The copy that `entry.pending` asks for. The entry has its delivery and its failure."""
+    """The copy that `entry.pending` asks for. `token`: of its publication.
+
+    Raises ValueError where the entry lacks its delivery or its failure.
+    """
     delivery, failure = entry.delivery, entry.failure
     if delivery is None or failure is None:
         raise ValueError("a copy needs the message and the reason")
@@ -145,9 +148,10 @@ def reduced(copy: Outgoing, why: str) -> Outgoing:
 
 
 def saved_copy(entry: Entry, queue: str, token: int) -> Outgoing:
-    """The same run of the same message, for its own queue, which has not had it back yet. The entry has its delivery.
+    """The same run of the same message, for its own queue, which has not had it back yet. `token`: of its publication.
 
     Without an id it is published without one, and says that it may be a repetition: its original may come back.
+    Raises ValueError where the entry has no delivery.
     """
     delivery = entry.delivery
     if delivery is None:

@@ -32,7 +32,7 @@ def limit_of(queue_arguments: Mapping[str, Any]) -> int | None:
 def worn_from(queue_arguments: Mapping[str, Any]) -> int:
     """The count from which a message is to be saved: half of the limit, as the next returns may come in a row.
 
-    At least 1: a new message counts 0, and a copy of it would be no better off.
+    At least 1: a new message counts 0, and a copy of it would be no better off. `queue_arguments`: the pool's.
     """
     limit = limit_of(queue_arguments)
     return max(1, min((DEFAULT_LIMIT if limit is None else limit) // 2, WORN_AT_MOST))

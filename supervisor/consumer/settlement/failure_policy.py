@@ -43,6 +43,7 @@ def fate_of(kind: OutcomeKind, attempt: int, pool: PoolConfig, failure: Failure)
 
 
 def delayed(failure: Failure, attempt: int, delays_s: Sequence[float]) -> Failure:
-    """With the delay of the next attempt: as the handler asked for, or the pool's, whose last one repeats."""
+    """The failure with the delay before the next attempt: the one that the handler asked for, or the pool's. Of
+    `delays_s` the last one repeats; `attempt`: the run that failed, from 1."""
     delay_s = failure.delay_s or delays_s[min(attempt, len(delays_s)) - 1]
     return msgspec.structs.replace(failure, delay_s=delay_s)

@@ -100,14 +100,14 @@ class Arrivals:
         return arrival
 
     def tell_worn(self, hear: Callable[[int, int | None], None]) -> None:
-        """Tell of messages that came back too often, if there were any since the last call: their highest count, and
-        the limit beyond which the queue drops them, where it is known."""
+        """Report messages that came back too often since the last call, if there were any. `hear(count, limit)`: with
+        their highest count, and the limit beyond which the queue drops them (None: unknown)."""
         if self._most_worn:
             hear(self._most_worn, self._limit)
             self._most_worn = 0
 
     def key_of(self, id: str) -> bytes:
-        """A key with the id part that all messages with this id have, whatever is in them."""
+        """A key with the id part that all messages with this `id` have, whatever their content."""
         return message_key(self._vhost, self._queue, id, bytes(DIGEST_BYTES))
 
     def _id_of(self, properties: Properties) -> str | None:

@@ -15,5 +15,5 @@ def give_id() -> str:
 
 
 def given(id: str) -> bool:
-    """Whether this id came from us: a first run under it has no original that could come back under the same id."""
+    """Whether this `id` came from us: a first run under it has no original that could come back under the same id."""
     return _GIVEN.fullmatch(id) is not None

@@ -17,7 +17,7 @@ _STACK_END_CHARACTERS = 1000
 class Phase(Enum):
     """Where a message in flight is."""
 
-    WAITING = auto()  # delivered, nobody's yet; no row says DISPATCHED
+    WAITING = auto()  # delivered, without a worker; no row says DISPATCHED
     OWNED = auto()  # DISPATCHED: its worker has it, or is unheard of since we (re)started
     PUBLISHING = auto()  # its handler returned; what it published is under way
     SAVING = auto()  # a copy of it is under way that its queue has not had back too often; then this one may go
@@ -58,7 +58,8 @@ class Failure(msgspec.Struct, frozen=True):
 class Entry:
     """One message in flight, and the run that it stands for.
 
-    `delivery` is None after a restart, until the broker brings the message back.
+    `key`, `id`: of the message; `round`, `attempt`: of the run, both from 1. `delivery` is None after a restart, until
+    the broker brings the message back.
     """
 
     __slots__ = (
@@ -133,5 +134,5 @@ class Arrival(msgspec.Struct, frozen=True):
 
     @property
     def tag(self) -> tuple[int, int]:
-        """By what it is settled: tags count anew in every epoch."""
+        """(epoch, tag), by which it is settled: tags begin at 1 again in every epoch."""
         return self.delivery.epoch, self.delivery.tag

@@ -35,8 +35,10 @@ def given_up(entries: Iterable[Entry], now_s: float) -> list[Entry]:
 
 
 def give_up(decisions: UnitOfWork, entry: Entry, by: str) -> None:
-    """No copy of it can be made: the message is not there. If it comes after all, it gets it. `by`: the operator that
-    has given it up, "" for none."""
+    """Stop waiting for a failed message: no copy of it can be made. If it comes after all, the copy is made then.
+
+    `by`: the operator that has given it up, "" for none. Raises ValueError where the message has not failed.
+    """
     if entry.failure is None or entry.pending is None:
         raise ValueError("only a decided message is waited for")
     failure = msgspec.structs.replace(entry.failure.in_short, pending=entry.pending, lost="")
@@ -49,8 +51,8 @@ def give_up(decisions: UnitOfWork, entry: Entry, by: str) -> None:
 
 
 def lose(decisions: UnitOfWork, row: Row, why: str) -> None:
-    """The retry copy of this RETRY row is lost, and the message with it. The same message, published again, gets the
-    copy that was decided."""
+    """The retry copy of this RETRY row is lost, and the message with it. `why`: how, for people. The same message,
+    published again, gets the copy that was decided."""
     failure = msgspec.structs.replace(failure_of(row), pending=RowState.RETRY_PENDING, lost=why)
     entry = _entry(row)
     decisions.record(entry, RowState.GONE, msgspec.msgpack.encode(failure))
@@ -63,7 +65,7 @@ def lose(decisions: UnitOfWork, row: Row, why: str) -> None:
 
 
 def let_go(decisions: UnitOfWork, row: Row, by: str) -> None:
-    """An operator needs this lost one no more: it is not listed again."""
+    """The operator `by` has given up this lost message: it is not listed again."""
     failure = msgspec.structs.replace(failure_of(row), lost="")
     entry = _entry(row)
     decisions.record(entry, RowState.GONE, msgspec.msgpack.encode(failure))

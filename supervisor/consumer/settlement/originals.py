@@ -62,7 +62,7 @@ def _is_carried(name: str) -> bool:
 
 
 def is_long(value: Any) -> bool:
-    """Whether this is a text that AMQP cannot carry as a name or property."""
+    """Whether `value` is a text that AMQP cannot carry as a name or property."""
     return isinstance(value, str) and len(value) > _SHORT_BYTES // 4 and len(value.encode()) > _SHORT_BYTES
 
 

@@ -26,8 +26,8 @@ SET_ASIDE_MOST, SET_ASIDE_BYTES = 5000, 64 * 1024 * 1024
 class Publications:
     """The publications of one pool; their effects go into `decisions`.
 
-    `queue`, `host`: the pool's queue and this machine's name. `timeout_s`: how long what a handler published may be
-    lost again and again.
+    `token`: of one publication. `queue`, `host`: the pool's queue and this machine's name. `timeout_s`: how long what a
+    handler published may be lost again and again.
     """
 
     def __init__(

@@ -39,7 +39,8 @@ class _Queue:
 
 
 class RefusedCopies:
-    """By token. A copy stays here until it is confirmed or cancelled, also while it is published again.
+    """By `token`, of the copy's publication. A copy stays here until it is confirmed or cancelled, also while it is
+    published again.
 
     `changes` counts whatever may change which copies are refused, or which deliveries wait for them.
     """

@@ -186,7 +186,7 @@ class Settlement:
             self._failed(entry, kind, failure)
 
     def died(self, worker: Incarnation, running: RunId | None, failure: Failure, proof: bool = True) -> None:
-        """The master's verdict. `running`: what the slot says it was at; its ring has been handed in before.
+        """The master declares a worker dead. `running`: the run marked in its slot; its ring has been handed in before.
 
         Without `proof` (another boot, a damaged slot file) the absence of a mark says nothing: all it had is in doubt.
         """
@@ -207,7 +207,7 @@ class Settlement:
             self._copied(entry)
 
     def unpublished(self, token: int, reason: str, lost: bool, for_good: bool = False) -> None:
-        """The broker does not have this publication (flags as in `brokers.base.Unpublished`)."""
+        """The broker does not have a publication (`token`, `lost`, `for_good`: as in `brokers.base.Unpublished`)."""
         if not lost and self.accepting and (entry := self.publications.stop_saving(token)) is not None:
             self.assignments.wait(entry)  # it cannot be saved: it is run while it is here
         else:
@@ -240,24 +240,24 @@ class Settlement:
             self.give_up_missing(entry)
 
     def give_up_missing(self, entry: Entry, by: str = "") -> None:
-        """Its copy cannot be made: the message is not there. If it comes after all, it gets it. `by`: an operator."""
+        """Stop waiting for a failed message that is missing (`missing.give_up`). `by`: an operator, "" for none."""
         missing.give_up(self.decisions, entry, by)
         self._forget(entry)
 
     def lose(self, row: Row, why: str) -> None:
-        """The retry copy of this row is at the broker no more."""
+        """The retry copy of this row is at the broker no more; `why`: how it was lost."""
         if row.key not in self.entries and self.decisions.row(row.key) is None:
             missing.lose(self.decisions, row, why)
 
     def let_go(self, row: Row, by: str) -> None:
-        """An operator needs this lost one no more."""
+        """The operator `by` has given up this lost message."""
         if row.key not in self.entries and self.decisions.row(row.key) is None:
             missing.let_go(self.decisions, row, by)
 
     # ---- the operator ---------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Accept nothing more and return what nobody has begun; `resume` ends it."""
+        """Accept nothing more, return what no worker has begun, until `resume`."""
         self.accepting = False
         self.decisions.recall()
         for entry in list(self.entries.values()):
@@ -274,7 +274,7 @@ class Settlement:
     # ---- recovery -------------------------------------------------------------------------------------------------
 
     def restore_row(self, row: Row) -> None:
-        """Take an open row of the ledger into memory, at start; hello, verdict or delivery decide its fate."""
+        """Take an open row of the ledger into memory, at start; a hello, exit notice or delivery decides its fate."""
         entry = Entry(row.key, row.id, row.round, row.attempt)
         entry.has_id = (row.round, row.attempt) != (1, 1) or not given(row.id)
         self.entries[entry.key] = entry
@@ -319,7 +319,7 @@ class Settlement:
         self._settle(entry)
 
     def _unbegun(self, entry: Entry) -> None:
-        """Nobody began it: no attempt is charged; run it here, or let the broker bring it back."""
+        """No worker began it: count no attempt; queue it again here, or requeue it at the broker."""
         self.assignments.take_away(entry)
         self.decisions.record(entry, RowState.RETURNED)
         if entry.tags and self.accepting:

@@ -62,7 +62,7 @@ class WaitingRetries:
         return ""
 
     def forget(self, key: bytes) -> None:
-        """It has come back, or is given up."""
+        """The message with this `key` has come back, or is given up."""
         self._copies.pop(key, None)
         self._overdue_s.pop(key, None)
 
@@ -76,7 +76,7 @@ class WaitingRetries:
             for key in [key for key, copy in self._copies.items() if copy.due_s <= now_s]:
                 self.forget(key)
 
-    def begin_anew(self) -> None:
+    def begin_again(self) -> None:
         """There was no connection: the time without one says nothing about any queue."""
         self._shared_s = None
         self._empty_s.clear()
@@ -93,7 +93,7 @@ class WaitingRetries:
         return dict.fromkeys(self._in(queue, now_s, now_s), _deleted(queue))
 
     def held(self, queue: str, messages: int, now_s: float) -> dict[bytes, str]:
-        """This delay queue has so many messages: the copies that cannot be in it, with the reason of their loss."""
+        """A delay queue has so many `messages`: the copies that cannot be in it, with the reason of their loss."""
         if messages:
             self._empty_s.pop(queue, None)
             return {}

@@ -28,7 +28,7 @@ class Requeue(msgspec.Struct, frozen=True):
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send a frame to a worker; lost silently when its link is gone (hello or verdict will tell)."""
+    """Send a frame to a worker; lost silently when its link is gone (its hello or exit notice will tell)."""
 
     worker: Incarnation
     frame: ConsumerFrame

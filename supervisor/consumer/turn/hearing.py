@@ -43,7 +43,7 @@ class WorkerHearing:
         }
 
     def hear(self, frames: Iterable[tuple[Incarnation, WorkerFrame]]) -> None:
-        """Take in what workers have sent. Raises LedgerError; a frame that fails otherwise ends its worker's link."""
+        """Take in what workers have sent. Raises LedgerError; another error in one of `frames` ends its link."""
         for worker, frame in frames:
             try:
                 self._hear[type(frame)](worker, frame)
@@ -56,11 +56,11 @@ class WorkerHearing:
         """The master declares a worker dead."""
         self._dispatcher.leave(exit_notice.worker)
         self._links.drop(exit_notice.worker)
-        # fail-point: consumer.verdict-heard: a death is known, not decided upon
+        # fail-point: consumer.exit-notice-heard: a death is known, not decided upon
         self._outcomes.died(exit_notice)
 
     def _greet(self, worker: Incarnation, hello: Hello) -> None:
-        if not self._outcomes.lives(worker):  # or it would be given messages after the only verdict on it
+        if not self._outcomes.lives(worker):  # or it would get messages after its only exit notice
             self._links.drop(worker)
             return
         # fail-point: consumer.hello-heard: a worker's hello is read, not answered

@@ -16,12 +16,15 @@ from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import ConsumerFrame, Incarnation
 from supervisor.logs.events import Event
 
-_NOBODY = Incarnation(-1, 0)
+_NO_WORKER = Incarnation(-1, 0)
 
 
 class UnitOfWork:
     """The decisions since the last `take()`. `epoch`: of the ledger that the rows are for. `now_s`: the ledger's time,
-    set each turn; rows and windows go by it."""
+    set each turn; rows and windows go by it.
+
+    `tags`: (epoch, tag) of deliveries; `likeness`: as of `Arrival`; `token`: of a publication; `warning`: a level.
+    """
 
     def __init__(self, epoch: int) -> None:
         self.now_s = 0.0
@@ -45,18 +48,18 @@ class UnitOfWork:
         return effects
 
     def row(self, key: bytes) -> Row | None:
-        """The row this turn has already decided for a message: newer than what the ledger says."""
+        """The row this turn has already decided for the message with this `key`: newer than what the ledger says."""
         return self._rows.get(key)
 
     def record(self, entry: Entry, state: RowState, note: bytes = b"") -> None:
-        """Make a state durable; a later one of the same turn replaces it."""
-        slot, generation = (owner := entry.owner or _NOBODY).slot, owner.generation
+        """Make a state durable; a later one of the same turn replaces it. `note`: msgpack of a Failure, or empty."""
+        slot, generation = (owner := entry.owner or _NO_WORKER).slot, owner.generation
         self._rows[entry.key] = Row(
             entry.key, entry.round, entry.attempt, state, slot, generation, self.now_s, entry.id, note, self._epoch
         )
 
     def count(self, name: str, by: int = 1) -> None:
-        """Add to a counter, in the same commit."""
+        """Add `by` to a counter, in the same commit."""
         if by:
             self._counters[name] = self._counters.get(name, 0) + by
 
@@ -122,7 +125,7 @@ class UnitOfWork:
         )
 
     def say_copy_refused(self, entry: Entry, queue: str, reason: str, then: str) -> None:
-        """Log that the broker did not take a copy, and what follows: it is published again until it does."""
+        """Log that the broker did not take a copy; `then`: what follows."""
         text = f"the broker did not take the copy of message {entry.id!r} for {queue!r}: {reason}; {then}"
         self.say(
             Event.COPY_REFUSED,
@@ -136,7 +139,7 @@ class UnitOfWork:
         )
 
     def say_duplicate(self, arrival: Arrival | Entry, why: str, deliveries: int = 1) -> None:
-        """Count and log deliveries of a message that are acked without a run."""
+        """Count and log so many `deliveries` of a message that are acked without a run; `why`: for people."""
         self.count("duplicate", deliveries)
         self.say(
             Event.MESSAGE_DUPLICATE,

@@ -57,7 +57,7 @@ class Dispatcher:
         return max(1, min(self._share, 1 + int(READ_AHEAD_S / max(recent_s, 1e-6))))
 
     def places(self, load: Callable[[Incarnation], int]) -> Iterator[Incarnation]:
-        """Workers for the next messages, the least loaded first, until nobody has room. `load`: what each has now."""
+        """Workers for the next messages, the least loaded first, until none has room. `load`: what each has now."""
         heap = [(load(worker), order, worker) for order, worker in enumerate(self._recent_s)]
         heap = [item for item in heap if item[0] < self.room(item[2])]
         heapq.heapify(heap)

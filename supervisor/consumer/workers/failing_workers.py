@@ -51,7 +51,7 @@ class FailingWorkers:
 
     def _succeeded(self, worker: Incarnation) -> None:
         self._replaced.discard(worker.slot)
-        if worker in self._rows:  # runs fail now and then in a process that is sound: nobody's row tells anything
+        if worker in self._rows:  # runs fail now and then in a process that is sound: no worker's row tells anything
             self._rows.clear()
 
     def _failed(self, worker: Incarnation) -> bool:

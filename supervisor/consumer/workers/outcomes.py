@@ -32,7 +32,7 @@ _UNKNOWN_DEATH = Failure("lost", "its worker died")
 
 
 class Outcomes:
-    """The slots of one pool, as the consumer reads them."""
+    """The slots of one pool, as the consumer reads them; each is named by its `number`."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Outcomes:
                 self._note_kind(worker, cell.run)
             self._settlement.outcome(worker, cell.run, cell.kind, self._failure_of(worker, cell))
             self._dispatcher.ended(worker, cell.elapsed_s)
-            if cell.kind is not OutcomeKind.IN_DOUBT:  # nobody has timed that one
+            if cell.kind is not OutcomeKind.IN_DOUBT:  # that one was not timed
                 self._handler_s.add(cell.elapsed_s)
                 if self._failing.ended(worker, cell.kind):
                     self._replace(worker)
@@ -113,7 +113,7 @@ class Outcomes:
         self._take(worker.slot, outcome.cell)
 
     def died(self, exit_notice: ExitNotice) -> None:
-        """The master's verdict: take what the dead worker left, then what it was at is in doubt, the rest unbegun.
+        """The master declares a worker dead: take what it left; then the run it was in is in doubt, the rest unbegun.
 
         The running mark is read before the ring: the slot's next owner writes them in the other order.
         """
@@ -136,7 +136,7 @@ class Outcomes:
         return tails
 
     def advance_tails(self, tails: dict[Slot, int]) -> None:
-        """What was taken is durable now: the workers may use the cells again."""
+        """The outcomes up to these `tails` are durable: the workers may use their cells again."""
         for slot, taken in tails.items():
             with suppress(ValueError):  # the file is damaged: the master has its worker replaced
                 slot.advance_tail(taken)

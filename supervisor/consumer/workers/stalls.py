@@ -1,8 +1,8 @@
 """Work in hand that does not move: workers that have messages and begin none, and a pool in which nothing goes on.
 
-Runs in the consumer process, by the clock. A worker is named to the master, which alone may end it and whose verdict
-frees its messages. It must not blame a worker for other faults: while the disk is slow no message is handed out, and a
-look that comes late means that no process was running.
+Runs in the consumer process, by the clock. A worker is named to the master, which alone may end it, and whose exit
+notice frees its messages. It must not blame a worker for other faults: while the disk is slow no message is handed out,
+and a look that comes late means that no process was running.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Stalls:
             return -1
         identity = slot.identity()
         if identity is None or identity.generation != worker.generation:
-            return -1  # its successor has the slot: the verdict is on its way
+            return -1  # its successor has the slot: the exit notice is on its way
         return -1 if slot.running() is not None or not slot.free_cell() else slot.handled
 
     def _look_at_pool(self, now_s: float) -> None:

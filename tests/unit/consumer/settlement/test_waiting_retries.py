@@ -76,7 +76,7 @@ def test_the_time_without_a_connection_proves_nothing() -> None:
     retries = waiting(row("a"))
     retries.held(MINUTE, 0, NOW_S)
     retries.overdue(NOW_S + 61, ())
-    retries.begin_anew()
+    retries.begin_again()
     assert retries.held(MINUTE, 0, NOW_S + EMPTY_S) == {}
     assert retries.overdue(NOW_S + 61 + MISSING_S, ()) == {}
 
