@@ -20,20 +20,23 @@ import click
 from supervisor.brokers import open_admin
 from supervisor.brokers.admin import BrokerAdmin
 from supervisor.cli.advice import advise
-from supervisor.cli.check_running import about_running
 from supervisor.cli.check_sidecars import about_sidecars
 from supervisor.cli.console import block
 from supervisor.cli.finding import Finding, Level
 from supervisor.cli.handler_probe import ImportFailed, probe_handler
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.config.schema import Config, PoolConfig
-from supervisor.errors import BrokerRefused, ConfigError, PreforkdError, StateError
+from supervisor.control.client import ControlClient, NotRunning
+from supervisor.errors import BrokerRefused, ConfigError, ControlError, PreforkdError, StateError
 from supervisor.logs.redaction import Redactor, passwords, secrets_of
 from supervisor.logs.target import STDERR
-from supervisor.master.host.privileges import account, become, refuse_directory
+from supervisor.master.host.pidfile import STATE_LOCK, find_holder
+from supervisor.master.host.privileges import Account, account, become, refuse_directory
 from supervisor.quantities import show_seconds
+from supervisor.system import posix
 from supervisor.system.kernel_features import shortcomings
 
+_REFUSED = "a reload is refused; `preforkd restart` applies it"
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
 
@@ -68,7 +71,7 @@ def findings(config: Config) -> Iterator[Finding]:
     except PreforkdError as error:
         yield Finding(Level.ERROR, "daemon.user", str(error), os.EX_CONFIG)
         return
-    yield from about_running(config, target)
+    yield from _about_running(config, target)
     if target:
         become(target)
     yield from _about_rights(config)
@@ -231,3 +234,25 @@ def _print(finding: Finding, redactor: Redactor) -> None:
     click.echo(f"{click.style(f'{finding.level:8}', fg=_COLOURS[finding.level])} {first}")
     for line in below:
         click.echo(f"         {line}")
+
+
+def _about_running(config: Config, target: Account | None) -> Iterator[Finding]:
+    """Findings about the daemon of this configuration, none where none runs. `target`: the configured user."""
+    try:
+        with ControlClient(Path(config.daemon.runtime_dir)) as daemon:
+            status = daemon.status()
+    except NotRunning:
+        holder = find_holder(Path(config.daemon.state_dir, STATE_LOCK))
+        if holder is not None:
+            text = f"the running daemon (pid {holder.pid}) does not listen in {config.daemon.runtime_dir}: {_REFUSED}"
+            yield Finding(Level.WARNING, "daemon.runtime_dir", text)
+        return
+    except ControlError:  # it is of another user, or does not answer: nothing is known of it
+        return
+    if status.state_dir != config.daemon.state_dir:
+        text = f"the running daemon (pid {status.pid}) has {status.state_dir}: {_REFUSED}"
+        yield Finding(Level.WARNING, "daemon.state_dir", text)
+    uid = posix.real_uid(status.pid)
+    if target is not None and uid not in (None, target.uid):
+        text = f"the running daemon (pid {status.pid}) is of uid {uid}, not of uid {target.uid}: {_REFUSED}"
+        yield Finding(Level.WARNING, "daemon.user", text)

@@ -15,6 +15,9 @@ from supervisor.control.results import Status
 from supervisor.errors import ConfigError
 from supervisor.master.host.pidfile import PID_FILE, STATE_LOCK, Holder, find_holder
 
+POOL_HELD = 150
+"""Exit code: the daemon runs, but a pool is held. The first of those that LSB 5.0 leaves to applications."""
+
 
 class Invocation:
     """One run of the command line. Commands take it as their first argument (`@pass_invocation`)."""

@@ -16,8 +16,7 @@ import click
 
 from supervisor.cli.console import as_arguments, print_line, print_table
 from supervisor.cli.duration import SECONDS
-from supervisor.cli.exit_codes import POOL_HELD
-from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.invocation import POOL_HELD, Invocation, pass_invocation
 from supervisor.cli.top.display import make_display
 from supervisor.cli.top.frame import Size
 from supervisor.cli.top.lines import Line, Span, Style, fitted, line

@@ -14,7 +14,6 @@ from typing import Any
 from supervisor.config.schema import HooksConfig
 from supervisor.hooks.deliveries import WEBHOOK, Delivery, deliveries
 from supervisor.hooks.digest import Digest
-from supervisor.hooks.failures import Failures
 from supervisor.hooks.job import Job
 from supervisor.link.channel import Channel
 from supervisor.link.child import understood
@@ -34,7 +33,9 @@ TRIES_AFTER_S = (1.0, 5.0, 25.0)
 FAREWELL_S = 3.0
 """The time for the remaining deliveries once the daemon has stopped."""
 
+EVERY_S = 60.0
 _LONGEST_SLEEP_S = 3600.0
+_ADVICE = {"webhook": "look at the receiver, or correct webhook in [hooks]"}
 
 
 class Hooks:
@@ -161,3 +162,32 @@ class Hooks:
 def _targets(config: HooksConfig) -> list[str]:
     named = [name for name in ("on_exit", "on_hold", "on_dead") if getattr(config, name)]
     return [*named, *([without_path(config.webhook)] if config.webhook else [])]
+
+
+class Failures:
+    """Failed deliveries in the log, at most one line a minute for each key of [hooks].
+
+    For each key: the time of the last line, and the number of failures since without a line.
+    """
+
+    def __init__(self) -> None:
+        self._said_s: dict[str, float] = {}
+        self._unsaid: dict[str, int] = {}
+
+    def note(self, key: str, reason: str, output: str) -> None:
+        """Log or count a delivery that failed for the last time. `key`: of [hooks]; `output`: of its program."""
+        now_s = monotonic_s()
+        if now_s - self._said_s.get(key, float("-inf")) < EVERY_S:
+            self._unsaid[key] = self._unsaid.get(key, 0) + 1
+            return
+        self._said_s[key] = now_s
+        unsaid = self._unsaid.pop(key, 0)
+        more = f" ({unsaid} more failures since the last such line)" if unsaid else ""
+        advice = _ADVICE.get(key, f"correct the command, or {key} in [hooks]")
+        text = f"hooks.{key} {reason}{more}; the event is not reported: {advice}"
+        log(Event.HOOK_FAILED, text, level=logging.WARNING, key=key, reason=reason, output=output, unsaid=unsaid)
+
+    def heal(self, key: str) -> None:
+        """Note a success of `key`: its next failure is logged at once, unless others are still uncounted in the log."""
+        if not self._unsaid.get(key):
+            self._said_s.pop(key, None)

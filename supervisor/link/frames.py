@@ -22,9 +22,9 @@ from supervisor.config.schema import (
     WebConfig,
 )
 from supervisor.link.fingerprint import fingerprint
+from supervisor.link.identities import Count, Number, Pid, Seconds
 from supervisor.link.identities import Incarnation as Incarnation
 from supervisor.link.identities import RunId as RunId
-from supervisor.link.ranges import Count, Number, Pid, Seconds
 from supervisor.link.snapshot_parts import ConnectionStatus, Durations, Measurements, QueueStatus
 from supervisor.link.traces import Trace, TraceFailure
 from supervisor.messages.message import Properties, Publication

@@ -1,4 +1,7 @@
-"""Identities in frames: one generation of a worker, one intended run of a message. Data only; for `link/frames.py`."""
+"""Identities in frames (one generation of a worker, one intended run), and numbers with a range. For `link/frames.py`.
+
+Decoded values are within their range, so no receiver checks it. Data only.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,16 @@ from typing import Annotated
 
 import msgspec
 
-from supervisor.link.ranges import Number
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+"""A slot, a generation or a small count; 32 bits, as in the slot file."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+Pid = Annotated[int, msgspec.Meta(ge=1, le=2**22)]
+"""PID_MAX_LIMIT of Linux is 2^22 (proc_sys_kernel(5))."""
+
+Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e10)]
+"""A duration, or a wall-clock time before the year 2286; neither NaN nor infinite."""
 
 
 class Incarnation(msgspec.Struct, frozen=True, array_like=True):

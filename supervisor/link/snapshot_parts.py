@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from supervisor.link.ranges import Count, Seconds
+from supervisor.link.identities import Count, Seconds
 
 State = Annotated[str, msgspec.Meta(min_length=1)]
 

@@ -14,13 +14,16 @@ from typing import Protocol
 from supervisor.cli.top.desk import AsyncClient
 from supervisor.cli.top.display import Display
 from supervisor.cli.top.frame import Size
-from supervisor.cli.top.interrupts import ENDS, Interrupts, die_of
 from supervisor.cli.top.lines import Line
 from supervisor.control.protocol import Facts
 from supervisor.errors import ControlError
 from supervisor.quantities import show_seconds
 from supervisor.system.clock import monotonic_s
 from supervisor.system.reactor import Reactor
+from supervisor.system.stored_signals import StoredSignals
+
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STORED = (*ENDS, signal.SIGTSTP, signal.SIGWINCH)
 
 INTERVAL_S = 1.0
 SHORTEST_S = 0.1
@@ -134,3 +137,22 @@ class Loop:
 def words_of(error: ControlError) -> str:
     """An error on one line."""
     return " ".join(str(error).split())
+
+
+class Interrupts(StoredSignals):
+    """The signals that reach a live view, stored from the moment this is made until `close()`."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        super().__init__(reactor, _STORED)
+
+    def suspend(self) -> None:
+        """Stop this process until it is sent SIGCONT."""
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, self._store)
+
+
+def die_of(number: int) -> None:
+    """End this process by the signal it was sent, as its parent expects; the terminal was given back before."""
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(signal.Signals(number))

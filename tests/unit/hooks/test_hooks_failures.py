@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.hooks import failures
-from supervisor.hooks.failures import EVERY_S, Failures
+from supervisor.hooks import loop
+from supervisor.hooks.loop import EVERY_S, Failures
 
 
 class Clock:
@@ -23,7 +23,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(failures, "monotonic_s", made)
+    monkeypatch.setattr(loop, "monotonic_s", made)
     return made
 
 
