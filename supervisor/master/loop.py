@@ -37,13 +37,12 @@ from supervisor.master.limits.hang_detector import HangDetector
 from supervisor.master.limits.limits import Limits
 from supervisor.master.limits.probation import Probation
 from supervisor.master.limits.standstill import Standstill
-from supervisor.master.pool import intake
 from supervisor.master.pool.children import Children
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.slot_watch import SlotWatch
 from supervisor.master.pool.spawner import Spawner
-from supervisor.master.pool.state_changes import PoolStates
+from supervisor.master.pool.state_changes import PoolStates, follow_intake
 from supervisor.master.reload.reload import ReloadContext, Reloads
 from supervisor.master.reload.scaling import Scaling
 from supervisor.master.sidecars.sidecars import SidecarDuty, Sidecars
@@ -128,7 +127,7 @@ class Master:
             self._survivors,
             reloads,
             UntilStop(self._scaling, stop),
-            UntilStop(EachPool("pause or resume the consumer", pools, self._failures, intake.follow), stop),
+            UntilStop(EachPool("pause or resume the consumer", pools, self._failures, follow_intake), stop),
             UntilStop(PoolStates(self._pools, self._sidecars), stop),
             UntilStop(self._startup, stop),
             UntilStop(self._spawner, stop),

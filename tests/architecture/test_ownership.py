@@ -26,6 +26,7 @@ SECOND_WRITERS: dict[str, str] = {
     "errors.ControlError": "control.protocol",
     "errors.PreforkdError": "cli.start",
     "hooks.deliveries.Delivery": "hooks.loop",
+    "master.pool.pool.Pool": "master.pool.starts",
     "worker.requests.Requests": "worker.life",
 }
 """Classes whose attributes one other module assigns, and that module."""
@@ -39,14 +40,6 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
             "consumer.settlement.settlement",
         },
         "a row of the settlement, which is still in several files",
-    ),
-    "master.pool.pool.Pool": (
-        {
-            "master.exits.surviving_workers",
-            "master.pool.intake",
-            "master.pool.starts",
-        },
-        "still written where children start and end",
     ),
 }
 """Classes that more modules write, those modules, and why. A table that may only shrink."""

@@ -255,8 +255,11 @@ def test_a_child_that_never_stops_writing_does_not_keep_the_master_from_its_turn
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 64, 4096])
 def test_whatever_is_written_to_the_bell_the_master_goes_on(books: Books, size: int) -> None:
     for number in range(LIVES):
-        os.write(books.pool.readiness_write, (number * 2_654_435_761 % 2**64).to_bytes(8, "little") * (size // 8 + 1))
-        os.write(books.pool.readiness_write, struct.pack("<II", 2**32 - 1, number)[:size])
+        os.write(
+            books.pool.endpoints.readiness_write,
+            (number * 2_654_435_761 % 2**64).to_bytes(8, "little") * (size // 8 + 1),
+        )
+        os.write(books.pool.endpoints.readiness_write, struct.pack("<II", 2**32 - 1, number)[:size])
         hear_readiness(books.pool)
         books.turn()
 

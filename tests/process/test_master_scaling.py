@@ -121,7 +121,7 @@ def test_a_pool_that_leaves_replaces_nothing(pool: Pool, scaling: Scaling) -> No
 
 def test_a_pool_on_trial_is_not_scaled(pool: Pool, scaling: Scaling) -> None:
     pool.follow_plan(Plan(on_trial=True, canary=0))
-    pool.open_slots(3)
+    pool.slots.grow(3)
     pool.workers.append(ChildSpec("email", Kind.WORKER, 2))
     surplus = fill(pool.workers[2])
     scaling.turn(1.0)

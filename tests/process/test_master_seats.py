@@ -9,9 +9,11 @@ import msgspec
 import pytest
 
 from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
+from supervisor.master.pool.adoption import cancel_spawns
 from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
 from supervisor.master.pool.plan import Plan
 from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.starts import source
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def forkserver(generation: int) -> Child:
 def test_a_dead_forkserver_makes_only_its_own_orders_void(pool: Pool) -> None:
     for spec, order, origin in ((pool.workers[0], 5, 3), (pool.workers[1], 6, 4)):
         spec.ordered, spec.origin, spec.due_s = order, origin, None
-    pool.cancel_spawns(forkserver(3), 100.0)
+    cancel_spawns(pool, forkserver(3), 100.0)
     assert [(spec.ordered, spec.due_s) for spec in pool.workers] == [(None, 100.0), (6, None)]
 
 
@@ -61,8 +63,8 @@ def test_only_the_canary_comes_from_the_candidate(pool: Pool) -> None:
     candidate = ChildSpec("email", Kind.FORKSERVER)
     pool.follow_plan(Plan(candidate=candidate, canary=2))
     pool.make_room()
-    assert pool.source(pool.workers[2]) is candidate
-    assert pool.source(pool.workers[0]) is pool.forkserver
+    assert source(pool, pool.workers[2]) is candidate
+    assert source(pool, pool.workers[0]) is pool.forkserver
     assert not pool.wants(candidate), "it is started by hand, and never again by itself"
 
 

@@ -19,6 +19,7 @@ from supervisor.master.exits.history import History
 from supervisor.master.exits.oom import OomWatch
 from supervisor.master.exits.reaper import ReapedChild
 from supervisor.master.exits.records import ExitRecord
+from supervisor.master.pool.adoption import enter
 from supervisor.master.pool.children import Children, Kind
 from supervisor.master.pool.consumer_channel import EXIT_NOTICE_AGAIN_S
 from supervisor.master.pool.pool import Pool
@@ -104,7 +105,7 @@ def test_a_replacement_is_ordered_after_the_verdict_and_before_the_death_is_logg
         told.append(([frame for frame, _bytes in pool.heard], len(caplog.records)))
 
     exit_handler = ExitHandler({"email": pool}, history, OomWatch(None), {}, lambda record: None, replace)
-    child = pool.seated(pool.workers[0], os.getpid(), 7, 0.0)
+    child = enter(pool, pool.workers[0], os.getpid(), 7, 0.0)
     caplog.set_level("INFO")
     exit_handler.register([ReapedChild(child, signal.SIGKILL, getrusage(RUSAGE_SELF), 1.0)])
     assert told == [([ExitNotice(WORKER, "killed", None, "SIGKILL", "")], 0)]
@@ -115,7 +116,7 @@ def test_a_replacement_is_ordered_after_the_verdict_and_before_the_death_is_logg
 def test_a_consumer_that_a_reload_had_to_kill_is_replaced_at_once(
     tmp_path: Path, exit_handler: ExitHandler, pool: EavesdroppedPool
 ) -> None:
-    child = pool.seated(pool.consumer, os.getpid(), 8, 0.0)
+    child = enter(pool, pool.consumer, os.getpid(), 8, 0.0)
     child.mark(Intent.STOP_KILL, "reload")
     exit_handler.register([ReapedChild(child, signal.SIGKILL, getrusage(RUSAGE_SELF), 1.0)])
     assert (pool.consumer.child, pool.consumer.due_s) == (None, 1.0)

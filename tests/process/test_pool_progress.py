@@ -13,12 +13,12 @@ from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerC
 from supervisor.link.frames import Pause, Resume
 from supervisor.master.exits.causes import EX_CONFIG
 from supervisor.master.limits.probation import Probation
-from supervisor.master.pool import intake
 from supervisor.master.pool.children import Child, Children, ChildSpec
 from supervisor.master.pool.failed_starts import stays_empty
 from supervisor.master.pool.plan import Plan
-from supervisor.master.pool.pool import Pausing, Pool
+from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.restarts import STEADY_S
+from supervisor.master.pool.state_changes import follow_intake
 from supervisor.master.startup import outcome
 from supervisor.system.clock import monotonic_s
 
@@ -133,22 +133,22 @@ def sent(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_a_pool_whose_workers_are_all_held_takes_no_messages_until_one_is_ready(pool: Pool, sent: list[Any]) -> None:
     for spec in pool.workers:
         hold(spec, "crashes")
-    intake.follow(pool, 0.0)
-    intake.follow(pool, 0.0)
+    follow_intake(pool, 0.0)
+    follow_intake(pool, 0.0)
     assert sent == [Pause()]
 
     fill(pool.workers[0], ready_s=None)
-    intake.follow(pool, 0.0)
+    follow_intake(pool, 0.0)
     assert sent == [Pause()], "one that boots may die as the others did"
 
     fill(pool.workers[0])
-    intake.follow(pool, 0.0)
+    follow_intake(pool, 0.0)
     assert sent == [Pause(), Resume()]
 
 
 def test_messages_are_taken_while_dead_workers_are_replaced(pool: Pool, sent: list[Any]) -> None:
     assert [spec.child for spec in pool.workers] == [None, None]
-    intake.follow(pool, 0.0)
+    follow_intake(pool, 0.0)
 
     assert sent == []
 
@@ -157,41 +157,41 @@ def test_messages_are_taken_until_the_last_held_worker_is_gone(pool: Pool, sent:
     for spec in pool.workers:
         hold(spec, "crashes")
     fill(pool.workers[1], ready_s=None)
-    intake.follow(pool, 0.0)
+    follow_intake(pool, 0.0)
     assert sent == []
 
     pool.workers[1].child = None
-    intake.follow(pool, 0.0)
+    follow_intake(pool, 0.0)
     assert sent == [Pause()]
 
 
 def test_a_pool_with_one_worker_left_goes_on_taking_messages(pool: Pool, sent: list[Any]) -> None:
     hold(pool.workers[0], "crashes")
     fill(pool.workers[1])
-    intake.follow(pool, 0.0)
+    follow_intake(pool, 0.0)
 
     assert sent == []
 
 
 def test_a_ready_worker_does_not_end_an_operators_pause(pool: Pool, sent: list[Any]) -> None:
-    pool.paused = Pausing("ann", 0.0)
+    pool.intake.pause("ann")
     fill(pool.workers[0])
-    intake.follow(pool, 0.0)
+    follow_intake(pool, 0.0)
 
     assert sent == [Pause()]
-    pool.paused = None
-    intake.follow(pool, 0.0)
+    pool.intake.resume()
+    follow_intake(pool, 0.0)
     assert sent == [Pause(), Resume()]
 
 
 @pytest.mark.parametrize(("name", "value"), [("leaving", True), ("plan", Plan(consumer_leaves=True))])
 def test_a_consumer_that_drains_is_told_nothing(pool: Pool, sent: list[Any], name: str, value: object) -> None:
     setattr(pool, name, value)
-    pool.paused = Pausing("ann", 0.0)
-    intake.follow(pool, 0.0)
+    pool.intake.pause("ann")
+    follow_intake(pool, 0.0)
 
     assert sent == []
-    assert pool.takes
+    assert pool.consumer_channel.takes
 
 
 # ---- failed starts and progress -------------------------------------------------------------------------------------
@@ -210,13 +210,13 @@ def test_a_seat_that_could_not_be_filled_says_why_and_is_tried_again(pool: Pool)
 
 def test_starts_that_fail_again_and_again_hold_the_seat(pool: Pool) -> None:
     stays_empty(pool, pool.workers[0], "no more processes")
-    assert (pool.workers[0].held, pool.holds) == (False, 0)
+    assert (pool.workers[0].held, pool.account.holds) == (False, 0)
 
     for _ in range(20):
         stays_empty(pool, pool.workers[0], "no more processes")
 
     assert pool.workers[0].held
-    assert pool.holds > 0
+    assert pool.account.holds > 0
     assert pool.workers[0].due_s is not None, "a held seat is still tried, more rarely"
 
 

@@ -87,16 +87,16 @@ class Commands:
 
     def _pause(self, request: Request) -> Result:
         pool = self._pool(request)
-        changed = pool.paused is None
+        changed = pool.intake.paused is None
         if changed:
-            pool.pause(str(request.get("by") or "the control socket"))
+            pool.intake.pause(str(request.get("by") or "the control socket"))
         return Changed(changed=changed)
 
     def _resume(self, request: Request) -> Result:
         pool = self._pool(request)
-        changed = pool.paused is not None
+        changed = pool.intake.paused is not None
         if changed:
-            pool.resume()
+            pool.intake.resume()
         return Changed(changed=changed)
 
     def _retry(self, request: Request) -> Result:

@@ -48,7 +48,7 @@ def pool_state(pool: Pool, stopping: bool) -> str:
         return "degraded"
     if not (pool.was_ready or pool.ready):
         return "starting"
-    return "ok" if pool.paused is None else "paused"
+    return "ok" if pool.intake.paused is None else "paused"
 
 
 def pool_why(pool: Pool) -> str:
@@ -89,22 +89,24 @@ def pool_status(pool: Pool, state: str, now_s: float) -> PoolStatus:
         queue=pool.config.queue,
         wanted=pool.config.workers,
         configured=pool.whole_config.pools[pool.name].workers,
-        paused=PauseStatus(by=pool.paused.by, since=rfc3339(pool.paused.at_s)) if pool.paused else None,
+        paused=PauseStatus(by=pool.intake.paused.by, since=rfc3339(pool.intake.paused.at_s))
+        if pool.intake.paused
+        else None,
         workers=[_worker(pool, spec, now_s) for spec in pool.workers],
         forkserver=_service(pool.forkserver, "importing", "ready"),
         consumer=_consumer(pool, state, [symptom.text for symptom in present]),
         symptoms=[_symptom(symptom) for symptom in present],
         depth=snapshot.queue if snapshot else QueueStatus(),
         counters={**dict.fromkeys(_COUNTERS, 0), **(snapshot.counters if snapshot else {})},
-        restarts={str(kind): count for kind, count in pool.restarts.items()},
-        holds=pool.holds,
+        restarts={str(kind): count for kind, count in pool.account.restarts.items()},
+        holds=pool.account.holds,
         measures=snapshot.measures if snapshot else Measurements(),
     )
 
 
 def _consumer(pool: Pool, state: str, notes: list[str]) -> ConsumerStatus:
     snapshot, at_s = pool.consumer_channel.snapshot, wall_s()
-    ready = _CONSUMER_STATES.get(state, "consuming" if pool.takes else "paused")
+    ready = _CONSUMER_STATES.get(state, "consuming" if pool.consumer_channel.takes else "paused")
     return ConsumerStatus(
         **msgspec.structs.asdict(_service(pool.consumer, "starting", ready)),
         connection=_connection(snapshot, at_s),

@@ -24,6 +24,7 @@ from supervisor.master.exits.oom import OomWatch
 from supervisor.master.exits.reaper import ReapedChild
 from supervisor.master.exits.records import EXITED, ExitRecord
 from supervisor.master.limits import boots
+from supervisor.master.pool.adoption import cancel_spawns
 from supervisor.master.pool.children import Child, ChildSpec, Kind
 from supervisor.master.pool.owner import Owner
 from supervisor.master.pool.pool import Pool
@@ -159,13 +160,15 @@ class ExitHandler:
         """The steps of one exit: read the last words, record, clear the child spec, decide about a replacement."""
         child = reaped.child
         owner = self._others.get(child.kind) or self._pools[child.pool]
-        owner.disconnect(child, reaped.died_s)
+        owner.disconnect(child)
+        if child.kind is Kind.FORKSERVER:
+            cancel_spawns(self._pools[child.pool], child, reaped.died_s)
         spec, cause = owner.spec_of(child), _cause(reaped, marks, evidence)
         record = _record(reaped, marks, cause, evidence, _stack(owner, spec, child, cause))
         if spec is None:
             return record
         _clear(spec, record)
-        owner.exited(record)
+        owner.account.exited(record)
         if stopping or not owner.wants(spec):
             spec.not_replaced()
             return record
@@ -177,14 +180,16 @@ class ExitHandler:
     ) -> float | None:
         """When the dead child is replaced, in seconds; None for not by itself."""
         was_held, dice = spec.held, self._random.random()
-        decision = decide(record.cause, life, spec, owner.intensity, owner.patience, died_s, dice, owner.boot_tries)
+        decision = decide(
+            record.cause, life, spec, owner.account.intensity, owner.policy, died_s, dice, owner.boot_tries
+        )
         delay_s = decision.delay_s
         if delay_s is None and record.kind is not Kind.WORKER:
             delay_s = 0.0  # it was killed so that another takes its place
         spec.replaced(None if delay_s is None else died_s + delay_s)
-        owner.replaced(record, life.progressed, died_s)
+        owner.account.replaced(record, life.progressed, died_s)
         if decision.hold:
-            owner.held(spec, newly=not was_held)
+            owner.account.held(spec, newly=not was_held)
         return delay_s
 
 

@@ -17,6 +17,7 @@ from resource import struct_rusage
 
 from supervisor.master.exits.orphans import UNKILLABLE_S, Leftover, Leftovers
 from supervisor.master.exits.process_groups import end_recorded_group, kill_group
+from supervisor.master.pool.adoption import adopt_process
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.pool import Pool
 from supervisor.system.clock import monotonic_s
@@ -47,7 +48,8 @@ class Reaper:
         self._pools = pools
         self._children = children
         self._leftovers = Leftovers(
-            lambda pid: pid in children or self._adopt(pid) is not None, [child.pid for child in children]
+            lambda pid: pid in children or adopt_process(pools, pid, monotonic_s()) is not None,
+            [child.pid for child in children],
         )
         self._waiting: list[ReapedChild] = []
         self._kept: list[Child] = []
@@ -134,14 +136,7 @@ class Reaper:
     def _child(self, pid: int) -> Child | None:
         """Whose body this is; a worker that died before its birth was reported is named in its slot."""
         known = self._children.get(pid)
-        return known or self._adopt(pid)
-
-    def _adopt(self, pid: int) -> Child | None:
-        for pool in self._pools:
-            number = pool.find_slot(pid)
-            if number is not None:
-                return pool.adopt(number, monotonic_s())
-        return None
+        return known or adopt_process(self._pools, pid, monotonic_s())
 
 
 def _is_of(leftover: Leftover, child: Child) -> bool:

@@ -62,15 +62,15 @@ class Survivors:
         """When `turn` is needed next (CLOCK_MONOTONIC)."""
         return monotonic_s() + POLL_S if self._all else float("inf")
 
-    def take_over(self, services: Iterable[Service], patience_s: float) -> None:
+    def take_over(self, services: Iterable[Service], grace_s: float) -> None:
         """Put in order what a former daemon left, before any child is started.
 
-        `patience_s`: how long its workers may take to finish. Raises StateError like `admit`.
+        `grace_s`: how long its workers may take to finish. Raises StateError like `admit`.
         """
         # fail-point: master.start-unaware: what a former daemon left is not looked at
         lost = lost_services(services, self._history)
         for pool in self._pools.values():
-            lost += self._take_stock(pool, patience_s)
+            lost += self._take_stock(pool, grace_s)
         # fail-point: master.start-stock-taken: the lost are found, no record is written
         self._exit_handler.publish(lost)
         # fail-point: master.start-recorded: the lost are on record, nobody is started
@@ -78,12 +78,12 @@ class Survivors:
             pool.consumer_channel.drop_exit_notices()
             pool.close_unused_slots()
 
-    def admit(self, pool: Pool, patience_s: float) -> None:
+    def admit(self, pool: Pool, grace_s: float) -> None:
         """Take a pool in that a reload added: a former daemon may have had it, too.
 
         Raises StateError for a slot whose lock is held by a process that is no worker.
         """
-        self._exit_handler.publish(self._take_stock(pool, patience_s))
+        self._exit_handler.publish(self._take_stock(pool, grace_s))
         pool.consumer_channel.drop_exit_notices()
 
     def turn(self, now_s: float) -> None:
@@ -93,18 +93,18 @@ class Survivors:
                 self._all.remove(survivor)
             elif survivor.gone:
                 self._all.remove(survivor)
-                del survivor.pool.foreign[survivor.number]
+                survivor.pool.survivor_gone(survivor.number)
                 self._exit_handler.publish([lost_worker(survivor.pool, survivor.number, survivor.identity)])
             elif now_s >= survivor.until_s:
                 survivor.end()
 
-    def _take_stock(self, pool: Pool, patience_s: float) -> list[ExitRecord]:
+    def _take_stock(self, pool: Pool, grace_s: float) -> list[ExitRecord]:
         """The slots of a pool: records for the dead without one; the living are remembered."""
         lost = []
         for number, slot in pool.slots.items():
             identity = slot.identity()
             if slot.owner() is not None:
-                self._remember(pool, number, identity, monotonic_s() + patience_s)
+                self._remember(pool, number, identity, monotonic_s() + grace_s)
             elif identity is not None and self._recorded(pool, number) < identity.generation:
                 lost.append(lost_worker(pool, number, identity))
         return lost
@@ -115,7 +115,7 @@ class Survivors:
                 f"{pool.slots[number].path}: locked by pid {pool.slots[number].owner()}, which is no worker of this "
                 "daemon; end that process"
             )
-        pool.foreign[number] = Incarnation(number, identity.generation)
+        pool.held_by_survivor(Incarnation(number, identity.generation))
         self._all.append(Survivor(pool, number, identity, until_s))
 
     def _recorded(self, pool: Pool, number: int) -> int:

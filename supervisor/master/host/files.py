@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from supervisor.errors import StateError
+
 
 def replace(path: Path, data: bytes) -> None:
     """Put `data` in the place of `path`. Raises OSError with the old file untouched."""
@@ -27,3 +29,13 @@ def write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory below `state_dir` where it is missing. Raises StateError."""
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"{path}: this directory cannot be made: {error.strerror}; check the owner of state_dir"
+        ) from error

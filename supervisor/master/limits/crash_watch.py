@@ -18,11 +18,11 @@ class CrashWatch:
     @property
     def due_s(self) -> float:
         """When the oldest of all exits is forgotten (CLOCK_MONOTONIC)."""
-        rates = (rate.due_s for pool in self._pools for rate in (pool.crash_rate, pool.service_crash_rate))
+        rates = (rate.due_s for pool in self._pools for rate in pool.account.crash_rates)
         return min(rates, default=float("inf"))
 
     def turn(self, now_s: float) -> None:
         """Judge all rates."""
         for pool in self._pools:
-            for rate in (pool.crash_rate, pool.service_crash_rate):
+            for rate in pool.account.crash_rates:
                 rate.judge(pool.config, pool.symptoms, now_s)

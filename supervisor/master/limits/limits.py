@@ -74,7 +74,7 @@ class Limits:
     ) -> None:
         if child.pid in self.executions or child.slot is None:
             return
-        stacks = pool.stacks(child.slot) if intent is Intent.TIMEOUT_KILL else None
+        stacks = pool.dumps.path(child.slot) if intent is Intent.TIMEOUT_KILL else None
         self.executions[child.pid] = (
             0.0,
             KillSequence(child, pool.slots[child.slot], intent, still_over_limit, stacks),
@@ -88,7 +88,7 @@ class Limits:
             if child is None or child.generation != generation or child.intent is not Intent.NONE:
                 continue
             if child.pid not in self.executions and pool.slots[slot].leaving(generation) is None:
-                execution = StalledExecution(child, pool.slots[slot], pool.stacks(slot), stalled.waited_s)
+                execution = StalledExecution(child, pool.slots[slot], pool.dumps.path(slot), stalled.waited_s)
                 self.executions[child.pid] = (0.0, execution)
 
     def _step(self, pid: int, execution: KillSequence, now_s: float) -> None:
@@ -102,10 +102,16 @@ class Limits:
         return lambda running, now_s: self.deadlines.overdue(running, config, now_s)
 
     def _with_memory_limit(self) -> list[Pool]:
-        return [pool for pool in self.pools if pool.config.kill_memory_bytes and pool.busy]
+        return [pool for pool in self.pools if pool.config.kill_memory_bytes and _may_run(pool)]
 
     def _memory_due_s(self) -> float:
         return self.memory_looked_s + MEMORY_LOOK_S if self._with_memory_limit() else float("inf")
+
+
+def _may_run(pool: Pool) -> bool:
+    """Whether a worker may be running a message; not when the consumer has just reported that none does."""
+    snapshot = pool.consumer_channel.snapshot
+    return snapshot is None or snapshot.in_flight > 0 or not pool.consumer.ready
 
 
 def _same_run(running: Running, now_s: float) -> bool:

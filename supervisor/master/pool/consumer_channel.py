@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from supervisor.link.frames import Drained, ExitNotice, Found, Frame, Incarnation, Letters, Snapshot, Stalled
+from supervisor.link.frames import (
+    Drained,
+    ExitNotice,
+    Found,
+    Frame,
+    Incarnation,
+    Letters,
+    Pause,
+    Resume,
+    Snapshot,
+    Stalled,
+)
 from supervisor.master.pool.wire import Wire
 
 EXIT_NOTICE_AGAIN_S = 1.0
@@ -17,13 +28,15 @@ EXIT_NOTICE_AGAIN_S = 1.0
 class ConsumerChannel:
     """`due_s`: when `repeat_exit_notices` is needed next (CLOCK_MONOTONIC).
 
-    `snapshot`: the consumer's last report, None before its first; `drained`: its last word in a drain.
+    `queue`: what the last consumer was started for; `takes`: whether it was last told to take messages. `snapshot`: the
+    consumer's last report, None before its first; `drained`: its last word in a drain.
     """
 
     def __init__(self) -> None:
         self.due_s = float("inf")
         self.snapshot: Snapshot | None = None
         self.drained: Drained | None = None
+        self.queue, self.takes = "", True
         self._wire: Wire | None = None
         self._exit_notices: dict[Incarnation, ExitNotice] = {}
         self._inquiries: dict[int, Callable[[Found], None]] = {}
@@ -31,9 +44,9 @@ class ConsumerChannel:
         self._dead_letters: list[Letters] = []
         self._stalled: list[Stalled] = []
 
-    def open(self, wire: Wire) -> None:
-        """A consumer was started."""
-        self._wire = wire
+    def open(self, wire: Wire, queue: str = "", takes: bool = True) -> None:
+        """A consumer was started. `queue`: what it consumes from; `takes`: whether it is to take messages."""
+        self._wire, self.queue, self.takes = wire, queue, takes
         self.snapshot = self.drained = None
         wire.send(*self._exit_notices.values())
 
@@ -45,6 +58,12 @@ class ConsumerChannel:
         """Queue frames; nothing happens while there is no consumer."""
         if self._wire is not None:
             self._wire.send(*frames)
+
+    def take_messages(self, takes: bool) -> None:
+        """Tell the consumer to take messages, or none, if it was told otherwise before."""
+        if takes != self.takes:
+            self.takes = takes
+            self.send(Resume() if takes else Pause())
 
     def flush(self) -> None:
         """Write what the consumer takes now."""

@@ -6,23 +6,44 @@ could run that: it gives everything back once, and takes messages again when a w
 
 from __future__ import annotations
 
-from supervisor.link.frames import Pause, Resume
-from supervisor.master.control.status import can_work
-from supervisor.master.pool.pool import Pool
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from supervisor.master.pool.children import ChildSpec
+from supervisor.system.clock import wall_s
 
 
-def wanted(pool: Pool) -> bool:
-    """Whether messages are to be taken."""
-    return pool.paused is None and not pool.idled
+@dataclass(frozen=True)
+class Pausing:
+    """A pool was paused: by whom, and when (wall clock)."""
+
+    by: str
+    at_s: float
 
 
-def follow(pool: Pool, now_s: float) -> None:
-    """Tell the consumer what has changed. A consumer that drains is told nothing: it takes no more messages."""
-    if any(spec.ready for spec in pool.workers):
-        pool.idled = False
-    elif not can_work(pool) and all(spec.child is None for spec in pool.workers):
-        pool.idled = True
-    if pool.leaving or pool.plan.consumer_leaves or wanted(pool) == pool.takes:
-        return
-    pool.takes = wanted(pool)
-    pool.consumer_channel.send(Resume() if pool.takes else Pause())
+class Intake:
+    """`paused`: by an operator; None while it is not."""
+
+    def __init__(self) -> None:
+        self.paused: Pausing | None = None
+        self._idle = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether messages are to be taken."""
+        return self.paused is None and not self._idle
+
+    def pause(self, by: str) -> None:
+        """Take no messages until `resume`. `by`: who asked for it."""
+        self.paused = Pausing(by, wall_s())
+
+    def resume(self) -> None:
+        """Take messages again."""
+        self.paused = None
+
+    def follow(self, workers: Sequence[ChildSpec], can_work: bool) -> None:
+        """Look at the workers. `can_work`: whether a child spec of them is not given up."""
+        if any(spec.ready for spec in workers):
+            self._idle = False
+        elif not can_work and all(spec.child is None for spec in workers):
+            self._idle = True

@@ -7,7 +7,24 @@ from typing import Protocol
 
 from supervisor.master.exits.records import ExitRecord
 from supervisor.master.pool.children import Child, ChildSpec
-from supervisor.master.pool.restarts import Intensity, Patience
+from supervisor.master.pool.restarts import Intensity, RestartPolicy
+
+
+class Account(Protocol):
+    """Counts the exits of an owner's children."""
+
+    @property
+    def intensity(self) -> Intensity:
+        """The recent deaths without progress that count together."""
+
+    def exited(self, record: ExitRecord) -> None:
+        """This is the end of a child that had its child spec."""
+
+    def replaced(self, record: ExitRecord, progressed: bool, died_s: float) -> None:
+        """The child is replaced, at once or later. `died_s`: CLOCK_MONOTONIC."""
+
+    def held(self, spec: ChildSpec, newly: bool) -> None:
+        """The child spec is held; `newly`: it was not before."""
 
 
 class Owner(Protocol):
@@ -18,20 +35,16 @@ class Owner(Protocol):
         """All its child specs."""
 
     @property
-    def intensity(self) -> Intensity:
-        """The recent deaths without progress that count together."""
+    def account(self) -> Account:
+        """What counts its exits."""
 
     @property
-    def patience(self) -> Patience:
-        """When a dead child is replaced."""
+    def policy(self) -> RestartPolicy:
+        """When a dead child is replaced, and how long a child may boot."""
 
     @property
     def boot_tries(self) -> int:
         """So many failed boots in a row hold a child spec."""
-
-    @property
-    def boot_timeout_s(self) -> float:
-        """How long a child may take to become ready."""
 
     def wants(self, spec: ChildSpec) -> bool:
         """Whether a child is wanted there."""
@@ -42,17 +55,8 @@ class Owner(Protocol):
     def dump_of(self, child: Child) -> str:
         """The stacks that this child has dumped, "" for none."""
 
-    def disconnect(self, child: Child, now_s: float) -> None:
+    def disconnect(self, child: Child) -> None:
         """The child is dead: read what it still said."""
-
-    def exited(self, record: ExitRecord) -> None:
-        """This is the end of a child that had its child spec."""
-
-    def replaced(self, record: ExitRecord, progressed: bool, died_s: float) -> None:
-        """The child is replaced, at once or later. `died_s`: CLOCK_MONOTONIC."""
-
-    def held(self, spec: ChildSpec, newly: bool) -> None:
-        """The child spec is held; `newly`: it was not before."""
 
 
 class SelfStarting(Owner, Protocol):

@@ -38,12 +38,14 @@ class Pools(Mapping[str, Pool]):
         """Make a pool and listen to its workers. Raises StateError like the constructor."""
         pool = Pool(config, settings, self._children, self._history.youngest(settings.name))
         self._by_name[pool.name] = pool
-        self._reactor.add_handler(pool.readiness_read, lambda fd, events: hear_readiness(pool), self._reactor.READ)
+        self._reactor.add_handler(
+            pool.endpoints.readiness_read, lambda fd, events: hear_readiness(pool), self._reactor.READ
+        )
         return pool
 
     def remove(self, pool: Pool) -> None:
         """Close a pool whose children have ended, and forget it."""
-        self._reactor.remove_handler(pool.readiness_read)
+        self._reactor.remove_handler(pool.endpoints.readiness_read)
         pool.close()
         del self._by_name[pool.name]
 

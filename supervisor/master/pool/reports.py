@@ -6,10 +6,7 @@ acts on them in its turn.
 
 from __future__ import annotations
 
-import os
-import struct
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import supervisor
@@ -17,15 +14,13 @@ from supervisor.link import frames
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.pool import protocol_errors
+from supervisor.master.pool.adoption import adopt
 from supervisor.master.pool.children import Child, ChildSpec, Kind
 from supervisor.master.pool.failed_starts import stays_empty
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.restarts import in_trouble
 from supervisor.scoreboard.words import Intent
 from supervisor.system.clock import monotonic_s
-
-_BELL = struct.Struct("<II")
-_BELL_READ_BYTES = 8192 * _BELL.size
 
 _READY = {Kind.WORKER: Event.WORKER_READY, Kind.FORKSERVER: Event.FORKSERVER_READY}
 """A consumer announces itself: it knows what it consumes from."""
@@ -35,18 +30,16 @@ Reports = dict[type, Callable[[Pool, ChildSpec, Any], None]]
 
 
 def hear_readiness(pool: Pool) -> None:
-    """Take the rings of workers that are ready: writes of `<II` (slot, generation), each whole (below PIPE_BUF)."""
-    with suppress(BlockingIOError):
-        data = os.read(pool.readiness_read, _BELL_READ_BYTES)
-        for number, generation in _BELL.iter_unpack(data[: len(data) // _BELL.size * _BELL.size]):
-            _worker_ready(pool, number, generation)
+    """Take the words of workers that have become ready."""
+    for number, generation in pool.endpoints.ready_workers():
+        _worker_ready(pool, number, generation)
 
 
 def _worker_ready(pool: Pool, number: int, generation: int) -> None:
     if number >= len(pool.workers):
         return
     spec = pool.workers[number]
-    child = spec.child or pool.adopt(number, monotonic_s())
+    child = spec.child or adopt(pool, number, monotonic_s())
     if child is not None and child.generation == generation:
         _ready(pool, spec, child)
 
@@ -97,7 +90,7 @@ def _boot_failed(pool: Pool, spec: ChildSpec, frame: frames.BootFailed) -> None:
 
 def _forked(pool: Pool, spec: ChildSpec, frame: frames.Forked) -> None:
     # fail-point: master.birth-told: a worker is born, the books do not have it
-    pool.adopt(frame.slot, monotonic_s())
+    adopt(pool, frame.slot, monotonic_s())
 
 
 def _fork_failed(pool: Pool, spec: ChildSpec, frame: frames.ForkFailed) -> None:
@@ -122,7 +115,7 @@ FORK_REPORTS: Reports = {
 def _exit_notice_taken(pool: Pool, spec: ChildSpec, frame: frames.ExitNoticeTaken) -> None:
     # fail-point: master.verdict-taken: the consumer has the verdict, we still owe it
     if pool.consumer_channel.exit_notice_taken(frame.worker) and frame.ran:
-        pool.crash_rate.add_kind(frame.ran, monotonic_s())
+        pool.account.crash_rate.add_kind(frame.ran, monotonic_s())
 
 
 def _misunderstood(pool: Pool, spec: ChildSpec, frame: frames.Misunderstood) -> None:

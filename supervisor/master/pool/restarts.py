@@ -42,8 +42,8 @@ POLICIES: dict[Cause, Policy] = {
 """docs/exits.md, column `restart`. All of it only while the child is still wanted."""
 
 
-class Patience(Protocol):
-    """Of a pool's configuration, what says how often and when to try again."""
+class RestartPolicy(Protocol):
+    """Of a pool's configuration, what says how long and how often to try, and when again."""
 
     @property
     def restart_backoff_s(self) -> tuple[float, float]:
@@ -52,6 +52,10 @@ class Patience(Protocol):
     @property
     def restart_intensity(self) -> tuple[int, float]:
         """More deaths than this within this time: hold."""
+
+    @property
+    def boot_timeout_s(self) -> float:
+        """How long a child may take to become ready."""
 
     @property
     def hold_retry_s(self) -> float:
@@ -122,7 +126,7 @@ def decide(
     life: Life,
     spec: ChildSpec,
     intensity: Intensity,
-    config: Patience,
+    config: RestartPolicy,
     now_s: float,
     chance: float,
     boot_tries: int = BOOT_TRIES,
@@ -146,7 +150,7 @@ def decide(
     return Decision(back_off_s(spec.deaths, config.restart_backoff_s, chance))
 
 
-def decide_unborn(spec: ChildSpec, intensity: Intensity, config: Patience, now_s: float) -> Decision:
+def decide_unborn(spec: ChildSpec, intensity: Intensity, config: RestartPolicy, now_s: float) -> Decision:
     """The decision after a failed start (no process, no descriptor): as a death without progress, but never at once."""
     decision = decide(Cause.CRASH, Life(), spec, intensity, config, now_s, 0.0)
     soonest_s = config.restart_backoff_s[0]

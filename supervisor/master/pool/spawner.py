@@ -63,7 +63,7 @@ class Spawner:
     def _queue_is_free(self, pool: Pool) -> bool:
         """Whether no consumer of another pool is still there that has this one's queue, since before a reload."""
         others = (other for other in self._pools.values() if other is not pool and other.consumer.child is not None)
-        return all(other.consumes != pool.config.queue for other in others)
+        return all(other.consumer_channel.queue != pool.config.queue for other in others)
 
     def _start(self, owner: Pool | SelfStarting, spec: ChildSpec) -> None:
         try:

@@ -13,7 +13,8 @@ from typing import Any
 
 from supervisor.config.schema import Config
 from supervisor.link import frames
-from supervisor.master.pool import intake, protocol_errors, slot_files
+from supervisor.master.pool import protocol_errors
+from supervisor.master.pool.adoption import enter
 from supervisor.master.pool.children import Child, ChildSpec, Kind
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports
@@ -30,7 +31,13 @@ def start(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
 
 def can_start(pool: Pool, spec: ChildSpec) -> bool:
     """Workers wait for the forkserver's import; nobody waits for anything else."""
-    return spec.kind is not Kind.WORKER or pool.source(spec).ready
+    return spec.kind is not Kind.WORKER or source(pool, spec).ready
+
+
+def source(pool: Pool, spec: ChildSpec) -> ChildSpec:
+    """The child spec of the forkserver that a worker is forked from."""
+    candidate = pool.plan.candidate
+    return candidate if candidate is not None and spec.slot == pool.plan.canary else pool.forkserver
 
 
 def start_candidate(pool: Pool, spec: ChildSpec, config: Config, reactor: Reactor) -> None:
@@ -40,11 +47,11 @@ def start_candidate(pool: Pool, spec: ChildSpec, config: Config, reactor: Reacto
         pool=config.pools[pool.name],
         log=config.log,
         pool_dir=str(pool.dir),
-        link_path=str(pool.link_path),
+        link_path=str(pool.endpoints.link_path),
         master_pid=os.getpid(),
     )
     urls = (*pool.whole_config.broker.urls, *config.broker.urls)
-    _start_service(pool, spec, reactor, first, pool.readiness_write, frames.ForkReport, FORK_REPORTS, urls)
+    _start_service(pool, spec, reactor, first, pool.endpoints.readiness_write, frames.ForkReport, FORK_REPORTS, urls)
 
 
 def _start_forkserver(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
@@ -60,16 +67,25 @@ def _start_consumer(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
         log=pool.whole_config.log,
         state_dir=pool.whole_config.daemon.state_dir,
         pool_dir=str(pool.dir),
-        link_path=str(pool.link_path),
+        link_path=str(pool.endpoints.link_path),
         master_pid=os.getpid(),
-        alive=pool.alive(),
-        paused=not intake.wanted(pool),
+        alive=_alive(pool),
+        paused=not (takes := pool.intake.wanted),
     )
-    pool.takes = intake.wanted(pool)
-    pool.consumes = pool.config.queue
-    descriptor, urls = pool.link.fileno(), pool.whole_config.broker.urls
+    descriptor, urls = pool.endpoints.link.fileno(), pool.whole_config.broker.urls
     wire = _start_service(pool, spec, reactor, first, descriptor, frames.ConsumerReport, CONSUMER_REPORTS, urls)
-    pool.consumer_channel.open(wire)
+    pool.consumer_channel.open(wire, pool.config.queue, takes)
+
+
+def _alive(pool: Pool) -> list[frames.Incarnation]:
+    """The workers that are not known to be dead: ours, the ordered ones, those of a former daemon."""
+    generations = {spec.slot: spec.child.generation if spec.child else spec.ordered for spec in pool.workers}
+    ours = [
+        frames.Incarnation(slot, generation)
+        for slot, generation in generations.items()
+        if slot is not None and generation is not None
+    ]
+    return [*ours, *pool.foreign.values(), *pool.kept.workers]
 
 
 def _start_service(
@@ -85,7 +101,7 @@ def _start_service(
     pool.board = pool.board.renewed()
     generation = pool.generations.next()
     started = spawn(spec.kind, first, [descriptor], urls)
-    child = pool.seated(spec, started.pid, generation, monotonic_s())
+    child = enter(pool, spec, started.pid, generation, monotonic_s())
     return join(child, started, receives, reactor, lambda frame: reports[type(frame)](pool, spec, frame))
 
 
@@ -102,9 +118,9 @@ def join(child: Child, started: Started, receives: Any, reactor: Reactor, hear: 
 
 
 def _order_worker(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
-    forkserver = pool.source(spec).child
+    forkserver = source(pool, spec).child
     assert spec.slot is not None and forkserver is not None and forkserver.wire is not None  # see can_start
-    pool.slots[spec.slot] = slot_files.mended(pool.slots[spec.slot], pool.name, spec.slot)
+    pool.slots.mend(spec.slot)
     # fail-point: master.unordered: a worker is about to be ordered
     spec.order(generation := pool.generations.next(), forkserver.generation)
     pool.consumer_channel.send(frames.Spawned(frames.Incarnation(spec.slot, generation)))

@@ -1,4 +1,4 @@
-"""Tells the log and the hooks when a pool's state changes: degraded, held, ok again. Master only."""
+"""Tells log, hooks and consumer when a pool's state or intake changes: degraded, held, ok again. Master only."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ from supervisor.system.clock import rfc3339, wall_s
 
 _EVENTS = {"degraded": Event.POOL_DEGRADED, "held": Event.POOL_HELD, "ok": Event.POOL_RECOVERED}
 """States that are reported; the others (starting, draining, ...) follow from commands."""
+
+
+def follow_intake(pool: Pool, now_s: float) -> None:
+    """Tell the consumer whether to take messages. A consumer that drains is told nothing: it takes no more messages."""
+    pool.intake.follow(pool.workers, status.can_work(pool))
+    if not (pool.leaving or pool.plan.consumer_leaves):
+        pool.consumer_channel.take_messages(pool.intake.wanted)
 
 
 class PoolStates:

@@ -133,7 +133,7 @@ class Reload:
         """All have passed: put the new settings in force. Raises StateError when the log cannot be opened."""
         context = self._context
         for trial in self._trials:
-            trial.pool.open_slots(self.config.pools[trial.pool.name].workers)
+            trial.pool.slots.grow(self.config.pools[trial.pool.name].workers)
         context.configure_log(self.config.log)
         self.stage = Stage.REPLACING
         self._moved_s = now_s

@@ -28,20 +28,20 @@ _READY = {Kind.WEB: Event.WEB_READY, Kind.HOOKS: Event.HOOKS_READY}
 
 
 @dataclass(frozen=True)
-class _Patience:
+class _Policy:
     """When a sidecar is started again: as a pool by default."""
 
     restart_backoff_s: tuple[float, float] = (0.1, 30.0)
     restart_intensity: tuple[int, float] = (10, 60.0)
     hold_retry_s: float = 60.0
+    boot_timeout_s: float = 60.0
 
 
 class Sidecar:
     """`first`: the frame that it is started with, None while it is not wanted."""
 
-    patience = _Patience()
+    policy = _Policy()
     boot_tries = BOOT_TRIES
-    boot_timeout_s = 60.0
 
     def __init__(self, kind: Kind, history: History, children: Children, reactor: Reactor) -> None:
         self.spec = ChildSpec("", kind)
@@ -88,7 +88,12 @@ class Sidecar:
 
     # ---- owner of its child spec ----------------------------------------------------------------------------------
 
-    def disconnect(self, child: Child, now_s: float) -> None:
+    @property
+    def account(self) -> Sidecar:
+        """It counts its exits itself."""
+        return self
+
+    def disconnect(self, child: Child) -> None:
         """It is dead: read what it still said."""
         child.disconnect()
 

@@ -53,23 +53,23 @@ class Sidecars:
         if self.by_kind[Kind.HOOKS].first is None:
             self._event_buffer.clear()
 
-    def stop(self, requested_by: str, patience_s: float, now_s: float) -> None:
-        """End all of them; kill those still alive after `patience_s`. A second call can only shorten that."""
+    def stop(self, requested_by: str, grace_s: float, now_s: float) -> None:
+        """End all of them; kill those still alive after `grace_s`. A second call can only shorten that."""
         for sidecar in self.by_kind.values():
             sidecar.follow_config(None, ())
-            self._send_away(sidecar.spec, requested_by, patience_s, now_s)
+            self._send_away(sidecar.spec, requested_by, grace_s, now_s)
 
     @property
     def gone(self) -> bool:
         """Whether none is there any more."""
         return all(sidecar.spec.child is None for sidecar in self.by_kind.values())
 
-    def _send_away(self, spec: ChildSpec, requested_by: str, patience_s: float, now_s: float) -> None:
+    def _send_away(self, spec: ChildSpec, requested_by: str, grace_s: float, now_s: float) -> None:
         if spec.child is None:
             return
         if spec.kind is Kind.HOOKS and spec.child.wire is not None and spec.child.intent is Intent.NONE:
             self._event_buffer.hand_over(spec.child.wire)
-        self._terminations.ask(spec.child, requested_by, now_s, patience_s)
+        self._terminations.ask(spec.child, requested_by, now_s, grace_s)
 
     # ---- what they are told ---------------------------------------------------------------------------------------
 

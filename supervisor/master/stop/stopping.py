@@ -98,7 +98,7 @@ class Stopping:
             assert child.slot is not None  # a worker has one
             running, fate = self._pool_of(child).slots[child.slot].running(), "it runs no message"
             if running is not None:
-                self._pool_of(child).cut_off.append(running.message_id)
+                self._pool_of(child).account.cut_off.append(running.message_id)
                 later = _BESIDE_IT if child.unkillable else _AFTER_IT
                 fate = f"its message {running.message_id} stays in doubt: {later}"
             text = f"{cannot_be_ended(child, now_s)}; the stop leaves it behind, and {fate}"
@@ -206,4 +206,8 @@ def _pool_report(pool: Pool) -> dict[str, Any]:
     finished, returned, cut_off = 0, 0, list[str]()
     if (drained := pool.consumer_channel.drained) is not None:
         finished, returned, cut_off = drained.finished, drained.returned, drained.cut_off
-    return {"finished": finished, "returned": returned, "cut_off": list(dict.fromkeys([*cut_off, *pool.cut_off]))}
+    return {
+        "finished": finished,
+        "returned": returned,
+        "cut_off": list(dict.fromkeys([*cut_off, *pool.account.cut_off])),
+    }
