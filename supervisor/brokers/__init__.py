@@ -1,7 +1,7 @@
-"""Brokers: one interface (`base.py`), two implementations (`embedded.py`, `amqp.py`), one conformance suite over both.
+"""Brokers: one interface (`base.py`), two implementations (`embedded/`, `amqp/`), one conformance suite over both.
 
-The imports inside the functions are on purpose: a process that uses the embedded queue never loads pika, which costs
-about 15 MB of resident memory, and one that talks to RabbitMQ never loads SQLite for a queue.
+The functions import on purpose: a process with the embedded queue never loads pika (about 15 MB of resident memory),
+and one with RabbitMQ never loads SQLite for a queue.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def open_broker(pool: PoolConfig, broker: BrokerConfig, state_dir: str, reactor: Reactor) -> Broker:
-    """The broker that `[broker] url` names, for one pool's consumer; nothing is opened before its `start()`."""
+    """The broker of `[broker] url`, for one pool's consumer; nothing is opened before its `start()`."""
     if broker.embedded:
         from supervisor.brokers.embedded.broker import EmbeddedBroker
 
@@ -30,9 +30,9 @@ def open_broker(pool: PoolConfig, broker: BrokerConfig, state_dir: str, reactor:
 
 
 def open_admin(broker: BrokerConfig, state_dir: str) -> BrokerAdmin:
-    """The broker that `[broker] url` names, for the command line.
+    """The broker of `[broker] url`, for the command line.
 
-    Raises BrokerRefused or BrokerUnavailable when it cannot be opened.
+    Raises BrokerRefused or BrokerUnavailable if it cannot be opened.
     """
     if broker.embedded:
         from supervisor.brokers.embedded.admin import EmbeddedAdmin

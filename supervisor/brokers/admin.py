@@ -1,4 +1,4 @@
-"""What the command line asks of a broker: publish, look into queues, take messages out. Blocking, not for daemons."""
+"""A broker for the command line: publish, inspect queues, take messages out. Blocking, not for daemons."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PublishReport(msgspec.Struct, frozen=True):
 
 
 class BrokerFacts(msgspec.Struct, frozen=True):
-    """What `check` learns: the server, and remarks an operator should read (each says what to do)."""
+    """Facts for `check`: the server, and remarks for the operator (each says what to do)."""
 
     server: str
     remarks: list[str]
@@ -52,11 +52,11 @@ class BrokerAdmin(ABC):
 
     @abstractmethod
     def depth(self, queue: str) -> Depth | None:
-        """How deep a queue is; None when there is no such queue."""
+        """The depth of a queue; None if there is no such queue. Raises BrokerUnavailable and BrokerRefused."""
 
     @abstractmethod
     def take(self, queue: str, limit: int) -> list[Delivery]:
-        """Take up to `limit` messages without settling them; they stay ours until settled, or `requeue_all`."""
+        """Take up to `limit` messages without settling them; they are held until settled, or `requeue_all`."""
 
     @abstractmethod
     def drop(self, delivery: Delivery) -> None:
@@ -64,27 +64,27 @@ class BrokerAdmin(ABC):
 
     @abstractmethod
     def move(self, delivery: Delivery, publication: Publication) -> None:
-        """Publish, wait for the confirm, then delete the taken message. Raises BrokerUnavailable: both remain."""
+        """Publish, wait for the confirm, then delete the taken message. Raises BrokerUnavailable; it then remains."""
 
     @abstractmethod
     def requeue_all(self) -> None:
-        """Return every taken message that was not settled, once, in order."""
+        """Requeue every unsettled message, once, in order."""
 
     @abstractmethod
     def ensure_queue(self, queue: str) -> None:
-        """Make a durable queue where there is none (quorum on RabbitMQ)."""
+        """Make a durable queue if it is missing (quorum on RabbitMQ)."""
 
     @abstractmethod
     def delete_queue(self, queue: str) -> None:
-        """Delete a queue with all that is in it; silent when there is none."""
+        """Delete a queue with its messages; nothing if there is none."""
 
     @abstractmethod
     def facts(self, queue: str) -> BrokerFacts:
-        """Facts and remarks about the server and this queue, without changing anything."""
+        """Facts and remarks about the server and this queue. Changes nothing."""
 
     @abstractmethod
     def review(self, pool: PoolConfig, pools: Sequence[PoolConfig]) -> PoolReview:
-        """Whether a pool could work: its rights, its queues. Changes nothing. `pools`: all that share the account."""
+        """Check a pool's rights and queues. Changes nothing. `pools`: all pools with the same account."""
 
     @abstractmethod
     def close(self) -> None:

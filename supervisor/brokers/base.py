@@ -1,8 +1,8 @@
-"""What a consumer asks of a broker, and what it is told: one interface for RabbitMQ and the embedded queue.
+"""The interface of a broker for a consumer, and its events: for RabbitMQ and the embedded queue.
 
-Runs in the consumer process only. Calls never block and never raise for what a broker or network does; everything
-comes back as an event in `events`, which the consumer empties once per loop turn. All writes of a turn leave in
-`flush()`. Reconnecting (jittered, capped back-off, next host of the list each time) is the broker's own business.
+Runs in the consumer process only. Calls never block, and never raise for a fault of broker or network; every result is
+an event in `events`, which the consumer empties once a pass. All writes of a pass are sent by `flush()`. The broker
+reconnects by itself (capped exponential back-off with jitter, the next host of the list each time).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class Outgoing(msgspec.Struct, frozen=True):
-    """A publication with the token under which its fate is told.
+    """A publication with the token of its Confirmed or Unpublished.
 
-    `exchange` "" and `routing_key` = queue name is the default exchange. With `delay_s` > 0 the message goes to the
-    delay queue of the pool's queue whose step is at least that long (`delay_ladder_s`), whatever `routing_key` says,
-    and comes back to the pool's queue. Copies are always persistent and mandatory.
+    `exchange` "" is the default exchange: `routing_key` is the queue's name. With `delay_s` > 0 the message goes to the
+    delay queue with the next longer step (`DELAY_LADDER_S`), regardless of `routing_key`, and returns to the pool's
+    queue. Copies are always persistent and mandatory.
     """
 
     token: int
@@ -45,7 +45,7 @@ class Outgoing(msgspec.Struct, frozen=True):
 
 
 class Connected(msgspec.Struct, frozen=True):
-    """Connections and channels are open, queues are there; `host` as shown to users (no secrets)."""
+    """Connections and channels are open, queues exist; `host`: as shown to users (no secrets)."""
 
     host: str
 
@@ -57,7 +57,7 @@ class Subscribed(msgspec.Struct, frozen=True):
 
 
 class Disconnected(msgspec.Struct, frozen=True):
-    """The epoch is over: its tags are void, publishes without a fate will get none. Reconnecting after `retry_in_s`."""
+    """The epoch is over, with its tags and unconfirmed publishes. The broker reconnects after `retry_in_s`."""
 
     reason: str
     host: str
@@ -65,7 +65,7 @@ class Disconnected(msgspec.Struct, frozen=True):
 
 
 class Cancelled(msgspec.Struct, frozen=True):
-    """The subscription ended: asked for by `cancel()` (`reason` "") or by the broker (queue deleted ...)."""
+    """The subscription ended: by `cancel()` (`reason` "") or by the broker (queue deleted ...)."""
 
     reason: str
 
@@ -77,10 +77,10 @@ class Confirmed(msgspec.Struct, frozen=True):
 
 
 class Unpublished(msgspec.Struct, frozen=True):
-    """The broker does not have it: returned as unroutable, nacked, timed out, refused.
+    """The broker does not have this publication: returned as unroutable, nacked, timed out, refused.
 
-    `lost`: the connection went away before its fate was known; it may be there, and is to be published again.
-    `for_good`: the publication itself is the reason (too large, cannot be sent), not the state of its queue or a right.
+    `lost`: the connection ended before the confirm; the broker may have it, and it must be published again.
+    `for_good`: the publication itself is the reason (too large, invalid), not its queue or a right.
     """
 
     token: int
@@ -90,17 +90,17 @@ class Unpublished(msgspec.Struct, frozen=True):
 
 
 class Blocked(msgspec.Struct, frozen=True):
-    """The broker takes no publications (memory or disk alarm); Unblocked ends it."""
+    """The broker accepts no publications (memory or disk alarm, connection.blocked) until Unblocked."""
 
     reason: str
 
 
 class Unblocked(msgspec.Struct, frozen=True):
-    """Publications are taken again."""
+    """Publications are accepted again (connection.unblocked)."""
 
 
 class Declared(msgspec.Struct, frozen=True):
-    """The pool's queue did not exist and has been made; `text` says how, and what publishers must know of it."""
+    """The pool's missing queue was made; `text`: its arguments, and advice for publishers."""
 
     text: str
 
@@ -112,16 +112,16 @@ class Unsafe(msgspec.Struct, frozen=True):
 
 
 class Fatal(msgspec.Struct, frozen=True):
-    """The broker refuses and waiting will not heal it (credentials, vhost, rights, stream queue, missing queue)."""
+    """The broker refuses permanently (credentials, vhost, rights, stream queue, missing queue)."""
 
     reason: str
 
 
 class Depth(msgspec.Struct, frozen=True):
-    """Answer to `probe()`: messages ready in the queue, and how many consumers it has.
+    """Answer to `probe()`: the numbers of ready messages and of consumers of the queue.
 
-    `former`: how many of them may be former subscriptions of ours that have unsettled deliveries. RabbitMQ counts these
-    for quorum queues and not for others.
+    `former`: the number of consumers that may be former subscriptions of this pool with unsettled deliveries. RabbitMQ
+    counts these for quorum queues only.
     """
 
     ready: int
@@ -130,15 +130,17 @@ class Depth(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """What another queue of the pool's has (for delays, dead letters, parked messages): so many messages; None: it was
-    not there. None also comes unasked, at any time, about one that was missing and has been made."""
+    """The number of messages in another queue of the pool (delays, dead letters, parked); None: it was missing.
+
+    None also comes without `probe()`, for a missing queue that was made.
+    """
 
     queue: str
     messages: int | None
 
 
 class Unresponsive(msgspec.Struct, frozen=True):
-    """`probe()` got no answer in time."""
+    """There was no answer to `probe()` in time."""
 
     waited_s: float
 
@@ -163,13 +165,13 @@ BrokerEvent = (
 
 
 class Broker(ABC):
-    """One pool's way to its queue. Made with the pool's and broker's configuration and a Reactor."""
+    """One pool's connection to its queue. Tags of a former epoch are ignored."""
 
     events: deque[BrokerEvent]
 
     @abstractmethod
     def start(self) -> None:
-        """Connect, look for (or declare) the queues, subscribe; keep reconnecting until `close()`."""
+        """Connect, check (or declare) the queues, subscribe; reconnect until `close()`."""
 
     @abstractmethod
     def subscribe(self) -> None:
@@ -177,42 +179,43 @@ class Broker(ABC):
 
     @abstractmethod
     def cancel(self) -> None:
-        """End the subscription; what was delivered stays ours. Answered with Cancelled, after its last delivery."""
+        """End the subscription; deliveries stay unsettled. Answered with Cancelled, after the last delivery."""
 
     @abstractmethod
     def ack(self, epoch: int, tag: int) -> None:
-        """Settle a delivery for good. A tag of an epoch that is over is dropped silently."""
+        """Acknowledge the delivery `tag` of `epoch` (basic.ack)."""
 
     @abstractmethod
     def requeue(self, epoch: int, tag: int) -> None:
-        """Return a delivery to its queue (nack with requeue). A tag of an epoch that is over is dropped silently."""
+        """Requeue the delivery `tag` of `epoch` (basic.nack)."""
 
     def narrow(self, most: int | None) -> None:  # noqa: B027  (only a broker that counts returns needs it)
-        """Have no more than `most` deliveries out from the next connection on; None: as many as the pool says, at once.
+        """Limit unsettled deliveries to `most` from the next connection on; None: to the pool's prefetch, at once.
 
-        What is out when a connection ends counts as returned, and a quorum queue drops what returns too often.
+        Unsettled deliveries count as returned at the end of a connection, and a quorum queue drops messages that return
+        too often.
         """
 
     @abstractmethod
     def set_aside(self, tags: Sequence[tuple[int, int]]) -> None:
-        """Deliver as if these deliveries, as (epoch, tag), were settled, which they are not.
+        """Exclude unsettled deliveries from the prefetch window. `tags`: all of them, as (epoch, tag).
 
-        At least half of `prefetch` others are out besides them while there are any. Each call replaces the former one.
+        At least half of the prefetch stays available for others. Each call replaces the former one.
         """
 
     @abstractmethod
     def publish(self, outgoing: Outgoing) -> None:
-        """Publish, persistent and mandatory; its fate comes as Confirmed or Unpublished, or never (Disconnected)."""
+        """Publish, persistent and mandatory; answered with Confirmed or Unpublished, or not at all (Disconnected)."""
 
     @abstractmethod
     def flush(self) -> None:
-        """Put on the wire (or on disk) what this turn asked for; called once per turn, last."""
+        """Send (or write to disk) all requests of this pass; called once, at its end."""
 
     @abstractmethod
     def probe(self, delay_queues: Sequence[str] = ()) -> None:
-        """Ask for the queue's depth without changing anything; answered with Depth or Unresponsive.
+        """Query the queue's depth; answered with Depth or Unresponsive. Changes nothing.
 
-        And for that of `delay_queues`, each answered with Held after the Depth, or not at all.
+        `delay_queues`: queried, too; each answered with Held after the Depth, or not at all.
         """
 
     @abstractmethod
@@ -221,7 +224,7 @@ class Broker(ABC):
 
     @abstractmethod
     def close(self, timeout_s: float) -> None:
-        """Say goodbye within `timeout_s` (then abort), and stop reconnecting. Progress needs further reactor passes."""
+        """Close within `timeout_s` (then abort), and stop reconnecting. Progress needs further reactor passes."""
 
     @property
     @abstractmethod
@@ -231,9 +234,9 @@ class Broker(ABC):
     @property
     @abstractmethod
     def silent_s(self) -> float:
-        """For how long the broker has sent nothing; 0 while that means nothing (embedded, not connected)."""
+        """Seconds since the broker's last byte; 0 if that means nothing (embedded, not connected)."""
 
     @property
     @abstractmethod
     def connections_opened(self) -> int:
-        """How many broker connections this object has opened since it was made (status, tests)."""
+        """The number of connections that this object has opened (status, tests)."""

@@ -106,7 +106,7 @@ def diagnosis(delivery: Delivery) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """What AMQP tables hold, as JSON can hold it."""
+    """The `value` of an AMQP table in types of JSON."""
     if isinstance(value, dict):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list):

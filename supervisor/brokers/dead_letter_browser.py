@@ -1,7 +1,7 @@
-"""The dead or parked messages of one queue, taken out for one look and given back once at its end.
+"""The dead or parked messages of one queue, taken once for a listing or an action, and requeued once at its end.
 
-For the command line and the web page; it blocks. Each return of a message counts towards a broker's delivery limit, and
-beyond that a broker deletes: so look only on a user's request.
+For the command line and the web page; it blocks. Each requeue counts towards a broker's delivery limit, beyond which
+the broker deletes the message: so browse only on a user's request.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class NoSuchQueue(PreforkdError):
 
 
 class DeadLetterBrowser:
-    """What lies in `<queue>.dead` or `<queue>.parked`. `depth`: how many messages that was at the beginning."""
+    """The messages in `<queue>.dead` or `<queue>.parked`. `depth`: their number at the beginning."""
 
     def __init__(self, admin: BrokerAdmin, queue: str, name: str, depth: int) -> None:
         self.name = name
@@ -38,14 +38,14 @@ class DeadLetterBrowser:
         return self._admin.take(self.name, limit)
 
     def all_now(self, chunk: int = _CHUNK) -> Iterator[Delivery]:
-        """The messages that were there at the beginning, in chunks; those that arrive meanwhile are left alone."""
+        """The messages of the beginning, taken `chunk` at a time; later ones are left alone."""
         left = self.depth
         while left > 0 and (taken := self._admin.take(self.name, min(left, chunk))):
             left -= len(taken)
             yield from taken
 
     def with_ids(self, ids: Sequence[str]) -> list[Delivery]:
-        """The messages with these ids, all of them where an id is there more than once."""
+        """All messages whose id is among `ids`."""
         return [delivery for delivery in self.all_now() if delivery.properties.message_id in ids]
 
     def retry(self, delivery: Delivery) -> None:
@@ -59,7 +59,10 @@ class DeadLetterBrowser:
 
 @contextmanager
 def open_browser(broker: BrokerConfig, state_dir: str, queue: str, parked: bool) -> Iterator[DeadLetterBrowser]:
-    """Connect to the broker and look into one queue. Raises NoSuchQueue, BrokerRefused or BrokerUnavailable."""
+    """Connect, and open the dead messages of a queue, or the `parked` ones.
+
+    Raises NoSuchQueue, BrokerRefused or BrokerUnavailable.
+    """
     name = parked_queue(queue) if parked else dead_queue(queue)
     with open_admin(broker, state_dir) as admin:
         depth = admin.depth(name)

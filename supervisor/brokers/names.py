@@ -28,12 +28,12 @@ def retry_queue(queue: str, delay_s: float) -> str:
 
 
 def dead_queue(queue: str) -> str:
-    """Where messages of `queue` go when they are given up: `email.dead`."""
+    """The queue for dead letters of `queue`: `email.dead`."""
     return f"{queue}.dead"
 
 
 def parked_queue(queue: str) -> str:
-    """Where messages of `queue` go whose worker died with `on_crash = "park"`: `email.parked`."""
+    """The queue for messages of `queue` whose worker died with `on_crash = "park"`: `email.parked`."""
     return f"{queue}.parked"
 
 

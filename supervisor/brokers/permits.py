@@ -1,7 +1,7 @@
 """Lets only a few consumers of one daemon make queues at a time: a broker is slow for all while it makes many.
 
-Runs in consumers. Sixty pools that declared all their queues at once kept RabbitMQ 3.10 busy for minutes, and none of
-them could go on. A permit is a lock on a file of the state directory, so it ends with its holder.
+Runs in consumers. Sixty pools that declared all their queues at once kept RabbitMQ 3.10 busy for minutes, and blocked
+each other. A permit is a lock on a file of the state directory, so it ends with its holder.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from supervisor.system.reactor import Reactor, Timer
 AT_ONCE = 2
 _AGAIN_S = 0.1
 LONGEST_WAIT_S = 60.0
-"""A holder that stands still must not keep others from their queues."""
+"""A holder that hangs must not block the others."""
 
 
 class Permit:
-    """Asked for before queues are made, given back when they are there. `then` is called once it is had."""
+    """Requested before queues are made, released when they exist."""
 
     def __init__(self, reactor: Reactor, state_dir: Path) -> None:
         self._reactor = reactor
@@ -29,11 +29,11 @@ class Permit:
         self._timer: Timer | None = None
 
     def ask(self, then: Callable[[], object]) -> None:
-        """Call `then` as soon as there is a permit: at once where there is one, after a minute in any case."""
+        """Call `then()` once a permit is free, or after `LONGEST_WAIT_S`."""
         self._try(then, monotonic_s() + LONGEST_WAIT_S)
 
-    def requeue(self) -> None:
-        """Let others; also forget what was asked for."""
+    def release(self) -> None:
+        """Release the permit, or cancel the request."""
         if self._timer is not None:
             self._reactor.remove_timeout(self._timer)
             self._timer = None
@@ -49,7 +49,7 @@ class Permit:
             self._timer = self._reactor.call_later(_AGAIN_S, lambda: self._try(then, until_s))
 
     def _had(self) -> bool:
-        """Whether there is nothing to wait for; a state directory that cannot be used is told of elsewhere."""
+        """Whether a permit is taken, or the state directory cannot be used, which other code reports."""
         for path in self._paths:
             if self._lock is not None:
                 break

@@ -41,16 +41,16 @@ def test_the_next_one_gets_its_turn_when_a_permit_is_given_back(reactor: Reactor
     reactor.poll(0.3)
     assert had == list(range(AT_ONCE))
 
-    consumers[0].requeue()
+    consumers[0].release()
     turn_until(reactor, had, AT_ONCE + 1)
-    consumers[1].requeue()
+    consumers[1].release()
     turn_until(reactor, had, AT_ONCE + 2)
 
 
 def test_one_that_no_longer_wants_it_is_not_called(reactor: Reactor, tmp_path: Path) -> None:
     consumers, had = asked(reactor, tmp_path, AT_ONCE + 1)
-    consumers[-1].requeue()
-    consumers[0].requeue()
+    consumers[-1].release()
+    consumers[0].release()
     reactor.poll(0.3)
 
     assert had == list(range(AT_ONCE))

@@ -1,9 +1,9 @@
-"""Which acks to send at the end of a turn: as few as possible, and never one that settles anything else.
+"""Batches the acks of a pass: as few frames as possible, and none that settles another delivery.
 
-Pure; runs in the consumer, one object per channel. RabbitMQ closes the channel (406) when a tag is settled twice, or
-when `multiple` names a tag that is settled already; and a `multiple` ack settles everything below it. So only the
-contiguous run of acked tags from the bottom up goes out as one `multiple`, after every return of the same turn, and
-acks above a gap go out singly once they have waited for STRAGGLER_S.
+Pure; runs in the consumer, one object per channel. RabbitMQ closes the channel (406) if a tag is settled twice, or
+`multiple` names a settled tag; and a `multiple` ack settles everything below it (AMQP 0-9-1, basic.ack). So only the
+contiguous run of acked tags from the bottom up is sent as one `multiple`, after every return of the same pass, and
+acks above a gap are sent singly once they have waited for STRAGGLER_S.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class AckFrame(msgspec.Struct, frozen=True):
 
 
 class AckBatcher:
-    """The unsettled tags of one channel. Tags must be `delivered` in rising order, as a channel numbers them."""
+    """The unsettled tags of one channel. `tag`: a delivery tag; tags must be `delivered` in rising order."""
 
     def __init__(self) -> None:
         self._order: deque[int] = deque()  # delivered tags, rising; the settled ones at its head are dropped late
@@ -54,7 +54,7 @@ class AckBatcher:
         return any(after < tag <= last for tag in self._open)
 
     def ack(self, tag: int) -> None:
-        """Settle for good; a tag that is not open is ignored."""
+        """Acknowledge; a tag that is not open is ignored."""
         if tag in self._open:
             self._open.remove(tag)
             self._acked[tag] = _NOT_HELD

@@ -57,6 +57,7 @@ class AmqpAdmin(BrokerAdmin):
         return _PublishRun(same, timeout_s, on_confirmed).run(messages, window)
 
     def depth(self, queue: str) -> Depth | None:
+        """The depth of a queue, by a passive declare. Raises BrokerRefused and BrokerUnavailable."""
         with _translated(self._target.host), self._connection.channel() as channel:
             try:
                 counts = channel.queue_declare(queue, passive=True).method

@@ -283,7 +283,7 @@ class AmqpBroker(Broker):
             self.events.append(delivery)
 
     def subscribed(self, epoch: int) -> None:
-        """The subscription is up."""
+        """The subscription of `epoch` is up."""
         self._serves_since_s = self._serves_since_s or monotonic_s()
         if self._consuming is not None:
             self._consuming.serves()
@@ -356,14 +356,17 @@ class AmqpBroker(Broker):
         self.events.append(Unblocked() if reason is None else Blocked(reason))
 
     def confirmed(self, token: int) -> None:
-        """The broker has it."""
+        """The broker has the publication with this `token`."""
         # fail-point: consumer.amqp-confirmed: the broker has a publication, no row says so
         self.events.append(Confirmed(token))
 
     def unpublished(
         self, token: int, reason: str, lost: bool = False, for_good: bool = False, absent: bool = False
     ) -> None:
-        """The broker does not have it; its queue may have been deleted, so they are looked for again."""
+        """The broker does not have the publication with this `token`; queues are checked, as one may be deleted.
+
+        `lost`, `for_good`, `absent`: as of PublisherOwner.
+        """
         if self._copy_queues is not None:
             self._copy_queues.doubt()
         self.events.append(Unpublished(token, reason, lost, for_good))
@@ -377,7 +380,7 @@ class AmqpBroker(Broker):
             self._say_goodbye()
 
     def _say_goodbye(self) -> None:
-        self._permit.requeue()
+        self._permit.release()
         if self._subscription is not None:
             self._subscription.flush(everything=True)
         if self._consuming is not None and self._publisher is not None:

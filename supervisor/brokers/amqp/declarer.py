@@ -86,7 +86,7 @@ class Declarer:
 
     def close(self) -> None:
         """The connection is gone: let others make their queues."""
-        self._permit.requeue()
+        self._permit.release()
 
     @property
     def _plan(self) -> QueuePlan:
@@ -211,4 +211,4 @@ class Declarer:
             self._take(_Step.LOOK)
         done(trouble)
         if not self._jobs:
-            self._permit.requeue()
+            self._permit.release()

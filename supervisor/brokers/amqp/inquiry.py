@@ -72,7 +72,7 @@ class Inquiry:
         return Question(self._durable, self._auto_delete, self._known | impossible)
 
     def answered(self, code: int, text: str) -> None:
-        """The declare was refused with this code and text; 0: it was not."""
+        """The declare was refused with this reply `code` and text; 0: it succeeded."""
         self._asked += 1
         found = _DIFFERENCE.search(text) if code == 406 else None
         if code and (found is None or self._asked > _MOST_QUESTIONS):

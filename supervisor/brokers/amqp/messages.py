@@ -69,7 +69,7 @@ _READERS: tuple[tuple[int, _Reader], ...] = tuple(
 
 
 class EncodedProperties(pika.spec.BasicProperties):  # type: ignore[misc]  # pika has no types
-    """Properties that were encoded already, so that publishing cannot fail on them; compares as its bytes."""
+    """Encoded properties, on which publishing cannot fail. `pieces`: their bytes, by which they compare."""
 
     def __init__(self, pieces: list[bytes]) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def to_properties(properties: pika.spec.BasicProperties) -> Properties:
 
 
 def decode(flags: int, encoded: bytes) -> Properties:
-    """What pika's decoding and `to_properties` make of the same bytes, `flags` saying which properties they are."""
+    """The properties in `encoded`, as pika and `to_properties` would decode them; `flags`: the property flags."""
     values: list[Any] = [None] * len(_READERS)
     offset = 0
     for place, read in _readers(flags):
@@ -101,9 +101,9 @@ def _readers(flags: int) -> tuple[tuple[int, _Reader], ...]:
 
 
 def encode(properties: Properties, room_bytes: int = PROPERTIES_ROOM_BYTES) -> EncodedProperties:
-    """Ready to publish: always persistent, and without what AMQP cannot say (see NOTE_HEADER). Never fails.
+    """Encoded for publishing: always persistent, without values that AMQP cannot carry (see NOTE_HEADER).
 
-    `room_bytes`: most that they may take; what is left out when they take more is named, too.
+    `room_bytes`: their maximal size; headers beyond it are left out and named. Raises AssertionError only for a bug.
     """
     properties = msgspec.structs.replace(properties, delivery_mode=_PERSISTENT)
     for attempt in (properties, *_without_former(properties)):

@@ -46,10 +46,10 @@ class PublisherOwner(Protocol):
         """The broker takes no publications for this reason; None: it takes them again."""
 
     def confirmed(self, token: int) -> None:
-        """The broker has it."""
+        """The broker has the publication with this `token`."""
 
     def unpublished(self, token: int, reason: str, lost: bool, for_good: bool, absent: bool) -> None:
-        """It is not confirmed; `lost`: it is to be published again.
+        """The publication with this `token` is not confirmed; `lost`: it must be published again.
 
         `for_good`: the publication itself is the reason. `absent`: it is certainly in no queue.
         """

@@ -36,7 +36,7 @@ class Probe:
         self._timer: Timer | None = None
 
     def ask(self, connection: pika.SelectConnection | None, delay_queues: Sequence[str] = ()) -> None:
-        """Ask over `connection`; without one the question counts as unanswered."""
+        """Query the depths of the queue and of `delay_queues`; a `connection` of None counts as no answer."""
         if self._timer is not None:
             return
         self._timer = self._reactor.call_later(TIMEOUT_S, self._give_up)
@@ -99,7 +99,7 @@ class Probe:
 
 
 def rule_out_stream(connection: pika.SelectConnection, queue: str, ruled_out: Callable[[], object]) -> None:
-    """Make sure that `queue` is no stream, for which no method of AMQP 0-9-1 asks directly.
+    """Call `ruled_out()` if `queue` is no stream, which no method of AMQP 0-9-1 tells directly.
 
     basic.get is the one that streams refuse: with 540, which ends the connection. Any other queue may hand out a
     message, which is returned at once; so this is asked only where a delivery looked like one of a stream.
@@ -124,10 +124,10 @@ def rule_out_stream(connection: pika.SelectConnection, queue: str, ruled_out: Ca
 
 
 def ask_to_publish(connection: pika.SelectConnection, done: Callable[[Trouble | None], object]) -> None:
-    """Find out whether the default exchange may be written to, through which all copies of messages go.
+    """Check the right to write to the default exchange, which all copies need; `done(None)` if it may be written to.
 
-    By publishing to a queue that cannot be there: what may be published is returned. Nothing is told when the
-    connection is lost meanwhile.
+    A mandatory message to a queue that cannot exist is returned (basic.return) if publishing is allowed. `done` is not
+    called if the connection is lost meanwhile.
     """
 
     def on_open(channel: pika.channel.Channel) -> None:

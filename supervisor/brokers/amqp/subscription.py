@@ -41,7 +41,7 @@ class SubscriptionOwner(Protocol):
         """A message."""
 
     def subscribed(self, epoch: int) -> None:
-        """The subscription is up; deliveries follow."""
+        """The subscription of `epoch` is up; deliveries follow."""
 
     def subscription_ended(self, reason: str) -> None:
         """It was cancelled, by us (reason "") or by the broker; the channel and its tags live on."""
@@ -51,7 +51,7 @@ class SubscriptionOwner(Protocol):
 
 
 class Subscription:
-    """One consuming channel, opened at once; it subscribes once it is ready if `wanted`."""
+    """The consuming channel of `epoch`, opened at once; it subscribes once it is ready if `wanted`."""
 
     def __init__(
         self,
@@ -84,10 +84,10 @@ class Subscription:
         self._steer()
 
     def set_aside(self, tags: Sequence[tuple[int, int]]) -> None:
-        """Let these deliveries take no room: once they fill half of the window, go on under another consumer tag.
+        """Exclude `tags` from the prefetch window: once they fill half of it, renew the consumer tag.
 
-        RabbitMQ counts what is unsettled for each consumer tag by itself; what a cancelled one was given stays ours
-        on this channel (https://www.rabbitmq.com/consumer-prefetch.html).
+        RabbitMQ counts unsettled deliveries for each consumer tag; those of a cancelled one stay held on this channel
+        (https://www.rabbitmq.com/consumer-prefetch.html).
         """
         counted = sum(epoch == self.epoch and tag > self._not_ours_up_to for epoch, tag in tags)
         if counted > self.prefetch // 2:
@@ -118,11 +118,11 @@ class Subscription:
         return self._state in (_State.OPENING, _State.IDLE, _State.CLOSED)
 
     def ack(self, tag: int) -> None:
-        """Settle for good, with the next flush."""
+        """Acknowledge the delivery `tag` with the next flush."""
         self._acks.ack(tag)
 
     def requeue(self, tag: int) -> None:
-        """Return to the queue, with the next flush."""
+        """Requeue the delivery `tag` with the next flush."""
         self._acks.requeue(tag)
 
     def flush(self, everything: bool = False) -> None:

@@ -63,7 +63,7 @@ def install() -> None:
 
 
 def decode_table(encoded: bytes, offset: int) -> tuple[dict[str, Any], int]:
-    """The field table at `offset` and the offset behind it. Raises what `decode_value` raises on one that is cut."""
+    """The field table in `encoded` at `offset`, and the offset behind it. Raises as `decode_value` if it is cut."""
     try:
         return _decode_table(encoded, offset)
     except _UNREADABLE as error:
@@ -75,7 +75,7 @@ def decode_table(encoded: bytes, offset: int) -> tuple[dict[str, Any], int]:
 
 
 def decode_value(encoded: bytes, offset: int, depth: int = 0) -> tuple[Any, int]:
-    """The field value at `offset` and the offset behind it; `depth`: in how many tables and arrays it is.
+    """The field value in `encoded` at `offset`, and the offset behind it; `depth`: the number of enclosing tables.
 
     Raises InvalidFieldTypeException on unknown kinds, ValueError on one that is nested too deeply.
     """
@@ -95,7 +95,7 @@ def decode_value(encoded: bytes, offset: int, depth: int = 0) -> tuple[Any, int]
 
 
 def decode_short_string(encoded: bytes, offset: int) -> tuple[str, int]:
-    """A name or short property; always text, since everything behind the broker expects it (odd bytes as `\\xff`)."""
+    """The short string in `encoded` at `offset`, as text (invalid bytes as `\\xff`), and the offset behind it."""
     end = offset + 1 + encoded[offset]
     return encoded[offset + 1 : end].decode("utf-8", "backslashreplace"), end
 
@@ -166,7 +166,7 @@ _CONTAINERS: dict[bytes, Callable[[bytes, int, int], tuple[Any, int]]] = {b"A": 
 
 
 def encode_value(pieces: list[bytes], value: Any) -> int:
-    """Append a field value's bytes to `pieces`; their number. Raises ValueError for what AMQP cannot say."""
+    """Append the bytes of a field `value` to `pieces`; returns their number. Raises ValueError for unknown types."""
     encode = _ENCODERS.get(type(value)) or _encoder_of_base(value)
     before = len(pieces)
     encode(pieces, value)

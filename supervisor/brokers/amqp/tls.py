@@ -109,7 +109,7 @@ _TROUBLES: tuple[tuple[str, str, bool], ...] = (
 
 
 def tls_trouble(words: str) -> tuple[str, bool] | None:
-    """What words of OpenSSL mean, and whether that is final; None for words that are not of TLS."""
+    """(meaning, whether it is permanent) of OpenSSL's error `words`; None for words that are not of TLS."""
     text = words.replace("_", " ")
     if "SSL" not in text:
         return None

@@ -1,7 +1,7 @@
 """The embedded queue as the command line sees it: publish, look into queues, take messages out. Blocking.
 
-What is taken is leased in the file to this process: no other process is given it, and if this one dies, its leases die
-with it. It never takes from a queue that a consumer reads: what that has in hand is known to the consumer alone.
+Taken messages are leased in the file to this process: no other process gets them, and the lease ends with this process.
+It never takes from a queue with a consumer: only that consumer knows which messages it holds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The embedded queue as a consumer sees it: AMQP's ways (epochs, tags, prefetch, confirms) over one SQLite file.
+"""The embedded queue for a consumer: the model of AMQP (epochs, tags, prefetch, confirms) over one SQLite file.
 
 Runs in the consumer process; file, lock and notification are opened and lost together, like a connection. All writes
 of a turn are one transaction in `flush()`; nothing is handed out or confirmed before it is committed. It must never
@@ -42,7 +42,7 @@ _CUT = "the connection was cut on request"
 
 
 class _Line:
-    """File, lock and notification: what a connection is here. Raises LockHeld, OSError or StoreError."""
+    """File, lock and notification, which are a connection here. Raises LockHeld, OSError or StoreError."""
 
     def __init__(self, state_dir: Path, queue: str) -> None:
         (state_dir / "embedded").mkdir(mode=0o700, exist_ok=True)
@@ -62,7 +62,7 @@ class _Line:
 
 
 class EmbeddedBroker(Broker):
-    """A pool's way to its queue in `state_dir`/embedded.db."""
+    """A pool's connection to its queue in `state_dir`/embedded.db."""
 
     def __init__(self, pool: PoolConfig, state_dir: str, reactor: Reactor) -> None:
         self.events: deque[BrokerEvent] = deque()
@@ -83,7 +83,7 @@ class EmbeddedBroker(Broker):
         self._aside: set[int] = set()  # tags that take no room
         self._acked: list[int] = []
         self._outgoing: list[Outgoing] = []
-        self._look = False  # there may be something ready that we do not hold
+        self._look = False  # the queue may have ready messages that are not held
         self._next_ready_s: float | None = None  # as the file counts time
 
     # ---- what the consumer asks -----------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class EmbeddedBroker(Broker):
     def flush(self) -> None:
         if self._line is None:
             self._give_up_publishing("the embedded queue is not open")
-        elif self._acked or self._outgoing or self._hungry:
+        elif self._acked or self._outgoing or self._wants_more:
             self._guarded(self._write)
 
     def probe(self, delay_queues: Sequence[str] = ()) -> None:
@@ -203,7 +203,7 @@ class EmbeddedBroker(Broker):
         self._tell(Fatal(reason))
 
     def _lose(self, reason: str, retry_in_s: float) -> None:
-        """The epoch is over: whatever was not settled in the file is still in it."""
+        """End the epoch: unsettled messages are still in the file."""
         self._hang_up()
         self._tell(Disconnected(reason, self._host, retry_in_s))
         self._stop_timer()
@@ -228,7 +228,7 @@ class EmbeddedBroker(Broker):
     # ---- reading and writing --------------------------------------------------------------------------------------
 
     @property
-    def _hungry(self) -> bool:
+    def _wants_more(self) -> bool:
         return self._look and self._subscribed and self._room > 0
 
     @property
@@ -236,13 +236,13 @@ class EmbeddedBroker(Broker):
         return self._pool.prefetch - len(self._held.keys() - self._aside)
 
     def _write(self, line: _Line) -> None:
-        """One transaction for all that the turn asked for; only then tell what came of it."""
+        """Write all requests of the pass in one transaction, then report the results."""
         store, fresh, gone = line.store, list[Stored](), False
         with store.transaction(durable=bool(self._outgoing)):  # a lost ack only means a duplicate, known to the ledger
             # fail-point: consumer.embedded-writing: the broker's transaction is open
             store.delete(self._acked)
             refusals = [self._put(store, outgoing) for outgoing in self._outgoing]
-            if self._hungry:
+            if self._wants_more:
                 gone = not store.has_queue(self._pool.queue)
                 fresh = self._fetch(store)
         if self._acked or self._outgoing or fresh:
@@ -272,7 +272,7 @@ class EmbeddedBroker(Broker):
         return refusal
 
     def _fetch(self, store: Store) -> list[Stored]:
-        now_s = store.now_s  # one time for both questions: nothing becomes ready between them unseen
+        now_s = store.now_s  # one time for both queries: no message becomes ready between them
         room = self._room
         fresh = store.fetch(self._pool.queue, set(self._held.values()), room, now_s)
         self._look = len(fresh) == room
@@ -320,7 +320,7 @@ class EmbeddedBroker(Broker):
             self._look = True
 
     def _look_again_later(self) -> None:
-        """Arm the timer for the next delayed message or the next look around, unless it is due earlier anyway."""
+        """Set the timer for the next delayed message or the next check, unless it is due earlier."""
         if self._line is None:
             return
         wait_s = _LOOK_EVERY_S
@@ -338,7 +338,7 @@ class EmbeddedBroker(Broker):
     # ---- inside ---------------------------------------------------------------------------------------------------
 
     def _guarded(self, action: Callable[[_Line], None]) -> bool:
-        """Whether `action` was done; a file that fails ends the epoch."""
+        """Whether `action` was done; an error of the file ends the epoch."""
         if self._line is None:
             return False
         try:
@@ -355,4 +355,4 @@ class EmbeddedBroker(Broker):
 
 
 def _wake_up() -> None:
-    """Nothing to do but to have the loop turn."""
+    """Do nothing; the callback starts another pass."""

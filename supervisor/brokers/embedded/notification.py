@@ -1,7 +1,7 @@
-"""How one process tells another that a queue of the embedded broker has something new: a datagram on a Unix socket.
+"""Notification of another process that a queue of the embedded broker has new messages: a datagram on a Unix socket.
 
-Only a hint that saves waiting: the consumer looks into the file once a second anyway, so a socket that cannot be made
-(its path is too long for a socket address) or heard costs time, never a message.
+It only saves time: the consumer checks the file once a second anyway, so without a socket (its path may be too long)
+messages wait longer, and none is lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LONGEST_PATH = 107  # sun_path without its NUL, unix(7)
 
 
 def queue_file(state_dir: Path, queue: str, suffix: str) -> Path:
-    """A file that belongs to one queue; queues' names may hold anything, so a hash stands for them."""
+    """The file of one queue with this `suffix`; its name is a hash (BLAKE2b), as a queue's name may have any bytes."""
     digest = hashlib.blake2b(queue.encode(), digest_size=8).hexdigest()
     return state_dir / "embedded" / f"{digest}.{suffix}"
 
@@ -29,7 +29,10 @@ def ring(path: Path) -> None:
 
 
 class Notification:
-    """The consumer's end. Its maker must hold the queue's lock: a socket left by a dead consumer is removed."""
+    """The consumer's end. Its maker must hold the queue's lock: a socket left by a dead consumer is removed.
+
+    Raises OSError if the socket cannot be made.
+    """
 
     def __init__(self, path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -47,7 +50,7 @@ class Notification:
         return self._socket.fileno()
 
     def silence(self) -> None:
-        """Forget all rings so far."""
+        """Discard all notifications so far."""
         with suppress(BlockingIOError):
             while True:
                 self._socket.recv(16)

@@ -101,13 +101,13 @@ class Store:
                 raise
 
     def close(self) -> None:
-        """Give the file up; a transaction under way is undone."""
+        """Close the file; an open transaction is rolled back."""
         with suppress(sqlite3.Error):
             self._database.close()
 
     @contextmanager
     def transaction(self, durable: bool = True) -> Iterator[None]:
-        """All or nothing, one writer at a time. Not `durable`: it may be undone by power loss, not by kill -9."""
+        """One transaction, one writer at a time. Not `durable`: a power loss may undo it, kill -9 does not."""
         with self.guarded():
             self._synchronize("FULL" if durable else "NORMAL")
             self._database.execute("BEGIN IMMEDIATE")
@@ -121,7 +121,7 @@ class Store:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Around everything: what SQLite and the disk do wrong comes out as StoreError."""
+        """Raise errors of SQLite and the disk as StoreError."""
         try:
             yield
         except sqlite3.Error as error:
@@ -133,7 +133,7 @@ class Store:
 
     @property
     def now_s(self) -> float:
-        """The file's time: what `ready_at_s` is compared to. It only passes."""
+        """The file's time, to which `ready_at_s` is compared. It never steps back."""
         return self._clock.now_s
 
     def changed(self) -> bool:
@@ -150,7 +150,7 @@ class Store:
         return self._database.execute("SELECT 1 FROM queues WHERE name = ?", (queue,)).fetchone() is not None
 
     def ensure_queues(self, queues: Iterable[str]) -> None:
-        """Make the queues that are missing."""
+        """Make those `queues` that are missing."""
         self._database.executemany("INSERT OR IGNORE INTO queues (name) VALUES (?)", [(name,) for name in queues])
 
     def delete_queue(self, queue: str) -> None:
@@ -205,29 +205,29 @@ class Store:
         return messages
 
     def delete(self, ids: Iterable[int]) -> None:
-        """Messages settled for good."""
+        """Delete the settled messages with these `ids`."""
         self._database.executemany("DELETE FROM messages WHERE id = ?", [(id,) for id in ids])
 
     # ---- leases ---------------------------------------------------------------------------------------------------
 
     def take(self, queue: str, limit: int, lease: str) -> list[Stored]:
-        """Lease up to `limit` ready messages: no other consumer gets them until the lease ends or its process dies."""
+        """Take up to `limit` ready messages under this `lease`: others get them only after its end."""
         seen = self._seen(queue)
         ids = [id for (id,) in self._database.execute(_FREE_IDS, (queue, self.now_s, limit))]
         self._database.executemany("UPDATE messages SET lease = ? WHERE id = ?", [(lease, id) for id in ids])
         return [self._load(id, seen)[1] for id in ids]
 
     def delete_leased(self, id: int, lease: str) -> bool:
-        """Delete a message that is leased so; False when it is not."""
+        """Delete the message `id` if this `lease` has it; otherwise False."""
         done = self._database.execute("DELETE FROM messages WHERE id = ? AND lease = ?", (id, lease))
         return done.rowcount == 1
 
     def end_lease(self, lease: str) -> None:
-        """Return what is leased so."""
+        """Return the messages of this `lease`."""
         self._database.execute("UPDATE messages SET lease = NULL WHERE lease = ?", (lease,))
 
     def end_dead_leases(self) -> bool:
-        """Return what processes had that are dead, if any; may be called outside of a transaction, too."""
+        """Return the messages leased by dead processes; may be called outside of a transaction, too."""
         with self.guarded():
             leases = self._database.execute("SELECT DISTINCT lease FROM messages WHERE lease IS NOT NULL").fetchall()
             dead = [lease for (lease,) in leases if not _lease_alive(lease)]
@@ -284,7 +284,7 @@ class Store:
 
 
 def new_lease(nonce: str) -> str:
-    """The name of a lease of this process: it is dead when the process is."""
+    """The name of a lease of this process, made unique by `nonce`; it ends with the process."""
     return f"{os.getpid()}:{start_ticks(os.getpid())}:{nonce}"
 
 
