@@ -59,7 +59,7 @@ class Session:
         self.observer = Observer(settlement, health, measures, delays)
         self.broker = open_broker(pool, start.broker, start.state_dir, reactor)
         effects = Effects(settlement, self.broker, links, measures.publishes, self._timer)
-        self.pipeline = CommitPipeline(ledger, settlement.decisions, self.outcomes, effects, self.observer)
+        self.pipeline = CommitPipeline(ledger, settlement, self.outcomes, effects, self.observer)
         self._guard = StateGuard(start, ledger, settlement, health)
         self.worker_hearing = WorkerHearing(settlement, self.outcomes, self.dispatcher, links)
         self.broker_hearing = BrokerHearing(

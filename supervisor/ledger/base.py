@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import select
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -59,6 +61,14 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     id: str = ""
     note: bytes = b""
     epoch: int = 0  # the last one: rows that were written before it was added are read with this value
+
+
+class Result(NamedTuple):
+    """What became of a request. `refused`: the keys of which nothing was written, with the row that was in the way.
+    `found`: for each key to be looked up what `look_up` would say."""
+
+    refused: Mapping[bytes, Row]
+    found: Mapping[bytes, list[Row]]
 
 
 class Damaged(Exception):
@@ -119,22 +129,33 @@ class Ledger(ABC):
         counts). Of one message there may be several, of which the first counts."""
 
     @abstractmethod
-    def begin_commit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int]) -> None:
-        """Insert or replace rows, given by key, and add to the counters, in one transaction; nothing at all on failure.
-        Look-ups see it, and it survives the process, from now on; a power loss once `durable`. One at a time."""
+    def submit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int], look_ups: Sequence[bytes] = ()) -> None:
+        """Begin one request, all of it in one transaction: write rows, given by key, add to counters, look up keys.
 
-    @property
+        A row is refused where another owner's row with its key is open; also where that is closed, of the same run or a
+        later one, and not RETURNED. Nothing is written of it then. So a row DISPATCHED is a claim, and only messages
+        whose claim was granted may be sent to workers. A request ends before the next one is submitted. `look_up` sees
+        claims once they are granted, and all other rows from now on. They survive the process from then on, and a power
+        loss once there are `results`.
+        """
+
     @abstractmethod
-    def durable(self) -> bool:
-        """Whether the last commit is durable. Never blocks."""
+    def results(self) -> Result | None:
+        """What became of the last request, once it is durable; None before. Never blocks."""
 
     @abstractmethod
     def fileno(self) -> int | None:
-        """A descriptor that is readable when `durable` may have changed. None: `durable` never changes by itself."""
+        """A descriptor that is readable when there may be `results`. None: there are always results at once."""
 
-    @abstractmethod
-    def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
-        """`begin_commit`, and come back when it is durable."""
+    def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> Result:
+        """Submit a request and wait for its results."""
+        self.submit({row.key: row for row in rows}, counters)
+        poll = select.poll()
+        if (descriptor := self.fileno()) is not None:
+            poll.register(descriptor, select.POLLIN)
+        while (result := self.results()) is None:
+            poll.poll()
+        return result
 
     @abstractmethod
     def counters(self) -> dict[str, int]:

@@ -10,14 +10,14 @@ After any error it is closed and never tried again: whether a failed commit is o
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from supervisor.errors import LedgerError, LedgerUnusable
 from supervisor.ledger import schema
-from supervisor.ledger.base import Damaged, Ledger, Row
+from supervisor.ledger.base import Damaged, Ledger, Result, Row
 from supervisor.ledger.sqlite_index import Index, meta
 from supervisor.ledger.syncing import Syncer
 from supervisor.ledger.witness import Mark
@@ -37,6 +37,8 @@ _CACHE_KIB = 4 * 1024  # written in sequence, and hardly read
 _BUSY_S = 1.0
 _FILES = ("", "-wal")
 """What is added to the ledger's path: SQLite keeps what is not yet in the one in the other."""
+
+_GRANTED = Result({}, {})
 
 _FULL = "the disk is full", "free some space"
 _DENIED = "no permission", "make the file and its folder belong to the user that preforkd runs as"
@@ -71,6 +73,7 @@ class SqliteLedger(Ledger):
     def __init__(self, path: Path, sync: str) -> None:
         self._path = path
         self._commits = 0
+        self._result = _GRANTED
         self._syncer: Syncer | None = None
         self._failed = False
         self._boot_id = boot_id()
@@ -133,7 +136,8 @@ class SqliteLedger(Ledger):
         with self._usable() as database:
             return dict(database.execute("SELECT name, value FROM counters"))
 
-    def begin_commit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int]) -> None:
+    def submit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int], look_ups: Sequence[bytes] = ()) -> None:
+        """The lock keeps other owners out: nothing is ever refused."""
         begun: list[Row] = []
         settled: list[Row] = []
         for row in rows.values():
@@ -143,28 +147,22 @@ class SqliteLedger(Ledger):
             database.executemany(schema.ADD_TO_COUNTER, counters.items())
             # fail-point: consumer.rows-written: in the transaction, which is not committed
             self._add(self._index.work(len(settled), self._seq), [])
+        self._result = Result({}, self.look_up(look_ups)) if look_ups else _GRANTED
         self._sync()
 
     def fileno(self) -> int | None:
         return None if self._syncer is None else self._syncer.fileno()
 
-    @property
-    def durable(self) -> bool:
+    def results(self) -> Result | None:
         if self._syncer is None:
-            return True
+            return self._result
         self._syncer.look()
         if self._syncer.durable >= self._commits:
-            return True
+            return self._result
         if self._syncer.error is not None:
             with self._usable():
                 raise self._syncer.error
-        return False
-
-    def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> None:
-        self.begin_commit({row.key: row for row in rows}, counters)
-        while not self.durable:
-            assert self._syncer is not None
-            self._syncer.wait()
+        return None
 
     def evict(self, older_than_s: float, keep_max: int) -> tuple[int, int]:
         with self._usable():

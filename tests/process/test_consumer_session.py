@@ -112,7 +112,7 @@ def counted(bench: Bench, name: str, count: int) -> None:
 def test_a_finished_message_is_known_again_although_its_digest_is_made_otherwise_since_an_upgrade(bench: Bench) -> None:
     digest = content_digest(Properties(headers=TRACED), b"body", FORMER)
     key = message_key("", "work", "traced", digest)
-    bench.ledger.begin_commit({key: Row(key, 1, 1, RowState.DONE, 0, 1, wall_s(), "traced")}, {})
+    bench.ledger.submit({key: Row(key, 1, 1, RowState.DONE, 0, 1, wall_s(), "traced")}, {})
     bench.session.open(set(), consume=True)
     publish(bench, TRACED)
     counted(bench, "duplicate", 1)
@@ -124,7 +124,7 @@ def test_a_finished_message_is_known_again_although_its_digest_is_made_otherwise
 def test_a_run_that_was_under_way_before_an_upgrade_is_attached_to_and_not_run_again(bench: Bench) -> None:
     digest = content_digest(Properties(headers=TRACED), b"body", FORMER)
     key = message_key("", "work", "traced", digest)
-    bench.ledger.begin_commit({key: Row(key, 1, 1, RowState.DISPATCHED, W.slot, W.generation, wall_s(), "traced")}, {})
+    bench.ledger.submit({key: Row(key, 1, 1, RowState.DISPATCHED, W.slot, W.generation, wall_s(), "traced")}, {})
     with living(bench, W):
         bench.session.open({W}, consume=True)
         publish(bench, TRACED)
@@ -145,6 +145,30 @@ def test_i4_what_a_lost_worker_had_is_in_doubt_if_it_was_started_before_the_mach
     bench.session.open(set(), consume=True)
     (after,) = bench.ledger.look_up([key])[key]
     assert (after.state, after.epoch) == (state, epoch)
+
+
+@pytest.mark.parametrize(("state", "left"), [(RowState.DONE, []), (RowState.DISPATCHED, ["m"])])
+def test_i3_a_message_whose_claim_the_ledger_refuses_is_not_sent(
+    bench: Bench, state: RowState, left: list[str]
+) -> None:
+    """Another daemon has settled it, which makes it a duplicate here; or has it in hand, and it comes again."""
+    bench.session.open(set(), consume=True)
+    bench.until_waiting()
+    (entry,) = bench.session.settlement.assignments.waiting.values()
+    bench.ledger.others[entry.key] = Row(entry.key, 1, 1, state, 0, 1, 0.0, "m", b"", bench.ledger.epoch + 1)
+    sent: list[Any] = []
+    bench.links.send = lambda worker, frame: sent.append(frame)  # type: ignore[method-assign]
+    bench.session.settlement.assignments.assign(entry, W)
+    bench.turn()
+    bench.turn()
+    assert (sent, bench.session.settlement.assignments.workers()) == ([], set())
+    assert bench.ledger.look_up([entry.key])[entry.key] == []
+
+    def back() -> bool:
+        bench.turn()
+        return [entry.id for entry in bench.session.settlement.entries.values()] == left
+
+    eventually(back, "it is acked, or here again")
 
 
 def test_a_publishers_retry_with_another_trace_is_a_duplicate(bench: Bench) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from supervisor.config.schema import BrokerConfig, LedgerConfig, LogConfig, Pool
 from supervisor.consumer.session import Session
 from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.errors import LedgerError
-from supervisor.ledger.base import Row
+from supervisor.ledger.base import Result, Row
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.link.channel import Channel
 from supervisor.link.frames import VERSION, ConsumerFrame, Hello, Incarnation, StartConsumer
@@ -39,15 +39,19 @@ class WatchedLedger(SqliteLedger):
         self.fails = False
         self.busy = False
         self.evictions = 0
+        self.others: dict[bytes, Row] = {}  # another owner's rows: what is in their way is refused
+        self._refused: dict[bytes, Row] = {}
 
-    @property
-    def durable(self) -> bool:
-        return not self.busy and super().durable
+    def results(self) -> Result | None:
+        if self.busy or (results := super().results()) is None:
+            return None
+        return Result(self._refused, results.found)
 
-    def begin_commit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int]) -> None:
+    def submit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int], look_ups: Sequence[bytes] = ()) -> None:
         if self.fails:
             raise LedgerError("the disk is full")
-        super().begin_commit(rows, counters)
+        self._refused = {key: self.others[key] for key in rows if key in self.others}
+        super().submit({key: row for key, row in rows.items() if key not in self._refused}, counters, look_ups)
         self.order.append("commit")
 
     def evict(self, older_than_s: float, keep_max: int) -> tuple[int, int]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from supervisor.brokers.base import Outgoing
-from tests.support.settlement_parts import AUDIT_QUEUE, QUEUE, Broken, Copy, Flight, Laws
+from supervisor.consumer.settlement import copies
+from supervisor.consumer.settlement.delivery_limit import worn_from
+from supervisor.consumer.settlement.messages import Arrival
+from tests.support.settlement_parts import AUDIT_QUEUE, QUEUE, Broken, Copy, Flight, Laws, key_of
 
 
 class BrokerModel:
@@ -12,7 +15,8 @@ class BrokerModel:
     def __init__(self, laws: Laws) -> None:
         self.delivery_limit = laws.delivery_limit
         self.dropped: list[Copy] = []  # since the present consumer was started
-        self.ready = [Copy(body, f"id-{i}" if laws.ids else None) for i, body in enumerate(laws.bodies)]
+        ready = [Copy(body, f"id-{i}" if laws.ids else None) for i, body in enumerate(laws.bodies)]
+        self.ready = ready * 2 if laws.rival else ready
         self.delayed: list[Copy] = []
         self.dead: list[Copy] = []
         self.parked: list[Copy] = []
@@ -22,6 +26,7 @@ class BrokerModel:
         self.closed = frozenset(laws.refuses)  # queues that take nothing now
         self.epoch = 1
         self.tag = 0
+        self.given = 0  # ids, to messages without one
 
     def come_due(self, index: int) -> bool:
         self.ready.append(self.delayed.pop(index)._replace(redelivered=False))
@@ -50,6 +55,20 @@ class BrokerModel:
         self.tag += 1
         self.unacked[self.tag] = self.ready.pop(index)
         return self.unacked[self.tag]
+
+    def arrival(self, found: Copy) -> Arrival:
+        """One that was handed over, as the consumer identifies it."""
+        delivery = found.delivered(self.epoch, self.tag)
+        stamp = copies.stamp(delivery, QUEUE)
+        if found.id is None:
+            self.given += 1
+        id = found.id or f"preforkd-{self.given:032x}"
+        likeness = b"" if found.id else found.body
+        key = key_of(id, found.body)
+        run = (*(stamp or (1, 1)), stamp is not None)
+        worn = self.delivery_limit is not None and found.count >= worn_from({"x-delivery-limit": self.delivery_limit})
+        repeats = found.id is None and copies.is_repetition(delivery)
+        return Arrival(delivery, key, id, found.id is not None, *run, likeness, worn, repeats)
 
     def settled(self, epoch: int, tag: int) -> Copy:
         """The consumer settles a delivery."""

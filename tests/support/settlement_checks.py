@@ -25,6 +25,7 @@ def check_kept(world: World, body: bytes, at_rest: bool = False) -> None:
         world.dead,
         world.parked,
         world.unacked.values(),
+        [world.rival] if world.rival and world.rival_linked else [],
     )
     kept = sum(found.body == body for place in places for found in place)
     kept += sum(key.endswith(b"/" + body) for key in world.done_rows)
@@ -35,7 +36,8 @@ def check_kept(world: World, body: bytes, at_rest: bool = False) -> None:
 def check_start(world: World, run: RunId, mine: SlotModel) -> None:
     """I2 to I5, as a run begins."""
     others = [slot.running for slot in world.slots if slot.alive and slot.running and slot is not mine]
-    if any(other.key == run.key for other in others):
+    there = world.ledger.others.get(run.key)
+    if any(other.key == run.key for other in others) or (there is not None and there.state.open):
         raise Broken(f"I3: {run} runs twice at the same time")
     _check_repetition(world, run)
     if run.key in world.done:
@@ -74,7 +76,7 @@ def check_rest(world: World) -> None:
         check_kept(world, body, at_rest=True)
     left = memories(world.settlement) | {
         "unacked": world.unacked,
-        "open rows": [row for row in world.rows.values() if row.state.open],
+        "open rows": [row for row in world.ledger.rows.values() if row.state.open],
     }
     stuck = {name: what for name, what in left.items() if what}
     if stuck:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from supervisor.consumer.settlement.messages import Phase
+from tests.support import settlement_rival as rival
 from tests.support.settlement_parts import Copy, Event, SlotModel
 from tests.support.settlement_world import World
 
@@ -75,6 +76,7 @@ _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World
     "verdict": (_slots(lambda slot: slot.exit_notices), False, World.exit_notice),
     "respawn": (_slots(lambda slot: not slot.alive), False, World.respawn),
     "hello": (_slots(lambda slot: slot.may_greet), False, World.hello),
+    "rival_done": (lambda world: range(world.rival is not None), False, rival.done),
     "resume": (lambda world: range(world.paused), False, World.resume),
     "deliver": (
         lambda world: _kinds(world.ready) if _has_room(world) and not world.paused else [],
@@ -103,6 +105,17 @@ _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World
     "give_up_missing": (_missing, True, World.give_up_missing),
     "pause": (lambda world: range(not world.paused), True, World.pause),
     "retry_dead": (lambda world: _kinds(world.dead), True, World.retry_dead),
+    "rival_return": (lambda world: range(world.rival is not None), True, rival.give_back),
+    "rival_disconnect": (
+        lambda world: range(world.rival is not None and world.rival_linked),
+        True,
+        rival.disconnect,
+    ),
+    "rival_claim": (
+        lambda world: [i for i in _kinds(world.ready) if world.laws.rival and rival.may_claim(world, world.ready[i])],
+        True,
+        rival.claim,
+    ),
     "consumer_death": (
         lambda world: range(1 + any(slot.exit_notices for slot in world.slots)),
         True,

@@ -25,6 +25,11 @@ def audit(run: RunId) -> Publication:
     return Publication("", AUDIT_QUEUE, Properties(), repr(run).encode())
 
 
+def key_of(id: str, body: bytes) -> bytes:
+    """A message's key in the ledger."""
+    return id.encode() + body.rjust(8, b"/")  # a digest's length
+
+
 def shallow(original: T) -> T:
     """Another object with the same attributes: as `copy.copy` makes it, in a fraction of its time."""
     other = object.__new__(type(original))
@@ -52,6 +57,7 @@ class Laws(NamedTuple):
     slow_disk: bool = False  # further turns hear of events while one is committed
     window: int = 1000  # deliveries that may be unsettled at a time
     refuses: tuple[str, ...] = ()  # queues that take nothing, until `reopen`
+    rival: bool = False  # another daemon takes messages, each of which is in the queue twice
 
     def repeats(self, run: RunId, former: RunId) -> bool:
         """Whether two runs without an id are of one message: nothing tells where another is like it."""

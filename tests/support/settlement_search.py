@@ -114,8 +114,10 @@ def _mark(world: World) -> int:
     return hash(
         (
             settlement_state(world.settlement, tags, tokens),
-            _rows_state(world.rows),
-            _rows_state(world.durable_rows) if world.committing else None,
+            _rows_state(world.ledger.rows),
+            _rows_state(world.ledger.durable_rows) if world.committing else None,
+            _rows_state(world.ledger.others),
+            (world.rival, world.rival_linked),
             tuple(_in_any_order(place) for place in places),
             tuple(world.unacked.values()),
             tuple((tokens.get(flight.outgoing.token), flight.accepted) for flight in world.flights),

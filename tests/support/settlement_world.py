@@ -8,14 +8,12 @@ the next commit. I1 to I5 are checked at the moment each could be broken (`settl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from supervisor.config.schema import PoolConfig
-from supervisor.consumer.settlement import copies
-from supervisor.consumer.settlement.delivery_limit import worn_from
-from supervisor.consumer.settlement.messages import Arrival, Failure
+from supervisor.consumer.settlement.messages import Failure
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.consumer.turn.actions import Ack, Effect, PublishLater, PublishOut, RecallAll, Requeue, Send
 from supervisor.ledger.base import Row, RowState
@@ -23,6 +21,7 @@ from supervisor.link.frames import Incarnation, Published, Run, RunId
 from supervisor.scoreboard.words import OutcomeKind
 from tests.support.settlement_broker import BrokerModel
 from tests.support.settlement_checks import check_kept, check_start
+from tests.support.settlement_ledger import LedgerModel
 from tests.support.settlement_parts import (
     DEATH,
     FAILED,
@@ -47,13 +46,11 @@ class World(BrokerModel):
         self.laws = laws
         self.pool = PoolConfig("p", QUEUE, "h:h", max_attempts=laws.max_attempts, on_crash=laws.on_crash)
         self.settlement = Settlement(self.pool, "host")
-        self.rows: dict[bytes, Row] = {}  # on record: they outlive the consumer
-        self.durable_rows: dict[bytes, Row] = {}  # they outlive the power
+        self.ledger = LedgerModel()
         self.committing: list[int] | None = None  # a turn under way: how far its rows go in each ring
         self.synced = False  # the disk is done with it, the consumer has not looked
         self.recalls = 0  # decided, on their way to the workers
         self.timers: list[int] = []
-        self.given = 0
         self.paused = False
         self.faults = laws.faults
         self.heard = 0  # events of the present turn
@@ -65,52 +62,60 @@ class World(BrokerModel):
         self.remembers = True  # which messages began: only a consumer without ids to go by forgets it, as it dies
         self.done: frozenset[bytes] = frozenset()  # keys whose outcome `done` was marked
         self.done_rows: frozenset[bytes] = frozenset()
+        self.rival: Copy | None = None  # what another daemon has, which shares queue and ledger
+        self.rival_linked = True  # its delivery of that is unsettled
 
     def clone(self) -> World:
         """Another world in the same state; they share only what never changes."""
         other = shallow(self)
         other.settlement = clone_settlement(self.settlement)
         inside = vars(other)
-        for name in ("rows", "ready", "dropped", "delayed", "dead", "parked", "unacked", "flights", "timers"):
+        for name in ("ready", "dropped", "delayed", "dead", "parked", "unacked", "flights", "timers"):
             inside[name] = inside[name].copy()
         other.slots = [slot.clone() for slot in self.slots]
+        other.ledger = self.ledger.clone()
         return other
 
     def turn(self, crash_after: int | None = None) -> int:
         """Dispatch, commit, carry out; returns how many steps. The consumer dies after `crash_after` of them."""
         self.heard = 0
-        steps = self._turn_under_way() if self.committing else self._next_turn()
-        for step in steps[:crash_after]:
+        done = 0
+        for step in self._turn_under_way() if self.committing else self._next_turn():
+            if done == crash_after:
+                break
             step()
+            done += 1
         if crash_after is not None:
             self.faults -= 1
             self._die_and_restart(0)
         elif self.synced:
             self.synced = False
             self.turn()
-        return len(steps)
+        return done
 
-    def _turn_under_way(self) -> list[Callable[[], None]]:
+    def _turn_under_way(self) -> Iterator[Callable[[], None]]:
         if self.synced:
-            return [self._durable, *self._effects()]
-        self._dispatch()
-        return []
+            yield self._durable
+            yield from self._effects()
+        else:
+            self._dispatch()
 
-    def _next_turn(self) -> list[Callable[[], None]]:
+    def _next_turn(self) -> Iterator[Callable[[], None]]:
         self._dispatch()
-        return self.steps()
+        yield from self.steps()
 
-    def steps(self) -> list[Callable[[], None]]:
+    def steps(self) -> Iterator[Callable[[], None]]:
         """The commit of a turn, then its effects, unless they wait for the disk."""
         rows = self.settlement.decisions.take().rows
-        commit = partial(self._commit, rows, [slot.taken for slot in self.slots])
-        if self.laws.slow_disk and rows:
-            return [commit]
-        effects = self._effects()
-        return [commit, *effects] if rows or effects else []
+        if rows or self.settlement.decisions._committing:
+            yield partial(self._commit, rows, [slot.taken for slot in self.slots])
+            if not self.committing:
+                yield from self._effects()
 
-    def _effects(self) -> list[Callable[[], None]]:
-        return [partial(_CARRY_OUT[type(effect)], self, effect) for effect in self.settlement.decisions.take_effects()]
+    def _effects(self) -> Iterator[Callable[[], None]]:
+        """Not before the commit is durable: what it refuses withdraws some."""
+        for effect in self.settlement.decisions.take_effects():
+            yield partial(_CARRY_OUT[type(effect)], self, effect)
 
     def disk_done(self, _what: int) -> bool:
         self.synced = True
@@ -127,15 +132,18 @@ class World(BrokerModel):
                 self.settlement.assignments.assign(entry, worker)
 
     def _commit(self, rows: dict[bytes, Row], taken: list[int]) -> None:
-        self.rows |= rows
+        self.ledger.submit(rows, {})
         self.committing = taken
         if not rows or not self.laws.slow_disk:
             self._durable()
 
     def _durable(self) -> None:
         assert self.committing is not None
-        self.durable_rows = self.rows.copy()
-        self.done_rows |= {key for key, row in self.rows.items() if row.state is RowState.DONE}
+        results = self.ledger.results()
+        for key, row in results.refused.items() if results else ():
+            self.settlement.refused(key, row)
+            self.heard += 1  # what follows from it is decided, and goes with the next turn
+        self.done_rows |= {key for key, row in self.ledger.rows.items() if row.state is RowState.DONE}
         for slot, tail in zip(self.slots, self.committing, strict=True):
             slot.tail = max(slot.tail, tail)
         self.committing = None
@@ -274,21 +282,8 @@ class World(BrokerModel):
 
     def deliver(self, index: int) -> bool:
         found = self.hand_over(index)
-        self.settlement.delivered(self._arrival(found), [row for row in self.rows.values() if row.id == found.id])
+        self.settlement.delivered(self.arrival(found), [row for row in self.ledger.rows.values() if row.id == found.id])
         return True
-
-    def _arrival(self, found: Copy) -> Arrival:
-        delivery = found.delivered(self.epoch, self.tag)
-        stamp = copies.stamp(delivery, QUEUE)
-        if found.id is None:
-            self.given += 1
-        id = found.id or f"preforkd-{self.given:032x}"
-        likeness = b"" if found.id else found.body
-        key = id.encode() + found.body.rjust(8, b"/")  # a digest's length
-        run = (*(stamp or (1, 1)), stamp is not None)
-        worn = self.delivery_limit is not None and found.count >= worn_from({"x-delivery-limit": self.delivery_limit})
-        repeats = found.id is None and copies.is_repetition(delivery)
-        return Arrival(delivery, key, id, found.id is not None, *run, likeness, worn, repeats)
 
     def confirm(self, index: int) -> bool:
         flight = self.flights.pop(index)
@@ -338,9 +333,11 @@ class World(BrokerModel):
 
     def power_loss(self, what: int) -> bool:
         """Everything but the broker dies. What was not synced is gone, and with `what` all marks in slots since."""
-        self.rows = self.durable_rows.copy()
+        self.ledger.lose_power()
         self.unproven |= {
-            RunId(key, row.round, row.attempt) for key, row in self.rows.items() if row.state is RowState.DISPATCHED
+            RunId(key, row.round, row.attempt)
+            for key, row in self.ledger.rows.items()
+            if row.state is RowState.DISPATCHED
         }
         self.done = self.done & self.done_rows if what else self.done
         for slot in self.slots:
@@ -362,7 +359,7 @@ class World(BrokerModel):
         self.remembers = self.laws.ids
         self.committing = None
         self.settlement = type(self.settlement)(self.pool, "host")
-        for row in [row for row in self.rows.values() if row.state.open]:
+        for row in [row for row in self.ledger.rows.values() if row.state.open]:
             self.settlement.restore_row(row)
         for number, slot in enumerate(self.slots):
             slot.unlink()

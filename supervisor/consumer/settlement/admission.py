@@ -35,7 +35,7 @@ class Meaning(Enum):
 _Place = tuple[int, int]
 _BesideTest = Callable[[Entry, Arrival, _Place, _Place], bool]
 _Test = Callable[[RowState, _Place, _Place], bool]
-_SETTLED = frozenset({RowState.DONE, RowState.RETRY, RowState.DEAD, RowState.PARKED})
+SETTLED = frozenset({RowState.DONE, RowState.RETRY, RowState.DEAD, RowState.PARKED})
 
 _BESIDE_RULES: tuple[tuple[_BesideTest, Meaning, str], ...] = (
     (
@@ -55,7 +55,7 @@ _BESIDE_RULES: tuple[tuple[_BesideTest, Meaning, str], ...] = (
 _RULES: tuple[tuple[_Test, Meaning, str], ...] = (
     (lambda state, here, there: here < there, Meaning.DUPLICATE, "a later run of it is on record"),
     (
-        lambda state, here, there: state in _SETTLED and here == there,
+        lambda state, here, there: state in SETTLED and here == there,
         Meaning.DUPLICATE,
         "it is settled ({state})",
     ),
@@ -86,7 +86,7 @@ def meaning_beside(entry: Entry, arrival: Arrival, dedupe: str) -> tuple[Meaning
 
 def meaning_of(row: Row, arrival: Arrival, dedupe: str) -> tuple[Meaning, str]:
     """The meaning of a delivery of a message with this row, and why. `dedupe`: as in `meaning_beside`."""
-    if row.state in _SETTLED and sent_on_purpose(arrival, dedupe):
+    if row.state in SETTLED and sent_on_purpose(arrival, dedupe):
         return Meaning.ORDER, ""
     here, there = (arrival.round, arrival.attempt), (row.round, row.attempt)
     meaning, why = next((meaning, why) for test, meaning, why in _RULES if test(row.state, here, there))

@@ -16,7 +16,7 @@ import msgspec
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer.observe.clock_jumps import ahead_s
 from supervisor.consumer.settlement import copies, missing
-from supervisor.consumer.settlement.admission import SENT_MEANWHILE, Meaning, meaning_beside, meaning_of
+from supervisor.consumer.settlement.admission import SENT_MEANWHILE, SETTLED, Meaning, meaning_beside, meaning_of
 from supervisor.consumer.settlement.assignments import Assignments
 from supervisor.consumer.settlement.content_matches import ContentMatches
 from supervisor.consumer.settlement.failure_policy import fate_of
@@ -196,6 +196,25 @@ class Settlement:
                 self._failed(entry, OutcomeKind.IN_DOUBT, failure)
             else:
                 self._unbegun(entry)
+
+    # ---- the ledger -----------------------------------------------------------------------------------------------
+
+    def refused(self, key: bytes, row: Row) -> None:
+        """The last commit has written nothing of the message with this key: `row` is in the way (`Ledger.submit`).
+
+        Nothing is sent to a worker. What another daemon has settled is a duplicate. All else goes back to the queue.
+        """
+        entry = self.entries.get(key)
+        self.decisions.revoke(key, entry.token if entry is not None else None)
+        if entry is None:
+            return
+        self.assignments.take_away(entry)
+        if row.state not in SETTLED:
+            self._give_up(entry)
+            return
+        self.decisions.ack(entry.tags, entry.likeness)
+        self.decisions.say_duplicate(entry, f"another daemon has settled it ({row.state})", len(entry.tags))
+        self._forget(entry)
 
     # ---- the broker -----------------------------------------------------------------------------------------------
 

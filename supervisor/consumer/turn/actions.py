@@ -69,3 +69,7 @@ class Turn(msgspec.Struct, frozen=True):
     said: list[Say]
     rows: dict[bytes, Row]
     counters: dict[str, int]
+
+    def drop(self, key: bytes) -> None:
+        """The ledger has refused the row with this key."""
+        del self.rows[key]

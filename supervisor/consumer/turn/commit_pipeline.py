@@ -10,9 +10,9 @@ import logging
 from typing import NamedTuple
 
 from supervisor.consumer.observe.observer import Observer
+from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.consumer.turn.actions import Say, Turn
 from supervisor.consumer.turn.effects import Effects
-from supervisor.consumer.turn.unit_of_work import UnitOfWork
 from supervisor.consumer.workers.outcomes import Outcomes
 from supervisor.ledger.base import Ledger
 from supervisor.link.frames import Incarnation
@@ -38,10 +38,11 @@ class CommitPipeline:
     """The commit under way of one session, its effects, ring tails and exit notices."""
 
     def __init__(
-        self, ledger: Ledger, decisions: UnitOfWork, outcomes: Outcomes, effects: Effects, observer: Observer
+        self, ledger: Ledger, settlement: Settlement, outcomes: Outcomes, effects: Effects, observer: Observer
     ) -> None:
         self._ledger = ledger
-        self._decisions = decisions
+        self._settlement = settlement
+        self._decisions = settlement.decisions
         self._outcomes = outcomes
         self._effects = effects
         self._observer = observer
@@ -99,7 +100,7 @@ class CommitPipeline:
         self._uncommitted = counters
         if turn.rows:
             # fail-point: consumer.decided: decided, not durable
-            self._ledger.begin_commit(turn.rows, counters)
+            self._ledger.submit(turn.rows, counters)
             self._uncommitted = {}
 
     def _finish(self) -> None:
@@ -107,11 +108,14 @@ class CommitPipeline:
         commit = self._commit
         if commit is None:
             return
-        durable = self._ledger.durable
         if commit.turn.rows:
-            self._time(monotonic_s() - commit.begun_s, durable)
-        if not durable:
-            return
+            results = self._ledger.results()
+            self._time(monotonic_s() - commit.begun_s, results is not None)
+            if results is None:
+                return
+            for key, row in results.refused.items():
+                commit.turn.drop(key)
+                self._settlement.refused(key, row)
         self._commit = None
         self._durable_exit_notices += commit.exit_notices
         # fail-point: consumer.committed: durable; tails, broker and workers are as before

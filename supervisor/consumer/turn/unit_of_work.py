@@ -13,7 +13,7 @@ from supervisor.brokers.base import Outgoing
 from supervisor.consumer.settlement.messages import Arrival, Entry, Failure
 from supervisor.consumer.turn.actions import Ack, Effect, PublishLater, PublishOut, RecallAll, Requeue, Say, Send, Turn
 from supervisor.ledger.base import Row, RowState
-from supervisor.link.frames import ConsumerFrame, Incarnation
+from supervisor.link.frames import ConsumerFrame, Incarnation, Run
 from supervisor.logs.events import Event
 
 _NO_WORKER = Incarnation(-1, 0)
@@ -95,6 +95,16 @@ class UnitOfWork:
     def recall(self) -> None:
         """Ask all workers for what they have not begun, after the commit."""
         self._effects.append(RecallAll())
+
+    def revoke(self, key: bytes, token: int | None) -> None:
+        """Record nothing of this message, send no run of it and do not publish the copy with this token."""
+        self._rows.pop(key, None)
+        self._withdraw(
+            lambda effect: (
+                (type(effect) is Send and type(effect.frame) is Run and effect.frame.run.key == key)
+                or (type(effect) is PublishOut and effect.outgoing.token == token)
+            )
+        )
 
     def void_tags(self) -> list[bytes]:
         """Settle none of the deliveries until now; the likenesses of those that were to be acked and were not yet."""

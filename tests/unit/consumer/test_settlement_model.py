@@ -43,6 +43,9 @@ SMALL_WORLDS = {
     "delivery limit of 1, two messages": (Laws(TWO, faults=3, workers=1, delivery_limit=1), 6),
     "delivery limit of 1, no id": (Laws(ONE, ids=False, faults=3, delivery_limit=1), 7),
     "delivery limit of 1, slow disk": (Laws(ONE, faults=3, delivery_limit=1, slow_disk=True), 7),
+    "another daemon": (Laws(ONE, faults=3, workers=1, rival=True), 8),
+    "another daemon, two messages": (Laws(TWO, faults=2, workers=1, room=1, rival=True), 7),
+    "another daemon, slow disk": (Laws(ONE, faults=2, slow_disk=True, rival=True), 7),
     "slow disk": (Laws(ONE, faults=2, slow_disk=True), 9),
     "slow disk, two messages": (Laws(TWO, faults=1, slow_disk=True), 8),
     "slow disk, no id": (Laws(ONE, ids=False, faults=2, slow_disk=True), 8),
@@ -78,6 +81,7 @@ LARGE_WORLDS = [
     Laws((b"a", b"b", b"c", b"d"), workers=2, faults=12, window=2, refuses=("q", "q.dead"), slow_disk=True),
     Laws((b"a", b"b", b"c"), workers=2, faults=12, together=2, delivery_limit=2, slow_disk=True),
     Laws((b"a", b"a", b"b"), ids=False, workers=2, faults=10, together=2, delivery_limit=1),
+    Laws((b"a", b"b", b"c"), workers=2, faults=16, together=2, slow_disk=True, rival=True),
 ]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 import pytest
@@ -110,9 +111,11 @@ def a_tag_is_acked_in_another_epoch(patch: Patch) -> None:
 
 
 def effects_come_before_the_commit(patch: Patch) -> None:
-    def mutant(self: World) -> list[Callable[[], None]]:
-        found = steps(self)
-        return found[1:] + found[:1]
+    def mutant(self: World) -> Iterator[Callable[[], None]]:
+        decided = steps(self)
+        commit = list(itertools.islice(decided, 1))
+        yield from self._effects()
+        yield from commit
 
     patch.setattr(World, "steps", mutant)
 
@@ -257,8 +260,9 @@ def a_missing_message_that_comes_after_all_is_a_duplicate(patch: Patch) -> None:
 
 
 def effects_do_not_wait_for_the_disk(patch: Patch) -> None:
-    def mutant(self: World) -> list[Callable[[], None]]:
-        return steps(self) + self._effects()
+    def mutant(self: World) -> Iterator[Callable[[], None]]:
+        yield from steps(self)
+        yield from self._effects()
 
     patch.setattr(World, "steps", mutant)
 

@@ -14,6 +14,7 @@ import pytest
 
 from supervisor.errors import LedgerError
 from supervisor.ledger import kernel_aio, syncing
+from supervisor.ledger.base import Result
 from supervisor.ledger.kernel_aio import KernelSync
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.ledger.syncing import Sync, Syncer, ThreadSync
@@ -259,10 +260,10 @@ def test_i1_what_a_failing_disk_was_given_is_never_durable(disk: Disk, tmp_path:
     """Not by a later sync either, which would find nothing left to write (fsync(2))."""
     ledger = SqliteLedger(tmp_path / "ledger.db", "full")
     disk.works = False
-    ledger.begin_commit({key_of("a"): row_of("a")}, {})
+    ledger.submit({key_of("a"): row_of("a")}, {})
     disk.end(fails=True)
     with pytest.raises(LedgerError, match="the disk fails"):
-        _ = ledger.durable
+        ledger.results()
     disk.works = True
     with pytest.raises(LedgerError, match="opened again"):
         ledger.commit([row_of("b")], {})
@@ -285,11 +286,11 @@ def test_i1_a_sync_that_cannot_even_begin_is_a_disk_that_fails(
 def test_i1_a_ledger_is_not_durable_before_the_disk_has_said_so(disk: Disk, tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "ledger.db", "full")
     disk.works = False
-    ledger.begin_commit({key_of("a"): row_of("a")}, {})
-    assert not ledger.durable
+    ledger.submit({key_of("a"): row_of("a")}, {})
+    assert ledger.results() is None
     assert len(ledger.look_up([row_of("a").key])[row_of("a").key]) == 1
     disk.end()
-    assert ledger.durable
+    assert ledger.results() == Result({}, {})
     ledger.close()
 
 
@@ -303,9 +304,9 @@ def test_the_ledger_tells_by_its_descriptor_when_a_commit_is_durable(
     assert descriptor is not None
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    ledger.begin_commit({key_of("a"): row_of("a")}, {})
+    ledger.submit({key_of("a"): row_of("a")}, {})
     assert poll.poll(DEADLINE_MS)
-    eventually(lambda: ledger.durable, "the commit is durable")
+    eventually(ledger.results, "the commit is durable")
     ledger.close()
 
 
