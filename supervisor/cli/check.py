@@ -93,7 +93,7 @@ def findings(config: Config) -> Iterator[Finding]:
 
 def _about_rights(config: Config) -> Iterator[Finding]:
     if os.geteuid() == 0:
-        yield Finding(Level.WARNING, "daemon.user", "handlers will run as root; set a user of their own")
+        yield Finding(Level.WARNING, "daemon.user", "handlers will run as root; set `user` in [daemon]")
     for key, directory in (("state_dir", config.daemon.state_dir), ("runtime_dir", config.daemon.runtime_dir)):
         yield from _about_directory(f"daemon.{key}", Path(directory))
     yield from _about_log(config.log.file)

@@ -47,7 +47,7 @@ def dead_group() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @pass_invocation
 def list_command(invocation: Invocation, queue: str, parked: bool, limit: int, as_json: bool) -> int:
-    """List them, oldest first."""
+    """List messages, oldest first."""
     with _browser(invocation, queue, parked) as letters:
         found, total = letters.first(limit), letters.depth
     if as_json:
@@ -122,7 +122,7 @@ def _acting(
         try:
             yield letters, letters.all_now() if everything else letters.with_ids(ids), done
         except PreforkdError as error:
-            error.args = (f"{error}\nuntil then: {len(done)} message(s) done; the others are where they were",)
+            error.args = (f"{error}\nuntil then: {len(done)} message(s) done; the others are still in their queue",)
             raise
 
 
@@ -132,4 +132,6 @@ def _browser(invocation: Invocation, queue: str, parked: bool) -> AbstractContex
 
 def _report_missing(ids: Sequence[str], found: Sequence[Delivery], name: str) -> int:
     ids_found = [delivery.properties.message_id for delivery in found]
-    return report_missing(ids, ids_found, lambda id: f"there is no message {id} in {name}; it may be in other hands")
+    return report_missing(
+        ids, ids_found, lambda id: f"there is no message {id} in {name}; another command or consumer may have it now"
+    )

@@ -81,8 +81,8 @@ class Invocation:
         if find_holder(self.runtime_dir / PID_FILE) is None:
             return OtherRuntimeDir(
                 f"daemon.runtime_dir = {str(self.runtime_dir)!r}: the daemon of state_dir {self.state_dir} runs (pid "
-                f"{holder.pid}) and does not listen there: a runtime_dir cannot change while the daemon runs; put the "
-                "former one back, or have `preforkd restart` take up the new one"
+                f"{holder.pid}) and does not listen there: a runtime_dir cannot change while the daemon runs; restore "
+                "the former one, or run `preforkd restart`, which applies the new one"
             )
         path = self.runtime_dir / SOCKET_NAME
         if path.exists() and not path.is_socket():

@@ -32,7 +32,7 @@ def pending_group() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @pass_invocation
 def list_command(invocation: Invocation, pool: str, as_json: bool) -> int:
-    """List them, oldest first."""
+    """List messages, oldest first."""
     found = _asked(invocation, pool)
     if as_json:
         print_json(found.traces, msgspec.to_builtins, found.total, "")
@@ -48,9 +48,9 @@ def list_command(invocation: Invocation, pool: str, as_json: bool) -> int:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_invocation
 def drop_command(invocation: Invocation, pool: str, ids: tuple[str, ...], everything: bool, yes: bool) -> int:
-    """Wait for them no longer.
+    """Stop waiting for messages.
 
-    Nothing is deleted at the broker: a message that comes after all gets its copy and is not run.
+    Nothing is deleted at the broker: a message that comes later gets its copy and is not run.
     """
     check_choice(ids, everything)
     if everything and not yes:
@@ -58,7 +58,9 @@ def drop_command(invocation: Invocation, pool: str, ids: tuple[str, ...], everyt
         question = f"Wait no longer for {total} failed message(s) of pool {shown(pool)}?"
         ask_first(question, "nothing was dropped")
     dropped = _asked(invocation, pool, drop=list(ids), all=everything, by=operator())
-    print_line(f"{dropped.total} message(s) of pool {shown(pool)} dropped; one that comes after all gets its copy")
+    print_line(
+        f"{dropped.total} message(s) of pool {shown(pool)} dropped; a dropped message that comes later gets its copy"
+    )
     found = [str(trace.message_id) for trace in dropped.traces]
     where = f"pool {shown(pool)} does not wait for a message"
     return report_missing(ids, found, lambda id: f"{where} {id}; `preforkd why` says what is known of it")

@@ -165,7 +165,7 @@ def _about_last_exit(sources: Sources, records: list[Facts]) -> Iterator[Line]:
     """The last exit that is worth a look: its cause, its message, what was done, what to do."""
     record = next((record for record in reversed(records) if record.get("cause") not in EXPECTED), None)
     if record is None:
-        yield "exits", "nothing but daily life on record" if records else "none on record"
+        yield "exits", "no unusual exits on record" if records else "none on record"
         return
     ending = record.get("status"), record.get("signal"), str(record.get("requested_by") or "")
     explanation = explain_ending(str(record.get("cause")), *ending)

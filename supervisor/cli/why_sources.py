@@ -41,7 +41,7 @@ class Sources:
         except OtherRuntimeDir as error:
             self.gaps.append(str(error))
         except NotRunning:
-            self.gaps.append("no daemon runs: this is what its files say")
+            self.gaps.append("no daemon runs: these facts are from its files")
         except ControlError as error:
             self.gaps.append(f"the daemon could not be asked ({error})")
         return None

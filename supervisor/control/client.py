@@ -123,7 +123,7 @@ class ControlClient:
         if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
             return NotRunning(
                 f"preforkd is not running: nothing listens at {self._path}; `preforkd start` starts it "
-                f"(or is another --config meant?)"
+                f"(or give another --config)"
             )
         if isinstance(error, PermissionError):
             return ControlError(f"{self._path}: no permission; use the daemon's user, or root (sudo)")
@@ -133,9 +133,9 @@ class ControlClient:
 
     def _silent(self, waited_s: float) -> NoAnswer:
         return NoAnswer(
-            f"{self._path}: the daemon did not answer within {waited_s:g} s; is it stopped (SIGSTOP), or "
-            f"the machine overloaded? Its log and `ps` tell"
+            f"{self._path}: the daemon did not answer within {waited_s:g} s; it may be stopped (SIGSTOP), or "
+            f"the machine overloaded; see its log and `ps`"
         )
 
     def _gone(self) -> ControlError:
-        return ControlError(f"{self._path}: the daemon hung up before it had answered; its log tells why")
+        return ControlError(f"{self._path}: the daemon closed the connection before its answer; its log has the reason")

@@ -113,7 +113,7 @@ class Connection:
     def _drop_if_idle(self) -> None:
         quiet_s = monotonic_s() - self.since_s
         if quiet_s >= self._idle_s and (self.idle or self._outgoing):
-            self.drop(f"nothing was asked here for {quiet_s:.0f} s: connect again")
+            self.drop(f"no request came on this connection for {quiet_s:.0f} s: connect again")
         else:
             left_s = max(self._idle_s - quiet_s, self._idle_s / 4)
             self._drop_timer = self._reactor.call_later(left_s, self._drop_if_idle)

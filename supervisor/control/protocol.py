@@ -117,7 +117,7 @@ def read_answer(line: bytes) -> Facts:
         answer = msgspec.json.decode(line, type=_Answer)
     except ValueError as error:
         raise ControlError(
-            f"the answer on the control socket is not preforkd's ({error}); who is listening there?"
+            f"the answer on the control socket is not preforkd's ({error}); another program may listen there"
         ) from error
     if answer.ok:
         return answer.result

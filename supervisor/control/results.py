@@ -101,17 +101,17 @@ class PoolStatus(Result, frozen=True):
     """A pool. While workers are replaced, there are more of them than are wanted."""
 
     state: Annotated[str, _one_of(*POOL_STATES)]
-    why: Annotated[str, Meta(description="Why it is not well.")]
+    why: Annotated[str, Meta(description="The reason of its state.")]
     queue: str
-    wanted: Annotated[int, Meta(description="How many workers there are to be, after `scale`.")]
-    configured: Annotated[int, Meta(description="How many workers the configuration has.")]
+    wanted: Annotated[int, Meta(description="The wanted number of workers, after `scale`.")]
+    configured: Annotated[int, Meta(description="The number of workers in the configuration.")]
     paused: PauseStatus | None
     workers: list[WorkerStatus]
     forkserver: ServiceStatus
     consumer: ConsumerStatus
     symptoms: list[SymptomStatus]
     depth: QueueStatus
-    counters: Annotated[dict[str, int], Meta(description="Messages by what became of them, ever since.")]
+    counters: Annotated[dict[str, int], Meta(description="Messages by their end, since the first start.")]
     restarts: Annotated[dict[str, int], Meta(description="By kind of child, since the daemon's start.")]
     holds: int
     measures: Measurements

@@ -210,7 +210,7 @@ def _remove_stale(path: Path) -> None:
         raise StateError(f"{path}: this is not a socket; remove it, or choose another runtime_dir")
     if found.st_uid != os.geteuid():
         raise StateError(
-            f"{path}: this socket belongs to uid {found.st_uid}, we are uid {os.geteuid()}; "
+            f"{path}: this socket belongs to uid {found.st_uid}, this daemon has uid {os.geteuid()}; "
             f"stop the daemon that made it, remove it, or choose another runtime_dir"
         )
     if _answers(path):

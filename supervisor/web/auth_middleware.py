@@ -96,7 +96,7 @@ class AuthMiddleware:
         site = request.headers.get("sec-fetch-site", "same-origin")
         same = origin is None or _origin_host(origin) == host.lower()
         if not same or site not in ("same-origin", "none"):
-            raise ApiError(403, "this request comes from another site's page: nothing was done")
+            raise ApiError(403, "this request comes from another site's page and was refused")
 
     def _knows(self, request: Request) -> bool:
         given = request.headers.get("authorization", "")

@@ -96,7 +96,7 @@ class DeadLetterClient:
                     done += 1
                     missing.pop(delivery.properties.message_id or "", None)
         except PreforkdError as error:
-            error.args = (f"{error}; until then: {done} message(s) done, the others are where they were",)
+            error.args = (f"{error}; until then: {done} message(s) done, the others are still in their queue",)
             raise
         finally:
             self._looks.pop((queue, kind), None)
@@ -116,7 +116,7 @@ class DeadLetterClient:
                 await turn.acquire()
         except TimeoutError as error:
             raise ApiError(
-                503, f"an earlier look into the letters of {queue} is not over: is the broker there?"
+                503, f"an earlier request for the letters of {queue} is not over: check the broker"
             ) from error
         job = asyncio.get_running_loop().run_in_executor(self._threads, work)
         job.add_done_callback(lambda done: _over(done, turn))

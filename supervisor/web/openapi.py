@@ -26,13 +26,13 @@ from supervisor.web.request_parsing import (
 
 JSON = "application/json"
 _ABOUT = (
-    "What the web child of a preforkd daemon answers (`[web] listen`). Everything is the daemon's own account, from "
-    "the control socket and the exit history. Reading is free on a loopback address; on any other it needs the token, "
+    "The answers of the web process of a preforkd daemon (`[web] listen`). All data come from the control socket and "
+    "the exit history. Reading is free on a loopback address; on any other it needs the token, "
     "too (the static page, /healthz and the bare status of /readyz excepted). Every POST needs it. Errors are "
     '`{"error": "what was wrong, where, what to do"}`.'
 )
 _EVENTS = (
-    "Server-sent events. `status` (data: the status object) first, then when something but clocks changed, at most "
+    "Server-sent events. `status` (data: the status object) first, then when anything but clocks has changed, at most "
     "once a second. `exit` (data: an exit record) for each one after that first `status`; earlier ones are in "
     '/api/exits. `silent` (data: {"error", "since"}) once when the daemon does not answer; the next `status` ends it. '
     "A comment every 15 s. A reader that is too slow is disconnected and should connect again. Where reading needs the "
@@ -46,12 +46,12 @@ _LETTERS = (
 Errors = Mapping[int, str]
 _HOST = {421: "The Host header names neither this machine nor an address."}
 _READ = {401: "On an address that is not loopback, reading needs the token, too."} | _HOST
-_QUERY = {400: "A parameter that cannot be understood."} | _READ
-_SILENT = {503: "The daemon does not answer (stopped, overloaded, being replaced); `since` says for how long."}
+_QUERY = {400: "A parameter with a wrong value."} | _READ
+_SILENT = {503: "The daemon does not answer (stopped, overloaded, being replaced); `since` is when that began."}
 _ACT = {
     401: "No token, or a wrong one.",
     403: "No token_file is configured (the text says how), or the request comes from another site's page.",
-    409: "The daemon refuses: the text says why, and what to do.",
+    409: "The daemon refuses; the text has the reason and what to do.",
     503: "The daemon or the broker does not answer.",
 } | _HOST
 _POOL = {404: "No such pool, or no such message."} | _ACT
@@ -79,8 +79,8 @@ _KIND = _text("kind", "Which queue.", enum=KINDS, default="dead")
 
 GET = {
     "/": Operation("The page.", "text/html"),
-    "/static/{file}": Operation("What the page is made of.", "application/octet-stream", {404: "No such file."}),
-    "/healthz": Operation("Whether the web child lives.", answers.Alive),
+    "/static/{file}": Operation("The files of the page.", "application/octet-stream", {404: "No such file."}),
+    "/healthz": Operation("Whether the web process lives.", answers.Alive),
     "/readyz": Operation(
         "Whether the daemon is running and each pool consumes.",
         answers.Ready,
@@ -116,15 +116,15 @@ POST = {
         "Move messages back to the pool's queue, as a new round.", answers.Moved, _BODY, body=Chosen
     ),
     "/api/pools/{pool}/letters/drop": Operation("Delete messages for good.", answers.Dropped, _BODY, body=Chosen),
-    "/api/pools/{pool}/pause": Operation("Stop consuming; what runs is finished.", results.Changed, _POOL),
+    "/api/pools/{pool}/pause": Operation("Stop consuming; running handlers finish.", results.Changed, _POOL),
     "/api/pools/{pool}/resume": Operation("Consume again.", results.Changed, _POOL),
-    "/api/pools/{pool}/retry": Operation("Try at once what is held or waits to be replaced.", results.Tried, _POOL),
+    "/api/pools/{pool}/retry": Operation("Start held children and those in back-off at once.", results.Tried, _POOL),
     "/api/pools/{pool}/scale": Operation(
         "Set the number of workers, until the next reload or restart.", results.Scaled, _BODY, body=Scale
     ),
     "/api/reload": Operation(
         "Read the configuration again and replace what it changed. Waits 5 s for the end; then goes on without "
-        "waiting, and `reload` of the status shows how far it is.",
+        "waiting, and `reload` of the status shows its progress.",
         results.Reloaded,
         _ACT | {422: "The new configuration cannot be used; nothing has changed."},
         further={202: ("Under way.", answers.Reloading)},

@@ -15,7 +15,7 @@ from supervisor.web.answers import Error
 JSON = "application/json"
 
 _HTTP_ERRORS = {
-    404: "there is nothing at this path; /openapi.json lists what there is",
+    404: "this path does not exist; /openapi.json lists what there is",
     405: "this method is not for this path; /openapi.json says which is",
 }
 

@@ -74,7 +74,7 @@ def _listen(web: WebConfig) -> socket.socket:
     except OSError as error:
         listener.close()
         raise StateError(
-            f'[web] listen = "{web.listen}": {error.strerror}; is something else there (ss -ltnp)? Choose another port'
+            f'[web] listen = "{web.listen}": {error.strerror}; choose another port, or find its user (ss -ltnp)'
         ) from error
     except StateError:
         listener.close()

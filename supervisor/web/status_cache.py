@@ -158,7 +158,7 @@ class StatusCache:
             try:
                 await self._fresh()
             except Exception:  # a bug: the next query may succeed
-                logging.getLogger(__name__).exception("looking at the daemon failed")
+                logging.getLogger(__name__).exception("reading the status of the daemon failed")
             self._early.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(PERIOD_S):

@@ -112,7 +112,7 @@ def test_without_a_daemon_its_files_say_the_same(site: Site) -> None:
     without = [site.ok("why", target) for target in ("m0", "mail/0")]
 
     for said, before in zip(without, with_daemon, strict=True):
-        assert said.splitlines()[-1] == "note     no daemon runs: this is what its files say"
+        assert said.splitlines()[-1] == "note     no daemon runs: these facts are from its files"
         facts = [line for line in before.splitlines() if not line.startswith("now")]
         assert set(facts) <= set(said.splitlines())
 

@@ -150,7 +150,7 @@ def test_waiting_for_an_answer_is_not_being_idle(tmp_path: Path) -> None:
         subject.raw() as idle,
     ):
         waiting.sendall(b'{"verb": "stop"}\n')
-        assert b"nothing was asked here for" in read_to_end(idle), "an idle client is dropped with a word"
+        assert b"no request came on this connection for" in read_to_end(idle), "an idle client is dropped with a word"
 
         subject.call(lambda: pending.complete({}))
 
@@ -356,7 +356,7 @@ def test_a_socket_of_somebody_else_is_refused_and_kept(tmp_path: Path) -> None:
         foreign.bind(str(path))
     os.chown(path, NOBODY, NOBODY)
 
-    _assert_refused(path, "this socket belongs to uid 65534, we are uid 0")
+    _assert_refused(path, "this socket belongs to uid 65534, this daemon has uid 0")
 
     assert path.exists()
 
