@@ -12,6 +12,8 @@ from typing import Any
 from supervisor.link.channel import Channel, ChannelClosed, F, NotUnderstood
 from supervisor.system.reactor import Reactor, Watch
 
+_READ, _WRITE = Reactor.READ, Reactor.WRITE
+
 
 class Endpoint(Channel[F]):
     """One end, non-blocking. Of `refused` and `gone` one is called, once; nothing more is heard then."""
@@ -35,16 +37,14 @@ class Endpoint(Channel[F]):
 
     def flush(self) -> bool:
         """Write what the peer takes now; the rest follows as it reads. True when nothing is left."""
-        if self._watch.events == Reactor.READ and self.pending_bytes:
-            self._write()
-        return not self.pending_bytes
+        return self._watch.events == _READ and self._write()
 
     def hear(self) -> None:
         """Take what has arrived."""
         try:
             if self._watch.events and (frames := self.receive(self.read_at_once_bytes)):
                 self.heard(frames)
-            if self._watch.events:
+            if self.spoiled is not None and self._watch.events:
                 self.confirm()
         except NotUnderstood as error:
             self._watch.want(0)
@@ -59,14 +59,18 @@ class Endpoint(Channel[F]):
         super().close()
 
     def _ready(self, fd: int, events: int) -> None:
-        if events & Reactor.WRITE:
+        if events & _WRITE:
             self._write()
-        if events & ~Reactor.WRITE:
+        if events & ~_WRITE:
             self.hear()
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
         try:
-            self._watch.want(Reactor.READ if super().flush() else Reactor.READ | Reactor.WRITE)
+            done = Channel.flush(self)
         except ChannelClosed:
             self._watch.want(0)
             self.gone()
+            return False
+        if done is not (self._watch.events == _READ):
+            self._watch.want(_READ if done else _READ | _WRITE)
+        return done
