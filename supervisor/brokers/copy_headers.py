@@ -35,7 +35,7 @@ FORMER = "x-preforkd-former"
 """A list of tables, oldest first: how the rounds before this one ended, in short. The first header to be left out."""
 
 STAMPS = frozenset({QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY, ORIGINAL})
-"""The headers of ours that a copy going back must keep: they make it the next round, once, however often it is sent."""
+"""Headers of preforkd that a retried copy keeps: they make it the next round once, however often it is sent."""
 
 PREVIEW_BYTES = 2000
 
@@ -47,7 +47,7 @@ _FACTS = ("cause", "reason", "attempts", "status", "signal", "worker", "host", "
 
 
 def without_diagnosis(properties: Properties) -> Properties:
-    """Properties of a dead or parked message on its way back to work: only its stamps are kept of ours."""
+    """Properties of a retried dead or parked message: of preforkd's headers only the `STAMPS` are kept."""
     headers = {
         name: value for name, value in (properties.headers or {}).items() if name in STAMPS or not is_left_behind(name)
     }
@@ -100,7 +100,7 @@ def _in_short(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def diagnosis(delivery: Delivery) -> dict[str, Any]:
-    """What our headers say, by names without the prefix: cause, reason, attempts, status, signal, worker, at, stack."""
+    """Facts in preforkd's headers, without the prefix: cause, reason, attempts, status, signal, worker, at, stack."""
     headers = delivery.properties.headers or {}
     return {name.removeprefix(PREFIX): value for name, value in headers.items() if name.startswith(PREFIX)}
 

@@ -15,7 +15,7 @@ import msgspec
 
 from supervisor.messages.message import Properties
 
-_DECIMAL = 1  # the code of our msgpack extension type
+_DECIMAL = 1  # the code of the msgpack extension type
 _EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, capitals=1, traps=[InvalidOperation])
 """Replaces the thread's own context, which user code may have set to three digits."""
 

@@ -84,7 +84,7 @@ class AmqpBroker(Broker):
         self._stream_ruled_out = False
         self._over = False  # closing, or refused for good
 
-    # ---- what the consumer asks -----------------------------------------------------------------------------------
+    # ---- calls of the consumer ------------------------------------------------------------------------------------
 
     def start(self) -> None:
         heartbeats_s = 2 * self._config.heartbeat_s
@@ -193,7 +193,7 @@ class AmqpBroker(Broker):
             return 0
         return self._consuming.opened + self._publisher.dialer.opened
 
-    # ---- the consuming connection (amqp_connection.Owner) ---------------------------------------------------------
+    # ---- the consuming connection (connection.Owner) --------------------------------------------------------------
 
     def connection_up(self, connection: pika.SelectConnection) -> None:
         """The consuming connection is open: see to the queues."""
@@ -209,7 +209,7 @@ class AmqpBroker(Broker):
         self._set_up()
 
     def connection_down(self, trouble: Trouble, retry_in_s: float) -> None:
-        """The consuming connection was lost or did not come about."""
+        """The consuming connection was lost or failed."""
         if self._declarer is not None:
             self._declarer.close()
         self._declarer = self._copy_queues = None
@@ -272,7 +272,7 @@ class AmqpBroker(Broker):
         if not self._over:
             self._retry = self._reactor.call_later(retry_in_s, self._set_up)
 
-    # ---- the consuming channel (amqp_subscription.SubscriptionOwner) ----------------------------------------------
+    # ---- the consuming channel (subscription.SubscriptionOwner) ---------------------------------------------------
 
     def delivered(self, delivery: Delivery) -> None:
         """A message, unless it might be a stream's."""
@@ -291,7 +291,7 @@ class AmqpBroker(Broker):
         self._findings.tell()
 
     def subscription_ended(self, reason: str) -> None:
-        """Cancelled, by us or by the broker: then the queues are looked at again before the next subscription."""
+        """The subscription was cancelled; after a cancel by the broker the queues are checked again."""
         if reason:
             self._wanted = self._queues_ready = False
             self._findings.forget()
@@ -320,7 +320,7 @@ class AmqpBroker(Broker):
     def _rule_out_stream(self) -> None:
         self._stream_ruled_out = True
 
-    # ---- the publishing connection (amqp_publisher.PublisherOwner) ------------------------------------------------
+    # ---- the publishing connection (publisher.PublisherOwner) -----------------------------------------------------
 
     def publisher_ready(self) -> None:
         """It may be what the epoch waits for."""
@@ -388,7 +388,7 @@ class AmqpBroker(Broker):
             self._consuming.close()
 
     def _hang_up(self) -> None:
-        """The time for goodbyes is over; also for a subscription whose end a silent broker does not confirm."""
+        """Abort at the end of the closing timeout, also without the broker's confirm of a cancel."""
         self._say_goodbye()
         self.cut()
 

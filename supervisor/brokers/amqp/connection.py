@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ that comes back: rotates through the hosts, one per attempt, with jittered back-off.
+"""One connection to RabbitMQ that reconnects: one host of the list per attempt, exponential back-off with jitter.
 
 Runs in the consumer and the command line, on the process's Reactor. pika recovers nothing by itself, and in a list of
 hosts an unresolvable first name would keep it from ever trying the others, so each attempt gets exactly one host.
@@ -27,7 +27,7 @@ from supervisor.system.reactor import Reactor, Timer
 _QUICK_S = 0.1
 _FIRST_S, _CAP_S = 1.0, 30.0
 _STEADY_S = 10.0
-"""A connection that held for so long has healed: the next loss starts with a quick attempt again."""
+"""A connection that lasted so long resets the back-off: the next loss starts with a quick attempt."""
 
 _SERVED_S = 1.0
 """So has one that did for so long what it is for; less than that, and a loss at once after each success would be
@@ -54,7 +54,7 @@ def targets(config: BrokerConfig, connection_name: str, user_timeout_s: float) -
     Raises BrokerRefused when a URL or a TLS file cannot be used.
     """
     tables.install()
-    logging.getLogger("pika").setLevel(logging.CRITICAL)  # all it has to say comes back to us as errors
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # it returns the same as errors
     return [_target(url, config, connection_name, user_timeout_s) for url in config.urls]
 
 
@@ -107,17 +107,17 @@ class Backoff:
 
 
 class Owner(Protocol):
-    """Who is told about a Dialer's connection."""
+    """The receiver of a Dialer's events."""
 
     def connection_up(self, connection: pika.SelectConnection) -> None:
         """The connection is open."""
 
     def connection_down(self, trouble: Trouble, retry_in_s: float) -> None:
-        """The connection was lost or did not come about; unless fatal or closed, the next attempt is scheduled."""
+        """The connection was lost or failed; unless fatal or closed, the next attempt is scheduled."""
 
 
 class Dialer:
-    """Keeps one connection up until it is closed or refused for good.
+    """Keeps one connection up until it is closed or refused permanently.
 
     `final_when_open`: whether a refusal is final also when it ends a connection that was open; else only one that is
     met while a connection opens is.
@@ -144,7 +144,7 @@ class Dialer:
         self._cutting = False
 
     def dial(self) -> None:
-        """Try the next host; the owner is told how it went."""
+        """Try the next host; the owner gets the result."""
         self._retry = None
         self._cutting = False
         target = self._targets[self._attempts % len(self._targets)]
@@ -159,7 +159,7 @@ class Dialer:
         )
 
     def serves(self) -> None:
-        """From now on the connection does what it is for: should it be lost, it was no failed attempt."""
+        """The connection serves its purpose from now on: a later loss is no failed attempt."""
         self._serves_since_s = self._serves_since_s or monotonic_s()
 
     def cut(self, reason: str) -> None:
@@ -172,7 +172,7 @@ class Dialer:
             self.connection._terminate_stream(pika.exceptions.StreamLostError(reason))
 
     def close(self) -> None:
-        """Say goodbye and stop dialing. `closed` once the broker has agreed, or after `cut`."""
+        """Close the connection and stop dialing. `closed` once the broker has answered, or after `cut`."""
         self._closing = True
         if self._retry is not None:
             self._reactor.remove_timeout(self._retry)
@@ -189,7 +189,7 @@ class Dialer:
 
     @property
     def silent_s(self) -> float:
-        """For how long the broker has sent nothing, as seen by the looks at it; 0 unless connected."""
+        """Seconds without a byte from the broker, at the resolution of the checks; 0 unless connected."""
         if self.connection is None or not self._up_since_s:
             return 0.0
         if self.connection.bytes_received != self._received_bytes:

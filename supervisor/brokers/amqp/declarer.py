@@ -1,4 +1,4 @@
-"""Looks for queues on RabbitMQ, makes missing ones, binds them, and finds out the arguments of existing ones.
+"""Checks for queues on RabbitMQ, makes and binds missing ones, and finds the arguments of existing ones.
 
 Runs in the consumer. All this happens on separate channels: a passive declare of a missing queue closes its channel
 (404), and so does every refusal. A former run may have declared a queue without the right to bind it, so bindings are
@@ -32,10 +32,10 @@ class DeclarerOwner(Protocol):
     known: set[str]
 
     def declared(self, plan: QueuePlan) -> None:
-        """The queue was missing and has been made."""
+        """The missing queue was made."""
 
     def examined(self, plan: QueuePlan, facts: QueueFacts) -> Trouble | None:
-        """The queue was there and is this; a trouble refuses it."""
+        """The arguments of an existing queue; a returned trouble refuses it."""
 
 
 class _Step(Enum):
@@ -49,7 +49,7 @@ class _Step(Enum):
 
 
 class Declarer:
-    """Looks for and declares queues over one connection, one after the other.
+    """Checks and declares queues over one connection, one after the other.
 
     `explained`: a refusal in words for users.
     """
@@ -72,7 +72,7 @@ class Declarer:
         self._inquiry = Inquiry({})
 
     def ensure(self, plans: list[QueuePlan], done: Done) -> None:
-        """See to `plans` in order; `done(None)` at the end, or `done(trouble)` at the first that fails.
+        """Carry out `plans` in order; `done(None)` at the end, or `done(trouble)` at the first failure.
 
         Nothing is called when the connection is lost meanwhile.
         """
@@ -85,7 +85,7 @@ class Declarer:
             self._take(_Step.LOOK)
 
     def close(self) -> None:
-        """The connection is gone: let others make their queues."""
+        """Release the permit after the end of the connection."""
         self._permit.release()
 
     @property
@@ -93,7 +93,7 @@ class Declarer:
         return self._jobs[0][0]
 
     def _take(self, step: _Step) -> None:
-        """Take a step, on a channel that is open."""
+        """Take a step, on an open channel."""
         self._step = step
         if self._channel is not None and self._channel.is_open:
             self._act(self._channel)
@@ -142,7 +142,7 @@ class Declarer:
         channel.queue_bind(self._plan.name, exchange, key, callback=lambda _ok: self._bind(channel, bound + 1))
 
     def _examine(self) -> None:
-        """Once for each queue: is it as we would have made it, and if not, how is it?
+        """Examine each queue once: whether it has the arguments of its plan, and if not, which ones.
 
         A declare with our own arguments is harmless: should the queue have vanished since it was found, it makes the
         one that we want. Where we must not make it, only such questions are asked as cannot.
@@ -191,7 +191,7 @@ class Declarer:
             self._finish(self._trouble(error))
 
     def _compared(self, code: int) -> None:
-        """It is another one than we would have made; or we may not ask, which is no reason not to use it."""
+        """The queue has other arguments than its plan; or they cannot be queried, and it is used anyway."""
         if code == 406:
             self._take(_Step.INQUIRE)
         else:

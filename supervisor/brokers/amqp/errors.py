@@ -1,4 +1,4 @@
-"""What went wrong with RabbitMQ, in words for users, and whether waiting can heal it.
+"""Errors of RabbitMQ as texts for users, and whether they are permanent.
 
 Pure; runs in the consumer and the command line. Reply codes: https://www.rabbitmq.com/amqp-0-9-1-reference#constants.
 No text here ever holds a password: pika's errors carry the broker's words, not the URL.
@@ -18,7 +18,7 @@ from supervisor.brokers.amqp.tls import tls_trouble
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """Why something ended or failed. `fatal`: the broker refuses, and waiting will not change its mind.
+    """Why a connection, channel or request failed. `fatal`: the broker refuses permanently.
 
     `code`: AMQP's reply code where the broker closed a connection or channel, else 0.
     """
@@ -34,7 +34,7 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 _ERRORS_FROM = 500
-"""Reply codes from here on, which a connection does not survive."""
+"""Reply codes from here on close the connection (AMQP 0-9-1, 1.2: hard errors)."""
 
 
 _CHECK_LOGIN = "check user and password in [broker] url"
@@ -59,13 +59,13 @@ _REFUSALS = (
     (r"ACCESS_REFUSED", "the user lacks a right (rabbitmqctl set_permissions)", True),
     (r"no exchange '", "an exchange that is named in the configuration does not exist: declare it first", True),
 )
-"""(pattern in the broker's words, what it means, whether it is final); the first that matches counts."""
+"""(pattern in the broker's text, meaning, whether it is permanent); the first match counts."""
 
 _FINAL_CODES = frozenset({403, 530, 540})
 
 
 def explain(error: BaseException | None) -> Trouble:
-    """Why a connection or channel ended or did not come about."""
+    """The trouble behind `error`, which ended a connection or channel."""
     error = _root(error)
     if isinstance(error, pika.exceptions.ConnectionClosed | pika.exceptions.ChannelClosed):
         words = f"{error.reply_code} {error.reply_text}"
@@ -91,7 +91,7 @@ def _explain_words(text: str, fatal: bool, code: int) -> Trouble:
 
 
 def _root(error: BaseException | None) -> BaseException | None:
-    """The innermost error: pika wraps what happened in up to four layers."""
+    """The innermost error: pika wraps it in up to four layers."""
     while True:
         inner = _inner(error)
         if inner is None:

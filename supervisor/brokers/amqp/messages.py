@@ -1,4 +1,4 @@
-"""Messages between pika's words and ours: basic properties both ways, and nothing that makes a copy impossible.
+"""Converts basic properties between pika and preforkd, without errors that would make a copy impossible.
 
 Runs in the consumer and the command line. A copy of a message must always come about, since its original is acked
 only after it: what AMQP cannot say, or what does not fit into one frame, is left out and named in a header.
@@ -76,7 +76,7 @@ class EncodedProperties(pika.spec.BasicProperties):  # type: ignore[misc]  # pik
         self.data = b"".join(pieces)
 
     def encode(self) -> list[bytes]:
-        """What pika puts behind the header frame's own fields."""
+        """The bytes behind the header frame's own fields, for pika."""
         return [self.data]
 
 

@@ -1,4 +1,4 @@
-"""The publishing connection: pipelined confirms, and exactly one fate for every publication.
+"""The publishing connection: pipelined publisher confirms, and exactly one fate for every publication.
 
 Runs in the consumer and the command line. A connection of its own, because RabbitMQ stops reading from any connection
 that has published while a memory or disk alarm is up: acks on it would stall; and because a publish to a missing
@@ -34,16 +34,16 @@ publication to one is delivered *and* returned. So a reply is not mandatory; one
 
 
 class PublisherOwner(Protocol):
-    """Who is told what becomes of publications."""
+    """The receiver of the fates of publications."""
 
     def publisher_ready(self) -> None:
         """Connection and confirm channel are up (again)."""
 
     def publisher_down(self, trouble: Trouble, retry_in_s: float) -> None:
-        """The connection was lost or did not come about. Every outstanding publication was reported unpublished."""
+        """The connection was lost or failed. Every outstanding publication was reported as unpublished."""
 
     def publisher_blocked(self, reason: str | None) -> None:
-        """The broker takes no publications for this reason; None: it takes them again."""
+        """The broker accepts no publications for this reason; None: it accepts them again."""
 
     def confirmed(self, token: int) -> None:
         """The broker has the publication with this `token`."""
@@ -56,7 +56,7 @@ class PublisherOwner(Protocol):
 
 
 class _Entry:
-    """A publication without a confirm. `settled`: its fate was told, only its confirm is still to come."""
+    """A publication without a confirm. `settled`: its fate was reported, only the confirm is missing."""
 
     __slots__ = ("alone", "due_s", "losses", "properties", "publication", "returned", "sent", "settled", "token")
 
@@ -104,7 +104,7 @@ class Publisher:
 
     @property
     def ready(self) -> bool:
-        """Whether publications leave at once."""
+        """Whether publications are sent at once."""
         return self._channel is not None and not self._blocked
 
     @property
@@ -113,7 +113,7 @@ class Publisher:
         return self._channel is not None
 
     def publish(self, token: int, publication: Publication) -> None:
-        """Send, or hold until it can be sent; the owner is told its fate under `token`."""
+        """Send a publication, or hold it until it can be sent; the owner gets its fate with `token`."""
         losses = self._losses.pop(token, 0) if self._losses else 0
         entry = _Entry(token, publication, monotonic_s() + self._timeout_s, losses)
         if self._deadline is None:
@@ -131,12 +131,12 @@ class Publisher:
             entry.settled = True
 
     def close(self) -> None:
-        """Give up deadlines and connection."""
+        """Cancel deadlines and close the connection."""
         if self._deadline is not None:
             self._reactor.remove_timeout(self._deadline)
             self._deadline = None
         self.dialer.close()
-        if self._blocked:  # during an alarm the broker reads nothing from us, not even a goodbye
+        if self._blocked:  # during an alarm the broker reads nothing, not even connection.close
             self.dialer.cut("closed while blocked")
 
     # ---- connection -----------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ class Publisher:
     # ---- sending --------------------------------------------------------------------------------------------------
 
     def _send_waiting(self) -> None:
-        """All that may leave now. Suspects go first, each once the broker is past everything that was sent before."""
+        """Send all publications that may be sent now: suspects first, each after confirms of all before it."""
         while self._channel is not None and not self._blocked:
             if self._suspects or self._on_trial:
                 if self._last_tag > self._seen_tag:
@@ -230,7 +230,7 @@ class Publisher:
         return False
 
     def _ask_how_far(self, channel: pika.channel.Channel) -> None:
-        """A channel works in order: its answer to anything means that it is past all publications before it."""
+        """A channel works in order: any answer means that it has handled all publications before it."""
         if self._asked_tag == self._last_tag:
             return
         self._asked_tag = tag = self._last_tag
@@ -298,7 +298,7 @@ class Publisher:
         properties: pika.spec.BasicProperties,
         body: bytes,
     ) -> None:
-        """Nothing that a Return may speak of can count as published, whatever its confirm says."""
+        """A publication that a Return may mean does not count as published, even with a confirm."""
         sent = [entry for entry in self._sent.values() if not entry.returned and entry.mandatory]
         found = returned(sent, method, encoded(properties), body)
         where = f"there is no queue {method.routing_key!r} ({method.reply_text})"
@@ -341,7 +341,7 @@ class Publisher:
             self._settle(entry, reason, lost=True)
 
     def _give_up_overdue(self) -> None:
-        """Deadlines rise in the order of publishing: look at the heads of what waits."""
+        """Check deadlines, which rise in the order of publishing, at the heads of the queues."""
         now_s = monotonic_s()
         self._deadline = None
         for waiting in (self._suspects, self._waiting):
@@ -363,7 +363,7 @@ def _unsettled(entries: Iterable[_Entry]) -> list[_Entry]:
 
 
 _PRECONDITION_FAILED = 406
-"""How RabbitMQ closes a channel whose publication it can never take: too large, a property that it does not accept."""
+"""Reply codes for a publication that RabbitMQ never accepts: too large, an invalid property."""
 
 _DRAIN_S = 1.0
 """How long a suspect waits until everything before it is confirmed."""

@@ -1,6 +1,6 @@
-"""Questions to RabbitMQ on channels of their own: how deep is the queue, is it a stream, may we publish?
+"""Queries to RabbitMQ on their own channels: the depth of a queue, whether it is a stream, the right to publish.
 
-Runs in the consumer. Never on the consuming channel: an answer may be the end of the channel that asked.
+Runs in the consumer. Never on the consuming channel: an answer may close the channel of its query.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from supervisor.brokers.base import Depth, Held, Unresponsive
 from supervisor.system.reactor import Reactor, Timer
 
 TIMEOUT_S = 5.0
-"""A queue that does not tell its depth for so long is unresponsive, in seconds."""
+"""A queue without an answer to a depth query for so long is unresponsive."""
 
 
 class Probe:
@@ -45,7 +45,7 @@ class Probe:
         self._next()
 
     def close(self) -> None:
-        """Drop questions that are open."""
+        """Drop open queries."""
         self._open.clear()
         if self._timer is not None:
             self._reactor.remove_timeout(self._timer)
@@ -60,7 +60,7 @@ class Probe:
             self._connection.channel(on_open_callback=self._on_open)
 
     def _give_up(self) -> None:
-        """What comes too late answers no later question: its channel is not used again."""
+        """Give up a query and its channel, so that a late answer is not taken for that of a later query."""
         unanswered = self._open[0] if self._open else ""
         self.close()
         channel, self._channel = self._channel, None

@@ -1,4 +1,4 @@
-"""Which queues a pool needs on RabbitMQ, and with which arguments they are made where they are missing. Pure.
+"""The queues that a pool needs on RabbitMQ, with the arguments for missing ones. Pure.
 
 Runs in the consumer and the command line; declarer.py sees to them. An operator may have made them otherwise:
 they are used as they are, and what that costs is said (promises.py).
@@ -14,7 +14,7 @@ from supervisor.brokers.names import configured_delays_s, dead_queue, delay_step
 from supervisor.config.schema import Binding, PoolConfig
 
 NO_DELIVERY_LIMIT = 1_000_000
-"""RabbitMQ 4 drops a message after 20 returns by default; -1 does so at the first one on 3.10. We count attempts."""
+"""RabbitMQ 4 drops a message after 20 returns by default; -1 does so at the first on 3.10. preforkd counts attempts."""
 
 QUORUM: dict[str, Any] = {"x-queue-type": "quorum", "x-delivery-limit": NO_DELIVERY_LIMIT}
 
@@ -73,6 +73,6 @@ def declared_text(plan: QueuePlan) -> str:
 
 
 def pool_queues(pool: PoolConfig) -> list[QueuePlan]:
-    """All that must be there before a pool consumes, so that missing rights show at the start."""
+    """All queues that must exist before a pool consumes, so that missing rights are found at the start."""
     own = [QueuePlan(dead_queue(pool.queue), QUORUM), QueuePlan(parked_queue(pool.queue), QUORUM)]
     return [work_queue(pool), *own, *(delay_queue(pool.queue, delay_s) for delay_s in configured_delays_s(pool))]

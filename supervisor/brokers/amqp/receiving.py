@@ -1,4 +1,4 @@
-"""A pika connection that takes complete deliveries out of the received bytes itself, at a third of pika's price.
+"""A pika connection that decodes complete deliveries itself, at a third of pika's cost.
 
 Runs in the consumer and the command line. pika stays the owner of connection, channels, heartbeats and errors: every
 frame that is not part of a complete delivery for a Receiver goes to it, in order, as if this file were not there.
@@ -22,7 +22,7 @@ from supervisor.brokers.amqp.tables import decode_short_string
 from supervisor.messages.message import Properties
 
 READ_BYTES = 64 * 1024
-"""Most that one read takes: sixteen times pika's 4096, and still below what malloc asks the kernel for each time."""
+"""The size of one read: sixteen times pika's 4096, and below malloc's mmap threshold (mallopt(3))."""
 
 _FRAME = struct.Struct(">BHI")
 """How every frame begins: type, channel, size of its payload. One octet follows the payload."""
@@ -60,7 +60,7 @@ class Receiver:
         properties: pika.spec.BasicProperties,
         body: bytes,
     ) -> None:
-        """The way through pika."""
+        """Called by pika for a delivery that it has decoded."""
         self.take(
             method.delivery_tag,
             method.exchange,
@@ -89,7 +89,7 @@ _NOWHERE = _Route(b"\0", b"\0", 0, "", "", "")
 
 
 class ReceivingConnection(pika.SelectConnection):  # type: ignore[misc]  # pika has no types
-    """A SelectConnection whose Receivers are handed complete deliveries without pika's frame objects."""
+    """A SelectConnection whose Receivers get complete deliveries without pika's frame objects."""
 
     _frame_buffer: bytes
     _route = _NOWHERE
@@ -110,7 +110,7 @@ class ReceivingConnection(pika.SelectConnection):  # type: ignore[misc]  # pika 
             at = end
 
     def _deliver(self, data: bytes, at: int) -> int:
-        """Hand over the delivery that begins at `at`, and say where it ends; 0: it is pika's."""
+        """Pass on the delivery that begins at `at`; returns its end, or 0 if pika must decode it."""
         route = self._route
         tag_at = at + len(route.head)
         if not (data.startswith(route.head, at) and data.startswith(route.tail, tag_at + _TAG.size)):

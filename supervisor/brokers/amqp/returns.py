@@ -38,7 +38,7 @@ S = TypeVar("S", bound=Sent)
 
 
 def returned(sent: Iterable[S], method: pika.spec.Basic.Return, properties: bytes, body: bytes) -> list[S]:
-    """The publications of which this Return may speak: one where it can be told, else all that it could be.
+    """The publications that this Return may mean: one if it is certain, else all candidates.
 
     `sent`: publications without a Return, in the order of publishing, as Returns come. `properties`: as bytes.
     """
@@ -60,7 +60,7 @@ def returned(sent: Iterable[S], method: pika.spec.Basic.Return, properties: byte
 
 
 def _oldest_or_all(candidates: Sequence[S]) -> list[S]:
-    """Equal publications are interchangeable: the oldest of them is as good as any."""
+    """The oldest of equal publications, which are interchangeable."""
     kinds = {_kind(one) for one in candidates}
     return list(candidates[:1]) if len(kinds) == 1 else list(candidates)
 

@@ -24,7 +24,7 @@ from supervisor.system.reactor import Reactor, Timer
 
 
 class _State(Enum):
-    """Where the subscription is."""
+    """The state of the subscription."""
 
     OPENING = auto()
     IDLE = auto()
@@ -35,7 +35,7 @@ class _State(Enum):
 
 
 class SubscriptionOwner(Protocol):
-    """Who is told what the channel brings."""
+    """The receiver of a channel's events."""
 
     def delivered(self, delivery: Delivery) -> None:
         """A message."""
@@ -44,7 +44,7 @@ class SubscriptionOwner(Protocol):
         """The subscription of `epoch` is up; deliveries follow."""
 
     def subscription_ended(self, reason: str) -> None:
-        """It was cancelled, by us (reason "") or by the broker; the channel and its tags live on."""
+        """The subscription was cancelled, by this side (reason "") or by the broker; the channel stays open."""
 
     def channel_closed(self, error: BaseException) -> None:
         """The epoch is over."""
@@ -64,7 +64,7 @@ class Subscription:
         self.epoch = epoch
         self.wanted = False
         self.prefetch = pool.prefetch
-        """How many deliveries may be out; counts from the opening of the channel, or `widen`, on."""
+        """The limit of unsettled deliveries, set when the channel opens and by `widen`."""
         self._reactor = reactor
         self._pool = pool
         self._owner = owner
@@ -79,7 +79,7 @@ class Subscription:
         self._renewing = False
 
     def want(self, wanted: bool) -> None:
-        """Subscribe or cancel; goes there as soon as the channel allows."""
+        """Subscribe if `wanted`, or cancel, as soon as the channel allows."""
         self.wanted = wanted
         self._steer()
 
@@ -94,7 +94,7 @@ class Subscription:
             self._renew()
 
     def widen(self) -> None:
-        """Have as many deliveries out as the pool says: a channel's prefetch counts for later consumer tags."""
+        """Use the pool's prefetch: basic.qos counts for later consumer tags of the channel."""
         self.prefetch = self._pool.prefetch
         if self._state not in (_State.OPENING, _State.CLOSED):
             self._channel.basic_qos(prefetch_count=self.prefetch)
@@ -104,17 +104,17 @@ class Subscription:
         if self._state is _State.SUBSCRIBED and self.wanted:
             self._renewing = True
             self._cancel()
-            self._channel._cancelled.discard(self._tag)  # or pika would return what is still on its way
+            self._channel._cancelled.discard(self._tag)  # or pika would requeue deliveries on their way
 
     @property
     def former(self) -> int:
-        """How many former consumer tags have deliveries that are not settled."""
+        """The number of former consumer tags with unsettled deliveries."""
         self._former = [tags for tags in self._former if self._acks.open_between(*tags)]
         return len(self._former)
 
     @property
     def idle(self) -> bool:
-        """Whether there is no subscription, and none on its way."""
+        """Whether there is no subscription, and none is requested."""
         return self._state in (_State.OPENING, _State.IDLE, _State.CLOSED)
 
     def ack(self, tag: int) -> None:
@@ -126,11 +126,11 @@ class Subscription:
         self._acks.requeue(tag)
 
     def flush(self, everything: bool = False) -> None:
-        """Send what the turn has settled. Acks above a gap follow by themselves unless `everything` is to go now."""
+        """Send the acks and returns of the pass. Acks above a gap follow later, unless `everything` is sent now."""
         if self._state is _State.CLOSED or not self._channel.is_open:
             return
         for frame in self._acks.take(monotonic_s(), everything):
-            # fail-point: consumer.amqp-settling: why is durable, the broker does not know
+            # fail-point: consumer.amqp-settling: the reason is durable, the broker is not told
             _SEND[frame.how](self._channel, frame.tag)
             # fail-point: consumer.amqp-settled: an ack or a return is on its way
         if self._acks.waiting and self._later is None:

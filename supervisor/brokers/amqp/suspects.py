@@ -1,4 +1,4 @@
-"""Which publication made the broker close the publishing channel or connection. Pure: a table of ends, no I/O.
+"""Finds the publication that made the broker close the publishing channel or connection. Pure: a table of ends.
 
 Runs in the consumer and the command line. A broker answers one bad publication by closing the channel (404, 403, 406)
 or, where its own code fails on it, the whole connection (541). Only the text of its answer may name the publication.
@@ -50,13 +50,13 @@ class Taken:
 
 
 class Suspect(Protocol):
-    """A publication that the broker may have been working on when the channel ended."""
+    """A publication that the broker may have handled when the channel ended."""
 
     alone: bool
     """Whether nothing else could have been the cause."""
 
     losses: int
-    """How many connections were lost in a row while it was on its way."""
+    """The number of connections lost in a row while it was on its way."""
 
     @property
     def publication(self) -> Publication:
@@ -67,7 +67,7 @@ S = TypeVar("S", bound=Suspect)
 
 
 class Sentence(NamedTuple, Generic[S]):
-    """The fate of publications whose channel ended before the broker was known to have handled them."""
+    """The fate of publications that the broker may not have handled before the end of the channel."""
 
     over_limit: list[S]
     """It is refused."""
@@ -102,7 +102,7 @@ def sentence(end: End, words: str, unseen: Sequence[S]) -> Sentence[S]:
 
 
 def is_a_risk(publication: Publication, user: str, taken: Taken) -> bool:
-    """Whether the broker may well refuse this, so that it is better sent alone. `user`: the connection's."""
+    """Whether the broker may refuse this, so that it is sent alone. `user`: the connection's."""
     return (
         (bool(publication.exchange) and publication.exchange not in taken.exchanges)
         or publication.properties.user_id not in (None, user)
@@ -111,7 +111,7 @@ def is_a_risk(publication: Publication, user: str, taken: Taken) -> bool:
 
 
 def _is_meant(words: str, publication: Publication) -> bool:
-    """Whether the broker's words speak of this publication; the first pattern that is in them counts."""
+    """Whether the broker's text names this publication; the first matching pattern counts."""
     for pattern, fits in _WORDS:
         if found := pattern.search(words):
             return fits(found.group(1), publication)
@@ -135,4 +135,4 @@ _WORDS: tuple[tuple[re.Pattern[str], Callable[[str, Publication], bool]], ...] =
         lambda name, publication: name in (publication.properties.headers or {}),
     ),
 )
-"""Facts in RabbitMQ's words about the publication that it refused."""
+"""Facts in RabbitMQ's texts about the refused publication."""

@@ -1,4 +1,4 @@
-"""AMQP field tables without loss: our own value codec, put in the place of pika's (1.4.4).
+"""AMQP field tables without loss: a value codec that replaces pika's (1.4.4).
 
 Runs in the consumer and the command line. pika cuts floats to integers when it decodes, cannot encode them, drops a
 Decimal's trailing zeros, and raises out of the connection on timestamps beyond the year 9999: one odd message would
