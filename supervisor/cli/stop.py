@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 import click
 
@@ -20,6 +18,8 @@ from supervisor.cli.duration import SECONDS
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.start import START_TIMEOUT_S, start
 from supervisor.control.client import ControlClient, NotRunning
+from supervisor.control.protocol import typed
+from supervisor.control.results import DrainReport
 from supervisor.errors import ControlError
 from supervisor.extras import refuse_missing
 from supervisor.master.host.privileges import account
@@ -94,10 +94,10 @@ class ProcessEnd:
             os.close(self._descriptor)
 
 
-def _drain_report(daemon: ControlClient, limit_s: float) -> Mapping[str, Any] | None:
+def _drain_report(daemon: ControlClient, limit_s: float) -> DrainReport | None:
     """The drain report; None when the daemon ended without one (killed meanwhile)."""
     with suppress(ControlError):
-        return daemon.next_answer(limit_s)
+        return typed(daemon.next_answer(limit_s), DrainReport)
     return None
 
 
@@ -118,16 +118,14 @@ def _stop_by_signal(invocation: Invocation, limit_s: float) -> bool:
     return True
 
 
-def _print_report(pid: int, report: Mapping[str, Any] | None) -> None:
+def _print_report(pid: int, report: DrainReport | None) -> None:
     if report is None:
         print_line(f"pid {pid} has ended, without a drain report; see its log and `preforkd exits`")
         return
-    forced = ", by force" if report["forced"] else ""
-    print_line(f"stopped pid {pid} in {show_seconds(report['took_s'])}{forced}")
-    for name, pool in report["pools"].items():
-        cut_off = pool["cut_off"]
-        print_line(
-            f"  pool {name}: {pool['finished']} finished, {pool['returned']} returned unstarted, {len(cut_off)} cut off"
-        )
-        for message_id in cut_off:
+    forced = ", by force" if report.forced else ""
+    print_line(f"stopped pid {pid} in {show_seconds(report.took_s)}{forced}")
+    for name, pool in report.pools.items():
+        counts = f"{pool.finished} finished, {pool.returned} returned unstarted, {len(pool.cut_off)} cut off"
+        print_line(f"  pool {name}: {counts}")
+        for message_id in pool.cut_off:
             print_line(f"    cut off: {message_id}")

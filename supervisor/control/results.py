@@ -193,6 +193,22 @@ class Scaled(Result, frozen=True):
     prefetch: int
 
 
+class PoolDrain(Result, frozen=True):
+    """What became of a pool's messages in a stop. `cut_off`: ids of messages whose run was ended."""
+
+    finished: int
+    returned: int
+    cut_off: list[str]
+
+
+class DrainReport(Result, frozen=True):
+    """The second answer to `stop`, just before the daemon ends."""
+
+    pools: dict[str, PoolDrain]
+    forced: bool
+    took_s: float
+
+
 class Reloaded(Result, frozen=True):
     """The answer to `reload` when all is replaced."""
 

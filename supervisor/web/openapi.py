@@ -152,7 +152,7 @@ def document() -> dict[str, Any]:
 
 
 def _described(path: str, operation: Operation, method: str) -> dict[str, Any]:
-    further = {status: (text, answers.Error) for status, text in operation.errors.items()} | {**operation.further}
+    further = {status: (text, answers.Error) for status, text in operation.errors.items()} | dict(operation.further)
     responses = {200: ("OK", operation.answer), **further}
     in_path = [
         _text(name, f"A {name}'s name.") | {"in": "path", "required": True} for name in re.findall(r"{(\w+)}", path)

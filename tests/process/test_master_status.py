@@ -42,6 +42,16 @@ def _told(*symptoms: Symptom, state: str = "connected", why: str = "") -> Snapsh
     return snapshot(1.0, list(symptoms), state=state, why=why)
 
 
+def test_a_pool_whose_consumer_has_said_nothing_yet_has_zeros_and_no_measures(pool: Pool) -> None:
+    pool.consumer_channel.close()
+
+    shown = msgspec.to_builtins(pool_status(pool, pool_state(pool, False), 1.0))
+
+    assert (shown["measures"], shown["depth"]) == ({}, {"ready": 0, "consumers": 0})
+    assert shown["consumer"]["connection"]["state"] == "connecting"
+    assert (shown["consumer"]["at"], shown["consumer"]["in_flight"], shown["counters"]["done"]) == ("", 0, 0)
+
+
 def test_a_pool_is_degraded_while_a_symptom_says_so(pool: Pool) -> None:
     pool.symptoms.notice(Event.QUEUE_SHARED, "2 consumers")
     assert (pool_state(pool, False), pool_why(pool)) == ("ok", "")

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
 from supervisor.config.schema import Config, LogConfig
 from supervisor.control.protocol import Pending
-from supervisor.control.results import ReloadStatus
+from supervisor.control.results import Reloaded, ReloadStatus
 from supervisor.errors import ConfigError, ControlError, PreforkdError
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
@@ -288,10 +290,10 @@ class Reloads:
             self._part(self._context.pools[name], now_s, forced=False)
 
     def _done(self, reload: Reload, now_s: float) -> None:
-        facts = reload.changes.facts() | {"took_s": round(now_s - reload.started_s, 3)}
-        log(Event.RELOAD_DONE, "reloaded", requested_by=reload.requested_by, **facts)
+        report = Reloaded(**reload.changes.facts(), took_s=round(now_s - reload.started_s, 3))
+        log(Event.RELOAD_DONE, "reloaded", requested_by=reload.requested_by, **msgspec.structs.asdict(report))
         for pending in self._answers:
-            pending.complete(facts)
+            pending.complete(report)
         self._go_on()
 
     def _fail(self, error: PreforkdError) -> None:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+
+import msgspec
 
 from supervisor.control.protocol import Pending, Result
+from supervisor.control.results import DrainReport, PoolDrain
 from supervisor.link.frames import Drain, Quit
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
@@ -72,10 +74,10 @@ class Stopping:
         times = (self.stop.due_s, self.stop.started_s + CALLED_BACK_S, *killed)
         return (due_s for due_s in times if due_s > now_s)
 
-    def report(self, now_s: float) -> dict[str, Any]:
+    def report(self, now_s: float) -> DrainReport:
         """The drain report (docs/control-protocol.md)."""
         pools = {pool.name: _pool_report(pool) for pool in self._pools}
-        return {"pools": pools, "forced": self._forced, "took_s": round(now_s - self.stop.started_s, 3)}
+        return DrainReport(pools=pools, forced=self._forced, took_s=round(now_s - self.stop.started_s, 3))
 
     def _facts(self, now_s: float) -> Facts:
         waited_for = [child for child in self._of_kind(Kind.WORKER) if not cannot_be_ended(child, now_s)]
@@ -197,17 +199,19 @@ class DaemonStop:
         if self._stopping is None:
             return
         report = self._stopping.report(monotonic_s())
-        log(Event.DAEMON_STOPPED, "stopped", requested_by=self._stopping.stop.requested_by, **report)
+        log(
+            Event.DAEMON_STOPPED,
+            "stopped",
+            requested_by=self._stopping.stop.requested_by,
+            **msgspec.to_builtins(report),
+        )
         for pending in self._waiting:
             pending.complete(report)
 
 
-def _pool_report(pool: Pool) -> dict[str, Any]:
+def _pool_report(pool: Pool) -> PoolDrain:
     finished, returned, cut_off = 0, 0, list[str]()
     if (drained := pool.consumer_channel.drained) is not None:
         finished, returned, cut_off = drained.finished, drained.returned, drained.cut_off
-    return {
-        "finished": finished,
-        "returned": returned,
-        "cut_off": list(dict.fromkeys([*cut_off, *pool.account.cut_off])),
-    }
+    ids = list(dict.fromkeys([*cut_off, *pool.account.cut_off]))
+    return PoolDrain(finished=finished, returned=returned, cut_off=ids)
