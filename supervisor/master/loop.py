@@ -44,6 +44,7 @@ from supervisor.master.pool.slot_watch import SlotWatch
 from supervisor.master.pool.spawner import Spawner
 from supervisor.master.pool.state_changes import PoolStates, follow_intake
 from supervisor.master.reload.reload import ReloadContext, Reloads
+from supervisor.master.reload.removals import Removals
 from supervisor.master.reload.scaling import Scaling
 from supervisor.master.sidecars.sidecars import SidecarDuty, Sidecars
 from supervisor.master.startup import OnReady, Startup
@@ -93,12 +94,13 @@ class Master:
             relay.watch(self._reactor, reaper.ignore)
         configure_log = relay.configure if relay else partial(structured.configure, process="master")
         self._scaling = Scaling(self._pools.values(), self._terminations)
+        self._removals = Removals(self._pools, self._children)
         context = ReloadContext(
             self._pools,
-            self._children,
             self._reactor,
             self._terminations,
             self._scaling,
+            self._removals,
             self._survivors,
             configure_log,
         )
@@ -125,6 +127,7 @@ class Master:
             SlotWatch(pools, now_s),
             self._terminations,
             self._survivors,
+            UntilStop(self._removals, stop),
             reloads,
             UntilStop(self._scaling, stop),
             UntilStop(EachPool("pause or resume the consumer", pools, self._failures, follow_intake), stop),

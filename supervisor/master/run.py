@@ -30,7 +30,7 @@ def run_daemon(
     on_failed: Callable[[str], None],
     stale_s: float = STALE_S,
 ) -> int:
-    """Be the daemon until it is stopped; the exit status (78: an operator must edit something, 1: other failures).
+    """Run the daemon until it is stopped. Returns its exit status (78: an operator must edit something; 1: all else).
 
     `read_again()` gives the configuration as it is now, for a reload, or raises ConfigError.
     `on_ready(held)` is called once every pool has its workers and consumes, or is held; `on_failed(reason)` when all

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from supervisor.config.schema import (
@@ -17,12 +18,17 @@ from supervisor.config.schema import (
     LogConfig,
     PoolConfig,
 )
+from supervisor.errors import ControlError, StateError
 from supervisor.master.duties import UntilStop
 from supervisor.master.exits.history import History
 from supervisor.master.pool.children import Child, Children, Kind
+from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.spawner import Spawner
 from supervisor.master.pool.state_changes import PoolStates
+from supervisor.master.reload.reload import ReloadContext, Reloads
+from supervisor.master.reload.removals import Removals
+from supervisor.master.reload.scaling import Scaling
 from supervisor.master.sidecars.sidecars import Sidecars
 from supervisor.master.startup import Startup
 from supervisor.master.stop.stopping import DaemonStop
@@ -119,6 +125,63 @@ def test_the_state_of_a_pool_that_comes_back_after_its_removal_is_news(books: Bo
     books.hold("sms")
     states.turn(4.0)
     assert hooks.told == ["sms pool.held"] * 2
+
+
+# ---- removals -------------------------------------------------------------------------------------------------------
+
+
+def test_a_removed_pool_is_closed_when_its_children_have_ended(books: Books) -> None:
+    removals, pool = Removals(books.pools, books.children), books.pools["sms"]
+    worker = Child("sms", Kind.WORKER, 0, 2**22 + 1, 1, 1, 0.0, slot_file=pool.slots[0])
+    pool.workers[0].child = worker
+    books.children.add(worker)
+    removals.begin(pool, "reload")
+    removals.turn(1.0)
+    assert (worker.intent, worker.requested_by, "sms" in books.pools) == (Intent.STOP, "reload", True)
+    assert not any(pool.wants(spec) for spec in pool.specs)
+    assert removals.due_s < float("inf")
+    books.children.remove(worker.pid)
+    removals.turn(2.0)
+    assert (list(books.pools), removals.due_s) == (["email"], float("inf"))
+    assert not books.stop.under_way, "only this pool has stopped"
+
+
+class LockedSlots:
+    """Survivors that find a slot of an added pool locked by a process that is no worker."""
+
+    def admit(self, pool: Pool, patience_s: float) -> None:
+        raise StateError("0.slot: locked by pid 1, which is no worker of ours")
+
+
+def reloads(books: Books, config: Config, removals: Removals, survivors: Any = None) -> Reloads:
+    """Reloads that read this configuration."""
+    scaling = Scaling(books.pools.values(), books.terminations)
+    context = ReloadContext(
+        books.pools, books.reactor, books.terminations, scaling, removals, survivors, lambda log: None
+    )
+    books.startup.ready = True
+    return Reloads(lambda: config, context, books.startup, books.stop)
+
+
+def test_an_added_pool_whose_slots_cannot_be_used_goes_again_with_the_reload(books: Books) -> None:
+    removals = Removals(books.pools, books.children)
+    added = PoolConfig(name="push", queue="push", handler="m:f", workers=1)
+    config = msgspec.structs.replace(books.config, pools={**books.config.pools, "push": added})
+    with pytest.raises(StateError, match="no worker of ours"):
+        reloads(books, config, removals, LockedSlots()).ask("SIGHUP", {})
+    removals.turn(1.0)
+    assert (list(books.pools), books.pools.config) == (["email", "sms"], books.config)
+
+
+def test_a_reload_is_refused_before_the_daemon_is_ready_and_during_its_stop(books: Books) -> None:
+    refusing = reloads(books, books.config, Removals(books.pools, books.children))
+    books.startup.ready = False
+    with pytest.raises(ControlError, match="still starting"):
+        refusing.ask("SIGHUP", {})
+    books.startup.ready = True
+    books.stop.request("SIGTERM", 7.0, now=False)
+    with pytest.raises(ControlError, match="is stopping"):
+        refusing.ask("SIGHUP", {})
 
 
 # ---- terminations ---------------------------------------------------------------------------------------------------

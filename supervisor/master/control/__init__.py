@@ -1,1 +1,1 @@
-"""What operators and systemd ask of the master, and what they are told."""
+"""Requests of operators, the status object, notifications to systemd."""

@@ -100,7 +100,7 @@ class Commands:
         return Changed(changed=changed)
 
     def _retry(self, request: Request) -> Result:
-        """Start at once what is held or waits to be replaced."""
+        """Start at once the children that are held or wait for a restart."""
         if self._stopping.under_way:
             raise ControlError("the daemon is stopping: it starts no process")
         pool, now_s = self._pool(request), monotonic_s()

@@ -52,7 +52,7 @@ def pool_state(pool: Pool, stopping: bool) -> str:
 
 
 def pool_why(pool: Pool) -> str:
-    """Why a pool is not well; "" when it is."""
+    """Why a pool is in trouble; "" if it is not."""
     whys = [spec.why for spec in pool.specs if spec.held]
     whys += [cut_off(pool), *_degrading(pool), *(spec.why for spec in pool.specs if in_trouble(spec))]
     return next(filter(None, whys), "")
@@ -117,7 +117,7 @@ def _consumer(pool: Pool, state: str, notes: list[str]) -> ConsumerStatus:
 
 
 def _connection(snapshot: Snapshot | None, at_s: float) -> ConnectionStatus:
-    """A consumer's connection as it is now: the snapshot is as old as the last news."""
+    """A consumer's connection now; the snapshot is as old as the consumer's last report."""
     if snapshot is None:
         return ConnectionStatus()
     since_s = snapshot.connection.since_s + max(0.0, at_s - snapshot.at)

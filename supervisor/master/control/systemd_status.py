@@ -1,4 +1,4 @@
-"""What systemd is told of the daemon (sd_notify(3)): that it is ready, how it is, that it lives, that a stop goes on.
+"""Notifications to systemd (sd_notify(3)): readiness, state, pings, progress of a stop.
 
 Master only; decides from facts that others gather. A ping (WATCHDOG=1) says that all pools consume, not only that the
 loop turns: pings end when the consumers of a pool make no progress although the hang detector replaces them. More time

@@ -18,7 +18,7 @@ from supervisor.symptoms import Symptoms
 _PLANNED = frozenset({Cause.CLEAN_STOP, Cause.RECYCLED, Cause.STOP_KILLED, Cause.LOST})
 _NAMED = 3
 _CALM = 0.5
-"""It has healed when no more than this part of what makes the symptom is left: else it would come and go."""
+"""The symptom heals at this share of the number of exits that causes it: else it would come and go."""
 
 
 class _Exit(NamedTuple):

@@ -57,7 +57,7 @@ class Deadlines:
         self._graces = Graces()
 
     def arrive(self, now_s: float, pools: Iterable[PoolConfig]) -> None:
-        """A look begins: notice whether it comes late, and plan the next one for what may begin meanwhile."""
+        """A look begins: note whether it is late, and plan the next one for runs that may begin meanwhile."""
         self._graces.notice(self.due_s, now_s)
         self.due_s = now_s + min((horizon_s(pool) for pool in pools), default=3600.0)
 

@@ -59,7 +59,7 @@ class KillSequence:
     def _begin(self, now_s: float) -> float | None:
         # fail-point: master.timeout-begun: a worker is to be killed, no mark says so
         self._slot.write_intent(self._intent, self.child.generation)
-        # fail-point: master.timeout-intended: the slot tells what comes, no signal is sent
+        # fail-point: master.timeout-intended: the intent is in the slot, no signal is sent
         if self._stacks is None or not self._signal(signal.SIGQUIT, now_s):
             return self._stop(now_s)
         return self._then(self._await_dump, now_s, _DUMP_S)
@@ -106,7 +106,7 @@ class KillSequence:
 
 
 class StalledExecution(KillSequence):
-    """Of a worker that has messages and begins none: it is killed unless it has begun one meanwhile."""
+    """Kill sequence for a worker that has messages and begins none: killed unless it has begun a message meanwhile."""
 
     def __init__(self, child: Child, slot: Slot, stacks: Path, waited_s: float) -> None:
         super().__init__(child, slot, Intent.TIMEOUT_KILL, lambda running, now_s: False, stacks)

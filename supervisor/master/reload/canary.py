@@ -89,7 +89,7 @@ class Canary:
         # fail-point: master.reload-committed: the new code is in charge, no child was replaced
 
     def abandon(self, terminations: Terminations, now_s: float) -> None:
-        """Send the new children away; the worker leaves as one too many."""
+        """Ask the new forkserver to leave. The canary worker leaves later, as a surplus one."""
         candidate = self.pool.plan.candidate
         self.pool.follow_plan(replace(self.pool.plan, candidate=None, canary=None))
         if candidate is not None and candidate.child is not None:

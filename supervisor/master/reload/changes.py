@@ -1,4 +1,4 @@
-"""What is different in a configuration that was read again, and what that asks for. Pure; used by the master's reload.
+"""The differences between two configurations, and what they require. Pure; used by the master's reload.
 
 Workers always get new code and settings: they are replaced in any case. A consumer keeps its connection unless
 something changed that the connection, the subscription or the identity of messages is made of; then it finishes what

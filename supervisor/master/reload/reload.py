@@ -22,16 +22,14 @@ from supervisor.errors import ConfigError, ControlError, PreforkdError
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.exits.surviving_workers import Survivors
-from supervisor.master.pool.children import Children
 from supervisor.master.pool.plan import Plan
-from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
 from supervisor.master.reload.canary import Canary, trial_s
 from supervisor.master.reload.changes import Changes, compare
+from supervisor.master.reload.removals import Removals
 from supervisor.master.reload.scaling import Scaling
 from supervisor.master.startup import Startup
-from supervisor.master.stop.phases import Phase, Stop
-from supervisor.master.stop.stopping import DaemonStop, Stopping
+from supervisor.master.stop.stopping import DaemonStop
 from supervisor.master.stop.terminations import Terminations
 from supervisor.system.clock import monotonic_s, rfc3339, wall_s
 from supervisor.system.reactor import Reactor
@@ -49,10 +47,10 @@ class ReloadContext:
     """The objects that a reload works on. `configure_log` takes up `[log]`, or raises StateError."""
 
     pools: Pools
-    children: Children
     reactor: Reactor
     terminations: Terminations
     scaling: Scaling
+    removals: Removals
     survivors: Survivors
     configure_log: Callable[[LogConfig], None]
 
@@ -180,7 +178,7 @@ _STOPPING = "the daemon is stopping: it does not reload"
 
 
 class Reloads:
-    """Reloads one after another, and the pools that they remove: a duty that ends with the start of a stop."""
+    """Reloads one after another: a duty that ends with the start of a stop."""
 
     does = "reload"
 
@@ -195,7 +193,6 @@ class Reloads:
         self._current: Reload | None = None
         self._answers: list[Pending] = []
         self._next: list[tuple[str, Pending]] = []
-        self._partings: list[tuple[Pool, Stopping]] = []
         self._failed_now = False
 
     def ask(self, requested_by: str, first: dict[str, Any]) -> Pending:
@@ -220,7 +217,6 @@ class Reloads:
         if self._stop.under_way:
             self._abandon_all()
             return
-        self._follow_partings(now_s)
         if self._current is None:
             return
         stage = self._current.stage
@@ -230,7 +226,7 @@ class Reloads:
             self._fail(error)
             return
         if stage is not self._current.stage:
-            self._in_force(self._current, now_s)
+            self._in_force(self._current)
         if over:
             self._done(self._current, now_s)
 
@@ -241,16 +237,14 @@ class Reloads:
             self._current = None
         for pending in [*self._answers, *(pending for _by, pending in self._next)]:
             pending.fail(reason)
-        self._answers, self._next, self._partings = [], [], []
+        self._answers, self._next = [], []
 
     @property
     def due_s(self) -> float:
         """When `turn` is needed next if nothing happens (CLOCK_MONOTONIC)."""
-        now_s = monotonic_s()
         if self._failed_now:
-            return now_s
-        partings = [parting.due_s for _pool, parting in self._partings]
-        return min([*partings, self._current.due_s if self._current else float("inf")])
+            return monotonic_s()
+        return self._current.due_s if self._current else float("inf")
 
     @property
     def under_way(self) -> bool:
@@ -284,10 +278,10 @@ class Reloads:
             self._send_untried_away()
             raise
 
-    def _in_force(self, reload: Reload, now_s: float) -> None:
+    def _in_force(self, reload: Reload) -> None:
         self._context.pools.put_in_force(reload.config)
         for name in reload.changes.removed:
-            self._part(self._context.pools[name], now_s, forced=False)
+            self._context.removals.begin(self._context.pools[name], "reload")
 
     def _done(self, reload: Reload, now_s: float) -> None:
         report = Reloaded(**reload.changes.facts(), took_s=round(now_s - reload.started_s, 3))
@@ -325,24 +319,7 @@ class Reloads:
         text = f"the reload failed: {error}"
         log(Event.RELOAD_FAILED, text, level=logging.ERROR, requested_by=requested_by, why=str(error))
 
-    # ---- pools that leave -----------------------------------------------------------------------------------------
-
     def _send_untried_away(self) -> None:
         for pool in list(self._context.pools.values()):
             if pool.plan.on_trial and not pool.leaving:
-                self._part(pool, monotonic_s(), forced=True)
-
-    def _part(self, pool: Pool, now_s: float, forced: bool) -> None:
-        """Stop this pool alone, as the daemon is stopped: drained, or at once (`forced`) if it has run no message."""
-        pool.leave()
-        requested_by = "failed reload" if forced else "reload"
-        stop = Stop(requested_by, now_s, self._context.pools.config.daemon.stop_timeout_s, now=forced)
-        self._partings.append((pool, Stopping(stop, [pool], self._context.children)))
-
-    def _follow_partings(self, now_s: float) -> None:
-        for parting in list(self._partings):
-            pool, stopping = parting
-            stopping.proceed(now_s)
-            if stopping.stop.phase is Phase.GONE:
-                self._partings.remove(parting)
-                self._context.pools.remove(pool)
+                self._context.removals.begin(pool, "failed reload", at_once=True)

@@ -86,7 +86,7 @@ class Scaling:
                 self._adjust(pool, now_s)
 
     def _hand_over(self, pool: Pool, handover: Handover, now_s: float) -> None:
-        """Ask a drained consumer to leave, or one whose drain has taken too long; another one may be there already."""
+        """Ask the consumer to leave if it has drained, or its drain has taken too long. It may have ended already."""
         present = pool.consumer.child is handover.consumer
         if present and pool.consumer_channel.drained is None and now_s < handover.due_s:
             return
@@ -107,7 +107,7 @@ class Scaling:
             self._rollouts.pop(pool, None)
 
     def _to_stay(self, pool: Pool, child: Child) -> set[int | None]:
-        """Slots whose worker is not asked to leave now; one of older code that stands in for another is."""
+        """Slots whose worker is not asked to leave now: the canary, and a stand-in unless its code is outdated."""
         stand_ins = () if self._is_outdated(pool, child) else pool.kept.stand_ins
         return {pool.plan.canary, *stand_ins}
 

@@ -1,4 +1,4 @@
-"""How the daemon stops: phases, and what moves it from one to the next. Pure; the master carries out what it says.
+"""The phases of a stop, and the conditions for the next one. Pure; `stopping.py` acts in each phase.
 
 DRAINING: consumers return what was not started, handlers run on. LEAVING: workers are asked to leave. KILLING: workers
 that are left are killed, consumers settle their messages. QUITTING: forkservers and consumers are told to leave.

@@ -95,7 +95,7 @@ class Stopping:
         return Facts(drained=drained, settled=settled, workers=len(waited_for) + ordered, others=len(services))
 
     def _leave_behind(self, now_s: float) -> None:
-        """Name the workers that are still there, with what becomes of their messages."""
+        """Log the workers that are left, and what happens to their messages."""
         for child in self._of_kind(Kind.WORKER):
             assert child.slot is not None  # a worker has one
             running, fate = self._pool_of(child).slots[child.slot].running(), "it runs no message"
@@ -128,7 +128,7 @@ class Stopping:
             return
         self._forced = self._forced or by_force
         child.mark(intent, self.stop.requested_by)
-        # fail-point: master.stop-intended: the slot tells what comes, no signal is sent
+        # fail-point: master.stop-intended: the intent is in the slot, no signal is sent
         send(child, signum, now_s)
         # fail-point: master.stop-signalled: a child is told to leave
 

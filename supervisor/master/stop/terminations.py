@@ -39,7 +39,7 @@ class Terminations:
         if child.intent is not Intent.NONE:
             return
         child.mark(Intent.STOP, requested_by)
-        # fail-point: master.reload-intended: the slot tells that the worker is to leave, no signal is sent
+        # fail-point: master.reload-intended: the intent is in the slot, no signal is sent
         if child.kind is Kind.WORKER:
             send(child, signal.SIGTERM, now_s)
         else:
