@@ -10,6 +10,7 @@ import pytest
 from supervisor.consumer import housekeeping
 from supervisor.consumer.turn import commit_pipeline
 from supervisor.errors import LedgerError
+from supervisor.ledger.base import Result
 from supervisor.link.channel import Channel
 from supervisor.link.frames import ConsumerFrame, ExitNotice, Recall, Run, Welcome
 from tests.support.sessions import Bench, W, WatchedLedger, connected, living
@@ -84,8 +85,7 @@ def test_i1_a_disk_that_fails_after_the_commit_was_written_acks_nothing(bench: B
     bench.turn()
 
     class Failed(WatchedLedger):
-        @property
-        def durable(self) -> bool:
+        def results(self) -> Result | None:
             raise LedgerError("the disk fails")
 
     bench.ledger.__class__ = Failed

@@ -74,6 +74,7 @@ class Bench:
             delivery, key_of(name, body), name, bool(id), *(run or (1, 1)), run is not None, likeness, worn, repeats
         )
         known = [row for row in self.rows.values() if row.key[:16] == arrival.key[:16]]
+        self.settlement.decisions.count("delivered")  # as BrokerHearing does
         self.settlement.delivered(arrival, known)
         return tag
 

@@ -62,10 +62,6 @@ class Settlement:
 
     def delivered(self, arrival: Arrival, known: Sequence[Row]) -> None:
         """A message came from the queue; `known` are the ledger's rows with the same id."""
-        self.decisions.count("delivered")
-        self._arrived(arrival, known)
-
-    def _arrived(self, arrival: Arrival, known: Sequence[Row]) -> None:
         if self.saved.has(arrival):
             self._duplicate(arrival, "a copy of it waits in its queue")
         elif not self.accepting and not arrival.worn:
@@ -378,4 +374,4 @@ class Settlement:
         self.assignments.take_away(entry)
         self.publications.cancel(entry)
         for arrival in entry.later:
-            self._arrived(arrival, [])
+            self.delivered(arrival, [])

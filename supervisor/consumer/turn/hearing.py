@@ -116,6 +116,7 @@ class BrokerHearing:
         known: dict[bytes, list[Row]] = {}
         if arrivals:
             known = self._ledger.look_up([arrival.key for arrival in arrivals])
+            self._settlement.decisions.count("delivered", len(arrivals))
             self._observer.health.fed()
             self._arrivals.tell_worn(self._observer.health.worn)
         # fail-point: consumer.delivered: deliveries are looked up, nothing is decided
