@@ -27,7 +27,7 @@ def open_ledger(pool_dir: Path, config: LedgerConfig) -> Ledger:
 
 
 def peek(pool_dir: Path, key: bytes) -> list[Row]:
-    """The rows with this key's id part, read without opening the ledger; [] where there is none.
+    """The rows with the id part of `key`, read without opening the ledger; [] where there is none.
 
     Raises LedgerError: in use by a consumer, not readable.
     """

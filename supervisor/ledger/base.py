@@ -116,7 +116,7 @@ class Ledger(ABC):
 
     @abstractmethod
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:
-        """For each key the rows with the same id part (first 16 bytes): the exact one and reuses of the id."""
+        """For each of `keys` the rows with the same id part (first 16 bytes): the exact one and reuses of the id."""
 
     @abstractmethod
     def open_rows(self) -> Iterable[Row]:
@@ -130,7 +130,8 @@ class Ledger(ABC):
 
     @abstractmethod
     def submit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int], look_ups: Sequence[bytes] = ()) -> None:
-        """Begin one request, all of it in one transaction: write rows, given by key, add to counters, look up keys.
+        """Begin one request, all of it in one transaction: write `rows`, given by key, add to `counters`, and look up
+        the keys in `look_ups`.
 
         A row is refused where another owner's row with its key is open; also where that is closed, of the same run or a
         later one, and not RETURNED. Nothing is written of it then. So a row DISPATCHED is a claim, and only messages
@@ -148,7 +149,7 @@ class Ledger(ABC):
         """A descriptor that is readable when there may be `results`. None: there are always results at once."""
 
     def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> Result:
-        """Submit a request and wait for its results."""
+        """Submit a request with `rows` and `counters`, and wait for its results."""
         self.submit({row.key: row for row in rows}, counters)
         poll = select.poll()
         if (descriptor := self.fileno()) is not None:

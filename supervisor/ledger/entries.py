@@ -35,33 +35,33 @@ Probe = tuple[int, int, int, int]
 
 
 def fingerprints(keys: Collection[bytes]) -> list[int]:
-    """Those of keys of 24 bytes, in their order."""
+    """Those of `keys`, of 24 bytes each, in their order."""
     words = struct.unpack(f"<{_WORDS_A_KEY * len(keys)}Q", b"".join(keys))
     return [word >> _SEQ_BITS for word in words[::_WORDS_A_KEY]]
 
 
 def entry(fingerprint: int, seq: int) -> int:
-    """One row's."""
+    """The entry of a row with this `fingerprint` in the record `seq`."""
     return (fingerprint << _SEQ_BITS) | (seq & _SEQ_MASK)
 
 
 def chunk_count(level: int) -> int:
-    """How many chunks a run of this level has."""
+    """How many chunks a run of this `level` has."""
     return 1 << _chunk_bits(level)
 
 
 def chunk_of(fingerprint: int, level: int) -> int:
-    """The chunk of a run of this level that has this fingerprint if any has."""
+    """The chunk of a run of this `level` that has this `fingerprint` if any has."""
     return fingerprint >> (FINGERPRINT_BITS - _chunk_bits(level))
 
 
 def pack(entries: Sequence[int]) -> bytes:
-    """A chunk."""
+    """The chunk of these sorted `entries`."""
     return struct.pack(f"<{len(entries)}Q", *entries)
 
 
 def unpack(chunk: bytes) -> tuple[int, ...]:
-    """The entries of a chunk. Raises Damaged."""
+    """The entries of `chunk`. Raises Damaged."""
     try:
         return struct.unpack(f"<{len(chunk) // _WORD_BYTES}Q", chunk)
     except struct.error as error:
@@ -69,7 +69,7 @@ def unpack(chunk: bytes) -> tuple[int, ...]:
 
 
 def records_of(fingerprint: int, chunk: bytes, first_seq: int) -> Iterator[int]:
-    """The records with rows of this fingerprint that the chunk of a run names; `first_seq`: the run's first record."""
+    """The records with rows of `fingerprint` that the `chunk` of a run names; `first_seq`: the run's first record."""
     entries = unpack(chunk)
     end = (fingerprint + 1) << _SEQ_BITS
     for place in range(bisect_left(entries, fingerprint << _SEQ_BITS), len(entries)):
@@ -79,7 +79,8 @@ def records_of(fingerprint: int, chunk: bytes, first_seq: int) -> Iterator[int]:
 
 
 def in_chunks(entries: Sequence[int], level: int, first: int, count: int) -> Iterator[tuple[int, Sequence[int]]]:
-    """Sorted entries that belong into `count` chunks from number `first`, by chunk; empty ones are left out."""
+    """Sorted `entries` that belong into `count` chunks of this `level` from number `first`, by chunk; empty ones are
+    left out."""
     shift = 64 - _chunk_bits(level)
     start = 0
     for number in range(first, first + count):
@@ -90,7 +91,7 @@ def in_chunks(entries: Sequence[int], level: int, first: int, count: int) -> Ite
 
 
 def filter_of(entries: Iterable[int], level: int, first: int, count: int) -> bytes:
-    """The blocks of the filter for `count` chunks from number `first`, whose entries these are."""
+    """The blocks of the filter for `count` chunks of this `level` from number `first`, whose `entries` these are."""
     shift, before = FINGERPRINT_BITS - _chunk_bits(level), first << _BLOCK_BITS
     flags = bytearray(count << _BLOCK_BITS)  # a byte for each bit: setting bits in place would take half as long again
     for number in entries:
@@ -104,12 +105,12 @@ def filter_of(entries: Iterable[int], level: int, first: int, count: int) -> byt
 
 
 def filter_bytes(level: int) -> int:
-    """How long the filter of a run of this level is."""
+    """How long the filter of a run of this `level` is."""
     return (chunk_count(level) << _BLOCK_BITS) >> 3
 
 
 def probes(fingerprints: Iterable[int], level: int) -> list[Probe]:
-    """What to ask the filters of this level for."""
+    """What to ask the filters of this `level` for, to find `fingerprints`."""
     shift = FINGERPRINT_BITS - _chunk_bits(level)
     found: list[Probe] = []
     for fingerprint in fingerprints:
@@ -120,7 +121,7 @@ def probes(fingerprints: Iterable[int], level: int) -> list[Probe]:
 
 
 def passing(probes: Iterable[Probe], bits: bytes) -> list[int]:
-    """The fingerprints that a run with this filter may have; one in 200 of the others passes, too."""
+    """The fingerprints of `probes` that a run with the filter `bits` may have; one in 200 of the others passes, too."""
     return [
         fingerprint
         for fingerprint, block, byte, mask in probes

@@ -41,7 +41,7 @@ class Recent:
         self._settled.add(fingerprints(keys), seq)
 
     def find(self, fingerprints: Sequence[int]) -> dict[int, list[int]]:
-        """For those that are known, the records to look into."""
+        """For those of `fingerprints` that are known, the records to look into."""
         known = self._begun.known(fingerprints) | self._settled.known(fingerprints)
         return {known: self._begun.of(known) + self._settled.of(known) for known in known}
 

@@ -73,12 +73,12 @@ def pack(rows: Iterable[Row]) -> bytes:
 
 
 def part_id(run: int, number: int) -> int:
-    """The key of a run's chunk, and of the filter of chunks from that number on."""
+    """The key of chunk `number` of a `run`, and of its filter of chunks from that number on."""
     return (run << _PART_BITS) | number
 
 
 def unpack(record: bytes) -> list[Row]:
-    """The rows of a record. Raises Damaged."""
+    """The rows of `record`. Raises Damaged."""
     try:
         return _decode(record)
     except msgspec.MsgspecError as error:

@@ -282,7 +282,7 @@ def _take_lock(path: Path) -> FileLock:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """The database. What a predecessor left in its log is written anew, into the database: after a failed fsync(2) the
+    """The database. What a predecessor left in its log is first written into the database: after a failed fsync(2) the
     kernel takes pages for written that are not, and no later sync of the log would write them. All that was committed
     after them would be lost with the power."""
     database = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)

@@ -34,7 +34,7 @@ class Index:
             (self.recent.settle if settled else self.recent.begin)(seq, schema.unpack(record))
 
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:
-        """For each key the rows with its id part, in the order of their keys. Nearly all are new."""
+        """For each of `keys` the rows with its id part, in the order of their keys. Nearly all are new."""
         rows: dict[bytes, list[Row]] = {key: [] for key in keys}
         prints = fingerprints(keys)
         recent, indexed = self.recent.find(prints), self._runs.find(prints)
@@ -70,7 +70,7 @@ class Index:
         return oldest
 
     def settled_before(self, place: int, since_s: float, most: int) -> tuple[list[Row], int | None]:
-        """As `Ledger.settled_before`; `most` rows, or a record more."""
+        """As `Ledger.settled_before`; `place`: a record; `most` rows, or a record more."""
         rows: list[Row] = []
         for seq, at_s, record in self._database.execute(schema.SETTLED_BEFORE, (place,)):
             rows += reversed(schema.unpack(record))
@@ -83,7 +83,8 @@ class Index:
     # ---- folding --------------------------------------------------------------------------------------------------
 
     def work(self, settled: int, last_seq: int) -> list[Row]:
-        """What is due after so many closed rows: fold, when there is enough; go on merging. Gives what `fold` does."""
+        """What is due after `settled` more closed rows: fold, when there is enough; go on merging. `last_seq`, and the
+        rows that are returned: as of `fold`."""
         carried = self.fold(last_seq) if self.recent.settled >= FOLD_AFTER_ROWS else []
         self._runs.work(settled)
         return carried
@@ -103,7 +104,7 @@ class Index:
     # ---- eviction -------------------------------------------------------------------------------------------------
 
     def evictable(self, older_than_s: float, keep_max: int) -> bool:
-        """Whether there may be something to forget. Cheap: asked all the time."""
+        """Whether `evict` may find something to forget, with the same `keep_max`. Cheap: asked all the time."""
         oldest = self._database.execute("SELECT at_s FROM settled ORDER BY seq LIMIT 1").fetchone()
         return oldest is not None and (oldest[0] < older_than_s or self.rows > keep_max)
 
@@ -119,7 +120,7 @@ class Index:
         return folded + self.recent.settled + len(self.recent.open)
 
     def evict(self, older_than_s: float, keep_max: int, batch: int) -> tuple[int, int]:
-        """As `Ledger.evict`, of what is folded."""
+        """As `Ledger.evict`, of what is folded. `batch`: the most rows to be forgotten."""
         excess = self.rows - keep_max
         gone: Counter[int] = Counter()  # rows by record
         aged = early = 0

@@ -22,7 +22,7 @@ from supervisor.system.locks import lock_holder
 
 
 def peek_file(path: Path, key: bytes) -> list[Row]:
-    """As `supervisor.ledger.peek`, of the database at `path`. Raises LedgerError."""
+    """As `supervisor.ledger.peek` with this `key`, of the database at `path`. Raises LedgerError."""
     try:
         if not path.exists():
             return []

@@ -67,7 +67,7 @@ class Runs:
         self._last = max((number for number, *_ in known), default=0)
 
     def find(self, fingerprints: Sequence[int]) -> dict[int, list[int]]:
-        """For those that may be known, the records to look into."""
+        """For those of `fingerprints` that may be known, the records to look into."""
         found: dict[int, list[int]] = defaultdict(list)
         by_level: dict[int, list[entry_format.Probe]] = {}
         for run in self._in_force:
@@ -80,13 +80,13 @@ class Runs:
         return found
 
     def add(self, entries: list[int], first_seq: int, last_seq: int) -> None:
-        """A new run of these sorted entries, which are of the records from `first_seq` to `last_seq`."""
+        """A new run of these sorted `entries`, which are of the records from `first_seq` to `last_seq`."""
         number, all_chunks = self._new(), entry_format.chunk_count(0)
         bits = write_part(self._database, number, entries, 0, 0, all_chunks)
         self._put_in_force(Run(number, 0, first_seq, last_seq, bits))
 
     def work(self, settled: int) -> None:
-        """The merging and removing that is due after so many more rows."""
+        """The merging and removing that is due after `settled` more rows."""
         self._due += settled
         while self._due >= ROWS_A_STEP:
             self._due -= ROWS_A_STEP
@@ -96,7 +96,7 @@ class Runs:
             self._remove_waste()
 
     def forget(self, before_seq: int) -> None:
-        """Give up the runs whose records are all older."""
+        """Give up the runs whose records are all before `before_seq`."""
         for run in [run for run in self._in_force if run.last_seq < before_seq]:
             self._give_up(run)
         self._remove_waste()
@@ -172,7 +172,8 @@ class Runs:
 def write_part(
     database: sqlite3.Connection, run: int, entries: Sequence[int], level: int, first: int, count: int
 ) -> bytes:
-    """The sorted entries of `count` chunks of a run from number `first`, and their filter, which is returned."""
+    """Write the sorted `entries` of `count` chunks of a `run` of this `level` from number `first`. Returns their
+    filter."""
     chunks = (
         (schema.part_id(run, number), entry_format.pack(some))
         for number, some in entry_format.in_chunks(entries, level, first, count)

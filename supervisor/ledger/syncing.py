@@ -89,7 +89,7 @@ class ThreadSync:
 
 
 def begin_syncing(file: int) -> Sync:
-    """The best there is for this descriptor."""
+    """The best there is for this descriptor, `file`."""
     try:
         return KernelSync(file)
     except OSError:  # not offered, forbidden, or the system's share (fs.aio-max-nr) is used up
@@ -119,7 +119,7 @@ class Syncer:
         return self._sync.fileno()
 
     def sync(self, commit: int) -> None:
-        """Make everything up to this commit durable, soon. Not before the former one is durable."""
+        """Make everything up to this `commit` durable, soon. Not before the former one is durable."""
         self._wanted = commit
         try:
             self._sync.begin()

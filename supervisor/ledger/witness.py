@@ -34,7 +34,7 @@ def notes(paths: Iterable[Path]) -> list[Mark]:
 
 
 def note(paths: Iterable[Path], mark: Mark) -> None:
-    """Note it; where that cannot be done (a full disk), the former note stays, which only knows less."""
+    """Note `mark` at `paths`; where that cannot be done (a full disk), the former note stays, which only knows less."""
     for path in paths:
         with suppress(OSError):
             fresh = path.with_name(f".{path.name}")

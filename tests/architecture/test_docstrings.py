@@ -28,7 +28,6 @@ BAR = (80, 100)
 
 BELOW_BAR = {
     "supervisor/config": (50, 100),
-    "supervisor/ledger": (25, 60),
 }
 """Rooms below the bar, with the shares to hold there. A figure here only rises."""
 

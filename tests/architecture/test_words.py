@@ -44,7 +44,6 @@ PUBLISHED = re.compile(r'stranger\.(?:unkillable|ended)|STRANGER_(?:ENDED|UNKILL
 
 YET: frozenset[str] = frozenset(
     {
-        "supervisor/ledger",
         "supervisor/master/exits",
         "supervisor/master/host",
         "supervisor/master/pool",
