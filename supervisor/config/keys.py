@@ -32,7 +32,7 @@ class Key(msgspec.Struct, frozen=True):
         return self.default is msgspec.NODEFAULT
 
     def show(self, value: Any) -> str:
-        """A value of the field for people: `30s`, `256MiB`."""
+        """A `value` of the field as users write it: `30s`, `256MiB`."""
         if self.field.endswith("_s") and isinstance(value, float):
             return show_seconds(value)
         return show_bytes(value) if self.field.endswith("_bytes") else str(value)

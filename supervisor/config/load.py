@@ -72,7 +72,7 @@ def load_daemon(path: str | None) -> DaemonConfig:
 
 
 def interpret(tree: dict[str, Any], source: Path, environment: Mapping[str, str]) -> Config:
-    """The configuration in a parsed file; `source` is where it lies, `environment` fills in `${VAR}`.
+    """The configuration in `tree`, the parsed file `source`; `environment` has the values of `${VAR}`.
 
     Raises ConfigError with every problem.
     """

@@ -31,13 +31,13 @@ class Report:
         self._found: list[tuple[Place, Problem]] = []
 
     def add(self, place: Place, reason: str, hint: str = "", default: str = "") -> None:
-        """Record a problem. `default` is shown as the value when the file does not have one."""
+        """Record a problem, with a `hint` what to do. `default`: the value shown if the file has none."""
         value = _shown(place, self._tree) or (f"{default} (default)" if default else "")
         self._found.append((place, Problem(show_place(place), value, reason, hint)))
 
     @property
     def problems(self) -> list[Problem]:
-        """What was found, in the order of the file."""
+        """All problems, in the order of the file."""
         return [problem for _, problem in sorted(self._found, key=lambda found: self._order(found[0]))]
 
     def wrong(self, place: Place) -> bool:
@@ -69,7 +69,7 @@ def show_place(place: Place) -> str:
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """`did you mean "timeout"?` for a word that is nearly a known one, else ""."""
+    """`did you mean "timeout"?` for a `word` that is similar to a `known` one, else ""."""
     near = difflib.get_close_matches(str(word).lower(), list(known), n=1)
     return f'did you mean "{near[0]}"?' if near else ""
 

@@ -51,14 +51,14 @@ _HOMES: dict[str, type[msgspec.Struct]] = {
 
 
 class Sections:
-    """Reads sections of one file; `folder` is where it lies, which relative paths start from."""
+    """Reads sections of one file in `folder`, from which relative paths start."""
 
     def __init__(self, folder: Path, report: Report) -> None:
         self._folder = folder
         self._report = report
 
     def read(self, kind: type[S], place: Place, table: Any, **given: Any) -> S:
-        """The struct of the section at `place`; `given` are fields that have no key in it."""
+        """The struct of the section `table` at `place`; `given`: fields without a key in it."""
         found = self.table(place, table)
         keys = {name: key for name, key in keys_of(kind).items() if name not in _NO_KEYS.get(kind, ())}
         for name in [name for name in found or () if name not in keys]:
@@ -107,7 +107,7 @@ class Sections:
         return value if isinstance(value, dict) else {}
 
     def located(self, here: Place, value: Any) -> Any:
-        """A path (or several), made whole: relative to the file's folder, `~` expanded; "" and "-" as they are."""
+        """The path (or paths) in `value`, made absolute: from the file's folder, `~` expanded; "" and "-" unchanged."""
         if isinstance(value, tuple):
             return tuple(self.located((*here, at), item) for at, item in enumerate(value))
         if value in ("", "-"):

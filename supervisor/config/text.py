@@ -36,7 +36,7 @@ def read_text(path: Path) -> tuple[str, os.stat_result]:
 
 
 def decoded(data: bytes) -> str:
-    """UTF-8, its byte order mark left out. Raises NoText."""
+    """The text of UTF-8 `data`, without its byte order mark. Raises NoText."""
     for mark, name in _OTHER_MARKS:
         if data.startswith(mark):
             raise NoText("byte 0", f"it is not UTF-8 but {name}", "save it as UTF-8")

@@ -18,7 +18,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 def filled_in(value: Any, environment: Mapping[str, str], report: Report, place: Place = ()) -> Any:
-    """`value` (a parsed TOML value) with variables filled in, however deep; problems go to the report."""
+    """`value` (parsed TOML of any depth) with variables of `environment` filled in; problems go to the report."""
     if isinstance(value, dict):
         return {key: filled_in(item, environment, report, (*place, key)) for key, item in value.items()}
     if isinstance(value, list):

@@ -131,7 +131,7 @@ class ConsoleLines(JsonLines):
     """The line for a terminal: `12:00:01.250 warning worker email/0[71] message.failed: text  key=value`."""
 
     def serialize_log_record(self, log_data: dict[str, Any]) -> str:
-        """The line, then texts of several lines (stacks) indented below it."""
+        """The line for `log_data`, then texts of several lines (stacks) indented below it."""
         at, level, event, message, process, pid = (log_data.pop(name) for name in _HEAD)
         clock = datetime.fromisoformat(at).astimezone().strftime("%H:%M:%S.%f")[:-3]
         shown = {name: value if isinstance(value, str) else str(value) for name, value in log_data.items()}

@@ -156,7 +156,7 @@ class Watch:
     """What the owner of one descriptor waits for: READ, WRITE, both, or nothing (0)."""
 
     def __init__(self, reactor: Reactor, fd: int, handler: Handler, events: int = 0) -> None:
-        """Watch the open descriptor `fd`; `handler(fd, events)` is called when one of the wanted events is there."""
+        """Watch the open descriptor `fd` for `events`; `handler(fd, events)` is called when one of them occurs."""
         self.events = 0
         self._reactor = reactor
         self._fd = fd
