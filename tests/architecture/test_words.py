@@ -42,14 +42,7 @@ BANNED = {
 PUBLISHED = re.compile(r'stranger\.(?:unkillable|ended)|STRANGER_(?:ENDED|UNKILLABLE)|\btest_\w+(?:\.py)?|"bell"')
 """Names that stay: log events, names of tests, and the suffix of a socket in the state directory."""
 
-YET: frozenset[str] = frozenset(
-    {
-        "supervisor/master/exits",
-        "supervisor/master/host",
-        "supervisor/master/pool",
-        "supervisor/master/sidecars",
-    }
-)
+YET: frozenset[str] = frozenset()
 """Places that are not rewritten yet."""
 
 _WORDS = re.compile("|".join(rf"(?<![A-Za-z])(?:{word})(?![A-Za-z])" for word in BANNED), re.IGNORECASE)

@@ -133,7 +133,7 @@ _OF_SERVICES = (
     _Row(Cause.CLEAN_STOP, signal=_TERM, intent=frozenset({Intent.STOP})),
     _Row(Cause.UNEXPECTED_EXIT, status=frozenset({EX_OK})),
     _Row(Cause.BOOT_FAILED, status=frozenset({EX_CONFIG})),
-    # The dead-man asks for stacks first; that alone ends who has no handler for it.
+    # The hang detector asks for stacks first; that alone ends a child without a handler for it.
     _Row(Cause.TIMEOUT, signal=_QUIT, intent=frozenset({Intent.TIMEOUT_KILL})),
     _Row(Cause.CRASH, status=_ANY_STATUS),
     *_OF_SIGNALS,
@@ -143,7 +143,7 @@ _TABLES = dict.fromkeys(Kind, _OF_SERVICES) | {Kind.WORKER: _OF_WORKERS}
 
 
 def cause_of(death: Death) -> Cause:
-    """The cause of a death whose status is known (a child nobody could wait for is `lost`)."""
+    """The cause of a death whose status is known (a child that could not be waited for is `lost`)."""
     return next(row.cause for row in _TABLES[death.kind] if row.fits(death))
 
 

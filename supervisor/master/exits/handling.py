@@ -1,6 +1,6 @@
-"""From a buried child to its exit record, its replacement and its verdict, in this order. Master only.
+"""From a reaped child to its exit record, its replacement and its exit notice, in this order. Master only.
 
-The verdict is the only proof of death that a consumer accepts, and it lets the message run again: so it leaves only
+The exit notice is the only proof of death that a consumer accepts, and it lets the message run again: so it leaves only
 when the record was written (or waits in memory because the disk is full, which the log has said).
 """
 
@@ -77,7 +77,7 @@ class ExitHandler:
         a worker that is due at once is ordered first. `stopping`: the daemon stops, so no child is replaced."""
         if not reaped_children:
             return
-        # fail-point: master.buried: the dead are waited for, nothing is decided
+        # fail-point: master.reaped: the dead are waited for, nothing is decided
         marked = [(reaped, self._read_marks(reaped.child)) for reaped in reaped_children]
         evidence = self._oom_evidence(marked)
         records = [self._handle(reaped, marks, evidence, stopping) for reaped, marks in marked]
@@ -86,24 +86,24 @@ class ExitHandler:
         self._report(records)
 
     def publish(self, records: Sequence[ExitRecord]) -> None:
-        """Write records and give the verdicts on workers, then say all this in the log."""
+        """Write records and send the exit notices of workers, then log both."""
         self._pronounce(records)
         self._report(records)
 
     def release(self, children: Iterable[Child]) -> None:
-        """Give the verdicts that have waited for orphans of these workers."""
+        """Send the exit notices that have waited for orphans of these workers."""
         for child in children:
             pool = self._pools.get(child.pool)
             if pool is not None and child.slot is not None and pool.kept.has(child.slot, child.generation):
                 self._give(pool, pool.kept.let_go(child.slot))
 
     def release_all(self, pool: Pool) -> None:
-        """Give all verdicts that wait: this pool runs nothing any more."""
+        """Send all exit notices that wait: this pool runs nothing any more."""
         for slot in pool.kept:
             self._give(pool, pool.kept.let_go(slot))
 
     def _pronounce(self, records: Sequence[ExitRecord], kept: Sequence[Child] = ()) -> None:
-        """The records first: only a written death may have consequences. `kept`: their verdicts wait."""
+        """The records first: only a written death may have consequences. `kept`: their exit notices wait."""
         waiting = {(child.pool, child.slot, child.generation) for child in kept}
         for record in records:
             self._history.add(record)
@@ -131,7 +131,7 @@ class ExitHandler:
 
     def _give(self, pool: Pool, exit_notice: ExitNotice) -> None:
         pool.consumer_channel.owe(exit_notice)
-        # fail-point: master.verdict-queued: a verdict is queued, not sent
+        # fail-point: master.exit-notice-queued: an exit notice is queued, not sent
 
     def _read_marks(self, child: Child) -> Marks:
         slot = child.slot_file
@@ -157,7 +157,7 @@ class ExitHandler:
         return ""
 
     def _handle(self, reaped: ReapedChild, marks: Marks, evidence: str, stopping: bool) -> ExitRecord:
-        """The steps of one exit: read the last words, record, clear the child spec, decide about a replacement."""
+        """The steps of one exit: read the last frames, record, clear the child spec, decide about a replacement."""
         child = reaped.child
         owner = self._others.get(child.kind) or self._pools[child.pool]
         owner.disconnect(child)
@@ -267,7 +267,7 @@ def _incurable(record: ExitRecord) -> bool:
 
 
 def _why(record: ExitRecord, reported: str) -> str:
-    """What a user reads about the seat: the child's own words for a failed boot, else how it ended.
+    """What a user reads about the child spec: the child's own words for a failed boot, else how it ended.
 
     `reported`: what a forkserver or consumer has said by itself; a worker says it in its stack.
     """

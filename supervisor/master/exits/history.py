@@ -1,6 +1,6 @@
 """The exit history: `exits.jsonl`, one record a line, and `exits.tally.json`, the counts that outlive the daemon.
 
-Only the master writes it, once per turn, before any verdict leaves. The journal is the truth and the tally a summary
+Only the master writes it, once per turn, before an exit notice leaves. The journal is the truth and the tally a summary
 of it up to a remembered place: a master killed between the two finds the rest in the journal, so nothing is counted
 twice or not at all. A full disk never stops the master: records wait in memory, bounded, and the log says so.
 """
@@ -35,7 +35,7 @@ _logger = logging.getLogger("preforkd.history")
 class _Summary(msgspec.Struct):
     """The tally file. `inode` and `offset`: up to where in which journal the counts go.
 
-    `recorded`: the youngest generation of each seat (`email/3`) that has an exit record.
+    `recorded`: the youngest generation of each child spec (`email/3`) that has an exit record.
     """
 
     inode: int = 0

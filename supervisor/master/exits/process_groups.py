@@ -1,7 +1,7 @@
 """Ends process groups that must not outlive their worker. Master only.
 
 A group id is the pid of its leader; it is trusted only while that very process is there, a zombie at least, because
-afterwards the number may be given to somebody else's.
+afterwards the number may be given to another group.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 waitid(WNOWAIT) finds a dead child while its pid cannot be given away -> its process groups are killed -> wait4 takes
 its status and usage -> orphans that it left to us are killed, until none is left. Only then is the dead child handed
-out, for the exit record and then the verdict: no re-run begins before the earlier run, its grandchildren included, is
+out, for the exit record and the exit notice: no re-run begins before the earlier run, its grandchildren included, is
 over. An orphan that does not end is waited for with a bound: then its worker is handed out as `kept`, which is recorded
-and replaced, and whose verdict waits until `released` names it. All others wait for nothing.
+and replaced; its exit notice waits until `released` names it. All others wait for nothing.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _AGAIN_S = 1.0
 
 @dataclass(frozen=True)
 class ReapedChild:
-    """A child that was waited for. `died_s` is CLOCK_MONOTONIC. `kept`: why its verdict must wait; "" when it need
-    not."""
+    """A child that was waited for. `died_s` is CLOCK_MONOTONIC. `kept`: why its exit notice must wait, "" when it
+    need not."""
 
     child: Child
     wait_status: int
@@ -134,7 +134,7 @@ class Reaper:
             self._waiting.append(ReapedChild(child, wait_status, usage, monotonic_s()))
 
     def _child(self, pid: int) -> Child | None:
-        """Whose body this is; a worker that died before its birth was reported is named in its slot."""
+        """The dead child with this pid; a worker that died before its fork was reported is named in its slot."""
         known = self._children.get(pid)
         return known or adopt_process(self._pools, pid, monotonic_s())
 

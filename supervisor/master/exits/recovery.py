@@ -62,7 +62,7 @@ class Services:
         if now == self._written:
             return
         with suppress(OSError):
-            # fail-point: master.start-services-unwritten: services were started or buried, children.json is old
+            # fail-point: master.start-services-unwritten: services were started or reaped, children.json is old
             files.replace(self._path, msgspec.json.encode(now))
             # fail-point: master.start-services-written: children.json is true
             self._written = now

@@ -73,7 +73,7 @@ class Survivors:
             lost += self._take_stock(pool, grace_s)
         # fail-point: master.start-stock-taken: the lost are found, no record is written
         self._exit_handler.publish(lost)
-        # fail-point: master.start-recorded: the lost are on record, nobody is started
+        # fail-point: master.start-recorded: the lost are on record, no child is started
         for pool in self._pools.values():
             pool.consumer_channel.drop_exit_notices()
             pool.close_unused_slots()

@@ -39,9 +39,9 @@ def open_log(path: Path, owner: Account | None) -> int:
 
 
 def _make(path: Path, owner: Account) -> int:
-    if strangers := changeable_by(path.parent):
+    if others := changeable_by(path.parent):
         raise StateError(
-            f"{path}: the log cannot be made: uid {owner.uid} may not, and root makes no file where {strangers} could "
+            f"{path}: the log cannot be made: uid {owner.uid} may not, and root makes no file where {others} could "
             "put another in its place; give that user a directory, or correct [log] file"
         )
     try:

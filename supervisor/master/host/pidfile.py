@@ -43,7 +43,7 @@ class LockFile:
     """
 
     def __init__(self, path: Path, what: str) -> None:
-        """Lock `path`; `what` is what the lock stands for. Raises StateError: held by somebody else, not writable."""
+        """Lock `path`; `what` is what the lock stands for. Raises StateError: held by another process, not writable."""
         self._path = path
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN, 0o644)

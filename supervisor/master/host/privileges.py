@@ -1,6 +1,6 @@
 """The daemon's directories, and giving up root. Done by the master before it starts any child; nothing stays root.
 
-Directories that somebody else could write to are refused: whoever can replace a slot or a socket there controls the
+Directories that another user could write to are refused: a user who can replace a slot or a socket there controls the
 daemon. After the drop there is no way back (setresuid and setresgid semantics of setuid(2) as root).
 """
 
@@ -49,7 +49,7 @@ def account(config: DaemonConfig) -> Account | None:
 def prepare_directory(path: Path, owner: Account | None) -> None:
     """Make `path` (mode 0750) where it is missing, for `owner` or ourselves; check who owns it where it is there.
 
-    Raises StateError: not a directory, somebody else's, writable by everybody, or it cannot be made.
+    Raises StateError: not a directory, another user's, writable by all users, or it cannot be made.
     """
     uid = owner.uid if owner else os.geteuid()
     try:

@@ -23,7 +23,7 @@ def enter(pool: Pool, spec: ChildSpec, pid: int, generation: int, now_s: float) 
 def adopt(pool: Pool, number: int, now_s: float) -> Child | None:
     """Take the worker that has this slot into the books; None when it is there already or not our child.
 
-    The slot is the only proof needed: a worker writes its identity before its birth is reported. One of the present
+    The slot is the only proof needed: a worker writes its identity before its fork is reported. One of the present
     order may have its intermediate for a parent still, which is ending and leaves it to us. Where /proc cannot be read
     just now, the generation of the present order is proof enough: no other worker has it.
     """

@@ -34,7 +34,7 @@ SIDECARS = (Kind.WEB, Kind.HOOKS)
 class Child:
     """One process of ours. `started_s` and `ready_s` are CLOCK_MONOTONIC; `ticks` makes the pid an identity.
 
-    `requested_by` says who made it leave ("" for nobody), `intent` what the master did to it. A worker's intent is
+    `requested_by` says what made it leave ("" for nothing), `intent` what the master did to it. A worker's intent is
     in its slot, too, where it outlives the master. `origin`: the generation of the forkserver that a worker is of.
     `unkillable`: why no signal reaches it, "" when one does; `killed_s`: when SIGKILL was sent first. `wire`: its
     channel; workers have none. `slot_file`: a worker's.
@@ -109,9 +109,9 @@ class ChildSpec:
 
     `ordered`: the generation of a worker that was ordered and is not known to be there; `origin`: that of the
     forkserver it was last ordered from. `due_s`: when the next start is due (CLOCK_MONOTONIC), None while nothing is to
-    be started. `deaths`: consecutive ones without any progress. `held`: given up, until somebody here has proved
-    that it works; `on_probation`: tried again after a hold, the next such death holds it at once. `incurable`: why the
-    last one died, a person must mend: time will not. `stack`: of a forkserver's failed import.
+    be started. `deaths`: consecutive ones without any progress. `held`: given up, until a child here has made
+    progress; `on_probation`: tried again after a hold, the next such death holds it at once. `incurable`: what the
+    last one died of must be repaired by an operator. `stack`: of a forkserver's failed import.
     """
 
     pool: str
@@ -141,7 +141,7 @@ class ChildSpec:
 
     @property
     def empty(self) -> bool:
-        """Whether nobody has it and nobody was ordered for it."""
+        """Whether it has no child, and none was ordered for it."""
         return self.child is None and self.ordered is None
 
     def order(self, generation: int, origin: int) -> None:

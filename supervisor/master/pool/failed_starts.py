@@ -1,4 +1,4 @@
-"""A start that failed: no process could be made for a seat. Master only; `restarts.py` decides."""
+"""A start that failed: no process could be made for a child spec. Master only; `restarts.py` decides."""
 
 from __future__ import annotations
 

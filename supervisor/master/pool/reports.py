@@ -1,4 +1,4 @@
-"""What a pool's children say to the master, as two tables of frames, and the bell that workers ring. Master only.
+"""What a pool's children say to the master, as two tables of frames, and who has become ready. Master only.
 
 Nothing is decided here: a report changes the books (who is there, who is ready, what the consumer knows), and the loop
 acts on them in its turn.
@@ -26,7 +26,7 @@ _READY = {Kind.WORKER: Event.WORKER_READY, Kind.FORKSERVER: Event.FORKSERVER_REA
 """A consumer announces itself: it knows what it consumes from."""
 
 Reports = dict[type, Callable[[Pool, ChildSpec, Any], None]]
-"""What to do with a frame of the child in this seat."""
+"""What to do with a frame of the child of this child spec."""
 
 
 def hear_readiness(pool: Pool) -> None:
@@ -89,7 +89,7 @@ def _boot_failed(pool: Pool, spec: ChildSpec, frame: frames.BootFailed) -> None:
 
 
 def _forked(pool: Pool, spec: ChildSpec, frame: frames.Forked) -> None:
-    # fail-point: master.birth-told: a worker is born, the books do not have it
+    # fail-point: master.fork-told: a worker is forked, the books do not have it
     adopt(pool, frame.slot, monotonic_s())
 
 
@@ -113,7 +113,7 @@ FORK_REPORTS: Reports = {
 
 
 def _exit_notice_taken(pool: Pool, spec: ChildSpec, frame: frames.ExitNoticeTaken) -> None:
-    # fail-point: master.verdict-taken: the consumer has the verdict, we still owe it
+    # fail-point: master.exit-notice-taken: the consumer has the exit notice, we still owe it
     if pool.consumer_channel.exit_notice_taken(frame.worker) and frame.ran:
         pool.account.crash_rate.add_kind(frame.ran, monotonic_s())
 

@@ -1,8 +1,8 @@
-"""When a dead child is replaced: cause, life, the seat's history and the clock -> a decision. Pure; master only.
+"""When a dead child is replaced: cause, life, the child spec's history and the clock -> a decision. Pure; master only.
 
 The first replacement is immediate, the second comes after `restart_backoff`, each further one after twice that, with
-jitter, up to the cap; only consecutive deaths without progress count. Too many of them in a pool, and the seat is held
-instead of spinning. Progress is one thing for all kinds of children: to have been ready for `STEADY_S`, or, for a
+jitter, up to the cap; only consecutive deaths without progress count. After too many of them in a pool, the child spec
+is held. Progress is one thing for all kinds of children: to have been ready for `STEADY_S`, or, for a
 worker, to have ended a message.
 """
 
@@ -59,11 +59,11 @@ class RestartPolicy(Protocol):
 
     @property
     def hold_retry_s(self) -> float:
-        """How long a held seat waits."""
+        """How long a held child spec waits."""
 
 
 BOOT_TRIES = 3
-"""So many failed boots hold a seat; as many deaths in a row without progress make its pool degraded."""
+"""So many failed boots hold a child spec; as many deaths in a row without progress make its pool degraded."""
 
 STEADY_S = 10.0
 """A child that was ready for so long works. Readiness alone proves nothing: the child may die of its first message."""
@@ -80,7 +80,7 @@ def progressed(ready_for_s: float | None, messages: int) -> bool:
 
 
 def in_trouble(spec: ChildSpec) -> bool:
-    """Whether the last children of this seat died one after the other, and the present one has made no progress."""
+    """Whether its last children died one after the other, and the present one has made no progress."""
     return spec.held or spec.deaths >= BOOT_TRIES
 
 
@@ -100,7 +100,7 @@ class Life:
 
 @dataclass(frozen=True)
 class Decision:
-    """Start the next one in `delay_s` seconds (None: not at all); `hold`: and tell everybody that the seat is held."""
+    """Start the next one in `delay_s` seconds (None: not at all); `hold`: the child spec is held."""
 
     delay_s: float | None
     hold: bool = False
@@ -131,9 +131,10 @@ def decide(
     chance: float,
     boot_tries: int = BOOT_TRIES,
 ) -> Decision:
-    """The decision after this death. `chance`: from [0, 1); `boot_tries`: so many failed boots in a row hold the seat.
+    """The decision after this death. `chance`: from [0, 1); `boot_tries`: so many failed boots in a row hold the
+    child spec.
 
-    Writes the seat's books (`deaths`, `held`, `on_probation`) and the pool's `intensity`; nothing else happens here.
+    Writes the fields of `spec` (`deaths`, `held`, `on_probation`) and the pool's `intensity`, nothing else.
     """
     policy = POLICIES[cause]
     if life.progressed:

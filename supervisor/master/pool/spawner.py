@@ -1,4 +1,4 @@
-"""Whose turn it is to be started: seats of pools that are empty, wanted and due. Master only; how is in `starts.py`."""
+"""Starts children that are wanted, missing and past their back-off. Master only; how is in `starts.py`."""
 
 from __future__ import annotations
 

@@ -25,12 +25,12 @@ from supervisor.system.reactor import Reactor
 
 
 def start(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
-    """Start the child that this seat wants. Raises StateError (no process, no descriptor, full disk)."""
+    """Start the child that is wanted for this child spec. Raises StateError (no process, no descriptor, full disk)."""
     _STARTS[spec.kind](pool, spec, reactor)
 
 
 def can_start(pool: Pool, spec: ChildSpec) -> bool:
-    """Workers wait for the forkserver's import; nobody waits for anything else."""
+    """Whether a child can be started: workers wait for the forkserver's import, other children for nothing."""
     return spec.kind is not Kind.WORKER or source(pool, spec).ready
 
 
@@ -125,7 +125,7 @@ def _order_worker(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
     spec.order(generation := pool.generations.next(), forkserver.generation)
     pool.consumer_channel.send(frames.Spawned(frames.Incarnation(spec.slot, generation)))
     pool.consumer_channel.flush()
-    # fail-point: master.consumer-told: the consumer awaits a worker that nobody was told to fork
+    # fail-point: master.consumer-told: the consumer awaits a worker that no forkserver was told to fork
     forkserver.send(frames.Fork(spec.slot, generation))
     forkserver.wire.flush()
 

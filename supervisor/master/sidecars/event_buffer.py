@@ -54,7 +54,7 @@ class EventBuffer:
             self._missed = {}
 
     def clear(self) -> None:
-        """Nobody is to be told any more."""
+        """Drop all events: no process reads them any more."""
         self._waiting.clear()
         self._missed = {}
 
