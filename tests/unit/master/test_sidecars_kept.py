@@ -24,6 +24,7 @@ from supervisor.master.exits.history import History
 from supervisor.master.exits.oom import OomWatch
 from supervisor.master.exits.reaper import ReapedChild
 from supervisor.master.exits.records import ExitRecord
+from supervisor.master.limits.probation import Probation
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.restarts import STEADY_S
 from supervisor.master.pool.spawner import Spawner
@@ -133,3 +134,14 @@ def test_none_is_replaced_while_the_daemon_stops(sidecars: Sidecars, history: Hi
     sidecars.follow_config(config(hooks=HOOKS), 0.0)
     assert ended(sidecars, history, None, stopping=True) is None
     assert Spawner({}, sidecars.by_kind.values(), Reactor()).due_s == float("inf")
+
+
+def test_progress_ends_the_hold_of_one_as_it_ends_that_of_a_pool(sidecars: Sidecars) -> None:
+    spec, probation = sidecars.by_kind[Kind.HOOKS].spec, Probation([], sidecars.by_kind.values())
+    spec.hold()
+    spec.started(Child("", Kind.HOOKS, None, 4711, 1, 1, 100.0, ready_s=100.0))
+    assert probation.due_s == 100.0 + STEADY_S
+    probation.turn(99.0 + STEADY_S)
+    assert spec.held
+    probation.turn(100.0 + STEADY_S)
+    assert not spec.held
