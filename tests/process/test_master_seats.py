@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
 from supervisor.master.pool.plan import Plan
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.starts import source
+from supervisor.system import posix
 
 
 @pytest.fixture
@@ -36,6 +38,15 @@ def test_a_dead_forkserver_makes_only_its_own_orders_void(pool: Pool) -> None:
         spec.ordered, spec.origin, spec.due_s = order, origin, None
     cancel_spawns(pool, forkserver(3), 100.0)
     assert [(spec.ordered, spec.due_s) for spec in pool.workers] == [(None, 100.0), (6, None)]
+
+
+def test_a_worker_that_a_dead_forkserver_had_forked_is_adopted(pool: Pool) -> None:
+    pool.workers[0].order(5, origin=3)
+    assert pool.slots[0].take(os.getpid(), posix.start_ticks(os.getpid()) or 0, 5)
+    cancel_spawns(pool, forkserver(3), 100.0)
+    adopted = pool.workers[0].child
+    assert adopted is not None
+    assert (adopted.pid, adopted.generation, pool.workers[0].due_s) == (os.getpid(), 5, None)
 
 
 def test_seats_follow_what_is_wanted_and_keep_who_is_there(pool: Pool) -> None:

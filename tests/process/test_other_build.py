@@ -28,7 +28,7 @@ def replaced(tmp_path: Path) -> Iterator[Replaced]:
 
 def swap_two_fields(replaced: Replaced) -> None:
     fields = ["    slot: Number\n", "    generation: Number\n", "    pid: Pid\n"]
-    told = '    """The order was carried out; the pid is now the master\'s own child."""\n\n'
+    told = '    """The worker is forked; the process is now the master\'s own child."""\n\n'
     replaced.change("link/frames.py", told + "".join(fields), told + "".join([fields[1], fields[0], fields[2]]))
 
 
