@@ -194,7 +194,7 @@ def test_the_command_line_scales_pauses_resumes_and_reloads(tmp_path: Path) -> N
 def _refused_numbers(site: Site) -> None:
     """They are blamed on the command: the file is as good as it was."""
     for number, status, told in (
-        ("0", 2, "at least 1; `preforkd pause mail` lets a pool take no messages"),
+        ("0", 2, "at least 1 is needed; `preforkd pause mail` lets a pool take no messages"),
         ("10001", 1, "scale: 10001 workers in pool mail: must be from 1 to 10,000"),
         (str(10**20), 1, "must be from 1 to 10,000"),
     ):
