@@ -13,6 +13,7 @@ import pytest
 from supervisor.brokers.amqp import connection
 from supervisor.config.schema import BrokerConfig, PoolConfig
 from supervisor.consumer import housekeeping
+from supervisor.consumer.observe import health
 from tests.support.hand_turned import HandTurned
 from tests.support.rabbitmq import RabbitNode
 from tests.support.trixie import RELEASES
@@ -103,8 +104,8 @@ def test_fewer_messages_are_in_hand_while_they_come_back_too_often(
     turned.until(lambda: turned.session.at_rest and len(entries) == len(IDS), "all are saved, and in hand again")
     lose_connection(turned)
     turned.until(lambda: turned.session.at_rest and len(entries) == 3, "three are in hand")
-    health = turned.session.observer.health
-    turned.until(lambda: health.queue_status().ready >= len(IDS) - 3, "the others are not")
+    told = turned.session.observer.health.queue_status
+    turned.until(lambda: told().ready >= len(IDS) - 3, "the others are not")
     monkeypatch.setattr(health, "WORN_CALM_S", 0.0)
     turned.until(lambda: len(entries) == len(IDS) and turned.session.at_rest, "all are in hand once it is calm")
     turned.close()

@@ -205,7 +205,7 @@ def test_the_publish_command_counts_only_what_the_broker_confirmed(rabbitmq: Rab
         assert done.returncode == 1
         assert re.search(rf"published {taken} message.*{5 - taken} not confirmed", done.stderr), done.stderr
         assert taken < 5
-        assert "they may or may not be there: with --id-prefix" in done.stderr  # a nack leaves it open
+        assert "they may or may not be in the queue: with --id-prefix" in done.stderr  # a nack leaves it open
 
 
 def test_a_publish_to_a_missing_queue_says_that_nothing_is_there(rabbitmq: RabbitNode, tmp_path: Path) -> None:
