@@ -71,6 +71,10 @@ HEADERS: dict[str, bytes] = {
     "decimals": b"\x01a" + b"D\xff" + struct.pack(">i", -1) + b"\x01b" + b"D\x00" + struct.pack(">i", 2**31 - 1),
     "unsigned": b"\x01b" + b"B\xff" + b"\x01u" + b"u\xff\xff" + b"\x01i" + b"i\xff\xff\xff\xff",
     "forged-round-and-attempt": ours(queue=text("{queue}"), round=number(2**62), attempt=number(2**62)),
+    **{
+        f"forged-numbers-{most}": ours(queue=text("{queue}"), round=number(most), attempt=number(most))
+        for most in (2**31 - 1, 2**31, 2**32 - 1, 2**32)
+    },
     "forged-kinds": ours(queue=text("{queue}"), round=text("one"), attempt=b"A" + long(b"V"), original=text("x")),
     "forged-original": ours(
         queue=text("{queue}"),

@@ -48,17 +48,22 @@ PENDING = {state.value: state for state in CONFIRMED}
 
 _REDUCED_TO = ("message_id", "content_type", "content_encoding", "delivery_mode")
 
+MOST_RUNS = 2**31 - 1
+
 STACK_CHARACTERS = 8000
 """Headers must fit into one AMQP frame (128 KiB as negotiated by default) together with the user's own."""
 
 
 def stamp(delivery: Delivery, queue: str) -> tuple[int, int] | None:
-    """The (round, attempt) a copy of ours carries; None where it is no copy, or one of another queue."""
+    """The (round, attempt) a copy of ours carries; None where it is no copy, or one of another queue.
+
+    Larger numbers than `MOST_RUNS` are forged: frames and slot files have 32 bits for them and for their successors.
+    """
     headers = delivery.properties.headers
     if not headers or headers.get(QUEUE) != queue:
         return None
     round_, attempt = headers.get(ROUND), headers.get(ATTEMPT)
-    if type(round_) is int and type(attempt) is int and round_ >= 1 and attempt >= 1:
+    if type(round_) is int and type(attempt) is int and 1 <= round_ <= MOST_RUNS and 1 <= attempt <= MOST_RUNS:
         return round_, attempt
     return None
 

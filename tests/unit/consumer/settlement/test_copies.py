@@ -127,6 +127,8 @@ def test_of_a_long_stack_the_end_is_kept() -> None:
         {QUEUE: "work", ROUND: 1},
         {QUEUE: "work", ROUND: True, ATTEMPT: 1},
         {QUEUE: "work", ROUND: "1", ATTEMPT: "2"},
+        {QUEUE: "work", ROUND: copies.MOST_RUNS + 1, ATTEMPT: 1},
+        {QUEUE: "work", ROUND: 1, ATTEMPT: copies.MOST_RUNS + 1},
     ],
     ids=str,
 )
