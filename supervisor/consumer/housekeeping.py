@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable
 
 from supervisor.brokers.base import Broker
-from supervisor.consumer.observe.clock_jumps import ClockJumps
 from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.health import PROBE_INTERVAL_S
 from supervisor.consumer.observe.observer import Observer
@@ -23,6 +22,7 @@ from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.quantities import show_seconds
 from supervisor.system.clock import boottime_s, rfc3339, wall_s
+from supervisor.system.clock_jumps import ClockJumps
 from supervisor.system.reactor import CallLater
 
 EVICT_INTERVAL_S, EVICT_AGAIN_S = 1.0, 0.02

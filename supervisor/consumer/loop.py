@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
+from supervisor.consumer.file_watch.watch import StateMissing
 from supervisor.consumer.observe.reports import Reports
 from supervisor.consumer.session import Session
-from supervisor.consumer.state.watch import StateMissing
 from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.errors import BrokerRefused, LedgerError, LedgerUnusable, StateError
 from supervisor.ledger import open_ledger

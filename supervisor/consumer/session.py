@@ -12,6 +12,7 @@ from pathlib import Path
 
 from supervisor.brokers import open_broker
 from supervisor.consumer.answers import Answers
+from supervisor.consumer.file_watch.guard import StateGuard
 from supervisor.consumer.housekeeping import BrokerSilence, Housekeeping
 from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.health import Health
@@ -21,7 +22,6 @@ from supervisor.consumer.settlement.delivery_limit import danger
 from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.consumer.settlement.messages import COPIED
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.state.guard import StateGuard
 from supervisor.consumer.turn.commit_pipeline import CommitPipeline
 from supervisor.consumer.turn.effects import Effects
 from supervisor.consumer.turn.hearing import BrokerHearing, WorkerHearing

@@ -27,7 +27,7 @@ import msgspec
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import BootError, PreforkdError
 from supervisor.forkserver.double_fork import ForkHandshake
-from supervisor.forkserver.handlers import Handlers, import_handlers
+from supervisor.forkserver.handler_import import Handlers, import_handlers
 from supervisor.forkserver.server import Forkserver
 from supervisor.link.channel import (
     Channel,

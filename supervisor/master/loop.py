@@ -21,11 +21,11 @@ from supervisor.master.control.daemon_status import DaemonStatus, SystemdDuty
 from supervisor.master.control.sd_notify import Notifier
 from supervisor.master.control.systemd_status import StatusNotifier
 from supervisor.master.duties import Duty, EachPool, Failures, UntilStop
-from supervisor.master.exits.handling import ExitHandler
+from supervisor.master.exits.exit_handler import ExitHandler
 from supervisor.master.exits.history import History
 from supervisor.master.exits.oom import OomWatch, group_counter
 from supervisor.master.exits.reaper import Reaper
-from supervisor.master.exits.reaping import Reaping
+from supervisor.master.exits.reaping_duty import Reaping
 from supervisor.master.exits.recovery import Services
 from supervisor.master.exits.surviving_workers import Survivors
 from supervisor.master.host.log_relay import LogRelay

@@ -21,7 +21,7 @@ _FRAMES = 100
 _LINKS = 20
 """Most exceptions in a chain of causes: the latest ones."""
 
-_CALL_FILE = 'supervisor/worker/handlers.py", line '
+_CALL_FILE = 'supervisor/worker/handler_call.py", line '
 _WORKER_FILES, _ALARM = "supervisor/worker/", (" in _ring", " in _time_is_over")
 _CUT = "[… cut …]\n"
 

@@ -39,7 +39,7 @@ from supervisor.system.replacements import blaming
 from supervisor.system.stack_dumps import dump_on_faults
 from supervisor.system.stacks import reason_of, sendable, stack_of, text_of
 from supervisor.worker.greenlets import keeps_soft_limit_out
-from supervisor.worker.handlers import Handler, call, handlers_frame
+from supervisor.worker.handler_call import Handler, call, handlers_frame
 from supervisor.worker.limits import Alarm, LimitPolicy
 from supervisor.worker.loop import Limits, Worker, WorkerAddress
 from supervisor.worker.recycling import Recycling

@@ -33,7 +33,7 @@ from supervisor.messages.message import Publication
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
 from supervisor.system.clock import monotonic_s, wall_s
-from supervisor.worker.handlers import DONE, Ending, collected
+from supervisor.worker.handler_call import DONE, Ending, collected
 from supervisor.worker.limits import Alarm, LimitPolicy
 from supervisor.worker.recycling import Recycling
 from supervisor.worker.requests import Requests

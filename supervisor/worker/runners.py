@@ -14,7 +14,7 @@ from importlib.util import find_spec
 
 from supervisor import api
 from supervisor.api import Message
-from supervisor.worker.handlers import Ending, Handler, run_handler
+from supervisor.worker.handler_call import Ending, Handler, run_handler
 
 Runner = Callable[[Handler, Message], Ending]
 

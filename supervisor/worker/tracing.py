@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 import supervisor
 from supervisor.api import Message
 from supervisor.scoreboard.words import OutcomeKind
-from supervisor.worker.handlers import Ending, Handler, run_handler
+from supervisor.worker.handler_call import Ending, Handler, run_handler
 
 _logger = logging.getLogger("preforkd.tracing")
 

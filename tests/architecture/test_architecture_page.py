@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.support.source_tree import ROOT
 
 PAGE = (ROOT / "docs/architecture.md").read_text()
-ROOMS = PAGE.partition("## Rooms\n")[2].partition("\n## ")[0]
+FOLDERS = PAGE.partition("## Folders\n")[2].partition("\n## ")[0]
 
 
 def paths() -> set[str]:
@@ -23,7 +23,7 @@ def test_every_path_on_the_page_exists() -> None:
 def test_every_folder_of_the_package_has_its_line() -> None:
     packages = {path.parent.relative_to(ROOT / "supervisor") for path in (ROOT / "supervisor").rglob("__init__.py")}
 
-    assert [str(package) for package in sorted(packages - {Path()}) if f"`{package}/`" not in ROOMS] == []
+    assert [str(package) for package in sorted(packages - {Path()}) if f"`{package}/`" not in FOLDERS] == []
 
 
 def test_the_page_is_read_for_paths() -> None:

@@ -14,7 +14,7 @@ import pytest
 from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
 from supervisor.link.frames import ConsumerReport, ExitNotice, ExitNoticeTaken, Frame, Incarnation
 from supervisor.logs.events import Cause, Event
-from supervisor.master.exits.handling import ExitHandler
+from supervisor.master.exits.exit_handler import ExitHandler
 from supervisor.master.exits.history import History
 from supervisor.master.exits.oom import OomWatch
 from supervisor.master.exits.reaper import ReapedChild

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from supervisor.config.schema import PoolConfig
-from supervisor.consumer.observe.clock_jumps import ahead_s
 from supervisor.consumer.settlement import copies, missing
 from supervisor.consumer.settlement.admission import SENT_MEANWHILE, SETTLED, Meaning, meaning_beside, meaning_of
 from supervisor.consumer.settlement.assignments import Assignments
@@ -29,6 +28,7 @@ from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, RunId
 from supervisor.logs.events import Event
 from supervisor.scoreboard.words import OutcomeKind
+from supervisor.system.clock_jumps import ahead_s
 
 
 class Settlement:
@@ -313,7 +313,7 @@ class Settlement:
     def _decide(self, entry: Entry, pending: RowState, failure: Failure) -> None:
         """Record the outcome; the copy follows the commit, the ack follows the copy's confirm."""
         if entry.delivery is None and not entry.has_id:
-            self._unbegun(entry)  # as in `_decide`
+            self._unbegun(entry)  # as in `restore_row`
             return
         self.assignments.take_away(entry)
         entry.phase, entry.pending = Phase.COPYING, pending

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from supervisor.brokers import base
+from supervisor.consumer.file_watch.guard import StateGuard
 from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.observer import Observer
 from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.state.guard import StateGuard
 from supervisor.consumer.workers.dispatch import Dispatcher
 from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.consumer.workers.outcomes import Outcomes

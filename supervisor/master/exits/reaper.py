@@ -79,7 +79,7 @@ class Reaper:
         return self._hand_out(left, now_s)
 
     def released(self) -> list[Child]:
-        """DelayedNotices ones whose orphans have ended since the last call."""
+        """Children whose exit notice was delayed and whose orphans have ended since the last call."""
         released, self._released = self._released, []
         return released
 

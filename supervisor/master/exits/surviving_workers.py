@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from supervisor.errors import StateError
 from supervisor.link.frames import Incarnation
-from supervisor.master.exits.handling import ExitHandler
+from supervisor.master.exits.exit_handler import ExitHandler
 from supervisor.master.exits.history import History
 from supervisor.master.exits.process_groups import end_group
 from supervisor.master.exits.records import ExitRecord

@@ -13,7 +13,7 @@ import pytest
 
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import BootError
-from supervisor.forkserver.handlers import _import, import_handlers
+from supervisor.forkserver.handler_import import _import, import_handlers
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from supervisor.config.schema import (
     WebConfig,
 )
 from supervisor.logs.events import Cause, Event
-from supervisor.master.exits.handling import ExitHandler
+from supervisor.master.exits.exit_handler import ExitHandler
 from supervisor.master.exits.history import History
 from supervisor.master.exits.oom import OomWatch
 from supervisor.master.exits.reaper import ReapedChild

@@ -16,7 +16,7 @@ from supervisor import Message, Reject, Retry, SoftTimeout, api
 from supervisor.messages.message import Properties
 from supervisor.scoreboard.words import OutcomeKind
 from supervisor.worker import runners, tracing
-from supervisor.worker.handlers import DONE, run_handler
+from supervisor.worker.handler_call import DONE, run_handler
 from supervisor.worker.tracing import Tracing
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from supervisor.master.exits.handling import ExitHandler
+from supervisor.master.exits.exit_handler import ExitHandler
 from supervisor.master.exits.reaper import ReapedChild, Reaper
 from supervisor.master.pool.pool import Pool
 from supervisor.master.stop.stopping import DaemonStop

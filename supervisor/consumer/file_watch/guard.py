@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
+from supervisor.consumer.file_watch.watch import StateWatch
 from supervisor.consumer.observe.health import Health
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.state.watch import StateWatch
 from supervisor.ledger import witness
 from supervisor.ledger.base import Ledger
 from supervisor.link.frames import StartConsumer

@@ -18,7 +18,7 @@ import pytest
 from supervisor import Message, Reject, Retry, SoftTimeout
 from supervisor.messages.message import Properties, Publication
 from supervisor.scoreboard.words import OutcomeKind
-from supervisor.worker.handlers import DONE, Ending, collected, run_handler
+from supervisor.worker.handler_call import DONE, Ending, collected, run_handler
 
 
 class Untellable(Exception):
