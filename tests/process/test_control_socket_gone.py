@@ -66,7 +66,7 @@ def test_a_changed_runtime_dir_is_refused_by_name_and_hides_no_daemon(running: S
     for done in (reload, status, paused):
         assert told in done.stdout + done.stderr
         assert f"pid {pid}" in done.stdout + done.stderr
-    assert "warning  daemon.runtime_dir: the daemon that runs" in running.cli("check").stdout
+    assert "warning  daemon.runtime_dir: the running daemon (pid" in running.cli("check").stdout
     running.config.write_text(text)
     assert running.status()["pid"] == pid, "the old configuration goes on"
 
@@ -83,7 +83,7 @@ def test_a_restart_takes_up_a_changed_runtime_dir(running: Site) -> None:
 def test_check_tells_which_changes_a_reload_would_refuse(running: Site) -> None:
     text = running.config.read_text()
     running.config.write_text(text.replace('state_dir = "state"', 'state_dir = "other"'))
-    assert "warning  daemon.state_dir: the daemon that runs" in running.cli("check").stdout
+    assert "warning  daemon.state_dir: the running daemon (pid" in running.cli("check").stdout
     assert running.cli("reload").returncode == 78
     running.config.write_text(text)
     assert "a reload is refused" not in running.cli("check").stdout

@@ -97,6 +97,20 @@ class Outcomes:
                     self._replace(worker)
             self._take(number, cell.index)
 
+    def collect(self, worker: Incarnation) -> None:
+        """Take outcomes that a linked worker has marked and not reported: reports go out in batches, between runs.
+
+        Nothing happens where its slot cannot be read, or has another owner by now.
+        """
+        if worker not in self._dispatcher:
+            return
+        try:
+            identity = self.slot(worker.slot).identity()
+            if identity is not None and identity.generation == worker.generation:
+                self.hand_in(worker.slot)
+        except StateError:
+            return  # the master watches slot files, and ends the worker of a damaged one
+
     def heard(self, worker: Incarnation, outcome: Outcome) -> None:
         """A worker reports an outcome; one that does not follow the last is looked up in the ring."""
         if outcome.cell != self._taken.get(worker.slot):

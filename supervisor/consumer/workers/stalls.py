@@ -73,6 +73,8 @@ class Stalls:
         if late or self._pipeline.held_up:
             self._progress_of.clear()
             self._moved = (-1, now_s)
+        for worker in self._settlement.assignments.workers():
+            self._outcomes.collect(worker)
         self._look_at_workers(now_s)
         self._look_at_pool(now_s)
 

@@ -242,3 +242,33 @@ def test_the_kind_of_message_that_a_worker_died_of_is_told_once(
     entry.delivery = msgspec.structs.replace(entry.delivery, routing_key=routing_key, properties=properties)
     shop.outcomes.died(VERDICT)
     assert [shop.outcomes.take_kind(W) for _ in range(2)] == [kind, ""]
+
+
+def test_an_outcome_that_is_marked_and_not_reported_is_collected_once(shop: Shop) -> None:
+    first, second = shop.give("a", "b")
+    frame = shop.end(first)
+    shop.begin(second)
+
+    shop.outcomes.collect(W)
+    assert shop.states() == {"a": RowState.DONE, "b": RowState.DISPATCHED}
+    shop.outcomes.heard(W, frame)
+    assert shop.states() == {"a": RowState.DONE, "b": RowState.DISPATCHED}, "the report that follows says nothing new"
+    assert sum(shop.handler_s._counts) == 1
+
+
+def test_nothing_is_collected_from_a_worker_without_a_link_or_from_its_successor(shop: Shop) -> None:
+    shop.end(shop.give("a")[0])
+
+    shop.outcomes.collect(Incarnation(W.slot, W.generation + 1))
+    shop.dispatcher.join(Incarnation(W.slot, W.generation + 1))
+    shop.outcomes.collect(Incarnation(W.slot, W.generation + 1))
+    shop.dispatcher.leave(W)
+    shop.outcomes.collect(W)
+    assert shop.states() == {"a": RowState.DISPATCHED}
+
+
+def test_a_slot_that_cannot_be_read_is_not_collected(shop: Shop) -> None:
+    stray = Incarnation(9, 1)
+    shop.dispatcher.join(stray)
+
+    shop.outcomes.collect(stray)
