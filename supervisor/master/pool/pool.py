@@ -1,6 +1,6 @@
 """One pool as the master has it: its settings, slots and child specs, and the objects for all else that it has.
 
-Child reports: `reports.py`; starts: `starts.py`; ends: `exits/handling.py`.
+Child reports: `reports.py`; starts: `starts.py`; ends: `exits/exit_handler.py`.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ def test_text_without_surrogates_is_left_alone() -> None:
 
 
 def test_of_a_dump_the_frames_above_the_handlers_call_are_left_out_of_each_thread() -> None:
-    ours = '  File "/supervisor/worker/handlers.py", line 9 in call\n  File "/supervisor/worker/loop.py", line 1 in x\n'
+    ours = '  File "/supervisor/worker/handler_call.py", line 9 in call\n'
+    ours += '  File "/supervisor/worker/loop.py", line 1 in x\n'
     theirs = '  File "/srv/app.py", line 3 in send\n'
     alarm = '  File "/supervisor/worker/life.py", line 2 in _time_is_over\n'
     alarm += '  File "/supervisor/worker/limits.py", line 7 in _ring\n'
