@@ -57,7 +57,7 @@ def test_messages_run_and_dead_workers_are_on_record(under_test: Unprivileged) -
 def test_what_user_code_leaves_behind_is_ended(under_test: Unprivileged) -> None:
     under_test.send("abandon", "sleep", "998", message_id="left")
     (pid,) = eventually(lambda: under_test.marked("spawned"), "it is there")
-    os.kill(under_test.worker()["pid"], signal.SIGKILL)
+    os.kill(eventually(lambda: under_test.worker()["pid"], "its worker is there"), signal.SIGKILL)
     eventually(lambda: not executes(int(pid)), "it was ended")
 
 
