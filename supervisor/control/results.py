@@ -33,7 +33,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PauseStatus(Result, frozen=True):
-    """Who has paused a pool."""
+    """A pause of a pool, and the operator that asked for it."""
 
     by: str
     since: Time

@@ -171,17 +171,6 @@ def real_uid(pid: int) -> int | None:
     return None
 
 
-def is_zombie(pid: int) -> bool:
-    """Whether a process has ended and waits to be reaped (state Z or X, field 3 of /proc/PID/stat).
-
-    If pid 1 reaps no children (in many containers), an ended daemon stays a zombie.
-    """
-    with suppress(OSError):
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-        return stat[stat.rindex(b")") + 2 : stat.rindex(b")") + 3] in (b"Z", b"X")
-    return False
-
-
 @cache
 def boot_id() -> str:
     """The kernel's random id of this boot. Raises OSError."""

@@ -7,25 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
 from supervisor.link.frames import Drained
-from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
+from supervisor.master.pool.children import Child, ChildSpec, Kind
 from supervisor.master.pool.plan import Plan
 from supervisor.master.pool.pool import Pool
 from supervisor.master.reload.scaling import Rollout, Scaling
 from supervisor.master.stop.terminations import Terminations
 from supervisor.scoreboard.words import Intent
+from tests.support.master_pool import make_pool
 
 UNTIL_S = 50.0
 
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[Pool]:
-    settings = PoolConfig(name="email", queue="email", handler="m:f", workers=2)
-    daemon = DaemonConfig(state_dir=str(tmp_path), runtime_dir=str(tmp_path))
-    pool = Pool(
-        Config("", daemon, LogConfig(), BrokerConfig(), LedgerConfig(), {"email": settings}), settings, Children(), 0
-    )
+    pool = make_pool(tmp_path)
     yield pool
     pool.close()
 

@@ -9,22 +9,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
 from supervisor.master.pool.adoption import cancel_spawns
-from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
+from supervisor.master.pool.children import Child, ChildSpec, Kind
 from supervisor.master.pool.plan import Plan
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.starts import source
 from supervisor.system import posix
+from tests.support.master_pool import make_pool
 
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[Pool]:
-    settings = PoolConfig(name="email", queue="email", handler="m:f", workers=2)
-    daemon = DaemonConfig(state_dir=str(tmp_path), runtime_dir=str(tmp_path))
-    pool = Pool(
-        Config("", daemon, LogConfig(), BrokerConfig(), LedgerConfig(), {"email": settings}), settings, Children(), 0
-    )
+    pool = make_pool(tmp_path)
     yield pool
     pool.close()
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
 from supervisor.link.frames import ForkFailed, Snapshot
 from supervisor.logs.events import Event
 from supervisor.master.control.status import pool_state, pool_status, pool_why
-from supervisor.master.pool.children import Child, Children
+from supervisor.master.pool.children import Child
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.reports import FORK_REPORTS
 from supervisor.master.pool.spawner import Spawner
@@ -21,17 +20,14 @@ from supervisor.symptoms import Symptom
 from supervisor.system import clock
 from supervisor.system.clock import monotonic_s
 from supervisor.system.reactor import Reactor
+from tests.support.master_pool import make_pool
 from tests.support.statuses import snapshot
 
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[Pool]:
     """A pool that is ready."""
-    settings = PoolConfig(name="email", queue="email", handler="m:f", workers=1)
-    daemon = DaemonConfig(state_dir=str(tmp_path), runtime_dir=str(tmp_path))
-    pool = Pool(
-        Config("", daemon, LogConfig(), BrokerConfig(), LedgerConfig(), {"email": settings}), settings, Children(), 0
-    )
+    pool = make_pool(tmp_path, workers=1)
     pool.was_ready = True
     pool.consumer_channel.snapshot = _told()
     yield pool

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
 from supervisor.link.frames import Pause, Resume
 from supervisor.master.exits.causes import EX_CONFIG
 from supervisor.master.limits.probation import Probation
-from supervisor.master.pool.children import Child, Children, ChildSpec
+from supervisor.master.pool.children import Child, ChildSpec
 from supervisor.master.pool.failed_starts import stays_empty
 from supervisor.master.pool.plan import Plan
 from supervisor.master.pool.pool import Pool
@@ -21,15 +20,7 @@ from supervisor.master.pool.restarts import STEADY_S
 from supervisor.master.pool.state_changes import follow_intake
 from supervisor.master.startup import outcome
 from supervisor.system.clock import monotonic_s
-
-
-def make_pool(folder: Path, name: str) -> Pool:
-    """A pool of two workers, all of whose seats are empty."""
-    settings = PoolConfig(name=name, queue=name, handler="m:f", workers=2)
-    daemon = DaemonConfig(state_dir=str(folder), runtime_dir=str(folder))
-    return Pool(
-        Config("", daemon, LogConfig(), BrokerConfig(), LedgerConfig(), {name: settings}), settings, Children(), 0
-    )
+from tests.support.master_pool import make_pool
 
 
 @pytest.fixture

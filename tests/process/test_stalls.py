@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, LedgerConfig, LogConfig, PoolConfig
 from supervisor.consumer.workers.stalls import LOOK_S, NAMED_S, NOTICED_S, Stalls
 from supervisor.link.frames import Incarnation, RunId, Stalled
 from supervisor.master.limits.deadlines import Deadlines
 from supervisor.master.limits.limits import Limits
 from supervisor.master.limits.standstill import LOOK_S as MASTERS_LOOK_S
 from supervisor.master.limits.standstill import Standstill
-from supervisor.master.pool.children import Child, Children, Kind
+from supervisor.master.pool.children import Child, Kind
 from supervisor.master.pool.pool import Pool
 from supervisor.scoreboard.words import Intent, LimitSource, OutcomeKind
 from supervisor.system import posix
 from supervisor.system.clock import monotonic_s
 from tests.support.daemon import daemon
+from tests.support.master_pool import make_pool
 from tests.support.sessions import Bench, W
 from tests.support.waiting import eventually
 
@@ -132,11 +132,7 @@ def test_messages_that_nobody_takes_are_a_stall_of_the_pool_unless_it_is_paused(
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[Pool]:
-    settings = PoolConfig(name="email", queue="email", handler="m:f", workers=1)
-    daemon = DaemonConfig(state_dir=str(tmp_path), runtime_dir=str(tmp_path))
-    pool = Pool(
-        Config("", daemon, LogConfig(), BrokerConfig(), LedgerConfig(), {"email": settings}), settings, Children(), 0
-    )
+    pool = make_pool(tmp_path, workers=1)
     pool.was_ready = True
     yield pool
     pool.close()

@@ -1,4 +1,4 @@
-"""What a pool's children say to the master, as two tables of frames, and who has become ready. Master only.
+"""What a pool's children say to the master, as two tables of frames, and the workers that are ready. Master only.
 
 Nothing is decided here: a report changes the books (who is there, who is ready, what the consumer knows), and the loop
 acts on them in its turn.
