@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from supervisor.consumer.file_watch.watch import StateMissing
+from supervisor.consumer.file_watch import StateMissing
 from supervisor.consumer.observe.reports import Reports
 from supervisor.consumer.session import Session
 from supervisor.consumer.workers.links import WorkerLinks

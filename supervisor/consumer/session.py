@@ -12,7 +12,7 @@ from pathlib import Path
 
 from supervisor.brokers import open_broker
 from supervisor.consumer.answers import Answers
-from supervisor.consumer.file_watch.guard import StateGuard
+from supervisor.consumer.file_watch import StateGuard
 from supervisor.consumer.housekeeping import BrokerSilence, Housekeeping
 from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.health import Health

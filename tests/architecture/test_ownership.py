@@ -21,7 +21,7 @@ SECOND_WRITERS: dict[str, str] = {
     "brokers.amqp.subscription.Subscription": "brokers.amqp.broker",
     "consumer.settlement.content_matches.ContentMatches": "consumer.turn.hearing",
     "consumer.settlement.refused_copies.RefusedCopies": "consumer.settlement.publications",
-    "consumer.settlement.settlement.Settlement": "consumer.file_watch.guard",
+    "consumer.settlement.settlement.Settlement": "consumer.file_watch",
     "consumer.turn.unit_of_work.UnitOfWork": "consumer.settlement.settlement",
     "errors.ControlError": "control.protocol",
     "errors.PreforkdError": "cli.start",

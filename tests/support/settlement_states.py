@@ -10,7 +10,6 @@ from supervisor.consumer.settlement.content_matches import ContentMatches
 from supervisor.consumer.settlement.messages import Entry
 from supervisor.consumer.settlement.publications import Publications
 from supervisor.consumer.settlement.refused_copies import RefusedCopies
-from supervisor.consumer.settlement.saved import SavedRuns
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.consumer.turn.actions import Ack, Effect, PublishLater, PublishOut, Requeue, Send
 from supervisor.consumer.turn.unit_of_work import UnitOfWork
@@ -22,8 +21,7 @@ def clone_settlement(original: Settlement) -> Settlement:
     clone = shallow(original)
     entries = {key: _clone_entry(entry) for key, entry in original.entries.items()}
     clone.entries = entries
-    clone.saved = SavedRuns()
-    clone.saved._waiting = original.saved._waiting.copy()
+    clone.saved = original.saved.copy()
     clone.content_matches = ContentMatches()
     clone.content_matches._expected = {
         likeness: deque(waiting) for likeness, waiting in original.content_matches._expected.items()
@@ -35,9 +33,7 @@ def clone_settlement(original: Settlement) -> Settlement:
 
 
 def _clone_entry(original: Entry) -> Entry:
-    clone = Entry.__new__(Entry)
-    for name in Entry.__slots__:
-        setattr(clone, name, getattr(original, name))
+    clone = copy(original)
     clone.tags = original.tags.copy()
     clone.later = original.later.copy()
     clone.unconfirmed = None if original.unconfirmed is None else original.unconfirmed.copy()
@@ -102,7 +98,7 @@ def settlement_state(settlement: Settlement, tags: dict[int, int], tokens: dict[
         settlement.accepting,
         tuple(_entry_state(entry, tags, tokens) for entry in settlement.entries.values()),
         tuple(settlement.assignments.waiting),
-        frozenset(settlement.saved._waiting),
+        frozenset(settlement.saved),
         tuple(tuple(theirs) for theirs in settlement.assignments._by_worker.values()),
         frozenset(tokens.get(token) for token in settlement.publications._later),
         frozenset(tokens.get(token) for token in refused._times),

@@ -15,7 +15,6 @@ import msgspec
 from msgspec import UNSET
 
 from supervisor.brokers.base import Depth
-from supervisor.consumer.observe.shrinkage import Shrinkage
 from supervisor.consumer.settlement.delivery_limit import DEFAULT_LIMIT
 from supervisor.link.snapshot_parts import ConnectionStatus, QueueStatus
 from supervisor.logs.events import Event
@@ -31,6 +30,37 @@ WORN_SHOWN_S = 600.0
 """For how long messages that came back too often, or left their queue, stay a note after the last one."""
 WORN_CALM_S = 30.0
 """For how long fewer messages are in hand after the last of them."""
+
+
+class Shrinkage:
+    """The balance of one queue, from one look to the next: it gets shorter only by deliveries.
+
+    A policy of the broker (message-ttl, max-length, expires) cannot be asked for over AMQP; its effect can be seen.
+    What comes in hides as many losses.
+    """
+
+    def __init__(self) -> None:
+        self._ready: int | None = None
+        self._delivered = 0
+        self._rate = 0  # deliveries between the last two looks
+
+    def look(self, ready: int, delivered: int, prefetch: int) -> int:
+        """How many messages have left the queue otherwise since the last look, about; 0 while that is uncertain.
+
+        `ready`: messages in the queue now; `delivered`: all that were ever received.
+
+        Up to `prefetch` deliveries may be on their way while the broker answers; what it sends between its answer and
+        our hearing of it is taken for half a look's deliveries at most.
+        """
+        rate, former = delivered - self._delivered, self._ready
+        uncertain = prefetch + max(rate, self._rate) // 2
+        self._ready, self._delivered, self._rate = ready, delivered, rate
+        left = 0 if former is None else former - ready - rate
+        return left if left > uncertain else 0
+
+    def forget(self) -> None:
+        """Others take messages, too: begin again."""
+        self._ready = None
 
 
 class Health:

@@ -6,19 +6,68 @@ Runs in the consumer process, beside the settlement: it reads the settlement and
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from supervisor.brokers import base
-from supervisor.consumer.observe.dead_letter_news import DeadLetterNews
 from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.health import Health
 from supervisor.consumer.observe.measures import Measures
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.turn.actions import Turn
-from supervisor.link.frames import Snapshot
+from supervisor.consumer.turn.actions import Say, Turn
+from supervisor.link.frames import Letters, Snapshot
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
+
+NAMED = 20
+"""How many letters of one turn are named."""
+
+_LETTERS = frozenset({Event.MESSAGE_DEAD, Event.MESSAGE_PARKED})
+_REASON_CHARACTERS = 1000
+
+
+class DeadLetterNews:
+    """What the master is told of messages that were dead-lettered or parked, for the hooks, once that is durable.
+
+    Bounded: a queue of which everything fails must not fill the channel to the master, so that of each turn the first
+    few are named and the rest is counted. Best effort: the letters themselves are in their queues.
+    """
+
+    def __init__(self) -> None:
+        self._named: list[dict[str, Any]] = []
+        self._more = 0
+
+    def gather(self, said: Iterable[Say]) -> None:
+        """Take what concerns letters."""
+        for saying in said:
+            if saying.event in _LETTERS:
+                if len(self._named) < NAMED:
+                    self._named.append(_facts(saying))
+                else:
+                    self._more += 1
+
+    def take(self) -> Letters | None:
+        """All of it, once; None when there is nothing."""
+        if not self._named:
+            return None
+        news = Letters(self._named, self._more)
+        self._named, self._more = [], 0
+        return news
+
+
+def _facts(saying: Say) -> dict[str, Any]:
+    fields = saying.fields
+    return {
+        "event": str(saying.event),
+        "message_id": fields["message_id"],
+        "round": fields["round"],
+        "attempts": fields["attempt"],
+        "cause": fields["cause"],
+        "reason": fields["reason"][:_REASON_CHARACTERS],
+        "status": fields["status"],
+        "signal": fields["signal"],
+        "worker": fields["worker"],
+    }
 
 
 class Observer:

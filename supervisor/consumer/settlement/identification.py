@@ -1,7 +1,12 @@
-"""From a delivery to an arrival: which message it is, and which of its runs. Pure, but for ids it gives."""
+"""From a delivery to an arrival: which message it is, and which of its runs. Pure, but for the ids that it gives.
+
+A message without an id gets one, so that its copies have one. It is known again by its looks.
+"""
 
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from urllib.parse import unquote, urlsplit
@@ -12,7 +17,6 @@ from supervisor.brokers.base import Delivery
 from supervisor.config.schema import BrokerConfig, PoolConfig
 from supervisor.consumer.settlement import copies
 from supervisor.consumer.settlement.delivery_limit import count_of, limit_of, worn_from
-from supervisor.consumer.settlement.ids import give_id
 from supervisor.consumer.settlement.messages import Arrival
 from supervisor.ledger.base import Row
 from supervisor.messages.identity import DIGEST_BYTES, content_digest, former_digests, message_key
@@ -20,6 +24,13 @@ from supervisor.messages.message import Properties, UnreadableHeaders
 from supervisor.messages.transport_headers import transport
 
 FIRST = (1, 1)
+_PREFIX = "preforkd-"
+_GIVEN = re.compile(_PREFIX + "[0-9a-f]{32}")
+
+
+def given(id: str) -> bool:
+    """Whether this `id` came from us: a first run under it has no original that could come back under the same id."""
+    return _GIVEN.fullmatch(id) is not None
 
 
 class Arrivals:
@@ -49,7 +60,7 @@ class Arrivals:
         """Told apart by body and bytes of its headers alone; to be set aside."""
         digest = blake2b(raw_headers + delivery.body, digest_size=16).digest()
         found = delivery.properties.message_id or None
-        id = found or give_id()
+        id = found or _PREFIX + uuid.uuid4().hex
         key = message_key(self._vhost, self._queue, id, digest)
         likeness = b"" if found else digest
         return Arrival(
@@ -63,7 +74,7 @@ class Arrivals:
             worn = self._is_worn(count_of(delivery))
         digest = content_digest(properties, delivery.body, self._is_transport)
         found = self._id_of(properties) or delivery.properties.message_id or None
-        id = found or give_id()
+        id = found or _PREFIX + uuid.uuid4().hex
         round_, attempt = stamp or FIRST
         return Arrival(
             delivery,

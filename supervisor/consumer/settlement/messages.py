@@ -55,57 +55,36 @@ class Failure(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, stack="\n[… cut …]\n".join(ends))
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """One message in flight, and the run that it stands for.
 
     `key`, `id`: of the message; `round`, `attempt`: of the run, both from 1. `delivery` is None after a restart, until
     the broker brings the message back.
     """
 
-    __slots__ = (
-        "attempt",
-        "delivery",
-        "failure",
-        "has_id",
-        "id",
-        "key",
-        "later",
-        "likeness",
-        "maybe_duplicate",
-        "missing_since_s",
-        "owner",
-        "pending",
-        "phase",
-        "published_s",
-        "round",
-        "run",
-        "tags",
-        "token",
-        "unconfirmed",
-        "worn",
-    )
+    key: bytes
+    id: str
+    round: int
+    attempt: int
+    run: RunId = RunId(b"", 0, 0)
+    phase: Phase = Phase.WAITING
+    delivery: Delivery | None = None
+    tags: list[tuple[int, int]] = []  # (epoch, tag): the same message may be out more than once
+    later: list[Arrival] = []  # newer runs, or what may be its repetition: they wait until this one is over
+    owner: Incarnation | None = None
+    has_id: bool = True
+    maybe_duplicate: bool = False
+    pending: RowState | None = None
+    failure: Failure | None = None
+    token: int | None = None  # of the copy under way
+    unconfirmed: set[int] | None = None  # tokens of what its handler published; None: nothing yet
+    likeness: bytes = b""
+    worn: bool = False  # its queue may drop it when it comes back once more: it is never given back
+    published_s: float = 0.0  # when what its handler published was sent first, in this epoch
+    missing_since_s: float | None = None  # it has not come back to an empty queue
 
-    def __init__(self, key: bytes, id: str, round: int, attempt: int) -> None:
-        self.key = key
-        self.id = id
-        self.round = round
-        self.attempt = attempt
-        self.run = RunId(key, round, attempt)
-        self.phase = Phase.WAITING
-        self.delivery: Delivery | None = None
-        self.tags: list[tuple[int, int]] = []  # (epoch, tag): the same message may be out more than once
-        self.later: list[Arrival] = []  # newer runs, or what may be its repetition: they wait until this one is over
-        self.owner: Incarnation | None = None
-        self.has_id = True
-        self.maybe_duplicate = False
-        self.pending: RowState | None = None
-        self.failure: Failure | None = None
-        self.token: int | None = None  # of the copy under way
-        self.unconfirmed: set[int] | None = None  # tokens of what its handler published; None: nothing yet
-        self.likeness = b""
-        self.worn = False  # its queue may drop it when it comes back once more: it is never given back
-        self.published_s = 0.0  # when what its handler published was sent first, in this epoch
-        self.missing_since_s: float | None = None  # it has not come back to an empty queue
+    def __post_init__(self) -> None:
+        self.run = RunId(self.key, self.round, self.attempt)
 
 
 class Arrival(msgspec.Struct, frozen=True):

@@ -19,10 +19,9 @@ from supervisor.consumer.settlement.admission import SENT_MEANWHILE, SETTLED, Me
 from supervisor.consumer.settlement.assignments import Assignments
 from supervisor.consumer.settlement.content_matches import ContentMatches
 from supervisor.consumer.settlement.failure_policy import fate_of
-from supervisor.consumer.settlement.ids import given
+from supervisor.consumer.settlement.identification import given
 from supervisor.consumer.settlement.messages import Arrival, Entry, Failure, Phase
 from supervisor.consumer.settlement.publications import Publications
-from supervisor.consumer.settlement.saved import SavedRuns
 from supervisor.consumer.turn.unit_of_work import UnitOfWork
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, RunId
@@ -42,7 +41,7 @@ class Settlement:
         self.doubtful = False  # the ledger may have forgotten what was done
         self.entries: dict[bytes, Entry] = {}
         self.content_matches = ContentMatches()
-        self.saved = SavedRuns()
+        self.saved: set[RunId] = set()  # of which a saving copy waits in its queue, as far as this connection knows
         self.pool = pool
         self._dedupe = dedupe
         self.decisions = UnitOfWork(epoch)
@@ -62,7 +61,7 @@ class Settlement:
 
     def delivered(self, arrival: Arrival, known: Sequence[Row]) -> None:
         """A message came from the queue; `known` are the ledger's rows with the same id."""
-        if self.saved.has(arrival):
+        if self.saved and self._is_surplus(arrival):
             self._duplicate(arrival, "a copy of it waits in its queue")
         elif not self.accepting and not arrival.worn:
             self._turn_away(arrival)
@@ -74,6 +73,16 @@ class Settlement:
             self._meet_entry(entry, arrival)
         else:
             self._meet_ledger(arrival, known)
+
+    def _is_surplus(self, arrival: Arrival) -> bool:
+        """Whether a saving copy of this worn message waits in its queue: each loss of a connection would double them.
+
+        One that is not worn may be that copy: it has come.
+        """
+        run = RunId(arrival.key, arrival.round, arrival.attempt)
+        if not arrival.worn:
+            self.saved.discard(run)
+        return run in self.saved
 
     def _turn_away(self, arrival: Arrival) -> None:
         self.decisions.count("returned")

@@ -12,12 +12,12 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from supervisor.consumer.observe.measures import Histogram
 from supervisor.consumer.settlement.messages import Failure
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.consumer.workers.dispatch import Dispatcher
-from supervisor.consumer.workers.failing_workers import IN_A_ROW, FailingWorkers
 from supervisor.errors import StateError
 from supervisor.link.frames import ExitNotice, Incarnation, Outcome, RunId
 from supervisor.logs.events import Event
@@ -25,10 +25,66 @@ from supervisor.logs.structured import log
 from supervisor.scoreboard.slot import Slot, slot_numbers
 from supervisor.scoreboard.words import Cell, OutcomeKind
 
+IN_A_ROW = 5
+"""So many runs of one worker must fail in a row, and as many of the other workers succeed meanwhile."""
+
+_FAILURES = frozenset({OutcomeKind.FAILED, OutcomeKind.SOFT_TIMEOUT})
+"""Endings that no handler asks for. `Retry` and `Reject` are decisions about a message and count neither way."""
+
 _KINDS = {kind.value: kind for kind in OutcomeKind}
 _NO_FAILURE = Failure(OutcomeKind.DONE, "")
 _KIND_CHARACTERS = 80
 _UNKNOWN_DEATH = Failure("lost", "its worker died")
+
+
+class _Row(NamedTuple):
+    failures: int
+    done_before: int
+
+
+class FailingWorkers:
+    """Finds a worker whose runs fail while those of the other workers succeed: user code has spoilt its process. Pure.
+
+    Not every change can be seen from outside: a library may keep a broken connection, a module a wrong setting. If all
+    workers fail, or runs fail here and there, the fault is in the messages or outside of the workers, and a new process
+    would be no better.
+    """
+
+    def __init__(self) -> None:
+        self._done = 0
+        self._rows: dict[Incarnation, _Row] = {}
+        self._replaced: set[int] = set()
+
+    def ended(self, worker: Incarnation, kind: OutcomeKind) -> bool:
+        """A run has ended; True where its worker is to be replaced.
+
+        A slot whose worker was replaced is not emptied for this again before a run in it has succeeded: where a new
+        process fails as well, the process is not at fault.
+        """
+        if kind is OutcomeKind.DONE:
+            self._done += 1
+            if self._rows or self._replaced:
+                self._succeeded(worker)
+            return False
+        return kind in _FAILURES and self._failed(worker)
+
+    def forget(self, worker: Incarnation) -> None:
+        """The worker is dead."""
+        self._rows.pop(worker, None)
+
+    def _succeeded(self, worker: Incarnation) -> None:
+        self._replaced.discard(worker.slot)
+        if worker in self._rows:  # runs fail now and then in a process that is sound: no worker's row tells anything
+            self._rows.clear()
+
+    def _failed(self, worker: Incarnation) -> bool:
+        failures, done_before = self._rows.get(worker) or _Row(0, self._done)
+        self._rows[worker] = row = _Row(failures + 1, done_before)
+        is_spoilt = row.failures >= IN_A_ROW and self._done - done_before >= IN_A_ROW
+        if not is_spoilt or worker.slot in self._replaced:
+            return False
+        self._replaced.add(worker.slot)
+        return True
 
 
 class Outcomes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from supervisor.consumer.observe.dead_letter_news import NAMED, DeadLetterNews
+from supervisor.consumer.observe.observer import NAMED, DeadLetterNews
 from supervisor.consumer.turn.actions import Say
 from supervisor.logs.events import Event
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor.brokers.base import Depth
-from supervisor.consumer.observe.health import Health
-from supervisor.consumer.observe.shrinkage import Shrinkage
+from supervisor.consumer.observe.health import Health, Shrinkage
 from supervisor.logs.events import Event
 
 PREFETCH = 10

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from supervisor.consumer.workers.failing_workers import IN_A_ROW, FailingWorkers
+from supervisor.consumer.workers.outcomes import IN_A_ROW, FailingWorkers
 from supervisor.link.frames import Incarnation
 from supervisor.scoreboard.words import OutcomeKind
 

@@ -1,19 +1,23 @@
-"""Notices a replaced ledger: looks at a pool's files while they are in use, and at its ledger when it is opened.
+"""Notices deleted, moved or replaced files of a pool, and a ledger that is not the one last in use.
 
-Runs in the consumer process, with one session. A ledger that is not the one last in use lacks outcomes. For as long as
-it would have kept them, a message that it does not know is run as a possible repetition.
+Runs in the consumer process, which looks once a second: the kernel does not report this. An open file works on without
+its name, so there is no error until the next process opens a new one in its place. Then the old file's content is lost,
+and nothing reports it. A ledger that was replaced lacks outcomes. For as long as it would have kept them, a message
+that it does not know is run as a possible repetition.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
 
-from supervisor.consumer.file_watch.watch import StateWatch
 from supervisor.consumer.observe.health import Health
 from supervisor.consumer.settlement.settlement import Settlement
+from supervisor.errors import LedgerError
 from supervisor.ledger import witness
 from supervisor.ledger.base import Ledger
 from supervisor.link.frames import StartConsumer
@@ -26,6 +30,71 @@ _DOUBT = (
     "messages that were done may run once more, and each one that the ledger does not know is declared "
     "(`message.maybe_duplicate`) for ledger.keep from then on"
 )
+
+
+class StateMissing(LedgerError):
+    """Files of the state directory were deleted, moved or replaced; `watch` tells whether they are back."""
+
+    def __init__(self, text: str, watch: StateWatch) -> None:
+        super().__init__(text)
+        self.watch = watch
+
+
+class StateWatch:
+    """Files and folders as they are when they are first seen.
+
+    `exact`: each must stay the very same once it is there. `present`: must stay there, but its owner may replace it.
+    A descriptor is kept of each exact one: the number of an inode in use is not given to another, and overlayfs may
+    number a folder again that is not in use (https://docs.kernel.org/filesystems/overlayfs.html, "Inode properties").
+    """
+
+    def __init__(self, exact: Iterable[Path], present: Iterable[Path] = ()) -> None:
+        self._exact = {path: _opened(path) for path in exact}
+        self._present = [path for path in present if path.exists()]
+
+    def close(self) -> None:
+        """Give the descriptors back; nothing is watched any more."""
+        for descriptor in self._exact.values():
+            if descriptor is not None:
+                os.close(descriptor)
+        self._exact.clear()
+
+    def look(self) -> None:
+        """Raises StateMissing, which says what is not as it was, and what to do."""
+        fault = self.fault()
+        if fault:
+            text = (
+                f"{fault}, while it was in use: put it back as it was, or restart the daemon; its content is gone "
+                "then, and messages that may have run before are declared (`message.maybe_duplicate`)"
+            )
+            raise StateMissing(text, self)
+
+    def fault(self) -> str:
+        """The change that was found; "" for none."""
+        for path, known in self._exact.items():
+            if known is None:
+                self._exact[path] = _opened(path)
+                continue
+            try:
+                same = os.path.samestat(path.stat(), os.fstat(known))
+            except FileNotFoundError:
+                return f"{path} was deleted or moved"
+            except OSError as error:
+                return f"{path} cannot be looked at ({error.strerror})"
+            if not same:
+                return f"{path} was replaced by another one"
+        for path in self._present:
+            if not path.exists():
+                return f"{path} was deleted or moved"
+        return ""
+
+
+def _opened(path: Path) -> int | None:
+    """A descriptor for nothing but its identity: to close one of another kind would drop SQLite's locks on the file."""
+    try:
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 class StateGuard:
