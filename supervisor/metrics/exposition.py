@@ -9,19 +9,16 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from supervisor.control.results import PoolStatus, Status
-from supervisor.metrics.families import OF_A_POOL, OF_THE_DAEMON, Family, Sample, T, Type
+from supervisor.metrics.families import OF_A_POOL, OF_THE_DAEMON, Family, Metric, Sample, T
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """The content type of `render`'s result."""
-
-Metric = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
-_SIMPLE = {Type.COUNTER: CounterMetricFamily, Type.GAUGE: GaugeMetricFamily}
 
 
 def render(status: Status) -> bytes:
@@ -39,28 +36,22 @@ class _StatusCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every family, in the table's order."""
-        for family in OF_THE_DAEMON:
-            yield _metric(family, family.labels, family.read(self._status))
-        for each in OF_A_POOL:
-            yield _metric(each, ("pool", *each.labels), self._of_pools(each))
+        for name, family in OF_THE_DAEMON.items():
+            yield _metric(name, family, family.labels, family.read(self._status))
+        for name, each in OF_A_POOL.items():
+            yield _metric(name, each, ("pool", *each.labels), self._of_pools(each))
 
     def _of_pools(self, family: Family[PoolStatus]) -> Iterator[Sample]:
         for name, pool in self._status.pools.items():
             yield from (((name, *labels), value) for labels, value in family.read(pool))
 
 
-def _metric(family: Family[T], labels: tuple[str, ...], samples: Iterable[Sample]) -> Metric:
-    if family.type is Type.HISTOGRAM:
-        return _histogram(family, labels, samples)
-    metric: CounterMetricFamily | GaugeMetricFamily = _SIMPLE[family.type](family.name, family.meaning, labels=labels)
+def _metric(name: str, family: Family[T], labels: tuple[str, ...], samples: Iterable[Sample]) -> Metric:
+    metric = family.type(name, family.meaning, labels=labels)
     for values, value in samples:
-        metric.add_metric(values, value)
-    return metric
-
-
-def _histogram(family: Family[T], labels: tuple[str, ...], samples: Iterable[Sample]) -> HistogramMetricFamily:
-    metric = HistogramMetricFamily(family.name, family.meaning, labels=labels)
-    for values, durations in samples:
-        bounds = [*map(floatToGoString, durations.le), "+Inf"]
-        metric.add_metric(values, list(zip(bounds, accumulate(durations.counts), strict=True)), durations.sum)
+        if isinstance(metric, HistogramMetricFamily):
+            bounds = [*map(floatToGoString, value.le), "+Inf"]
+            metric.add_metric(values, list(zip(bounds, accumulate(value.counts), strict=True)), value.sum)
+        else:
+            metric.add_metric(values, value)
     return metric

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import UNSET, UnsetType
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from supervisor.control.results import (
     DAEMON_STATES,
@@ -29,6 +29,7 @@ from supervisor.link.snapshot_parts import Durations, Measurements
 from supervisor.logs.events import Cause, Event
 
 T = TypeVar("T")
+Metric = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 Sample = tuple[tuple[str, ...], Any]
 """Label values and the value: a number, or for a histogram its Durations."""
 
@@ -56,22 +57,28 @@ KINDS = ("worker", *SERVICES)
 _AT_WORK = frozenset({"ready", "consuming", "paused", "draining"})
 
 
-class Type(StrEnum):
-    """The type of a metric in the exposition format."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
 class Family(NamedTuple, Generic[T]):
     """A metric. `read`: its samples, from the Status or from one PoolStatus (`pool` is then the first label)."""
 
-    name: str
-    type: Type
-    labels: tuple[str, ...]
+    type: type[Metric]
     meaning: str
     read: Callable[[T], Iterable[Sample]]
+    labels: tuple[str, ...]
+
+
+def counter(meaning: str, read: Callable[[T], Iterable[Sample]], *labels: str) -> Family[T]:
+    """A counter. `meaning`, `read` and `labels` are those of its Family."""
+    return Family(CounterMetricFamily, meaning, read, labels)
+
+
+def gauge(meaning: str, read: Callable[[T], Iterable[Sample]], *labels: str) -> Family[T]:
+    """A gauge. `meaning`, `read` and `labels` are those of its Family."""
+    return Family(GaugeMetricFamily, meaning, read, labels)
+
+
+def histogram(meaning: str, read: Callable[[T], Iterable[Sample]], *labels: str) -> Family[T]:
+    """A histogram. `meaning`, `read` and `labels` are those of its Family."""
+    return Family(HistogramMetricFamily, meaning, read, labels)
 
 
 # ---- readings -----------------------------------------------------------------------------------------------------
@@ -180,186 +187,119 @@ def _oldest_run(pool: PoolStatus) -> float:
 
 # ---- the table ----------------------------------------------------------------------------------------------------
 
-OF_THE_DAEMON: tuple[Family[Status], ...] = (
-    Family(
-        "preforkd_build_info",
-        Type.GAUGE,
-        ("version",),
-        "1; which version runs.",
-        lambda status: [((status.version,), 1)],
+OF_THE_DAEMON: dict[str, Family[Status]] = {
+    "preforkd_build_info": gauge("1; which version runs.", lambda status: [((status.version,), 1)], "version"),
+    "preforkd_start_time_seconds": gauge("When the daemon was started (Unix time).", fact(_started)),
+    "preforkd_state": gauge(
+        "1 for the daemon's state, 0 for every other.", one_of(DAEMON_STATES, lambda status: status.state), "state"
     ),
-    Family("preforkd_start_time_seconds", Type.GAUGE, (), "When the daemon was started (Unix time).", fact(_started)),
-    Family(
-        *("preforkd_state", Type.GAUGE, ("state",), "1 for the daemon's state, 0 for every other."),
-        one_of(DAEMON_STATES, lambda status: status.state),
+    "preforkd_exits_total": counter(
+        "Exits of processes, by cause (docs/exits.md); outlives the daemon.", _exits, "pool", "kind", "cause"
     ),
-    Family(
-        *("preforkd_exits_total", Type.COUNTER, ("pool", "kind", "cause")),
-        "Exits of processes, by cause (docs/exits.md); outlives the daemon.",
-        _exits,
+    "preforkd_service_resident_memory_bytes": gauge(
+        "Resident memory of a process that is no worker.", _services(lambda process: process.rss_bytes), "pool", "kind"
     ),
-    Family(
-        *("preforkd_service_resident_memory_bytes", Type.GAUGE, ("pool", "kind")),
-        "Resident memory of a process that is no worker.",
-        _services(lambda process: process.rss_bytes),
-    ),
-    Family(
-        *("preforkd_service_cpu_seconds_total", Type.COUNTER, ("pool", "kind")),
+    "preforkd_service_cpu_seconds_total": counter(
         "Processor time of a process that is no worker; from zero with each process.",
         _services(lambda process: process.cpu_s),
+        "pool",
+        "kind",
     ),
-    Family(
-        *("preforkd_sidecar_up", Type.GAUGE, ("kind",), "1 while the web page or the hooks process is ready, else 0."),
+    "preforkd_sidecar_up": gauge(
+        "1 while the web page or the hooks process is ready, else 0.",
         _sidecars(lambda sidecar: int(sidecar.state == "ready")),
+        "kind",
     ),
-    Family(
-        *(
-            "preforkd_sidecar_restarts_total",
-            Type.COUNTER,
-            ("kind",),
-            "Replacements of the web page's or hooks' process.",
-        ),
-        _sidecars(lambda sidecar: sidecar.restarts),
+    "preforkd_sidecar_restarts_total": counter(
+        "Replacements of the web page's or hooks' process.", _sidecars(lambda sidecar: sidecar.restarts), "kind"
     ),
-    Family(
-        *(
-            "preforkd_sidecar_dropped_total",
-            Type.COUNTER,
-            ("kind",),
-            "Events dropped because the buffer for hooks was full.",
-        ),
-        _sidecars(lambda sidecar: sidecar.dropped),
+    "preforkd_sidecar_dropped_total": counter(
+        "Events dropped because the buffer for hooks was full.", _sidecars(lambda sidecar: sidecar.dropped), "kind"
     ),
-)
+}
 
-OF_A_POOL: tuple[Family[PoolStatus], ...] = (
-    Family(
-        *("preforkd_pool_state", Type.GAUGE, ("state",), "1 for the pool's state, 0 for every other."),
-        one_of(POOL_STATES, lambda pool: pool.state),
+OF_A_POOL: dict[str, Family[PoolStatus]] = {
+    "preforkd_pool_state": gauge(
+        "1 for the pool's state, 0 for every other.", one_of(POOL_STATES, lambda pool: pool.state), "state"
     ),
-    Family(
-        *("preforkd_workers_wanted", Type.GAUGE, (), "How many workers there are to be, after `scale`."),
-        fact(lambda pool: pool.wanted),
+    "preforkd_workers_wanted": gauge(
+        "How many workers there are to be, after `scale`.", fact(lambda pool: pool.wanted)
     ),
-    Family("preforkd_workers", Type.GAUGE, ("state",), "How many workers are in this state.", _workers),
-    Family(
-        *("preforkd_worker_resident_memory_bytes", Type.GAUGE, ("worker",)),
+    "preforkd_workers": gauge("How many workers are in this state.", _workers, "state"),
+    "preforkd_worker_resident_memory_bytes": gauge(
         "Resident memory of a worker, pages shared with its forkserver included.",
         _each_worker(lambda worker: worker.rss_bytes),
+        "worker",
     ),
-    Family(
-        *("preforkd_worker_cpu_seconds_total", Type.COUNTER, ("worker",)),
+    "preforkd_worker_cpu_seconds_total": counter(
         "Processor time of a worker; from zero with each replacement.",
         _each_worker(lambda worker: worker.cpu_s),
+        "worker",
     ),
-    Family(
-        "preforkd_oldest_run_seconds",
-        Type.GAUGE,
-        (),
-        "For how long the oldest running handler runs.",
-        fact(_oldest_run),
+    "preforkd_oldest_run_seconds": gauge("For how long the oldest running handler runs.", fact(_oldest_run)),
+    "preforkd_restarts_total": counter(
+        "Replacements of dead processes.", lambda pool: (((kind,), pool.restarts[kind]) for kind in KINDS), "kind"
     ),
-    Family(
-        *("preforkd_restarts_total", Type.COUNTER, ("kind",), "Replacements of dead processes."),
-        lambda pool: (((kind,), pool.restarts[kind]) for kind in KINDS),
+    "preforkd_holds_total": counter(
+        "How often a child was held because replacements kept dying.", fact(lambda pool: pool.holds)
     ),
-    Family(
-        *("preforkd_holds_total", Type.COUNTER, (), "How often a child was held because replacements kept dying."),
-        fact(lambda pool: pool.holds),
+    "preforkd_service_up": gauge("1 while the pool's forkserver or consumer is ready, else 0.", _service_up, "kind"),
+    "preforkd_deliveries_total": counter(
+        "Messages delivered by the broker.", one_count(lambda measures: measures.outcomes, "delivered")
     ),
-    Family(
-        *(
-            "preforkd_service_up",
-            Type.GAUGE,
-            ("kind",),
-            "1 while the pool's forkserver or consumer is ready, else 0.",
-        ),
-        _service_up,
+    "preforkd_messages_total": counter(
+        "Deliveries by how they ended.", counted(lambda measures: measures.outcomes, *OUTCOMES), "outcome"
     ),
-    Family(
-        *("preforkd_deliveries_total", Type.COUNTER, (), "Messages delivered by the broker."),
-        one_count(lambda measures: measures.outcomes, "delivered"),
+    "preforkd_failed_runs_total": counter("Failed attempts.", one_count(lambda measures: measures.outcomes, "failed")),
+    "preforkd_handler_duration_seconds": histogram(
+        "How long handlers ran, failed attempts included.", fact(lambda pool: pool.measures.handler_s)
     ),
-    Family(
-        *("preforkd_messages_total", Type.COUNTER, ("outcome",), "Deliveries by how they ended."),
-        counted(lambda measures: measures.outcomes, *OUTCOMES),
+    "preforkd_messages_in_flight": gauge(
+        "Messages delivered and not settled.", _consumer_told(lambda pool: pool.consumer.in_flight)
     ),
-    Family(
-        *("preforkd_failed_runs_total", Type.COUNTER, (), "Failed attempts."),
-        one_count(lambda measures: measures.outcomes, "failed"),
+    "preforkd_queue_messages_ready": gauge(
+        "Messages waiting in the queue, as the broker last said.", _consumer_told(lambda pool: pool.depth.ready)
     ),
-    Family(
-        *("preforkd_handler_duration_seconds", Type.HISTOGRAM, (), "How long handlers ran, failed attempts included."),
-        fact(lambda pool: pool.measures.handler_s),
+    "preforkd_queue_consumers": gauge(
+        "Consumers of the queue, as the broker last said.", _consumer_told(lambda pool: pool.depth.consumers)
     ),
-    Family(
-        *("preforkd_messages_in_flight", Type.GAUGE, (), "Messages delivered and not settled."),
-        _consumer_told(lambda pool: pool.consumer.in_flight),
-    ),
-    Family(
-        *("preforkd_queue_messages_ready", Type.GAUGE, (), "Messages waiting in the queue, as the broker last said."),
-        _consumer_told(lambda pool: pool.depth.ready),
-    ),
-    Family(
-        *("preforkd_queue_consumers", Type.GAUGE, (), "Consumers of the queue, as the broker last said."),
-        _consumer_told(lambda pool: pool.depth.consumers),
-    ),
-    Family(
-        *("preforkd_symptom", Type.GAUGE, ("symptom",), "1 while the pool has this symptom."),
-        _symptoms,
-    ),
-    Family(
-        *(
-            "preforkd_connection_state",
-            Type.GAUGE,
-            ("state",),
-            "1 for the state of the broker connection, 0 for others.",
-        ),
+    "preforkd_symptom": gauge("1 while the pool has this symptom.", _symptoms, "symptom"),
+    "preforkd_connection_state": gauge(
+        "1 for the state of the broker connection, 0 for others.",
         one_of(CONNECTION_STATES, lambda pool: pool.consumer.connection.state),
+        "state",
     ),
-    Family(
-        *("preforkd_connections_opened_total", Type.COUNTER, (), "How often the broker was reached."),
-        one_count(lambda measures: measures.connections, "opened"),
+    "preforkd_connections_opened_total": counter(
+        "How often the broker was reached.", one_count(lambda measures: measures.connections, "opened")
     ),
-    Family(
-        *("preforkd_connections_lost_total", Type.COUNTER, (), "How often the connection to the broker was lost."),
-        one_count(lambda measures: measures.connections, "lost"),
+    "preforkd_connections_lost_total": counter(
+        "How often the connection to the broker was lost.", one_count(lambda measures: measures.connections, "lost")
     ),
-    Family(
-        *("preforkd_connection_attempts_failed_total", Type.COUNTER, (), "Attempts to reach the broker that failed."),
-        one_count(lambda measures: measures.connections, "failed"),
+    "preforkd_connection_attempts_failed_total": counter(
+        "Attempts to reach the broker that failed.", one_count(lambda measures: measures.connections, "failed")
     ),
-    Family(
-        *("preforkd_publishes_total", Type.COUNTER, ("result",), "Publications (copies and handlers') by result."),
+    "preforkd_publishes_total": counter(
+        "Publications (copies and handlers') by result.",
         counted(lambda measures: measures.publishes, *PUBLISH_RESULTS),
+        "result",
     ),
-    Family(
-        *("preforkd_publishes_unconfirmed", Type.GAUGE, (), "Publications that wait for the broker's confirm."),
+    "preforkd_publishes_unconfirmed": gauge(
+        "Publications that wait for the broker's confirm.",
         one_count(lambda measures: measures.publishes, "unconfirmed"),
     ),
-    Family(
-        *("preforkd_ledger_rows", Type.GAUGE, (), "Messages that the ledger remembers."),
-        one_count(lambda measures: measures.ledger, "rows"),
+    "preforkd_ledger_rows": gauge(
+        "Messages that the ledger remembers.", one_count(lambda measures: measures.ledger, "rows")
     ),
-    Family(
-        *("preforkd_ledger_rows_limit", Type.GAUGE, (), "How many it may remember (`[ledger] keep_max`)."),
-        one_count(lambda measures: measures.ledger, "keep_max"),
+    "preforkd_ledger_rows_limit": gauge(
+        "How many it may remember (`[ledger] keep_max`).", one_count(lambda measures: measures.ledger, "keep_max")
     ),
-    Family(
-        *("preforkd_ledger_size_bytes", Type.GAUGE, (), "Size of the ledger's files."),
-        one_count(lambda measures: measures.ledger, "bytes"),
+    "preforkd_ledger_size_bytes": gauge(
+        "Size of the ledger's files.", one_count(lambda measures: measures.ledger, "bytes")
     ),
-    Family(
-        *(
-            "preforkd_ledger_evicted_early_total",
-            Type.COUNTER,
-            (),
-            "Rows forgotten before their time, because the ledger was full.",
-        ),
-        fact(lambda pool: pool.measures.evicted_early),
+    "preforkd_ledger_evicted_early_total": counter(
+        "Rows forgotten before their time, because the ledger was full.", fact(lambda pool: pool.measures.evicted_early)
     ),
-    Family(
-        *("preforkd_ledger_commit_duration_seconds", Type.HISTOGRAM, (), "How long the ledger's commits took."),
-        fact(lambda pool: pool.measures.commit_s),
+    "preforkd_ledger_commit_duration_seconds": histogram(
+        "How long the ledger's commits took.", fact(lambda pool: pool.measures.commit_s)
     ),
-)
+}
