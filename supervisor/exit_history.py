@@ -47,21 +47,22 @@ class ExitShape(msgspec.Struct):
 
 
 class HistoryTail:
-    """A position in the exit history: `new()` gives the records added since, across rotations."""
+    """A position in the exit history: `new()` gives the records added since, at first all, across rotations."""
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
         self._file: BufferedReader | None = None
-
-    def rotated(self) -> Iterator[Record]:
-        """The records of the older file, if there is one. Raises StateError if it cannot be read."""
-        old = self._open(ROTATED)
-        if old is not None:
-            with old:
-                yield from records(old, _checked)
+        self._begun = False
 
     def new(self) -> Iterator[Record]:
-        """The records added to the current file since the last call, at first all. Raises StateError as `rotated`."""
+        """The records since the last call; the first call begins with the older file.
+
+        Raises StateError if a file cannot be read.
+        """
+        if not self._begun and (old := self._open(ROTATED)) is not None:
+            with old:
+                yield from records(old, _checked)
+        self._begun = True
         if self._file is None:
             self._file = self._open(CURRENT)
         if self._file is None:
@@ -89,7 +90,7 @@ class HistoryTail:
             current = (self._state_dir / CURRENT).stat()
         except FileNotFoundError:
             return False
-        return current.st_ino != _inode(file)
+        return current.st_ino != os.fstat(file.fileno()).st_ino
 
     def _open(self, name: str) -> BufferedReader | None:
         path = self._state_dir / name
@@ -133,7 +134,3 @@ def _checked(line: bytes) -> Record:
     record: Record = msgspec.json.decode(line)
     msgspec.convert(record, ExitShape)
     return record
-
-
-def _inode(file: BufferedReader) -> int:
-    return Path(f"/proc/self/fd/{file.fileno()}").stat().st_ino

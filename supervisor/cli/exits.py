@@ -6,7 +6,6 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain
 
 import click
 
@@ -35,7 +34,7 @@ def exits_command(
     """Show the last exits of workers, forkservers and consumers, oldest first."""
     with HistoryTail(invocation.state_dir) as tail:
         seen: set[object] = set()
-        everything = _noting_pools(chain(tail.rotated(), tail.new()), seen)
+        everything = _noting_pools(tail.new(), seen)
         last = list(deque(wanted(everything, pool, cause), maxlen=count or None))
         if pool is not None and pool not in seen:
             _check_pool(invocation, pool)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ class Sources:
     def exits(self, count: int, **facts: Any) -> list[Facts]:
         """The last exit records in which these fields have these values, oldest first."""
         with HistoryTail(self._invocation.state_dir) as tail:
-            found = (record for record in chain(tail.rotated(), tail.new()) if facts.items() <= record.items())
+            found = (record for record in tail.new() if facts.items() <= record.items())
             return list(deque(found, maxlen=count))
 
     def workers_with(self, message_id: str) -> list[WorkerStatus]:

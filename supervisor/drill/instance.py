@@ -183,7 +183,6 @@ class Instance:
     def exits(self) -> Iterator[dict[str, Any]]:
         """The exit history."""
         with HistoryTail(Path(self.config.daemon.state_dir)) as history:
-            yield from history.rotated()
             yield from history.new()
 
     def ids_in(self, queue: str) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -43,7 +42,6 @@ class Exits:
 
     def __init__(self, state_dir: Path) -> None:
         self._tail = HistoryTail(state_dir)
-        self._begun = False
         self._records: deque[Record] = deque(maxlen=KEPT_RECORDS)
         self._marks: deque[Mark] = deque(maxlen=KEPT_MARKS)
 
@@ -51,7 +49,7 @@ class Exits:
         """The exits since the last call. Raises StateError if the files cannot be read."""
         records: deque[Record] = deque(maxlen=KEPT_RECORDS)
         marks: deque[Mark] = deque(maxlen=KEPT_MARKS)
-        for record in self._added():
+        for record in self._tail.new():
             records.append(record)
             if (mark := _mark(record)) is not None:
                 marks.append(mark)
@@ -85,12 +83,6 @@ class Exits:
         causes = sorted({cause for cause, _place in counts})
         rows = {cause: [counts[cause, place] for place in range(buckets)] for cause in causes}
         return Series(start=rfc3339(start_s), bucket_s=bucket_s, causes=rows)
-
-    def _added(self) -> Iterable[Record]:
-        if not self._begun:
-            yield from self._tail.rotated()
-            self._begun = True
-        yield from self._tail.new()
 
 
 def _mark(record: Record) -> Mark | None:

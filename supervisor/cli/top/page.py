@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 
 from supervisor.cli.top.frame import Notice, Scene, Size, frame, workers_page
@@ -32,7 +31,6 @@ class TopPage:
         self._keys = keys
         self._tail = HistoryTail(state_dir)
         self._records: deque[Record] = deque(maxlen=KEPT_EXITS)
-        self._begun = False
         self._past = Past()
         self._view: View | None = None
         self._screen = Screen()
@@ -94,8 +92,6 @@ class TopPage:
 
     def _read_exits(self) -> None:
         try:
-            older = () if self._begun else self._tail.rotated()
-            self._records.extend(chain(older, self._tail.new()))
-            self._begun = True
+            self._records.extend(self._tail.new())
         except StateError as error:
             self.refused(str(error))
