@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from uvicorn.config import Config
+from uvicorn.server import ServerState
 
 from supervisor.config.rules import is_loopback
 from supervisor.config.schema import WebConfig
@@ -19,7 +20,7 @@ from supervisor.errors import StateError
 from supervisor.link.channel import Channel, ChannelClosed
 from supervisor.link.frames import Quit, Serving, SidecarOrder, StartSidecar
 from supervisor.web.app import make_app
-from supervisor.web.connections import IDLE_S, Connections
+from supervisor.web.connections import IDLE_S, Connection
 from supervisor.web.status_cache import StatusCache
 
 GRACE_S = 1.0
@@ -30,15 +31,16 @@ MAX_HEAD_BYTES = 16 * 1024
 async def serve(start: StartSidecar, master: Channel[SidecarOrder]) -> None:
     """Serve until `Quit`. Raises StateError if it cannot listen, ChannelClosed if the master is gone."""
     cache = StatusCache(Path(start.runtime_dir), Path(start.state_dir))
-    connections = Connections(_config(start, cache))
+    config, state = _config(start, cache), ServerState()
     with closing(_listen(start.web)) as listener:
-        server = await asyncio.get_running_loop().create_server(connections.factory, sock=listener, backlog=BACKLOG)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Connection(config, state, {}), sock=listener, backlog=BACKLOG)
         master.send(Serving(f"on http://{_address(listener)}"))
         master.flush()
         await _until_told(master)
         server.close()
         cache.close()
-        await _drained(connections)
+        await _drained(state)
 
 
 def _config(start: StartSidecar, cache: StatusCache) -> Config:
@@ -63,22 +65,20 @@ def _listen(web: WebConfig) -> socket.socket:
     host, port = web.address
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
+        listener = socket.socket(family, kind, protocol)
     except OSError as error:
         raise StateError(f'[web] listen = "{web.listen}": {error.strerror or error}') from error
+    if not web.token_file and not is_loopback(str(address[0])):
+        listener.close()
+        raise StateError(f'[web] listen = "{web.listen}" is no loopback address: that needs token_file')
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        if not web.token_file and not is_loopback(str(listener.getsockname()[0])):
-            raise StateError(f'[web] listen = "{web.listen}" is no loopback address: that needs token_file')
     except OSError as error:
         listener.close()
         raise StateError(
             f'[web] listen = "{web.listen}": {error.strerror}; choose another port, or find its user (ss -ltnp)'
         ) from error
-    except StateError:
-        listener.close()
-        raise
     return listener
 
 
@@ -106,10 +106,11 @@ async def _until_told(master: Channel[SidecarOrder]) -> None:
     await told
 
 
-async def _drained(connections: Connections) -> None:
-    """Wait up to `GRACE_S` for unfinished answers."""
-    connections.shut_down()
+async def _drained(state: ServerState) -> None:
+    """Close idle connections, and wait up to `GRACE_S` for unfinished answers on the others."""
+    for connection in list(state.connections):
+        connection.shutdown()
     for _ in range(10):
-        if not connections:
+        if not state.connections:
             return
         await asyncio.sleep(GRACE_S / 10)

@@ -9,5 +9,4 @@ PATIENCE_S = 0.5
 
 if __name__ == "__main__":
     request_parsing.BODY_S = connections.IDLE_S = connections.STALLED_S = PATIENCE_S
-    connections.SWEEP_S = PATIENCE_S / 5
     main()
