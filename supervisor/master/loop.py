@@ -32,10 +32,9 @@ from supervisor.master.host.log_relay import LogRelay
 from supervisor.master.host.signals import Signals
 from supervisor.master.limits.boots import Boots
 from supervisor.master.limits.crash_watch import CrashWatch
-from supervisor.master.limits.deadlines import Deadlines
 from supervisor.master.limits.hang_detector import HangDetector
-from supervisor.master.limits.limits import Limits
 from supervisor.master.limits.probation import Probation
+from supervisor.master.limits.run_limits import RunLimits
 from supervisor.master.limits.standstill import Standstill
 from supervisor.master.pool.children import Children
 from supervisor.master.pool.pool import Pool
@@ -122,7 +121,7 @@ class Master:
             Boots(pools, sidecars),
             Standstill(pools),
             CrashWatch(pools),
-            Limits(pools, Deadlines(now_s)),
+            RunLimits(pools, now_s),
             HangDetector(pools, now_s, stale_s),
             SlotWatch(pools, now_s),
             self._terminations,

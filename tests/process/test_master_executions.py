@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.link.frames import RunId
-from supervisor.master.limits.kill_sequence import KillSequence
+from supervisor.master.limits.run_limits import KillSequence
 from supervisor.master.pool.children import Child, Kind
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import Intent, LimitSource, OutcomeKind
@@ -49,9 +49,9 @@ def finish(slot: Slot) -> None:
 def condemn(process: subprocess.Popen[bytes], slot: Slot, over_limit: bool = True) -> Callable[[], bool]:
     """Step through an execution until it is over; for `eventually`."""
     child = Child("email", Kind.WORKER, 0, process.pid, posix.start_ticks(process.pid) or 0, GENERATION, 0.0)
-    execution = KillSequence(child, slot, Intent.TIMEOUT_KILL, lambda running, now_s: over_limit, None)
+    execution = KillSequence(child, slot, Intent.TIMEOUT_KILL, "time limit", lambda running, now_s: over_limit, None)
     execution.step(monotonic_s())
-    return lambda: execution.step(monotonic_s()) is None
+    return lambda: execution.step(monotonic_s())
 
 
 def test_a_guilty_run_is_killed_under_its_intent(process: subprocess.Popen[bytes], slot: Slot) -> None:

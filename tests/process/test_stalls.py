@@ -12,8 +12,7 @@ import pytest
 
 from supervisor.consumer.workers.stalls import LOOK_S, NAMED_S, NOTICED_S, Stalls
 from supervisor.link.frames import Incarnation, RunId, Stalled
-from supervisor.master.limits.deadlines import Deadlines
-from supervisor.master.limits.limits import Limits
+from supervisor.master.limits.run_limits import RunLimits
 from supervisor.master.limits.standstill import LOOK_S as MASTERS_LOOK_S
 from supervisor.master.limits.standstill import Standstill
 from supervisor.master.pool.children import Child, Kind
@@ -151,12 +150,12 @@ def process(pool: Pool) -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def judged(pool: Pool, *named: Stalled) -> Limits:
+def judged(pool: Pool, *named: Stalled) -> RunLimits:
     """All steps that the master takes with those that were named."""
-    limits = Limits([pool], Deadlines(monotonic_s()))
+    limits = RunLimits([pool], monotonic_s())
     for stalled in named:
         pool.consumer_channel.reported(stalled)
-    eventually(lambda: limits.turn(monotonic_s()) or not limits.executions, "it is over")
+    eventually(lambda: limits.turn(monotonic_s()) or not limits.sequences, "it is over")
     return limits
 
 
@@ -173,12 +172,12 @@ def test_who_was_named_is_killed_with_the_reason_even_while_it_is_stopped(
 
 
 def test_who_has_begun_a_message_meanwhile_is_left_alone(pool: Pool, process: subprocess.Popen[bytes]) -> None:
-    limits = Limits([pool], Deadlines(monotonic_s()))
+    limits = RunLimits([pool], monotonic_s())
     pool.consumer_channel.reported(Stalled(W, 3, 30.0))
     os.kill(process.pid, signal.SIGSTOP)
     limits._end_stalled(pool)
     pool.slots[0].mark_running(RUN, "m", 0.0, 1.0, 0.0, LimitSource.POOL)
-    eventually(lambda: limits.turn(monotonic_s()) or not limits.executions, "it is over")
+    eventually(lambda: limits.turn(monotonic_s()) or not limits.sequences, "it is over")
     eventually(lambda: posix.executes(process.pid), "it goes on")
 
 
@@ -186,7 +185,7 @@ def test_a_former_owner_of_the_slot_was_meant_and_not_the_present_one(
     pool: Pool, process: subprocess.Popen[bytes]
 ) -> None:
     limits = judged(pool, Stalled(Incarnation(0, W.generation - 1), 3, 30.0))
-    assert (limits.executions, process.poll()) == ({}, None)
+    assert (limits.sequences, process.poll()) == ({}, None)
 
 
 def test_a_pool_without_anybody_to_run_messages_says_so_after_a_while(pool: Pool) -> None:
