@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Protocol
 
 from supervisor.logs.events import Event
@@ -58,25 +59,35 @@ class UntilStop:
 
 
 class Failures:
-    """Runs parts of a turn, each for itself. Remembers the recent failures, by text."""
+    """Runs parts of a turn, each for itself. Remembers the recent failures by text, and those of each pool."""
 
     def __init__(self) -> None:
         self._told_s: dict[str, float] = {}
         self._failed = False
+        self._of_pools: dict[str, dict[str, str]] = {}
 
-    def attempt(self, does: str, deed: Callable[[], object]) -> Exception | None:
-        """Do this. A failure is logged and returned; it is not raised. `does`: the `deed` in words, as in `Duty`."""
-        return self._try(deed, f"the master could not {does}")
+    def attempt(self, does: str, deed: Callable[[], object], whose: str = "") -> str:
+        """Do this. A failure is logged, it is not raised. Returns what has failed, "" for nothing.
 
-    def for_each(self, pools: Iterable[Pool], does: str, deed: Callable[[Pool], object]) -> None:
-        """Do `deed` for each pool. A pool for which it fails has a symptom until it succeeds. `does`: as in `Duty`."""
-        for pool in list(pools):
-            text = f"pool {pool.name}: the master could not {does}"
-            error = self._try(lambda pool=pool: deed(pool), text)  # type: ignore[misc]
-            if error is not None:
-                pool.symptoms.notice(Event.DUTY_FAILED, f"{text}: {error}; it is tried again", degrades=True)
-            else:
-                pool.symptoms.heal(Event.DUTY_FAILED)
+        `does`: the `deed` in words, as in `Duty`; `whose`: the pool that it is for.
+        """
+        try:
+            deed()
+        except Exception as error:  # noqa: BLE001  (of any kind: other duties and other pools must not suffer)
+            self._failed = True
+            text = f"{whose and f'pool {whose}: '}the master could not {does}: {error}"
+            self._tell(text, error)
+            return text
+        return ""
+
+    def attempt_for(self, pool: Pool, does: str, deed: Callable[[], object]) -> None:
+        """Do this for a pool, which has a symptom until everything that failed for it succeeds. Else as `attempt`."""
+        failing = self._of_pools.setdefault(pool.name, {})
+        failing[does] = self.attempt(does, deed, pool.name)
+        if texts := [*filter(None, failing.values())]:
+            pool.symptoms.notice(Event.DUTY_FAILED, f"{'; '.join(texts)}; it is tried again", degrades=True)
+        else:
+            pool.symptoms.heal(Event.DUTY_FAILED)
 
     def pause(self) -> None:
         """Wait a moment if anything has failed since the last call."""
@@ -84,20 +95,11 @@ class Failures:
             self._failed = False
             time.sleep(PAUSE_S)
 
-    def _try(self, deed: Callable[[], object], text: str) -> Exception | None:
-        try:
-            deed()
-        except Exception as error:  # noqa: BLE001  (of any kind: other duties and other pools must not suffer)
-            self._failed = True
-            self._tell(f"{text}: {error}", error)
-            return error
-        return None
-
     def _tell(self, text: str, error: Exception) -> None:
         now_s = monotonic_s()
-        if now_s < self._told_s.get(text, float("-inf")) + TOLD_AGAIN_S:
-            return
         self._told_s = {text: told_s for text, told_s in self._told_s.items() if now_s < told_s + TOLD_AGAIN_S}
+        if text in self._told_s:
+            return
         self._told_s[text] = now_s
         log(Event.DUTY_FAILED, f"{text}; it is tried again, all others go on", level=logging.ERROR)
         if not isinstance(error, OSError):
@@ -129,4 +131,5 @@ class EachPool:
 
     def turn(self, now_s: float) -> None:
         """Do it for each pool."""
-        self._failures.for_each(self._pools, self.does, lambda pool: self._deed(pool, now_s))
+        for pool in list(self._pools):
+            self._failures.attempt_for(pool, self.does, partial(self._deed, pool, now_s))

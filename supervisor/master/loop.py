@@ -30,10 +30,8 @@ from supervisor.master.exits.recovery import Services
 from supervisor.master.exits.surviving_workers import Survivors
 from supervisor.master.host.log_relay import LogRelay
 from supervisor.master.host.signals import Signals
-from supervisor.master.limits.boots import Boots
-from supervisor.master.limits.crash_watch import CrashWatch
+from supervisor.master.limits.boots import Boots, Probation
 from supervisor.master.limits.hang_detector import HangDetector
-from supervisor.master.limits.probation import Probation
 from supervisor.master.limits.run_limits import RunLimits
 from supervisor.master.limits.standstill import Standstill
 from supervisor.master.pool.children import Children
@@ -113,14 +111,15 @@ class Master:
 
     def _in_order(self, reloads: Reloads, stale_s: float, now_s: float) -> list[Duty]:
         """All duties in the order of a turn: requests, exits, limits, reload and scale, starts, the stop, messages."""
-        pools, sidecars, stop = self._pools.values(), self._sidecars.by_kind.values(), self._stop
+        pools, sidecars = self._pools.values(), self._sidecars.by_kind.values()
+        failures, stop = self._failures, self._stop
         return [
             SignalCommands(self._signals, self._pools, reloads, stop),
             self._reaping,
             Probation(pools, sidecars),
             Boots(pools, sidecars),
             Standstill(pools),
-            CrashWatch(pools),
+            EachPool("watch the crash rates", pools, failures, Pool.judge_crashes, lambda pool: pool.account.due_s),
             RunLimits(pools, now_s),
             HangDetector(pools, now_s, stale_s),
             SlotWatch(pools, now_s),
@@ -129,16 +128,14 @@ class Master:
             UntilStop(self._removals, stop),
             reloads,
             UntilStop(self._scaling, stop),
-            UntilStop(EachPool("pause or resume the consumer", pools, self._failures, follow_intake), stop),
+            UntilStop(EachPool("pause or resume the consumer", pools, failures, follow_intake), stop),
             UntilStop(PoolStates(self._pools, self._sidecars), stop),
             UntilStop(self._startup, stop),
             UntilStop(self._spawner, stop),
             stop,
             SidecarDuty(self._sidecars, self._pools, stop),
             UntilStop(self._services, stop),
-            EachPool(
-                "write to its children", pools, self._failures, Pool.flush, lambda pool: pool.consumer_channel.due_s
-            ),
+            EachPool("write to its children", pools, failures, Pool.flush, lambda pool: pool.consumer_channel.due_s),
             self._history,
         ]
 

@@ -11,7 +11,7 @@ import pytest
 
 from supervisor.link.frames import Pause, Resume
 from supervisor.master.exits.causes import EX_CONFIG
-from supervisor.master.limits.probation import Probation
+from supervisor.master.limits.boots import Probation
 from supervisor.master.pool.children import Child, ChildSpec
 from supervisor.master.pool.failed_starts import stays_empty
 from supervisor.master.pool.plan import Plan

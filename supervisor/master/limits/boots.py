@@ -1,8 +1,11 @@
-"""Ends children that do not become ready: an import or an `init` that hangs. Master only.
+"""Children up to their first progress: boots that hang end, and progress clears former deaths. Master only.
 
 A forkserver that imports and a worker in its `init` are in user code and show no progress; all there is to judge by is
-time. SIGQUIT first, for the stacks; then SIGKILL, which is recorded as a failed boot. A consumer is not judged here:
+time. SIGQUIT first, for the stacks; then SIGKILL, which is recorded as a failed boot. A consumer's boot is not judged:
 it may wait for its broker for hours, and the hang detector watches its loop.
+
+A hold, and the degradation of its pool, end with progress (`restarts.py`) and not with readiness: a child spec whose
+children die a moment after they are ready would else recover again and again.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ from collections.abc import Collection, Iterator
 
 from supervisor.master.host import signalling
 from supervisor.master.limits.deadlines import LATE_S
-from supervisor.master.pool.children import SIDECARS, Child, Kind
+from supervisor.master.pool.children import SIDECARS, Child, ChildSpec, Kind
 from supervisor.master.pool.owner import Owner
 from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.restarts import STEADY_S, progressed
 from supervisor.scoreboard.words import Intent
 
 REQUESTED_BY = "boot_timeout"
@@ -44,9 +48,8 @@ class Boots:
         if now_s - self._planned_s > LATE_S:  # this process was not running, and perhaps no other was
             self._forgiven_s = now_s
         booting = list(self._booting())
-        self._over_limit = {
-            child.pid: self._over_limit[child.pid] for _, child in booting if child.pid in self._over_limit
-        }
+        pids = {child.pid for _owner, child in booting}
+        self._over_limit = {pid: due_s for pid, due_s in self._over_limit.items() if pid in pids}
         for owner, child in booting:
             if now_s >= self._end_s(owner, child):
                 self._proceed(child, now_s)
@@ -70,3 +73,33 @@ class Boots:
                     continue
                 if child.intent in (Intent.NONE, Intent.BOOT_KILL):
                     yield owner, child
+
+
+class Probation:
+    """Clears the deaths of child specs whose child has made progress. Looks at those that had deaths and have a child
+    again. `due_s`: when time alone clears the next one (CLOCK_MONOTONIC)."""
+
+    does = "clear what has made progress"
+
+    def __init__(self, pools: Collection[Owner], others: Collection[Owner] = ()) -> None:
+        self._pools = pools
+        self._others = others
+
+    @property
+    def due_s(self) -> float:
+        """The earliest end of the time after which a child that is ready has made progress."""
+        ready = (child.ready_s for _spec, child in self._suspects() if child.ready_s is not None)
+        return min(ready, default=float("inf")) + STEADY_S
+
+    def turn(self, now_s: float) -> None:
+        """Clear the child specs whose child has made progress."""
+        for spec, child in self._suspects():
+            ready_for_s = None if child.ready_s is None else now_s - child.ready_s
+            if progressed(ready_for_s, child.slot_file.handled if child.slot_file is not None else 0):
+                spec.clear()
+
+    def _suspects(self) -> Iterator[tuple[ChildSpec, Child]]:
+        for owner in (*self._pools, *self._others):
+            for spec in owner.specs:
+                if spec.child is not None and (spec.deaths or spec.held):
+                    yield spec, spec.child

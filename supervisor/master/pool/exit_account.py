@@ -27,6 +27,11 @@ class ExitAccount:
         """The rates of all children, and of the services alone."""
         return self.crash_rate, self.service_crash_rate
 
+    @property
+    def due_s(self) -> float:
+        """When the oldest of all counted exits is forgotten (CLOCK_MONOTONIC)."""
+        return min(rate.due_s for rate in self.crash_rates)
+
     def exited(self, record: ExitRecord) -> None:
         """A child has ended: a stop may have cut off its message."""
         if record.cause is Cause.STOP_KILLED and record.message_id:

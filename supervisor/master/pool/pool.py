@@ -191,6 +191,11 @@ class Pool:
             if child.wire is not None:
                 child.wire.flush()
 
+    def judge_crashes(self, now_s: float) -> None:
+        """Notice that its children crash often, or heal that symptom. `now_s`: CLOCK_MONOTONIC."""
+        for rate in self.account.crash_rates:
+            rate.judge(self.config, self.symptoms, now_s)
+
     def close(self) -> None:
         """Give back descriptors and the link socket's path."""
         for child in self.services.values():

@@ -76,6 +76,24 @@ def test_the_pool_that_a_duty_fails_for_says_so_until_it_works_again() -> None:
     assert pools[0].symptoms.present == []
 
 
+def test_a_pool_names_all_that_fails_for_it_until_each_of_them_works_again() -> None:
+    pool: Any = SimpleNamespace(name="email", symptoms=Symptoms())
+    failing, failures = {"write", "read"}, Failures()
+
+    def duty(does: str) -> EachPool:
+        return EachPool(does, [pool], failures, lambda pool, now_s: fail() if does in failing else None)
+
+    duties, told = [duty("write"), duty("read"), duty("wait")], list[list[str]]()
+    for works in ("nothing", "write", "read"):
+        failing.discard(works)
+        for each in duties:
+            each.turn(1.0)
+        told.append([symptom.text for symptom in pool.symptoms.present])
+    reason = "[Errno 24] Too many open files"
+    write, read = (f"pool email: the master could not {does}: {reason}" for does in ("write", "read"))
+    assert told == [[f"{write}; {read}; it is tried again"], [f"{read}; it is tried again"], []]
+
+
 def test_a_duty_of_all_pools_is_due_with_the_first_of_them() -> None:
     pools: list[Any] = [SimpleNamespace(due_s=9.0), SimpleNamespace(due_s=3.0)]
     assert EachPool("write", pools, Failures(), lambda pool, now_s: None, lambda pool: pool.due_s).due_s == 3.0
