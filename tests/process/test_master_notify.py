@@ -120,6 +120,19 @@ def test_a_stop_is_announced_and_asks_for_time_while_a_handler_runs(
         assert under_test.wait() == 0
 
 
+def test_a_reload_that_fails_at_once_is_told_and_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service of the type notify-reload waits for both after its SIGHUP."""
+    with service(tmp_path, monkeypatch) as (under_test, systemd):
+        under_test.start()
+        eventually(lambda: systemd.heard("READY=1"), "it says that it is ready")
+        under_test.configure("nonsense = 1")
+        assert under_test.process is not None
+        under_test.process.send_signal(signal.SIGHUP)
+        eventually(lambda: systemd.heard("RELOADING=1"), "systemd hears of the reload")
+        eventually(lambda: systemd.count("READY=1") == 2, "and of its end")
+        under_test.configure(ONE)
+
+
 def test_pings_end_with_a_consumer_that_no_replacement_heals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe in the place of the file that a consumer opens at its start: whoever comes next waits there for ever."""
     with service(tmp_path, monkeypatch, watchdog_s=1.5) as (under_test, systemd):

@@ -193,7 +193,7 @@ class Reloads:
         self._current: Reload | None = None
         self._answers: list[Pending] = []
         self._next: list[tuple[str, Pending]] = []
-        self._failed_now = False
+        self._failed = self._failed_before_turn = False
 
     def ask(self, requested_by: str, first: dict[str, Any]) -> Pending:
         """Reload now, or after the one under way. Raises PreforkdError when it fails at once.
@@ -213,7 +213,7 @@ class Reloads:
 
     def turn(self, now_s: float) -> None:
         """Go on with what is under way; the stop of the daemon ends it."""
-        self._failed_now = False
+        self._failed_before_turn, self._failed = self._failed, False
         if self._stop.under_way:
             self._abandon_all()
             return
@@ -242,14 +242,14 @@ class Reloads:
     @property
     def due_s(self) -> float:
         """When `turn` is needed next if nothing happens (CLOCK_MONOTONIC)."""
-        if self._failed_now:
+        if self._failed or self._failed_before_turn:
             return monotonic_s()
         return self._current.due_s if self._current else float("inf")
 
     @property
     def under_way(self) -> bool:
-        """Whether there is a reload; also for the turn in which one has failed at once, so that systemd hears of it."""
-        return self._current is not None or self._failed_now
+        """Whether there is a reload; also for the turn after one has failed at once, so that systemd hears of it."""
+        return self._current is not None or self._failed or self._failed_before_turn
 
     @property
     def trying(self) -> bool:
@@ -313,7 +313,7 @@ class Reloads:
                 pending.fail(error)
 
     def _log_failure(self, error: PreforkdError, requested_by: str) -> None:
-        self._failed_now = True
+        self._failed = True
         if isinstance(error, ConfigError):
             log(Event.CONFIG_INVALID, str(error), level=logging.ERROR, problems=[str(one) for one in error.problems])
         text = f"the reload failed: {error}"
