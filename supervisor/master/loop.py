@@ -16,10 +16,9 @@ from supervisor.control.server import ControlServer
 from supervisor.logs import structured
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
-from supervisor.master.control.commands import Commands, SignalCommands
+from supervisor.master.control.commands import Commands
 from supervisor.master.control.daemon_status import DaemonStatus, SystemdDuty
-from supervisor.master.control.sd_notify import Notifier
-from supervisor.master.control.systemd_status import StatusNotifier
+from supervisor.master.control.systemd import Notifier, StatusNotifier
 from supervisor.master.duties import Duty, EachPool, Failures, UntilStop
 from supervisor.master.exits.exit_handler import ExitHandler
 from supervisor.master.exits.history import History
@@ -103,18 +102,18 @@ class Master:
         )
         reloads = Reloads(read_again, context, self._startup, self._stop)
         status = DaemonStatus(self._pools, self._sidecars, self._history, self._startup, reloads, self._stop)
-        self._duties = self._in_order(reloads, stale_s, now_s)
+        commands = Commands(self._pools, reloads, self._stop, status, self._signals, self._reactor)
+        self._duties = self._in_order(commands, reloads, stale_s, now_s)
         if notifier is not None:
             self._duties.append(SystemdDuty(StatusNotifier(notifier, now_s, stale_s), status, self._stop))
-        commands = Commands(self._pools, reloads, self._stop, status, self._reactor)
         self._server = ControlServer(Path(config.daemon.runtime_dir) / "control.sock", self._reactor, commands.answer)
 
-    def _in_order(self, reloads: Reloads, stale_s: float, now_s: float) -> list[Duty]:
+    def _in_order(self, commands: Commands, reloads: Reloads, stale_s: float, now_s: float) -> list[Duty]:
         """All duties in the order of a turn: requests, exits, limits, reload and scale, starts, the stop, messages."""
         pools, sidecars = self._pools.values(), self._sidecars.by_kind.values()
         failures, stop = self._failures, self._stop
         return [
-            SignalCommands(self._signals, self._pools, reloads, stop),
+            commands,
             self._reaping,
             Probation(pools, sidecars),
             Boots(pools, sidecars),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from supervisor.config.schema import Config
 from supervisor.errors import PreforkdError
-from supervisor.master.control.sd_notify import take_notifier
+from supervisor.master.control.systemd import take_notifier
 from supervisor.master.host.log_relay import LogRelay
 from supervisor.master.host.pidfile import PID_FILE, STATE_LOCK, LockFile, NameLock
 from supervisor.master.host.privileges import account, become, prepare_directory

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.master.control.sd_notify import Notifier, take_notifier
+from supervisor.master.control.systemd import Notifier, take_notifier
 from supervisor.system.clock import monotonic_s
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 
 import supervisor
 from supervisor.config.load import check
+from supervisor.control import results
 from supervisor.control.protocol import Pending, Request, Result
-from supervisor.control.results import Changed, Scaled, Tried
 from supervisor.errors import ConfigError, ControlError, PreforkdError, no_such_pool
-from supervisor.link.frames import CloseConnection, Find, FindGone, Reconfigure
+from supervisor.link.frames import CloseConnection, Find, FindGone, Found, Frame, Reconfigure
 from supervisor.master.control.daemon_status import DaemonStatus
-from supervisor.master.control.inquiries import Inquiry
 from supervisor.master.host.signals import Signals
+from supervisor.master.pool.consumer_channel import ConsumerChannel
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
 from supervisor.master.reload.reload import Reloads
@@ -29,18 +30,32 @@ from supervisor.system.clock import monotonic_s
 from supervisor.system.posix import signal_name
 from supervisor.system.reactor import Reactor
 
+TIMEOUT_S = 3.0
+"""How long consumers have for an answer."""
+
 Verb = Callable[[Request], Result | Pending]
 
 
 class Commands:
-    """All verbs. Those for a pool raise ControlError for a pool that is not there, or is leaving."""
+    """All verbs, and a duty that obeys signals. Verbs for a pool raise ControlError for one that is not there, or is
+    leaving."""
+
+    does = "obey signals"
+    due_s = float("inf")
 
     def __init__(
-        self, pools: Pools, reloads: Reloads, stop: DaemonStop, status: DaemonStatus, reactor: Reactor
+        self,
+        pools: Pools,
+        reloads: Reloads,
+        stop: DaemonStop,
+        status: DaemonStatus,
+        signals: Signals,
+        reactor: Reactor,
     ) -> None:
         self._pools = pools
         self._reloads = reloads
         self._stopping = stop
+        self._signals = signals
         self._reactor = reactor
         self._verbs: dict[str, Verb] = {
             "status": lambda request: status.show(),
@@ -59,6 +74,16 @@ class Commands:
     def answer(self, request: Request) -> Result | Pending:
         """Carry out a request of the control socket. Raises PreforkdError when it cannot be."""
         return self._verbs[request["verb"]](request)
+
+    def turn(self, now_s: float) -> None:
+        """Stop or reload if a signal asks for it; a second stop ends what still runs."""
+        for number in self._signals.take():
+            if number == signal.SIGHUP:
+                with suppress(PreforkdError):  # the log has it; a signal has no answer
+                    self._reloads.ask("SIGHUP", {})
+            else:
+                limit_s = self._pools.config.daemon.stop_timeout_s
+                self._stopping.request(signal_name(number), limit_s, now=self._stopping.under_way)
 
     def _stop(self, request: Request) -> Result | Pending:
         timeout_s = request.get("timeout_s")
@@ -90,14 +115,14 @@ class Commands:
         changed = pool.intake.paused is None
         if changed:
             pool.intake.pause(str(request.get("by") or "the control socket"))
-        return Changed(changed=changed)
+        return results.Changed(changed=changed)
 
     def _resume(self, request: Request) -> Result:
         pool = self._pool(request)
         changed = pool.intake.paused is not None
         if changed:
             pool.intake.resume()
-        return Changed(changed=changed)
+        return results.Changed(changed=changed)
 
     def _retry(self, request: Request) -> Result:
         """Start at once the children that are held or wait for a restart."""
@@ -108,7 +133,7 @@ class Commands:
         tried = [spec.name for spec in waiting if spec.held or (spec.due_s is not None and spec.due_s > now_s)]
         for spec in waiting:
             spec.start_at(now_s)
-        return Tried(tried=tried)
+        return results.Tried(tried=tried)
 
     def _scale(self, request: Request) -> Result:
         """Raises ControlError for a number that the configuration could not have either, StateError (full disk)."""
@@ -127,7 +152,7 @@ class Commands:
         former = pool.config.workers
         pool.resize(settings)
         pool.consumer_channel.send(Reconfigure(settings, config.log))
-        return Scaled(workers=wanted, former=former, prefetch=settings.prefetch)
+        return results.Scaled(workers=wanted, former=former, prefetch=settings.prefetch)
 
     def _reload(self, request: Request) -> Result | Pending:
         first = {"reloading": True, "pid": os.getpid()}
@@ -146,24 +171,34 @@ class Commands:
         return pool
 
 
-class SignalCommands:
-    """The duty that obeys signals to the master."""
+class Inquiry:
+    """A question about messages to the consumers of these pools: the master has no ledger, and goes on with its work.
 
-    does = "obey signals"
-    due_s = float("inf")
+    `answer` is completed when all have spoken, or time is over: a consumer that does not answer (stopped, just being
+    replaced) is named. `ask` makes the question's frame from the number that its answer carries.
+    """
 
-    def __init__(self, signals: Signals, pools: Pools, reloads: Reloads, stop: DaemonStop) -> None:
-        self._signals = signals
-        self._pools = pools
-        self._reloads = reloads
-        self._stop = stop
+    def __init__(self, pools: Collection[Pool], ask: Callable[[int], Frame], reactor: Reactor) -> None:
+        self.answer = Pending()
+        self._reactor = reactor
+        self._found: dict[str, results.FoundInPool] = {}
+        self._timer = reactor.call_later(TIMEOUT_S, self._complete)
+        self._open: dict[str, tuple[ConsumerChannel, int]] = {}
+        for pool in pools:
+            number = pool.consumer_channel.inquire(partial(self._hear, pool.name), ask)
+            self._open[pool.name] = (pool.consumer_channel, number)
 
-    def turn(self, now_s: float) -> None:
-        """Stop or reload if a signal asks for it; a second stop ends what still runs."""
-        for number in self._signals.take():
-            if number == signal.SIGHUP:
-                with suppress(PreforkdError):  # the log has it; a signal has no answer
-                    self._reloads.ask("SIGHUP", {})
-            else:
-                limit_s = self._pools.config.daemon.stop_timeout_s
-                self._stop.request(signal_name(number), limit_s, now=self._stop.under_way)
+    def _hear(self, pool: str, frame: Found) -> None:
+        self._found[pool] = results.FoundInPool(traces=frame.traces, why=frame.why, total=frame.total)
+        del self._open[pool]
+        if not self._open:
+            self._reactor.remove_timeout(self._timer)
+            self._complete()
+
+    def _complete(self) -> None:
+        for name, (channel, number) in self._open.items():
+            channel.cancel_inquiry(number)
+            why = f"its consumer did not answer within {TIMEOUT_S:g} s"
+            self._found[name] = results.FoundInPool(traces=[], why=why)
+        self._open.clear()
+        self.answer.complete(results.Found(pools=self._found))

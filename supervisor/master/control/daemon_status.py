@@ -7,7 +7,7 @@ import os
 import supervisor
 from supervisor.control.results import Status
 from supervisor.master.control import status
-from supervisor.master.control.systemd_status import PoolFacts, StatusNotifier
+from supervisor.master.control.systemd import PoolFacts, StatusNotifier
 from supervisor.master.exits.history import History
 from supervisor.master.pool.pools import Pools
 from supervisor.master.reload.reload import Reloads

@@ -18,7 +18,7 @@ from supervisor.control.results import (
 from supervisor.link.frames import Snapshot
 from supervisor.link.snapshot_parts import ConnectionStatus, Measurements, QueueStatus
 from supervisor.logs.events import Cause
-from supervisor.master.control.systemd_status import PoolFacts
+from supervisor.master.control.systemd import PoolFacts
 from supervisor.master.pool.children import ChildSpec, Kind
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.restarts import in_trouble

@@ -1,15 +1,19 @@
 """Notifications to systemd (sd_notify(3)): readiness, state, pings, progress of a stop.
 
-Master only; decides from facts that others gather. A ping (WATCHDOG=1) says that all pools consume, not only that the
-loop turns: pings end when the consumers of a pool make no progress although the hang detector replaces them. More time
-for a stop or a reload is asked for in small pieces, only while it goes on, and never beyond the stop's own limit.
+Master only; decides from facts that others gather, and never waits for the service manager. A ping (WATCHDOG=1) says
+that all pools consume, not only that the loop turns: pings end when the consumers of a pool make no progress although
+the hang detector replaces them. More time for a stop or a reload is asked for in small pieces, only while it goes on,
+and never beyond the stop's own limit. No child inherits the socket's address: a handler's program that speaks the
+protocol, too, would speak for the daemon.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import socket
+from collections.abc import Iterable, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from supervisor.master.stop.phases import Stop
 
@@ -22,15 +26,32 @@ _EXTENSION_TICKS = 3
 _STALE_TIMES = 2  # times the limit of the hang detector
 _REASON_CHARS = 200
 _STATUS_BYTES = 3000  # systemd ignores datagrams of more than 4096
+_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
-class Speaker(Protocol):
-    """A Notifier, as far as it is needed here."""
+class Notifier:
+    """The way to the service manager. `watchdog_s`: how often it expects WATCHDOG=1, in seconds; None for never."""
 
-    watchdog_s: float | None
+    def __init__(self, address: str, watchdog_s: float | None = None) -> None:
+        """`address`: a path, or a name in the abstract namespace with `@` in front."""
+        self.watchdog_s = watchdog_s
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
 
-    def send(self, lines: Sequence[str]) -> bool:
-        """Send these `lines` (KEY=VALUE); whether they were taken."""
+    def send(self, lines: Iterable[str]) -> bool:
+        """Send these `lines` (KEY=VALUE) as one datagram; False when it was not taken (full, gone)."""
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+            sock.sendto("\n".join(lines).encode(), self._address)
+            return True
+        return False
+
+
+def take_notifier(environment: MutableMapping[str, str]) -> Notifier | None:
+    """The notifier that the variables in `environment` ask for, None without them. Removes the variables."""
+    address, watchdog_us, watchdog_pid = (environment.pop(name, "") for name in _VARIABLES)
+    if not address.startswith(("/", "@")):
+        return None
+    watched = watchdog_us.isdecimal() and int(watchdog_us) > 0 and watchdog_pid in ("", str(os.getpid()))
+    return Notifier(address, int(watchdog_us) / 1e6 if watched else None)
 
 
 @dataclass(frozen=True)
@@ -58,13 +79,13 @@ class PoolFacts:
 
 
 class StatusNotifier:
-    """Speaks through `speaker`. `stale_s`: how long the hang detector lets a consumer stand still, in seconds."""
+    """Speaks through `notifier`. `stale_s`: how long the hang detector lets a consumer stand still, in seconds."""
 
-    def __init__(self, speaker: Speaker, started_s: float, stale_s: float) -> None:
-        self._speaker = speaker
+    def __init__(self, notifier: Notifier, started_s: float, stale_s: float) -> None:
+        self._notifier = notifier
         self._started_s = started_s
         self._idle_limit_s = _STALE_TIMES * stale_s
-        self._tick_s = TICK_S if speaker.watchdog_s is None else min(TICK_S, speaker.watchdog_s / 3)
+        self._tick_s = TICK_S if notifier.watchdog_s is None else min(TICK_S, notifier.watchdog_s / 3)
         self._announced = "starting"
         self._heard = "starting"
         self._idle: dict[str, _Idle] = {}
@@ -81,9 +102,9 @@ class StatusNotifier:
         if said != self._announced:
             lines += _announcement(said, now_s)
         if self._goes_on(pools, now_s):
-            lines += ["WATCHDOG=1"] if self._speaker.watchdog_s is not None else []
+            lines += ["WATCHDOG=1"] if self._notifier.watchdog_s is not None else []
             lines += self._more_time(said, stop, now_s)
-        taken = self._speaker.send(lines)
+        taken = self._notifier.send(lines)
         self._announced = said if taken else self._announced
         self._heard, self.due_s = state, now_s + (self._tick_s if taken else min(self._tick_s, _AGAIN_S))
 

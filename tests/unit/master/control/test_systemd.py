@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from supervisor.master.control.systemd_status import GRACE_S, TICK_S, PoolFacts, StatusNotifier, sentence
+from supervisor.master.control.systemd import GRACE_S, TICK_S, Notifier, PoolFacts, StatusNotifier, sentence
 from supervisor.master.stop.phases import CLOSE_S, Stop
 
 STALE_S = 30.0
@@ -17,15 +17,15 @@ READY = PoolFacts("email", beat_s=1.0)
 BROKER_AWAY = PoolFacts("email", state="starting", why="connection refused", consuming=False, beat_s=1.0)
 
 
-class Systemd:
+class Systemd(Notifier):
     """Remembers what it was told; `deaf`: takes nothing."""
 
     def __init__(self, watchdog_s: float | None = 30.0) -> None:
-        self.watchdog_s = watchdog_s
+        super().__init__("", watchdog_s)
         self.deaf = False
         self.said: list[str] = []
 
-    def send(self, lines: Sequence[str]) -> bool:
+    def send(self, lines: Iterable[str]) -> bool:
         """Take it, or not."""
         if not self.deaf:
             self.said += lines
