@@ -32,7 +32,7 @@ WHERE: dict[str, str] = {
     "start": "supervisor.cli.start:start_command",
     "status": "supervisor.cli.status:status_command",
     "stop": "supervisor.cli.stop:stop_command",
-    "top": "supervisor.cli.top.command:top_command",
+    "top": "supervisor.cli.top:top_command",
     "why": "supervisor.cli.why:why_command",
 }
 """Name → module and attribute."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from supervisor.exit_history import Record
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -32,6 +34,17 @@ def as_arguments(*values: str) -> str:
     """Values as a shell takes them behind a command's name, for a command that people are to copy."""
     behind_options = "-- " if any(value.startswith("-") for value in values) else ""
     return behind_options + shlex.join(values)
+
+
+def ended_with(status: int | None, signal: str | None) -> str:
+    """How a process ended: its signal, or its status, or `-`."""
+    return signal or ("-" if status is None else str(status))
+
+
+def child_of(record: Record) -> str:
+    """Which child an exit record is about: `email/3`, or `consumer email`."""
+    kind, pool, slot = record.get("kind", "worker"), record.get("pool") or "", record.get("slot")
+    return f"{pool}/{slot}" if slot is not None else f"{kind} {pool}".strip()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from supervisor.cli.console import print_line, print_table, shown
+from supervisor.cli.console import child_of, ended_with, print_line, print_table, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
-from supervisor.cli.status import ended_with
 from supervisor.control.results import Status
 from supervisor.errors import ConfigError, ControlError, PreforkdError, no_such_pool
 from supervisor.exit_history import HistoryTail, Record, wanted
@@ -76,11 +75,10 @@ _COLUMNS = ("AT", "CHILD", ">PID", "CAUSE", "STATUS", ">UP", "RUN", ">ATTEMPT", 
 
 
 def _row(record: Record) -> tuple[object, ...]:
-    kind, pool, slot = record.get("kind", "worker"), record.get("pool", ""), record.get("slot")
     uptime_s = record.get("uptime_s")
     return (
         record.get("at", "-"),
-        f"{pool}/{slot}" if slot is not None else f"{kind} {pool}",
+        child_of(record),
         record.get("pid", "-"),
         record.get("cause", "-"),
         ended_with(record.get("status"), record.get("signal")),

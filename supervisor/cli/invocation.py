@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,9 +16,28 @@ from supervisor.control.protocol import SOCKET_NAME
 from supervisor.control.results import Status
 from supervisor.errors import ConfigError
 from supervisor.master.host.pidfile import PID_FILE, STATE_LOCK, Holder, find_holder
+from supervisor.quantities import read_seconds
 
 POOL_HELD = 150
 """Exit code: the daemon runs, but a pool is held. The first of those that LSB 5.0 leaves to applications."""
+
+
+class Seconds(click.ParamType[float]):
+    """A duration as an argument: `30s`, `5m`, or a number of seconds; in seconds once it is read."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it as the configuration does."""
+        with suppress(ValueError):
+            value = float(value)
+        try:
+            return read_seconds(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
+SECONDS = Seconds()
 
 
 class Invocation:

@@ -11,6 +11,10 @@ from supervisor.cli.console import print_line, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.control.results import Changed, Scaled, Tried
 
+PAUSED = {True: "is paused", False: "was paused already"}
+RESUMED = {True: "takes messages again", False: "was not paused"}
+"""By whether the order has changed something."""
+
 
 @click.command("scale")
 @click.argument("pool")
@@ -27,7 +31,7 @@ def scale_command(invocation: Invocation, pool: str, workers: int) -> int:
         )
     with invocation.connect() as daemon:
         result = daemon.ask_for(Scaled, "scale", pool=pool, workers=workers)
-    print_line(f"pool {pool}: {result.former} -> {workers} workers, until the next reload or restart")
+    print_line(scaled_text(pool, result.former, workers))
     if workers > result.prefetch:
         print_line(f"  prefetch is {result.prefetch}: at most that many workers have a message at the same time")
     return 0
@@ -43,7 +47,7 @@ def pause_command(invocation: Invocation, pool: str) -> int:
     """
     with invocation.connect() as daemon:
         changed = daemon.ask_for(Changed, "pause", pool=pool, by=operator()).changed
-    print_line(f"pool {pool} is paused" if changed else f"pool {pool} was paused already")
+    print_line(f"pool {pool} {PAUSED[changed]}")
     return 0
 
 
@@ -54,7 +58,7 @@ def resume_command(invocation: Invocation, pool: str) -> int:
     """Take messages for POOL again."""
     with invocation.connect() as daemon:
         changed = daemon.ask_for(Changed, "resume", pool=pool).changed
-    print_line(f"pool {pool} takes messages again" if changed else f"pool {pool} was not paused")
+    print_line(f"pool {pool} {RESUMED[changed]}")
     return 0
 
 
@@ -71,6 +75,11 @@ def retry_command(invocation: Invocation, pool: str) -> int:
         else f"pool {pool}: no child is held or waits for its back-off"
     )
     return 0
+
+
+def scaled_text(pool: str, former: int, workers: int) -> str:
+    """What a `scale` has done."""
+    return f"pool {pool}: {former} -> {workers} workers, until the next reload or restart"
 
 
 def operator() -> str:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import click
 
 from supervisor.cli.console import print_line
-from supervisor.cli.duration import SECONDS
-from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.invocation import SECONDS, Invocation, pass_invocation
 from supervisor.control.client import NoAnswer
 from supervisor.control.protocol import typed
 from supervisor.control.results import Reloaded

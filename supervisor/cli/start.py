@@ -11,8 +11,7 @@ import msgspec
 
 from supervisor.cli.console import print_line, shown
 from supervisor.cli.daemonize import Announce, Startup, start_daemon
-from supervisor.cli.duration import SECONDS
-from supervisor.cli.invocation import POOL_HELD, Invocation, pass_invocation
+from supervisor.cli.invocation import POOL_HELD, SECONDS, Invocation, pass_invocation
 from supervisor.config.load import load
 from supervisor.config.schema import Config
 from supervisor.control.results import PoolStatus

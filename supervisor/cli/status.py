@@ -7,20 +7,15 @@ with a pool that is held.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from io import StringIO
 
 import click
 
-from supervisor.cli.console import as_arguments, print_line, print_table
-from supervisor.cli.duration import SECONDS
-from supervisor.cli.invocation import POOL_HELD, Invocation, pass_invocation
-from supervisor.cli.top.display import make_display
-from supervisor.cli.top.frame import Size
-from supervisor.cli.top.lines import Line, Span, Style, fitted, line
-from supervisor.cli.top.loop import INTERVAL_S, Loop
+from supervisor.cli.console import as_arguments, ended_with, print_line, print_table
+from supervisor.cli.invocation import POOL_HELD, SECONDS, Invocation, pass_invocation
 from supervisor.cli.top.view import brief_seconds, connection_s, reload_text
 from supervisor.control.client import NotRunning, OtherRuntimeDir
 from supervisor.control.protocol import Facts, typed
@@ -43,14 +38,16 @@ NOT_RUNNING = 3
 @click.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print the status object of the daemon as JSON.")
 @click.option("--watch", is_flag=True, help="Refresh until interrupted (`top` shows more).")
-@click.option(
-    "--interval", "interval_s", type=SECONDS, default=INTERVAL_S, help="With --watch: refresh this often (1s)."
-)
+@click.option("--interval", "interval_s", type=SECONDS, default="1s", help="With --watch: refresh this often (1s).")
 @pass_invocation
 def status_command(invocation: Invocation, as_json: bool, watch: bool, interval_s: float) -> int:
     """Show pools, workers, connections and exits. Exit code: 0 running, 1 dead, 3 not running, 150 a pool is held."""
     if watch:
-        display = make_display(keys=False)
+        from supervisor.cli.top.display import Display  # loaded late: rich costs more time than most commands take
+        from supervisor.cli.top.loop import Loop
+        from supervisor.cli.top.pages import StatusPage
+
+        display = Display(keys=False)
         page = StatusPage(_as_json if as_json else _as_tables, cut=display.live)
         return Loop(invocation.runtime_dir, display, page, interval_s).run()
     try:
@@ -64,35 +61,6 @@ def status_command(invocation: Invocation, as_json: bool, watch: bool, interval_
     if not as_json:
         print_status(known)
     return POOL_HELD if any(pool.state == "held" for pool in known.pools.values()) else 0
-
-
-class StatusPage:
-    """The page of `--watch`: the same tables, new each time. No keys."""
-
-    def __init__(self, draw: Callable[[Facts], str], cut: bool) -> None:
-        self._draw = draw
-        self._cut = cut
-        self._shown = ""
-        self._trouble = ""
-
-    def heard(self, facts: Facts) -> None:
-        """A new status. Raises ControlError for one of another version."""
-        self._shown, self._trouble = self._draw(facts), ""
-
-    def missed(self, trouble: str) -> None:
-        """The old one stays, below the reason."""
-        self._trouble = trouble
-
-    def lines(self, size: Size) -> list[Line]:
-        """As much as fits where there is a screen; all of it elsewhere."""
-        trouble = [line(Span(self._trouble, Style.BAD))] if self._trouble else []
-        lines = trouble + [line(text) for text in self._shown.splitlines()]
-        if not self._cut:
-            return lines
-        if len(lines) > size.height:
-            more = len(lines) - size.height + 1
-            lines = [*lines[: size.height - 1], line(Span(f"… {more} more lines", Style.DIM))]
-        return [fitted(each, size.width) for each in lines]
 
 
 def _as_json(status: Facts) -> str:
@@ -128,11 +96,6 @@ def print_exits(counts: Iterable[ExitCount]) -> None:
         return
     columns = ("POOL", "KIND", "CAUSE", "STATUS", ">COUNT")
     print_table(columns, ((e.pool, e.kind, e.cause, ended_with(e.status, e.signal), e.count) for e in counts))
-
-
-def ended_with(status: int | None, signal: str | None) -> str:
-    """How a process ended: its signal, or its status, or `-`."""
-    return signal or ("-" if status is None else str(status))
 
 
 def _report_absence(invocation: Invocation, error: NotRunning, as_json: bool) -> int:

@@ -14,8 +14,7 @@ from contextlib import suppress
 import click
 
 from supervisor.cli.console import print_line
-from supervisor.cli.duration import SECONDS
-from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.invocation import SECONDS, Invocation, pass_invocation
 from supervisor.cli.start import START_TIMEOUT_S, start
 from supervisor.control.client import ControlClient, NotRunning
 from supervisor.control.protocol import typed

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from supervisor.cli.console import as_arguments, block, print_line, shown
+from supervisor.cli.console import as_arguments, block, ended_with, print_line, shown
 from supervisor.cli.explanations import EXPECTED, POOLS, STATES, explain, explain_ending
 from supervisor.cli.invocation import Invocation, pass_invocation
-from supervisor.cli.status import ended_with
 from supervisor.cli.why_sources import Facts, Sources
 from supervisor.control.results import WorkerStatus
 from supervisor.errors import PreforkdError, no_such_pool

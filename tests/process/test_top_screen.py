@@ -159,7 +159,7 @@ def test_a_signal_leaves_the_terminal_as_it_was(running: Daemon, terminal: Tmux,
 
 def test_a_bug_leaves_the_terminal_as_it_was(running: Daemon, terminal: Tmux) -> None:
     running.config_path.with_name("sitecustomize.py").write_text(
-        "import supervisor.cli.top.page as page\npage.TopPage.heard = lambda self, status: 1 / 0\n"
+        "import supervisor.cli.top.pages as page\npage.TopPage.heard = lambda self, status: 1 / 0\n"
     )
     terminal.runs(f"stty -a > before; PYTHONPATH=$PYTHONPATH:{running.directory} preforkd top; stty -a | diff before -")
     assert "this is a bug in preforkd (ZeroDivisionError" in terminal.at_prompt()

@@ -1,4 +1,4 @@
-"""The screen as lines: the view and the state of the screen, laid out for a width and a height. Pure.
+"""The screen of `top`, laid out for a width and a height. Pure; rich aligns, cuts and colours what this places.
 
 Sections share the height: what there is no room for is said ("… 12 more workers"), never silently dropped.
 """
@@ -6,21 +6,38 @@ Sections share the height: what there is no room for is said ("… 12 more worke
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from textwrap import wrap
 from typing import NamedTuple
 
+from rich.console import Group, RenderableType
+from rich.layout import Layout
+from rich.text import Text
+
 from supervisor.cli.console import shown
-from supervisor.cli.top.cells import EXITS, POOLS, WORKERS, cause_style, connection_text, state_style
-from supervisor.cli.top.keys import HELP, Screen
-from supervisor.cli.top.lines import ELLIPSIS, Line, Span, Style, cells, fitted, joined, line, padded, text_of
-from supervisor.cli.top.table import table
-from supervisor.cli.top.view import ExitRow, PoolRow, View, brief_seconds
+from supervisor.cli.top.columns import (
+    BAD,
+    DIM,
+    EXITS,
+    POOLS,
+    TITLE,
+    WARN,
+    WORKERS,
+    cause_style,
+    connection_text,
+    in_colour,
+    joined,
+    styled,
+    table,
+)
+from supervisor.cli.top.keys import HELP, Notice, Screen
+from supervisor.cli.top.view import PoolRow, View, brief_seconds
 
 KEYS = "q quit  Tab pool  p pause  + - scale  r reload  ? help"
 
-_ROOMY = 20  # lines from which on sections stand apart, and remarks have a line of their own
-_SHORT = 14  # lines below which there are no exits, and notices replace the keys
+_COUNTERS = ("done", "retried", "dead", "parked", "duplicate", "returned")
+_ROOMY = 16  # lines of the body from which on sections stand apart, and remarks have a line of their own
+_SHORT = 14  # lines of a screen below which there are no exits, and notices replace the keys
+_BLANK = styled("")
 
 
 class Size(NamedTuple):
@@ -30,97 +47,90 @@ class Size(NamedTuple):
     height: int
 
 
-class Notice(NamedTuple):
-    """What the status line says."""
+class Frame(NamedTuple):
+    """What stands at the top of a screen, below it, and at the bottom."""
 
-    text: str
-    style: Style = Style.NOTE
+    head: Sequence[RenderableType]
+    body: Sequence[RenderableType]
+    bottom: Sequence[RenderableType]
 
-
-@dataclass(frozen=True)
-class Scene:
-    """Everything that is on a screen."""
-
-    view: View | None
-    exits: tuple[ExitRow, ...]
-    """Shown even where no daemon is: why it has gone may stand there."""
-    screen: Screen = field(default_factory=Screen)
-    trouble: str = ""
-    """Why the view is not of now, or is not there."""
-    notice: Notice | None = None
-    keys: bool = True
+    def filling(self) -> RenderableType:
+        """The whole of a screen, with head and bottom in their places."""
+        fixed = [Layout(Group(*part), size=len(part)) if part else None for part in (self.head, self.bottom)]
+        layout = Layout()
+        layout.split_column(*filter(None, [fixed[0], Layout(Group(*self.body)), fixed[1]]))
+        return layout
 
 
-def frame(scene: Scene, size: Size) -> list[Line]:
-    """At most `size.height` lines of at most `size.width` cells."""
-    bottom = _bottom(scene, size)
-    top = _head(scene, size.width)
-    room = max(0, size.height - len(top) - len(bottom))
-    if scene.screen.help:
+def frame(screen: Screen, size: Size) -> Frame:
+    """The screen at this size."""
+    head, bottom = _head(screen, size.width), _bottom(screen, size)
+    room = Size(size.width, max(0, size.height - len(head) - len(bottom)))
+    pool = screen.selected
+    body: Sequence[RenderableType]
+    if screen.help:
         body = _help()
-    elif scene.view is None:
-        body = _exits(scene.exits, (), size.width, room)
+    elif screen.view is None:
+        body = _exits(screen, room.width, room.height)
+    elif pool is None:
+        body = [styled("no pools yet"), _BLANK, *_exits(screen, room.width, room.height - 2)]
     else:
-        body = _body(scene.view, scene.screen, scene.exits, Size(size.width, room))
-    body = body[:room]
-    blank = [()] * (room - len(body))
-    return [fitted(each, size.width) for each in [*top, *body, *blank, *bottom]][: size.height]
+        body = _sections(screen, screen.view, pool, room)
+    return Frame(head, body, bottom)
 
 
-def workers_page(scene: Scene, size: Size) -> int:
+def workers_page(screen: Screen, size: Size) -> int:
     """How many workers are seen at once, for scrolling."""
-    pool = scene.view.pool(scene.screen.pool) if scene.view else None
-    if scene.view is None or pool is None:
+    if screen.view is None or screen.selected is None:
         return 1
-    room = size.height - len(_head(scene, size.width)) - len(_bottom(scene, size))
-    return max(1, _share(scene.view, pool, len(scene.exits), Size(size.width, room)).workers - 2)
+    height = size.height - len(_head(screen, size.width)) - len(_bottom(screen, size))
+    return max(1, _share(screen, screen.view, screen.selected, Size(size.width, height)).workers - 2)
 
 
 # ---- top and bottom -------------------------------------------------------------------------------------------------
 
 
-def _head(scene: Scene, width: int) -> list[Line]:
-    view = scene.view
-    trouble = [line(Span(scene.trouble, Style.BAD))] if scene.trouble else []
-    if view is None:
-        return [line(Span("preforkd", Style.TITLE), "  ", Span("no answer", Style.BAD)), *trouble]
-    state = Span(view.state, state_style(view.state))
-    first = line(Span(view.title, Style.TITLE), "  ", state, f"  up {brief_seconds(view.uptime_s)}")
-    left = width - sum(cells(span.text) for span in first) - 2
-    where = (Span("  " + padded(view.config, left, right=True), Style.DIM),) if left >= cells(view.config) else ()
-    events = [joined(Span(text, Style.WARN) for text in view.events)] if view.events else []
-    return [first + where, *trouble, *events]
+def _head(screen: Screen, width: int) -> list[Text]:
+    trouble = [styled(screen.trouble, BAD)] if screen.trouble else []
+    if screen.view is None:
+        return [styled("  ").join([styled("preforkd", TITLE), styled("no answer", BAD)]), *trouble]
+    status = screen.view.status
+    title = styled(f"preforkd {status.version}  pid {status.pid}", TITLE)
+    first = styled("  ").join([title, in_colour(status.state), styled(f"up {brief_seconds(status.uptime_s)}")])
+    config = styled(status.config or "no configuration file", DIM)
+    gap = width - first.cell_len - config.cell_len
+    if gap >= 2:
+        first.append(" " * gap).append_text(config)
+    events = [joined(styled(text, WARN) for text in screen.view.events)] if screen.view.events else []
+    return [first, *trouble, *events]
 
 
-def _bottom(scene: Scene, size: Size) -> list[Line]:
-    keys = [line(Span(KEYS, Style.DIM))] if scene.keys else []
-    says = scene.notice
-    if scene.screen.question is not None:
-        says = Notice(scene.screen.question.text, Style.WARN)
+def _bottom(screen: Screen, size: Size) -> list[Text]:
+    keys = [styled(KEYS, DIM)] if screen.keys else []
+    says = Notice(screen.question.text, WARN) if screen.question else screen.notice
     said = _wrapped(says, size) if says else []
     if size.height < _SHORT:
         return said or keys
-    return [*(said or [()]), *keys] if scene.keys or says else []
+    return [*(said or [_BLANK]), *keys] if screen.keys or says else []
 
 
-def _wrapped(notice: Notice, size: Size) -> list[Line]:
+def _wrapped(notice: Notice, size: Size) -> list[Text]:
     """A notice in as many lines as it needs, but never more than a quarter of the screen."""
     most = max(1, size.height // 4)
-    rows = wrap(shown(notice.text), max(1, size.width), max_lines=most, placeholder=ELLIPSIS)
-    return [line(Span(row, notice.style)) for row in rows]
+    rows = wrap(shown(notice.text), max(1, size.width), max_lines=most, placeholder="…")
+    return [styled(row, notice.style) for row in rows]
 
 
-def _help() -> list[Line]:
+def _help() -> list[Text]:
     width = max(len(name) for name, _text in HELP)
-    keys = [line(Span(f"  {padded(name, width)}  ", Style.TITLE), text) for name, text in HELP]
     return [
-        (),
-        *keys,
-        (),
-        line("  DONE/S, FAIL/S, MSG/S are taken over the last 5 seconds. FLIGHT: delivered and not settled;"),
-        line("  READY: still in the queue. A * beside a limit: the message's own, or extended. Workers: busy first."),
-        (),
-        line(Span("  any key: back", Style.DIM)),
+        _BLANK,
+        *(styled(f"  {name:{width}}  ", TITLE).append(text, "not bold") for name, text in HELP),
+        _BLANK,
+        styled("  DONE/S, FAIL/S, MSG/S are taken over the last 5 seconds. FLIGHT: delivered and not settled;"),
+        styled("  READY: still in the queue. A * beside a limit: the message's own, or extended. Workers: busy first."),
+        _BLANK,
+        styled("  any key: back", DIM),
     ]
 
 
@@ -137,86 +147,69 @@ class _Share(NamedTuple):
     gap: int
 
 
-def _share(view: View, pool: PoolRow, exits: int, size: Size) -> _Share:
+def _share(screen: Screen, view: View, pool: PoolRow, size: Size) -> _Share:
     """Pools and exits get their part, workers the rest; what they leave goes to the exits."""
     width, room = size
-    roomy = room >= _ROOMY - 4
-    gap = int(roomy)
+    gap = int(room >= _ROOMY)
     pools = min(len(view.pools), max(1, room // 5)) + 1
-    details = 0 if room < 6 else len(_details(pool, width)) if roomy else 1
+    details = 0 if room < 6 else len(_details(pool, width)) if gap else 1
     left = room - pools - details - gap
     if room < _SHORT - 4:
         return _Share(pools, details, max(0, left), 0, gap)
-    least = min(exits + 1, max(3, room // 4))
+    least = min(len(screen.exits) + 1, max(3, room // 4))
     workers = min(len(pool.workers) + 1, max(3, left - gap - least))
     return _Share(pools, details, workers, max(0, left - gap - workers), gap)
 
 
-def _body(view: View, screen: Screen, exits: Sequence[ExitRow], size: Size) -> list[Line]:
-    pool = view.pool(screen.pool)
-    if pool is None:
-        return [line("no pools yet"), (), *_exits(exits, view.tally, size.width, size.height - 2)]
-    share = _share(view, pool, len(exits), size)
-    gap: list[Line] = [()] * share.gap
-    lines = [*_pools(view, pool, size.width, share.pools), *_details(pool, size.width)[: share.details], *gap]
-    lines += _workers(pool, screen.scroll, size.width, share.workers)
-    if share.exits > 1:
-        lines += [*gap, *_exits(exits, view.tally, size.width, share.exits)]
-    return lines
+def _sections(screen: Screen, view: View, pool: PoolRow, size: Size) -> list[RenderableType]:
+    share, width = _share(screen, view, pool, size), size.width
+    gap = [_BLANK] * share.gap
+    sections: list[RenderableType] = [*_pools(view, pool, width, share.pools), *_details(pool, width)[: share.details]]
+    sections += [*gap, *_workers(pool, screen.scroll, width, share.workers)]
+    return [*sections, *gap, *_exits(screen, width, share.exits)] if share.exits > 1 else sections
 
 
-def _pools(view: View, picked: PoolRow, width: int, room: int) -> list[Line]:
-    at = view.pools.index(picked)
-    first, shown, more = _window(len(view.pools), room - 1, at)
-    title, *rows = table(POOLS, view.pools[first : first + shown], width)
-    if len(view.pools) > 1:
-        rows[at - first] = tuple(Span(span.text, Style.PICKED) for span in rows[at - first])
-    return [title, *rows, *_said(more, "pools")]
+def _pools(view: View, picked: PoolRow, width: int, room: int) -> list[RenderableType]:
+    """As many as there is room for, with the picked one among them."""
+    count, at = len(view.pools), view.pools.index(picked)
+    rows = room - 1 if count < room else max(1, room - 2)
+    first = min(max(0, at - rows + 1), max(0, count - rows))
+    mark = at - first if count > 1 else -1
+    return [table(POOLS, view.pools[first : first + rows], width, picked=mark), *_more(count - rows, "pools")]
 
 
-def _details(pool: PoolRow, width: int) -> list[Line]:
+def _details(pool: PoolRow, width: int) -> list[Text]:
     """What the table of pools may have had no room for; first what is most urgent."""
-    where = [Span(f"queue {pool.queue}", Style.TITLE), connection_text(pool.connection)]
-    counts = [f"{pool.counters[what]} {what}" for what in _COUNTERS if what in pool.counters]
+    where = [styled(f"queue {pool.status.queue}", TITLE), connection_text(pool.connection)]
+    counters = pool.status.counters
+    counts = [styled(f"{counters[what]} {what}") for what in _COUNTERS if what in counters]
     facts = [joined([*where, *counts])]
-    if cells(text_of(facts[0])) > width:
+    if facts[0].cell_len > width:
         facts = [joined(where), joined(counts)]
-    remarks = [joined(Span(remark, Style.WARN) for remark in pool.remarks)] if pool.remarks else []
-    return facts + remarks if pool.state == "ok" else remarks + facts
+    remarks = [joined(styled(remark, WARN) for remark in pool.remarks)] if pool.remarks else []
+    return facts + remarks if pool.status.state == "ok" else remarks + facts
 
 
-_COUNTERS = ("done", "retried", "dead", "parked", "duplicate", "returned")
-
-
-def _workers(pool: PoolRow, scroll: int, width: int, room: int) -> list[Line]:
+def _workers(pool: PoolRow, scroll: int, width: int, room: int) -> list[RenderableType]:
     if room < 2:
         return []
-    last_page = max(0, len(pool.workers) - (room - 2))
-    first = min(scroll, last_page)
-    shown = room - 1 if len(pool.workers) <= room - 1 else max(1, room - 2)
-    rows = pool.workers[first : first + shown]
-    more = len(pool.workers) - len(rows)
-    above = f" ({first} of them above)" if first else ""
-    return [*table(WORKERS, rows, width), *_said(more, "workers", above)][:room]
+    count = len(pool.workers)
+    first = min(scroll, max(0, count - (room - 2)))
+    rows = room - 1 if count < room else max(1, room - 2)
+    where = f" ({first} of them above)" if first else ""
+    shown_workers = pool.workers[first : first + rows]
+    return [table(WORKERS, shown_workers, width), *_more(count - len(shown_workers), "workers", where)]
 
 
-def _exits(exits: Sequence[ExitRow], tally: Sequence[tuple[str, int]], width: int, room: int) -> list[Line]:
+def _exits(screen: Screen, width: int, room: int) -> list[RenderableType]:
     """The counts of all exits by cause as a title, and the last ones below: their cells need no titles."""
     if room < 2:
         return []
-    counts = joined(Span(f"{cause} {count}", cause_style(cause)) for cause, count in tally)
-    title = (Span("EXITS  ", Style.TITLE), *(counts or line("none on record")))
-    return [title, *table(EXITS, exits[: room - 1], width)[1:]]
+    tally = screen.view.tally if screen.view else ()
+    counts = joined(styled(f"{cause} {count}", cause_style(cause)) for cause, count in tally)
+    title = styled("EXITS  ", TITLE).append_text(counts if tally else styled("none on record", "not bold"))
+    return [title, table(EXITS, screen.exits[: room - 1], width, titles=False)]
 
 
-def _window(count: int, room: int, at: int) -> tuple[int, int, int]:
-    """Which of `count` rows are shown in `room` lines so that `at` is among them: first, how many, how many not."""
-    if count <= room:
-        return 0, count, 0
-    shown = max(1, room - 1)
-    first = min(max(0, at - shown + 1), count - shown)
-    return first, shown, count - shown
-
-
-def _said(more: int, what: str, where: str = "") -> list[Line]:
-    return [line(Span(f"… {more} more {what}{where}", Style.DIM))] if more else []
+def _more(count: int, what: str, where: str = "") -> list[Text]:
+    return [styled(f"… {count} more {what}{where}", DIM)] if count > 0 else []

@@ -8,33 +8,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+from supervisor.cli.pools import PAUSED, RESUMED, scaled_text
 from supervisor.cli.top.view import PoolRow, View
+from supervisor.exit_history import Record
 
 _KEY = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1bO.|.", re.DOTALL)
 
 _NAMES = {
-    b"\x1b[A": "up",
-    b"\x1bOA": "up",
-    b"\x1b[B": "down",
-    b"\x1bOB": "down",
+    **dict.fromkeys((b"\x1b[A", b"\x1bOA"), "up"),
+    **dict.fromkeys((b"\x1b[B", b"\x1bOB"), "down"),
     b"\x1b[Z": "back-tab",
     b"\x1b[5~": "page-up",
-    b"\x1b[6~": "page-down",
-    b"\x1b[H": "home",
-    b"\x1bOH": "home",
-    b"\x1b[1~": "home",
+    **dict.fromkeys((b"\x1b[6~", b" "), "page-down"),
+    **dict.fromkeys((b"\x1b[H", b"\x1bOH", b"\x1b[1~"), "home"),
     b"\x1b": "escape",
     b"\t": "tab",
-    b"\r": "enter",
-    b"\n": "enter",
-    b" ": "page-down",
+    **dict.fromkeys((b"\r", b"\n"), "enter"),
 }
 
 
-@dataclass(frozen=True)
-class Order:
+class Order(NamedTuple):
     """A request for the daemon, and how to tell its answers."""
 
     verb: str
@@ -43,18 +38,32 @@ class Order:
     """For each answer that comes: what the status line says of it."""
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """What is asked before something is ordered."""
 
     text: str
     order: Order
 
 
+class Notice(NamedTuple):
+    """What the status line says."""
+
+    text: str
+    style: str
+    until_s: float = 0.0
+
+
 @dataclass(frozen=True)
 class Screen:
-    """What belongs to the screen and not to the daemon."""
+    """Everything that is on a screen, and where its user is in it."""
 
+    view: View | None = None
+    exits: tuple[Record, ...] = ()
+    """Shown even where no daemon is: why it has gone may stand there."""
+    trouble: str = ""
+    """Why the view is not of now, or is not there."""
+    notice: Notice | None = None
+    keys: bool = True
     pool: str = ""
     scroll: int = 0
     help: bool = False
@@ -62,6 +71,11 @@ class Screen:
     over: bool = False
     wanted: Mapping[str, int] = field(default_factory=dict)
     """Numbers of workers that were ordered and that the view does not show yet: pressing + twice adds two."""
+
+    @property
+    def selected(self) -> PoolRow | None:
+        """The pool that the keys are for; None without any."""
+        return self.view.pool(self.pool) if self.view else None
 
 
 Press = tuple[Screen, Order | None]
@@ -72,69 +86,44 @@ def read_keys(data: bytes) -> list[str]:
     return [_NAMES.get(key) or (key.decode("ascii", "ignore") if len(key) == 1 else "") for key in _KEY.findall(data)]
 
 
-def press(key: str, screen: Screen, view: View | None, by: str, page: int) -> Press:
+def press(key: str, screen: Screen, by: str, page: int) -> Press:
     """What a key does. `by`: who presses it; `page`: how many workers are seen at once."""
     if screen.question is not None:
         return replace(screen, question=None), screen.question.order if key in ("y", "Y") else None
     if screen.help:
         return replace(screen, help=False), None
     if key in _ANYWHERE:
-        return _ANYWHERE[key](screen), None
-    pool = view.pool(screen.pool) if view is not None else None
-    if view is None or pool is None:
+        return replace(screen, **_ANYWHERE[key]), None
+    pool = screen.selected
+    if screen.view is None or pool is None:
         return screen, None
     if key in _ORDERS:
         return _ORDERS[key](screen, pool, by)
     if key in _STEPS:
-        return _pick(screen, view, pool, _STEPS[key]), None
+        names = [each.name for each in screen.view.pools]
+        return replace(screen, pool=names[(names.index(pool.name) + _STEPS[key]) % len(names)], scroll=0), None
     if key in _PAGES:
         last = max(0, len(pool.workers) - page)
         return replace(screen, pool=pool.name, scroll=min(max(0, screen.scroll + _PAGES[key] * page), last)), None
     return screen, None
 
 
-def _quit(screen: Screen) -> Screen:
-    return replace(screen, over=True)
-
-
-def _help(screen: Screen) -> Screen:
-    return replace(screen, help=True)
-
-
-def _top(screen: Screen) -> Screen:
-    return replace(screen, scroll=0)
-
-
-def _pick(screen: Screen, view: View, pool: PoolRow, step: int) -> Screen:
-    names = [each.name for each in view.pools]
-    return replace(screen, pool=names[(names.index(pool.name) + step) % len(names)], scroll=0)
-
-
 def _pause(screen: Screen, pool: PoolRow, by: str) -> Press:
-    yes, no = _PAUSED[pool.paused]
-    verb, arguments = ("resume", {}) if pool.paused else ("pause", {"by": by})
-    order = Order(
-        verb, {"pool": pool.name, **arguments}, (lambda answer: f"pool {pool.name} {yes if answer['changed'] else no}",)
-    )
-    return screen, order
+    verb, arguments, words = ("resume", {}, RESUMED) if pool.status.paused else ("pause", {"by": by}, PAUSED)
+    told = (lambda answer: f"pool {pool.name} {words[answer['changed']]}",)
+    return screen, Order(verb, {"pool": pool.name, **arguments}, told)
 
 
-_PAUSED = {True: ("takes messages again", "was not paused"), False: ("is paused", "was paused already")}
-
-
-def _scale(step: int) -> Callable[[Screen, PoolRow, str], Press]:
-    def scale(screen: Screen, pool: PoolRow, by: str) -> Press:
-        workers = screen.wanted.get(pool.name, pool.wanted) + step
-        order = Order("scale", {"pool": pool.name, "workers": workers}, (lambda answer: _scaled(pool.name, answer),))
-        return replace(screen, wanted={**screen.wanted, pool.name: workers}), order
-
-    return scale
+def _scale(screen: Screen, pool: PoolRow, step: int) -> Press:
+    workers = screen.wanted.get(pool.name, pool.status.wanted) + step
+    order = Order("scale", {"pool": pool.name, "workers": workers}, (lambda answer: _scaled(pool.name, answer),))
+    return replace(screen, wanted={**screen.wanted, pool.name: workers}), order
 
 
 def _scaled(pool: str, answer: Mapping[str, Any]) -> str:
     idle = answer["workers"] > answer["prefetch"]
     limit = f"; prefetch lets only {answer['prefetch']} of them have a message" if idle else ""
-    return f"pool {pool}: {answer['former']} -> {answer['workers']} workers, until the next reload or restart{limit}"
+    return scaled_text(pool, answer["former"], answer["workers"]) + limit
 
 
 def _reload(screen: Screen, pool: PoolRow, by: str) -> Press:
@@ -142,18 +131,21 @@ def _reload(screen: Screen, pool: PoolRow, by: str) -> Press:
         lambda answer: "a reload is under way" + ("; this one follows" if answer["queued"] else ""),
         lambda answer: f"reloaded in {answer['took_s']:.1f} s: every worker has the new code",
     )
-    question = Question(
-        "reload configuration and code, replace all workers? y/n", Order("reload", {"wait": True}, told)
-    )
-    return replace(screen, question=question), None
+    text = "reload configuration and code, replace all workers? y/n"
+    return replace(screen, question=Question(text, Order("reload", {"wait": True}, told))), None
 
 
-_ANYWHERE: dict[str, Callable[[Screen], Screen]] = {"q": _quit, "?": _help, "h": _help, "home": _top}
+_ANYWHERE: dict[str, dict[str, Any]] = {
+    "q": {"over": True},
+    "?": {"help": True},
+    "h": {"help": True},
+    "home": {"scroll": 0},
+}
 _ORDERS: dict[str, Callable[[Screen, PoolRow, str], Press]] = {
     "p": _pause,
-    "+": _scale(+1),
-    "=": _scale(+1),
-    "-": _scale(-1),
+    "+": lambda screen, pool, by: _scale(screen, pool, +1),
+    "=": lambda screen, pool, by: _scale(screen, pool, +1),
+    "-": lambda screen, pool, by: _scale(screen, pool, -1),
     "r": _reload,
 }
 _STEPS = {"tab": +1, "down": +1, "back-tab": -1, "up": -1}

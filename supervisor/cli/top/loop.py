@@ -6,15 +6,18 @@ A daemon that does not answer, or is not there, never stops it: it says so and g
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-from supervisor.cli.top.desk import AsyncClient
+from supervisor.cli.top.columns import BAD, NOTE
 from supervisor.cli.top.display import Display
-from supervisor.cli.top.frame import Size
-from supervisor.cli.top.lines import Line
+from supervisor.cli.top.keys import read_keys
+from supervisor.cli.top.pages import StatusPage, TopPage
+from supervisor.control.client import ControlClient
 from supervisor.control.protocol import Facts
 from supervisor.errors import ControlError
 from supervisor.quantities import show_seconds
@@ -25,7 +28,6 @@ from supervisor.system.stored_signals import StoredSignals
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STORED = (*ENDS, signal.SIGTSTP, signal.SIGWINCH)
 
-INTERVAL_S = 1.0
 SHORTEST_S = 0.1
 """The shortest interval: people read no faster, and the daemon has other work."""
 
@@ -33,29 +35,26 @@ RETRY_S = 1.0
 SILENT_S = 2.0
 """After this long without an answer the view says that it is an old one."""
 
+CONNECT_S = 2.0
+"""A daemon that takes no connection for this long (stopped, and its backlog full) is told as one that is silent."""
 
-class Page(Protocol):
-    """What is shown: it takes in what the daemon says."""
+_REST_S = 2.0  # an answer that has begun to arrive is there within this
 
-    def heard(self, facts: Facts) -> None:
-        """The daemon's status, just answered. Raises ControlError for one of another version."""
-
-    def missed(self, trouble: str) -> None:
-        """Why there is no new status."""
-
-    def lines(self, size: Size) -> Sequence[Line]:
-        """The screen."""
+Heard = Callable[[Facts], object]
+Refused = Callable[[str], object]
 
 
 class Loop:
-    """One live view from its beginning to its end."""
+    """One live view from its beginning to its end. A `TopPage` is given the keys."""
 
-    def __init__(self, runtime_dir: Path, display: Display, page: Page, interval_s: float) -> None:
+    def __init__(self, runtime_dir: Path, display: Display, page: StatusPage | TopPage, interval_s: float) -> None:
         self._display = display
         self._page = page
+        self._operated = page if isinstance(page, TopPage) else None
         self._interval_s = max(interval_s, SHORTEST_S)
         self._reactor = Reactor()
-        self._desk = AsyncClient(runtime_dir, self._reactor)
+        self._looks = AsyncClient(runtime_dir, self._reactor)
+        self._orders = AsyncClient(runtime_dir, self._reactor)
         self._interrupts: Interrupts | None = None
         self._asked_s = 0.0
         self._due_s = monotonic_s()
@@ -67,36 +66,40 @@ class Loop:
         """Run until the user quits, and return 0. A signal that asked for the end ends the process."""
         with ExitStack() as stack:
             stack.callback(self._reactor.close)
-            stack.callback(self._desk.close)
+            stack.callback(self._looks.close)
+            stack.callback(self._orders.close)
             if self._display.live:
                 self._interrupts = Interrupts(self._reactor)
                 stack.callback(self._interrupts.close)
             stack.callback(self._display.leave)
             self._display.enter()
-            self._listen()
+            if self._display.keys and (page := self._operated):
+                self._reactor.add_handler(sys.stdin, lambda fd, events: self._typed(page), self._reactor.READ)
             while not (self._over or self._ended_by):
                 self.turn()
         if self._ended_by not in (0, signal.SIGINT):
-            die_of(self._ended_by)
+            _die_of(self._ended_by)
         return 0
 
     def turn(self) -> None:
         """One pass."""
         self._look()
         self._draw()
-        self._reactor.poll(self._sleep_s())
+        self._reactor.poll(RETRY_S if self._looks.waiting else min(RETRY_S, max(0.0, self._due_s - monotonic_s())))
         self._obey_signals()
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
         now_s = monotonic_s()
-        if self._desk.waiting:
-            if now_s - self._asked_s >= SILENT_S and now_s >= self._due_s:
-                self._missed(f"the daemon has not answered for {show_seconds(float(int(now_s - self._asked_s)))}")
-        elif now_s >= self._due_s:
+        if now_s < self._due_s:
+            return
+        if not self._looks.waiting:
             self._asked_s = now_s
-            self._desk.ask("status", {}, [self._heard], lambda error: self._missed(words_of(error)))
+            self._looks.ask("status", {}, [self._heard], self._missed)
+        elif now_s - self._asked_s >= SILENT_S:
+            waited = show_seconds(float(int(now_s - self._asked_s)))
+            self._missed(f"the daemon has not answered for {waited}")
 
     def _heard(self, facts: Facts) -> None:
         self._fresh = True
@@ -104,25 +107,36 @@ class Loop:
         try:
             self._page.heard(facts)
         except ControlError as error:
-            self._missed(words_of(error))
+            self._missed(_on_one_line(error))
+        if self._operated is not None and not self._orders.waiting:
+            self._operated.settled()
 
     def _missed(self, trouble: str) -> None:
         self._fresh = True
         self._due_s = monotonic_s() + RETRY_S
         self._page.missed(trouble)
 
-    def _sleep_s(self) -> float:
-        return min(RETRY_S, max(0.0, self._due_s - monotonic_s())) if not self._desk.waiting else RETRY_S
-
-    # ---- showing ----------------------------------------------------------------------------------------------------
-
-    def _listen(self) -> None:
-        """There are no keys here."""
-
     def _draw(self) -> None:
         if self._display.live or self._fresh:
-            self._display.show(self._page.lines(self._display.size()))
+            self._display.show(self._page.draw(self._display.size()))
         self._fresh = False
+
+    # ---- keys and signals -------------------------------------------------------------------------------------------
+
+    def _typed(self, page: TopPage) -> None:
+        typed = self._display.read()
+        for key in read_keys(typed):
+            if (order := page.pressed(key, self._display.size())) is not None:
+                heard = [partial(self._answered, page, words) for words in order.told]
+                self._orders.ask(order.verb, order.arguments, heard, partial(self._say, page, style=BAD))
+        self._over = page.over or not typed  # the terminal has gone
+
+    def _answered(self, page: TopPage, words: Callable[[Facts], str], answer: Facts) -> None:
+        self._say(page, words(answer), NOTE)
+
+    def _say(self, page: TopPage, words: str, style: str) -> None:
+        page.say(words, style)
+        self._due_s = monotonic_s()  # what was ordered is to be seen at once
 
     def _obey_signals(self) -> None:
         for number in self._interrupts.take() if self._interrupts else ():
@@ -134,9 +148,61 @@ class Loop:
                 self._display.enter()
 
 
-def words_of(error: ControlError) -> str:
-    """An error on one line."""
-    return " ".join(str(error).split())
+class AsyncClient:
+    """Requests that the loop does not wait for: answers come as callbacks.
+
+    Each request has a connection of its own, so that a reload under way keeps nothing else from being asked.
+    """
+
+    def __init__(self, runtime_dir: Path, reactor: Reactor) -> None:
+        self._runtime_dir = runtime_dir
+        self._reactor = reactor
+        self._open: list[ControlClient] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for an answer."""
+        return len(self._open)
+
+    def ask(self, verb: str, arguments: Mapping[str, Any], heard: Sequence[Heard], refused: Refused) -> None:
+        """Ask the daemon. `heard`: called with one answer each; `refused`: instead, with the reason."""
+        try:
+            client = ControlClient(self._runtime_dir, CONNECT_S)
+        except ControlError as error:
+            refused(_on_one_line(error))
+            return
+        self._open.append(client)
+        left = list(heard)
+        self._reactor.add_handler(client, lambda fd, events: self._hear(client, left, refused), self._reactor.READ)
+        try:
+            client.send(verb, **arguments)
+        except ControlError as error:
+            self._hang_up(client)
+            refused(_on_one_line(error))
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        for client in list(self._open):
+            self._hang_up(client)
+
+    def _hear(self, client: ControlClient, left: list[Heard], refused: Refused) -> None:
+        try:
+            answer = client.next_answer(_REST_S)
+        except ControlError as error:
+            self._hang_up(client)
+            refused(_on_one_line(error))
+            return
+        then = left.pop(0)
+        if not left:
+            self._hang_up(client)
+        elif client.heard:
+            self._reactor.add_callback(lambda: self._hear(client, left, refused))
+        then(answer)
+
+    def _hang_up(self, client: ControlClient) -> None:
+        self._open.remove(client)
+        self._reactor.remove_handler(client)
+        client.close()
 
 
 class Interrupts(StoredSignals):
@@ -152,7 +218,11 @@ class Interrupts(StoredSignals):
         signal.signal(signal.SIGTSTP, self._store)
 
 
-def die_of(number: int) -> None:
+def _on_one_line(error: ControlError) -> str:
+    return " ".join(str(error).split())
+
+
+def _die_of(number: int) -> None:
     """End this process by the signal it was sent, as its parent expects; the terminal was given back before."""
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(signal.Signals(number))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from msgspec.structs import asdict, replace
@@ -20,16 +20,14 @@ RATE_WINDOW_S = 5.0
 _BUSY_FIRST = ("running", "publishing", "leaving", "booting", "backoff", "held", "stopped", "idle")
 _UNREMARKABLE = frozenset({"ready", "consuming"})
 
+Counted = tuple[object, ...]
+"""What is counted: of a pool's consumer, or of a worker, by its pid."""
+
 
 class WorkerRow(WorkerStatus, frozen=True):
     """One worker, and how many messages it handles a second."""
 
     rate: float | None
-
-    @property
-    def own_limit(self) -> bool:
-        """Whether the limit is the message's own, or was extended."""
-        return self.limit_source != "pool"
 
     @property
     def nearness(self) -> float:
@@ -42,45 +40,26 @@ class PoolRow:
     """One pool; its workers are sorted, busy ones first."""
 
     name: str
-    state: str
-    queue: str
-    ready: int
-    """Workers that can take messages, or have one."""
-    wanted: int
-    in_flight: int
-    depth: int
+    status: PoolStatus
+    connection: ConnectionStatus
+    """As old as it is now, not as it was when the consumer told of it."""
     done_rate: float | None
     failed_rate: float | None
-    counters: Mapping[str, int]
-    connection: ConnectionStatus
     remarks: tuple[str, ...]
     """What is not as usual, in words."""
-    paused: bool
     workers: tuple[WorkerRow, ...]
 
-
-@dataclass(frozen=True)
-class ExitRow:
-    """One exit record."""
-
-    ago_s: float
-    child: str
-    cause: str
-    ended: str
-    up_s: float
-    run: str
-    attempt: int
-    message_id: str
+    @property
+    def ready(self) -> int:
+        """How many workers can take messages, or have one."""
+        return sum(worker.state in ("idle", "running", "publishing") for worker in self.workers)
 
 
 @dataclass(frozen=True)
 class View:
     """Everything on the screen that comes from the daemon."""
 
-    title: str
-    state: str
-    uptime_s: float
-    config: str
+    status: Status
     events: tuple[str, ...]
     """What concerns the daemon as a whole, in words: a reload under way, a child of its own that is not well."""
     pools: tuple[PoolRow, ...]
@@ -92,65 +71,43 @@ class View:
         return next((pool for pool in self.pools if pool.name == name), next(iter(self.pools), None))
 
 
-@dataclass
 class Past:
-    """The status objects of the last few seconds, and the rates that come out of them."""
+    """The counts of the last few seconds, and the rates that come out of them."""
 
-    _samples: deque[_Sample] = field(default_factory=deque)
+    def __init__(self) -> None:
+        self._daemon: tuple[int, str] | None = None
+        self._samples: deque[tuple[float, Mapping[Counted, int]]] = deque()
 
     def add(self, status: Status) -> None:
         """Take note of a status. One of another daemon, or of another consumer, resets the counts."""
-        sample = _sample(status)
-        if self._samples and self._samples[-1].daemon != sample.daemon:
+        if self._daemon != (status.pid, status.started_at):
+            self._daemon = (status.pid, status.started_at)
             self._samples.clear()
-        self._samples.append(sample)
-        while len(self._samples) > 2 and sample.at_s - self._samples[1].at_s >= RATE_WINDOW_S:
+        self._samples.append((status.uptime_s, _counts(status)))
+        while len(self._samples) > 2 and status.uptime_s - self._samples[1][0] >= RATE_WINDOW_S:
             self._samples.popleft()
 
     def rate(self, *key: object) -> float | None:
         """How fast a count grows, a second; None while unknown."""
-        known = [sample for sample in self._samples if key in sample.counts]
-        if not known or known[-1] is not self._samples[-1]:
+        known = [(at_s, counts[key]) for at_s, counts in self._samples if key in counts]
+        if not known or key not in self._samples[-1][1]:
             return None
-        first, last = known[0], known[-1]
-        passed_s, more = last.at_s - first.at_s, last.counts[key] - first.counts[key]
-        return more / passed_s if passed_s > 0 and more >= 0 else None
-
-
-@dataclass(frozen=True)
-class _Sample:
-    daemon: tuple[object, ...]
-    at_s: float
-    counts: Mapping[tuple[object, ...], int]
+        (first_s, first), (last_s, last) = known[0], known[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s and last >= first else None
 
 
 def make_view(status: Status, past: Past, now: datetime) -> View:
     """The view of a status that `past` knows already. `now`: when it was answered."""
-    tally: dict[str, int] = {}
+    tally: Counter[str] = Counter()
     for row in status.exits:
-        tally[row.cause] = tally.get(row.cause, 0) + row.count
-    return View(
-        title=f"preforkd {status.version}  pid {status.pid}",
-        state=status.state,
-        uptime_s=status.uptime_s,
-        config=status.config or "no configuration file",
-        events=tuple(_events(status)),
-        pools=tuple(_pool(name, pool, past, now) for name, pool in status.pools.items()),
-        tally=tuple(sorted(tally.items(), key=lambda item: -item[1])),
-    )
+        tally[row.cause] += row.count
+    pools = (_pool(name, pool, past, now) for name, pool in status.pools.items())
+    return View(status, tuple(_events(status)), tuple(pools), tuple(tally.most_common()))
 
 
-def exit_rows(records: Iterable[Record], now: datetime) -> tuple[ExitRow, ...]:
-    """The rows of exit records that are the oldest first; the youngest first."""
-    return tuple(_exit(record, now) for record in reversed(list(records)))
-
-
-def _sample(status: Status) -> _Sample:
-    counts: dict[tuple[object, ...], int] = {}
-    for name, pool in status.pools.items():
-        counts |= {(name, pool.consumer.pid, what): count for what, count in pool.counters.items()}
-        counts |= {(worker.name, worker.pid): worker.handled for worker in pool.workers}
-    return _Sample((status.pid, status.started_at), status.uptime_s, counts)
+def exit_rows(records: Iterable[Record], now: datetime) -> tuple[Record, ...]:
+    """Exit records that are the oldest first; the youngest first, each with its age as `ago_s`."""
+    return tuple({**record, "ago_s": _ago_s(record.get("at"), now)} for record in reversed(list(records)))
 
 
 def connection_s(consumer: ConsumerStatus, now: datetime) -> float:
@@ -158,29 +115,39 @@ def connection_s(consumer: ConsumerStatus, now: datetime) -> float:
     return consumer.connection.since_s + _ago_s(consumer.at, now)
 
 
+def reload_text(reload: ReloadStatus) -> str:
+    """A reload under way, in words."""
+    waits_for = f", waits for {', '.join(reload.waits_for)}" if reload.waits_for else ""
+    return f"reload: {reload.stage} since {reload.since} ({reload.requested_by}){waits_for}"
+
+
+def brief_seconds(seconds: float) -> str:
+    """A duration in few cells: `0.4s`, `12s`, `3m5s`."""
+    if seconds < 10.0:
+        return f"{int(max(0.0, seconds) * 10) / 10:.1f}s"
+    return show_seconds(float(int(seconds)))
+
+
+def _counts(status: Status) -> Mapping[Counted, int]:
+    counts: dict[Counted, int] = {}
+    for name, pool in status.pools.items():
+        counts |= {(name, pool.consumer.pid, what): count for what, count in pool.counters.items()}
+        counts |= {(worker.name, worker.pid): worker.handled for worker in pool.workers}
+    return counts
+
+
 def _pool(name: str, pool: PoolStatus, past: Past, now: datetime) -> PoolRow:
-    workers = sorted((_worker(worker, past) for worker in pool.workers), key=_busy_first)
+    workers = (WorkerRow(**asdict(worker), rate=past.rate(worker.name, worker.pid)) for worker in pool.workers)
     consumer = pool.consumer
     return PoolRow(
         name=name,
-        state=pool.state,
-        queue=pool.queue,
-        ready=sum(worker.state in ("idle", "running", "publishing") for worker in workers),
-        wanted=pool.wanted,
-        in_flight=consumer.in_flight,
-        depth=pool.depth.ready,
+        status=pool,
+        connection=replace(consumer.connection, since_s=connection_s(consumer, now)),
         done_rate=past.rate(name, consumer.pid, "done"),
         failed_rate=past.rate(name, consumer.pid, "failed"),
-        counters=pool.counters,
-        connection=replace(consumer.connection, since_s=connection_s(consumer, now)),
         remarks=tuple(_remarks(pool)),
-        paused=pool.paused is not None,
-        workers=tuple(workers),
+        workers=tuple(sorted(workers, key=_busy_first)),
     )
-
-
-def _worker(worker: WorkerStatus, past: Past) -> WorkerRow:
-    return WorkerRow(**asdict(worker), rate=past.rate(worker.name, worker.pid))
 
 
 def _busy_first(worker: WorkerRow) -> tuple[int, int]:
@@ -189,25 +156,17 @@ def _busy_first(worker: WorkerRow) -> tuple[int, int]:
     return (_BUSY_FIRST.index(worker.state) if known else 0, -int(worker.elapsed_s))
 
 
-def _remarks(pool: PoolStatus) -> Sequence[str]:
-    remarks = [pool.why] if pool.why else []
-    remarks += [note for note in pool.consumer.notes if note not in remarks]
+def _remarks(pool: PoolStatus) -> Iterator[str]:
+    yield from dict.fromkeys(filter(None, [pool.why, *pool.consumer.notes]))
     if pool.paused is not None:
-        remarks.append(f"paused by {pool.paused.by}, since {pool.paused.since}")
+        yield f"paused by {pool.paused.by}, since {pool.paused.since}"
     if pool.configured != pool.wanted:
-        remarks.append(f"scaled to {pool.wanted}, configured: {pool.configured}")
+        yield f"scaled to {pool.wanted}, configured: {pool.configured}"
     for kind, child in (("forkserver", pool.forkserver), ("consumer", pool.consumer)):
         if child.state not in _UNREMARKABLE and pool.state not in (child.state, "stopping"):
-            remarks.append(f"{kind} {child.state}")
+            yield f"{kind} {child.state}"
         if child.restarts:
-            remarks.append(f"{kind}: {child.restarts} restart(s)")
-    return remarks
-
-
-def reload_text(reload: ReloadStatus) -> str:
-    """A reload under way, in words."""
-    waits_for = f", waits for {', '.join(reload.waits_for)}" if reload.waits_for else ""
-    return f"reload: {reload.stage} since {reload.since} ({reload.requested_by}){waits_for}"
+            yield f"{kind}: {child.restarts} restart(s)"
 
 
 def _events(status: Status) -> Iterator[str]:
@@ -219,30 +178,8 @@ def _events(status: Status) -> Iterator[str]:
             yield f"{sidecar.kind} {sidecar.state}{why}"
 
 
-def _exit(record: Record, now: datetime) -> ExitRow:
-    kind, pool, slot = record.get("kind", "worker"), record.get("pool", ""), record.get("slot")
-    status, signal = record.get("status"), record.get("signal")
-    return ExitRow(
-        ago_s=_ago_s(record.get("at"), now),
-        child=f"{pool}/{slot}" if slot is not None else f"{kind} {pool}".strip(),
-        cause=str(record.get("cause", "-")),
-        ended=str(signal or ("-" if status is None else status)),
-        up_s=float(record.get("uptime_s") or 0.0),
-        run=str(record.get("run") or "").replace("_", " "),
-        attempt=int(record.get("attempt") or 0),
-        message_id=str(record.get("message_id") or ""),
-    )
-
-
 def _ago_s(at: object, now: datetime) -> float:
     try:
         return max(0.0, (now - datetime.fromisoformat(str(at))).total_seconds())
     except (ValueError, TypeError):  # a record without a time, or one that is none
         return 0.0
-
-
-def brief_seconds(seconds: float) -> str:
-    """A duration in few cells: `0.4s`, `12s`, `3m5s`."""
-    if seconds < 10.0:
-        return f"{int(max(0.0, seconds) * 10) / 10:.1f}s"
-    return show_seconds(float(int(seconds)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -20,9 +21,9 @@ def view(**pools: Status) -> View:
 
 def pressed(*keys: str, screen: Screen | None = None, seen: View | None = None) -> tuple[Screen, list[Order]]:
     """The screen after these keys, and all that was ordered."""
-    screen, orders = screen or Screen(), []
+    screen, orders = replace(screen or Screen(), view=seen or view()), []
     for key in keys:
-        screen, order = press(key, screen, seen or view(), "alice", 10)
+        screen, order = press(key, screen, "alice", 10)
         orders += [order] if order else []
     return screen, orders
 
@@ -49,12 +50,12 @@ def test_what_a_terminal_sends_is_read_as_keys(data: bytes, keys: list[str]) -> 
 
 
 def test_q_ends_it_also_without_a_daemon() -> None:
-    assert press("q", Screen(), None, "alice", 1) == (Screen(over=True), None)
+    assert press("q", Screen(), "alice", 1) == (Screen(over=True), None)
 
 
 @pytest.mark.parametrize("key", ["p", "+", "r", "tab", "page-down", "x", ""])
 def test_without_a_daemon_nothing_is_ordered(key: str) -> None:
-    assert press(key, Screen(), None, "alice", 1) == (Screen(), None)
+    assert press(key, Screen(), "alice", 1) == (Screen(), None)
 
 
 def test_tab_and_arrows_go_round_the_pools() -> None:
@@ -96,7 +97,8 @@ def test_a_key_that_answers_a_question_does_nothing_else() -> None:
 
 def test_any_key_leaves_the_help_and_only_that() -> None:
     assert pressed("?")[0].help
-    assert pressed("?", "p") == (Screen(), [])
+    seen = view()
+    assert pressed("?", "p", seen=seen) == pressed(seen=seen)
 
 
 def test_every_order_is_one_that_the_daemon_knows() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from supervisor.cli.top.view import Past, View, brief_seconds, exit_rows, make_view
+from supervisor.cli.top.view import Past, View, brief_seconds, make_view
 from tests.support.statuses import (
     Status,
     busy,
     consumer,
-    exit_record,
     exits,
     forkserver,
     pool,
@@ -102,7 +101,7 @@ def test_only_workers_that_can_take_messages_count_as_ready() -> None:
 
     row = seen(status(email=email)).pools[0]
 
-    assert (row.ready, row.wanted) == (2, 4)
+    assert (row.ready, row.status.wanted) == (2, 4)
 
 
 def test_a_pool_that_is_well_needs_no_remark() -> None:
@@ -157,31 +156,6 @@ def test_the_selected_pool_may_leave() -> None:
 
     assert [view.pool(name) for name in ("b", "gone", "")] == [view.pools[1], view.pools[0], view.pools[0]]
     assert seen(status()).pool("a") is None
-
-
-# ---- exits --------------------------------------------------------------------------------------------------------
-
-
-def test_exits_are_shown_the_youngest_first_with_their_age() -> None:
-    later = (NOW - timedelta(seconds=1)).isoformat()
-    rows = exit_rows([exit_record(1), exit_record(2, "timeout", at=later, signal=None, status=124)], NOW)
-
-    assert [(row.child, row.cause, row.ended, row.ago_s, row.run) for row in rows] == [
-        ("email/2", "timeout", "124", 1.0, "in doubt"),
-        ("email/1", "crash", "SIGSEGV", 30.0, "in doubt"),
-    ]
-
-
-def test_children_without_a_slot_are_named_by_their_kind() -> None:
-    rows = exit_rows([exit_record(kind="web", pool="", slot=None), exit_record(kind="consumer", slot=None)], NOW)
-
-    assert [row.child for row in rows] == ["consumer email", "web"]
-
-
-def test_a_record_with_little_in_it_is_shown_all_the_same() -> None:
-    (row,) = exit_rows([{"at": "yesterday", "cause": "lost", "uptime_s": None, "attempt": None}], NOW)
-
-    assert (row.cause, row.ended, row.ago_s, row.message_id) == ("lost", "-", 0.0, "")
 
 
 def test_durations_take_few_cells() -> None:
