@@ -9,32 +9,57 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
+import shutil
 import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
+import msgspec
 
 from supervisor.brokers import open_admin
 from supervisor.brokers.admin import BrokerAdmin
 from supervisor.cli.advice import advise
-from supervisor.cli.check_sidecars import about_sidecars
 from supervisor.cli.console import block
-from supervisor.cli.finding import Finding, Level
 from supervisor.cli.handler_probe import ImportFailed, probe_handler
 from supervisor.cli.invocation import Invocation, pass_invocation
-from supervisor.config.schema import Config, PoolConfig
+from supervisor.config.rules import is_loopback
+from supervisor.config.schema import Config, DaemonConfig, HooksConfig, PoolConfig, WebConfig
 from supervisor.control.client import ControlClient, NotRunning
 from supervisor.errors import BrokerRefused, ConfigError, ControlError, PreforkdError, StateError
-from supervisor.logs.redaction import Redactor, passwords, secrets_of
+from supervisor.extras import missing
+from supervisor.logs.redaction import Redactor, passwords, secrets_of, without_path
 from supervisor.logs.target import STDERR
 from supervisor.master.host.pidfile import STATE_LOCK, find_holder
 from supervisor.master.host.privileges import Account, account, become, refuse_directory
 from supervisor.quantities import show_seconds
 from supervisor.system import posix
 from supervisor.system.kernel_features import shortcomings
+from supervisor.web.token_file import TokenFile
+
+
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the result. `status`: the exit code that an error asks for. `detail`: lines below it (a stack)."""
+
+    level: Level
+    subject: str
+    text: str
+    status: int = 1
+    detail: str = ""
+
 
 _REFUSED = "a reload is refused; `preforkd restart` applies it"
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
@@ -181,6 +206,56 @@ def _about_handler(pool: PoolConfig, state_dir: Path) -> Finding:
     except PreforkdError as error:
         return Finding(Level.ERROR, key, str(error), error.exit_code)
     return Finding(Level.OK, key, f"{pool.handler} imports in {show_seconds(took_s)}")
+
+
+# ---- web page and hooks ------------------------------------------------------------------------------------------
+
+
+def about_sidecars(config: Config) -> Iterator[Finding]:
+    """Nothing where both are off."""
+    for problem in missing(config):
+        yield Finding(Level.ERROR, problem.path, f"{problem.reason} ({problem.hint})", os.EX_CONFIG)
+    if config.web.listen:
+        yield from _about_web(config.web, config.daemon)
+    if config.hooks.wanted:
+        yield from _about_hooks(config.hooks)
+
+
+def _about_web(web: WebConfig, daemon: DaemonConfig) -> Iterator[Finding]:
+    if not web.token_file:
+        yield Finding(Level.OK, "web.listen", f"{web.listen}, read only: without token_file there are no actions")
+        return
+    try:
+        user = account(daemon)
+        TokenFile(Path(web.token_file), user.uid if user else None)
+    except StateError as error:
+        yield Finding(Level.ERROR, "web.token_file", str(error), os.EX_CONFIG)
+    else:
+        yield Finding(Level.OK, "web.listen", f"{web.listen}, actions with the token in {web.token_file}")
+
+
+def _about_hooks(hooks: HooksConfig) -> Iterator[Finding]:
+    for key in ("on_exit", "on_hold", "on_dead"):
+        if command := getattr(hooks, key):
+            yield _about_command(key, shlex.split(command)[0])
+    if hooks.webhook:
+        yield _about_webhook(hooks.webhook)
+
+
+def _about_command(key: str, program: str) -> Finding:
+    found = shutil.which(program)
+    if found:
+        return Finding(Level.OK, f"hooks.{key}", found)
+    text = f"there is no program {program} that uid {os.geteuid()} may run; install it, or give its whole path"
+    return Finding(Level.ERROR, f"hooks.{key}", text, os.EX_CONFIG)
+
+
+def _about_webhook(url: str) -> Finding:
+    parts = urlsplit(url)
+    if parts.scheme == "https" or is_loopback(parts.hostname or ""):
+        return Finding(Level.OK, "hooks.webhook", f"events are posted to {without_path(url)}")
+    text = f"{without_path(url)}: others can read the posted events on their way; use https"
+    return Finding(Level.WARNING, "hooks.webhook", text)
 
 
 # ---- the broker ---------------------------------------------------------------------------------------------------

@@ -6,22 +6,35 @@ towards a broker's delivery limit, and beyond that a broker deletes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import TypeVar
+import base64
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 import click
+import msgspec
 
 from supervisor.brokers.base import Delivery
+from supervisor.brokers.copy_headers import FORMER, PREFIX, PREVIEW_BYTES, diagnosis, former_rounds, plain, preview
 from supervisor.brokers.dead_letter_browser import DeadLetterBrowser, open_browser
-from supervisor.cli.console import block, print_line, shown
-from supervisor.cli.dead_view import as_json_object, body_text, describe, summary
+from supervisor.cli.console import (
+    ask_first,
+    block,
+    check_choice,
+    print_json,
+    print_line,
+    print_list,
+    report_missing,
+    shown,
+)
 from supervisor.cli.invocation import Invocation, pass_invocation
-from supervisor.cli.listing import ask_first, check_choice, print_json, print_list, report_missing
 from supervisor.errors import PreforkdError
 
 _COLUMNS = ("ID", "CAUSE", ">ATTEMPTS", "AT", "REASON")
 _MORE = "--limit shows more"
+_SUMMARY = ("cause", "attempts", "at", "reason")
+_STACK = f"{PREFIX}stack"
+_LAST = (_STACK, FORMER)
 
 C = TypeVar("C", bound=Callable[..., object])
 
@@ -81,12 +94,7 @@ def show_command(invocation: Invocation, queue: str, ids: tuple[str, ...], parke
 @pass_invocation
 def retry_command(invocation: Invocation, queue: str, ids: tuple[str, ...], everything: bool, parked: bool) -> int:
     """Move messages back to QUEUE, as a new round that begins with attempt 1."""
-    with _acting(invocation, queue, parked, ids, everything) as (letters, found, done):
-        for delivery in found:
-            letters.retry(delivery)
-            done.append(delivery)
-    print_line(f"{len(done)} message(s) moved from {letters.name} back to {queue}")
-    return _report_missing(ids, done, letters.name)
+    return _act(invocation, queue, parked, ids, everything, DeadLetterBrowser.retry, "moved", f" back to {queue}")
 
 
 @dead_group.command("drop")
@@ -101,29 +109,32 @@ def drop_command(
     """Delete messages for good."""
     if everything and not yes:
         ask_first(f"Delete all {'parked' if parked else 'dead'} messages of {shown(queue)}?", "nothing was deleted")
-    with _acting(invocation, queue, parked, ids, everything) as (letters, found, done):
-        for delivery in found:
-            letters.drop(delivery)
-            done.append(delivery)
-    print_line(f"{len(done)} message(s) deleted from {letters.name}")
-    return _report_missing(ids, done, letters.name)
+    return _act(invocation, queue, parked, ids, everything, DeadLetterBrowser.drop, "deleted")
 
 
-@contextmanager
-def _acting(
-    invocation: Invocation, queue: str, parked: bool, ids: tuple[str, ...], everything: bool
-) -> Iterator[tuple[DeadLetterBrowser, Iterator[Delivery] | list[Delivery], list[Delivery]]]:
-    """The letters that are meant, and a list for those that are done: a failure half-way says how many those
-    were.
-    """
+def _act(
+    invocation: Invocation,
+    queue: str,
+    parked: bool,
+    ids: tuple[str, ...],
+    everything: bool,
+    act: Callable[[DeadLetterBrowser, Delivery], None],
+    what: str,
+    where: str = "",
+) -> int:
+    """Do the same with all letters that are meant; the exit code. A failure half-way says how many were done."""
     check_choice(ids, everything)
     done: list[Delivery] = []
     with _browser(invocation, queue, parked) as letters:
         try:
-            yield letters, letters.all_now() if everything else letters.with_ids(ids), done
+            for delivery in letters.all_now() if everything else letters.with_ids(ids):
+                act(letters, delivery)
+                done.append(delivery)
         except PreforkdError as error:
             error.args = (f"{error}\nuntil then: {len(done)} message(s) done; the others are still in their queue",)
             raise
+    print_line(f"{len(done)} message(s) {what} from {letters.name}{where}")
+    return _report_missing(ids, done, letters.name)
 
 
 def _browser(invocation: Invocation, queue: str, parked: bool) -> AbstractContextManager[DeadLetterBrowser]:
@@ -135,3 +146,66 @@ def _report_missing(ids: Sequence[str], found: Sequence[Delivery], name: str) ->
     return report_missing(
         ids, ids_found, lambda id: f"there is no message {id} in {name}; another command or consumer may have it now"
     )
+
+
+# ---- a message, written for people or for programs ------------------------------------------------------------------
+# No value can imitate a further line: line ends in properties and names are written escaped, in headers indented. Other
+# characters that command a terminal are escaped by whatever prints the text (`console.block`).
+
+
+def summary(delivery: Delivery) -> tuple[str, str, str, str, str]:
+    """One line of `dead list`: id, cause, attempts, at, reason."""
+    ours = diagnosis(delivery)
+    cells = (ours.get(name, "-") for name in ("cause", "attempts", "at"))
+    cause, attempts, at = (str(cell) for cell in cells)
+    reason = str(ours.get("reason", "")).strip().partition("\n")[0]
+    return delivery.properties.message_id or "-", cause, attempts, at, reason
+
+
+def describe(delivery: Delivery) -> str:
+    """Properties and headers, one a line, then the stack, then what ended former rounds, the last one first."""
+    properties = msgspec.structs.asdict(delivery.properties)
+    lines = [
+        f"{name}: {_one_line(value)}" for name, value in properties.items() if value is not None and name != "headers"
+    ]
+    headers = delivery.properties.headers or {}
+    lines += [
+        f"  {_one_line(name)}: {_indented(value)}" for name, value in sorted(headers.items()) if name not in _LAST
+    ]
+    if stack := headers.get(_STACK):
+        lines += ["stack:", str(stack).rstrip()]
+    for facts in reversed(former_rounds(headers)):
+        lines += [
+            f"former round {facts.pop('round', '?')}:",
+            *(f"  {name}: {_indented(facts[name])}" for name in facts),
+        ]
+    return "\n".join(lines)
+
+
+def body_text(body: bytes) -> str:
+    """The beginning of the body: as text where it is UTF-8, else in hexadecimal."""
+    more = f"\n… {len(body) - PREVIEW_BYTES} more byte(s)" if len(body) > PREVIEW_BYTES else ""
+    return f"body: {len(body)} byte(s)\n{preview(body)}{more}"
+
+
+def as_json_object(delivery: Delivery) -> dict[str, Any]:
+    """Everything, as JSON values; a body that is not UTF-8 is in `body_base64`."""
+    properties = msgspec.structs.asdict(delivery.properties)
+    result: dict[str, Any] = {
+        "id": delivery.properties.message_id,
+        **{name: value for name, value in diagnosis(delivery).items() if name in _SUMMARY},
+        "properties": plain({name: value for name, value in properties.items() if value is not None}),
+    }
+    try:
+        result["body"] = delivery.body.decode()
+    except UnicodeDecodeError:
+        result["body_base64"] = base64.b64encode(delivery.body).decode()
+    return result
+
+
+def _indented(value: Any) -> str:
+    return str(value).replace("\n", "\n    ")
+
+
+def _one_line(value: Any) -> str:
+    return str(value).replace("\n", "\\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from supervisor.cli.console import ended_with, print_line, print_table, progress_bar
-from supervisor.cli.interruption import ENDS, interrupted_by, unmoved_by
+from supervisor.cli.process import ENDS, interrupted_by, unmoved_by
 from supervisor.drill.audit import AuditReport, Evidence, audit
 from supervisor.drill.drill import Drill
 from supervisor.drill.instance import Instance

@@ -11,8 +11,7 @@ import click
 
 from supervisor.cli.console import child_of, ended_with, print_line, print_table, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
-from supervisor.control.results import Status
-from supervisor.errors import ConfigError, ControlError, PreforkdError, no_such_pool
+from supervisor.errors import ConfigError, PreforkdError, no_such_pool
 from supervisor.exit_history import HistoryTail, Record, wanted
 from supervisor.logs.events import Cause
 from supervisor.quantities import show_seconds
@@ -59,12 +58,7 @@ def _noting_pools(records: Iterable[Record], seen: set[object]) -> Iterator[Reco
 def _check_pool(invocation: Invocation, pool: str) -> None:
     """Raise PreforkdError for a pool that neither the daemon nor the configuration has."""
     try:
-        with invocation.connect() as daemon:
-            status: Status | None = daemon.status()
-    except ControlError:  # none runs, or it does not answer: the file knows
-        status = None
-    try:
-        known = invocation.queues(status)
+        known = invocation.queues(invocation.status())
     except ConfigError:  # nor does the file: the history can be read all the same
         return
     if pool not in known:

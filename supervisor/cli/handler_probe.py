@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from supervisor.master.pool.spawn import spawn
 from supervisor.quantities import show_seconds
 from supervisor.scoreboard.slot import Slot
 from supervisor.system.clock import monotonic_s
-from supervisor.system.posix import signal_name, start_ticks
+from supervisor.system.posix import readable, signal_name, start_ticks
 
 TIMEOUT_S = 60.0
 _SLOT, _GENERATION = 0, 1
@@ -79,17 +80,22 @@ def _throw_away_folder(state_dir: Path | None) -> tempfile.TemporaryDirectory[st
     )
 
 
-def _answer(channel: Channel[ForkReport], pool: PoolConfig, timeout_s: float) -> float:
+def _reports(channel: Channel[ForkReport], timeout_s: float) -> Iterator[ForkReport]:
+    """What the forkserver says within the time limit, while what is left to be sent to it is sent."""
     deadline_s = monotonic_s() + timeout_s
     while (left_s := deadline_s - monotonic_s()) > 0:
         unsent = [] if channel.flush() else [channel]
         heard, _room, _ = select.select([channel], unsent, [], left_s)
-        for report in channel.receive() if heard else ():
-            match report:
-                case Imported(seconds):
-                    return seconds
-                case BootFailed(reason, stack):
-                    raise ImportFailed(reason, stack)
+        yield from channel.receive() if heard else ()
+
+
+def _answer(channel: Channel[ForkReport], pool: PoolConfig, timeout_s: float) -> float:
+    for report in _reports(channel, timeout_s):
+        match report:
+            case Imported(seconds):
+                return seconds
+            case BootFailed(reason, stack):
+                raise ImportFailed(reason, stack)
     raise ImportFailed(f"{_where(pool)}: its import takes longer than {show_seconds(timeout_s)}")
 
 
@@ -99,19 +105,10 @@ def _try_fork(channel: Channel[ForkReport], pool: PoolConfig, folder: Path, time
     with closing(Slot(folder / "slots" / f"{_SLOT}.slot")) as slot:
         slot.take(os.getpid(), start_ticks(os.getpid()) or 0, _GENERATION)
         channel.send(Fork(_SLOT, _GENERATION))
-        channel.flush()
-        reason = _fork_failure(channel, timeout_s)
+        failures = (report.reason for report in _reports(channel, timeout_s) if isinstance(report, ForkFailed))
+        reason = next(failures, f"the forkserver does not answer within {show_seconds(timeout_s)}")
     if f"locked by pid {os.getpid()}" not in reason:
         raise ImportFailed(f"{_where(pool)}: no worker can be forked after its import: {reason}")
-
-
-def _fork_failure(channel: Channel[ForkReport], timeout_s: float) -> str:
-    deadline_s = monotonic_s() + timeout_s
-    while (left_s := deadline_s - monotonic_s()) > 0 and select.select([channel], [], [], left_s)[0]:
-        for report in channel.receive():
-            if isinstance(report, ForkFailed):
-                return report.reason
-    return f"the forkserver does not answer within {show_seconds(timeout_s)}"
 
 
 def _where(pool: PoolConfig) -> str:
@@ -122,7 +119,7 @@ def _wait_for_end(pid: int) -> None:
     """Let a process that has closed its channel leave by itself, so that its own status is seen; not for ever."""
     descriptor = os.pidfd_open(pid)
     try:
-        select.select([descriptor], [], [], _LEAVES_WITHIN_S)
+        readable(descriptor, _LEAVES_WITHIN_S)
     finally:
         os.close(descriptor)
 

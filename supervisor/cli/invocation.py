@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -13,10 +13,12 @@ from supervisor.config.load import load, load_daemon
 from supervisor.config.schema import Config, DaemonConfig
 from supervisor.control.client import ControlClient, NotRunning, OtherRuntimeDir
 from supervisor.control.protocol import SOCKET_NAME
-from supervisor.control.results import Status
-from supervisor.errors import ConfigError
+from supervisor.control.results import Result, Status
+from supervisor.errors import ConfigError, ControlError
 from supervisor.master.host.pidfile import PID_FILE, STATE_LOCK, Holder, find_holder
 from supervisor.quantities import read_seconds
+
+T = TypeVar("T", bound=Result)
 
 POOL_HELD = 150
 """Exit code: the daemon runs, but a pool is held. The first of those that LSB 5.0 leaves to applications."""
@@ -88,6 +90,18 @@ class Invocation:
             if (reason := self._why_silent()) is None:
                 raise
             raise reason from error
+
+    def ask_for(self, kind: type[T], verb: str, **arguments: Any) -> T:
+        """The daemon's answer to one request. Raises NotRunning, ControlError."""
+        with self.connect() as daemon:
+            return daemon.ask_for(kind, verb, **arguments)
+
+    def status(self) -> Status | None:
+        """The daemon's status object; None where none runs, or it does not answer."""
+        try:
+            return self.ask_for(Status, "status")
+        except ControlError:
+            return None
 
     def holder(self, owner: int | None = None) -> Holder | None:
         """The daemon's process by its locks, where its control socket is not there. `owner` as for `find_holder`."""

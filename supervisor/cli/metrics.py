@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.control.results import Status
 from supervisor.errors import PreforkdError
 
 
@@ -33,8 +34,7 @@ def metrics_command(invocation: Invocation, path: Path | None) -> int:
         raise PreforkdError(
             f"metrics need a package that is not installed here ({error.name}): pip install 'preforkd[metrics]'"
         ) from error
-    with invocation.connect() as daemon:
-        text = render(daemon.status())
+    text = render(invocation.ask_for(Status, "status"))
     if path is None:
         click.echo(text, nl=False)
     else:

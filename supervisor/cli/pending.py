@@ -11,9 +11,8 @@ from typing import Any
 import click
 import msgspec
 
-from supervisor.cli.console import print_line, shown
+from supervisor.cli.console import ask_first, check_choice, print_json, print_line, print_list, report_missing, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
-from supervisor.cli.listing import ask_first, check_choice, print_json, print_list, report_missing
 from supervisor.cli.pools import operator
 from supervisor.control.results import Found, FoundInPool
 from supervisor.errors import ControlError
@@ -68,8 +67,7 @@ def drop_command(invocation: Invocation, pool: str, ids: tuple[str, ...], everyt
 
 def _asked(invocation: Invocation, pool: str, **order: Any) -> FoundInPool:
     """The daemon's answer. Raises NotRunning, ControlError."""
-    with invocation.connect() as daemon:
-        answer = daemon.ask_for(Found, "pending", pool=pool, **order).pools[pool]
+    answer = invocation.ask_for(Found, "pending", pool=pool, **order).pools[pool]
     if answer.why:
         raise ControlError(f"pool {pool}: {answer.why}; try again in a moment")
     return answer

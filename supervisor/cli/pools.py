@@ -1,4 +1,8 @@
-"""`preforkd scale`, `pause`, `resume` and `retry`: what an operator does with one pool while the daemon runs."""
+"""`preforkd scale`, `pause`, `resume`, `retry` and `reload`: what an operator does while the daemon runs.
+
+The daemon does all of a reload and judges the file itself, so that a bad one is in its log, too; the command waits for
+its word.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,14 @@ import os
 import click
 
 from supervisor.cli.console import print_line, shown
-from supervisor.cli.invocation import Invocation, pass_invocation
-from supervisor.control.results import Changed, Scaled, Tried
+from supervisor.cli.invocation import SECONDS, Invocation, pass_invocation
+from supervisor.control.client import NoAnswer
+from supervisor.control.protocol import typed
+from supervisor.control.results import Changed, Reloaded, Scaled, Tried
+from supervisor.errors import ControlError
+from supervisor.quantities import show_seconds
+
+TIMEOUT_S = 300.0
 
 PAUSED = {True: "is paused", False: "was paused already"}
 RESUMED = {True: "takes messages again", False: "was not paused"}
@@ -29,8 +39,7 @@ def scale_command(invocation: Invocation, pool: str, workers: int) -> int:
         raise click.UsageError(
             f"{workers} workers: at least 1 is needed; `preforkd pause {shown(pool)}` lets a pool take no messages"
         )
-    with invocation.connect() as daemon:
-        result = daemon.ask_for(Scaled, "scale", pool=pool, workers=workers)
+    result = invocation.ask_for(Scaled, "scale", pool=pool, workers=workers)
     print_line(scaled_text(pool, result.former, workers))
     if workers > result.prefetch:
         print_line(f"  prefetch is {result.prefetch}: at most that many workers have a message at the same time")
@@ -45,8 +54,7 @@ def pause_command(invocation: Invocation, pool: str) -> int:
 
     A paused pool stays paused until `preforkd resume` or a restart of the daemon.
     """
-    with invocation.connect() as daemon:
-        changed = daemon.ask_for(Changed, "pause", pool=pool, by=operator()).changed
+    changed = invocation.ask_for(Changed, "pause", pool=pool, by=operator()).changed
     print_line(f"pool {pool} {PAUSED[changed]}")
     return 0
 
@@ -56,8 +64,7 @@ def pause_command(invocation: Invocation, pool: str) -> int:
 @pass_invocation
 def resume_command(invocation: Invocation, pool: str) -> int:
     """Take messages for POOL again."""
-    with invocation.connect() as daemon:
-        changed = daemon.ask_for(Changed, "resume", pool=pool).changed
+    changed = invocation.ask_for(Changed, "resume", pool=pool).changed
     print_line(f"pool {pool} {RESUMED[changed]}")
     return 0
 
@@ -67,13 +74,37 @@ def resume_command(invocation: Invocation, pool: str) -> int:
 @pass_invocation
 def retry_command(invocation: Invocation, pool: str) -> int:
     """Start the held children of POOL at once, instead of after hold_retry."""
-    with invocation.connect() as daemon:
-        tried = daemon.ask_for(Tried, "retry", pool=pool).tried
+    tried = invocation.ask_for(Tried, "retry", pool=pool).tried
     print_line(
         f"pool {pool}: trying {', '.join(tried)}"
         if tried
         else f"pool {pool}: no child is held or waits for its back-off"
     )
+    return 0
+
+
+@click.command("reload")
+@click.option(
+    "--timeout", "timeout_s", type=SECONDS, default=TIMEOUT_S, help="The longest wait for the end of the reload (5m)."
+)
+@pass_invocation
+def reload_command(invocation: Invocation, timeout_s: float) -> int:
+    """Load changed configuration and code, and replace the workers one after another.
+
+    Returns after the last replacement. Exit code 78: the configuration or the new code is bad; nothing has changed.
+    """
+    with invocation.connect() as daemon:
+        queued = daemon.ask("reload", wait=True)["queued"]
+        if queued:
+            print_line("another reload is under way; this one follows")
+        try:
+            result = typed(daemon.next_answer(timeout_s), Reloaded)
+        except NoAnswer as error:
+            raise ControlError(
+                f"the reload is not over after {timeout_s:g} s and goes on in the background (it waits for running "
+                "handlers); `preforkd status` shows what it waits for"
+            ) from error
+    _print(result)
     return 0
 
 
@@ -88,3 +119,14 @@ def operator() -> str:
         return os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):  # a uid without a name, as in containers
         return f"uid {os.getuid()}"
+
+
+def _print(result: Reloaded) -> None:
+    print_line(f"reloaded in {show_seconds(result.took_s)}: every worker has the new code")
+    for what, names in (("added", result.added), ("removed", result.removed)):
+        for name in names:
+            print_line(f"  pool {name} {what}")
+    for section, keys in result.changed.items():
+        print_line(f"  [{section}] changed: {', '.join(keys)}")
+    for name in result.reconnected:
+        print_line(f"  pool {name}: its consumer was replaced, with a new connection")

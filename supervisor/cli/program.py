@@ -10,19 +10,19 @@ import os
 import re
 import signal
 import sys
+from collections import UserDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
 from supervisor import __version__
-from supervisor.cli.commands import WHERE, Commands
 from supervisor.cli.console import block
-from supervisor.cli.interruption import interrupted_by
 from supervisor.cli.invocation import Invocation
-from supervisor.cli.standard import discard_output, open_standard, say_error
+from supervisor.cli.process import discard_output, interrupted_by, open_standard, say_error
 from supervisor.errors import PreforkdError
 from supervisor.logs.journal import is_journal
 
@@ -32,6 +32,49 @@ _JOURNAL_ERROR = "<3>"  # the priority, sd-daemon(3)
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _READER_GONE = 141  # 128 + SIGPIPE: the command was cut short, so what it would have found is not known
 _SUPERVISORD = re.compile(r"supervisor-([^-]+)(?:-.+)?\.(?:dist|egg)-info")  # where its metadata is, in site-packages
+
+
+WHERE: dict[str, str] = {
+    "check": "supervisor.cli.check:check_command",
+    "completion": "supervisor.cli.setup:completion_command",
+    "dead": "supervisor.cli.dead:dead_group",
+    "drill": "supervisor.cli.drill:drill_command",
+    "exits": "supervisor.cli.exits:exits_command",
+    "init": "supervisor.cli.setup:init_command",
+    "metrics": "supervisor.cli.metrics:metrics_command",
+    "pause": "supervisor.cli.pools:pause_command",
+    "pending": "supervisor.cli.pending:pending_group",
+    "publish": "supervisor.cli.publish:publish_command",
+    "reload": "supervisor.cli.pools:reload_command",
+    "restart": "supervisor.cli.stop:restart_command",
+    "resume": "supervisor.cli.pools:resume_command",
+    "retry": "supervisor.cli.pools:retry_command",
+    "run": "supervisor.cli.start:run_command",
+    "scale": "supervisor.cli.pools:scale_command",
+    "service": "supervisor.cli.setup:service_command",
+    "start": "supervisor.cli.start:start_command",
+    "status": "supervisor.cli.status:status_command",
+    "stop": "supervisor.cli.stop:stop_command",
+    "top": "supervisor.cli.top:top_command",
+    "why": "supervisor.cli.why:why_command",
+}
+"""Name → module and attribute.
+
+A module is imported when its command is asked for, not before: the process of `run` and `start` becomes the master, and
+would keep the other commands' modules in its memory (4 MiB) for as long as the daemon lives. Only help loads them all.
+"""
+
+
+class Commands(UserDict[str, Any]):
+    """What click takes for a group's dictionary of commands: it knows all names, and loads what is looked up."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        found = self.data[name]
+        if isinstance(found, str):
+            module, _, attribute = found.partition(":")
+            found = self.data[name] = getattr(import_module(module), attribute)
+        command: click.Command = found
+        return command
 
 
 class _ReaderGone(Exception):

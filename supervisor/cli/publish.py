@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from supervisor.brokers import open_admin
 from supervisor.brokers.admin import PublishReport
@@ -72,7 +73,8 @@ def publications(
     """
     for number, body in enumerate(bodies):
         message_id = uuid.uuid4().hex if id_prefix is None else f"{id_prefix}{number}"
-        yield _sendable(number, Publication("", queue, _stamped(template, message_id), body))
+        properties = replace(template, message_id=message_id, timestamp=int(time.time()))
+        yield _sendable(number, Publication("", queue, properties, body))
 
 
 def _sendable(number: int, publication: Publication) -> Publication:
@@ -88,16 +90,6 @@ def repeated(bodies: Iterator[bytes], count: int) -> Iterator[bytes]:
     if count == 1:
         return bodies
     return itertools.chain.from_iterable(itertools.repeat(list(bodies), count))
-
-
-def _stamped(template: Properties, message_id: str) -> Properties:
-    return Properties(
-        content_type=template.content_type,
-        headers=template.headers,
-        delivery_mode=template.delivery_mode,
-        message_id=message_id,
-        timestamp=int(time.time()),
-    )
 
 
 def _bodies(files: tuple[Path, ...], whole: bool) -> Iterator[bytes]:

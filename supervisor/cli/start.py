@@ -15,7 +15,7 @@ from supervisor.cli.invocation import POOL_HELD, SECONDS, Invocation, pass_invoc
 from supervisor.config.load import load
 from supervisor.config.schema import Config
 from supervisor.control.results import PoolStatus
-from supervisor.errors import ControlError, PreforkdError, StateError
+from supervisor.errors import PreforkdError, StateError
 from supervisor.extras import refuse_missing
 from supervisor.logs import structured
 from supervisor.logs.target import STDERR
@@ -126,22 +126,16 @@ def _ready_but(held: Mapping[str, str]) -> Startup:
 
 def _remarks(invocation: Invocation) -> list[str]:
     """Notes on each pool that has just started, a line each: a queue that was made, and symptoms."""
-    try:
-        with invocation.connect() as daemon:
-            pools = daemon.status().pools
-    except ControlError:
-        return []
+    status = invocation.status()
+    pools = status.pools if status else {}
     told = {name: (pool.depth.declared, *pool.consumer.notes) for name, pool in pools.items()}
     return [f"  pool {name}: {text}" for name, texts in told.items() for text in texts if text]
 
 
 def _obstacles(invocation: Invocation) -> str:
     """What each pool of a daemon that is still starting waits for, a line each; "" if the daemon does not answer."""
-    try:
-        with invocation.connect() as daemon:
-            pools = daemon.status().pools
-    except ControlError:
-        return ""
+    status = invocation.status()
+    pools = status.pools if status else {}
     return "".join(f"\n  pool {name}: {shown(why)}" for name, pool in pools.items() if (why := _obstacle(pool)))
 
 

@@ -7,7 +7,6 @@ it holds the daemon's lock, never because a file names it.
 from __future__ import annotations
 
 import os
-import select
 import signal
 from contextlib import suppress
 
@@ -79,7 +78,7 @@ class ProcessEnd:
 
     def wait(self, timeout_s: float) -> None:
         """Wait until it has ended. Raises ControlError when it still runs after `timeout_s` seconds."""
-        if self._descriptor >= 0 and not select.select([self._descriptor], [], [], timeout_s)[0]:
+        if self._descriptor >= 0 and not posix.readable(self._descriptor, timeout_s):
             raise ControlError(
                 f"pid {self._pid} still runs; `preforkd status` and its log show what it waits for, "
                 f"`preforkd stop --now` does not wait"

@@ -1,22 +1,30 @@
 """`preforkd why`: what happened lately to a pool, a worker or a message, in words, and what to do next.
 
-It works with and without a running daemon, and changes nothing: see `why_sources.py` for where the facts come from and
-`explanations.py` for the advice.
+It works with and without a running daemon, and changes nothing. Facts are the running daemon's where there is one, else
+of the files it has left. No consumer is held up: the daemon answers from its memory and by one look-up in the ledger.
+What could not be asked is said in `gaps`, so that silence is never taken for an answer. Advice: `explanations.py`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import click
 
 from supervisor.cli.console import as_arguments, block, ended_with, print_line, shown
 from supervisor.cli.explanations import EXPECTED, POOLS, STATES, explain, explain_ending
 from supervisor.cli.invocation import Invocation, pass_invocation
-from supervisor.cli.why_sources import Facts, Sources
-from supervisor.control.results import WorkerStatus
-from supervisor.errors import PreforkdError, no_such_pool
+from supervisor.consumer.observe.traces import trace_of
+from supervisor.consumer.settlement.identification import Arrivals
+from supervisor.control.client import NotRunning, OtherRuntimeDir
+from supervisor.control.results import Found, FoundInPool, Status, WorkerStatus
+from supervisor.errors import ControlError, LedgerError, PreforkdError, no_such_pool
+from supervisor.exit_history import HistoryTail, Record
+from supervisor.ledger import peek
 from supervisor.ledger.base import RowState
 from supervisor.link.traces import Trace, TraceFailure
 from supervisor.quantities import show_seconds
@@ -160,7 +168,7 @@ def _about_pool(sources: Sources, name: str) -> Iterator[Line]:
 # ---- exits ----------------------------------------------------------------------------------------------------------
 
 
-def _about_last_exit(sources: Sources, records: list[Facts]) -> Iterator[Line]:
+def _about_last_exit(sources: Sources, records: list[Record]) -> Iterator[Line]:
     """The last exit that is worth a look: its cause, its message, what was done, what to do."""
     record = next((record for record in reversed(records) if record.get("cause") not in EXPECTED), None)
     if record is None:
@@ -178,7 +186,7 @@ def _about_last_exit(sources: Sources, records: list[Facts]) -> Iterator[Line]:
         yield "next", explanation.next
 
 
-def _about_its_message(sources: Sources, record: Facts) -> Iterator[Line]:
+def _about_its_message(sources: Sources, record: Record) -> Iterator[Line]:
     message_id = record.get("message_id")
     if not message_id:
         return
@@ -193,7 +201,7 @@ def _about_its_message(sources: Sources, record: Facts) -> Iterator[Line]:
         yield "message", f"now {means} (round {trace.round}, attempt {trace.attempt})"
 
 
-def _done(record: Facts) -> str:
+def _done(record: Record) -> str:
     doubt = "its message was in doubt, and followed on_crash; " if record.get("run") == _IN_DOUBT else ""
     again = record.get("restart_in_s")
     if again is None:
@@ -201,13 +209,13 @@ def _done(record: Facts) -> str:
     return f"{doubt}it was replaced {f'after {show_seconds(again)}' if again else 'at once'}"
 
 
-def _exit_list(records: Iterable[Facts]) -> Iterator[Line]:
+def _exit_list(records: Iterable[Record]) -> Iterator[Line]:
     lines = [f"{record.get('at')}  {_exit_line(record)}" for record in records]
     if len(lines) > 1:
         yield "lately", "\n".join(lines)
 
 
-def _exit_line(record: Facts) -> str:
+def _exit_line(record: Record) -> str:
     slot = record.get("slot")
     spec = f"{record.get('pool')}/{slot}" if slot is not None else f"{record.get('pool')} {record.get('kind')}"
     by = f" by {record['requested_by']}" if record.get("requested_by") else ""
@@ -218,7 +226,7 @@ def _exit_line(record: Facts) -> str:
     return f"{spec} pid {record.get('pid')} left: {record.get('cause')} ({_ending(record)}){by}{evidence}{message}"
 
 
-def _ending(record: Facts) -> str:
+def _ending(record: Record) -> str:
     ended = ended_with(record.get("status"), record.get("signal"))
     return {"-": "status unknown"}.get(ended, ended if record.get("signal") else f"status {ended}")
 
@@ -230,3 +238,72 @@ def _print(label: str, value: object) -> None:
         return
     print_line(f"{label}:")
     click.echo("\n".join(f"    {line}" for line in block(text).splitlines()))
+
+
+# ---- facts ----------------------------------------------------------------------------------------------------------
+
+
+class Sources:
+    """The facts of one call. `gaps`: what could not be asked, for people."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._invocation = invocation
+        self.gaps: list[str] = []
+
+    @cached_property
+    def status(self) -> Status | None:
+        """The daemon's status object; None when none answers."""
+        try:
+            return self._invocation.ask_for(Status, "status")
+        except OtherRuntimeDir as error:
+            self.gaps.append(str(error))
+        except NotRunning:
+            self.gaps.append("no daemon runs: these facts are from its files")
+        except ControlError as error:
+            self.gaps.append(f"the daemon could not be asked ({error})")
+        return None
+
+    @cached_property
+    def queues(self) -> dict[str, str]:
+        """The queue of each pool of the daemon, and of the file where that can be read. ConfigError: neither can."""
+        return self._invocation.queues(self.status)
+
+    def queue_of(self, pool: str) -> str:
+        """The queue of a pool; "?" for one that neither the daemon nor the file has."""
+        return self.queues.get(pool, "?")
+
+    def exits(self, count: int, **facts: Any) -> list[Record]:
+        """The last exit records in which these fields have these values, oldest first."""
+        with HistoryTail(self._invocation.state_dir) as tail:
+            found = (record for record in tail.new() if facts.items() <= record.items())
+            return list(deque(found, maxlen=count))
+
+    def workers_with(self, message_id: str) -> list[WorkerStatus]:
+        """The workers, as `status` shows them, that run this message now."""
+        pools = self.status.pools.values() if self.status else ()
+        return [worker for pool in pools for worker in pool.workers if worker.message_id == message_id]
+
+    def traces(self, message_id: str) -> dict[str, list[Trace]]:
+        """What each pool knows of the messages with this id."""
+        answers = self._asked(message_id) if self.status else self._read(message_id)
+        self.gaps += [f"pool {name}: {answer.why}" for name, answer in answers.items() if answer.why]
+        return {name: answer.traces for name, answer in answers.items()}
+
+    def _asked(self, message_id: str) -> dict[str, FoundInPool]:
+        try:
+            return self._invocation.ask_for(Found, "find", message_id=message_id).pools
+        except ControlError as error:
+            self.gaps.append(f"the daemon could not be asked for the message ({error})")
+            return {}
+
+    def _read(self, message_id: str) -> dict[str, FoundInPool]:
+        return {name: self._read_ledger(name, message_id) for name in self._invocation.config.pools}
+
+    def _read_ledger(self, name: str, message_id: str) -> FoundInPool:
+        config = self._invocation.config
+        key = Arrivals(config.pools[name], config.broker).key_of(message_id)
+        pool_dir = Path(config.daemon.state_dir) / "pools" / name
+        try:
+            return FoundInPool(traces=[trace_of(name, row) for row in peek(pool_dir, key)], why="")
+        except LedgerError as error:
+            return FoundInPool(traces=[], why=str(error))

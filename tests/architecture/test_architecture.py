@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli.commands import WHERE
+from supervisor.cli.program import WHERE
 from tests.support.source_tree import CODE, imported, module_name, nodes, sources
 
 PATHS = {module_name(path): path for path in sources(*CODE)}
@@ -55,7 +55,7 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], str]] = {
     "starlette": (("supervisor/web/*.py",), "HTTP is spoken by a child that nothing depends on"),
     "uvicorn": (("supervisor/web/*.py",), "as starlette"),
     "opentelemetry": (("supervisor/worker/tracing.py",), "who does not have it, or does not want it, pays nothing"),
-    "tomllib": (("supervisor/config/*.py", "supervisor/cli/init.py"), "one reader of configuration"),
+    "tomllib": (("supervisor/config/*.py",), "one reader of configuration"),
     "ctypes": (
         ("supervisor/system/posix.py", "supervisor/ledger/kernel_aio.py", "supervisor/drill/handler.py"),
         "system calls that Python lacks are declared here, and those that bring structures along; the drill's handler "

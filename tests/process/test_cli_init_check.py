@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.brokers import open_admin
-from supervisor.cli import check, handler_probe, init, main
+from supervisor.cli import check, handler_probe, main, setup
 from supervisor.cli.handler_probe import ImportFailed, probe_handler
 from supervisor.config.load import load
 from supervisor.config.schema import BrokerConfig, DaemonConfig, PoolConfig
@@ -110,7 +110,7 @@ def test_init_explains_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[
 
 
 def test_every_key_the_template_shows_in_comments_is_one_that_loads(tmp_path: Path) -> None:
-    lines = init.template(DaemonConfig("state", "run")).splitlines()
+    lines = setup.template(DaemonConfig("state", "run")).splitlines()
     shown = [line.removeprefix("# ") if " = " in line.split("#", 2)[1] else line for line in lines if line[:2] == "# "]
     kept = "\n".join(line.removeprefix("# ") if line in map("# {}".format, shown) else line for line in lines)
     uncommented = "\n".join(

@@ -48,10 +48,11 @@ def styled(text: object, style: str = PLAIN) -> Text:
     return Text(shown(text), style, no_wrap=True, overflow="ellipsis")
 
 
-def joined(parts: Iterable[Text]) -> Text:
-    """One line of several parts."""
-    line = styled(" · ", DIM).join(parts)
-    line.no_wrap, line.overflow = True, "ellipsis"
+def joined(parts: Iterable[Text], gap: str = " · ") -> Text:
+    """One line of several parts with a gap between them."""
+    line = styled("")
+    for part in parts:
+        line.append(gap if line else "", DIM).append_text(part)
     return line
 
 

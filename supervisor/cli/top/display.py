@@ -75,9 +75,10 @@ class Display:
 
     def leave(self) -> None:
         """Give the terminal back; one that has gone (a closed window) needs nothing."""
-        with suppress(OSError, termios.error):
-            self._console.set_alt_screen(False)
-            self._console.show_cursor(True)
+        if self.live:
+            with suppress(OSError, termios.error):
+                self._console.set_alt_screen(False)
+                self._console.show_cursor(True)
         if self._former is not None:
             with suppress(OSError, termios.error):
                 termios.tcsetattr(sys.stdin, termios.TCSANOW, self._former)

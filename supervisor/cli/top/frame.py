@@ -93,10 +93,10 @@ def workers_page(screen: Screen, size: Size) -> int:
 def _head(screen: Screen, width: int) -> list[Text]:
     trouble = [styled(screen.trouble, BAD)] if screen.trouble else []
     if screen.view is None:
-        return [styled("  ").join([styled("preforkd", TITLE), styled("no answer", BAD)]), *trouble]
+        return [joined([styled("preforkd", TITLE), styled("no answer", BAD)], "  "), *trouble]
     status = screen.view.status
     title = styled(f"preforkd {status.version}  pid {status.pid}", TITLE)
-    first = styled("  ").join([title, in_colour(status.state), styled(f"up {brief_seconds(status.uptime_s)}")])
+    first = joined([title, in_colour(status.state), styled(f"up {brief_seconds(status.uptime_s)}")], "  ")
     config = styled(status.config or "no configuration file", DIM)
     gap = width - first.cell_len - config.cell_len
     if gap >= 2:
@@ -125,7 +125,7 @@ def _help() -> list[Text]:
     width = max(len(name) for name, _text in HELP)
     return [
         _BLANK,
-        *(styled(f"  {name:{width}}  ", TITLE).append(text, "not bold") for name, text in HELP),
+        *(joined([styled(f"  {name:{width}}", TITLE), styled(text)], "  ") for name, text in HELP),
         _BLANK,
         styled("  DONE/S, FAIL/S, MSG/S are taken over the last 5 seconds. FLIGHT: delivered and not settled;"),
         styled("  READY: still in the queue. A * beside a limit: the message's own, or extended. Workers: busy first."),
@@ -207,7 +207,7 @@ def _exits(screen: Screen, width: int, room: int) -> list[RenderableType]:
         return []
     tally = screen.view.tally if screen.view else ()
     counts = joined(styled(f"{cause} {count}", cause_style(cause)) for cause, count in tally)
-    title = styled("EXITS  ", TITLE).append_text(counts if tally else styled("none on record", "not bold"))
+    title = joined([styled("EXITS", TITLE), counts if tally else styled("none on record")], "  ")
     return [title, table(EXITS, screen.exits[: room - 1], width, titles=False)]
 
 

@@ -10,8 +10,7 @@ import pytest
 
 from supervisor import extras
 from supervisor.cli import main
-from supervisor.cli.check_sidecars import about_sidecars
-from supervisor.cli.finding import Level
+from supervisor.cli.check import Level, about_sidecars
 from supervisor.config.schema import (
     BrokerConfig,
     Config,

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.brokers.base import Delivery
 from supervisor.brokers.copy_headers import retry_copy
-from supervisor.cli.dead_view import as_json_object, body_text, describe, summary
+from supervisor.cli.dead import as_json_object, body_text, describe, summary
 from supervisor.messages.message import Properties
 
 DIAGNOSIS = {

@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from supervisor.cli.listing import Declined, ask_first, check_choice, print_json, print_list, report_missing
+from supervisor.cli.console import Declined, ask_first, check_choice, print_json, print_list, report_missing
 
 
 def asked(answer: str) -> BaseException | None:

@@ -12,9 +12,8 @@ from click.testing import CliRunner
 
 from supervisor import __version__
 from supervisor.cli import main
-from supervisor.cli.commands import WHERE, Commands
 from supervisor.cli.invocation import SECONDS
-from supervisor.cli.program import DEBUG_VARIABLE, preforkd
+from supervisor.cli.program import DEBUG_VARIABLE, WHERE, Commands, preforkd
 from supervisor.cli.publish import Header, publications, repeated, where_they_are
 from supervisor.errors import ConfigError, PreforkdError, Problem
 from supervisor.messages.message import Properties

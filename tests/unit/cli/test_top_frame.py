@@ -158,6 +158,7 @@ def test_a_run_near_its_limit_is_red() -> None:
 
     assert style_of(lines, "27s/30s") == Style.parse(BAD)
     assert style_of(lines, "3.0s/30s") == Style.parse(GOOD)
+    assert style_of(lines, "7 done") == Style.null()
 
 
 def test_a_limit_of_the_message_itself_is_marked_and_no_limit_is_said() -> None:

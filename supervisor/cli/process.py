@@ -1,7 +1,9 @@
-"""The standard descriptors, made fit for use before anything else is opened.
+"""The process of a command: its standard descriptors, and the signals that end it.
 
 A command may be started with some of 0, 1 and 2 closed (`preforkd start <&- >&- 2>&-`). The next file or socket that
-is opened would have such a number, and what is printed or logged would land in it.
+is opened would have such a number, and what is printed or logged would land in it. A command in the foreground ends
+the processes that it has started, by whichever signal it is ended itself. A signal that the caller ignores (`nohup`, a
+background job of a shell) stays ignored.
 """
 
 from __future__ import annotations
@@ -9,13 +11,18 @@ from __future__ import annotations
 import io
 import os
 import select
+import signal
 import sys
-from contextlib import suppress
-from typing import TextIO
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _TIMEOUT_S = 2.0
 _PIECE = select.PIPE_BUF // 4  # characters: never more than a pipe that is ready takes
+
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals by which a person, a service manager or a closed terminal ends a command."""
 
 
 def open_standard() -> None:
@@ -55,3 +62,30 @@ def _printing(stream: TextIO) -> TextIO:
     with suppress(AttributeError, ValueError):  # replaced by the caller, as tests do
         stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
     return stream
+
+
+@contextmanager
+def interrupted_by(numbers: Sequence[signal.Signals]) -> Iterator[None]:
+    """Let these signals raise KeyboardInterrupt, as Ctrl-C does: what must be ended is ended on the way out."""
+    with _handling(numbers, signal.default_int_handler):
+        yield
+
+
+@contextmanager
+def unmoved_by(numbers: Sequence[signal.Signals]) -> Iterator[None]:
+    """Ignore these signals: for an end that takes a bounded time and must not be cut short (a second Ctrl-C)."""
+    with _handling(numbers, signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _handling(numbers: Sequence[signal.Signals], handler: Callable[..., Any] | signal.Handlers) -> Iterator[None]:
+    former = {number: signal.getsignal(number) for number in numbers}
+    for number, before in former.items():
+        if before is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, before in former.items():
+            signal.signal(number, before)

@@ -1,0 +1,114 @@
+"""`preforkd init`, `service` and `completion`: what a new installation is given.
+
+`init` writes a commented configuration that works at once: the embedded queue, a handler that logs. `service` prints a
+hardened systemd unit for this very installation (its path, its configuration).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import resources
+from pathlib import Path
+
+import click
+from click.shell_completion import get_completion_class
+
+from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.config.load import FILE_NAME
+from supervisor.config.schema import DaemonConfig
+from supervisor.errors import StateError
+
+_MODE = 0o640  # it may come to hold a password
+_PROGRAM = "/opt/preforkd/bin/preforkd"
+_CONFIG = "/etc/preforkd/preforkd.toml"
+_HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user")))
+"""What ProtectHome= hides (systemd.exec(5))."""
+
+_HOME_STATE = DaemonConfig(state_dir="preforkd-state", runtime_dir="preforkd-state/run")
+
+
+@click.command("init")
+@click.argument("path", default=FILE_NAME, type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def init_command(path: Path, force: bool) -> int:
+    """Write a commented configuration to PATH (./preforkd.toml).
+
+    For root, state is in /var/lib and /run; for other users, in a folder beside the file.
+    """
+    target = path / FILE_NAME if path.is_dir() else path
+    _write(target, template(DaemonConfig() if os.geteuid() == 0 else _HOME_STATE), force)
+    named = "" if target == Path(FILE_NAME) else f" --config {target}"
+    click.echo(f"wrote {target}; next: preforkd{named} check, then preforkd{named} start")
+    return 0
+
+
+def template(daemon: DaemonConfig) -> str:
+    """The text of a new configuration with the directories of `daemon`."""
+    text = resources.files("supervisor.cli").joinpath("template.toml").read_text(encoding="utf-8")
+    return text.replace("@STATE_DIR@", daemon.state_dir).replace("@RUNTIME_DIR@", daemon.runtime_dir)
+
+
+def _write(target: Path, text: str, force: bool) -> None:
+    """Write a whole file or none: a new one never replaces another by accident. Raises StateError."""
+    part = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with open(part, "x", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, _MODE)) as file:
+            file.write(text)
+        try:
+            _put(part, target, force)
+        finally:
+            part.unlink(missing_ok=True)
+    except FileExistsError:
+        raise StateError(f"{target} is there already; --force replaces it") from None
+    except OSError as error:
+        raise StateError(f"{target} cannot be written: {error.strerror}") from error
+
+
+def _put(part: Path, target: Path, force: bool) -> None:
+    if force:
+        part.replace(target)
+    else:
+        target.hardlink_to(part)  # unlike a rename, this fails if the file exists by now
+
+
+@click.command("service")
+@pass_invocation
+def service_command(invocation: Invocation) -> int:
+    """Print a hardened systemd unit: preforkd service > /etc/systemd/system/preforkd.service."""
+    config = Path(invocation.config_path).resolve() if invocation.config_path else Path(_CONFIG)
+    click.echo(unit(program(Path(sys.argv[0]), Path(sys.executable)), config), nl=False)
+    for path in hidden([Path(sys.prefix), Path(sys.executable).resolve(), config]):
+        click.echo(
+            f"warning: the unit hides home directories (ProtectHome=yes), and {path} is in one: "
+            "install elsewhere (/opt/preforkd), or set ProtectHome=read-only and User= in a drop-in",
+            err=True,
+        )
+    return 0
+
+
+def unit(command: str, config: Path) -> str:
+    """The text of the unit that runs `command` with this configuration."""
+    text = resources.files("supervisor.cli").joinpath("preforkd.service").read_text(encoding="utf-8")
+    return text.replace(_PROGRAM, command).replace(_CONFIG, str(config))
+
+
+def program(called: Path, interpreter: Path) -> str:
+    """How systemd is to call us: as we were called, links and all, so that a link may be set to another version."""
+    return str(called.absolute()) if called.name == "preforkd" else f"{interpreter} -P -m supervisor"
+
+
+def hidden(paths: list[Path]) -> list[Path]:
+    """Those that a service with ProtectHome= cannot see."""
+    return [path for path in paths if any(home in path.parents for home in _HIDDEN)]
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion_command(context: click.Context, shell: str) -> None:
+    """Print the completion script, e.g. for ~/.bashrc: eval "$(preforkd completion bash)"."""
+    make = get_completion_class(shell)
+    if make is None:
+        raise click.UsageError(f"click knows no completion for {shell}")
+    click.echo(make(context.find_root().command, {}, "preforkd", "_PREFORKD_COMPLETE").source())
