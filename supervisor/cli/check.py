@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -61,6 +62,10 @@ class Finding(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+_ok = partial(Finding, Level.OK)
+_warning = partial(Finding, Level.WARNING)
+_error = partial(Finding, Level.ERROR)
+
 _REFUSED = "a reload is refused; `preforkd restart` applies it"
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
@@ -79,7 +84,7 @@ def check_command(invocation: Invocation) -> int:
             found.append(finding)
             _print(finding, redactor)
     except ConfigError as error:
-        found = [Finding(Level.ERROR, error.source, str(problem), error.exit_code) for problem in error.problems]
+        found = [_error(error.source, str(problem), error.exit_code) for problem in error.problems]
         for finding in found:
             _print(finding, redactor)
     errors = [finding for finding in found if finding.level is Level.ERROR]
@@ -90,23 +95,23 @@ def check_command(invocation: Invocation) -> int:
 
 def findings(config: Config) -> Iterator[Finding]:
     """All that can be said about a configuration that loads, in the order in which it is found out."""
-    yield Finding(Level.OK, "configuration", config.source)
+    yield _ok("configuration", config.source)
     try:
         target = account(config.daemon)
     except PreforkdError as error:
-        yield Finding(Level.ERROR, "daemon.user", str(error), os.EX_CONFIG)
+        yield _error("daemon.user", str(error), os.EX_CONFIG)
         return
     yield from _about_running(config, target)
     if target:
         become(target)
     yield from _about_rights(config)
     if not os.access(sys.executable, os.X_OK):
-        yield Finding(Level.ERROR, "python", f"uid {os.geteuid()} may not run {sys.executable}; install it elsewhere")
+        yield _error("python", f"uid {os.geteuid()} may not run {sys.executable}; install it elsewhere")
         return
     for text in shortcomings():
-        yield Finding(Level.WARNING, "machine", text)
+        yield _warning("machine", text)
     for key, text in advise(config, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
-        yield Finding(Level.WARNING, key, text)
+        yield _warning(key, text)
     yield from about_sidecars(config)
     for pool in config.pools.values():
         yield _about_handler(pool, Path(config.daemon.state_dir))
@@ -118,7 +123,7 @@ def findings(config: Config) -> Iterator[Finding]:
 
 def _about_rights(config: Config) -> Iterator[Finding]:
     if os.geteuid() == 0:
-        yield Finding(Level.WARNING, "daemon.user", "handlers will run as root; set `user` in [daemon]")
+        yield _warning("daemon.user", "handlers will run as root; set `user` in [daemon]")
     for key, directory in (("state_dir", config.daemon.state_dir), ("runtime_dir", config.daemon.runtime_dir)):
         yield from _about_directory(f"daemon.{key}", Path(directory))
     yield from _about_log(config.log.file)
@@ -127,31 +132,29 @@ def _about_rights(config: Config) -> Iterator[Finding]:
     for key in ("ca_file", "cert_file", "key_file"):
         file = getattr(tls, key)
         if file and not os.access(file, os.R_OK):
-            yield Finding(Level.ERROR, f"broker.tls.{key}", f"{file} does not exist or is not readable", os.EX_CONFIG)
+            yield _error(f"broker.tls.{key}", f"{file} does not exist or is not readable", os.EX_CONFIG)
 
 
 def _about_directory(key: str, directory: Path) -> Iterator[Finding]:
     try:
         nearest = _nearest(directory)
     except OSError as error:
-        yield Finding(Level.ERROR, key, f"{directory} cannot be reached by uid {os.geteuid()}: {error.strerror}")
+        yield _error(key, f"{directory} cannot be reached by uid {os.geteuid()}: {error.strerror}")
         return
     if nearest == directory:
         try:
             refuse_directory(directory, directory.stat(), os.geteuid())
         except StateError as error:
-            yield Finding(Level.ERROR, key, str(error))
+            yield _error(key, str(error))
             return
     if is_full(nearest):
-        yield Finding(Level.ERROR, key, f"{directory}: no space is left on its file system; free some space")
+        yield _error(key, f"{directory}: no space is left on its file system; free some space")
     elif os.access(nearest, os.W_OK | os.X_OK) and nearest.is_dir():
-        yield Finding(Level.OK, key, str(directory))
+        yield _ok(key, str(directory))
     elif nearest == directory:
-        yield Finding(Level.ERROR, key, f"{directory} is not a directory that uid {os.geteuid()} may write to")
+        yield _error(key, f"{directory} is not a directory that uid {os.geteuid()} may write to")
     else:
-        yield Finding(
-            Level.WARNING, key, f"{directory} does not exist and uid {os.geteuid()} cannot make it; a start by root can"
-        )
+        yield _warning(key, f"{directory} does not exist and uid {os.geteuid()} cannot make it; a start by root can")
 
 
 def is_full(directory: Path) -> bool:
@@ -172,7 +175,7 @@ def _about_log(file: str) -> Iterator[Finding]:
             raise PermissionError(errno.EACCES, f"uid {os.geteuid()} cannot make it")
     except OSError as error:
         text = f"{file} cannot be opened: {error.strerror}; correct its rights, or `file` in [log]"
-        yield Finding(Level.ERROR, "log.file", text)
+        yield _error("log.file", text)
 
 
 def _nearest(path: Path) -> Path:
@@ -185,16 +188,12 @@ def _nearest(path: Path) -> Path:
 
 def _about_source(source: Path, config: Config) -> Iterator[Finding]:
     if not os.access(source, os.R_OK):
-        yield Finding(
-            Level.WARNING, str(source), f"uid {os.geteuid()} cannot read it: the daemon starts, but cannot reload"
-        )
+        yield _warning(str(source), f"uid {os.geteuid()} cannot read it: the daemon starts, but cannot reload")
         return
     readable_by_all = source.stat().st_mode & stat.S_IROTH
     text = source.read_text(encoding="utf-8")
     if readable_by_all and any(word in text for url in config.broker.urls for word in passwords(url)):
-        yield Finding(
-            Level.WARNING, str(source), "all users may read the password in it: chmod o-r, or use broker.url_file"
-        )
+        yield _warning(str(source), "all users may read the password in it: chmod o-r, or use broker.url_file")
 
 
 def _about_handler(pool: PoolConfig, state_dir: Path) -> Finding:
@@ -202,10 +201,10 @@ def _about_handler(pool: PoolConfig, state_dir: Path) -> Finding:
     try:
         took_s = probe_handler(pool, state_dir=state_dir)
     except ImportFailed as error:
-        return Finding(Level.ERROR, key, str(error).removeprefix(f"{key} = "), error.exit_code, error.stack)
+        return _error(key, str(error).removeprefix(f"{key} = "), error.exit_code, error.stack)
     except PreforkdError as error:
-        return Finding(Level.ERROR, key, str(error), error.exit_code)
-    return Finding(Level.OK, key, f"{pool.handler} imports in {show_seconds(took_s)}")
+        return _error(key, str(error), error.exit_code)
+    return _ok(key, f"{pool.handler} imports in {show_seconds(took_s)}")
 
 
 # ---- web page and hooks ------------------------------------------------------------------------------------------
@@ -214,7 +213,7 @@ def _about_handler(pool: PoolConfig, state_dir: Path) -> Finding:
 def about_sidecars(config: Config) -> Iterator[Finding]:
     """Nothing where both are off."""
     for problem in missing(config):
-        yield Finding(Level.ERROR, problem.path, f"{problem.reason} ({problem.hint})", os.EX_CONFIG)
+        yield _error(problem.path, f"{problem.reason} ({problem.hint})", os.EX_CONFIG)
     if config.web.listen:
         yield from _about_web(config.web, config.daemon)
     if config.hooks.wanted:
@@ -223,15 +222,15 @@ def about_sidecars(config: Config) -> Iterator[Finding]:
 
 def _about_web(web: WebConfig, daemon: DaemonConfig) -> Iterator[Finding]:
     if not web.token_file:
-        yield Finding(Level.OK, "web.listen", f"{web.listen}, read only: without token_file there are no actions")
+        yield _ok("web.listen", f"{web.listen}, read only: without token_file there are no actions")
         return
     try:
         user = account(daemon)
         TokenFile(Path(web.token_file), user.uid if user else None)
     except StateError as error:
-        yield Finding(Level.ERROR, "web.token_file", str(error), os.EX_CONFIG)
+        yield _error("web.token_file", str(error), os.EX_CONFIG)
     else:
-        yield Finding(Level.OK, "web.listen", f"{web.listen}, actions with the token in {web.token_file}")
+        yield _ok("web.listen", f"{web.listen}, actions with the token in {web.token_file}")
 
 
 def _about_hooks(hooks: HooksConfig) -> Iterator[Finding]:
@@ -245,17 +244,17 @@ def _about_hooks(hooks: HooksConfig) -> Iterator[Finding]:
 def _about_command(key: str, program: str) -> Finding:
     found = shutil.which(program)
     if found:
-        return Finding(Level.OK, f"hooks.{key}", found)
+        return _ok(f"hooks.{key}", found)
     text = f"there is no program {program} that uid {os.geteuid()} may run; install it, or give its whole path"
-    return Finding(Level.ERROR, f"hooks.{key}", text, os.EX_CONFIG)
+    return _error(f"hooks.{key}", text, os.EX_CONFIG)
 
 
 def _about_webhook(url: str) -> Finding:
     parts = urlsplit(url)
     if parts.scheme == "https" or is_loopback(parts.hostname or ""):
-        return Finding(Level.OK, "hooks.webhook", f"events are posted to {without_path(url)}")
+        return _ok("hooks.webhook", f"events are posted to {without_path(url)}")
     text = f"{without_path(url)}: others can read the posted events on their way; use https"
-    return Finding(Level.WARNING, "hooks.webhook", text)
+    return _warning("hooks.webhook", text)
 
 
 # ---- the broker ---------------------------------------------------------------------------------------------------
@@ -263,14 +262,14 @@ def _about_webhook(url: str) -> Finding:
 
 def _about_broker(config: Config) -> Iterator[Finding]:
     if config.broker.embedded and not os.access(_embedded_queue(config), os.F_OK):
-        yield Finding(Level.OK, "broker.url", f"the embedded queue will be made in {config.daemon.state_dir}")
+        yield _ok("broker.url", f"the embedded queue will be made in {config.daemon.state_dir}")
         return
     try:
         with open_admin(config.broker, config.daemon.state_dir) as admin:
             for pool in config.pools.values():
                 yield from _about_queue(pool, admin, list(config.pools.values()))
     except PreforkdError as error:
-        yield Finding(Level.ERROR, "broker.url", str(error), error.exit_code)
+        yield _error("broker.url", str(error), error.exit_code)
 
 
 def _embedded_queue(config: Config) -> Path:
@@ -286,21 +285,19 @@ def _about_queue(pool: PoolConfig, admin: BrokerAdmin, pools: Sequence[PoolConfi
         depth = admin.depth(pool.queue)
         review = admin.review(pool, pools)
     except BrokerRefused as error:
-        yield Finding(Level.ERROR, key, str(error))
+        yield _error(key, str(error))
         return
     for text in review.errors:
-        yield Finding(Level.ERROR, key, text)
+        yield _error(key, text)
     for remark in (*facts.remarks, *review.remarks):
-        yield Finding(Level.WARNING, key, remark)
+        yield _warning(key, remark)
     if depth:
         text = f"{pool.queue} on {facts.server}: {depth.ready} ready, {depth.consumers} consumer(s)"
-        yield Finding(Level.OK, key, text)
+        yield _ok(key, text)
     elif pool.declare:
-        yield Finding(Level.OK, key, f"{pool.queue} is not on {facts.server} yet; it will be declared")
+        yield _ok(key, f"{pool.queue} is not on {facts.server} yet; it will be declared")
     else:
-        yield Finding(
-            Level.ERROR, key, f"{pool.queue} is not on {facts.server}; make it, or set declare = true", os.EX_CONFIG
-        )
+        yield _error(key, f"{pool.queue} is not on {facts.server}; make it, or set declare = true", os.EX_CONFIG)
 
 
 def _print(finding: Finding, redactor: Redactor) -> None:
@@ -320,14 +317,14 @@ def _about_running(config: Config, target: Account | None) -> Iterator[Finding]:
         holder = find_holder(Path(config.daemon.state_dir, STATE_LOCK))
         if holder is not None:
             text = f"the running daemon (pid {holder.pid}) does not listen in {config.daemon.runtime_dir}: {_REFUSED}"
-            yield Finding(Level.WARNING, "daemon.runtime_dir", text)
+            yield _warning("daemon.runtime_dir", text)
         return
     except ControlError:  # it is of another user, or does not answer: nothing is known of it
         return
     if status.state_dir != config.daemon.state_dir:
         text = f"the running daemon (pid {status.pid}) has {status.state_dir}: {_REFUSED}"
-        yield Finding(Level.WARNING, "daemon.state_dir", text)
+        yield _warning("daemon.state_dir", text)
     uid = posix.real_uid(status.pid)
     if target is not None and uid not in (None, target.uid):
         text = f"the running daemon (pid {status.pid}) is of uid {uid}, not of uid {target.uid}: {_REFUSED}"
-        yield Finding(Level.WARNING, "daemon.user", text)
+        yield _warning("daemon.user", text)

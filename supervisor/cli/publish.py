@@ -74,15 +74,12 @@ def publications(
     for number, body in enumerate(bodies):
         message_id = uuid.uuid4().hex if id_prefix is None else f"{id_prefix}{number}"
         properties = replace(template, message_id=message_id, timestamp=int(time.time()))
-        yield _sendable(number, Publication("", queue, properties, body))
-
-
-def _sendable(number: int, publication: Publication) -> Publication:
-    try:
-        return sendable(publication)
-    except ValueError as error:
-        before = f"; {number} message(s) before it have been sent" if number else ""
-        raise PreforkdError(f"message {number} cannot be sent: {error}{before}") from error
+        try:
+            publication = sendable(Publication("", queue, properties, body))
+        except ValueError as error:
+            before = f"; {number} message(s) before it have been sent" if number else ""
+            raise PreforkdError(f"message {number} cannot be sent: {error}{before}") from error
+        yield publication
 
 
 def repeated(bodies: Iterator[bytes], count: int) -> Iterator[bytes]:
