@@ -19,9 +19,8 @@ from supervisor.errors import PreforkdError, StateError
 from supervisor.extras import refuse_missing
 from supervisor.logs import structured
 from supervisor.logs.target import STDERR
-from supervisor.master.host.log_file import open_log
 from supervisor.master.host.pidfile import PID_FILE, find_holder
-from supervisor.master.host.privileges import account, acting_as, prepare_directory
+from supervisor.master.host.privileges import account, acting_as, open_log, prepare_directory
 from supervisor.master.run import run_daemon
 from supervisor.master.startup import OnReady
 

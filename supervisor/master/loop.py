@@ -17,7 +17,7 @@ from supervisor.logs import structured
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.control.commands import Commands
-from supervisor.master.control.daemon_status import DaemonStatus, SystemdDuty
+from supervisor.master.control.status import DaemonStatus, SystemdDuty
 from supervisor.master.control.systemd import Notifier, StatusNotifier
 from supervisor.master.duties import Duty, EachPool, Failures, UntilStop
 from supervisor.master.exits.exit_handler import ExitHandler
@@ -38,13 +38,12 @@ from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.slot_watch import SlotWatch
 from supervisor.master.pool.spawner import Spawner
-from supervisor.master.pool.state_changes import PoolStates, follow_intake
+from supervisor.master.pool.state import PoolStates, follow_intake
 from supervisor.master.reload.reload import ReloadContext, Reloads
-from supervisor.master.reload.removals import Removals
 from supervisor.master.reload.scaling import Scaling
-from supervisor.master.sidecars.sidecars import SidecarDuty, Sidecars
-from supervisor.master.startup import OnReady, Startup
-from supervisor.master.stop.stopping import DaemonStop
+from supervisor.master.sidecars.sidecars import Sidecars
+from supervisor.master.startup import DaemonStart, OnReady
+from supervisor.master.stop.stopping import DaemonStop, Removals
 from supervisor.master.stop.terminations import Terminations
 from supervisor.system.clock import monotonic_s
 from supervisor.system.reactor import Reactor
@@ -74,11 +73,12 @@ class Master:
         self._history = History(state_dir)
         self._services = Services(state_dir, self._children)
         self._terminations = Terminations(self._children)
-        self._sidecars = Sidecars(self._history, self._children, self._reactor, self._terminations)
         self._pools = Pools(config, self._children, self._history, self._reactor)
         self._failures = Failures()
         self._stop = DaemonStop(self._pools, self._children)
-        self._startup = Startup(self._pools, self._stop, on_ready, now_s)
+        named = (self._history, self._children, self._reactor, self._terminations)
+        self._sidecars = Sidecars(self._pools, self._stop, *named)
+        self._startup = DaemonStart(self._pools, self._stop, on_ready, now_s)
         self._spawner = Spawner(self._pools, self._sidecars.by_kind.values(), self._reactor)
         oom = OomWatch(group_counter(Path("/proc/self/cgroup").read_text()))
         others, tell = self._sidecars.by_kind, self._sidecars.tell_exit
@@ -132,7 +132,7 @@ class Master:
             UntilStop(self._startup, stop),
             UntilStop(self._spawner, stop),
             stop,
-            SidecarDuty(self._sidecars, self._pools, stop),
+            self._sidecars,
             UntilStop(self._services, stop),
             EachPool("write to its children", pools, failures, Pool.flush, lambda pool: pool.consumer_channel.due_s),
             self._history,

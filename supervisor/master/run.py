@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from supervisor.config.schema import Config
@@ -61,29 +62,22 @@ def _serve(
     if target is not None:
         become(target)
     posix.forbid_core_and_ptrace()  # it knows the broker's password, and so does the environment it was started with
-    state_lock = LockFile(state_dir / STATE_LOCK, f"the state directory {state_dir}")
-    try:
-        with NameLock(state_dir, f"the state directory {state_dir}"):
-            pid_file = LockFile(runtime_dir / PID_FILE, f"the runtime directory {runtime_dir}")
-            try:
-                # fail-point: master.start-locked: both locks are held, nothing is read
-                return _supervise(config, read_again, on_ready, stale_s)
-            finally:
-                pid_file.release(remove=True)
-    finally:
-        state_lock.release(remove=False)
+    with (
+        LockFile(state_dir / STATE_LOCK, f"the state directory {state_dir}"),
+        NameLock(state_dir, f"the state directory {state_dir}"),
+        LockFile(runtime_dir / PID_FILE, f"the runtime directory {runtime_dir}", remove=True),
+    ):
+        # fail-point: master.start-locked: both locks are held, nothing is read
+        return _supervise(config, read_again, on_ready, stale_s)
 
 
 def _supervise(
     config: Config, read_again: Callable[[], Config], on_ready: OnReady | None, stale_s: float
 ) -> tuple[str, int]:
     posix.become_subreaper()
-    relay = LogRelay(config.log)
-    try:
+    with closing(LogRelay(config.log)) as relay:
         for text in shortcomings():
             logging.getLogger(__name__).warning("%s", text)
         master = Master(config, read_again, on_ready, stale_s, take_notifier(os.environ), relay)
         status = master.run()
         return (master.failure[0] if master.failure else "", status)
-    finally:
-        relay.close()

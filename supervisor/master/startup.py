@@ -8,14 +8,14 @@ fault may end by itself (a database that comes up later).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
-from supervisor.master.control.status import pool_state, pool_why
 from supervisor.master.exits.causes import EX_CONFIG
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
+from supervisor.master.pool.state import pool_state, pool_why
 from supervisor.master.stop.stopping import DaemonStop
 from supervisor.system.clock import wall_s
 
@@ -25,24 +25,17 @@ OnReady = Callable[[Mapping[str, str]], None]
 _FAILED = 1
 
 
-@dataclass(frozen=True)
-class Started:
-    """Each pool is ready or held. `held`: the held pools, and why; `status`: the exit status if all pools are held."""
+class StartOutcome(NamedTuple):
+    """Each pool is ready or held. `held`: the held pools, and why; `failure`: reason and exit status if all are."""
 
     held: Mapping[str, str]
-    failed: bool
-    status: int
-
-    @property
-    def reason(self) -> str:
-        """Why the held pools are held, a line each."""
-        told = (why if why.startswith("pools.") else f"pools.{name}: {why}" for name, why in self.held.items())
-        return "\n".join(told)
+    failure: tuple[str, int] | None = None
 
 
-class Startup:
-    """The start of the daemon. `ready`: it is over, and has not failed; `failure`: the reason and the exit status of a
-    start that has failed. `began_s` is CLOCK_MONOTONIC, `began_at_s` the wall clock. `on_ready` is called once."""
+class DaemonStart:
+    """The start of the daemon, a duty. `ready`: it is over, and has not failed; `failure`: the reason and the exit
+    status of a start that has failed. `began_s` is CLOCK_MONOTONIC, `began_at_s` the wall clock. `on_ready` is called
+    once."""
 
     does = "conclude the start"
     due_s = float("inf")
@@ -57,26 +50,27 @@ class Startup:
 
     def turn(self, now_s: float) -> None:
         """Say that the daemon is ready, or stop it, once each pool is ready or held."""
-        if self.ready or (started := outcome(self._pools.values())) is None:
+        if self.ready or (end := outcome(self._pools.values())) is None:
             return
-        if started.failed:
-            self.failure = (started.reason, started.status)
+        if end.failure is not None:
+            self.failure = end.failure
             self._stop.request("failed start", self._pools.config.daemon.stop_timeout_s, now=False)
             return
         self.ready = True
-        log(Event.DAEMON_READY, "ready", took_s=round(now_s - self.began_s, 3), held=list(started.held))
+        log(Event.DAEMON_READY, "ready", took_s=round(now_s - self.began_s, 3), held=list(end.held))
         if self._on_ready is not None:
-            self._on_ready(started.held)
+            self._on_ready(end.held)
 
 
-def outcome(pools: Collection[Pool]) -> Started | None:
+def outcome(pools: Collection[Pool]) -> StartOutcome | None:
     """How the start has ended; None while a pool is neither ready nor held. Pure."""
-    if not all(_decided(pool) for pool in pools):
+    if not all(map(_decided, pools)):
         return None
-    held = [pool for pool in pools if pool_state(pool, stopping=False) == "held"]
-    failed = len(held) == len(pools)
-    status = EX_CONFIG if all(_incurable(pool) for pool in held) else _FAILED
-    return Started({pool.name: pool_why(pool) for pool in held}, failed, status)
+    held = {pool.name: pool_why(pool) for pool in pools if pool_state(pool, stopping=False) == "held"}
+    if len(held) < len(pools):
+        return StartOutcome(held)
+    reasons = (why if why.startswith("pools.") else f"pools.{name}: {why}" for name, why in held.items())
+    return StartOutcome(held, ("\n".join(reasons), EX_CONFIG if all(map(_incurable, pools)) else _FAILED))
 
 
 def _decided(pool: Pool) -> bool:

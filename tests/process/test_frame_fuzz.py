@@ -36,10 +36,12 @@ from supervisor.master.exits.history import History
 from supervisor.master.exits.records import NOT_UNDERSTOOD
 from supervisor.master.pool import protocol_errors
 from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
-from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports, hear_readiness
+from supervisor.master.pool.state import pool_state
 from supervisor.master.pool.wire import Wire
 from supervisor.master.sidecars.sidecars import Sidecars
+from supervisor.master.stop.stopping import DaemonStop
 from supervisor.master.stop.terminations import Terminations
 from supervisor.scoreboard.words import Intent
 from supervisor.system import posix
@@ -68,12 +70,14 @@ class Books:
         self.reactor = Reactor()
         self.children = Children()
         self.history = History(directory)
-        self.pool = Pool(config, settings, self.children, 0)
-        self.sidecars = Sidecars(self.history, self.children, self.reactor, Terminations(self.children))
+        self.pools = Pools(config, self.children, self.history, self.reactor)
+        self.pool = self.pools["mail"]
+        named = (self.history, self.children, self.reactor, Terminations(self.children))
+        self.sidecars = Sidecars(self.pools, DaemonStop(self.pools, self.children), *named)
         self.sidecars.follow_config(config, monotonic_s())
 
     def close(self) -> None:
-        self.pool.close()
+        self.pools.close()
         self.history.close()
         self.reactor.close()
 
@@ -99,12 +103,11 @@ class Books:
     def turn(self) -> None:
         """What the master does with what it has heard, without starting anybody."""
         self.reactor.poll(0.0)
-        state = status.pool_state(self.pool, stopping=False)
+        state = pool_state(self.pool, stopping=False)
         assert answer_line(status.pool_status(self.pool, state, monotonic_s()))
         status.pool_facts(self.pool, state, [])
         self.pool.flush(monotonic_s())
-        self.sidecars.tell_dead_letters(self.pool)
-        self.sidecars.flush()
+        self.sidecars.turn(monotonic_s())
 
 
 @pytest.fixture

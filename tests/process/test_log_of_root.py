@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import StateError
-from supervisor.master.host.log_file import open_log
-from supervisor.master.host.privileges import Account, acting_as, prepare_directory
+from supervisor.master.host.privileges import Account, acting_as, open_log, prepare_directory
 from tests.support.dropping import GID, UID, dropping
 from tests.support.forked import forked
 from tests.support.nobody import a_folder_for_everybody, needs_root

@@ -25,13 +25,12 @@ from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.spawner import Spawner
-from supervisor.master.pool.state_changes import PoolStates
+from supervisor.master.pool.state import PoolStates
 from supervisor.master.reload.reload import ReloadContext, Reloads
-from supervisor.master.reload.removals import Removals
 from supervisor.master.reload.scaling import Scaling
 from supervisor.master.sidecars.sidecars import Sidecars
-from supervisor.master.startup import Startup
-from supervisor.master.stop.stopping import DaemonStop
+from supervisor.master.startup import DaemonStart
+from supervisor.master.stop.stopping import DaemonStop, Removals
 from supervisor.master.stop.terminations import GRACE_S, Terminations
 from supervisor.scoreboard.words import Intent
 from supervisor.system.reactor import Reactor
@@ -49,9 +48,9 @@ class Books:
         self.pools = Pools(self.config, self.children, self.history, self.reactor)
         self.stop = DaemonStop(self.pools, self.children)
         self.terminations = Terminations(self.children)
-        self.sidecars = Sidecars(self.history, self.children, self.reactor, self.terminations)
+        self.sidecars = Sidecars(self.pools, self.stop, self.history, self.children, self.reactor, self.terminations)
         self.told: list[Mapping[str, str]] = []
-        self.startup = Startup(self.pools, self.stop, self.told.append, 0.0)
+        self.startup = DaemonStart(self.pools, self.stop, self.told.append, 0.0)
 
     def make_ready(self, name: str) -> None:
         """All children of this pool are ready."""

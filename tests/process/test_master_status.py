@@ -10,11 +10,12 @@ import pytest
 
 from supervisor.link.frames import ForkFailed, Snapshot
 from supervisor.logs.events import Event
-from supervisor.master.control.status import pool_state, pool_status, pool_why
+from supervisor.master.control.status import pool_status
 from supervisor.master.pool.children import Child
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.reports import FORK_REPORTS
 from supervisor.master.pool.spawner import Spawner
+from supervisor.master.pool.state import pool_state, pool_why
 from supervisor.master.startup import outcome
 from supervisor.symptoms import Symptom
 from supervisor.system import clock
@@ -129,11 +130,10 @@ def test_a_degraded_start_is_over_when_every_place_is_filled_or_held(pool: Pool)
     for spec in (pool.forkserver, pool.consumer):
         spec.child = Child("email", spec.kind, None, 1, 1, 1, 0.0, ready_s=0.0)
     pool.workers[0].held, pool.workers[0].why = True, "email/0 cannot boot: ConnectionError: no"
-    started = outcome([pool])
+    started, reason = outcome([pool]), "pools.email: email/0 cannot boot: ConnectionError: no"
     assert started is not None
-    assert (started.failed, started.status) == (True, 1)
-    assert started.reason == "pools.email: email/0 cannot boot: ConnectionError: no"
+    assert started.failure == (reason, 1)
     pool.workers[0].incurable = True
     started = outcome([pool])
     assert started is not None
-    assert started.status == 78
+    assert started.failure == (reason, 78)

@@ -25,10 +25,9 @@ def locked(path: Path, uid: int = 0) -> Iterator[int]:
     def hold() -> None:
         if uid:
             os.setresuid(uid, uid, uid)
-        lock = LockFile(path, "the directory")
-        os.write(tell, b"1")
-        signal.pause()
-        lock.release(remove=False)
+        with LockFile(path, "the directory"):
+            os.write(tell, b"1")
+            signal.pause()
 
     try:
         with forked(hold) as pid:

@@ -17,7 +17,7 @@ from supervisor.master.pool.failed_starts import stays_empty
 from supervisor.master.pool.plan import Plan
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.restarts import STEADY_S
-from supervisor.master.pool.state_changes import follow_intake
+from supervisor.master.pool.state import follow_intake
 from supervisor.master.startup import outcome
 from supervisor.system.clock import monotonic_s
 from tests.support.master_pool import make_pool
@@ -55,7 +55,7 @@ def test_a_start_is_under_way_until_every_wanted_child_is_ready(pool: Pool) -> N
 
     started = outcome([pool])
     assert started is not None
-    assert (started.held, started.failed) == ({}, False)
+    assert started == ({}, None)
 
 
 def test_a_child_that_is_there_and_not_ready_does_not_end_the_start(pool: Pool) -> None:
@@ -80,7 +80,7 @@ def test_a_start_in_which_every_pool_is_held_has_failed_with_the_reason_of_each(
 
     started = outcome([pool])
     assert started is not None
-    assert (started.failed, started.status, started.reason) == (True, 1, "pools.email: no such queue")
+    assert started.failure == ("pools.email: no such queue", 1)
 
 
 def test_one_held_pool_ends_the_start_of_the_others_neither_early_nor_in_failure(pool: Pool, other: Pool) -> None:
@@ -91,7 +91,7 @@ def test_one_held_pool_ends_the_start_of_the_others_neither_early_nor_in_failure
         fill(spec)
     started = outcome([pool, other])
     assert started is not None
-    assert (dict(started.held), started.failed) == ({"email": "no such queue"}, False)
+    assert started == ({"email": "no such queue"}, None)
 
 
 def test_a_reason_that_names_its_key_is_not_given_another_name(pool: Pool) -> None:
@@ -99,7 +99,7 @@ def test_a_reason_that_names_its_key_is_not_given_another_name(pool: Pool) -> No
 
     started = outcome([pool])
     assert started is not None
-    assert started.reason == "pools.email.queue: no such queue"
+    assert started.failure == ("pools.email.queue: no such queue", 1)
 
 
 def test_only_what_an_operator_must_edit_ends_the_start_with_78(pool: Pool) -> None:
@@ -107,7 +107,7 @@ def test_only_what_an_operator_must_edit_ends_the_start_with_78(pool: Pool) -> N
 
     started = outcome([pool])
     assert started is not None
-    assert started.status == EX_CONFIG
+    assert started.failure == ("pools.email: a wrong key", EX_CONFIG)
 
 
 # ---- taking messages ------------------------------------------------------------------------------------------------

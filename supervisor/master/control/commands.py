@@ -19,7 +19,7 @@ from supervisor.control import results
 from supervisor.control.protocol import Pending, Request, Result
 from supervisor.errors import ConfigError, ControlError, PreforkdError, no_such_pool
 from supervisor.link.frames import CloseConnection, Find, FindGone, Found, Frame, Reconfigure
-from supervisor.master.control.daemon_status import DaemonStatus
+from supervisor.master.control.status import DaemonStatus
 from supervisor.master.host.signals import Signals
 from supervisor.master.pool.consumer_channel import ConsumerChannel
 from supervisor.master.pool.pool import Pool

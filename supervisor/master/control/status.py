@@ -1,34 +1,45 @@
-"""What `status` shows of the daemon (docs/control-protocol.md): read from the books and the slots, changing nothing."""
+"""What `status` shows of the daemon (docs/control-protocol.md), and what systemd is told. Master only.
+
+Read from the books of all duties and from the slots, changing nothing.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 import msgspec
 
+import supervisor
 from supervisor.control.results import (
     ConsumerStatus,
     ExitCount,
     PauseStatus,
     PoolStatus,
     ServiceStatus,
+    Status,
     SymptomStatus,
     WorkerStatus,
 )
 from supervisor.link.frames import Snapshot
 from supervisor.link.snapshot_parts import ConnectionStatus, Measurements, QueueStatus
 from supervisor.logs.events import Cause
-from supervisor.master.control.systemd import PoolFacts
+from supervisor.master.control.systemd import PoolFacts, StatusNotifier
+from supervisor.master.exits.history import History
 from supervisor.master.pool.children import ChildSpec, Kind
 from supervisor.master.pool.pool import Pool
-from supervisor.master.pool.restarts import in_trouble
+from supervisor.master.pool.pools import Pools
+from supervisor.master.pool.state import pool_state, pool_why, symptoms
+from supervisor.master.reload.reload import Reloads
+from supervisor.master.sidecars.sidecars import Sidecars
+from supervisor.master.startup import DaemonStart
+from supervisor.master.stop.stopping import DaemonStop
 from supervisor.scoreboard.words import Intent, Running
 from supervisor.symptoms import Symptom
 from supervisor.system import posix
-from supervisor.system.clock import rfc3339, wall_s
+from supervisor.system.clock import monotonic_s, rfc3339, wall_s
 
 _CONSUMER_STATES = {"stopping": "draining", "paused": "paused"}
-_CONNECTED = frozenset({"connected", "blocked"})
 _COUNTERS = (
     *("delivered", "done", "failed", "retried", "dead", "parked"),
     *("saved", "gone", "duplicate", "returned", "dropped", "published"),
@@ -37,47 +48,81 @@ _COUNTERS = (
 _CRASHES = frozenset({Cause.CRASH, Cause.KILLED, Cause.OUT_OF_MEMORY, Cause.MEMORY_LIMIT, Cause.UNEXPECTED_EXIT})
 
 
-def pool_state(pool: Pool, stopping: bool) -> str:
-    """The state of a pool in one word: `held` when it can run no message any more, `degraded` when a part of it is in
-    trouble or no message arrives. `stopping`: whether the daemon stops."""
-    if stopping or pool.leaving:
-        return "stopping"
-    if pool.consumer.held or not can_work(pool):
-        return "held"
-    if any(map(in_trouble, pool.specs)) or (pool.was_ready and cut_off(pool)) or _degrading(pool):
-        return "degraded"
-    if not (pool.was_ready or pool.ready):
-        return "starting"
-    return "ok" if pool.intake.paused is None else "paused"
+class DaemonStatus:
+    """Read from the books of all duties, changing nothing."""
+
+    def __init__(
+        self,
+        pools: Pools,
+        sidecars: Sidecars,
+        history: History,
+        startup: DaemonStart,
+        reloads: Reloads,
+        stop: DaemonStop,
+    ) -> None:
+        self._pools = pools
+        self._sidecars = sidecars
+        self._history = history
+        self._startup = startup
+        self._reloads = reloads
+        self._stop = stop
+
+    @property
+    def state(self) -> str:
+        """The one word for the daemon."""
+        if self._stop.under_way:
+            return "stopping"
+        if not self._startup.ready:
+            return "starting"
+        return "reloading" if self._reloads.under_way else "running"
+
+    def show(self) -> Status:
+        """The status object."""
+        now_s, config = monotonic_s(), self._pools.config
+        return Status(
+            version=supervisor.__version__,
+            pid=os.getpid(),
+            state=self.state,
+            started_at=rfc3339(self._startup.began_at_s),
+            uptime_s=round(now_s - self._startup.began_s, 3),
+            **posix.usage(os.getpid())._asdict(),
+            config=config.source,
+            state_dir=config.daemon.state_dir,
+            runtime_dir=config.daemon.runtime_dir,
+            reload=self._reloads.status(),
+            pools={
+                name: pool_status(pool, pool_state(pool, self._stop.under_way), now_s)
+                for name, pool in self._pools.items()
+            },
+            sidecars=self._sidecars.status(),
+            exits=self._history.counts(),
+        )
+
+    def pool_facts(self) -> list[PoolFacts]:
+        """What systemd is told of the pools."""
+        exits, stopping = self._history.counts(), self._stop.under_way
+        return [pool_facts(pool, pool_state(pool, stopping), exits) for pool in self._pools.values()]
 
 
-def pool_why(pool: Pool) -> str:
-    """Why a pool is in trouble; "" if it is not."""
-    whys = [spec.why for spec in pool.specs if spec.held]
-    whys += [cut_off(pool), *_degrading(pool), *(spec.why for spec in pool.specs if in_trouble(spec))]
-    return next(filter(None, whys), "")
+class SystemdDuty:
+    """Tells systemd how the daemon is, as often as `notifier` wants."""
 
+    does = "tell systemd"
 
-def can_work(pool: Pool) -> bool:
-    """Whether a worker can run messages, now or soon: some worker is not held."""
-    return not all(spec.held or (pool.forkserver.held and spec.child is None) for spec in pool.workers)
+    def __init__(self, notifier: StatusNotifier, daemon: DaemonStatus, stop: DaemonStop) -> None:
+        self._notifier = notifier
+        self._daemon = daemon
+        self._stop = stop
 
+    @property
+    def due_s(self) -> float:
+        """When the next notification is due (CLOCK_MONOTONIC)."""
+        return self._notifier.due_s
 
-def symptoms(pool: Pool) -> list[Symptom]:
-    """The symptoms of a pool that the master and its consumer have noticed."""
-    snapshot = pool.consumer_channel.snapshot
-    return [*pool.symptoms.present, *(snapshot.symptoms if snapshot else ())]
-
-
-def _degrading(pool: Pool) -> list[str]:
-    return [symptom.text for symptom in symptoms(pool) if symptom.degrades]
-
-
-def cut_off(pool: Pool) -> str:
-    """Why nothing can be consumed just now: no connection to the broker, a ledger that cannot be written; or ""."""
-    snapshot = pool.consumer_channel.snapshot
-    connection = snapshot.connection if snapshot else ConnectionStatus()
-    return "" if connection.state in _CONNECTED else connection.why
+    def turn(self, now_s: float) -> None:
+        """Notify, if that is due or the daemon's state has changed."""
+        if self._notifier.is_due(state := self._daemon.state, now_s):
+            self._notifier.tell(state, self._daemon.pool_facts(), self._stop.current, now_s)
 
 
 def pool_status(pool: Pool, state: str, now_s: float) -> PoolStatus:

@@ -37,14 +37,18 @@ class Holder(NamedTuple):
 
 
 class LockFile:
-    """A file locked by this process, with its pid in it.
+    """A file locked by this process, with its pid in it, until the context is left.
 
     The process must not open the file a second time: to close that would drop the lock of fcntl(2).
     """
 
-    def __init__(self, path: Path, what: str) -> None:
-        """Lock `path`; `what` is what the lock stands for. Raises StateError: held by another process, not writable."""
+    def __init__(self, path: Path, what: str, remove: bool = False) -> None:
+        """Lock `path`. `what`: what the lock stands for; `remove`: the file goes with the lock.
+
+        Raises StateError: held by another process, not writable.
+        """
         self._path = path
+        self._remove = remove
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN, 0o644)
         except OSError as error:
@@ -59,10 +63,12 @@ class LockFile:
             os.close(self._descriptor)
             raise
 
-    def release(self, remove: bool) -> None:
-        """Give the lock up; `remove` the file first, while it is still ours."""
-        if remove:
-            self._path.unlink(missing_ok=True)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._remove:
+            self._path.unlink(missing_ok=True)  # while it is still ours
         os.close(self._descriptor)
 
     def _lock(self, what: str) -> None:

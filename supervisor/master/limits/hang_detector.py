@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Collection
 
-from supervisor.master.host.signalling import send
+from supervisor.master.host.signals import send
 from supervisor.master.limits.deadlines import Graces
 from supervisor.master.pool.children import Child, ChildSpec, Kind
 from supervisor.master.pool.pool import Pool

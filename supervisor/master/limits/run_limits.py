@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from supervisor.config.schema import PoolConfig
-from supervisor.master.host.signalling import send
+from supervisor.master.host.signals import send
 from supervisor.master.limits.deadlines import Deadlines
 from supervisor.master.pool.children import Child
 from supervisor.master.pool.pool import Pool

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from supervisor.logs.events import Event
-from supervisor.master.control.status import cut_off, pool_state
 from supervisor.master.limits.deadlines import LATE_S
 from supervisor.master.pool.children import Child
 from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.state import cut_off, pool_state
 from supervisor.system import posix
 
 LOOK_S = 5.0

@@ -12,7 +12,7 @@ import signal
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.exits.records import NO_FIRST_FRAME, NOT_UNDERSTOOD
-from supervisor.master.host.signalling import send
+from supervisor.master.host.signals import send
 from supervisor.master.pool.children import Child
 from supervisor.scoreboard.words import Intent
 from supervisor.system.clock import monotonic_s

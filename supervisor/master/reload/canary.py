@@ -15,8 +15,7 @@ from supervisor.master.pool.children import ChildSpec, Kind
 from supervisor.master.pool.plan import Plan
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.starts import start_candidate
-from supervisor.master.reload.rolling import free_slot, stays
-from supervisor.master.reload.scaling import Rollout, Scaling
+from supervisor.master.reload.scaling import Rollout, Scaling, free_slot, stays
 from supervisor.master.stop.terminations import Terminations
 from supervisor.system.reactor import Reactor
 

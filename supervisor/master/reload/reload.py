@@ -26,10 +26,9 @@ from supervisor.master.pool.plan import Plan
 from supervisor.master.pool.pools import Pools
 from supervisor.master.reload.canary import Canary, trial_s
 from supervisor.master.reload.changes import Changes, compare
-from supervisor.master.reload.removals import Removals
 from supervisor.master.reload.scaling import Scaling
-from supervisor.master.startup import Startup
-from supervisor.master.stop.stopping import DaemonStop
+from supervisor.master.startup import DaemonStart
+from supervisor.master.stop.stopping import DaemonStop, Removals
 from supervisor.master.stop.terminations import Terminations
 from supervisor.system.clock import monotonic_s, rfc3339, wall_s
 from supervisor.system.reactor import Reactor
@@ -183,7 +182,7 @@ class Reloads:
     does = "reload"
 
     def __init__(
-        self, read_again: Callable[[], Config], context: ReloadContext, startup: Startup, stop: DaemonStop
+        self, read_again: Callable[[], Config], context: ReloadContext, startup: DaemonStart, stop: DaemonStop
     ) -> None:
         """`read_again()` gives the configuration as it is now, or raises ConfigError."""
         self._read_again = read_again

@@ -1,11 +1,14 @@
 """The daemon's children that belong to no pool, the web page and the hooks, and what they are told. Master only.
 
-What they are told is bounded (`event_buffer.py`); they leave at the very end of a stop.
+They leave at the very end of a stop. Events for the hooks are bounded: a hooks process that reads slowly, or is not
+there, costs nothing. What finds no room is dropped and counted, and the next thing the process reads is how many there
+were.
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,13 +16,13 @@ from msgspec import UNSET
 
 from supervisor.config.schema import BrokerConfig, Config, HooksConfig, WebConfig
 from supervisor.control.results import SidecarStatus
-from supervisor.link.frames import VERSION, Happened, StartSidecar
+from supervisor.link.frames import VERSION, Happened, Missed, StartSidecar
 from supervisor.master.exits.history import History
 from supervisor.master.exits.records import ExitRecord
 from supervisor.master.pool.children import SIDECARS, Children, ChildSpec, Kind
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
-from supervisor.master.sidecars.event_buffer import EventBuffer
+from supervisor.master.pool.wire import Wire
 from supervisor.master.sidecars.sidecar import Sidecar
 from supervisor.master.stop.phases import CLOSE_S, HURRY_S, Phase
 from supervisor.master.stop.stopping import DaemonStop
@@ -28,14 +31,67 @@ from supervisor.scoreboard.words import Intent
 from supervisor.system.clock import rfc3339, wall_s
 from supervisor.system.reactor import Reactor
 
+MAX_WAITING = 500
+MAX_PENDING_BYTES = 64 * 1024
 _STACK_CHARACTERS = 4000
 
 
-class Sidecars:
-    """All of them, by kind."""
+class EventBuffer:
+    """Events that wait for the hooks process. `dropped`: how many found no room since the daemon started."""
 
-    def __init__(self, history: History, children: Children, reactor: Reactor, terminations: Terminations) -> None:
+    def __init__(self) -> None:
+        self._waiting: deque[Happened] = deque()
+        self._missed: dict[str, int] = {}
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, happened: Happened) -> None:
+        """Take an event, or count it."""
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting.append(happened)
+        else:
+            self.miss(happened.hook, 1)
+
+    def miss(self, hook: str, count: int) -> None:
+        """So many events of a hook were not even named."""
+        if count:
+            self._missed[hook] = self._missed.get(hook, 0) + count
+            self.dropped += count
+
+    def hand_over(self, wire: Wire) -> None:
+        """Send as much as the process is likely to take."""
+        while self._waiting and wire.pending_bytes < MAX_PENDING_BYTES:
+            wire.send(self._waiting.popleft())
+        if self._missed and wire.pending_bytes < MAX_PENDING_BYTES:
+            wire.send(Missed(self._missed))
+            self._missed = {}
+
+    def clear(self) -> None:
+        """Drop all events: no process reads them any more."""
+        self._waiting.clear()
+        self._missed = {}
+
+
+class Sidecars:
+    """All of them, by kind: a duty that keeps them as the configuration in force and the stop of the daemon ask for."""
+
+    does = "keep the sidecars"
+    due_s = float("inf")
+
+    def __init__(
+        self,
+        pools: Pools,
+        stop: DaemonStop,
+        history: History,
+        children: Children,
+        reactor: Reactor,
+        terminations: Terminations,
+    ) -> None:
         self.by_kind = {kind: Sidecar(kind, history, children, reactor) for kind in SIDECARS}
+        self._pools = pools
+        self._stop = stop
         self._terminations = terminations
         self._event_buffer = EventBuffer()
         self._config: Config | None = None
@@ -53,7 +109,18 @@ class Sidecars:
         if self.by_kind[Kind.HOOKS].first is None:
             self._event_buffer.clear()
 
-    def stop(self, requested_by: str, grace_s: float, now_s: float) -> None:
+    def turn(self, now_s: float) -> None:
+        """Bring them to what is wanted, then send what waits for them."""
+        stop = self._stop.current
+        if stop is None:
+            self.follow_config(self._pools.config, now_s)
+        elif stop.phase is Phase.GONE:
+            self._end_all(stop.requested_by, HURRY_S if stop.now else CLOSE_S, now_s)
+        for pool in self._pools.values():
+            self._tell_dead_letters(pool)
+        self._flush()
+
+    def _end_all(self, requested_by: str, grace_s: float, now_s: float) -> None:
         """End all of them; kill those still alive after `grace_s`. A second call can only shorten that."""
         for sidecar in self.by_kind.values():
             sidecar.follow_config(None, ())
@@ -87,8 +154,7 @@ class Sidecars:
         if self._hooks is not None:
             self._event_buffer.put(Happened(hook, facts))
 
-    def tell_dead_letters(self, pool: Pool) -> None:
-        """Take the dead letters that the pool's consumer has reported."""
+    def _tell_dead_letters(self, pool: Pool) -> None:
         reported = pool.consumer_channel.take_dead_letters()
         where = {"at": rfc3339(wall_s()), "pool": pool.name, "queue": pool.config.queue}
         for letters in reported if self._hooks is not None else ():
@@ -96,8 +162,7 @@ class Sidecars:
                 self._event_buffer.put(Happened("dead", facts | where))
             self._event_buffer.miss("dead", letters.more)
 
-    def flush(self) -> None:
-        """Send what waits for them."""
+    def _flush(self) -> None:
         for spec in (sidecar.spec for sidecar in self.by_kind.values()):
             if spec.child is not None and spec.child.wire is not None:
                 if spec.kind is Kind.HOOKS and spec.ready:
@@ -133,29 +198,6 @@ class Sidecars:
         for sidecar in self.by_kind.values():
             if sidecar.spec.child is not None:
                 sidecar.spec.child.disconnect()
-
-
-class SidecarDuty:
-    """Keeps the sidecars as the configuration in force and the stop of the daemon ask for."""
-
-    does = "keep the sidecars"
-    due_s = float("inf")
-
-    def __init__(self, sidecars: Sidecars, pools: Pools, stop: DaemonStop) -> None:
-        self._sidecars = sidecars
-        self._pools = pools
-        self._stop = stop
-
-    def turn(self, now_s: float) -> None:
-        """Bring them to what is wanted, then send what waits for them."""
-        stop = self._stop.current
-        if stop is None:
-            self._sidecars.follow_config(self._pools.config, now_s)
-        elif stop.phase is Phase.GONE:
-            self._sidecars.stop(stop.requested_by, HURRY_S if stop.now else CLOSE_S, now_s)
-        for pool in self._pools.values():
-            self._sidecars.tell_dead_letters(pool)
-        self._sidecars.flush()
 
 
 def _first_frame(kind: Kind, config: Config) -> StartSidecar | None:

@@ -1,6 +1,6 @@
 """Carries out a stop: what the master does in each phase of `phases.py`, and the drain report. Master only.
 
-`Stopping` stops some pools: one that a reload removes, or all. `DaemonStop` is the stop of the daemon, a duty.
+`Stopping` stops some pools: one that a reload removes (`Removals`, a duty), or all (`DaemonStop`, a duty).
 
 A worker that cannot be ended is left behind once all others are done. Its message stays dispatched in the ledger and in
 its slot, which no other worker gets while it lives.
@@ -19,9 +19,10 @@ from supervisor.control.results import DrainReport, PoolDrain
 from supervisor.link.frames import Drain, Quit
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
-from supervisor.master.host.signalling import OVERDUE_S, cannot_be_ended, send
+from supervisor.master.host.signals import OVERDUE_S, cannot_be_ended, send
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.pools import Pools
 from supervisor.master.stop.phases import Facts, Phase, Stop
 from supervisor.scoreboard.words import Intent
 from supervisor.system.clock import monotonic_s
@@ -207,6 +208,37 @@ class DaemonStop:
         )
         for pending in self._waiting:
             pending.complete(report)
+
+
+class Removals:
+    """A duty: pools that a reload has removed from the configuration, or whose code has failed its trial."""
+
+    does = "remove pools"
+
+    def __init__(self, pools: Pools, children: Children) -> None:
+        self._pools = pools
+        self._children = children
+        self._under_way: list[tuple[Pool, Stopping]] = []
+
+    @property
+    def due_s(self) -> float:
+        """When `turn` is needed next (CLOCK_MONOTONIC)."""
+        return min((stopping.due_s for _pool, stopping in self._under_way), default=float("inf"))
+
+    def begin(self, pool: Pool, requested_by: str, at_once: bool = False) -> None:
+        """Stop this pool. `requested_by`: for exit records; `at_once`: without a drain, when it has run no message."""
+        pool.leave()
+        stop = Stop(requested_by, monotonic_s(), self._pools.config.daemon.stop_timeout_s, now=at_once)
+        self._under_way.append((pool, Stopping(stop, [pool], self._children)))
+
+    def turn(self, now_s: float) -> None:
+        """Go on with each stop; close the pools whose children have ended."""
+        for removal in list(self._under_way):
+            pool, stopping = removal
+            stopping.proceed(now_s)
+            if stopping.stop.phase is Phase.GONE:
+                self._under_way.remove(removal)
+                self._pools.remove(pool)
 
 
 def _pool_report(pool: Pool) -> PoolDrain:

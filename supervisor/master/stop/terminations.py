@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 
 from supervisor.link.frames import Quit
-from supervisor.master.host.signalling import send
+from supervisor.master.host.signals import send
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.scoreboard.words import Intent
 

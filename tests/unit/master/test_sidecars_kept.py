@@ -26,9 +26,11 @@ from supervisor.master.exits.reaper import ReapedChild
 from supervisor.master.exits.records import ExitRecord
 from supervisor.master.limits.boots import Probation
 from supervisor.master.pool.children import Child, Children, Kind
+from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.restarts import STEADY_S
 from supervisor.master.pool.spawner import Spawner
 from supervisor.master.sidecars.sidecars import Sidecars, _first_frame
+from supervisor.master.stop.stopping import DaemonStop
 from supervisor.master.stop.terminations import Terminations
 from supervisor.system.clock import monotonic_s
 from supervisor.system.reactor import Reactor
@@ -50,8 +52,9 @@ def history(tmp_path: Path) -> Iterator[History]:
 
 @pytest.fixture
 def sidecars(history: History) -> Iterator[Sidecars]:
-    reactor = Reactor()
-    yield Sidecars(history, children := Children(), reactor, Terminations(children))
+    reactor, children = Reactor(), Children()
+    pools = Pools(config(), children, history, reactor)
+    yield Sidecars(pools, DaemonStop(pools, children), history, children, reactor, Terminations(children))
     reactor.close()
 
 

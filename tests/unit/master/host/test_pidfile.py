@@ -12,24 +12,24 @@ from supervisor.master.host.pidfile import LockFile, find_holder
 
 
 def test_the_file_holds_one_number_for_kill(tmp_path: Path) -> None:
-    lock = LockFile(tmp_path / "pid", "the directory")
-    assert (tmp_path / "pid").read_text() == f"{os.getpid()}\n"
-    lock.release(remove=True)
+    with LockFile(tmp_path / "pid", "the directory", remove=True):
+        assert (tmp_path / "pid").read_text() == f"{os.getpid()}\n"
     assert not (tmp_path / "pid").exists()
 
 
 def test_a_second_daemon_is_told_that_the_directory_is_in_use(tmp_path: Path) -> None:
-    lock = LockFile(tmp_path / "pid", "the directory")
-    with pytest.raises(StateError, match=r"the directory is in use by .*preforkd stop"):
+    in_use = pytest.raises(StateError, match=r"the directory is in use by .*preforkd stop")
+    with LockFile(tmp_path / "pid", "the directory"), in_use:
         LockFile(tmp_path / "pid", "the directory")
-    lock.release(remove=False)
+    assert (tmp_path / "pid").exists()
 
 
 @pytest.mark.parametrize("left", [b"", b"garbage", b"1 1\n", b"99999999 5\n", b"1\n"])
 def test_a_stale_file_blocks_nobody_and_names_nobody(tmp_path: Path, left: bytes) -> None:
     (tmp_path / "pid").write_bytes(left)
     assert find_holder(tmp_path / "pid") is None
-    LockFile(tmp_path / "pid", "the directory").release(remove=True)
+    with LockFile(tmp_path / "pid", "the directory"):
+        pass
 
 
 def test_a_lock_in_a_missing_directory_is_a_clear_error(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
-"""The outbox: bounded in events and in bytes, and what found no room is counted and said."""
+"""The event buffer: bounded in events and in bytes, and what found no room is counted and said."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from supervisor.link.frames import Frame, Happened, Missed
-from supervisor.master.sidecars.event_buffer import MAX_PENDING_BYTES, MAX_WAITING, EventBuffer
+from supervisor.master.sidecars.sidecars import MAX_PENDING_BYTES, MAX_WAITING, EventBuffer
 
 EVENT = Happened("exit", {"pid": 7})
 
@@ -23,8 +25,13 @@ class Slow:
         self.taken += frames
 
 
+def slow(step: int) -> Any:
+    """It stands for a wire."""
+    return Slow(step)
+
+
 def test_a_receiver_gets_no_more_than_it_is_likely_to_take() -> None:
-    event_buffer, receiver = EventBuffer(), Slow(MAX_PENDING_BYTES // 4)
+    event_buffer, receiver = EventBuffer(), slow(MAX_PENDING_BYTES // 4)
     for _ in range(10):
         event_buffer.put(EVENT)
     event_buffer.hand_over(receiver)
@@ -32,7 +39,7 @@ def test_a_receiver_gets_no_more_than_it_is_likely_to_take() -> None:
 
 
 def test_what_finds_no_room_is_counted_and_said_after_what_waited() -> None:
-    event_buffer, receiver = EventBuffer(), Slow(0)
+    event_buffer, receiver = EventBuffer(), slow(0)
     for _ in range(MAX_WAITING + 5):
         event_buffer.put(EVENT)
     event_buffer.put(Happened("dead", {}))
@@ -46,7 +53,7 @@ def test_what_finds_no_room_is_counted_and_said_after_what_waited() -> None:
 
 
 def test_when_nobody_is_to_be_told_nothing_waits() -> None:
-    event_buffer, receiver = EventBuffer(), Slow(0)
+    event_buffer, receiver = EventBuffer(), slow(0)
     event_buffer.put(EVENT)
     event_buffer.miss("exit", 1)
     event_buffer.clear()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.master.control import status
-from supervisor.master.pool.state_changes import PoolStates
+from supervisor.master.pool import state as pool_states
+from supervisor.master.pool.state import PoolStates
 
 
 class Hooks:
@@ -33,7 +33,7 @@ class Hooks:
 def test_a_pool_has_recovered_once_its_consumer_consumes(
     states: list[str], told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "pool_why", lambda pool: "no reason")
+    monkeypatch.setattr(pool_states, "pool_why", lambda pool: "no reason")
     hooks: Any = Hooks()
     pools = PoolStates({}, hooks)
     for state, _, consuming in (state.partition(" ") for state in states):

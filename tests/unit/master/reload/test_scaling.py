@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.master.pool.children import Child, ChildSpec, Kind
-from supervisor.master.reload.rolling import Step, free_slot, next_step
+from supervisor.master.reload.scaling import Rollout, Step, free_slot, next_step
 from supervisor.scoreboard.words import Intent
 
 OLD, NEW = 10, 20
@@ -35,7 +35,7 @@ def spec(slot: int, sign: str) -> ChildSpec:
 def step(signs: str, wanted: int, capacity: int | None = None) -> Step:
     """The next step with seats like this."""
     specs = [spec(slot, sign) for slot, sign in enumerate(signs)]
-    return next_step(specs, wanted, NEW, wanted if capacity is None else capacity)
+    return next_step(specs, wanted, Rollout(NEW, wanted if capacity is None else capacity))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_it_ends_with_new_workers_in_the_wanted_slots_and_never_with_fewer_than_
     """A world in which births and deaths take their time, in any order."""
     specs = [spec(slot, "o") for slot in range(wanted)]
     for _ in range(100 * wanted):
-        found = next_step(specs, wanted, NEW, wanted)
+        found = next_step(specs, wanted, Rollout(NEW, wanted))
         for one in found.leave:
             assert one.child is not None
             one.child.intent = Intent.STOP
