@@ -17,7 +17,7 @@ from supervisor.logs import structured
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.control.commands import Commands
-from supervisor.master.control.status import DaemonStatus, SystemdDuty
+from supervisor.master.control.status import DaemonStatus
 from supervisor.master.control.systemd import Notifier, StatusNotifier
 from supervisor.master.duties import Duty, EachPool, Failures, UntilStop
 from supervisor.master.exits.exit_handler import ExitHandler
@@ -101,11 +101,17 @@ class Master:
             configure_log,
         )
         reloads = Reloads(read_again, context, self._startup, self._stop)
-        status = DaemonStatus(self._pools, self._sidecars, self._history, self._startup, reloads, self._stop)
+        status = DaemonStatus(
+            self._pools,
+            self._sidecars,
+            self._history,
+            self._startup,
+            reloads,
+            self._stop,
+            None if notifier is None else StatusNotifier(notifier, now_s, stale_s),
+        )
         commands = Commands(self._pools, reloads, self._stop, status, self._signals, self._reactor)
-        self._duties = self._in_order(commands, reloads, stale_s, now_s)
-        if notifier is not None:
-            self._duties.append(SystemdDuty(StatusNotifier(notifier, now_s, stale_s), status, self._stop))
+        self._duties = [*self._in_order(commands, reloads, stale_s, now_s), status]
         self._server = ControlServer(Path(config.daemon.runtime_dir) / "control.sock", self._reactor, commands.answer)
 
     def _in_order(self, commands: Commands, reloads: Reloads, stale_s: float, now_s: float) -> list[Duty]:

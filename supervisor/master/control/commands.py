@@ -112,15 +112,13 @@ class Commands:
 
     def _pause(self, request: Request) -> Result:
         pool = self._pool(request)
-        changed = pool.intake.paused is None
-        if changed:
+        if changed := pool.intake.paused is None:
             pool.intake.pause(str(request.get("by") or "the control socket"))
         return results.Changed(changed=changed)
 
     def _resume(self, request: Request) -> Result:
         pool = self._pool(request)
-        changed = pool.intake.paused is not None
-        if changed:
+        if changed := pool.intake.paused is not None:
             pool.intake.resume()
         return results.Changed(changed=changed)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -48,81 +49,62 @@ _COUNTERS = (
 _CRASHES = frozenset({Cause.CRASH, Cause.KILLED, Cause.OUT_OF_MEMORY, Cause.MEMORY_LIMIT, Cause.UNEXPECTED_EXIT})
 
 
+@dataclass
 class DaemonStatus:
-    """Read from the books of all duties, changing nothing."""
-
-    def __init__(
-        self,
-        pools: Pools,
-        sidecars: Sidecars,
-        history: History,
-        startup: DaemonStart,
-        reloads: Reloads,
-        stop: DaemonStop,
-    ) -> None:
-        self._pools = pools
-        self._sidecars = sidecars
-        self._history = history
-        self._startup = startup
-        self._reloads = reloads
-        self._stop = stop
-
-    @property
-    def state(self) -> str:
-        """The one word for the daemon."""
-        if self._stop.under_way:
-            return "stopping"
-        if not self._startup.ready:
-            return "starting"
-        return "reloading" if self._reloads.under_way else "running"
-
-    def show(self) -> Status:
-        """The status object."""
-        now_s, config = monotonic_s(), self._pools.config
-        return Status(
-            version=supervisor.__version__,
-            pid=os.getpid(),
-            state=self.state,
-            started_at=rfc3339(self._startup.began_at_s),
-            uptime_s=round(now_s - self._startup.began_s, 3),
-            **posix.usage(os.getpid())._asdict(),
-            config=config.source,
-            state_dir=config.daemon.state_dir,
-            runtime_dir=config.daemon.runtime_dir,
-            reload=self._reloads.status(),
-            pools={
-                name: pool_status(pool, pool_state(pool, self._stop.under_way), now_s)
-                for name, pool in self._pools.items()
-            },
-            sidecars=self._sidecars.status(),
-            exits=self._history.counts(),
-        )
-
-    def pool_facts(self) -> list[PoolFacts]:
-        """What systemd is told of the pools."""
-        exits, stopping = self._history.counts(), self._stop.under_way
-        return [pool_facts(pool, pool_state(pool, stopping), exits) for pool in self._pools.values()]
-
-
-class SystemdDuty:
-    """Tells systemd how the daemon is, as often as `notifier` wants."""
+    """The status of the daemon: the status object, and a duty that tells systemd as often as `notifier` wants."""
 
     does = "tell systemd"
 
-    def __init__(self, notifier: StatusNotifier, daemon: DaemonStatus, stop: DaemonStop) -> None:
-        self._notifier = notifier
-        self._daemon = daemon
-        self._stop = stop
+    pools: Pools
+    sidecars: Sidecars
+    history: History
+    startup: DaemonStart
+    reloads: Reloads
+    stop: DaemonStop
+    notifier: StatusNotifier | None
 
     @property
     def due_s(self) -> float:
         """When the next notification is due (CLOCK_MONOTONIC)."""
-        return self._notifier.due_s
+        return float("inf") if self.notifier is None else self.notifier.due_s
 
     def turn(self, now_s: float) -> None:
-        """Notify, if that is due or the daemon's state has changed."""
-        if self._notifier.is_due(state := self._daemon.state, now_s):
-            self._notifier.tell(state, self._daemon.pool_facts(), self._stop.current, now_s)
+        """Notify systemd, if that is due or the daemon's state has changed."""
+        if self.notifier is not None and self.notifier.is_due(state := self.state, now_s):
+            exits, stopping = self.history.counts(), self.stop.under_way
+            facts = [pool_facts(pool, pool_state(pool, stopping), exits) for pool in self.pools.values()]
+            self.notifier.tell(state, facts, self.stop.current, now_s)
+
+    @property
+    def state(self) -> str:
+        """The one word for the daemon."""
+        if self.stop.under_way:
+            return "stopping"
+        if not self.startup.ready:
+            return "starting"
+        return "reloading" if self.reloads.under_way else "running"
+
+    def show(self) -> Status:
+        """The status object."""
+        now_s, config = monotonic_s(), self.pools.config
+        return Status(
+            version=supervisor.__version__,
+            pid=os.getpid(),
+            state=self.state,
+            started_at=rfc3339(self.startup.began_at_s),
+            uptime_s=round(now_s - self.startup.began_s, 3),
+            **posix.usage(os.getpid())._asdict(),
+            config=config.source,
+            state_dir=config.daemon.state_dir,
+            runtime_dir=config.daemon.runtime_dir,
+            reload=self.reloads.status(),
+            pools={
+                name: pool_status(pool, pool_state(pool, self.stop.under_way), now_s)
+                for name, pool in self.pools.items()
+            },
+            sidecars=self.sidecars.status(),
+            exits=self.history.counts(),
+        )
 
 
 def pool_status(pool: Pool, state: str, now_s: float) -> PoolStatus:

@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from supervisor.config.schema import LogConfig
@@ -51,7 +52,6 @@ class LogRelay:
         self._control: socket.socket | None = None
         self._pid = self._pidfd = -1
         self._started_s = 0.0
-        self._watched: tuple[Reactor, Callable[[int], None]] | None = None
         try:
             writes = self._make_pipes()
             self._start()
@@ -68,8 +68,8 @@ class LogRelay:
 
     def watch(self, reactor: Reactor, ignore: Callable[[int], None]) -> None:
         """Replace the relay whenever it ends. `ignore` is given its pid: it is no child of a pool."""
-        self._watched = reactor, ignore
-        self._follow()
+        ignore(self._pid)
+        reactor.add_handler(self._pidfd, partial(self._ended, reactor, ignore), reactor.READ)
 
     def configure(self, config: LogConfig) -> None:
         """Take up other settings of `[log]`. Raises StateError when the file cannot be opened; nothing changes then."""
@@ -81,7 +81,6 @@ class LogRelay:
 
     def close(self) -> None:
         """Wait until everything is written, but for no reader for long; stdout and stderr are as before."""
-        self._watched = None  # the loop turns no more
         self._order(FINISH)
         if self._pidfd >= 0:
             with suppress(ProcessLookupError):
@@ -147,30 +146,20 @@ class LogRelay:
             return {TERMINAL: "console", JOURNAL: "plain"}.get(self._reader, "json")
         return "console" if self._config.format == "console" else "json"
 
-    def _follow(self) -> None:
-        reactor, ignore = self._watched or (None, None)
-        if reactor is not None and ignore is not None:
-            ignore(self._pid)
-            reactor.add_handler(self._pidfd, self._ended, reactor.READ)
-
-    def _ended(self, descriptor: int, events: int) -> None:
-        if self._watched is None:
-            return
-        reactor = self._watched[0]
+    def _ended(self, reactor: Reactor, ignore: Callable[[int], None], descriptor: int, events: int) -> None:
         reactor.remove_handler(descriptor)
         os.close(descriptor)
         self._pidfd = -1
-        reactor.call_later(max(0.0, self._started_s + RESTART_S - monotonic_s()), self._restart)
+        restart = partial(self._restart, reactor, ignore)
+        reactor.call_later(max(0.0, self._started_s + RESTART_S - monotonic_s()), restart)
 
-    def _restart(self) -> None:
-        if self._watched is None:
-            return
+    def _restart(self, reactor: Reactor, ignore: Callable[[int], None]) -> None:
         try:
             self._start()
         except OSError:  # no process, no descriptor just now
-            self._watched[0].call_later(RESTART_S, self._restart)
+            reactor.call_later(RESTART_S, partial(self._restart, reactor, ignore))
             return
-        self._follow()
+        self.watch(reactor, ignore)
         text = "the log relay had ended and was replaced; the lines that it held are lost"
         log(Event.LOG_RELAY_REPLACED, text, level=logging.WARNING)
 

@@ -29,6 +29,7 @@ RECONNECT = frozenset(
 )
 """Keys of a pool that need a new consumer; so does everything in [broker] and [ledger] but these:"""
 
+_SECTIONS = ("daemon", "log", "ledger", "web", "hooks", "broker")
 _CHECKED_ONLY = frozenset({"ack_timeout"})
 
 
@@ -55,10 +56,7 @@ class Changes:
 def compare(old: Config, new: Config) -> Changes:
     """What changed. Raises ConfigError for keys that cannot change while the daemon runs."""
     _refuse_fixed(old, new)
-    named = (("daemon", old.daemon, new.daemon), ("log", old.log, new.log), ("ledger", old.ledger, new.ledger))
-    sections = {name: changed_keys(before, after) for name, before, after in named}
-    sections |= {"web": changed_keys(old.web, new.web), "hooks": changed_keys(old.hooks, new.hooks)}
-    sections["broker"] = changed_keys(old.broker, new.broker)
+    sections = {name: changed_keys(getattr(old, name), getattr(new, name)) for name in _SECTIONS}
     kept = [name for name in new.pools if name in old.pools]
     changed = {name: changed_keys(old.pools[name], new.pools[name]) for name in kept}
     everywhere = bool(sections["ledger"] or set(sections["broker"]) - _CHECKED_ONLY)

@@ -138,6 +138,9 @@ class Reload:
         self._moved_s = now_s
         for trial in self._trials:
             trial.promote(trial.pool.name in self.changes.reconnect, context.scaling, context.terminations, now_s)
+        context.pools.put_in_force(self.config)
+        for name in self.changes.removed:
+            context.removals.begin(context.pools[name], "reload")
 
     # ---- replacing ------------------------------------------------------------------------------------------------
 
@@ -155,12 +158,10 @@ class Reload:
         if left != self._left:
             self._left, self._moved_s = left, now_s
         if now_s - self._moved_s > self._limit_s():
-            raise ControlError(f"nothing has moved for {self._limit_s():g} s: {_GOES_ON}{self._obstacles()}")
+            names = self.waits_for()
+            obstacles = f" once there is an end to what {', '.join(names)} does" if names else ""
+            raise ControlError(f"nothing has moved for {self._limit_s():g} s: {_GOES_ON}{obstacles}")
         return not any(scaling.replaces(pool) or pool.leaving for pool in pools)
-
-    def _obstacles(self) -> str:
-        names = self.waits_for()
-        return f" once there is an end to what {', '.join(names)} does" if names else ""
 
     def _limit_s(self) -> float:
         """Handlers may take as long as their limits allow."""
@@ -218,24 +219,18 @@ class Reloads:
             return
         if self._current is None:
             return
-        stage = self._current.stage
         try:
-            over = self._current.proceed(now_s)
+            if self._current.proceed(now_s):
+                self._done(self._current, now_s)
         except PreforkdError as error:
-            self._fail(error)
-            return
-        if stage is not self._current.stage:
-            self._in_force(self._current)
-        if over:
-            self._done(self._current, now_s)
+            self._fail(self._current, error)
 
     def _abandon_all(self) -> None:
-        reason = ControlError(_STOPPING)
         if self._current is not None:
             self._current.abandon()
             self._current = None
         for pending in [*self._answers, *(pending for _by, pending in self._next)]:
-            pending.fail(reason)
+            pending.fail(ControlError(_STOPPING))
         self._answers, self._next = [], []
 
     @property
@@ -277,11 +272,6 @@ class Reloads:
             self._send_untried_away()
             raise
 
-    def _in_force(self, reload: Reload) -> None:
-        self._context.pools.put_in_force(reload.config)
-        for name in reload.changes.removed:
-            self._context.removals.begin(self._context.pools[name], "reload")
-
     def _done(self, reload: Reload, now_s: float) -> None:
         report = Reloaded(**reload.changes.facts(), took_s=round(now_s - reload.started_s, 3))
         log(Event.RELOAD_DONE, "reloaded", requested_by=reload.requested_by, **msgspec.structs.asdict(report))
@@ -289,11 +279,10 @@ class Reloads:
             pending.complete(report)
         self._go_on()
 
-    def _fail(self, error: PreforkdError) -> None:
-        if self._current is not None:
-            self._log_failure(error, self._current.requested_by)
-            self._current.abandon()
-            self._send_untried_away()
+    def _fail(self, reload: Reload, error: PreforkdError) -> None:
+        self._log_failure(error, reload.requested_by)
+        reload.abandon()
+        self._send_untried_away()
         for pending in self._answers:
             pending.fail(error)
         self._go_on()

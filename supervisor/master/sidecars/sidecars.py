@@ -24,7 +24,7 @@ from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.wire import Wire
 from supervisor.master.sidecars.sidecar import Sidecar
-from supervisor.master.stop.phases import CLOSE_S, HURRY_S, Phase
+from supervisor.master.stop.phases import CLOSE_S, HURRY_S, StopPhase
 from supervisor.master.stop.stopping import DaemonStop
 from supervisor.master.stop.terminations import Terminations
 from supervisor.scoreboard.words import Intent
@@ -114,7 +114,7 @@ class Sidecars:
         stop = self._stop.current
         if stop is None:
             self.follow_config(self._pools.config, now_s)
-        elif stop.phase is Phase.GONE:
+        elif stop.phase is StopPhase.GONE:
             self._end_all(stop.requested_by, HURRY_S if stop.now else CLOSE_S, now_s)
         for pool in self._pools.values():
             self._tell_dead_letters(pool)

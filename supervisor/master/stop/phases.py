@@ -26,7 +26,7 @@ HURRY_S = 1.0
 """The same for a stop that is to be over at once."""
 
 
-class Phase(IntEnum):
+class StopPhase(IntEnum):
     """In order: a stop only ever goes forward."""
 
     DRAINING = 1
@@ -58,7 +58,7 @@ class Stop:
     started_s: float
     timeout_s: float
     now: bool = False
-    phase: Phase = Phase.DRAINING
+    phase: StopPhase = StopPhase.DRAINING
     overran: bool = False  # the drain took too long: workers that still run a message are killed
     due_s: float = field(init=False)
 
@@ -73,15 +73,15 @@ class Stop:
     def hurry(self, now_s: float) -> None:
         """A second request: kill what is still running."""
         self.now = True
-        if self.phase < Phase.KILLING:
+        if self.phase < StopPhase.KILLING:
             self.due_s = now_s
 
     def advance(self, facts: Facts, now_s: float) -> bool:
         """Go to the next phase if it is time; True when the phase has changed (call it again after acting on it)."""
         if not self._over(facts, now_s):
             return False
-        self.overran = self.overran or (self.phase is Phase.DRAINING and not facts.drained)
-        following = Phase.KILLING if self.now and self.phase < Phase.KILLING else Phase(self.phase + 1)
+        self.overran = self.overran or (self.phase is StopPhase.DRAINING and not facts.drained)
+        following = StopPhase.KILLING if self.now and self.phase < StopPhase.KILLING else StopPhase(self.phase + 1)
         self.phase, self.due_s = following, now_s + _LIMITS_S.get(following, 0.0)
         return True
 
@@ -89,13 +89,13 @@ class Stop:
         late = now_s >= self.due_s
         alive = facts.workers + facts.others
         return {
-            Phase.DRAINING: late or facts.drained,
-            Phase.LEAVING: late or not facts.workers,
-            Phase.KILLING: not facts.workers and (late or facts.settled),
-            Phase.QUITTING: late or not alive,
-            Phase.ENDING: not alive,
-            Phase.GONE: False,
+            StopPhase.DRAINING: late or facts.drained,
+            StopPhase.LEAVING: late or not facts.workers,
+            StopPhase.KILLING: not facts.workers and (late or facts.settled),
+            StopPhase.QUITTING: late or not alive,
+            StopPhase.ENDING: not alive,
+            StopPhase.GONE: False,
         }[self.phase]
 
 
-_LIMITS_S = {Phase.LEAVING: LEAVE_S, Phase.KILLING: SETTLE_S, Phase.QUITTING: QUIT_S}
+_LIMITS_S = {StopPhase.LEAVING: LEAVE_S, StopPhase.KILLING: SETTLE_S, StopPhase.QUITTING: QUIT_S}

@@ -23,7 +23,7 @@ from supervisor.master.host.signals import OVERDUE_S, cannot_be_ended, send
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
-from supervisor.master.stop.phases import Facts, Phase, Stop
+from supervisor.master.stop.phases import Facts, Stop, StopPhase
 from supervisor.scoreboard.words import Intent
 from supervisor.system.clock import monotonic_s
 
@@ -36,9 +36,9 @@ _BESIDE_IT = "the next daemon follows on_crash, and may run it beside the proces
 _SERVICES = (Kind.FORKSERVER, Kind.CONSUMER)
 
 _TOLD_TO_QUIT = {
-    Phase.LEAVING: (Kind.FORKSERVER,),
-    Phase.KILLING: (Kind.FORKSERVER,),  # again: a stop with `now` has left LEAVING out
-    Phase.QUITTING: (Kind.CONSUMER,),
+    StopPhase.LEAVING: (Kind.FORKSERVER,),
+    StopPhase.KILLING: (Kind.FORKSERVER,),  # again: a stop with `now` has left LEAVING out
+    StopPhase.QUITTING: (Kind.CONSUMER,),
 }
 
 
@@ -59,7 +59,7 @@ class Stopping:
         while self.stop.advance(self._facts(now_s), now_s):
             for kind in _TOLD_TO_QUIT.get(self.stop.phase, ()):
                 self._quit(kind)
-            if self.stop.phase is Phase.QUITTING:
+            if self.stop.phase is StopPhase.QUITTING:
                 self._leave_behind(now_s)
         if self._act(now_s):
             self.proceed(now_s)
@@ -110,11 +110,11 @@ class Stopping:
     def _act(self, now_s: float) -> bool:
         """Again in every turn: a worker may be born of an order that was under way. True if one cannot be ended."""
         before = len(self._unkillable())
-        if self.stop.phase >= Phase.LEAVING:
+        if self.stop.phase >= StopPhase.LEAVING:
             for child in self._of_kind(Kind.WORKER):
-                by_force = self.stop.phase >= Phase.KILLING or (self.stop.overran and child.runs)
+                by_force = self.stop.phase >= StopPhase.KILLING or (self.stop.overran and child.runs)
                 self._signal(child, by_force, now_s)
-        if self.stop.phase >= Phase.ENDING:
+        if self.stop.phase >= StopPhase.ENDING:
             for kind in _SERVICES:
                 for child in self._of_kind(kind):
                     self._signal(child, by_force=True, now_s=now_s)
@@ -166,7 +166,7 @@ class DaemonStop:
     @property
     def gone(self) -> bool:
         """Whether all children of the pools have ended."""
-        return self.current is not None and self.current.phase is Phase.GONE
+        return self.current is not None and self.current.phase is StopPhase.GONE
 
     @property
     def due_s(self) -> float:
@@ -236,7 +236,7 @@ class Removals:
         for removal in list(self._under_way):
             pool, stopping = removal
             stopping.proceed(now_s)
-            if stopping.stop.phase is Phase.GONE:
+            if stopping.stop.phase is StopPhase.GONE:
                 self._under_way.remove(removal)
                 self._pools.remove(pool)
 

@@ -10,10 +10,10 @@ import pytest
 from supervisor.master.host.signals import OVERDUE_S
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.consumer_channel import ConsumerChannel
-from supervisor.master.stop.phases import LEAVE_S, QUIT_S, SETTLE_S, Facts, Phase, Stop
+from supervisor.master.stop.phases import LEAVE_S, QUIT_S, SETTLE_S, Facts, Stop, StopPhase
 from supervisor.master.stop.stopping import CALLED_BACK_S, Stopping
 
-D, L, K, Q, E, G = Phase
+D, L, K, Q, E, G = StopPhase
 TIMEOUT_S = 60.0
 
 BUSY = Facts(drained=False, settled=False, workers=2, others=2)
@@ -22,7 +22,7 @@ UNSETTLED = Facts(drained=False, settled=False, workers=0, others=2)
 ALONE = Facts(drained=True, settled=True, workers=0, others=2)
 NOBODY = Facts(drained=True, settled=True, workers=0, others=0)
 
-Moment = tuple[float, Facts, list[Phase]]
+Moment = tuple[float, Facts, list[StopPhase]]
 
 HISTORIES: dict[str, list[Moment]] = {
     "an orderly stop: drained, left, said goodbye": [
@@ -56,7 +56,7 @@ HISTORIES: dict[str, list[Moment]] = {
 }
 
 
-def phases(stop: Stop, facts: Facts, now_s: float) -> list[Phase]:
+def phases(stop: Stop, facts: Facts, now_s: float) -> list[StopPhase]:
     passed = []
     while stop.advance(facts, now_s):
         passed.append(stop.phase)
@@ -72,29 +72,29 @@ def test_histories_of_a_stop(history: list[Moment]) -> None:
 
 def test_now_kills_without_waiting_for_handlers() -> None:
     stop = Stop("preforkd stop", 0.0, TIMEOUT_S, now=True)
-    assert phases(stop, BUSY, 0.0) == [Phase.KILLING]
+    assert phases(stop, BUSY, 0.0) == [StopPhase.KILLING]
 
 
 def test_a_second_request_kills_what_is_still_running() -> None:
     stop = Stop("SIGINT", 0.0, TIMEOUT_S)
     assert phases(stop, BUSY, 1.0) == []
     stop.hurry(2.0)
-    assert phases(stop, BUSY, 2.0) == [Phase.KILLING]
+    assert phases(stop, BUSY, 2.0) == [StopPhase.KILLING]
 
 
 def test_a_second_request_while_workers_leave_kills_them() -> None:
     stop = Stop("SIGINT", 0.0, TIMEOUT_S)
-    assert phases(stop, DRAINED, 1.0) == [Phase.LEAVING]
+    assert phases(stop, DRAINED, 1.0) == [StopPhase.LEAVING]
     stop.hurry(1.5)
-    assert phases(stop, DRAINED, 1.5) == [Phase.KILLING]
+    assert phases(stop, DRAINED, 1.5) == [StopPhase.KILLING]
 
 
 def test_a_second_request_does_not_cut_short_the_settling() -> None:
     stop = Stop("SIGINT", 0.0, TIMEOUT_S, now=True)
-    assert phases(stop, UNSETTLED, 0.0) == [Phase.KILLING]
+    assert phases(stop, UNSETTLED, 0.0) == [StopPhase.KILLING]
     stop.hurry(0.5)
     assert phases(stop, UNSETTLED, 0.5) == []
-    assert phases(stop, ALONE, 0.6) == [Phase.QUITTING]
+    assert phases(stop, ALONE, 0.6) == [StopPhase.QUITTING]
 
 
 def test_a_stop_only_goes_forward() -> None:
