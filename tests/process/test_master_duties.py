@@ -18,14 +18,16 @@ from supervisor.config.schema import (
     LogConfig,
     PoolConfig,
 )
-from supervisor.errors import ControlError, StateError
+from supervisor.errors import BootError, ControlError, StateError
 from supervisor.master.duties import UntilStop
 from supervisor.master.exits.history import History
 from supervisor.master.pool.children import Child, Children, Kind
+from supervisor.master.pool.plan import Plan
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.spawner import Spawner
 from supervisor.master.pool.state import PoolStates
+from supervisor.master.reload.canary import Canary
 from supervisor.master.reload.reload import ReloadContext, Reloads
 from supervisor.master.reload.scaling import Scaling
 from supervisor.master.sidecars.sidecars import Sidecars
@@ -170,6 +172,18 @@ def test_an_added_pool_whose_slots_cannot_be_used_goes_again_with_the_reload(boo
         reloads(books, config, removals, LockedSlots()).ask("SIGHUP", {})
     removals.turn(1.0)
     assert (list(books.pools), books.pools.config) == (["email", "sms"], books.config)
+
+
+def test_a_pool_that_has_passed_its_trial_waits_for_the_others_without_an_end(books: Books) -> None:
+    pool = books.pools["email"]
+    pool.follow_plan(Plan(on_trial=True, canary=0))
+    canary = Canary(pool, books.config, books.reactor, 0.0)
+    late_s = canary.due_s
+    with pytest.raises(BootError, match="its handler is not imported after"):
+        canary.proceed(late_s)
+    books.make_ready("email")
+    canary.proceed(late_s)
+    assert (canary.passed, canary.due_s) == (True, float("inf"))
 
 
 def test_a_reload_is_refused_before_the_daemon_is_ready_and_during_its_stop(books: Books) -> None:

@@ -26,42 +26,44 @@ def trial_s(pool: PoolConfig) -> float:
 
 
 class Canary:
-    """The trial of one pool. `proceed` in every turn until it has `passed` or there is a `failure`."""
+    """The trial of one pool. `proceed` in every turn until all have `passed`."""
 
     def __init__(self, pool: Pool, config: Config, reactor: Reactor, now_s: float) -> None:
         """`config`: the settings on trial. Raises StateError when no process can be started."""
         self.pool = pool
         self._config = config
         self._limit_s = trial_s(config.pools[pool.name])
-        self.until_s = now_s + self._limit_s
+        self._until_s = now_s + self._limit_s
         self._forkserver = pool.forkserver
         if not pool.plan.on_trial:
             self._forkserver = ChildSpec(pool.name, Kind.FORKSERVER)
             start_candidate(pool, self._forkserver, config, reactor)
             pool.follow_plan(replace(pool.plan, candidate=self._forkserver))
 
-    def proceed(self) -> None:
-        """Have a worker made once the code is imported. Raises StateError (full disk)."""
+    @property
+    def due_s(self) -> float:
+        """When it has failed if nothing happens (CLOCK_MONOTONIC)."""
+        return float("inf") if self.passed else self._until_s
+
+    def proceed(self, now_s: float) -> None:
+        """Have a worker made once the code is imported. Raises BootError when the new code cannot be put to work,
+        StateError (full disk)."""
         pool = self.pool
         if self._forkserver.ready and pool.plan.canary is None:
             slot = free_slot(pool.workers, pool.config.workers, pool.plan.spares)
             pool.follow_plan(replace(pool.plan, canary=slot))
             pool.make_room()
+        for spec in filter(None, (self._forkserver, self._worker)):
+            if spec.child is None and spec.deaths:
+                raise BootError(spec.why or f"{spec.name} exited before it was ready; the log has more")
+        if now_s >= self.due_s:
+            waits_for = "its first worker is not ready" if self._forkserver.ready else "its handler is not imported"
+            raise BootError(f"pool {pool.name}: {waits_for} after {self._limit_s:g} s; its import or `init` may hang")
 
     @property
     def passed(self) -> bool:
         """Whether the new code has proved that it works."""
         return self._forkserver.ready and (worker := self._worker) is not None and worker.ready
-
-    def failure(self, now_s: float) -> BootError | None:
-        """Why the new code cannot be put to work; None while it may still."""
-        for spec in filter(None, (self._forkserver, self._worker)):
-            if spec.child is None and spec.deaths:
-                return BootError(spec.why or f"{spec.name} exited before it was ready; the log has more")
-        if now_s < self.until_s:
-            return None
-        waits_for = "its first worker is not ready" if self._forkserver.ready else "its handler is not imported"
-        return BootError(f"pool {self.pool.name}: {waits_for} after {self._limit_s:g} s; its import or `init` may hang")
 
     def promote(self, reconnect: bool, scaling: Scaling, terminations: Terminations, now_s: float) -> None:
         """Put the new forkserver and the new settings in charge, and begin to replace the workers.
