@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
-from supervisor.consumer.file_watch import StateMissing
-from supervisor.consumer.observe.reports import Reports
+from supervisor.consumer.observe.file_watch import StateMissing
+from supervisor.consumer.reports import Reports
 from supervisor.consumer.session import Session
 from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.errors import BrokerRefused, LedgerError, LedgerUnusable, StateError

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from supervisor.brokers import open_broker
 from supervisor.consumer.answers import Answers
-from supervisor.consumer.file_watch import StateGuard
 from supervisor.consumer.housekeeping import BrokerSilence, Housekeeping
 from supervisor.consumer.observe.delay_watch import DelayWatch
+from supervisor.consumer.observe.file_watch import StateGuard
 from supervisor.consumer.observe.health import Health
 from supervisor.consumer.observe.measures import Measures
 from supervisor.consumer.observe.observer import Observer
@@ -22,13 +22,12 @@ from supervisor.consumer.settlement.delivery_limit import danger
 from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.consumer.settlement.messages import COPIED
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.turn.commit_pipeline import CommitPipeline
-from supervisor.consumer.turn.effects import Effects
+from supervisor.consumer.stalls import Stalls
+from supervisor.consumer.turn.commit_pipeline import CommitPipeline, Effects
 from supervisor.consumer.turn.hearing import BrokerHearing, WorkerHearing
 from supervisor.consumer.workers.dispatch import Dispatcher
 from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.consumer.workers.outcomes import Outcomes
-from supervisor.consumer.workers.stalls import Stalls
 from supervisor.ledger.base import Ledger
 from supervisor.link.frames import Drained, ExitNotice, Incarnation, Snapshot, StartConsumer, WorkerFrame
 from supervisor.system.clock import wall_s

@@ -26,6 +26,9 @@ LAYERS: list[tuple[str, ...]] = [
 
 PROCESSES = LAYERS[2]
 
+CONSUMER_ROOMS = ("settlement", "observe", "workers", "turn")
+"""The folders of the consumer: each may import those before it. The settlement is pure and knows none of the others."""
+
 BECOMES = {"supervisor.forkserver.__main__": ("worker", "a fork of the forkserver goes on as a worker")}
 """The one place where a process may import another, and why."""
 
@@ -119,6 +122,18 @@ def test_imports_go_downwards_only() -> None:
         if module.startswith("supervisor")
         for name in known_imports(module)
         if levels[package_of(name)] < levels[package_of(module)]
+    ] == []
+
+
+def test_the_folders_of_the_consumer_import_in_one_direction() -> None:
+    rooms = {room: level for level, room in enumerate(CONSUMER_ROOMS)}
+    places = {module: module.split(".")[2] for module in PATHS if module.startswith("supervisor.consumer.")}
+
+    assert [
+        f"{module} imports {name}"
+        for module, room in places.items()
+        for name in known_imports(module)
+        if room in rooms and name in places and rooms.get(places[name], len(rooms)) > rooms[room]
     ] == []
 
 

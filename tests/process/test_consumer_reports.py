@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.consumer.observe.reports import INTERVAL_S, MAX_PENDING_BYTES, Reports
+from supervisor.consumer.reports import INTERVAL_S, MAX_PENDING_BYTES, Reports
 from supervisor.link.channel import Channel
 from supervisor.link.frames import ConsumerOrder, ConsumerReport, Drained, ExitNoticeTaken, Found, Incarnation, Snapshot
 from supervisor.link.traces import Trace
@@ -29,7 +29,7 @@ def pair() -> Iterator[tuple[Channel[ConsumerOrder], Channel[Any]]]:
 def test_frames_to_a_master_that_does_not_read_are_bounded(
     tmp_path: Path, pair: tuple[Channel[ConsumerOrder], Channel[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supervisor.consumer.observe.reports.INTERVAL_S", 0.0)
+    monkeypatch.setattr("supervisor.consumer.reports.INTERVAL_S", 0.0)
     channel, _master = pair
     reports, bench = Reports(channel), Bench(tmp_path)
     found = Found(1, [Trace(state="s" * 20_000, round=1, attempt=1)], "")
@@ -65,7 +65,7 @@ def test_what_is_said_only_once_waits_for_a_master_that_does_not_read(
 def test_the_latest_snapshot_follows_once_the_master_reads_again(
     tmp_path: Path, pair: tuple[Channel[ConsumerOrder], Channel[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supervisor.consumer.observe.reports.INTERVAL_S", 0.0)
+    monkeypatch.setattr("supervisor.consumer.reports.INTERVAL_S", 0.0)
     channel, master = pair
     reports, bench = Reports(channel), Bench(tmp_path)
     for turn in range(TURNS):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.consumer.workers.stalls import LOOK_S, NAMED_S, NOTICED_S, Stalls
+from supervisor.consumer.stalls import LOOK_S, NAMED_S, NOTICED_S, Stalls
 from supervisor.link.frames import Incarnation, RunId, Stalled
 from supervisor.master.limits.run_limits import RunLimits
 from supervisor.master.limits.standstill import LOOK_S as MASTERS_LOOK_S

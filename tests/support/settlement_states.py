@@ -11,8 +11,7 @@ from supervisor.consumer.settlement.messages import Entry
 from supervisor.consumer.settlement.publications import Publications
 from supervisor.consumer.settlement.refused_copies import RefusedCopies
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.turn.actions import Ack, Effect, PublishLater, PublishOut, Requeue, Send
-from supervisor.consumer.turn.unit_of_work import UnitOfWork
+from supervisor.consumer.settlement.unit_of_work import Ack, Effect, PublishLater, PublishOut, Requeue, Send, UnitOfWork
 from tests.support.settlement_parts import shallow
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer.settlement.messages import Failure
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.turn.actions import Ack, Effect, PublishLater, PublishOut, RecallAll, Requeue, Send
+from supervisor.consumer.settlement.unit_of_work import Ack, Effect, PublishLater, PublishOut, RecallAll, Requeue, Send
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, Published, Run, RunId
 from supervisor.scoreboard.words import OutcomeKind

@@ -10,7 +10,7 @@ from supervisor.brokers.base import Delivery, Outgoing
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer.settlement.messages import Arrival, Entry, Failure
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.turn.actions import Ack, Effect, PublishLater, PublishOut, Requeue, Say, Send
+from supervisor.consumer.settlement.unit_of_work import Ack, Effect, PublishLater, PublishOut, Requeue, Say, Send
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import ConsumerFrame, Incarnation, Run, RunId
 from supervisor.logs.events import Event

@@ -15,7 +15,7 @@ from supervisor.brokers.base import Held
 from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer.observe.health import Health
-from supervisor.consumer.settlement.missing import failure_of
+from supervisor.consumer.settlement.messages import failure_of
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.consumer.settlement.waiting_retries import WaitingRetries
 from supervisor.ledger.base import Ledger, Row, RowState

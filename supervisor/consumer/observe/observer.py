@@ -14,7 +14,7 @@ from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.health import Health
 from supervisor.consumer.observe.measures import Measures
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.turn.actions import Say, Turn
+from supervisor.consumer.settlement.unit_of_work import Say, Turn
 from supervisor.link.frames import Letters, Snapshot
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log

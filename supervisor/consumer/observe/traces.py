@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from supervisor.consumer.settlement.messages import Entry, Failure
+from supervisor.consumer.settlement.messages import Entry, Failure, failure_of
 from supervisor.ledger.base import Row
 from supervisor.link.traces import Trace, TraceFailure
 from supervisor.system.clock import rfc3339
@@ -27,7 +27,7 @@ def trace_of(pool: str, row: Row, ahead_s: float = 0.0) -> Trace:
         attempt=row.attempt,
         at=rfc3339(row.at_s + ahead_s),
         worker=f"{pool}/{row.slot}" if row.slot >= 0 else "",
-        failure=_failure(msgspec.msgpack.decode(row.note, type=Failure)) if row.note else None,
+        failure=_failure(failure_of(row)) if row.note else None,
     )
 
 

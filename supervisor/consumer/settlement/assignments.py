@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supervisor.consumer.settlement.copies import order_of
 from supervisor.consumer.settlement.messages import Arrival, Entry, Phase
-from supervisor.consumer.turn.unit_of_work import UnitOfWork
+from supervisor.consumer.settlement.unit_of_work import UnitOfWork
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Incarnation, RunId
 from supervisor.messages.identity import DIGEST_BYTES

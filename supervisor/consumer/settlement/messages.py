@@ -8,7 +8,7 @@ import msgspec
 
 from supervisor.brokers.base import Delivery
 from supervisor.brokers.names import delay_step_s
-from supervisor.ledger.base import RowState
+from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, RunId
 
 _STACK_END_CHARACTERS = 1000
@@ -55,6 +55,11 @@ class Failure(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, stack="\n[… cut …]\n".join(ends))
 
 
+def failure_of(row: Row) -> Failure:
+    """The diagnosis on record."""
+    return msgspec.msgpack.decode(row.note, type=Failure) if row.note else Failure("failed", "no reason on record")
+
+
 class Entry(msgspec.Struct, eq=False):
     """One message in flight, and the run that it stands for.
 
@@ -82,6 +87,11 @@ class Entry(msgspec.Struct, eq=False):
     worn: bool = False  # its queue may drop it when it comes back once more: it is never given back
     published_s: float = 0.0  # when what its handler published was sent first, in this epoch
     missing_since_s: float | None = None  # it has not come back to an empty queue
+
+    @classmethod
+    def of(cls, run: Arrival | Row) -> Entry:
+        """The message of a delivery or a row, and the `run` that this stands for."""
+        return cls(run.key, run.id, run.round, run.attempt)
 
     def __post_init__(self) -> None:
         self.run = RunId(self.key, self.round, self.attempt)

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from supervisor.consumer.settlement.messages import Entry, Failure, Phase
-from supervisor.consumer.turn.unit_of_work import UnitOfWork
+from supervisor.consumer.settlement.messages import Entry, Failure, Phase, failure_of
+from supervisor.consumer.settlement.unit_of_work import UnitOfWork
 from supervisor.ledger.base import Row, RowState
 from supervisor.logs.events import Event
 
@@ -41,42 +41,31 @@ def give_up(decisions: UnitOfWork, entry: Entry, by: str) -> None:
     """
     if entry.failure is None or entry.pending is None:
         raise ValueError("only a decided message is waited for")
-    failure = msgspec.structs.replace(entry.failure.in_short, pending=entry.pending, lost="")
-    decisions.record(entry, RowState.GONE, msgspec.msgpack.encode(failure))
-    decisions.count("gone")
     text = f"message {entry.id!r} failed and is in its queue no more (purged?): no copy of it can be made"
     if by:
         text = f"message {entry.id!r} failed and has not come back: dropped by {by}; if it comes, its copy is made"
-    decisions.say_failure(Event.MESSAGE_GONE, text, entry, failure, warning=True)
+    decisions.count("gone")
+    _record(decisions, entry, msgspec.structs.replace(entry.failure.in_short, pending=entry.pending, lost=""), text)
 
 
 def lose(decisions: UnitOfWork, row: Row, why: str) -> None:
     """The retry copy of this RETRY row is lost, and the message with it. `why`: how, for people. The same message,
     published again, gets the copy that was decided."""
-    failure = msgspec.structs.replace(failure_of(row), pending=RowState.RETRY_PENDING, lost=why)
-    entry = _entry(row)
-    decisions.record(entry, RowState.GONE, msgspec.msgpack.encode(failure))
-    decisions.count("gone")
     text = (
         f"message {row.id!r} is lost: attempt {row.attempt} failed, and its copy for the next one is at the broker no "
         f"more ({why}); publish it again with the same id and content, and that attempt follows"
     )
-    decisions.say_failure(Event.MESSAGE_GONE, text, entry, failure, warning=True)
+    decisions.count("gone")
+    failure = msgspec.structs.replace(failure_of(row), pending=RowState.RETRY_PENDING, lost=why)
+    _record(decisions, Entry.of(row), failure, text)
 
 
 def let_go(decisions: UnitOfWork, row: Row, by: str) -> None:
     """The operator `by` has given up this lost message: it is not listed again."""
-    failure = msgspec.structs.replace(failure_of(row), lost="")
-    entry = _entry(row)
-    decisions.record(entry, RowState.GONE, msgspec.msgpack.encode(failure))
     text = f"message {row.id!r}, whose retry is lost: dropped by {by}; published again, it gets its next attempt"
+    _record(decisions, Entry.of(row), msgspec.structs.replace(failure_of(row), lost=""), text)
+
+
+def _record(decisions: UnitOfWork, entry: Entry, failure: Failure, text: str) -> None:
+    decisions.record(entry, RowState.GONE, failure)
     decisions.say_failure(Event.MESSAGE_GONE, text, entry, failure, warning=True)
-
-
-def failure_of(row: Row) -> Failure:
-    """The diagnosis on record."""
-    return msgspec.msgpack.decode(row.note, type=Failure) if row.note else Failure("failed", "no reason on record")
-
-
-def _entry(row: Row) -> Entry:
-    return Entry(row.key, row.id, row.round, row.attempt)

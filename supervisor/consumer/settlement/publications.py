@@ -15,8 +15,9 @@ from supervisor.consumer.settlement import copies
 from supervisor.consumer.settlement.assignments import Assignments
 from supervisor.consumer.settlement.messages import Entry, Phase
 from supervisor.consumer.settlement.refused_copies import RefusedCopies, destination
-from supervisor.consumer.turn.unit_of_work import UnitOfWork
+from supervisor.consumer.settlement.unit_of_work import UnitOfWork
 from supervisor.link.frames import Incarnation, Published, RunId
+from supervisor.logs.events import Event
 from supervisor.messages.message import Publication
 
 SET_ASIDE_MOST, SET_ASIDE_BYTES = 5000, 64 * 1024 * 1024
@@ -129,7 +130,7 @@ class Publications:
         is_copy = token == entry.token
         if is_copy and not lost:
             if self.refused.add(outgoing, reason, for_good):
-                self._decisions.say_copy_refused(entry, destination(outgoing), reason, "it is tried again")
+                self._say_refused(entry, outgoing, reason, "it is tried again")
             self._reduce_hopeless(entry, outgoing, reason)
         if is_copy or (lost and self._decisions.now_s - entry.published_s < self._timeout_s):
             self._publish_later(token)
@@ -181,9 +182,12 @@ class Publications:
         if self.refused.is_hopeless(outgoing.token) and copies.is_reducible(outgoing):
             self._outgoing[outgoing.token] = (entry, copies.reduced(outgoing, reason))
             self.refused.begin_again(outgoing)
-            self._decisions.say_copy_refused(
-                entry, destination(outgoing), reason, "it is tried without the message's headers"
-            )
+            self._say_refused(entry, outgoing, reason, "it is tried without the message's headers")
+
+    def _say_refused(self, entry: Entry, copy: Outgoing, reason: str, then: str) -> None:
+        queue = destination(copy)
+        text = f"the broker did not take the copy of message {entry.id!r} for {queue!r}: {reason}; {then}"
+        self._decisions.say(Event.COPY_REFUSED, text, entry, warning=True, queue=queue, reason=reason)
 
     def _publish_later(self, token: int) -> None:
         if token not in self._later:

@@ -20,9 +20,9 @@ from supervisor.consumer.settlement.assignments import Assignments
 from supervisor.consumer.settlement.content_matches import ContentMatches
 from supervisor.consumer.settlement.failure_policy import fate_of
 from supervisor.consumer.settlement.identification import given
-from supervisor.consumer.settlement.messages import Arrival, Entry, Failure, Phase
+from supervisor.consumer.settlement.messages import Arrival, Entry, Failure, Phase, failure_of
 from supervisor.consumer.settlement.publications import Publications
-from supervisor.consumer.turn.unit_of_work import UnitOfWork
+from supervisor.consumer.settlement.unit_of_work import UnitOfWork
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, RunId
 from supervisor.logs.events import Event
@@ -125,13 +125,13 @@ class Settlement:
         if meaning is Meaning.ORDER:
             self.decisions.record(entry, RowState.RETURNED)
         elif meaning is Meaning.DECIDED:
-            failure = msgspec.msgpack.decode(row.note, type=Failure)
+            failure = failure_of(row)
             self._decide(entry, copies.PENDING[failure.pending], failure)
         elif meaning is Meaning.IN_DOUBT:
             self._failed(entry, OutcomeKind.IN_DOUBT, Failure("lost", why))
 
     def _admit(self, arrival: Arrival) -> Entry:
-        entry = Entry(arrival.key, arrival.id, arrival.round, arrival.attempt)
+        entry = Entry.of(arrival)
         entry.has_id, entry.likeness = arrival.has_id, arrival.likeness
         entry.maybe_duplicate = self.doubtful or arrival.may_repeat
         self.entries[entry.key] = entry
@@ -299,7 +299,7 @@ class Settlement:
 
     def restore_row(self, row: Row) -> None:
         """Take an open row of the ledger into memory, at start; a hello, exit notice or delivery decides its fate."""
-        entry = Entry(row.key, row.id, row.round, row.attempt)
+        entry = Entry.of(row)
         entry.has_id = (row.round, row.attempt) != (1, 1) or not given(row.id)
         self.entries[entry.key] = entry
         if row.state is RowState.DISPATCHED:
@@ -308,7 +308,7 @@ class Settlement:
             self._unbegun(entry)  # no body and no id since a restart: it comes back as another message
         else:
             entry.phase, entry.pending = Phase.COPYING, row.state
-            entry.failure = msgspec.msgpack.decode(row.note, type=Failure)
+            entry.failure = failure_of(row)
 
     # ---- decisions ------------------------------------------------------------------------------------------------
 
@@ -327,7 +327,7 @@ class Settlement:
         self.assignments.take_away(entry)
         entry.phase, entry.pending = Phase.COPYING, pending
         entry.failure = msgspec.structs.replace(failure, at_s=failure.at_s or self.decisions.now_s + self.ahead_s)
-        self.decisions.record(entry, pending, msgspec.msgpack.encode(entry.failure))
+        self.decisions.record(entry, pending, entry.failure)
         if entry.delivery is not None:
             self.publications.publish_copy(entry)
 
@@ -336,7 +336,7 @@ class Settlement:
         if entry.pending is None or entry.failure is None:
             raise ValueError("only a decided message has a copy")
         state, counter, event = copies.CONFIRMED[entry.pending]
-        self.decisions.record(entry, state, msgspec.msgpack.encode(entry.failure.in_short))
+        self.decisions.record(entry, state, entry.failure.in_short)
         self.decisions.count(counter)
         text = f"message {entry.id!r}: {counter} after attempt {entry.attempt}"
         self.decisions.say_failure(event, text, entry, entry.failure)
@@ -360,7 +360,9 @@ class Settlement:
     def _saved(self, entry: Entry) -> None:
         """The broker has the copy: this one may go, and the copy is run when it comes."""
         self.saved.add(entry.run)
-        self.decisions.say_saved(entry)
+        self.decisions.count("saved")
+        text = f"message {entry.id!r} had come back too often: a copy of it takes its place before its queue drops it"
+        self.decisions.say(Event.MESSAGE_SAVED, text, entry)
         self._settle(entry)
 
     def _give_up(self, entry: Entry) -> None:

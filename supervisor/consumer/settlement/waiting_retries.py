@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import NamedTuple
 
-import msgspec
-
 from supervisor.brokers.names import retry_queue
-from supervisor.consumer.settlement.messages import Failure
+from supervisor.consumer.settlement.messages import failure_of
 from supervisor.consumer.settlement.missing import MISSING_S
 from supervisor.ledger.base import Row
 
@@ -51,7 +49,7 @@ class WaitingRetries:
 
     def add(self, row: Row) -> str:
         """The copy of this RETRY row waits; why it is lost all the same, "" where it is not."""
-        delay_s = msgspec.msgpack.decode(row.note, type=Failure).waits_s if row.note else None
+        delay_s = failure_of(row).waits_s
         queue = retry_queue(self._queue, delay_s) if delay_s else self._queue
         copy = _Copy(queue, row.at_s, row.at_s + (delay_s or 0.0))
         missing_s = self._missing_s.get(queue)

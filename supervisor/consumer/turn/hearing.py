@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from supervisor.brokers import base
-from supervisor.consumer.file_watch import StateGuard
 from supervisor.consumer.observe.delay_watch import DelayWatch
+from supervisor.consumer.observe.file_watch import StateGuard
 from supervisor.consumer.observe.observer import Observer
 from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.consumer.settlement.settlement import Settlement

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from supervisor.consumer.observe.observer import NAMED, DeadLetterNews
-from supervisor.consumer.turn.actions import Say
+from supervisor.consumer.settlement.unit_of_work import Say
 from supervisor.logs.events import Event
 
 FIELDS: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.consumer.turn.actions import Ack
+from supervisor.consumer.settlement.unit_of_work import Ack
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Published
 from supervisor.messages.message import Properties, Publication

@@ -16,8 +16,7 @@ from supervisor.consumer.settlement.content_matches import ContentMatches
 from supervisor.consumer.settlement.messages import Arrival, Entry, Failure, Phase
 from supervisor.consumer.settlement.publications import Publications
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.turn.actions import RecallAll
-from supervisor.consumer.turn.unit_of_work import UnitOfWork
+from supervisor.consumer.settlement.unit_of_work import RecallAll, UnitOfWork
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, RunId
 from supervisor.scoreboard.words import OutcomeKind

@@ -8,8 +8,7 @@ import msgspec
 import pytest
 
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.turn.actions import Ack, Requeue
-from supervisor.consumer.turn.unit_of_work import UnitOfWork
+from supervisor.consumer.settlement.unit_of_work import Ack, Requeue, UnitOfWork
 from supervisor.ledger.base import Row, RowState
 from tests.support.settlement_events import happen, possible
 from tests.support.settlement_ledger import LedgerModel

@@ -16,7 +16,7 @@ from supervisor.consumer.observe.measures import (
     Measures,
     Publishes,
 )
-from supervisor.consumer.observe.reports import _content
+from supervisor.consumer.reports import _content
 from supervisor.link.frames import Snapshot
 from supervisor.link.snapshot_parts import Durations
 from tests.support.statuses import snapshot

@@ -13,7 +13,7 @@ from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.health import Health
 from supervisor.consumer.observe.measures import Measures
 from supervisor.consumer.observe.observer import Observer
-from supervisor.consumer.turn.actions import Say, Turn
+from supervisor.consumer.settlement.unit_of_work import Say, Turn
 from supervisor.ledger.base import Row
 from supervisor.logs.events import Event
 from tests.support.settling import Bench

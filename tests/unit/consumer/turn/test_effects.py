@@ -9,7 +9,7 @@ import pytest
 
 from supervisor.brokers.base import Broker
 from supervisor.consumer.observe.measures import Publishes
-from supervisor.consumer.turn.effects import Effects
+from supervisor.consumer.turn.commit_pipeline import Effects
 from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Published

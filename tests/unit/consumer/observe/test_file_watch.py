@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.consumer.file_watch import StateMissing, StateWatch
+from supervisor.consumer.observe.file_watch import StateMissing, StateWatch
 from supervisor.system.locks import lock_holder
 from tests.support.descriptors import descriptors
 

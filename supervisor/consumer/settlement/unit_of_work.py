@@ -1,7 +1,8 @@
 """Collects what a turn decided: log events, rows and counters for one commit, effects in order. Pure.
 
-The effects stay here until that commit is durable: what is heard meanwhile may withdraw some of them, just as it may
-those of the turn that is still being decided.
+Part of the settlement, in the consumer process. `turn/commit_pipeline.py` commits and carries out. The effects stay
+here until that commit is durable: what is heard meanwhile may withdraw some of them, just as it may those of the turn
+that is still being decided.
 """
 
 from __future__ import annotations
@@ -9,14 +10,74 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from supervisor.brokers.base import Outgoing
 from supervisor.consumer.settlement.messages import Arrival, Entry, Failure
-from supervisor.consumer.turn.actions import Ack, Effect, PublishLater, PublishOut, RecallAll, Requeue, Say, Send, Turn
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import ConsumerFrame, Incarnation, Run
 from supervisor.logs.events import Event
 
 _NO_WORKER = Incarnation(-1, 0)
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """Settle this delivery for good. `likeness`: as of its `Arrival`."""
+
+    epoch: int
+    tag: int
+    likeness: bytes = b""
+
+
+class Requeue(msgspec.Struct, frozen=True):
+    """Return this delivery to its queue."""
+
+    epoch: int
+    tag: int
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send a frame to a worker; lost silently when its link is gone (its hello or exit notice will tell)."""
+
+    worker: Incarnation
+    frame: ConsumerFrame
+
+
+class RecallAll(msgspec.Struct, frozen=True):
+    """Ask all workers for what they have not begun; after what was decided to be sent to them before."""
+
+
+class PublishOut(msgspec.Struct, frozen=True):
+    """Publish; the fate comes back under its token."""
+
+    outgoing: Outgoing
+
+
+class PublishLater(msgspec.Struct, frozen=True):
+    """Ask for `publish_again(token)` after about `delay_s`: the broker did not take it."""
+
+    token: int
+    delay_s: float
+
+
+class Say(msgspec.Struct, frozen=True):
+    """Write a log event; before the commit, so that a crash may repeat a line but never swallow one (I5)."""
+
+    event: Event
+    text: str
+    fields: dict[str, Any]
+    warning: bool = False
+
+
+Effect = Ack | Requeue | Send | RecallAll | PublishOut | PublishLater
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """What one loop turn decided: what is said, then rows and counters for one commit. Its effects follow that."""
+
+    said: list[Say]
+    rows: dict[bytes, Row]
+    counters: dict[str, int]
 
 
 class UnitOfWork:
@@ -51,9 +112,10 @@ class UnitOfWork:
         """The row this turn has already decided for the message with this `key`: newer than what the ledger says."""
         return self._rows.get(key)
 
-    def record(self, entry: Entry, state: RowState, note: bytes = b"") -> None:
-        """Make a state durable; a later one of the same turn replaces it. `note`: msgpack of a Failure, or empty."""
+    def record(self, entry: Entry, state: RowState, failure: Failure | None = None) -> None:
+        """Make a state durable, with what to note of a failed run; a later one of the same turn replaces it."""
         slot, generation = (owner := entry.owner or _NO_WORKER).slot, owner.generation
+        note = b"" if failure is None else msgspec.msgpack.encode(failure)
         self._rows[entry.key] = Row(
             entry.key, entry.round, entry.attempt, state, slot, generation, self.now_s, entry.id, note, self._epoch
         )
@@ -112,19 +174,18 @@ class UnitOfWork:
         self._withdraw(lambda effect: type(effect) is Ack or type(effect) is Requeue)
         return [effect.likeness for effect in acks if effect.likeness]
 
-    def say(self, event: Event, text: str, *, warning: bool = False, **fields: Any) -> None:
-        """Log an event, before the commit."""
-        self._said.append(Say(event, text, fields, warning))
+    def say(self, event: Event, text: str, about: Arrival | Entry, *, warning: bool = False, **fields: Any) -> None:
+        """Log an event about a run, before the commit."""
+        run = {"message_id": about.id, "round": about.round, "attempt": about.attempt}
+        self._said.append(Say(event, text, run | fields, warning))
 
     def say_failure(self, event: Event, text: str, entry: Entry, failure: Failure, *, warning: bool = False) -> None:
         """Log what became of a failed run, with its whole diagnosis."""
         self.say(
             event,
             text,
+            entry,
             warning=warning,
-            message_id=entry.id,
-            round=entry.round,
-            attempt=entry.attempt,
             cause=failure.cause,
             reason=failure.reason,
             status=failure.status,
@@ -134,46 +195,16 @@ class UnitOfWork:
             stack=failure.stack,
         )
 
-    def say_copy_refused(self, entry: Entry, queue: str, reason: str, then: str) -> None:
-        """Log that the broker did not take a copy; `then`: what follows."""
-        text = f"the broker did not take the copy of message {entry.id!r} for {queue!r}: {reason}; {then}"
-        self.say(
-            Event.COPY_REFUSED,
-            text,
-            warning=True,
-            message_id=entry.id,
-            round=entry.round,
-            attempt=entry.attempt,
-            queue=queue,
-            reason=reason,
-        )
-
-    def say_duplicate(self, arrival: Arrival | Entry, why: str, deliveries: int = 1) -> None:
+    def say_duplicate(self, about: Arrival | Entry, why: str, deliveries: int = 1) -> None:
         """Count and log so many `deliveries` of a message that are acked without a run; `why`: for people."""
         self.count("duplicate", deliveries)
-        self.say(
-            Event.MESSAGE_DUPLICATE,
-            f"message {arrival.id!r} came again and is acked without a run: {why}",
-            message_id=arrival.id,
-            round=arrival.round,
-            attempt=arrival.attempt,
-        )
-
-    def say_saved(self, entry: Entry) -> None:
-        """Count and log that a message was replaced by a copy before its queue drops it."""
-        self.count("saved")
-        self.say(
-            Event.MESSAGE_SAVED,
-            f"message {entry.id!r} had come back too often: a copy of it takes its place before its queue drops it",
-            message_id=entry.id,
-            round=entry.round,
-            attempt=entry.attempt,
-        )
+        text = f"message {about.id!r} came again and is acked without a run: {why}"
+        self.say(Event.MESSAGE_DUPLICATE, text, about)
 
     def say_id_reused(self, arrival: Arrival) -> None:
         """Log that an id on record has come with other content."""
         text = f"message id {arrival.id!r} came again with other content: it is run as another message"
-        self.say(Event.MESSAGE_ID_REUSED, text, warning=True, message_id=arrival.id)
+        self._said.append(Say(Event.MESSAGE_ID_REUSED, text, {"message_id": arrival.id}, warning=True))
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
