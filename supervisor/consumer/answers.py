@@ -13,7 +13,7 @@ from supervisor.consumer.settlement.messages import Phase
 from supervisor.consumer.settlement.missing import missing
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.ledger.base import Ledger
-from supervisor.link.frames import FindGone, Found
+from supervisor.link.frames import Find, FindGone, Found
 
 NAMED = 1000
 """How many missing messages one answer names."""
@@ -31,14 +31,19 @@ class Answers:
         self._arrivals = arrivals
         self._delays = delays
 
-    def find(self, number: int, message_id: str) -> Found:
-        """What is known of the messages with this id. `number`: of the question. Raises LedgerError."""
+    def answer(self, question: Find | FindGone) -> Found:
+        """The answer to a question of the master. Raises LedgerError."""
+        return self.find_gone(question) if isinstance(question, FindGone) else self.find(question)
+
+    def find(self, question: Find) -> Found:
+        """What is known of the messages with the id that is asked for. Raises LedgerError."""
+        message_id = question.message_id
         here = (entry for entry in self._settlement.entries.values() if entry.id == message_id)
         waiting = [trace_of_waiting(entry) for entry in here if entry.phase in (Phase.WAITING, Phase.SAVING)]
         key = self._arrivals.key_of(message_id)
         rows = self._ledger.look_up([key])[key]
         traces = [*waiting, *(trace_of(self._pool, row, self._settlement.ahead_s) for row in rows)]
-        return Found(number, traces, "", len(traces))
+        return Found(question.number, traces, "", len(traces))
 
     def find_gone(self, order: FindGone) -> Found:
         """The failed messages that have not come back, and those whose retry is lost; with an order to drop, those that

@@ -8,11 +8,8 @@ written to only while the disk keeps up, and a silent broker only ends dispatchi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from supervisor.brokers.base import Broker
-from supervisor.consumer.observe.delay_watch import DelayWatch
-from supervisor.consumer.observe.health import PROBE_INTERVAL_S
 from supervisor.consumer.observe.observer import Observer
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.consumer.turn.commit_pipeline import CommitPipeline
@@ -29,7 +26,7 @@ EVICT_INTERVAL_S, EVICT_AGAIN_S = 1.0, 0.02
 """Looking for rows to forget; and the pause between two batches, which must outrun what a busy pool adds."""
 
 LOOK_INTERVAL_S = 1.0
-"""Looking at the machine's clock."""
+"""Looking at the machine's clock, and at the pool's files."""
 JUMP_SHOWN_S = 3600.0
 """How long a clock that was set stays a note."""
 LOOK_AT_REFUSED_S = 0.05
@@ -37,7 +34,7 @@ LOOK_AT_REFUSED_S = 0.05
 
 
 class Housekeeping:
-    """The duties of one session by the clock; each keeps itself due once `begin` has been called."""
+    """The duties of one session by the clock. `call_later` calls nothing once the session has ended."""
 
     def __init__(
         self,
@@ -47,33 +44,30 @@ class Housekeeping:
         pipeline: CommitPipeline,
         observer: Observer,
         broker: Broker,
-        delays: DelayWatch,
         call_later: CallLater,
     ) -> None:
         self._start = start
         self._ledger = ledger
         self._settlement = settlement
         self._pipeline = pipeline
-        self._measures = observer.measures
+        self._observer = observer
         self._health = observer.health
         self._broker = broker
-        self._delays = delays
         self._call_later = call_later
         self._clock_jumps = ClockJumps(wall_s(), boottime_s())
         self._jump_shown_until_s = 0.0
         self._refused_changes = 0  # of the refused copies, when they were looked at last
         self._refused_due = False
+        self._was_silent = False
 
-    def begin(self) -> None:
-        """Do everything in its time from now on. Raises LedgerError."""
-        self._call_later(PROBE_INTERVAL_S, self._probe)
-        self._call_later(EVICT_INTERVAL_S, self._evict)
-        self._call_later(LOOK_INTERVAL_S, self._look_around)
-        self._delays.begin(self._call_later)
-
-    def reconfigure(self, start: StartConsumer) -> None:
-        """Go on with other settings."""
-        self._start = start
+    def broker_is_silent(self) -> bool:
+        """Whether the broker is silent for longer than a heartbeat: it may have given up on us, and send again what is
+        started now. At the beginning of a silence the workers are asked for what they have not begun."""
+        silent = self._broker.silent_s > self._start.broker.heartbeat_s
+        if silent and not self._was_silent:
+            self._settlement.decisions.recall()
+        self._was_silent = silent
+        return silent
 
     def look_at_refused(self) -> None:
         """Look at the refused copies soon, if they have changed: they are a symptom, and their deliveries take no room
@@ -91,18 +85,16 @@ class Housekeeping:
         else:
             self._health.heal(Event.COPIES_REFUSED)
 
-    def _probe(self) -> None:
+    def probe(self) -> None:
         """Weigh the ledger; ask the broker for the queue's depth."""
-        self._call_later(PROBE_INTERVAL_S, self._probe)
-        self._measures.weigh(*self._ledger.size())
+        self._observer.measures.weigh(*self._ledger.size())
         if self._health.connected:
             if self._health.calm:
                 self._broker.narrow(None)
-            self._broker.probe(self._delays.queues())
+            self._broker.probe(self._observer.delays.queues())
 
-    def _look_around(self) -> None:
-        """Notice what happened to the machine."""
-        self._call_later(LOOK_INTERVAL_S, self._look_around)
+    def look_at_clock(self) -> None:
+        """Notice a clock that was set."""
         now_s, passed_s = wall_s(), boottime_s()
         by_s = self._clock_jumps.look(now_s, passed_s)
         if by_s:
@@ -117,36 +109,15 @@ class Housekeeping:
         elif passed_s > self._jump_shown_until_s:
             self._health.heal(Event.CLOCK_JUMPED)
 
-    def _evict(self) -> None:
-        """Forget a batch of what the ledger need not know any more."""
+    def evict(self) -> None:
+        """Forget a batch of what the ledger need not know any more, again and again."""
         if self._pipeline.held_up:  # what is forgotten is written, too: the loop would hang as the disk does
-            self._call_later(EVICT_INTERVAL_S, self._evict)
+            self._call_later(EVICT_INTERVAL_S, self.evict)
             return
         ledger = self._start.ledger
         aged, early = self._ledger.evict(self._ledger.now_s - ledger.keep_s, ledger.keep_max)
-        self._call_later(EVICT_AGAIN_S if aged or early else EVICT_INTERVAL_S, self._evict)
-        self._measures.evicted(early)
+        self._call_later(EVICT_AGAIN_S if aged or early else EVICT_INTERVAL_S, self.evict)
+        self._observer.measures.evicted(early)
         if early:
             text = f"the ledger is full ({ledger.keep_max} rows): {early} forgotten before their time; raise keep_max"
             log(Event.LEDGER_EVICTED, text, level=logging.WARNING, rows=early)
-
-
-class BrokerSilence:
-    """A broker silent for longer than a heartbeat may have given up on us: nothing is started that it may send again.
-
-    `recall` is called once at the beginning of each silence: it has back from the workers what they have not begun.
-    """
-
-    def __init__(self, broker: Broker, heartbeat_s: float, recall: Callable[[], None]) -> None:
-        self._broker = broker
-        self._heartbeat_s = heartbeat_s
-        self._recall = recall
-        self._lasted = False
-
-    def lasts(self) -> bool:
-        """Whether the broker is silent now."""
-        lasts = self._broker.silent_s > self._heartbeat_s
-        if lasts and not self._lasted:
-            self._recall()
-        self._lasted = lasts
-        return lasts

@@ -20,7 +20,6 @@ import msgspec
 from supervisor.consumer.observe.file_watch import StateMissing
 from supervisor.consumer.reports import Reports
 from supervisor.consumer.session import Session
-from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.errors import BrokerRefused, LedgerError, LedgerUnusable, StateError
 from supervisor.ledger import open_ledger
 from supervisor.ledger.base import Ledger
@@ -72,7 +71,6 @@ class Consumer:
         self._alive = set(start.alive)
         self._session: Session | None = None
         self._ledger: Ledger | None = None
-        self._links: WorkerLinks | None = None
         self._lost: StateMissing | None = None  # files of ours that were deleted, moved or replaced
         self._detached: list[Ledger] = []  # those that had them
         self._consuming = False
@@ -86,8 +84,8 @@ class Consumer:
             Pause: self._on_pause,
             Resume: self._on_resume,
             Reconfigure: self._on_reconfigure,
-            Find: self._on_find,
-            FindGone: self._on_find_gone,
+            Find: self._on_question,
+            FindGone: self._on_question,
             CloseConnection: lambda order: self._session.broker.cut() if self._session else None,
             Quit: self._on_quit,
         }
@@ -98,7 +96,10 @@ class Consumer:
         try:
             self._open(REOPEN_S[0])
             while not self._quit:
-                self._guarded(self.turn)
+                try:
+                    self.turn()
+                except LedgerError as error:
+                    self._suspend(error, REOPEN_S[0])
         except (BrokerRefused, LedgerUnusable) as error:
             self._reports.say(Refused(str(error)))
             self._reports.flush()
@@ -161,15 +162,11 @@ class Consumer:
         except StateError as error:  # the master could open it a moment ago: nothing to stop consuming for
             log(Event.CONFIG_INVALID, f"{error}; logging goes on as before", level=logging.WARNING)
         if self._session is not None:
-            self._session.reconfigure(self._start)
+            self._session.reconfigure(order.pool)
 
-    def _on_find(self, order: Find) -> None:
-        session = self._session
-        self._reports.say(session.answers.find(order.number, order.message_id) if session else _no_answer(order.number))
-
-    def _on_find_gone(self, order: FindGone) -> None:
-        session = self._session
-        self._reports.say(session.answers.find_gone(order) if session else _no_answer(order.number))
+    def _on_question(self, order: Find | FindGone) -> None:
+        found = Found(order.number, [], "the ledger cannot be read just now")
+        self._reports.say(self._session.answers.answer(order) if self._session is not None else found)
 
     def _on_quit(self, order: Quit) -> None:
         self._quit = True
@@ -185,8 +182,7 @@ class Consumer:
             self._reports.say(Consuming())
             does, queue = "paused before" if self._paused else "consuming from", self._start.pool.queue
             log(Event.CONSUMER_READY, f"{does} {queue!r}", queue=queue)
-        if self._links is not None:
-            self._reports.say(*self._links.take_misunderstood(), *session.stalls.take())
+        self._reports.say(*session.links.take_misunderstood(), *session.stalls.take())
         if self._draining is not None and session.at_rest:
             # fail-point: consumer.stop-drained: the drain is over, the master does not know
             self._reports.say(session.drain_report(self._draining))
@@ -197,12 +193,6 @@ class Consumer:
 
     # ---- the session ----------------------------------------------------------------------------------------------
 
-    def _guarded(self, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except LedgerError as error:
-            self._suspend(error, REOPEN_S[0])
-
     def _open(self, retry_s: float) -> None:
         """Open the ledger and consume; while that fails, say why and try again later, ever more rarely."""
         try:
@@ -210,21 +200,10 @@ class Consumer:
             self._ledger = open_ledger(Path(self._start.pool_dir), self._start.ledger)
             if (descriptor := self._ledger.fileno()) is not None:  # to be woken by it; the session looks
                 self._reactor.add_handler(descriptor, lambda fd, events: None, self._reactor.READ)
-            self._session = self._new_session(self._ledger)
+            self._session = Session(self._start, self._ledger, self._listener, self._reactor)
             self._session.open(self._alive, consume=not self._paused and self._draining is None)
         except LedgerError as error:
             self._suspend(error, retry_s)
-
-    def _new_session(self, ledger: Ledger) -> Session:
-        """A session on this ledger. Raises LedgerError, and leaves nothing registered then."""
-        links = WorkerLinks(self._listener, self._reactor)
-        try:
-            session = Session(self._start, ledger, links, self._reactor)
-        except LedgerError:
-            links.close()
-            raise
-        self._links = links
-        return session
 
     def _suspend(self, error: LedgerError, retry_s: float) -> None:
         """Give everything back to the broker and wait for the ledger to heal. Raises LedgerUnusable if it cannot."""
@@ -234,16 +213,13 @@ class Consumer:
         if isinstance(error, StateMissing):
             event, until, text = Event.STATE_MISSING, "it is back", str(error)
         if event is Event.LEDGER_FAILED or self._lost is None:
-            self._tell_suspended(event, f"{error}; nothing is consumed until {until}", retry_s)
+            told = f"{error}; nothing is consumed until {until}; trying again in {retry_s:.1f} s"
+            log(event, told, level=logging.ERROR, retry_in_s=round(retry_s, 3))
         self._lost = error if isinstance(error, StateMissing) else None
         self._close()
         self._reports.troubled(event, text)
         next_s = min(retry_s * 2, REOPEN_S[1]) * random.uniform(0.8, 1.0)
         self._reactor.call_later(retry_s, lambda: self._open(next_s))
-
-    def _tell_suspended(self, event: Event, text: str, retry_s: float) -> None:
-        text = f"{text}; trying again in {retry_s:.1f} s"
-        log(event, text, level=logging.ERROR, retry_in_s=round(retry_s, 3))
 
     def _have_back(self) -> None:
         """Go on where files were lost, once they are back. Raises StateMissing while they are not."""
@@ -281,7 +257,3 @@ class Consumer:
                 ledger.write_again()
             except LedgerError as error:
                 log(Event.LEDGER_FAILED, f"{error}; its rows are lost", level=logging.ERROR)
-
-
-def _no_answer(number: int) -> Found:
-    return Found(number, [], "the ledger cannot be read just now")

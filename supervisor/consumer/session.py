@@ -8,21 +8,23 @@ what was not settled, and `loop.py` starts a new one, which recovers from the le
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from supervisor.brokers import open_broker
+from supervisor.config.schema import PoolConfig
 from supervisor.consumer.answers import Answers
-from supervisor.consumer.housekeeping import BrokerSilence, Housekeeping
+from supervisor.consumer.housekeeping import EVICT_INTERVAL_S, LOOK_INTERVAL_S, Housekeeping
 from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.file_watch import StateGuard
-from supervisor.consumer.observe.health import Health
+from supervisor.consumer.observe.health import PROBE_INTERVAL_S, Health
 from supervisor.consumer.observe.measures import Measures
 from supervisor.consumer.observe.observer import Observer
 from supervisor.consumer.settlement.delivery_limit import danger
 from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.consumer.settlement.messages import COPIED
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.stalls import Stalls
+from supervisor.consumer.stalls import LOOK_S, Stalls
 from supervisor.consumer.turn.commit_pipeline import CommitPipeline, Effects
 from supervisor.consumer.turn.hearing import BrokerHearing, WorkerHearing
 from supervisor.consumer.workers.dispatch import Dispatcher
@@ -30,45 +32,44 @@ from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.consumer.workers.outcomes import Outcomes
 from supervisor.ledger.base import Ledger
 from supervisor.link.frames import Drained, ExitNotice, Incarnation, Snapshot, StartConsumer, WorkerFrame
-from supervisor.system.clock import wall_s
+from supervisor.system.clock import monotonic_s, wall_s
 from supervisor.system.reactor import Callback, Reactor
 
 
 class Session:
     """One pool's messages in flight, with all that moves them."""
 
-    def __init__(self, start: StartConsumer, ledger: Ledger, links: WorkerLinks, reactor: Reactor) -> None:
-        """Raises LedgerError."""
+    def __init__(self, start: StartConsumer, ledger: Ledger, listener: socket.socket, reactor: Reactor) -> None:
+        """Raises LedgerError, and leaves nothing registered then. `listener`: where workers connect."""
         pool = start.pool
         self._ledger = ledger
-        self._links = links
         self._reactor = reactor
         self._ended = False
         self.settlement = settlement = Settlement(
             pool, socket.gethostname(), start.ledger.dedupe, start.broker.blocked_timeout_s, ledger.epoch
         )
-        self.dispatcher = Dispatcher(pool)
         measures = Measures(start.ledger.keep_max, ledger.counters())
+        health = Health(pool.queue, "" if start.broker.embedded else danger(pool.queue_arguments))
+        self._guard = StateGuard(start, ledger, settlement, health)
+        self.links = links = WorkerLinks(listener, reactor)
+        self.dispatcher = Dispatcher(pool)
         self.outcomes = Outcomes(
             pool.name, Path(start.pool_dir) / "slots", settlement, self.dispatcher, measures.handler_s, links.retire
         )
-        health = Health(pool.queue, "" if start.broker.embedded else danger(pool.queue_arguments))
         arrivals = Arrivals(pool, start.broker)
         delays = DelayWatch(pool, ledger, settlement, health, arrivals.key_of)
         self.observer = Observer(settlement, health, measures, delays)
         self.broker = open_broker(pool, start.broker, start.state_dir, reactor)
         effects = Effects(settlement, self.broker, links, measures.publishes, self._timer)
         self.pipeline = CommitPipeline(ledger, settlement, self.outcomes, effects, self.observer)
-        self._guard = StateGuard(start, ledger, settlement, health)
         self.worker_hearing = WorkerHearing(settlement, self.outcomes, self.dispatcher, links)
         self.broker_hearing = BrokerHearing(
-            settlement, self.broker, ledger, arrivals, self.observer, delays, self._guard, self._timer
+            settlement, self.broker, ledger, arrivals, self.observer, self._guard, self._timer
         )
         self.answers = Answers(pool.name, settlement, ledger, arrivals, delays)
         self.stalls = Stalls(settlement, self.outcomes, self.pipeline, self.observer)
-        self._silence = BrokerSilence(self.broker, start.broker.heartbeat_s, settlement.decisions.recall)
         self._housekeeping = Housekeeping(
-            start, ledger, settlement, self.pipeline, self.observer, self.broker, delays, self._timer
+            start, ledger, settlement, self.pipeline, self.observer, self.broker, self._timer
         )
 
     # ---- life -----------------------------------------------------------------------------------------------------
@@ -94,16 +95,20 @@ class Session:
         self.pipeline.turn()
         # fail-point: consumer.start-recovered: what was left is decided and on record, no broker yet
         self.broker.start()
-        self._housekeeping.begin()
-        self.stalls.begin(self._timer)
-        self._guard.keep_looking(self._timer)
+        self._every(PROBE_INTERVAL_S, self._housekeeping.probe)
+        self._every(LOOK_INTERVAL_S, self._housekeeping.look_at_clock)
+        self._every(LOOK_INTERVAL_S, self._guard.look)
+        self.stalls.look(monotonic_s())
+        self._every(LOOK_S, lambda: self.stalls.look(monotonic_s()))
+        self._timer(EVICT_INTERVAL_S, self._housekeeping.evict)
+        self.observer.delays.begin(self._timer)
 
     def close(self, timeout_s: float) -> None:
         """Close the workers' links and the broker's connection, so that it has back what was not settled."""
         # fail-point: consumer.stop-session-open: everything is settled, connection and links are up
         self._ended = True
         self._guard.close()
-        self._links.close()
+        self.links.close()
         self.broker.close(timeout_s)
         while not self.broker.closed:
             self._reactor.poll(timeout_s)
@@ -114,7 +119,7 @@ class Session:
         """Set the settlement's time; the frames that workers have sent since the last turn."""
         self.settlement.begin_turn(self._ledger.now_s, wall_s())
         # fail-point: consumer.woken: frames of workers are read, none has had an effect
-        return self._links.take()
+        return self.links.take()
 
     def hear_exit_notice(self, exit_notice: ExitNotice) -> None:
         """The master declares a worker dead; `pipeline.take_exit_notices` says when that is durable."""
@@ -125,7 +130,7 @@ class Session:
         """Hear, decide, commit, carry out. `frames`: of `begin_turn`. Raises LedgerError, BrokerRefused."""
         self.worker_hearing.hear(frames)
         self.broker_hearing.hear()
-        if not self._silence.lasts() and self.settlement.assignments.waiting:
+        if not self._housekeeping.broker_is_silent() and self.settlement.assignments.waiting:
             self._dispatch()
         self._housekeeping.look_at_refused()
         self.pipeline.turn()
@@ -150,11 +155,10 @@ class Session:
         self.settlement.resume()
         self.broker.subscribe()
 
-    def reconfigure(self, start: StartConsumer) -> None:
+    def reconfigure(self, pool: PoolConfig) -> None:
         """Go on with other settings of the pool; those of the connection are the same."""
-        self.settlement.configure(start.pool)
-        self.dispatcher.configure(start.pool)
-        self._housekeeping.reconfigure(start)
+        self.settlement.configure(pool)
+        self.dispatcher.configure(pool)
 
     @property
     def at_rest(self) -> bool:
@@ -193,6 +197,15 @@ class Session:
 
         cut_off = [entry.id for entry in self.settlement.entries.values() if entry.owner is not None]
         return Drained(since("done") + since("failed"), since("returned"), cut_off)
+
+    def _every(self, interval_s: float, duty: Callable[[], object]) -> None:
+        """Do a duty again and again until the session has ended."""
+
+        def again() -> None:
+            self._every(interval_s, duty)
+            duty()
+
+        self._timer(interval_s, again)
 
     def _timer(self, delay_s: float, callback: Callback) -> None:
         """Call later, unless the session has ended by then."""

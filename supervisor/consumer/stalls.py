@@ -17,8 +17,6 @@ from supervisor.consumer.workers.outcomes import Outcomes
 from supervisor.errors import StateError
 from supervisor.link.frames import Incarnation, Stalled
 from supervisor.logs.events import Event
-from supervisor.system.clock import monotonic_s
-from supervisor.system.reactor import CallLater
 
 LOOK_S = 2.0
 NOTICED_S, NAMED_S = 10.0, 30.0
@@ -37,7 +35,7 @@ Progress = tuple[int, float]
 
 
 class Stalls:
-    """Detects work that does not move in one session. `begin` once."""
+    """Detects work that does not move in one session."""
 
     def __init__(
         self, settlement: Settlement, outcomes: Outcomes, pipeline: CommitPipeline, observer: Observer
@@ -52,22 +50,13 @@ class Stalls:
         self._looked_s = 0.0
         self._named: list[Stalled] = []
 
-    def begin(self, call_later: CallLater) -> None:
-        """Look again and again."""
-
-        def look() -> None:
-            call_later(LOOK_S, look)
-            self.look(monotonic_s())
-
-        look()
-
     def take(self) -> list[Stalled]:
         """The workers that the master should end, since the last call."""
         named, self._named = self._named, []
         return named
 
     def look(self, now_s: float) -> None:
-        """One look at all workers that have messages, and at the pool."""
+        """One look at all workers that have messages, and at the pool. `now_s`: CLOCK_MONOTONIC."""
         late = now_s - self._looked_s > LOOK_S + _LATE_S
         self._looked_s = now_s
         if late or self._pipeline.held_up:

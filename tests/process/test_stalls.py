@@ -60,7 +60,7 @@ class Watched:
         while self.now_s < until_s:
             self.now_s += LOOK_S
             self.stalls.look(self.now_s)
-        return [symptom.name for symptom in self.bench.session.observer.health.symptoms]
+        return [symptom.name for symptom in self.bench.session.observer.health.present]
 
     def begin(self) -> None:
         """The worker begins its message."""
@@ -75,7 +75,7 @@ def watched(bench: Bench) -> Watched:
 def test_a_worker_that_begins_nothing_is_a_symptom_and_then_named_to_the_master(watched: Watched) -> None:
     assert watched.after(NOTICED_S - LOOK_S) == []
     assert watched.after(LOOK_S) == ["worker.stalled"]
-    (symptom,) = watched.bench.session.observer.health.symptoms
+    (symptom,) = watched.bench.session.observer.health.present
     assert (symptom.degrades, "p/0 has 1" in symptom.text) == (True, True)
     assert watched.stalls.take() == []
     watched.after(NAMED_S - NOTICED_S)
@@ -119,11 +119,11 @@ def test_messages_that_nobody_takes_are_a_stall_of_the_pool_unless_it_is_paused(
     stalls = Stalls(session.settlement, session.outcomes, session.pipeline, session.observer)
     for second in range(0, 40, 2):
         stalls.look(1000.0 + second)
-    (symptom,) = session.observer.health.symptoms
+    (symptom,) = session.observer.health.present
     assert (symptom.name, "1 for a worker" in symptom.text) == ("pool.stalled", True)
     session.drain()
     stalls.look(1040.0)
-    assert session.observer.health.symptoms == []
+    assert session.observer.health.present == []
 
 
 # ---- the master ends it ---------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import pytest
 
 from supervisor.config.schema import BrokerConfig, LedgerConfig, LogConfig, PoolConfig
 from supervisor.consumer.session import Session
-from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.link.frames import VERSION, StartConsumer
 from supervisor.system.clock import monotonic_s
@@ -41,7 +40,7 @@ class HandTurned:
             os.getpid(),
             [],
         )
-        self.session = Session(start, self._ledger, WorkerLinks(self._listener, self._reactor), self._reactor)
+        self.session = Session(start, self._ledger, self._listener, self._reactor)
 
     def start(self) -> None:
         """Connect and wait for the subscription."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig, LedgerConfig, LogConfig, PoolConfig
 from supervisor.consumer.session import Session
-from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.errors import LedgerError
 from supervisor.ledger.base import Result, Row
 from supervisor.ledger.sqlite import SqliteLedger
@@ -87,8 +86,8 @@ class Bench:
         with open_admin(start.broker, str(directory)) as admin:
             admin.ensure_queue("work")
             admin.publish([Publication("", "work", Properties(message_id="m"), b"")], 1, lambda total: None)
-        self.links = WorkerLinks(self.listener, self.reactor)
-        self.session = Session(start, self.ledger, self.links, self.reactor)
+        self.session = Session(start, self.ledger, self.listener, self.reactor)
+        self.links = self.session.links
         acknowledge = self.session.broker.ack
 
         def ack(epoch: int, tag: int) -> None:

@@ -70,12 +70,9 @@ def _clone_publications(
 
 def _clone_refused(original: RefusedCopies) -> RefusedCopies:
     clone = shallow(original)
-    inside = vars(clone)
-    for name in ("_times", "_queue_of", "_queues", "_for_good", "_hopeless"):
-        inside[name] = inside[name].copy()
-    for name, queue in original._queues.items():
-        other = clone._queues[name] = copy(queue)
-        other.tokens, other.waiting = queue.tokens.copy(), queue.waiting.copy()
+    clone._copies = {token: copy(refused) for token, refused in original._copies.items()}
+    clone._waiting = {queue: waiting.copy() for queue, waiting in original._waiting.items()}
+    clone._reasons = original._reasons.copy()
     return clone
 
 
@@ -86,7 +83,7 @@ def memories(settlement: Settlement) -> dict[str, object]:
         "waiting": list(settlement.assignments.waiting),
         "holdings": settlement.assignments.workers(),
         "publications": settlement.publications._outgoing,
-        "refused copies": settlement.publications.refused._queues,
+        "refused copies": settlement.publications.refused._copies,
     }
 
 
@@ -100,8 +97,8 @@ def settlement_state(settlement: Settlement, tags: dict[int, int], tokens: dict[
         frozenset(settlement.saved),
         tuple(tuple(theirs) for theirs in settlement.assignments._by_worker.values()),
         frozenset(tokens.get(token) for token in settlement.publications._later),
-        frozenset(tokens.get(token) for token in refused._times),
-        tuple(tuple(tokens.get(token) for token in queue.waiting) for queue in refused._queues.values()),
+        frozenset(tokens.get(token) for token in refused._copies),
+        tuple(tuple(tokens.get(token) for token in waiting) for waiting in refused._waiting.values()),
         frozenset((likeness, len(waiting)) for likeness, waiting in settlement.content_matches._expected.items()),
         frozenset((row.key, row.round, row.attempt, row.state, row.slot) for row in decisions._rows.values()),
         tuple(_effect_state(effect, tags, tokens) for effect in decisions._effects),

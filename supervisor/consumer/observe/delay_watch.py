@@ -8,7 +8,7 @@ back through the ledger, a little at a time. No pass does more than a bounded pi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
 from supervisor.brokers.base import Held
@@ -27,7 +27,7 @@ from supervisor.system.reactor import CallLater
 STEP_S = 0.05
 """The pause between two pieces of work."""
 AT_ONCE = 200
-"""Lost copies that are recorded in one turn."""
+"""So many messages, lost or given up, are recorded in one turn."""
 NAMED = 3
 _RETRY, _GONE = RowState.RETRY, RowState.GONE
 _LOOKS_BACK_S = 8 * 86_400.0  # the longest delay, and a day for a copy that is overdue
@@ -51,7 +51,6 @@ class DelayWatch:
         queue = pool.queue
         self._lost: dict[bytes, str] = {}  # ids of those that are neither published again nor let go
         self._why = ""  # how the last of them was lost
-        self._let_go: dict[bytes, str] = {}  # those that an operator needs no more, and which operator
         self._pool = pool.name
         self._key_of = key_of
         self._ledger = ledger
@@ -60,7 +59,8 @@ class DelayWatch:
         self._retries = WaitingRetries(queue)
         self._letters = {dead_queue(queue): ("dead", "dead-lettered"), parked_queue(queue): ("parked", "parked")}
         self._empty = False  # the pool's queue, ours alone, at the last look
-        self._suspects: dict[bytes, str] = {}  # why each is lost
+        self._due: dict[bytes, tuple[RowState, str]] = {}  # to be recorded, if the ledger knows nothing later of them
+        self._record = {_RETRY: settlement.lose, _GONE: settlement.let_go}  # by the state of their rows
         self._call_later: CallLater = lambda delay_s, callback: None
 
     def begin(self, call_later: CallLater) -> None:
@@ -126,14 +126,11 @@ class DelayWatch:
         known = self._ledger.look_up(keys) if keys else {}
         return [row for key in keys for row in known[key] if row.key == key]
 
-    def let_go(self, keys: Iterable[bytes], by: str) -> None:
+    def let_go(self, keys: Sequence[bytes], by: str) -> None:
         """Give up the lost messages with these `keys`; recorded in pieces. `by`: the operator."""
-        begun = bool(self._let_go)
         for key in keys:
             self._lost.pop(key, None)
-            self._let_go[key] = by
-        if not begun:
-            self._call_later(0.0, self._record_let_go)
+        self._record_soon(dict.fromkeys(keys, by), _GONE)
         self._tell()
 
     # ---- inside ---------------------------------------------------------------------------------------------------
@@ -169,32 +166,27 @@ class DelayWatch:
             self._tell()
 
     def _suspect(self, lost: Mapping[bytes, str]) -> None:
-        if lost and not self._suspects:
-            self._call_later(STEP_S, self._judge)
-        for key, why in lost.items():
-            self._suspects.setdefault(key, why)
+        """The copies with these keys seem to be lost, with the reason of each."""
+        for key in lost:
             self._retries.forget(key)
+        self._record_soon(lost, _RETRY)
 
-    def _judge(self) -> None:
-        """Record a piece of those that are lost, if the ledger knows nothing later of them."""
-        for row, why in self._piece_of(self._suspects):
-            if row.state is _RETRY:
-                self._settlement.lose(row, why)
-        if self._suspects:
-            self._call_later(STEP_S, self._judge)
+    def _record_soon(self, texts: Mapping[bytes, str], state: RowState) -> None:
+        begun = bool(self._due)
+        for key, text in texts.items():
+            self._due.setdefault(key, (state, text))
+        if self._due and not begun:
+            self._call_later(0.0, self._record_piece)
 
-    def _record_let_go(self) -> None:
-        for row, by in self._piece_of(self._let_go):
-            if row.state is _GONE:
-                self._settlement.let_go(row, by)
-        if self._let_go:
-            self._call_later(STEP_S, self._record_let_go)
-
-    def _piece_of(self, waiting: dict[bytes, str]) -> list[tuple[Row, str]]:
-        """Take the first from there, with their rows."""
-        keys = list(islice(waiting, AT_ONCE))
-        taken = {key: waiting.pop(key) for key in keys}
-        return [(row, taken[row.key]) for row in self.rows(keys)]
+    def _record_piece(self) -> None:
+        keys = list(islice(self._due, AT_ONCE))
+        due = {key: self._due.pop(key) for key in keys}
+        for row in self.rows(keys):
+            state, text = due[row.key]
+            if row.state is state:
+                self._record[state](row, text)
+        if self._due:
+            self._call_later(STEP_S, self._record_piece)
 
     def _tell(self) -> None:
         if not self._lost:

@@ -22,9 +22,6 @@ from supervisor.ledger import witness
 from supervisor.ledger.base import Ledger
 from supervisor.link.frames import StartConsumer
 from supervisor.logs.events import Event
-from supervisor.system.reactor import CallLater
-
-LOOK_INTERVAL_S = 1.0
 
 _DOUBT = (
     "messages that were done may run once more, and each one that the ledger does not know is declared "
@@ -123,11 +120,6 @@ class StateGuard:
             self._noted = mark
             witness.note((self._until_boot,), mark)
         self._declare_doubt()
-
-    def keep_looking(self, call_later: CallLater) -> None:
-        """Look once a second from now on."""
-        call_later(LOOK_INTERVAL_S, lambda: self.keep_looking(call_later))
-        self.look()
 
     def close(self) -> None:
         """Note how far the ledger has come in the end. Missing files stay watched, for the error's holder."""

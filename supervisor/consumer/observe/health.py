@@ -19,7 +19,7 @@ from supervisor.consumer.settlement.delivery_limit import DEFAULT_LIMIT
 from supervisor.link.snapshot_parts import ConnectionStatus, QueueStatus
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
-from supervisor.symptoms import Symptom, Symptoms
+from supervisor.symptoms import Symptoms
 from supervisor.system.clock import monotonic_s
 
 PROBE_INTERVAL_S = 5.0
@@ -63,11 +63,12 @@ class Shrinkage:
         self._ready = None
 
 
-class Health:
-    """The broker's state as last heard."""
+class Health(Symptoms):
+    """The broker's state as last heard, and the symptoms that this process notices in its pool."""
 
     def __init__(self, queue: str, danger: str = "") -> None:
         """`danger`: the risk of the queue's limits, shown all the time."""
+        super().__init__(queue=queue)
         self._queue = queue
         self._danger = danger
         self._state, self._host, self._why, self._blocked = "connecting", "", "", ""
@@ -79,7 +80,6 @@ class Health:
         self._unknown = 0  # answers in a row that count no consumer, while we are subscribed
         self._shrinkage = Shrinkage()
         self._left, self._left_s = 0, 0.0  # messages that left otherwise than to us, and when the last ones did
-        self._symptoms = Symptoms(queue=queue)
 
     def connection(self, state: str, host: str = "", why: str = "") -> None:
         """The connection for consuming is now in this `state`: connected, connecting, refused or closed. `why`: the
@@ -225,17 +225,3 @@ class Health:
         if depth is None:
             return QueueStatus(name=self._queue, declared=declared)
         return QueueStatus(ready=depth.ready, consumers=depth.consumers, name=self._queue, declared=declared)
-
-    def notice(self, event: Event, text: str, degrades: bool = False) -> None:
-        """Log a symptom of this pool (`supervisor/symptoms.py`) once, and show it until it is healed. `degrades`:
-        whether the pool counts as degraded meanwhile."""
-        self._symptoms.notice(event, text, degrades)
-
-    def heal(self, event: Event) -> None:
-        """It is well again."""
-        self._symptoms.heal(event)
-
-    @property
-    def symptoms(self) -> list[Symptom]:
-        """The present symptoms."""
-        return self._symptoms.present

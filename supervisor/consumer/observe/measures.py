@@ -8,6 +8,7 @@ Counting must stay far below a microsecond per message; only `facts` may take lo
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from supervisor.brokers.base import Confirmed, Unpublished
@@ -79,46 +80,20 @@ class Publishes:
         }
 
 
-class ConnectionCounts:
-    """How often the broker was there, and went away. An attempt that fails is no loss."""
-
-    def __init__(self) -> None:
-        self._opened = self._lost = self._failed = 0
-
-    def connected(self) -> None:
-        """The broker is there."""
-        self._opened += 1
-
-    def disconnected(self, was_connected: bool) -> None:
-        """The connection has ended (`was_connected`), or an attempt to connect has failed."""
-        if was_connected:
-            self._lost += 1
-        else:
-            self._failed += 1
-
-    def facts(self) -> dict[str, int]:
-        """As in docs/control-protocol.md."""
-        return {"opened": self._opened, "lost": self._lost, "failed": self._failed}
-
-
 class Measures:
-    """One session's meters. `counters`: those of the ledger, with what has been counted since."""
+    """One session's meters. `counters`: those of the ledger, with what has been counted since. `connections`: how often
+    the broker was reached, and went away; an attempt that fails is no loss."""
 
     def __init__(self, keep_max: int, counters: Mapping[str, int]) -> None:
         """`counters`: the ledger's at the beginning of the session. `keep_max`: the most rows that it keeps."""
-        self.counters = dict(counters)
+        self.counters = Counter(counters)
         self._before = dict(counters)
         self.handler_s = Histogram(HANDLER_LE_S)
         self.commit_s = Histogram(COMMIT_LE_S)
         self.publishes = Publishes()
-        self.connections = ConnectionCounts()
+        self.connections = Counter(opened=0, lost=0, failed=0)
         self._evicted_early = 0
         self._ledger = {"rows": 0, "bytes": 0, "keep_max": keep_max}
-
-    def count(self, counters: Mapping[str, int]) -> None:
-        """Add what a turn has counted."""
-        for name, by in counters.items():
-            self.counters[name] = self.counters.get(name, 0) + by
 
     def weigh(self, rows: int, size: int) -> None:
         """The ledger has so many `rows` now, in files of `size` bytes."""
@@ -137,6 +112,6 @@ class Measures:
             ledger=dict(self._ledger),
             evicted_early=self._evicted_early,
             publishes=self.publishes.facts(),
-            connections=self.connections.facts(),
+            connections=dict(self.connections),
             symptoms=list(symptoms),
         )

@@ -79,7 +79,7 @@ class Observer:
         self.dead_letters = DeadLetterNews()
         self.subscribed = False
         self._settlement = settlement
-        self._delays = delays
+        self.delays = delays
         self._see: dict[type[Any], Callable[[Any], None]] = {
             base.Connected: self._connected,
             base.Subscribed: self._subscribed,
@@ -103,13 +103,13 @@ class Observer:
 
     def committed(self, turn: Turn) -> None:
         """This turn is durable."""
-        self._delays.turned(turn.rows)
+        self.delays.turned(turn.rows)
         if turn.said:
             self.dead_letters.gather(turn.said)
 
     def snapshot(self, connections_opened: int) -> Snapshot:
         """What `status` shows of the session now. `connections_opened`: since the consumer started."""
-        symptoms, counters = self.health.symptoms, dict(self.measures.counters)
+        symptoms, counters = self.health.present, dict(self.measures.counters)
         return Snapshot(
             0.0,
             self.health.connection_status(connections_opened),
@@ -124,7 +124,7 @@ class Observer:
 
     def _connected(self, event: base.Connected) -> None:
         self.health.connection("connected", event.host)
-        self.measures.connections.connected()
+        self.measures.connections.update(opened=1)
         log(Event.CONSUMER_CONNECTED, f"connected to {event.host}", host=event.host)
 
     def _subscribed(self, event: base.Subscribed) -> None:
@@ -133,7 +133,7 @@ class Observer:
 
     def _disconnected(self, event: base.Disconnected) -> None:
         self.subscribed = False
-        self.measures.connections.disconnected(self.health.connected)
+        self.measures.connections.update(["lost" if self.health.connected else "failed"])
         self.measures.publishes.disconnected()
         why = f"{event.reason}; trying again in {event.retry_in_s:.1f} s"
         self.health.connection("connecting", event.host, why)
@@ -156,4 +156,4 @@ class Observer:
         prefetch = self._settlement.pool.prefetch
         if len(self._settlement.entries) >= prefetch:
             self.health.fed()  # there is no room for more: the pool is not starved
-        self.health.depth(event, self.subscribed, self.measures.counters.get("delivered", 0), prefetch)
+        self.health.depth(event, self.subscribed, self.measures.counters["delivered"], prefetch)

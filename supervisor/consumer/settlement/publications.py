@@ -181,7 +181,7 @@ class Publications:
     def _reduce_hopeless(self, entry: Entry, outgoing: Outgoing, reason: str) -> None:
         if self.refused.is_hopeless(outgoing.token) and copies.is_reducible(outgoing):
             self._outgoing[outgoing.token] = (entry, copies.reduced(outgoing, reason))
-            self.refused.begin_again(outgoing)
+            self.refused.begin_again(outgoing.token)
             self._say_refused(entry, outgoing, reason, "it is tried without the message's headers")
 
     def _say_refused(self, entry: Entry, copy: Outgoing, reason: str, then: str) -> None:

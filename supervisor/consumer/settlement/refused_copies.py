@@ -8,6 +8,9 @@ all follow quickly once it has room for all, and few do when it has room for one
 from __future__ import annotations
 
 import itertools
+from collections import Counter
+
+import msgspec
 
 from supervisor.brokers.base import Outgoing
 from supervisor.brokers.names import retry_queue
@@ -27,15 +30,13 @@ def destination(copy: Outgoing) -> str:
     return retry_queue(copy.routing_key, copy.delay_s) if copy.delay_s > 0 else copy.routing_key
 
 
-class _Queue:
-    """The refused copies for one queue. `waiting`: those not under way again, the longest waiting first."""
+class _Refused(msgspec.Struct):
+    """One refused copy: its queue; `for_good`: refusals in a row for what the copy itself is."""
 
-    __slots__ = ("reason", "tokens", "waiting")
-
-    def __init__(self) -> None:
-        self.reason = ""
-        self.tokens: set[int] = set()
-        self.waiting: dict[int, None] = {}
+    queue: str
+    times: int = 0
+    for_good: int = 0
+    hopeless: str = ""  # what is told of one with too many of these
 
 
 class RefusedCopies:
@@ -47,88 +48,81 @@ class RefusedCopies:
 
     def __init__(self) -> None:
         self.changes = 0
-        self._times: dict[int, int] = {}
-        self._queue_of: dict[int, str] = {}
-        self._queues: dict[str, _Queue] = {}
-        self._for_good: dict[int, int] = {}  # refusals in a row for what the copy itself is
-        self._hopeless: dict[int, str] = {}  # and what is told of those with too many
+        self._copies: dict[int, _Refused] = {}
+        self._waiting: dict[str, dict[int, None]] = {}  # by queue: those not under way again, the longest waiting first
+        self._reasons: dict[str, str] = {}  # the last one of each queue
 
     def __len__(self) -> int:
-        return len(self._times)
+        return len(self._copies)
 
     def __contains__(self, token: int | None) -> bool:
-        return token in self._times
+        return token in self._copies
 
     def add(self, copy: Outgoing, reason: str, for_good: bool = False) -> bool:
         """The broker refused this copy, `for_good`: for what it is; whether for the first time."""
-        name = self._queue_of[copy.token] = destination(copy)
-        queue = self._queues.setdefault(name, _Queue())
-        queue.reason = reason
-        queue.tokens.add(copy.token)
-        queue.waiting[copy.token] = None
-        times = self._times[copy.token] = self._times.get(copy.token, 0) + 1
-        self.changes += times == 1
-        self._judge(copy, reason, for_good)
-        return times == 1
+        queue = destination(copy)
+        refused = self._copies.setdefault(copy.token, _Refused(queue))
+        refused.times += 1
+        refused.for_good = refused.for_good + 1 if for_good else 0
+        self._reasons[queue] = reason
+        self._waiting.setdefault(queue, {})[copy.token] = None
+        self.changes += refused.times == 1
+        hopeless = ""
+        if refused.for_good >= HOPELESS_AFTER:
+            del self._waiting[queue][copy.token]  # that another one was taken says nothing about it
+            size = len(copy.body)
+            hopeless = f"message {copy.properties.message_id!r} ({size} bytes) for {queue!r}: {reason}"
+        self._set_hopeless(refused, hopeless)
+        return refused.times == 1
 
     def is_hopeless(self, token: int) -> bool:
         """Whether this copy was refused for its content, again and again."""
-        return token in self._hopeless
+        return token in self._copies and bool(self._copies[token].hopeless)
 
-    def begin_again(self, copy: Outgoing) -> None:
+    def begin_again(self, token: int) -> None:
         """This copy is another one from now on: it is no longer hopeless, and is tried soon."""
-        self._times[copy.token] = 1
-        self._judge(copy, "", for_good=False)
-
-    def _judge(self, copy: Outgoing, reason: str, for_good: bool) -> None:
-        token, name = copy.token, destination(copy)
-        was = self._hopeless.pop(token, None)
-        self._for_good[token] = self._for_good.get(token, 0) + 1 if for_good else 0
-        if self._for_good[token] >= HOPELESS_AFTER:
-            self._queues[name].waiting.pop(token, None)  # that another one was taken says nothing about it
-            size = len(copy.body)
-            self._hopeless[token] = f"message {copy.properties.message_id!r} ({size} bytes) for {name!r}: {reason}"
-        self.changes += self._hopeless.get(token) != was
+        refused = self._copies[token]
+        refused.times, refused.for_good = 1, 0
+        self._set_hopeless(refused, "")
 
     def wait_s(self, token: int) -> float:
         """How long a copy waits before it is published again; one that was never refused as after the first refusal."""
-        if token in self._hopeless:
+        if self.is_hopeless(token):
             return HOPELESS_AGAIN_S
         first_s, longest_s = AGAIN_S
-        times: int = min(self._times.get(token, 1), _LONGEST_AFTER)
-        return min(first_s * 2.0 ** (times - 1), longest_s)
+        times = min(self._copies[token].times, _LONGEST_AFTER) if token in self._copies else 1
+        return float(min(first_s * 2.0 ** (times - 1), longest_s))
 
     def published(self, token: int) -> None:
         """It is published again: it does not wait."""
-        name = self._queue_of.get(token)
-        if name is not None:
-            self._queues[name].waiting.pop(token, None)
+        if token in self._copies:
+            self._waiting[self._copies[token].queue].pop(token, None)
 
     def next_for(self, queue: str) -> list[int]:
         """The copies to publish now, as `queue` has just taken one."""
-        found = self._queues.get(queue)
-        return list(itertools.islice(found.waiting, _FOLLOW)) if found else []
+        return list(itertools.islice(self._waiting.get(queue, ()), _FOLLOW))
 
     def drop(self, token: int) -> None:
         """It is placed, or no longer wanted."""
-        if self._times.pop(token, None) is None:
-            return
-        self.changes += 1
-        self._for_good.pop(token, None)
-        self._hopeless.pop(token, None)
-        name = self._queue_of.pop(token)
-        queue = self._queues[name]
-        queue.tokens.discard(token)
-        queue.waiting.pop(token, None)
-        if not queue.tokens:
-            del self._queues[name]
+        refused = self._copies.pop(token, None)
+        if refused is not None:
+            self.changes += 1
+            self._waiting[refused.queue].pop(token, None)
+        if not self._copies:
+            self._waiting.clear()
+            self._reasons.clear()
+
+    def _set_hopeless(self, refused: _Refused, text: str) -> None:
+        self.changes += refused.hopeless != text
+        refused.hopeless = text
 
     def told(self) -> str:
         """The text for users about them all."""
-        each = (f"{len(queue.tokens)} for {name!r}: {queue.reason}" for name, queue in self._queues.items())
-        hopeless = ""
-        if self._hopeless:
-            first, more = next(iter(self._hopeless.values())), len(self._hopeless) - 1
+        counts = Counter(refused.queue for refused in self._copies.values())
+        each = (f"{count} for {name!r}: {self._reasons[name]}" for name, count in counts.items())
+        hopeless, hopeless_ones = "", [refused.hopeless for refused in self._copies.values() if refused.hopeless]
+        if hopeless_ones:
+            first, more = hopeless_ones[0], len(hopeless_ones) - 1
             hopeless = (
                 f"; and the copy of {first}{f' (and {more} more)' if more else ''}: it is refused for its content and "
                 "tried once a minute: raise the limit that it breaks (max_message_size in rabbitmq.conf for its size), "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -130,7 +131,7 @@ class CommitPipeline:
         self._observer = observer
         self._commit: Commit | None = None
         self._slow = False
-        self._uncommitted: dict[str, int] = {}  # counters of turns without rows
+        self._uncommitted = Counter[str]()  # counters of turns without rows
         self._exit_notices: list[Incarnation] = []  # decided upon, not in a commit yet
         self._durable_exit_notices: list[Incarnation] = []
 
@@ -175,15 +176,12 @@ class CommitPipeline:
             _log(saying)
         self._commit = Commit(turn, self._outcomes.take_tails(), self._exit_notices, monotonic_s())
         self._slow, self._exit_notices = False, []
-        self._observer.measures.count(turn.counters)
-        counters = turn.counters
-        for name, by in self._uncommitted.items():
-            counters[name] = counters.get(name, 0) + by
-        self._uncommitted = counters
+        self._observer.measures.counters.update(turn.counters)
+        self._uncommitted.update(turn.counters)
         if turn.rows:
             # fail-point: consumer.decided: decided, not durable
-            self._ledger.submit(turn.rows, counters)
-            self._uncommitted = {}
+            self._ledger.submit(turn.rows, self._uncommitted)
+            self._uncommitted = Counter()
 
     def _finish(self) -> None:
         """Carry out the turn under way if it is durable by now."""

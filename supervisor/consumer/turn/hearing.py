@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from supervisor.brokers import base
-from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.file_watch import StateGuard
 from supervisor.consumer.observe.observer import Observer
 from supervisor.consumer.settlement.identification import Arrivals
@@ -80,7 +79,6 @@ class BrokerHearing:
         ledger: Ledger,
         arrivals: Arrivals,
         observer: Observer,
-        delays: DelayWatch,
         guard: StateGuard,
         call_later: CallLater,
     ) -> None:
@@ -89,7 +87,7 @@ class BrokerHearing:
         self._ledger = ledger
         self._arrivals = arrivals
         self._observer = observer
-        self._delays = delays
+        self._delays = delays = observer.delays
         self._call_later = call_later
         self._hear: dict[type[Any], Callable[[Any], None]] = {
             base.Connected: lambda event: guard.look(),  # the embedded queue has its file by now

@@ -145,13 +145,7 @@ class Outcomes:
             worker = Incarnation(number, cell.generation)
             if cell.kind is OutcomeKind.IN_DOUBT:
                 self._note_kind(worker, cell.run)
-            self._settlement.outcome(worker, cell.run, cell.kind, self._failure_of(worker, cell))
-            self._dispatcher.ended(worker, cell.elapsed_s)
-            if cell.kind is not OutcomeKind.IN_DOUBT:  # that one was not timed
-                self._handler_s.add(cell.elapsed_s)
-                if self._failing.ended(worker, cell.kind):
-                    self._replace(worker)
-            self._take(number, cell.index)
+            self._take(worker, cell.index, cell.run, cell.kind, self._failure_of(worker, cell), cell.elapsed_s)
 
     def collect(self, worker: Incarnation) -> None:
         """Take outcomes that a linked worker has marked and not reported: reports go out in batches, between runs.
@@ -174,13 +168,11 @@ class Outcomes:
             return
         # fail-point: consumer.outcome-heard: a worker's outcome is read, nothing is decided
         kind = _KINDS[outcome.kind]
-        failure = _NO_FAILURE if kind is OutcomeKind.DONE else self._reported(worker, kind, outcome)
-        self._settlement.outcome(worker, outcome.run, kind, failure)
-        self._dispatcher.ended(worker, outcome.elapsed_s)
-        self._handler_s.add(outcome.elapsed_s)
-        if self._failing.ended(worker, kind):
-            self._replace(worker)
-        self._take(worker.slot, outcome.cell)
+        failure = _NO_FAILURE
+        if kind is not OutcomeKind.DONE:
+            delay_s = _asked_delay_s(outcome.delay_s)
+            failure = Failure(kind, outcome.reason, self.name(worker), outcome.stack, delay_s=delay_s)
+        self._take(worker, outcome.cell, outcome.run, kind, failure, outcome.elapsed_s)
 
     def died(self, exit_notice: ExitNotice) -> None:
         """The master declares a worker dead: take what it left; then the run it was in is in doubt, the rest unbegun.
@@ -241,9 +233,18 @@ class Outcomes:
             generation=worker.generation,
         )
 
-    def _take(self, number: int, index: int) -> None:
-        self._taken[number] = index + 1
-        self._moved.add(number)
+    def _take(
+        self, worker: Incarnation, index: int, run: RunId, kind: OutcomeKind, failure: Failure, elapsed_s: float
+    ) -> None:
+        """A run has ended: its outcome is in the cell with this `index` of its worker's ring."""
+        self._settlement.outcome(worker, run, kind, failure)
+        self._dispatcher.ended(worker, elapsed_s)
+        if kind is not OutcomeKind.IN_DOUBT:  # that one was not timed
+            self._handler_s.add(elapsed_s)
+            if self._failing.ended(worker, kind):
+                self._replace(worker)
+        self._taken[worker.slot] = index + 1
+        self._moved.add(worker.slot)
 
     def _reap(self, worker: Incarnation, failure: Failure, proof: bool = True) -> None:
         try:
@@ -253,8 +254,10 @@ class Outcomes:
             return
         self._failing.forget(worker)
         self._deaths[worker] = failure
-        running = self._running_of(slot, worker)
-        if running is not None:
+        mark, identity = slot.running(), slot.identity()
+        running = None
+        if mark is not None and identity is not None and identity.generation == worker.generation:
+            running = mark.run
             self._note_kind(worker, running)
         self.hand_in(worker.slot)
         self._settlement.died(worker, running, failure, proof and slot.marks_complete_since(worker.generation))
@@ -269,16 +272,6 @@ class Outcomes:
             self._kinds[worker] = (
                 f"type {kind[:_KIND_CHARACTERS]!r}" if kind else f"routing key {key[:_KIND_CHARACTERS]!r}"
             )
-
-    def _running_of(self, slot: Slot, worker: Incarnation) -> RunId | None:
-        running, identity = slot.running(), slot.identity()
-        if running is None or identity is None or identity.generation != worker.generation:
-            return None
-        return running.run
-
-    def _reported(self, worker: Incarnation, kind: OutcomeKind, outcome: Outcome) -> Failure:
-        delay_s = _asked_delay_s(outcome.delay_s)
-        return Failure(kind, outcome.reason, self.name(worker), outcome.stack, delay_s=delay_s)
 
     def _failure_of(self, worker: Incarnation, cell: Cell) -> Failure:
         if cell.kind is OutcomeKind.IN_DOUBT:

@@ -68,7 +68,7 @@ def test_a_copy_that_is_dropped_leaves_nothing_behind() -> None:
     copies.drop(1)
     copies.drop(1)
     copies.published(1)
-    assert (len(copies), copies._queues, copies._queue_of) == (0, {}, {})
+    assert (len(copies), copies._waiting, copies._reasons) == (0, {}, {})
 
 
 def test_each_queue_is_told_with_its_number_and_its_last_reason() -> None:

@@ -53,7 +53,7 @@ class Watched:
 
     @property
     def told(self) -> str:
-        return next((symptom.text for symptom in self.health.symptoms if symptom.name == Event.RETRIES_LOST), "")
+        return next((symptom.text for symptom in self.health.present if symptom.name == Event.RETRIES_LOST), "")
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def test_an_alarm_stays_known_while_connections_come_and_go() -> None:
 
 
 def unresponsive(health: Health) -> list[bool]:
-    return [symptom.degrades for symptom in health.symptoms if symptom.name == Event.QUEUE_UNRESPONSIVE]
+    return [symptom.degrades for symptom in health.present if symptom.name == Event.QUEUE_UNRESPONSIVE]
 
 
 def test_a_queue_that_does_not_know_its_consumer_is_unresponsive_until_it_does() -> None:

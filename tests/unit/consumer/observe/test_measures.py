@@ -11,7 +11,6 @@ from supervisor.brokers.base import Confirmed, Unpublished
 from supervisor.consumer.observe.measures import (
     COMMIT_LE_S,
     HANDLER_LE_S,
-    ConnectionCounts,
     Histogram,
     Measures,
     Publishes,
@@ -66,19 +65,9 @@ def test_a_late_answer_to_a_lost_publication_awaits_nothing() -> None:
     assert publishes.facts()["unconfirmed"] == 0
 
 
-def test_an_attempt_to_connect_that_fails_is_no_loss() -> None:
-    connections = ConnectionCounts()
-    connections.disconnected(was_connected=False)
-    connections.connected()
-    connections.disconnected(was_connected=True)
-    connections.disconnected(was_connected=False)
-
-    assert connections.facts() == {"opened": 1, "lost": 1, "failed": 2}
-
-
 def test_outcomes_count_from_the_beginning_of_the_session_whatever_the_ledger_has_counted_before() -> None:
     measures = Measures(9, {"done": 1000, "dead": 3})
-    measures.count({"done": 2, "failed": 1})
+    measures.counters.update({"done": 2, "failed": 1})
 
     assert measures.counters == {"done": 1002, "dead": 3, "failed": 1}
     assert measures.facts(()).outcomes == {"done": 2, "dead": 0, "failed": 1}
@@ -92,7 +81,7 @@ def test_facts_do_not_change_with_what_is_counted_later() -> None:
     measures.commit_s.add(1.0)
     measures.weigh(3, 4096)
     measures.publishes.sent()
-    measures.connections.connected()
+    measures.connections.update(opened=1)
     measures.evicted(1)
 
     assert msgspec.msgpack.encode(first) == kept
@@ -105,7 +94,7 @@ def test_facts_do_not_change_with_what_is_counted_later() -> None:
         lambda measures: measures.commit_s.add(0.5),
         lambda measures: measures.weigh(1, 4096),
         lambda measures: measures.publishes.sent(),
-        lambda measures: measures.connections.connected(),
+        lambda measures: measures.connections.update(opened=1),
     ],
 )
 def test_what_was_counted_is_news_and_nothing_else_is(change: Any) -> None:

@@ -60,6 +60,13 @@ def test_a_connection_is_shown_logged_and_counted(observer: Observer, caplog: py
     assert msgspec.to_builtins(observer.snapshot(1).measures.connections) == {"opened": 1, "lost": 1, "failed": 0}
 
 
+def test_an_attempt_to_connect_that_fails_is_no_loss(observer: Observer) -> None:
+    gone = base.Disconnected("gone", "here", 1.0)
+    for event in (gone, base.Connected("here"), gone, gone):
+        observer.see(event)
+    assert observer.measures.connections == {"opened": 1, "lost": 1, "failed": 2}
+
+
 @pytest.mark.parametrize("end", [base.Disconnected("gone", "here", 1.0), base.Cancelled(""), base.Cancelled("deleted")])
 def test_deliveries_come_from_the_subscription_until_it_ends(observer: Observer, end: object) -> None:
     assert not observer.subscribed
@@ -105,12 +112,12 @@ def test_a_full_prefetch_window_is_not_starved(
     bench.deliver("b")
     now_s[0] += 100.0
     observer.see(base.Depth(7, 1))
-    assert observer.health.symptoms == []
+    assert observer.health.present == []
     bench.assign()
     bench.ends(bench.entry("a").run)
     now_s[0] += 100.0
     observer.see(base.Depth(7, 1))
-    assert [symptom.name for symptom in observer.health.symptoms] == [Event.CONSUMER_STARVED]
+    assert [symptom.name for symptom in observer.health.present] == [Event.CONSUMER_STARVED]
 
 
 def test_every_event_of_a_broker_is_known(observer: Observer) -> None:

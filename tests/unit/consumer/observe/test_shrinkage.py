@@ -32,7 +32,7 @@ def test_what_has_left_a_queue_unseen(case: str) -> None:
 
 
 def told(health: Health) -> list[str]:
-    return [symptom.text for symptom in health.symptoms if symptom.name == Event.QUEUE_SHRUNK]
+    return [symptom.text for symptom in health.present if symptom.name == Event.QUEUE_SHRUNK]
 
 
 def test_losses_add_up_in_one_symptom() -> None:
