@@ -23,7 +23,7 @@ ROUTING_KEY = "x-preforkd-routing-key"
 REPEATS = "x-preforkd-maybe-duplicate"
 
 ORIGINAL = "x-preforkd-original"
-"""A table: what the message had and its copy does not carry as it was (`consumer/settlement/originals.py`)."""
+"""A table: what the message had and its copy does not carry as it was (`consumer/settlement/copies.py`)."""
 UNREADABLE_HEADERS = "x-preforkd-unreadable-headers"
 """The bytes of headers that could not be read, as they were received: an AMQP field table with its length."""
 

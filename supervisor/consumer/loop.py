@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import socket
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,27 +24,9 @@ from supervisor.consumer.session import Session
 from supervisor.errors import BrokerRefused, LedgerError, LedgerUnusable, StateError
 from supervisor.ledger import open_ledger
 from supervisor.ledger.base import Ledger
+from supervisor.link import frames
 from supervisor.link.channel import Channel
 from supervisor.link.child import understood
-from supervisor.link.frames import (
-    CloseConnection,
-    ConsumerOrder,
-    Consuming,
-    Drain,
-    Drained,
-    ExitNotice,
-    ExitNoticeTaken,
-    Find,
-    FindGone,
-    Found,
-    Pause,
-    Quit,
-    Reconfigure,
-    Refused,
-    Resume,
-    Spawned,
-    StartConsumer,
-)
 from supervisor.logs import structured
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
@@ -61,7 +44,9 @@ REOPEN_S = (0.5, 15.0)
 class Consumer:
     """One pool's consumer."""
 
-    def __init__(self, start: StartConsumer, listener: socket.socket, master: Channel[ConsumerOrder]) -> None:
+    def __init__(
+        self, start: frames.StartConsumer, listener: socket.socket, master: Channel[frames.ConsumerOrder]
+    ) -> None:
         self._start = start
         self._listener = listener
         self._master = master
@@ -74,20 +59,20 @@ class Consumer:
         self._lost: StateMissing | None = None  # files of ours that were deleted, moved or replaced
         self._detached: list[Ledger] = []  # those that had them
         self._consuming = False
-        self._draining: dict[str, int] | None = None  # the counters when the drain began
+        self._draining: Counter[str] | None = None  # the counters when the drain began
         self._paused = start.paused
         self._quit = False
         self._obey: dict[type[Any], Callable[[Any], None]] = {
-            Spawned: self._on_spawned,
-            ExitNotice: self._on_exit_notice,
-            Drain: self._on_drain,
-            Pause: self._on_pause,
-            Resume: self._on_resume,
-            Reconfigure: self._on_reconfigure,
-            Find: self._on_question,
-            FindGone: self._on_question,
-            CloseConnection: lambda order: self._session.broker.cut() if self._session else None,
-            Quit: self._on_quit,
+            frames.Spawned: self._on_spawned,
+            frames.ExitNotice: self._on_exit_notice,
+            frames.Drain: self._on_drain,
+            frames.Pause: self._on_pause,
+            frames.Resume: self._on_resume,
+            frames.Reconfigure: self._on_reconfigure,
+            frames.Find: self._on_question,
+            frames.FindGone: self._on_question,
+            frames.CloseConnection: lambda order: self._session.broker.cut() if self._session else None,
+            frames.Quit: self._on_quit,
         }
 
     def run(self) -> int:
@@ -101,7 +86,7 @@ class Consumer:
                 except LedgerError as error:
                     self._suspend(error, REOPEN_S[0])
         except (BrokerRefused, LedgerUnusable) as error:
-            self._reports.say(Refused(str(error)))
+            self._reports.say(frames.Refused(str(error)))
             self._reports.flush()
             return EX_CONFIG
         finally:
@@ -128,34 +113,34 @@ class Consumer:
                 self._obey[type(order)](order)
         self._master.confirm()
 
-    def _on_spawned(self, order: Spawned) -> None:
+    def _on_spawned(self, order: frames.Spawned) -> None:
         self._alive.add(order.worker)
         if self._session is not None:
             self._session.outcomes.renew(order.worker.slot)
 
-    def _on_exit_notice(self, exit_notice: ExitNotice) -> None:
+    def _on_exit_notice(self, exit_notice: frames.ExitNotice) -> None:
         """Taken once it is durable; without a session it is repeated by the master until then."""
         if self._session is not None:
             self._session.hear_exit_notice(exit_notice)
 
-    def _on_drain(self, order: Drain) -> None:
+    def _on_drain(self, order: frames.Drain) -> None:
         if self._session is None:
-            self._reports.say(Drained(0, 0, []))
+            self._reports.say(frames.Drained(0, 0, []))
         elif self._draining is None:
-            self._draining = dict(self._session.observer.measures.counters)
+            self._draining = self._session.observer.measures.counters.copy()
             self._session.drain()
 
-    def _on_pause(self, order: Pause) -> None:
+    def _on_pause(self, order: frames.Pause) -> None:
         self._paused = True
         if self._session is not None:
             self._session.drain()
 
-    def _on_resume(self, order: Resume) -> None:
+    def _on_resume(self, order: frames.Resume) -> None:
         self._paused = False
         if self._session is not None:
             self._session.resume()
 
-    def _on_reconfigure(self, order: Reconfigure) -> None:
+    def _on_reconfigure(self, order: frames.Reconfigure) -> None:
         self._start = msgspec.structs.replace(self._start, pool=order.pool, log=order.log)
         try:
             structured.configure(order.log, f"consumer {order.pool.name}")
@@ -164,22 +149,24 @@ class Consumer:
         if self._session is not None:
             self._session.reconfigure(order.pool)
 
-    def _on_question(self, order: Find | FindGone) -> None:
-        found = Found(order.number, [], "the ledger cannot be read just now")
+    def _on_question(self, order: frames.Find | frames.FindGone) -> None:
+        found = frames.Found(order.number, [], "the ledger cannot be read just now")
         self._reports.say(self._session.answers.answer(order) if self._session is not None else found)
 
-    def _on_quit(self, order: Quit) -> None:
+    def _on_quit(self, order: frames.Quit) -> None:
         self._quit = True
 
     def _report(self, session: Session) -> None:
         for worker in session.pipeline.take_exit_notices():
             # fail-point: consumer.exit-notice-durable: an exit notice is durable, the master does not know
-            self._reports.say(ExitNoticeTaken(worker, session.outcomes.take_kind(worker)))
+            self._reports.say(frames.ExitNoticeTaken(worker, session.outcomes.take_kind(worker)))
             self._alive.discard(worker)
-        if not self._consuming and (session.consuming or (self._paused and session.connected)):
+        if not self._consuming and (
+            session.observer.subscribed or (self._paused and session.observer.health.connected)
+        ):
             self._consuming = True
-            self._reports.show_now(session)
-            self._reports.say(Consuming())
+            self._reports.show(session, now=True)
+            self._reports.say(frames.Consuming())
             does, queue = "paused before" if self._paused else "consuming from", self._start.pool.queue
             log(Event.CONSUMER_READY, f"{does} {queue!r}", queue=queue)
         self._reports.say(*session.links.take_misunderstood(), *session.stalls.take())

@@ -47,15 +47,12 @@ class Reports:
         """Write what was said; the rest leaves in a later turn."""
         self._master.flush()
 
-    def show(self, session: Session) -> None:
-        """Send a snapshot if there is something new in it."""
+    def show(self, session: Session, now: bool = False) -> None:
+        """Send a snapshot if there is something new in it. `now`: however soon after the last one, as the next frames
+        need it there."""
         self._owed = monotonic_s() - self._shown_s < INTERVAL_S or self._master.pending_bytes > 0
-        if not self._owed:
+        if now or not self._owed:
             self._show(session.snapshot())
-
-    def show_now(self, session: Session) -> None:
-        """Send a snapshot, however soon after the last one: the next frames need it there."""
-        self._show(session.snapshot())
 
     @property
     def due_in_s(self) -> float | None:

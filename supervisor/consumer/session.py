@@ -8,6 +8,7 @@ what was not settled, and `loop.py` starts a new one, which recovers from the le
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,29 +175,15 @@ class Session:
             for entry in self.settlement.entries.values()
         )
 
-    @property
-    def consuming(self) -> bool:
-        """Whether deliveries come."""
-        return self.observer.subscribed
-
-    @property
-    def connected(self) -> bool:
-        """Whether the broker is connected."""
-        return self.observer.health.connected
-
     def snapshot(self) -> Snapshot:
         """What `status` shows of us now."""
         return self.observer.snapshot(self.broker.connections_opened)
 
-    def drain_report(self, before: dict[str, int]) -> Drained:
+    def drain_report(self, before: Counter[str]) -> Drained:
         """What a drain did; `before`: the counters at its beginning."""
-        counters = self.observer.measures.counters
-
-        def since(name: str) -> int:
-            return counters.get(name, 0) - before.get(name, 0)
-
+        since = self.observer.measures.counters - before
         cut_off = [entry.id for entry in self.settlement.entries.values() if entry.owner is not None]
-        return Drained(since("done") + since("failed"), since("returned"), cut_off)
+        return Drained(since["done"] + since["failed"], since["returned"], cut_off)
 
     def _every(self, interval_s: float, duty: Callable[[], object]) -> None:
         """Do a duty again and again until the session has ended."""

@@ -62,15 +62,15 @@ class Stalls:
         if late or self._pipeline.held_up:
             self._progress_of.clear()
             self._moved = (-1, now_s)
-        for worker in self._settlement.assignments.workers():
+        assignments = self._settlement.assignments
+        for worker in assignments.workers():
             self._outcomes.collect(worker)
-        self._look_at_workers(now_s)
-        self._look_at_pool(now_s)
+        handled = {worker: self._idle(worker) for worker in assignments.workers()}
+        idle = {worker: count for worker, count in handled.items() if count >= 0}
+        self._look_at_workers(idle, now_s)
+        self._look_at_pool(len(idle) < len(handled), now_s)
 
-    def _look_at_workers(self, now_s: float) -> None:
-        idle = {
-            worker: handled for worker in self._settlement.assignments.workers() if (handled := self._idle(worker)) >= 0
-        }
+    def _look_at_workers(self, idle: dict[Incarnation, int], now_s: float) -> None:
         self._progress_of = {
             worker: _progress(self._progress_of.get(worker), handled, now_s) for worker, handled in idle.items()
         }
@@ -96,14 +96,13 @@ class Stalls:
             return -1  # its successor has the slot: the exit notice is on its way
         return -1 if slot.running() is not None or not slot.free_cell() else slot.handled
 
-    def _look_at_pool(self, now_s: float) -> None:
+    def _look_at_pool(self, at_work: bool, now_s: float) -> None:
         refused = self._settlement.publications.refused
         waiting = Counter(
             entry.phase
             for entry in self._settlement.entries.values()
             if entry.delivery is not None and (entry.phase is not Phase.COPYING or entry.token not in refused)
         )
-        at_work = any(self._idle(worker) < 0 for worker in self._settlement.assignments.workers())
         if not waiting or at_work or not self._health.publishing or not self._settlement.accepting:
             self._moved = (-1, now_s)
         ended = sum(count for name, count in self._counters.items() if name != "delivered")

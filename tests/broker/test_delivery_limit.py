@@ -42,8 +42,8 @@ def declare(node: RabbitNode, queue: str, limit: int | None) -> None:
 
 def lose_connection(turned: HandTurned) -> None:
     turned.session.broker.cut()
-    turned.until(lambda: not turned.session.consuming, "the connection is lost")
-    turned.until(lambda: turned.session.consuming, "it is back")
+    turned.until(lambda: not turned.session.observer.subscribed, "the connection is lost")
+    turned.until(lambda: turned.session.observer.subscribed, "it is back")
 
 
 def lost_again_and_again(

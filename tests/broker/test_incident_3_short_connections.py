@@ -177,7 +177,7 @@ def test_a_queue_that_does_not_even_answer_a_passive_declare_is_unresponsive(
     try:
         turned.until(lambda: turned.noted("did not answer a passive declare"), "the symptom is in the status")
         assert turned.events(caplog, "queue.unresponsive") == ["warning"]
-        assert turned.session.connected
+        assert turned.session.observer.health.connected
     finally:
         rabbitmq.call(f"sys:resume({_process_of(turned.pool.queue)})")
     turned.until(lambda: not turned.noted("did not answer"), "it answers again")

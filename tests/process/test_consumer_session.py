@@ -67,7 +67,7 @@ def test_a_session_opened_during_a_pause_takes_nothing_until_it_is_resumed(bench
 
     def connected() -> bool:
         bench.turn()
-        return bench.session.connected
+        return bench.session.observer.health.connected
 
     eventually(connected, "the queue is open")
     for _ in range(20):

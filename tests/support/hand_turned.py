@@ -45,7 +45,7 @@ class HandTurned:
     def start(self) -> None:
         """Connect and wait for the subscription."""
         self.session.open(set(), consume=True)
-        self.until(lambda: self.session.consuming, "subscribed")
+        self.until(lambda: self.session.observer.subscribed, "subscribed")
 
     def turn(self) -> None:
         """One pass, as the consumer's loop does it."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from copy import copy
 
+from supervisor.brokers.base import Outgoing
 from supervisor.consumer.settlement.assignments import Assignments
 from supervisor.consumer.settlement.content_matches import ContentMatches
 from supervisor.consumer.settlement.messages import Entry
 from supervisor.consumer.settlement.publications import Publications
 from supervisor.consumer.settlement.refused_copies import RefusedCopies
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.settlement.unit_of_work import Ack, Effect, PublishLater, PublishOut, Requeue, Send, UnitOfWork
+from supervisor.consumer.settlement.unit_of_work import Ack, Effect, PublishLater, Requeue, Send, UnitOfWork
 from tests.support.settlement_parts import shallow
 
 
@@ -112,8 +113,8 @@ def _effect_state(effect: Effect, tags: dict[int, int], tokens: dict[int, int]) 
         what = tags.get(effect.tag)
     elif isinstance(effect, Send):
         what = effect.worker, type(effect.frame), getattr(effect.frame, "run", None)
-    elif isinstance(effect, PublishOut):
-        what = tokens.get(effect.outgoing.token), effect.outgoing.routing_key, effect.outgoing.body
+    elif isinstance(effect, Outgoing):
+        what = tokens.get(effect.token), effect.routing_key, effect.body
     elif isinstance(effect, PublishLater):
         what = tokens.get(effect.token)
     return type(effect), what

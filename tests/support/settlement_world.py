@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from supervisor.brokers.base import Outgoing
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer.settlement.messages import Failure
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.settlement.unit_of_work import Ack, Effect, PublishLater, PublishOut, RecallAll, Requeue, Send
+from supervisor.consumer.settlement.unit_of_work import Ack, Effect, PublishLater, RecallAll, Requeue, Send
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, Published, Run, RunId
 from supervisor.scoreboard.words import OutcomeKind
@@ -174,10 +175,10 @@ class World(BrokerModel):
             if slot.linked:
                 slot.returning, slot.held = slot.returning + slot.held, ()
 
-    def _publish_out(self, effect: PublishOut) -> None:
-        if any(flight.outgoing.token == effect.outgoing.token for flight in self.flights):
+    def _publish_out(self, effect: Outgoing) -> None:
+        if any(flight.outgoing.token == effect.token for flight in self.flights):
             raise Broken("a publication is published again before the broker has said anything about it")
-        self.flights.append(Flight(effect.outgoing))
+        self.flights.append(Flight(effect))
 
     def _publish_later(self, effect: PublishLater) -> None:
         self.timers.append(effect.token)
@@ -385,6 +386,6 @@ _CARRY_OUT: dict[type[Effect], Callable[[World, Any], None]] = {
     Requeue: World._requeue,
     Send: World._send,
     RecallAll: World._recall,
-    PublishOut: World._publish_out,
+    Outgoing: World._publish_out,
     PublishLater: World._publish_later,
 }

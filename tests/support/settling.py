@@ -10,7 +10,7 @@ from supervisor.brokers.base import Delivery, Outgoing
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer.settlement.messages import Arrival, Entry, Failure
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.settlement.unit_of_work import Ack, Effect, PublishLater, PublishOut, Requeue, Say, Send
+from supervisor.consumer.settlement.unit_of_work import Ack, Effect, PublishLater, Requeue, Say, Send
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import ConsumerFrame, Incarnation, Run, RunId
 from supervisor.logs.events import Event
@@ -150,7 +150,7 @@ class Bench:
 
     def published(self) -> list[Outgoing]:
         """What the last turn published."""
-        return [effect.outgoing for effect in self.last.effects if isinstance(effect, PublishOut)]
+        return [effect for effect in self.last.effects if isinstance(effect, Outgoing)]
 
     def later(self) -> list[int]:
         """The tokens that the last turn wants to be reminded of."""

@@ -16,8 +16,8 @@ from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer.observe.health import Health
 from supervisor.consumer.settlement.messages import failure_of
+from supervisor.consumer.settlement.missing import WaitingRetries
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.settlement.waiting_retries import WaitingRetries
 from supervisor.ledger.base import Ledger, Row, RowState
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
@@ -132,8 +132,6 @@ class DelayWatch:
             self._lost.pop(key, None)
         self._record_soon(dict.fromkeys(keys, by), _GONE)
         self._tell()
-
-    # ---- inside ---------------------------------------------------------------------------------------------------
 
     def _tell_letters(self, queue: str) -> None:
         """A queue for copies was missing: there may have been letters in it."""

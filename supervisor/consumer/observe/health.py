@@ -160,7 +160,9 @@ class Health(Symptoms):
         return self._worn_s == 0.0 or monotonic_s() - self._worn_s > WORN_CALM_S
 
     def worn(self, count: int, limit: int | None) -> None:
-        """A message has come back `count` times; its queue drops it beyond `limit` (None: unknown)."""
+        """A message has come back `count` times (0: none has); its queue drops it beyond `limit` (None: unknown)."""
+        if not count:
+            return
         self._worn_s = monotonic_s()
         beyond = (
             f"{limit} times"

@@ -120,8 +120,6 @@ class Observer:
             self.measures.facts(symptom.name for symptom in symptoms),
         )
 
-    # ---- inside ---------------------------------------------------------------------------------------------------
-
     def _connected(self, event: base.Connected) -> None:
         self.health.connection("connected", event.host)
         self.measures.connections.update(opened=1)

@@ -5,8 +5,7 @@ Used by the settlement, in the consumer process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import msgspec
 
@@ -14,14 +13,6 @@ from supervisor.config.schema import PoolConfig
 from supervisor.consumer.settlement.messages import Failure
 from supervisor.ledger.base import RowState
 from supervisor.scoreboard.words import OutcomeKind
-
-
-class Fate(NamedTuple):
-    """`pending`: which copy is to be made. `failure`: why, with the delay of a retry copy."""
-
-    pending: RowState
-    failure: Failure
-
 
 _Test = Callable[[OutcomeKind, int, PoolConfig], bool]
 
@@ -34,16 +25,13 @@ _RULES: tuple[tuple[_Test, RowState], ...] = (
 """The first row whose test holds decides."""
 
 
-def fate_of(kind: OutcomeKind, attempt: int, pool: PoolConfig, failure: Failure) -> Fate:
-    """The fate of a message after run number `attempt` ended as `kind`; IN_DOUBT: its worker died."""
+def fate_of(kind: OutcomeKind, attempt: int, pool: PoolConfig, failure: Failure) -> tuple[RowState, Failure]:
+    """What follows after run number `attempt` ended as `kind` (IN_DOUBT: its worker died): which copy is to be made,
+    and the failure, with the delay of a retry copy: the one that the handler asked for, or the pool's (its last one
+    repeats)."""
     pending = next(state for test, state in _RULES if test(kind, attempt, pool))
     if pending is RowState.RETRY_PENDING:
-        failure = delayed(failure, attempt, pool.retry_delays_s)
-    return Fate(pending, failure)
-
-
-def delayed(failure: Failure, attempt: int, delays_s: Sequence[float]) -> Failure:
-    """The failure with the delay before the next attempt: the one that the handler asked for, or the pool's. Of
-    `delays_s` the last one repeats; `attempt`: the run that failed, from 1."""
-    delay_s = failure.delay_s or delays_s[min(attempt, len(delays_s)) - 1]
-    return msgspec.structs.replace(failure, delay_s=delay_s)
+        delays_s = pool.retry_delays_s
+        delay_s = failure.delay_s or delays_s[min(attempt, len(delays_s)) - 1]
+        failure = msgspec.structs.replace(failure, delay_s=delay_s)
+    return pending, failure

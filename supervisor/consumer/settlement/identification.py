@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from urllib.parse import unquote, urlsplit
 
@@ -90,7 +90,7 @@ class Arrivals:
         )
 
     def _is_worn(self, count: int) -> bool:
-        """Whether a message that came back so often is to be saved by a copy; `tell_worn` tells of it."""
+        """Whether a message that came back so often is to be saved by a copy; `take_worn` tells of it."""
         if worn := count >= self._worn_from:
             self._most_worn = max(self._most_worn, count)
         return worn
@@ -110,12 +110,11 @@ class Arrivals:
                 return msgspec.structs.replace(arrival, key=key)
         return arrival
 
-    def tell_worn(self, hear: Callable[[int, int | None], None]) -> None:
-        """Report messages that came back too often since the last call, if there were any. `hear(count, limit)`: with
-        their highest count, and the limit beyond which the queue drops them (None: unknown)."""
-        if self._most_worn:
-            hear(self._most_worn, self._limit)
-            self._most_worn = 0
+    def take_worn(self) -> tuple[int, int | None]:
+        """The highest count of messages that came back too often since the last call, 0 where none did, and the limit
+        beyond which the queue drops them (None: unknown)."""
+        count, self._most_worn = self._most_worn, 0
+        return count, self._limit
 
     def key_of(self, id: str) -> bytes:
         """A key with the id part that all messages with this `id` have, whatever their content."""

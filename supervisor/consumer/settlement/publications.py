@@ -172,8 +172,6 @@ class Publications:
             self._outgoing.pop(token, None)
         entry.unconfirmed = None
 
-    # ---- inside ---------------------------------------------------------------------------------------------------
-
     def _publish(self, entry: Entry, outgoing: Outgoing) -> None:
         self._outgoing[outgoing.token] = (entry, outgoing)
         self._decisions.publish(outgoing)

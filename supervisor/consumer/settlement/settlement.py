@@ -64,15 +64,15 @@ class Settlement:
         if self.saved and self._is_surplus(arrival):
             self._duplicate(arrival, "a copy of it waits in its queue")
         elif not self.accepting and not arrival.worn:
-            self._turn_away(arrival)
+            self._requeue(arrival)
         elif not arrival.has_id and (key := self.content_matches.match(arrival, self.decisions.now_s)) is not None:
-            self._meet_match(arrival, key)
+            self._admit_match(arrival, key)
         elif not arrival.has_id and (earlier := self.assignments.perhaps(arrival)) is not None:
             earlier.later.append(arrival)
         elif (entry := self.entries.get(arrival.key)) is not None:
-            self._meet_entry(entry, arrival)
+            self._admit_beside(entry, arrival)
         else:
-            self._meet_ledger(arrival, known)
+            self._admit_by_ledger(arrival, known)
 
     def _is_surplus(self, arrival: Arrival) -> bool:
         """Whether a saving copy of this worn message waits in its queue: each loss of a connection would double them.
@@ -84,17 +84,17 @@ class Settlement:
             self.saved.discard(run)
         return run in self.saved
 
-    def _turn_away(self, arrival: Arrival) -> None:
+    def _requeue(self, arrival: Arrival) -> None:
         self.decisions.count("returned")
         self.decisions.requeue([arrival.tag])
 
-    def _meet_match(self, arrival: Arrival, key: bytes) -> None:
+    def _admit_match(self, arrival: Arrival, key: bytes) -> None:
         if key in self.entries:
             self._attach(self.entries[key], arrival)
         else:
             self._duplicate(arrival, "its run had ended when the connection was lost")
 
-    def _meet_entry(self, entry: Entry, arrival: Arrival) -> None:
+    def _admit_beside(self, entry: Entry, arrival: Arrival) -> None:
         meaning, why = meaning_beside(entry, arrival, self._dedupe)
         if meaning is Meaning.DUPLICATE:
             self._duplicate(arrival, why)
@@ -105,23 +105,23 @@ class Settlement:
             if meaning is Meaning.COPY:
                 self.copy_confirmed(entry)
 
-    def _meet_ledger(self, arrival: Arrival, known: Sequence[Row]) -> None:
+    def _admit_by_ledger(self, arrival: Arrival, known: Sequence[Row]) -> None:
         row = self.decisions.row(arrival.key)
         if row is None and known:
             row = next((row for row in known if row.key == arrival.key), None)
         if row is not None:
-            self._meet_row(row, arrival)
+            self._admit_by_row(row, arrival)
             return
         if known and not arrival.stamped:
             self.decisions.say_id_reused(arrival)
-        self._admit(arrival)
+        self._enter(arrival)
 
-    def _meet_row(self, row: Row, arrival: Arrival) -> None:
+    def _admit_by_row(self, row: Row, arrival: Arrival) -> None:
         meaning, why = meaning_of(row, arrival, self._dedupe)
         if meaning is Meaning.DUPLICATE:
             self._duplicate(arrival, why)
             return
-        entry = self._admit(arrival)
+        entry = self._enter(arrival)
         if meaning is Meaning.ORDER:
             self.decisions.record(entry, RowState.RETURNED)
         elif meaning is Meaning.DECIDED:
@@ -130,7 +130,7 @@ class Settlement:
         elif meaning is Meaning.IN_DOUBT:
             self._failed(entry, OutcomeKind.IN_DOUBT, Failure("lost", why))
 
-    def _admit(self, arrival: Arrival) -> Entry:
+    def _enter(self, arrival: Arrival) -> Entry:
         entry = Entry.of(arrival)
         entry.has_id, entry.likeness = arrival.has_id, arrival.likeness
         entry.maybe_duplicate = self.doubtful or arrival.may_repeat
@@ -256,7 +256,7 @@ class Settlement:
             if entry.phase is Phase.WAITING:
                 self._give_up(entry)
         for arrival in (arrival for arrival in worn if arrival.key not in self.entries):
-            self._admit(arrival).tags.clear()
+            self._enter(arrival).tags.clear()
 
     def queue_is_empty(self) -> None:
         """Nothing is ready in the queue, it is ours alone, we are subscribed: messages not back are missing."""
@@ -287,7 +287,7 @@ class Settlement:
         for entry in list(self.entries.values()):
             for arrival in [arrival for arrival in entry.later if not arrival.worn]:
                 entry.later.remove(arrival)
-                self._turn_away(arrival)
+                self._requeue(arrival)
             if entry.phase is Phase.WAITING:
                 self._give_up(entry)
 

@@ -47,12 +47,6 @@ class RecallAll(msgspec.Struct, frozen=True):
     """Ask all workers for what they have not begun; after what was decided to be sent to them before."""
 
 
-class PublishOut(msgspec.Struct, frozen=True):
-    """Publish; the fate comes back under its token."""
-
-    outgoing: Outgoing
-
-
 class PublishLater(msgspec.Struct, frozen=True):
     """Ask for `publish_again(token)` after about `delay_s`: the broker did not take it."""
 
@@ -69,7 +63,8 @@ class Say(msgspec.Struct, frozen=True):
     warning: bool = False
 
 
-Effect = Ack | Requeue | Send | RecallAll | PublishOut | PublishLater
+Effect = Ack | Requeue | Send | RecallAll | Outgoing | PublishLater
+"""`Outgoing`: publish it; the fate comes back under its token."""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -144,7 +139,7 @@ class UnitOfWork:
 
     def publish(self, outgoing: Outgoing) -> None:
         """Publish, after the commit."""
-        self._effects.append(PublishOut(outgoing))
+        self._effects.append(outgoing)
 
     def publish_later(self, token: int, delay_s: float) -> None:
         """Ask for `publish_again(token)` after about `delay_s`, after the commit."""
@@ -152,7 +147,7 @@ class UnitOfWork:
 
     def unpublish(self) -> None:
         """Withdraw what has not been published yet."""
-        self._withdraw(lambda effect: type(effect) is PublishOut)
+        self._withdraw(lambda effect: type(effect) is Outgoing)
 
     def recall(self) -> None:
         """Ask all workers for what they have not begun, after the commit."""
@@ -164,7 +159,7 @@ class UnitOfWork:
         self._withdraw(
             lambda effect: (
                 (type(effect) is Send and type(effect.frame) is Run and effect.frame.run.key == key)
-                or (type(effect) is PublishOut and effect.outgoing.token == token)
+                or (type(effect) is Outgoing and effect.token == token)
             )
         )
 
@@ -205,8 +200,6 @@ class UnitOfWork:
         """Log that an id on record has come with other content."""
         text = f"message id {arrival.id!r} came again with other content: it is run as another message"
         self._said.append(Say(Event.MESSAGE_ID_REUSED, text, {"message_id": arrival.id}, warning=True))
-
-    # ---- inside ---------------------------------------------------------------------------------------------------
 
     def _withdraw(self, which: Callable[[Effect], bool]) -> None:
         self._effects = [effect for effect in self._effects if not which(effect)]

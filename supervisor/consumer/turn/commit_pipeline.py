@@ -12,22 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from supervisor.brokers.base import Broker
+from supervisor.brokers.base import Broker, Outgoing
 from supervisor.consumer.observe.measures import Publishes
 from supervisor.consumer.observe.observer import Observer
+from supervisor.consumer.settlement import unit_of_work
 from supervisor.consumer.settlement.messages import Failure
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.consumer.settlement.unit_of_work import (
-    Ack,
-    Effect,
-    PublishLater,
-    PublishOut,
-    RecallAll,
-    Requeue,
-    Say,
-    Send,
-    Turn,
-)
 from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.consumer.workers.outcomes import Outcomes
 from supervisor.ledger.base import Ledger
@@ -57,16 +47,16 @@ class Effects:
         self._links = links
         self._publishes = publishes
         self._call_later = call_later
-        self._how: dict[type[Effect], Callable[[Any], None]] = {
-            Ack: lambda effect: self._broker.ack(effect.epoch, effect.tag),
-            Requeue: lambda effect: self._broker.requeue(effect.epoch, effect.tag),
-            Send: lambda effect: self._links.send(effect.worker, effect.frame),
-            RecallAll: self._recall,
-            PublishOut: self._publish,
-            PublishLater: self._publish_later,
+        self._how: dict[type[unit_of_work.Effect], Callable[[Any], None]] = {
+            unit_of_work.Ack: lambda effect: self._broker.ack(effect.epoch, effect.tag),
+            unit_of_work.Requeue: lambda effect: self._broker.requeue(effect.epoch, effect.tag),
+            unit_of_work.Send: lambda effect: self._links.send(effect.worker, effect.frame),
+            unit_of_work.RecallAll: self._recall,
+            Outgoing: self._publish,
+            unit_of_work.PublishLater: self._publish_later,
         }
 
-    def carry_out(self, effects: Iterable[Effect]) -> None:
+    def carry_out(self, effects: Iterable[unit_of_work.Effect]) -> None:
         """In order. Raises what an effect raises that concerns no single message."""
         for effect in effects:
             try:
@@ -81,28 +71,26 @@ class Effects:
         self._links.flush()
         # fail-point: consumer.links-flushed: all effects of the turn are out
 
-    def _fail(self, effect: Effect, error: Exception) -> None:
+    def _fail(self, effect: unit_of_work.Effect, error: Exception) -> None:
         """The message that the effect is for fails; the next turn decides what becomes of it."""
         reason = f"{type(error).__name__}: {error}"
-        if isinstance(effect, PublishOut):
-            self._settlement.unpublished(
-                effect.outgoing.token, f"it cannot be published: {reason}", lost=False, for_good=True
-            )
-        elif isinstance(effect, Send) and isinstance(effect.frame, Run):
+        if isinstance(effect, Outgoing):
+            self._settlement.unpublished(effect.token, f"it cannot be published: {reason}", lost=False, for_good=True)
+        elif isinstance(effect, unit_of_work.Send) and isinstance(effect.frame, Run):
             failure = Failure("unreadable", f"it cannot be sent to a worker: {reason}")
             self._settlement.outcome(effect.worker, effect.frame.run, OutcomeKind.REJECT, failure)
         else:
             raise error
 
-    def _recall(self, effect: RecallAll) -> None:
+    def _recall(self, effect: unit_of_work.RecallAll) -> None:
         for worker in self._links.greeted:
             self._links.send(worker, Recall())
 
-    def _publish(self, effect: PublishOut) -> None:
+    def _publish(self, outgoing: Outgoing) -> None:
         self._publishes.sent()
-        self._broker.publish(effect.outgoing)
+        self._broker.publish(outgoing)
 
-    def _publish_later(self, effect: PublishLater) -> None:
+    def _publish_later(self, effect: unit_of_work.PublishLater) -> None:
         again_s = effect.delay_s * random.uniform(1, 2)
         self._call_later(again_s, lambda: self._settlement.publications.publish_again(effect.token))
 
@@ -111,7 +99,7 @@ class Commit(NamedTuple):
     """One turn on its way. `tails`: how far its rows reach in the workers' rings. `exit_notices`: those that it makes
     durable. `begun_s`: CLOCK_MONOTONIC."""
 
-    turn: Turn
+    turn: unit_of_work.Turn
     tails: dict[Slot, int]
     exit_notices: list[Incarnation]
     begun_s: float
@@ -168,12 +156,11 @@ class CommitPipeline:
         taken, self._durable_exit_notices = self._durable_exit_notices, []
         return taken
 
-    # ---- inside ---------------------------------------------------------------------------------------------------
-
-    def _begin(self, turn: Turn) -> None:
+    def _begin(self, turn: unit_of_work.Turn) -> None:
         """Log what was said, then one commit for all rows. Counters alone wait for the next commit with rows."""
         for saying in turn.said:
-            _log(saying)
+            level = logging.WARNING if saying.warning else logging.INFO
+            log(saying.event, saying.text, level=level, **saying.fields)
         self._commit = Commit(turn, self._outcomes.take_tails(), self._exit_notices, monotonic_s())
         self._slow, self._exit_notices = False, []
         self._observer.measures.counters.update(turn.counters)
@@ -214,8 +201,3 @@ class CommitPipeline:
             took = f"took {took_s:.1f} s" if durable else f"has not ended for {took_s:.1f} s"
             text = f"a ledger commit {took}: the disk is slow and delays every message"
             log(Event.LEDGER_SLOW, text, level=logging.WARNING, seconds=round(took_s, 3))
-
-
-def _log(saying: Say) -> None:
-    level = logging.WARNING if saying.warning else logging.INFO
-    log(saying.event, saying.text, level=level, **saying.fields)

@@ -116,7 +116,7 @@ class BrokerHearing:
             known = self._ledger.look_up([arrival.key for arrival in arrivals])
             self._settlement.decisions.count("delivered", len(arrivals))
             self._observer.health.fed()
-            self._arrivals.tell_worn(self._observer.health.worn)
+            self._observer.health.worn(*self._arrivals.take_worn())
         # fail-point: consumer.delivered: deliveries are looked up, nothing is decided
         following = iter(arrivals)
         for event in events:

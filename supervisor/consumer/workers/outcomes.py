@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from supervisor.consumer.observe.measures import Histogram
 from supervisor.consumer.settlement.messages import Failure
@@ -37,11 +36,6 @@ _KIND_CHARACTERS = 80
 _UNKNOWN_DEATH = Failure("lost", "its worker died")
 
 
-class _Row(NamedTuple):
-    failures: int
-    done_before: int
-
-
 class FailingWorkers:
     """Finds a worker whose runs fail while those of the other workers succeed: user code has spoilt its process. Pure.
 
@@ -52,7 +46,7 @@ class FailingWorkers:
 
     def __init__(self) -> None:
         self._done = 0
-        self._rows: dict[Incarnation, _Row] = {}
+        self._failures: dict[Incarnation, tuple[int, int]] = {}  # in a row, and how many were done before them
         self._replaced: set[int] = set()
 
     def ended(self, worker: Incarnation, kind: OutcomeKind) -> bool:
@@ -63,28 +57,26 @@ class FailingWorkers:
         """
         if kind is OutcomeKind.DONE:
             self._done += 1
-            if self._rows or self._replaced:
-                self._succeeded(worker)
+            if self._failures or self._replaced:
+                self._replaced.discard(worker.slot)
+                if (
+                    worker in self._failures
+                ):  # runs fail now and then in a sound process: no worker's row tells anything
+                    self._failures.clear()
             return False
-        return kind in _FAILURES and self._failed(worker)
-
-    def forget(self, worker: Incarnation) -> None:
-        """The worker is dead."""
-        self._rows.pop(worker, None)
-
-    def _succeeded(self, worker: Incarnation) -> None:
-        self._replaced.discard(worker.slot)
-        if worker in self._rows:  # runs fail now and then in a process that is sound: no worker's row tells anything
-            self._rows.clear()
-
-    def _failed(self, worker: Incarnation) -> bool:
-        failures, done_before = self._rows.get(worker) or _Row(0, self._done)
-        self._rows[worker] = row = _Row(failures + 1, done_before)
-        is_spoilt = row.failures >= IN_A_ROW and self._done - done_before >= IN_A_ROW
+        if kind not in _FAILURES:
+            return False
+        failures, done_before = self._failures.get(worker, (0, self._done))
+        self._failures[worker] = failures + 1, done_before
+        is_spoilt = failures + 1 >= IN_A_ROW and self._done - done_before >= IN_A_ROW
         if not is_spoilt or worker.slot in self._replaced:
             return False
         self._replaced.add(worker.slot)
         return True
+
+    def forget(self, worker: Incarnation) -> None:
+        """The worker is dead."""
+        self._failures.pop(worker, None)
 
 
 class Outcomes:

@@ -191,9 +191,9 @@ def the_newest_run_goes_at_once(patch: Patch) -> None:
     """A later run of a message is admitted while the earlier one is under way."""
 
     def mutant(self: Settlement, entry: Entry, arrival: Arrival) -> None:
-        self._meet_ledger(arrival, [])
+        self._admit_by_ledger(arrival, [])
 
-    patch.setattr(Settlement, "_meet_entry", mutant)
+    patch.setattr(Settlement, "_admit_beside", mutant)
 
 
 def a_repetition_goes_ahead_of_what_a_worker_has(patch: Patch) -> None:
@@ -236,12 +236,12 @@ def what_was_never_sent_is_published_twice_after_a_disconnect(patch: Patch) -> N
 def a_missing_message_that_comes_after_all_is_run(patch: Patch) -> None:
     def mutant(self: Settlement, row: Row, arrival: Arrival) -> None:
         if row.state is RowState.GONE:
-            self._admit(arrival)
+            self._enter(arrival)
         else:
-            meet_row(self, row, arrival)
+            admit_by_row(self, row, arrival)
 
-    meet_row = Settlement._meet_row
-    patch.setattr(Settlement, "_meet_row", mutant)
+    admit_by_row = Settlement._admit_by_row
+    patch.setattr(Settlement, "_admit_by_row", mutant)
 
 
 def a_missing_message_that_comes_after_all_is_a_duplicate(patch: Patch) -> None:
@@ -249,10 +249,10 @@ def a_missing_message_that_comes_after_all_is_a_duplicate(patch: Patch) -> None:
         if row.state is RowState.GONE:
             self._duplicate(arrival, "it was given up")
         else:
-            meet_row(self, row, arrival)
+            admit_by_row(self, row, arrival)
 
-    meet_row = Settlement._meet_row
-    patch.setattr(Settlement, "_meet_row", mutant)
+    admit_by_row = Settlement._admit_by_row
+    patch.setattr(Settlement, "_admit_by_row", mutant)
 
 
 # ---- while a commit is under way ---------------------------------------------------------------------------------

@@ -267,10 +267,10 @@ def the_copy_is_settled_with_its_original(patch: Patch) -> None:
         if entry.phase is Phase.SAVING:
             attach(self, entry, arrival)
         else:
-            meet_entry(self, entry, arrival)
+            admit_beside(self, entry, arrival)
 
-    meet_entry = Settlement._meet_entry
-    patch.setattr(Settlement, "_meet_entry", mutant)
+    admit_beside = Settlement._admit_beside
+    patch.setattr(Settlement, "_admit_beside", mutant)
 
 
 def the_saved_is_acked_before_its_copy_is_confirmed(patch: Patch) -> None:

@@ -15,7 +15,7 @@ from supervisor.config.schema import PoolConfig
 from supervisor.consumer.observe.delay_watch import AT_ONCE, DelayWatch
 from supervisor.consumer.observe.health import Health
 from supervisor.consumer.settlement.messages import Failure
-from supervisor.consumer.settlement.waiting_retries import EMPTY_S
+from supervisor.consumer.settlement.missing import EMPTY_S
 from supervisor.ledger.base import Row, RowState
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.logs.events import Event

@@ -36,7 +36,7 @@ def test_kind_attempt_and_pool_decide_what_follows(
     kind: OutcomeKind, attempt: int, on_crash: str, pending: RowState
 ) -> None:
     pool = PoolConfig("p", "q", "h:h", max_attempts=3, on_crash=on_crash, retry_delays_s=(3.0, 9.0))
-    fate = fate_of(kind, attempt, pool, WHY)
-    assert fate.pending is pending
-    assert (fate.failure.delay_s > 0) is (pending is RETRY)
-    assert msgspec.structs.replace(fate.failure, delay_s=0.0) == WHY
+    found, failure = fate_of(kind, attempt, pool, WHY)
+    assert found is pending
+    assert (failure.delay_s > 0) is (pending is RETRY)
+    assert msgspec.structs.replace(failure, delay_s=0.0) == WHY

@@ -16,7 +16,7 @@ from supervisor.brokers.amqp import tables
 from supervisor.brokers.amqp.messages import decode, encode
 from supervisor.brokers.base import Delivery
 from supervisor.config.schema import BrokerConfig, PoolConfig
-from supervisor.consumer.settlement import copies, originals
+from supervisor.consumer.settlement import copies
 from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.consumer.settlement.messages import Entry, Failure
 from supervisor.ledger.base import RowState
@@ -139,7 +139,7 @@ def test_a_dead_letter_of_another_queue_keeps_its_diagnosis() -> None:
 )
 def test_what_somebody_else_has_written_there_changes_no_kind_of_a_property(forged: Any) -> None:
     properties = Properties(headers={"user": 1}, message_id="m", timestamp=5)
-    seen = originals.restored(properties, forged)
+    seen = copies.restored(properties, forged)
     assert seen.headers == {"user": 1}
     assert (seen.message_id, seen.timestamp, seen.priority, seen.user_id) == ("m", 5, None, None)
 
@@ -148,7 +148,7 @@ def test_a_header_too_deep_to_be_read_again_is_left_out() -> None:
     deep: Any = 1
     for _ in range(90):
         deep = [deep]
-    _, lacking = originals.without(Properties(headers={"x-death": deep, "CC": ["a"]}, delivery_mode=2))
+    _, lacking = copies.without(Properties(headers={"x-death": deep, "CC": ["a"]}, delivery_mode=2))
     assert lacking == {"headers": [["CC", ["a"]]]}
 
 
@@ -164,4 +164,4 @@ def test_headers_that_could_not_be_read_are_in_the_dead_letter_as_they_were() ->
 
 def test_a_property_of_the_basic_class_is_text_or_a_number() -> None:
     numbers = {"delivery_mode", "priority", "timestamp"}
-    assert {name for name in vars(pika.spec.BasicProperties()) if name in numbers} == originals._NUMBERS
+    assert {name for name in vars(pika.spec.BasicProperties()) if name in numbers} == copies._NUMBERS

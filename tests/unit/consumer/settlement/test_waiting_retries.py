@@ -8,8 +8,7 @@ import msgspec
 import pytest
 
 from supervisor.consumer.settlement.messages import Failure
-from supervisor.consumer.settlement.missing import MISSING_S
-from supervisor.consumer.settlement.waiting_retries import EMPTY_S, MOST, SHARED_S, WaitingRetries
+from supervisor.consumer.settlement.missing import EMPTY_S, MISSING_S, MOST, SHARED_S, WaitingRetries
 from supervisor.ledger.base import Row, RowState
 from tests.support.settling import key_of
 
