@@ -31,7 +31,6 @@ from supervisor.logs import structured
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.scoreboard.board import Board
-from supervisor.system.clock import monotonic_s
 from supervisor.system.reactor import Reactor
 
 LONGEST_SLEEP_S = 2.0
@@ -221,10 +220,9 @@ class Consumer:
     def _close(self) -> None:
         session, ledger = self._session, self._ledger
         self._session = self._ledger = None
-        until_s = monotonic_s() + CLOSE_S
         if session is not None:
             with suppress(LedgerError):
-                session.close(until_s - monotonic_s())
+                session.close(CLOSE_S)
         if ledger is None:
             return
         if (descriptor := ledger.fileno()) is not None:

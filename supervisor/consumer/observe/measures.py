@@ -45,39 +45,34 @@ class Publishes:
     """What became of publications. `lost`: their fate went away with a connection, so they are published again."""
 
     def __init__(self) -> None:
-        self._awaited = self._confirmed = self._refused = self._lost = 0
+        self._counts = Counter(confirmed=0, refused=0, lost=0, unconfirmed=0)
 
     def sent(self) -> None:
         """One was handed to the broker."""
-        self._awaited += 1
+        self._counts["unconfirmed"] += 1
 
     def confirmed(self, _event: Confirmed) -> None:
         """The broker has one."""
-        self._confirmed += 1
-        if self._awaited:  # one that was given up for lost may be answered yet
-            self._awaited -= 1
+        self._counts["confirmed"] += 1
+        self._answered()
 
     def unpublished(self, event: Unpublished) -> None:
         """The broker does not have one, or may not."""
-        self._awaited = max(0, self._awaited - 1)
-        if event.lost:
-            self._lost += 1
-        else:
-            self._refused += 1
+        self._counts["lost" if event.lost else "refused"] += 1
+        self._answered()
 
     def disconnected(self) -> None:
         """Those without a fate get none (`brokers.base.Disconnected`)."""
-        self._lost += self._awaited
-        self._awaited = 0
+        self._counts.update(lost=self._counts["unconfirmed"])
+        self._counts["unconfirmed"] = 0
 
     def facts(self) -> dict[str, int]:
         """As in docs/control-protocol.md."""
-        return {
-            "confirmed": self._confirmed,
-            "refused": self._refused,
-            "lost": self._lost,
-            "unconfirmed": self._awaited,
-        }
+        return dict(self._counts)
+
+    def _answered(self) -> None:
+        if self._counts["unconfirmed"]:  # one that was given up for lost may be answered yet
+            self._counts["unconfirmed"] -= 1
 
 
 class Measures:

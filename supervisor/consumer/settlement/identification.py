@@ -71,7 +71,9 @@ class Arrivals:
         properties, stamp, worn = delivery.properties, None, False
         if properties.headers:
             properties, stamp = copies.as_handled(delivery, self._queue), copies.stamp(delivery, self._queue)
-            worn = self._is_worn(count_of(delivery))
+            count = count_of(delivery)
+            worn = count >= self._worn_from
+            self._most_worn = max(self._most_worn, count if worn else 0)  # `take_worn` tells of it
         digest = content_digest(properties, delivery.body, self._is_transport)
         found = self._id_of(properties) or delivery.properties.message_id or None
         id = found or _PREFIX + uuid.uuid4().hex
@@ -88,12 +90,6 @@ class Arrivals:
             worn,
             found is None and copies.is_repetition(delivery),
         )
-
-    def _is_worn(self, count: int) -> bool:
-        """Whether a message that came back so often is to be saved by a copy; `take_worn` tells of it."""
-        if worn := count >= self._worn_from:
-            self._most_worn = max(self._most_worn, count)
-        return worn
 
     def as_known(self, arrival: Arrival, known: Sequence[Row]) -> Arrival:
         """The arrival, under the key of its row where that was made by a former rule for digests.
