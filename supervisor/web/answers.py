@@ -1,25 +1,33 @@
-"""What the API answers, as types: endpoints make them, and /openapi.json is generated from them. Data only.
+"""What the API answers, as types and as responses; errors with their HTTP status. No state.
 
-The status object, and what the daemon answers to orders, are in `control/results.py`.
+Endpoints make the types, and /openapi.json is generated from them. The status object, and what the daemon answers to
+orders, are in `control/results.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 
 from supervisor.brokers.copy_headers import FORMER_CHARACTERS, FORMER_ROUNDS, PREVIEW_BYTES
-from supervisor.control.results import Time
+from supervisor.control.results import Result, Time
 from supervisor.exit_history import ExitShape
 
+JSON = "application/json"
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of all."""
+_HTTP_ERRORS = {
+    404: "this path does not exist; /openapi.json lists what there is",
+    405: "this method is not for this path; /openapi.json says which is",
+}
 
 
-class Error(Answer, frozen=True):
+class Error(Result, frozen=True):
     """Any answer that is an error."""
 
     error: Annotated[str, Meta(description="What was wrong, where, what to do.")]
@@ -27,13 +35,13 @@ class Error(Answer, frozen=True):
     missing: Annotated[list[str] | UnsetType, Meta(description="Ids that were not found.")] = UNSET
 
 
-class Alive(Answer, frozen=True):
+class Alive(Result, frozen=True):
     """The web child lives."""
 
     ok: bool = True
 
 
-class Ready(Answer, frozen=True):
+class Ready(Result, frozen=True):
     """Whether the daemon does its work."""
 
     ready: bool
@@ -49,13 +57,13 @@ class Exit(ExitShape, kw_only=True):
     cause: str
 
 
-class Exits(Answer, frozen=True):
+class Exits(Result, frozen=True):
     """Exit records, newest first."""
 
     exits: list[Exit]
 
 
-class Series(Answer, frozen=True):
+class Series(Result, frozen=True):
     """How many exits there were in each of equal steps of time."""
 
     start: Time = msgspec.field(name="from")
@@ -63,7 +71,7 @@ class Series(Answer, frozen=True):
     causes: Annotated[dict[str, list[int]], Meta(description="A number for each step, by cause.")]
 
 
-class Ended(Answer, frozen=True):
+class Ended(Result, frozen=True):
     """How a round of a message ended."""
 
     cause: str
@@ -97,7 +105,7 @@ class Letter(Ended, frozen=True):
     body_bytes: int
 
 
-class Letters(Answer, frozen=True):
+class Letters(Result, frozen=True):
     """The oldest dead or parked messages of a pool."""
 
     letters: list[Letter]
@@ -105,21 +113,75 @@ class Letters(Answer, frozen=True):
     at: Annotated[Time, Meta(description="When the queue was read.")]
 
 
-class Moved(Answer, frozen=True):
+class Moved(Result, frozen=True):
     """Messages that are in their pool's queue again."""
 
     moved: int
     missing: Annotated[list[str], Meta(description="Ids that were not found.")]
 
 
-class Dropped(Answer, frozen=True):
+class Dropped(Result, frozen=True):
     """Messages that were deleted."""
 
     dropped: int
     missing: Annotated[list[str], Meta(description="Ids that were not found.")]
 
 
-class Reloading(Answer, frozen=True):
+class Reloading(Result, frozen=True):
     """A reload that goes on."""
 
     reloading: bool = True
+
+
+class ApiError(Exception):
+    """An error answer. `status`: of HTTP; `text` says what was wrong, where, what to do; `facts`: more JSON values."""
+
+    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None, **facts: Any) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = headers
+        self.body = Error(error=text, **facts)
+
+
+def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer with `value` as JSON and the HTTP `status`."""
+    return Response(encoded(value), status, headers, JSON)
+
+
+def encoded(value: Any) -> bytes:
+    """The `value` as JSON; lone surrogates, which may come from messages, are escaped."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_printable(msgspec.to_builtins(value)))
+
+
+def error_answer(error: ApiError) -> Response:
+    """The answer for an ApiError."""
+    return json_answer(error.body, error.status, error.headers)
+
+
+async def on_api_error(request: Request, error: Exception) -> Response:
+    """Starlette's handler of ApiError."""
+    return error_answer(error) if isinstance(error, ApiError) else await on_bug(request, error)
+
+
+async def on_http_error(_request: Request, error: Exception) -> Response:
+    """Starlette's handler of its own errors: unknown path, wrong method."""
+    status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "")
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return json_answer(Error(error=_HTTP_ERRORS.get(status, detail)), status, headers)
+
+
+async def on_bug(_request: Request, _error: Exception) -> Response:
+    """Starlette's handler of all other exceptions, which it has logged."""
+    return json_answer(Error(error="preforkd failed to answer; its log has more"), 500)
+
+
+def _printable(value: Any) -> Any:
+    """The same value with lone surrogates escaped."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_printable(name): _printable(item) for name, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list | tuple) else value

@@ -11,10 +11,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from supervisor.link.frames import StartSidecar
+from supervisor.web.answers import ApiError, on_api_error, on_bug, on_http_error
 from supervisor.web.auth_middleware import AuthMiddleware
 from supervisor.web.dead_letters import DeadLetterClient
 from supervisor.web.read_endpoints import STATIC, ReadEndpoints
-from supervisor.web.responses import ApiError, on_api_error, on_bug, on_http_error
 from supervisor.web.status_cache import StatusCache
 from supervisor.web.token_file import TokenFile
 from supervisor.web.write_endpoints import WriteEndpoints

@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from supervisor.config.rules import is_loopback
 from supervisor.errors import StateError
 from supervisor.system.clock import monotonic_s
-from supervisor.web.responses import ApiError, error_answer
+from supervisor.web.answers import ApiError, error_answer
+from supervisor.web.request_parsing import client
 from supervisor.web.token_file import TokenFile
 
 HEADERS = {
@@ -108,8 +109,7 @@ class AuthMiddleware:
 
     def _unauthorized(self, request: Request, reason: str) -> ApiError:
         if request.headers.get("authorization"):
-            client = request.client.host if request.client is not None else "unknown"
-            self._warn(f"a wrong token was given, from {client}")
+            self._warn(f"a wrong token was given, from {client(request)}")
             reason += "; the given token is wrong"
         return ApiError(401, f"{reason}: send Authorization: Bearer TOKEN", {"www-authenticate": "Bearer"})
 

@@ -23,7 +23,7 @@ _FULL = (
 )
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """One connection; uvicorn keeps the set of all (`connections`). `timer`: of the limit that applies now."""
 
     timer: asyncio.TimerHandle
@@ -81,7 +81,7 @@ class Connection(H11Protocol):
 
     def _make_room(self) -> bool:
         """Close the longest idle of the other connections; False if all are busy."""
-        others = (other for other in self.connections if isinstance(other, Connection) and other is not self)
+        others = (other for other in self.connections if isinstance(other, HttpConnection) and other is not self)
         longest = min((each for each in others if not each.busy), key=lambda each: each.timer.when(), default=None)
         if longest is None:
             return False

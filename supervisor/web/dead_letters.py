@@ -21,8 +21,7 @@ from supervisor.brokers.dead_letter_browser import DeadLetterBrowser, NoSuchQueu
 from supervisor.config.schema import BrokerConfig
 from supervisor.errors import PreforkdError
 from supervisor.system.clock import monotonic_s, rfc3339, wall_s
-from supervisor.web.answers import FormerRound, Letter, Letters
-from supervisor.web.responses import ApiError
+from supervisor.web.answers import ApiError, FormerRound, Letter, Letters
 
 KEPT_S = 2.0
 TRUSTED_S = 60.0

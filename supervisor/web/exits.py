@@ -17,12 +17,12 @@ from supervisor.system.clock import rfc3339
 from supervisor.web.answers import Series
 
 KEPT_RECORDS = 2_000
-KEPT_MARKS = 100_000
+KEPT_POINTS = 100_000
 _DISORDER_S = 3600.0
 """Records are in the order of writing; clocks are set back by at most this time."""
 
 
-class Mark(NamedTuple):
+class PlotPoint(NamedTuple):
     """The facts of an exit for the plot."""
 
     at_s: float
@@ -31,34 +31,34 @@ class Mark(NamedTuple):
 
 
 class Fresh(NamedTuple):
-    """New exits of the history: their last records, and a mark for each."""
+    """New exits of the history: their last records, and a point for each."""
 
     records: list[Record]
-    marks: list[Mark]
+    points: list[PlotPoint]
 
 
-class Exits:
+class RecentExits:
     """This process's copy of the end of the exit history."""
 
     def __init__(self, state_dir: Path) -> None:
         self._tail = HistoryTail(state_dir)
         self._records: deque[Record] = deque(maxlen=KEPT_RECORDS)
-        self._marks: deque[Mark] = deque(maxlen=KEPT_MARKS)
+        self._points: deque[PlotPoint] = deque(maxlen=KEPT_POINTS)
 
     def read(self) -> Fresh:
         """The exits since the last call. Raises StateError if the files cannot be read."""
         records: deque[Record] = deque(maxlen=KEPT_RECORDS)
-        marks: deque[Mark] = deque(maxlen=KEPT_MARKS)
+        points: deque[PlotPoint] = deque(maxlen=KEPT_POINTS)
         for record in self._tail.new():
             records.append(record)
-            if (mark := _mark(record)) is not None:
-                marks.append(mark)
-        return Fresh(list(records), list(marks))
+            if (point := _point(record)) is not None:
+                points.append(point)
+        return Fresh(list(records), list(points))
 
     def absorb(self, fresh: Fresh) -> None:
         """Add the result of `read`."""
         self._records.extend(fresh.records)
-        self._marks.extend(fresh.marks)
+        self._points.extend(fresh.points)
 
     def close(self) -> None:
         """Close the files."""
@@ -74,23 +74,23 @@ class Exits:
         end = math.floor(now_s / bucket_s) + 1
         start_s = (end - buckets) * bucket_s
         counts: Counter[tuple[str, int]] = Counter()
-        for mark in reversed(self._marks):
-            if mark.at_s < start_s - _DISORDER_S:
+        for point in reversed(self._points):
+            if point.at_s < start_s - _DISORDER_S:
                 break
-            place = math.floor((mark.at_s - start_s) / bucket_s)
-            if 0 <= place < buckets and pool in (None, mark.pool):
-                counts[mark.cause, place] += 1
+            place = math.floor((point.at_s - start_s) / bucket_s)
+            if 0 <= place < buckets and pool in (None, point.pool):
+                counts[point.cause, place] += 1
         causes = sorted({cause for cause, _place in counts})
         rows = {cause: [counts[cause, place] for place in range(buckets)] for cause in causes}
         return Series(start=rfc3339(start_s), bucket_s=bucket_s, causes=rows)
 
 
-def _mark(record: Record) -> Mark | None:
+def _point(record: Record) -> PlotPoint | None:
     """None for a record of another version, or a damaged one."""
     at, pool, cause = (record.get(name) for name in ("at", "pool", "cause"))
     if not (isinstance(at, str) and isinstance(pool, str) and isinstance(cause, str)):
         return None
     try:
-        return Mark(datetime.fromisoformat(at).timestamp(), pool, cause)
+        return PlotPoint(datetime.fromisoformat(at).timestamp(), pool, cause)
     except (ValueError, OverflowError, OSError):
         return None

@@ -13,6 +13,7 @@ import msgspec
 
 from supervisor.control import results
 from supervisor.web import answers
+from supervisor.web.answers import JSON
 from supervisor.web.request_parsing import (
     BUCKETS,
     EXITS,
@@ -24,7 +25,6 @@ from supervisor.web.request_parsing import (
     Scale,
 )
 
-JSON = "application/json"
 _ABOUT = (
     "The answers of the web process of a preforkd daemon (`[web] listen`). All data come from the control socket and "
     "the exit history. Reading is free on a loopback address; on any other it needs the token, "

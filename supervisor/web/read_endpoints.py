@@ -1,4 +1,7 @@
-"""The GET endpoints of the API. They change nothing."""
+"""The GET endpoints of the API. They change nothing.
+
+`GET /api/events` sends the status cache's news as server-sent events, until the reader leaves or is too slow.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,24 @@ from pathlib import Path
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from supervisor import metrics
+from supervisor.control.results import Status
 from supervisor.system.clock import wall_s
 from supervisor.web import openapi, request_parsing
-from supervisor.web.answers import Alive, Ready
+from supervisor.web.answers import JSON, Alive, ApiError, Ready, encoded, json_answer
 from supervisor.web.auth_middleware import may_read
 from supervisor.web.dead_letters import DeadLetterClient
-from supervisor.web.events import event_stream
-from supervisor.web.readiness import reasons_not_ready
-from supervisor.web.responses import JSON, ApiError, encoded, json_answer
-from supervisor.web.status_cache import StatusCache
+from supervisor.web.status_cache import EventReader, StatusCache
 
 STATIC = Path(__file__).parent / "static"
+MAX_READERS = 50
+HEARTBEAT_S = 15.0
+RETRY = b"retry: 2000\n\n"
+HEARTBEAT = b": still here\n\n"
+_UP = ("running", "reloading")
+_UNWELL = ("held", "degraded")
 
 
 class ReadEndpoints:
@@ -83,8 +91,12 @@ class ReadEndpoints:
         return json_answer(history.series(minutes, buckets, request.query_params.get("pool"), wall_s()))
 
     async def events(self, request: Request) -> Response:
-        """Changes of status, and exits, as server-sent events."""
-        return event_stream(request, self._cache)
+        """Changes of status, and exits, as server-sent events. Raises ApiError 503 at the limit of readers."""
+        if self._cache.listeners >= MAX_READERS:
+            raise ApiError(503, f"{MAX_READERS} readers follow already: close other windows", {"retry-after": "5"})
+        if request.method == "HEAD":
+            return Response(media_type=EventStream.media_type)
+        return EventStream(self._cache)
 
     async def letters(self, request: Request) -> Response:
         """Dead or parked messages."""
@@ -92,3 +104,61 @@ class ReadEndpoints:
         limit = request_parsing.number(request, request_parsing.LETTERS)
         pool = await self._cache.pool(request.path_params["pool"])
         return json_answer(await self._letters.look(pool.queue, kind, limit))
+
+
+class EventStream(Response):
+    """An answer without an end."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, cache: StatusCache) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._cache = cache
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send events until the client or the cache ends the stream."""
+        with self._cache.listener() as listener:
+            both = [asyncio.create_task(self._talk(listener, send)), asyncio.create_task(_until_gone(receive))]
+            try:
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in both:
+                    task.cancel()
+                await asyncio.gather(*both, return_exceptions=True)
+
+    async def _talk(self, listener: EventReader, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await _say(send, RETRY)
+        while not listener.lost:
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    frames = await listener.take()
+            except TimeoutError:
+                frames = HEARTBEAT
+            await _say(send, frames)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def reasons_not_ready(status: Status) -> list[str]:
+    """Why the daemon does not work, a line for each reason; [] if it works."""
+    reasons = [] if status.state in _UP else [f"the daemon is {status.state}"]
+    for name, pool in status.pools.items():
+        consumer, connection = pool.consumer, pool.consumer.connection.state
+        if consumer.state != "consuming":
+            why = pool.why or consumer.why
+            reasons.append(f"pool {name}: its consumer is {consumer.state}" + (f" ({why})" if why else ""))
+        elif connection != "connected":
+            reasons.append(f"pool {name}: the broker connection is {connection}")
+        elif pool.state in _UNWELL:
+            reasons.append(f"pool {name} is {pool.state}" + (f" ({pool.why})" if pool.why else ""))
+    return reasons
+
+
+async def _say(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

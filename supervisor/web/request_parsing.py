@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 from starlette.requests import ClientDisconnect, Request
 
-from supervisor.web.responses import ApiError
+from supervisor.web.answers import ApiError
 
 MAX_BODY_BYTES = 512 * 1024
 BODY_S = 10.0
@@ -52,6 +52,11 @@ class Scale(msgspec.Struct, forbid_unknown_fields=True):
 
 
 T = TypeVar("T")
+
+
+def client(request: Request) -> str:
+    """The address of the client, or "unknown"."""
+    return request.client.host if request.client is not None else "unknown"
 
 
 async def body(request: Request, type_: type[T]) -> T:

@@ -20,7 +20,7 @@ from supervisor.errors import StateError
 from supervisor.link.channel import Channel, ChannelClosed
 from supervisor.link.frames import Quit, Serving, SidecarOrder, StartSidecar
 from supervisor.web.app import make_app
-from supervisor.web.connections import IDLE_S, Connection
+from supervisor.web.connections import IDLE_S, HttpConnection
 from supervisor.web.status_cache import StatusCache
 
 GRACE_S = 1.0
@@ -34,7 +34,7 @@ async def serve(start: StartSidecar, master: Channel[SidecarOrder]) -> None:
     config, state = _config(start, cache), ServerState()
     with closing(_listen(start.web)) as listener:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(config, state, {}), sock=listener, backlog=BACKLOG)
+        server = await loop.create_server(lambda: HttpConnection(config, state, {}), sock=listener, backlog=BACKLOG)
         master.send(Serving(f"on http://{_address(listener)}"))
         master.flush()
         await _until_told(master)

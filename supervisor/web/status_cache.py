@@ -15,22 +15,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from supervisor.control.client import ControlClient
 from supervisor.control.protocol import typed
 from supervisor.control.results import PoolStatus, Status
 from supervisor.errors import ControlError, StateError, no_such_pool
 from supervisor.system.clock import monotonic_s, rfc3339, wall_s
-from supervisor.web.exits import Exits, Fresh
-from supervisor.web.readiness import without_clocks
-from supervisor.web.responses import ApiError, encoded
+from supervisor.web.answers import ApiError, encoded
+from supervisor.web.exits import Fresh, RecentExits
 
 PERIOD_S = 1.0
 TIMEOUT_S = 5.0
 MAX_WAITING = 500
 
 
-class Answer(msgspec.Struct, frozen=True):
+class QueryResult(msgspec.Struct, frozen=True):
     """The result of one query: the status, or the reason why there is none, and the exits since the last query."""
 
     status: Status | None
@@ -40,7 +40,7 @@ class Answer(msgspec.Struct, frozen=True):
     no_exits: str
 
 
-class Listener:
+class EventReader:
     """One reader of events. `lost`: it was too slow, and has to connect again."""
 
     def __init__(self) -> None:
@@ -79,17 +79,17 @@ class StatusCache:
     """The status cache of this process; all methods but `_look` run in the loop."""
 
     def __init__(self, runtime_dir: Path, state_dir: Path) -> None:
-        self.exits = Exits(state_dir)
+        self.exits = RecentExits(state_dir)
         self._runtime_dir = runtime_dir
         self._thread = ThreadPoolExecutor(1, "mirror")
-        self._looking: asyncio.Task[Answer] | None = None
-        self._answer: Answer | None = None
+        self._looking: asyncio.Task[QueryResult] | None = None
+        self._answer: QueryResult | None = None
         self._looked_s = float("-inf")
         self._silent_since = ""
         self._still: Status | None = None
         self._state_frame = b""
         self._caught_up = False  # exits before the first listener are no events
-        self._listeners: set[Listener] = set()
+        self._listeners: set[EventReader] = set()
         self._early = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
 
@@ -102,7 +102,7 @@ class StatusCache:
             raise ApiError(503, answer.silence, since=self._silent_since)
         return answer.status, answer.encoded
 
-    async def history(self) -> Exits:
+    async def history(self) -> RecentExits:
         """The exits up to now. Raises ApiError 503 if their files cannot be read."""
         answer = await self._fresh()
         if answer.no_exits:
@@ -129,9 +129,9 @@ class StatusCache:
         return len(self._listeners)
 
     @contextmanager
-    def listener(self) -> Iterator[Listener]:
+    def listener(self) -> Iterator[EventReader]:
         """A listener while the context lasts; meanwhile the daemon is queried regularly."""
-        listener = Listener()
+        listener = EventReader()
         if self._listeners and self._state_frame:
             listener.tell_state(self._state_frame)
         self._listeners.add(listener)
@@ -164,14 +164,14 @@ class StatusCache:
                 async with asyncio.timeout(PERIOD_S):
                     await self._early.wait()
 
-    async def _fresh(self) -> Answer:
+    async def _fresh(self) -> QueryResult:
         if self._looking is None:
             if self._answer is not None and monotonic_s() - self._looked_s < PERIOD_S:
                 return self._answer
             self._looking = asyncio.create_task(self._look_once())
         return await asyncio.shield(self._looking)  # others wait for it, too
 
-    async def _look_once(self) -> Answer:
+    async def _look_once(self) -> QueryResult:
         try:
             answer = await asyncio.get_running_loop().run_in_executor(self._thread, self._look)
         finally:
@@ -182,7 +182,7 @@ class StatusCache:
         self._announce(answer)
         return answer
 
-    def _announce(self, answer: Answer) -> None:
+    def _announce(self, answer: QueryResult) -> None:
         if answer.status is not None:
             self._silent_since = ""
             still = without_clocks(answer.status)
@@ -203,7 +203,7 @@ class StatusCache:
             if frame:
                 listener.tell_state(frame)
 
-    def _look(self) -> Answer:
+    def _look(self) -> QueryResult:
         """In the thread: query the status, and read new exits."""
         status, facts, silence, no_exits = None, {}, "", ""
         try:
@@ -217,8 +217,18 @@ class StatusCache:
             fresh = self.exits.read()
         except (StateError, OSError) as error:
             no_exits = str(error)
-        return Answer(status, encoded(facts), silence, fresh, no_exits)
+        return QueryResult(status, encoded(facts), silence, fresh, no_exits)
 
 
 def _event(name: bytes, data: bytes) -> bytes:
     return b"event: " + name + b"\ndata: " + data + b"\n\n"
+
+
+def without_clocks(status: Status) -> Status:
+    """The status without values that change with time alone: equal ones need no new event."""
+    return replace(status, uptime_s=0.0, pools={name: _still(pool) for name, pool in status.pools.items()})
+
+
+def _still(pool: PoolStatus) -> PoolStatus:
+    connection = replace(pool.consumer.connection, since_s=0.0)
+    return replace(pool, consumer=replace(pool.consumer, at="", connection=connection))

@@ -19,9 +19,8 @@ from supervisor.errors import ConfigError, ControlError
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.web import request_parsing
-from supervisor.web.answers import Dropped, Moved, Reloading
+from supervisor.web.answers import ApiError, Dropped, Moved, Reloading, json_answer
 from supervisor.web.dead_letters import DeadLetterClient
-from supervisor.web.responses import ApiError, json_answer
 from supervisor.web.status_cache import StatusCache
 
 RELOAD_S = 5.0
@@ -41,7 +40,7 @@ class WriteEndpoints:
 
     async def pause(self, request: Request) -> Response:
         """Pause a pool."""
-        return await self._order(request, "pause", by=f"web ({remote(request)})")
+        return await self._order(request, "pause", by=f"web ({request_parsing.client(request)})")
 
     async def resume(self, request: Request) -> Response:
         """Resume a pool."""
@@ -115,13 +114,8 @@ class WriteEndpoints:
                 return None
 
 
-def remote(request: Request) -> str:
-    """The address of the client, or "unknown"."""
-    return request.client.host if request.client is not None else "unknown"
-
-
 def _note(request: Request, action: str, **facts: Any) -> None:
-    by = remote(request)
+    by = request_parsing.client(request)
     log(Event.WEB_ACTION, f"{action} was asked for on the web page, from {by}", action=action, by=by, **facts)
 
 

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.web import openapi, request_parsing
-from supervisor.web.events import MAX_READERS
-from supervisor.web.responses import encoded
+from supervisor.web.answers import encoded
+from supervisor.web.read_endpoints import MAX_READERS
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 from tests.support.web import TOKEN, Browser, WebChild, token_file, web_child

@@ -13,8 +13,8 @@ from supervisor.brokers.base import Delivery
 from supervisor.brokers.dead_letter_browser import DeadLetterBrowser
 from supervisor.messages.message import Properties
 from supervisor.web import dead_letters
+from supervisor.web.answers import encoded
 from supervisor.web.dead_letters import letter
-from supervisor.web.responses import encoded
 
 DIAGNOSIS = {
     "x-preforkd-cause": "timeout",

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from supervisor.control import results
-from supervisor.web.readiness import reasons_not_ready, without_clocks
+from supervisor.web.read_endpoints import reasons_not_ready
+from supervisor.web.status_cache import without_clocks
 from tests.support import statuses
 from tests.support.statuses import Status
 
