@@ -1,7 +1,7 @@
-"""The loop of the hooks process: receives events from the master, runs one delivery at a time, logs failures.
+"""The loop of the hooks process: receives events from the master, runs one notification at a time, logs failures.
 
 It never holds up the master, which drops and counts events that are not read in time. Everything here is bounded: the
-queue of deliveries, the tries of each, the time of a try.
+queue of notifications, the tries of each, the time of a try.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections import deque
 from typing import Any
 
 from supervisor.config.schema import HooksConfig
-from supervisor.hooks.deliveries import WEBHOOK, Delivery, deliveries
 from supervisor.hooks.digest import Digest
-from supervisor.hooks.job import Job
+from supervisor.hooks.job import WEBHOOK, Job, Notification, notifications
 from supervisor.link.channel import Channel
 from supervisor.link.child import understood
 from supervisor.link.frames import Happened, Missed, Quit, Serving, SidecarOrder, StartSidecar
@@ -31,7 +30,7 @@ AGAIN = 75
 
 TRIES_AFTER_S = (1.0, 5.0, 25.0)
 FAREWELL_S = 3.0
-"""The time for the remaining deliveries once the daemon has stopped."""
+"""The time for the remaining notifications once the daemon has stopped."""
 
 EVERY_S = 60.0
 _LONGEST_SLEEP_S = 3600.0
@@ -47,8 +46,8 @@ class Hooks:
         self._master = master
         self._reactor = Reactor()
         self._digest = Digest(start.hooks.rate)
-        self._failures = Failures()
-        self._queue: deque[Delivery] = deque()
+        self._failures = FailureLog()
+        self._queue: deque[Notification] = deque()
         self._later = 0
         self._job: Job | None = None
         self._leave_s = float("inf")
@@ -66,8 +65,7 @@ class Hooks:
         """One pass: receive, sum up, kill a job at its limit, start the next. Raises ChannelClosed as `run`."""
         self._reactor.poll(min(max(0.0, self._due_s() - monotonic_s()), _LONGEST_SLEEP_S))
         now_s = monotonic_s()
-        for hook, facts in self._digest.take_sums(now_s):
-            self._enqueue(hook, facts | {"at": rfc3339(wall_s())})
+        self._enqueue_sums(now_s)
         for order in self._master.receive():
             with understood(order):
                 self._obey(order, now_s)
@@ -93,45 +91,48 @@ class Hooks:
                     self._digest.missed(hook, count, now_s)
             case Quit():
                 self._leave_s = now_s + FAREWELL_S
-                for hook, facts in self._digest.take_sums(float("inf")):
-                    self._enqueue(hook, facts | {"at": rfc3339(wall_s())})
+                self._enqueue_sums(float("inf"))
+
+    def _enqueue_sums(self, now_s: float) -> None:
+        for hook, facts in self._digest.take_sums(now_s):
+            self._enqueue(hook, facts | {"at": rfc3339(wall_s())})
 
     def _enqueue(self, hook: str, facts: dict[str, Any]) -> None:
-        for delivery in deliveries(self._config, hook, facts | self._always):
+        for notification in notifications(self._config, hook, facts | self._always):
             if len(self._queue) + self._later < MAX_QUEUED:
-                self._queue.append(delivery)
+                self._queue.append(notification)
             else:
-                self._failures.note(delivery.key, f"{MAX_QUEUED} deliveries wait already: this one is dropped", "")
+                self._failures.note(notification.key, f"{MAX_QUEUED} deliveries wait already: this one is dropped", "")
 
     # ---- telling --------------------------------------------------------------------------------------------------
 
-    def _run(self, delivery: Delivery) -> None:
-        delivery.tries += 1
+    def _run(self, notification: Notification) -> None:
+        notification.tries += 1
         try:
-            self._job = Job(delivery, self._config.timeout_s, self._reactor, self._ended)
+            self._job = Job(notification, self._config.timeout_s, self._reactor, self._ended)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            self._failures.note(delivery.key, f"{delivery.command[0]} cannot be run: {reason}", "")
+            self._failures.note(notification.key, f"{notification.command[0]} cannot be run: {reason}", "")
 
     def _ended(self, job: Job) -> None:
         self._job = None
-        delivery = job.delivery
+        notification = job.notification
         if job.status == 0 and not job.overdue:
-            self._failures.heal(delivery.key)
+            self._failures.heal(notification.key)
             return
-        again = job.overdue if delivery.key == WEBHOOK else False
-        if (job.status == AGAIN or again) and delivery.tries <= len(TRIES_AFTER_S):
-            self._try_again(delivery)
+        again = job.status == AGAIN or (job.overdue and notification.key == WEBHOOK)
+        if again and notification.tries <= len(TRIES_AFTER_S):
+            self._try_again(notification)
         else:
-            self._failures.note(delivery.key, self._ending(job), job.said)
+            self._failures.note(notification.key, self._ending(job), job.said)
 
-    def _try_again(self, delivery: Delivery) -> None:
+    def _try_again(self, notification: Notification) -> None:
         def due() -> None:
             self._later -= 1
-            self._queue.append(delivery)
+            self._queue.append(notification)
 
         self._later += 1
-        self._reactor.call_later(TRIES_AFTER_S[delivery.tries - 1], due)
+        self._reactor.call_later(TRIES_AFTER_S[notification.tries - 1], due)
 
     def _ending(self, job: Job) -> str:
         if job.overdue:
@@ -140,7 +141,7 @@ class Hooks:
             how = f"was ended by {signal_name(-job.status)}"
         else:
             how = f"failed with status {job.status}"
-        tries = f", {job.delivery.tries} times" if job.delivery.tries > 1 else ""
+        tries = f", {job.notification.tries} times" if job.notification.tries > 1 else ""
         return f"{how}{tries}"
 
     # ---- the end --------------------------------------------------------------------------------------------------
@@ -164,8 +165,8 @@ def _targets(config: HooksConfig) -> list[str]:
     return [*named, *([without_path(config.webhook)] if config.webhook else [])]
 
 
-class Failures:
-    """Failed deliveries in the log, at most one line a minute for each key of [hooks].
+class FailureLog:
+    """Failed notifications in the log, at most one line a minute for each key of [hooks].
 
     For each key: the time of the last line, and the number of failures since without a line.
     """
@@ -175,7 +176,7 @@ class Failures:
         self._unsaid: dict[str, int] = {}
 
     def note(self, key: str, reason: str, output: str) -> None:
-        """Log or count a delivery that failed for the last time. `key`: of [hooks]; `output`: of its program."""
+        """Log or count a notification that failed for the last time. `key`: of [hooks]; `output`: of its program."""
         now_s = monotonic_s()
         if now_s - self._said_s.get(key, float("-inf")) < EVERY_S:
             self._unsaid[key] = self._unsaid.get(key, 0) + 1

@@ -25,7 +25,7 @@ SECOND_WRITERS: dict[str, str] = {
     "consumer.settlement.unit_of_work.UnitOfWork": "consumer.settlement.settlement",
     "errors.ControlError": "control.protocol",
     "errors.PreforkdError": "cli.start",
-    "hooks.deliveries.Delivery": "hooks.loop",
+    "hooks.job.Notification": "hooks.loop",
     "master.pool.pool.Pool": "master.pool.starts",
     "worker.requests.Requests": "worker.life",
 }

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from supervisor.hooks.deliveries import Delivery
-from supervisor.hooks.job import Job
+from supervisor.hooks.job import Job, Notification
 from supervisor.system.posix import executes
 from supervisor.system.reactor import Reactor
 from tests.support.waiting import eventually
@@ -22,7 +21,7 @@ def run() -> Iterator[Run]:
 
     def to_its_end(script: str, kill: bool = False, payload: bytes = b"") -> Job:
         ended: list[Job] = []
-        job = Job(Delivery("on_exit", ["sh", "-c", script], {"FACT": "x"}, payload), 60.0, reactor, ended.append)
+        job = Job(Notification("on_exit", ["sh", "-c", script], {"FACT": "x"}, payload), 60.0, reactor, ended.append)
 
         def over() -> bool:
             reactor.poll(0.0)
@@ -63,6 +62,6 @@ def test_all_it_started_is_killed_with_it(run: Run) -> None:
 def test_a_program_that_is_not_there_is_an_error_and_leaves_nothing_open() -> None:
     reactor = Reactor()
     with pytest.raises(FileNotFoundError):
-        Job(Delivery("on_exit", ["/no/such/program"], {}, b""), 1.0, reactor, lambda job: None)
+        Job(Notification("on_exit", ["/no/such/program"], {}, b""), 1.0, reactor, lambda job: None)
     reactor.poll(0.0)
     reactor.close()

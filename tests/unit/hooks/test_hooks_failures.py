@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from supervisor.hooks import loop
-from supervisor.hooks.loop import EVERY_S, Failures
+from supervisor.hooks.loop import EVERY_S, FailureLog
 
 
 class Clock:
@@ -34,7 +34,7 @@ def said(caplog: pytest.LogCaptureFixture) -> Any:
 
 
 def test_the_first_failure_is_told_with_the_key_to_correct(clock: Clock, said: Any) -> None:
-    Failures().note("on_exit", "ended with status 3", "no such host")
+    FailureLog().note("on_exit", "ended with status 3", "no such host")
 
     assert said() == [
         "hooks.on_exit ended with status 3; the event is not reported: correct the command, or on_exit in [hooks]"
@@ -42,13 +42,13 @@ def test_the_first_failure_is_told_with_the_key_to_correct(clock: Clock, said: A
 
 
 def test_a_webhook_is_not_corrected_like_a_command(clock: Clock, said: Any) -> None:
-    Failures().note("webhook", "answered 500", "")
+    FailureLog().note("webhook", "answered 500", "")
 
     assert said()[0].endswith("look at the receiver, or correct webhook in [hooks]")
 
 
 def test_a_flood_is_one_line_a_minute_that_counts_the_rest(clock: Clock, said: Any) -> None:
-    noted = Failures()
+    noted = FailureLog()
     for _ in range(5):
         noted.note("on_exit", "failed", "")
     clock.now_s += EVERY_S - 1
@@ -65,7 +65,7 @@ def test_a_flood_is_one_line_a_minute_that_counts_the_rest(clock: Clock, said: A
 
 
 def test_keys_are_counted_apart(clock: Clock, said: Any) -> None:
-    noted = Failures()
+    noted = FailureLog()
     for key in ("on_exit", "on_dead", "webhook"):
         noted.note(key, "failed", "")
 
@@ -73,7 +73,7 @@ def test_keys_are_counted_apart(clock: Clock, said: Any) -> None:
 
 
 def test_a_failure_after_a_success_is_news(clock: Clock, said: Any) -> None:
-    noted = Failures()
+    noted = FailureLog()
     noted.note("on_exit", "failed", "")
     noted.heal("on_exit")
     noted.note("on_exit", "failed", "")
@@ -82,7 +82,7 @@ def test_a_failure_after_a_success_is_news(clock: Clock, said: Any) -> None:
 
 
 def test_a_hook_that_fails_now_and_then_cannot_flood_the_log(clock: Clock, said: Any) -> None:
-    noted = Failures()
+    noted = FailureLog()
     noted.note("on_exit", "failed", "")
     for _ in range(10):
         noted.note("on_exit", "failed", "")
@@ -92,6 +92,6 @@ def test_a_hook_that_fails_now_and_then_cannot_flood_the_log(clock: Clock, said:
 
 
 def test_a_success_before_any_failure_is_no_event(clock: Clock, said: Any) -> None:
-    Failures().heal("on_exit")
+    FailureLog().heal("on_exit")
 
     assert said() == []
