@@ -13,7 +13,7 @@ import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -184,10 +184,9 @@ def _read(tree: dict[str, Any], source: Path, report: Report) -> Config:
             report.add((name,), "there is no such section", did_you_mean(name, _SECTIONS))
         elif name not in _SECTIONS:
             report.add((name,), "there is no such key outside of the sections", home_of(name))
-    sections = Sections(source.parent, report)
+    sections = Sections(source.parent, report, _daemon_uid(tree))
     pools = sections.table(("pools",), tree.get("pools", {})) or {}
-    owner = _daemon_uid(tree)
-    broker = _read_broker(sections, tree.get("broker", {}), report, owner)
+    broker = _read_broker(sections, tree.get("broker", {}))
     return Config(
         source=str(source),
         daemon=sections.read(DaemonConfig, ("daemon",), tree.get("daemon", {})),
@@ -196,7 +195,7 @@ def _read(tree: dict[str, Any], source: Path, report: Report) -> Config:
         ledger=sections.read(LedgerConfig, ("ledger",), tree.get("ledger", {})),
         pools={name: _read_pool(name, table, broker, sections) for name, table in pools.items()},
         web=sections.read(WebConfig, ("web",), tree.get("web", {})),
-        hooks=_read_hooks(sections, tree.get("hooks", {}), report, owner),
+        hooks=_read_hooks(sections, tree.get("hooks", {})),
     )
 
 
@@ -219,73 +218,27 @@ def _daemon_uid(tree: dict[str, Any]) -> int | None:
         return None
 
 
-def _read_broker(sections: Sections, table: Any, report: Report, owner: int | None) -> BrokerConfig:
+def _read_broker(sections: Sections, table: Any) -> BrokerConfig:
     broker = dict(sections.table(("broker",), table) or {})
     tls = sections.read(TlsConfig, ("broker", "tls"), broker.pop("tls", {}))
-    urls = _urls_of(("broker", "url_file"), "url", broker, _Reading(sections, report, owner))
+    urls = sections.urls_of(("broker", "url_file"), "url", broker)
     if urls is not None:
         broker["url"] = urls or list(BrokerConfig().urls)
     return sections.read(BrokerConfig, ("broker",), broker, tls=tls)
 
 
-def _read_hooks(sections: Sections, table: Any, report: Report, owner: int | None) -> HooksConfig:
+def _read_hooks(sections: Sections, table: Any) -> HooksConfig:
     hooks = dict(sections.table(("hooks",), table) or {})
-    urls = _urls_of(("hooks", "webhook_file"), "webhook", hooks, _Reading(sections, report, owner))
+    urls = sections.urls_of(("hooks", "webhook_file"), "webhook", hooks)
     if urls is not None:
         hooks["webhook"] = urls[0] if urls else ""
     return sections.read(HooksConfig, ("hooks",), hooks)
 
 
-class _Reading(NamedTuple):
-    """`owner`: the uid that a file of secrets may belong to besides root."""
-
-    sections: Sections
-    report: Report
-    owner: int | None
-
-
-def _urls_of(here: tuple[str, str], instead_of: str, table: dict[str, Any], reading: _Reading) -> list[str] | None:
-    """What the file at this key holds, the key taken out of its table; None where no file is named."""
-    file = table.pop(here[1], "")
-    if not isinstance(file, str):
-        reading.report.add(here, "expected a string: the path of a file with the URL")
-    elif file and instead_of in table:
-        reading.report.add(here, f"{instead_of} is given, too", "keep one of the two")
-    elif file:
-        return _urls_in(here, Path(reading.sections.located(here, file)), reading)
-    return None
-
-
-def _urls_in(here: tuple[str, str], path: Path, reading: _Reading) -> list[str]:
-    report = reading.report
-    try:
-        if path.stat().st_mode & stat.S_IWOTH:
-            report.add(here, f"all users may write to {path}", f"chmod o-w {path}")
-        elif os.geteuid() == 0 and (others := changeable_by(path, reading.owner)):
-            reason = f"{others} could change or replace {path}, so that root reads another file"
-            report.add(here, reason, "keep it in a directory that only root may write to, such as /etc/preforkd")
-            return []
-        lines = read_text(path)[0].splitlines()
-    except NoText as error:
-        report.add(here, f"{path} cannot be read: {error.reason}", error.hint)
-        return []
-    except OSError as error:
-        report.add(here, f"{path} cannot be read: {error.strerror}")
-        return []
-    urls = [line.strip() for line in lines if line.strip()]
-    if not urls:
-        report.add(here, f"{path} contains no URL", "write one URL a line")
-    return urls
-
-
 def _check(config: Config, report: Report) -> None:
-    apply_rules(config.daemon, ("daemon",), report)
-    apply_rules(config.log, ("log",), report)
-    apply_rules(config.broker, ("broker",), report)
+    for name in ("daemon", "log", "broker", "ledger", "web", "hooks"):
+        apply_rules(getattr(config, name), (name,), report)
     apply_rules(config.broker.tls, ("broker", "tls"), report)
-    apply_rules(config.ledger, ("ledger",), report)
-    apply_rules(config.web, ("web",), report)
-    apply_rules(config.hooks, ("hooks",), report)
     for name, pool in config.pools.items():
         apply_rules(pool, ("pools", name), report)
         for at, binding in enumerate(pool.bindings):

@@ -103,6 +103,19 @@ def _given(name: str) -> Rule:
     return Rule((name,), _when(lambda section: not getattr(section, name), "must not be empty"))
 
 
+def _count_within(name: str) -> Rule:
+    return Rule((name,), _when(lambda section: min(getattr(section, name)) <= 0, "both must be more than 0"))
+
+
+def _raised(check: Callable[..., object], *values: Any) -> str:
+    """The text of the ValueError that `check(*values)` raises; "" for none."""
+    try:
+        check(*values)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 # ---- broker -------------------------------------------------------------------------------------------------------
 
 
@@ -157,8 +170,13 @@ def _heartbeat(broker: BrokerConfig) -> str:
 # ---- pools --------------------------------------------------------------------------------------------------------
 
 
-def _bad_function(text: str) -> str:
-    return "" if _FUNCTION.fullmatch(text) else 'must be "module:function", such as "myapp.email:send"'
+def _function(name: str, optional: bool = False) -> Rule:
+    def bad(pool: PoolConfig) -> bool:
+        text = getattr(pool, name)
+        return not (_FUNCTION.fullmatch(text) or (optional and not text))
+
+    reason = 'must be "module:function", such as "myapp.email:send"'
+    return Rule((name,), _when(bad, reason), lambda pool: _function_hint(getattr(pool, name)))
 
 
 def _function_hint(text: str) -> str:
@@ -195,13 +213,8 @@ def _bad_delays(pool: PoolConfig) -> str:
 
 
 def _bad_backoff(pool: PoolConfig) -> str:
-    second_s, cap_s = pool.restart_backoff_s
-    return "" if 0 < second_s <= cap_s else "the first must be more than 0 and not above the second, the cap"
-
-
-def _bad_intensity(pool: PoolConfig) -> str:
-    deaths, within_s = pool.restart_intensity
-    return "" if deaths >= 1 and within_s > 0 else "both must be more than 0"
+    first_s, cap_s = pool.restart_backoff_s
+    return "" if 0 < first_s <= cap_s else "the first must be more than 0 and not above the second, the cap"
 
 
 def _bad_arguments(pool: PoolConfig) -> str:
@@ -213,21 +226,8 @@ def _bad_arguments(pool: PoolConfig) -> str:
     return f"{odd[0]!r} has a value of a type that AMQP does not have" if odd else ""
 
 
-def _bad_name(key: str) -> Rule:
-    def check(binding: Binding) -> str:
-        try:
-            checked_name(key, getattr(binding, key))
-        except ValueError as error:
-            return str(error)
-        return ""
-
-    return Rule((key,), check)
-
-
-def _stream(pool: PoolConfig) -> str:
-    if pool.queue_arguments.get("x-queue-type") != "stream":
-        return ""
-    return "a stream has no acknowledgements that delete a message"
+def _amqp_name(key: str) -> Rule:
+    return Rule((key,), lambda binding: _raised(checked_name, key, getattr(binding, key)))
 
 
 # ---- web and hooks ------------------------------------------------------------------------------------------------
@@ -280,19 +280,13 @@ def _bad_webhook(hooks: HooksConfig) -> str:
     return 'must be "https://host/…" (or "http://…")'
 
 
+def _unknown_causes(hooks: HooksConfig) -> list[str]:
+    return [word for word in hooks.causes if word not in set(Cause)]
+
+
 def _bad_causes(hooks: HooksConfig) -> str:
-    unknown = [word for word in hooks.causes if word not in set(Cause)]
+    unknown = _unknown_causes(hooks)
     return f'there is no cause "{unknown[0]}": docs/exits.md has them all' if unknown else ""
-
-
-def _near_cause(hooks: HooksConfig) -> str:
-    unknown = [word for word in hooks.causes if word not in set(Cause)]
-    return did_you_mean(unknown[0], list(Cause))
-
-
-def _bad_rate(hooks: HooksConfig) -> str:
-    count, within_s = hooks.rate
-    return "" if count >= 1 and within_s > 0 else "both must be more than 0"
 
 
 RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
@@ -332,23 +326,15 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
     HooksConfig: (
         *(_command(name) for name in ("on_exit", "on_hold", "on_dead")),
         Rule(("webhook",), _bad_webhook),
-        Rule(("causes",), _bad_causes, _near_cause),
-        Rule(("rate",), _bad_rate),
+        Rule(("causes",), _bad_causes, lambda hooks: did_you_mean(_unknown_causes(hooks)[0], list(Cause))),
+        _count_within("rate"),
         _above_zero("timeout"),
     ),
-    Binding: (_given("exchange"), _bad_name("exchange"), _bad_name("routing_key")),
+    Binding: (_given("exchange"), _amqp_name("exchange"), _amqp_name("routing_key")),
     PoolConfig: (
         Rule(("queue",), _bad_queue),
-        Rule(
-            ("handler",),
-            lambda pool: _bad_function(pool.handler),
-            lambda pool: _function_hint(pool.handler),
-        ),
-        Rule(
-            ("init",),
-            lambda pool: _bad_function(pool.init) if pool.init else "",
-            lambda pool: _function_hint(pool.init),
-        ),
+        _function("handler"),
+        _function("init", optional=True),
         _between("workers", 1, _MAX_WORKERS),
         _between("prefetch", 1, _MAX_PREFETCH),
         _above_zero("timeout"),
@@ -374,12 +360,19 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
             '"" turns either off',
         ),
         Rule(("restart_backoff",), _bad_backoff),
-        Rule(("restart_intensity",), _bad_intensity),
+        _count_within("restart_intensity"),
         _above_zero("hold_retry"),
         _above_zero("boot_timeout"),
         _one_of("missing_id", "run", "dead_letter"),
         _between("consumer_priority", -(2**31), 2**31 - 1),
-        Rule(("queue_arguments",), _stream, "use a quorum or classic queue"),
+        Rule(
+            ("queue_arguments",),
+            _when(
+                lambda pool: pool.queue_arguments.get("x-queue-type") == "stream",
+                "a stream has no acknowledgements that delete a message",
+            ),
+            "use a quorum or classic queue",
+        ),
         Rule(("queue_arguments",), _bad_arguments),
     ),
 }

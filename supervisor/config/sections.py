@@ -6,6 +6,8 @@ asked about the rest; the struct is thrown away when the report has problems.
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +26,8 @@ from supervisor.config.schema import (
     TlsConfig,
     WebConfig,
 )
+from supervisor.config.text import NoText, read_text
+from supervisor.system.trust import changeable_by
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -51,11 +55,15 @@ _HOMES: dict[str, type[msgspec.Struct]] = {
 
 
 class Sections:
-    """Reads sections of one file in `folder`, from which relative paths start."""
+    """Reads sections of one file in `folder`, from which relative paths start.
 
-    def __init__(self, folder: Path, report: Report) -> None:
+    `owner`: the uid that a file of secrets may belong to besides root.
+    """
+
+    def __init__(self, folder: Path, report: Report, owner: int | None = None) -> None:
         self._folder = folder
         self._report = report
+        self._owner = owner
 
     def read(self, kind: type[S], place: Place, table: Any, **given: Any) -> S:
         """The struct of the section `table` at `place`; `given`: fields without a key in it."""
@@ -120,6 +128,41 @@ class Sections:
         except RuntimeError:
             self._report.add(here, "the home folder of ~ cannot be found", "write the whole path")
             return value
+
+    def urls_of(self, here: tuple[str, str], instead_of: str, table: dict[str, Any]) -> list[str] | None:
+        """The content of the file at the key `here`, the key taken out of its `table`; None where no file is named.
+
+        `instead_of`: the key that must then be absent.
+        """
+        file = table.pop(here[1], "")
+        if not isinstance(file, str):
+            self._report.add(here, "expected a string: the path of a file with the URL")
+        elif file and instead_of in table:
+            self._report.add(here, f"{instead_of} is given, too", "keep one of the two")
+        elif file:
+            return self._urls_in(here, Path(self.located(here, file)))
+        return None
+
+    def _urls_in(self, here: Place, path: Path) -> list[str]:
+        try:
+            if path.stat().st_mode & stat.S_IWOTH:
+                self._report.add(here, f"all users may write to {path}", f"chmod o-w {path}")
+            elif os.geteuid() == 0 and (others := changeable_by(path, self._owner)):
+                reason = f"{others} could change or replace {path}, so that root reads another file"
+                hint = "keep it in a directory that only root may write to, such as /etc/preforkd"
+                self._report.add(here, reason, hint)
+                return []
+            lines = read_text(path)[0].splitlines()
+        except NoText as error:
+            self._report.add(here, f"{path} cannot be read: {error.reason}", error.hint)
+            return []
+        except OSError as error:
+            self._report.add(here, f"{path} cannot be read: {error.strerror}")
+            return []
+        urls = [line.strip() for line in lines if line.strip()]
+        if not urls:
+            self._report.add(here, f"{path} contains no URL", "write one URL a line")
+        return urls
 
 
 def home_of(name: str, kind: type[msgspec.Struct] | None = None) -> str:
