@@ -16,7 +16,7 @@ from supervisor.cli.process import ENDS, interrupted_by, unmoved_by
 from supervisor.drill.audit import AuditReport, Evidence, audit
 from supervisor.drill.drill import Drill
 from supervisor.drill.instance import Instance
-from supervisor.drill.plan import Plan, draw
+from supervisor.drill.plan import DrillPlan, draw
 from supervisor.errors import PreforkdError, StateError
 
 
@@ -59,7 +59,7 @@ def drill_command(messages: int, broker: str, seed: int | None, on_crash: str, k
     return 0 if passed else 1
 
 
-def _run(instance: Instance, plan: Plan) -> AuditReport:
+def _run(instance: Instance, plan: DrillPlan) -> AuditReport:
     with progress_bar() as bar:
         task = bar.add_task("effects", total=len(plan.orders))
 

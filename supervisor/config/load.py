@@ -101,13 +101,9 @@ def _find(path: str | None, environment: Mapping[str, str]) -> Path:
     try:
         str(found).encode()
     except UnicodeEncodeError:
-        raise _refused(show_path(found), "file", "its path is not UTF-8", "rename the folder or the file") from None
+        shown = os.fsencode(found).decode(errors="backslashreplace")
+        raise _refused(shown, "file", "its path is not UTF-8", "rename the folder or the file") from None
     return found
-
-
-def show_path(path: Path) -> str:
-    """A path for people; bytes that are not UTF-8 are written escaped."""
-    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _whole(path: Path) -> Path:

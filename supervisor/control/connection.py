@@ -9,20 +9,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from supervisor.control.protocol import (
-    MAX_REQUEST_BYTES,
-    Pending,
-    Request,
-    Result,
-    answer_line,
-    error_line,
-    read_request,
-)
+from supervisor.control.protocol import MAX_REQUEST_BYTES, Pending, Result, answer_line, error_line
 from supervisor.errors import ControlError, PreforkdError
 from supervisor.system.clock import monotonic_s
 from supervisor.system.reactor import Reactor, Watch
 
-Answer = Callable[[Request], Result | Pending | PreforkdError]
+Obey = Callable[[bytes], Result | Pending | PreforkdError]
 TakeTurn = Callable[["Connection"], object]
 """Queues the connection: its `obey()` is called once, in a later pass of the loop."""
 
@@ -32,7 +24,7 @@ _READ_BYTES = 16 * 1024
 class Connection:
     """An accepted client.
 
-    `answer(request)` carries a request out; `take_turn(self)` queues this connection for `obey()`; `on_close()` is
+    `answer(line)` carries a request out; `take_turn(self)` queues this connection for `obey()`; `on_close()` is
     called once, when the client has closed or was dropped; `idle_s`: as `server.IDLE_S`.
     """
 
@@ -40,7 +32,7 @@ class Connection:
         self,
         peer: socket.socket,
         reactor: Reactor,
-        answer: Answer,
+        answer: Obey,
         take_turn: TakeTurn,
         on_close: Callable[[], object],
         idle_s: float,
@@ -145,11 +137,7 @@ class Connection:
 
     def _obey(self, line: bytes) -> None:
         self.since_s = monotonic_s()
-        outcome: Result | Pending | PreforkdError
-        try:
-            outcome = self._answer(read_request(line))
-        except ControlError as error:
-            outcome = error
+        outcome = self._answer(line)
         if isinstance(outcome, Pending):
             self._waiting = True
             self._outgoing += answer_line(outcome.first) if outcome.first is not None else b""

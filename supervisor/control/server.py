@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from supervisor.control.connection import Connection
-from supervisor.control.protocol import Pending, Request, Result, error_line
+from supervisor.control.protocol import Pending, Request, Result, error_line, read_request
 from supervisor.errors import ControlError, PreforkdError, StateError
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
@@ -163,8 +163,10 @@ class ControlServer:
         longest.drop(f"there are more than {MAX_CONNECTIONS} clients, and this one was idle longest: connect again")
         return None
 
-    def _answer(self, request: Request) -> Result | Pending | PreforkdError:
+    def _answer(self, line: bytes) -> Result | Pending | PreforkdError:
+        request: Request = {}
         try:
+            request = read_request(line)
             return self._handle(request)
         except PreforkdError as error:
             return error

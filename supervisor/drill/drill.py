@@ -15,7 +15,7 @@ from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.control.results import WorkerStatus
 from supervisor.drill.audit import Evidence
 from supervisor.drill.instance import Instance, kill, wait_a_little
-from supervisor.drill.plan import OuterFault, Plan, Strike
+from supervisor.drill.plan import DrillPlan, OuterFault, Strike
 from supervisor.errors import PreforkdError
 from supervisor.messages.message import Properties, Publication
 from supervisor.system.clock import monotonic_s
@@ -30,7 +30,7 @@ Progress = Callable[[int, str], None]
 class Drill:
     """The run of one plan against one instance. `progress` is called after every change."""
 
-    def __init__(self, instance: Instance, plan: Plan, progress: Progress) -> None:
+    def __init__(self, instance: Instance, plan: DrillPlan, progress: Progress) -> None:
         self._instance = instance
         self._plan = plan
         self._progress = progress

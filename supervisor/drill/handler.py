@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from supervisor.api import Message
-from supervisor.drill.plan import InnerFault, Order
+from supervisor.drill.plan import DrillMessage, InnerFault
 
 FOLDER = "PREFORKD_DRILL"
 EFFECTS = "effects.jsonl"
@@ -29,7 +29,7 @@ _PAGE = 16 * 1024**2
 
 def run(message: Message) -> None:
     """Handle one message of a drill."""
-    order = msgspec.json.decode(message.body, type=Order)
+    order = msgspec.json.decode(message.body, type=DrillMessage)
     fault = order.fault if (message.round, message.attempt) == (1, 1) else None
     if fault is None or order.after_effect:
         _append(EFFECTS, {"id": message.id, "round": message.round, "attempt": message.attempt, "pid": os.getpid()})

@@ -70,7 +70,6 @@ class Instance:
         self.queue = queue
         self.pids: list[int] = []
         self._process: subprocess.Popen[bytes] | None = None
-        self._counted = self._counted_bytes = 0
         url_file = folder / "broker-url"
         url_file.touch(mode=0o600)
         url_file.write_text(broker_url)
@@ -162,15 +161,9 @@ class Instance:
         return _json_lines(self.folder / EFFECTS)
 
     def count_effects(self) -> int:
-        """The number of effects; reads only the lines that are new."""
+        """The number of effects, one a line."""
         path = self.folder / EFFECTS
-        if path.exists():
-            with path.open("rb") as file:
-                file.seek(self._counted_bytes)
-                data = file.read()
-            self._counted += data.count(b"\n")
-            self._counted_bytes += len(data)
-        return self._counted
+        return path.read_bytes().count(b"\n") if path.exists() else 0
 
     def announced(self) -> Iterator[dict[str, Any]]:
         """The faults that handlers have announced."""
@@ -195,14 +188,9 @@ class Instance:
 
     def delete_queues(self) -> None:
         """Delete the scratch queues."""
-        delays = self.config.pools[POOL].retry_delays_s
+        delay_queues = [retry_queue(self.queue, delay_s) for delay_s in self.config.pools[POOL].retry_delays_s]
         with open_admin(self.config.broker, self.config.daemon.state_dir) as admin:
-            for queue in (
-                self.queue,
-                dead_queue(self.queue),
-                parked_queue(self.queue),
-                *(retry_queue(self.queue, delay_s) for delay_s in delays),
-            ):
+            for queue in (self.queue, dead_queue(self.queue), parked_queue(self.queue), *delay_queues):
                 admin.delete_queue(queue)
 
 

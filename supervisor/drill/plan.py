@@ -41,7 +41,7 @@ class OuterFault(StrEnum):
     CUT_CONNECTION = "cut_connection"
 
 
-class Order(msgspec.Struct, frozen=True):
+class DrillMessage(msgspec.Struct, frozen=True):
     """A message's body. `fault` None: only the effect. `after_effect`: the fault follows the effect."""
 
     id: str
@@ -56,28 +56,28 @@ class Strike(msgspec.Struct, frozen=True, order=True):
     fault: OuterFault
 
 
-class Plan(msgspec.Struct, frozen=True):
+class DrillPlan(msgspec.Struct, frozen=True):
     """The messages and the faults of one drill."""
 
-    orders: list[Order]
+    orders: list[DrillMessage]
     strikes: list[Strike]
 
 
-def draw(messages: int, seed: int) -> Plan:
+def draw(messages: int, seed: int) -> DrillPlan:
     """The plan of this `seed` for so many `messages`. Raises PreforkdError if they are too few for all faults."""
     if messages < FEWEST_MESSAGES:
         raise PreforkdError(f"--messages {messages}: a drill needs at least {FEWEST_MESSAGES} to place its faults")
     dice = random.Random(seed)
-    return Plan(_orders(messages, dice), _strikes(messages, dice))
+    return DrillPlan(_orders(messages, dice), _strikes(messages, dice))
 
 
-def _orders(messages: int, dice: random.Random) -> list[Order]:
+def _orders(messages: int, dice: random.Random) -> list[DrillMessage]:
     calm = range(int(messages * 0.45), int(messages * 0.75))  # the master dies at half time
     places = [number for number in range(int(messages * 0.9)) if number not in calm]
     faults = [fault for fault in InnerFault for _ in range(EACH)]
     chosen = dict(zip(dice.sample(places, len(faults)), faults, strict=True))
     return [
-        Order(f"drill-{number:06}", chosen.get(number), number in chosen and dice.random() < 0.5)
+        DrillMessage(f"drill-{number:06}", chosen.get(number), number in chosen and dice.random() < 0.5)
         for number in range(messages)
     ]
 
