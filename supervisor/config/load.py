@@ -17,20 +17,10 @@ from typing import Any
 
 import msgspec
 
+from supervisor.config import schema
 from supervisor.config.cross_checks import apply_cross_checks, fitted
 from supervisor.config.report import Report, did_you_mean
 from supervisor.config.rules import apply_rules
-from supervisor.config.schema import (
-    BrokerConfig,
-    Config,
-    DaemonConfig,
-    HooksConfig,
-    LedgerConfig,
-    LogConfig,
-    PoolConfig,
-    TlsConfig,
-    WebConfig,
-)
 from supervisor.config.sections import Sections, home_of
 from supervisor.config.text import NoText, read_text
 from supervisor.config.variables import filled_in
@@ -45,7 +35,7 @@ _SECTIONS = ("daemon", "log", "broker", "ledger", "pools", "web", "hooks")
 _TOML_PLACE = re.compile(r"(.*) \(at (.*)\)")
 
 
-def load(path: str | None) -> Config:
+def load(path: str | None) -> schema.Config:
     """The configuration in `path`, or in the first file found where the design says to look (None).
 
     Raises ConfigError: no such file, not readable, writable by all users, not TOML, or with wrong content.
@@ -54,7 +44,7 @@ def load(path: str | None) -> Config:
     return interpret(_parsed(source, _text(source)), source, os.environ)
 
 
-def load_daemon(path: str | None) -> DaemonConfig:
+def load_daemon(path: str | None) -> schema.DaemonConfig:
     """Only [daemon] of the configuration that `load` would find; no other section is read, no variable is needed.
 
     Raises ConfigError: as `load`, for the file and this section.
@@ -63,7 +53,7 @@ def load_daemon(path: str | None) -> DaemonConfig:
     tree = {"daemon": _parsed(source, _text(source)).get("daemon", {})}
     report = Report(tree)
     daemon = Sections(source.parent, report).read(
-        DaemonConfig, ("daemon",), filled_in(tree, os.environ, report)["daemon"]
+        schema.DaemonConfig, ("daemon",), filled_in(tree, os.environ, report)["daemon"]
     )
     apply_rules(daemon, ("daemon",), report)
     if report.problems:
@@ -71,7 +61,7 @@ def load_daemon(path: str | None) -> DaemonConfig:
     return daemon
 
 
-def interpret(tree: dict[str, Any], source: Path, environment: Mapping[str, str]) -> Config:
+def interpret(tree: dict[str, Any], source: Path, environment: Mapping[str, str]) -> schema.Config:
     """The configuration in `tree`, the parsed file `source`; `environment` has the values of `${VAR}`.
 
     Raises ConfigError with every problem.
@@ -84,7 +74,7 @@ def interpret(tree: dict[str, Any], source: Path, environment: Mapping[str, str]
     return config
 
 
-def check(config: Config) -> None:
+def check(config: schema.Config) -> None:
     """The rules of the file for a configuration that was changed since. Raises ConfigError with every problem."""
     report = Report({})
     _check(config, report)
@@ -174,7 +164,7 @@ def _refused(source: str, place: str, reason: str, hint: str = "") -> ConfigErro
 # ---- what it says -------------------------------------------------------------------------------------------------
 
 
-def _read(tree: dict[str, Any], source: Path, report: Report) -> Config:
+def _read(tree: dict[str, Any], source: Path, report: Report) -> schema.Config:
     for name, value in tree.items():
         if name not in _SECTIONS and isinstance(value, dict):
             report.add((name,), "there is no such section", did_you_mean(name, _SECTIONS))
@@ -183,20 +173,20 @@ def _read(tree: dict[str, Any], source: Path, report: Report) -> Config:
     sections = Sections(source.parent, report, _daemon_uid(tree))
     pools = sections.table(("pools",), tree.get("pools", {})) or {}
     broker = _read_broker(sections, tree.get("broker", {}))
-    return Config(
+    return schema.Config(
         source=str(source),
-        daemon=sections.read(DaemonConfig, ("daemon",), tree.get("daemon", {})),
-        log=sections.read(LogConfig, ("log",), tree.get("log", {})),
+        daemon=sections.read(schema.DaemonConfig, ("daemon",), tree.get("daemon", {})),
+        log=sections.read(schema.LogConfig, ("log",), tree.get("log", {})),
         broker=broker,
-        ledger=sections.read(LedgerConfig, ("ledger",), tree.get("ledger", {})),
+        ledger=sections.read(schema.LedgerConfig, ("ledger",), tree.get("ledger", {})),
         pools={name: _read_pool(name, table, broker, sections) for name, table in pools.items()},
-        web=sections.read(WebConfig, ("web",), tree.get("web", {})),
+        web=sections.read(schema.WebConfig, ("web",), tree.get("web", {})),
         hooks=_read_hooks(sections, tree.get("hooks", {})),
     )
 
 
-def _read_pool(name: str, table: Any, broker: BrokerConfig, sections: Sections) -> PoolConfig:
-    pool = sections.read(PoolConfig, ("pools", name), table, name=name)
+def _read_pool(name: str, table: Any, broker: schema.BrokerConfig, sections: Sections) -> schema.PoolConfig:
+    pool = sections.read(schema.PoolConfig, ("pools", name), table, name=name)
     if not isinstance(table, dict):
         return pool
     if "max_timeout" not in table:  # its default does not limit a longer timeout
@@ -214,24 +204,24 @@ def _daemon_uid(tree: dict[str, Any]) -> int | None:
         return None
 
 
-def _read_broker(sections: Sections, table: Any) -> BrokerConfig:
+def _read_broker(sections: Sections, table: Any) -> schema.BrokerConfig:
     broker = dict(sections.table(("broker",), table) or {})
-    tls = sections.read(TlsConfig, ("broker", "tls"), broker.pop("tls", {}))
+    tls = sections.read(schema.TlsConfig, ("broker", "tls"), broker.pop("tls", {}))
     urls = sections.urls_of(("broker", "url_file"), "url", broker)
     if urls is not None:
-        broker["url"] = urls or list(BrokerConfig().urls)
-    return sections.read(BrokerConfig, ("broker",), broker, tls=tls)
+        broker["url"] = urls or list(schema.BrokerConfig().urls)
+    return sections.read(schema.BrokerConfig, ("broker",), broker, tls=tls)
 
 
-def _read_hooks(sections: Sections, table: Any) -> HooksConfig:
+def _read_hooks(sections: Sections, table: Any) -> schema.HooksConfig:
     hooks = dict(sections.table(("hooks",), table) or {})
     urls = sections.urls_of(("hooks", "webhook_file"), "webhook", hooks)
     if urls is not None:
         hooks["webhook"] = urls[0] if urls else ""
-    return sections.read(HooksConfig, ("hooks",), hooks)
+    return sections.read(schema.HooksConfig, ("hooks",), hooks)
 
 
-def _check(config: Config, report: Report) -> None:
+def _check(config: schema.Config, report: Report) -> None:
     for name in ("daemon", "log", "broker", "ledger", "web", "hooks"):
         apply_rules(getattr(config, name), (name,), report)
     apply_rules(config.broker.tls, ("broker", "tls"), report)

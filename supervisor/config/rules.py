@@ -15,19 +15,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from supervisor.config import schema
 from supervisor.config.keys import keys_of
 from supervisor.config.report import Place, Report, did_you_mean
-from supervisor.config.schema import (
-    Binding,
-    BrokerConfig,
-    DaemonConfig,
-    HooksConfig,
-    LedgerConfig,
-    LogConfig,
-    PoolConfig,
-    TlsConfig,
-    WebConfig,
-)
 from supervisor.logs.events import Cause
 from supervisor.messages.publications import checked_name, checked_table
 from supervisor.quantities import show_seconds
@@ -119,7 +109,7 @@ def _raised(check: Callable[..., object], *values: Any) -> str:
 # ---- broker -------------------------------------------------------------------------------------------------------
 
 
-def _bad_urls(broker: BrokerConfig) -> str:
+def _bad_urls(broker: schema.BrokerConfig) -> str:
     if not broker.urls:
         return "must not be empty"
     if "embedded:" in broker.urls and not broker.embedded:
@@ -160,7 +150,7 @@ def _bad_part(error: str) -> str:
     return "the port is no number" if "ort" in error else "brackets are for IPv6 hosts"
 
 
-def _heartbeat(broker: BrokerConfig) -> str:
+def _heartbeat(broker: schema.BrokerConfig) -> str:
     least, most = _HEARTBEAT_S
     if least <= broker.heartbeat_s <= most and broker.heartbeat_s == int(broker.heartbeat_s):
         return ""
@@ -171,7 +161,7 @@ def _heartbeat(broker: BrokerConfig) -> str:
 
 
 def _function(name: str, optional: bool = False) -> Rule:
-    def bad(pool: PoolConfig) -> bool:
+    def bad(pool: schema.PoolConfig) -> bool:
         text = getattr(pool, name)
         return not (_FUNCTION.fullmatch(text) or (optional and not text))
 
@@ -185,7 +175,7 @@ def _function_hint(text: str) -> str:
     return f'did you mean "{guess}"?' if _FUNCTION.fullmatch(guess) else ""
 
 
-def _bad_queue(pool: PoolConfig) -> str:
+def _bad_queue(pool: schema.PoolConfig) -> str:
     if not pool.queue:
         return "must not be empty"
     if pool.queue.startswith("amq."):
@@ -195,7 +185,7 @@ def _bad_queue(pool: PoolConfig) -> str:
     return ""
 
 
-def _bad_header(pool: PoolConfig) -> str:
+def _bad_header(pool: schema.PoolConfig) -> str:
     for name in pool.transport_headers:
         if not name.removesuffix("*") or "*" in name[:-1]:
             return f'{name!r} is no header\'s name; a * may stand at its end only, as in "x-acme-*"'
@@ -204,7 +194,7 @@ def _bad_header(pool: PoolConfig) -> str:
     return ""
 
 
-def _bad_delays(pool: PoolConfig) -> str:
+def _bad_delays(pool: schema.PoolConfig) -> str:
     if not pool.retry_delays_s:
         return "must name at least one delay"
     if not all(0 < delay_s <= LONGEST_DELAY_S for delay_s in pool.retry_delays_s):
@@ -212,12 +202,12 @@ def _bad_delays(pool: PoolConfig) -> str:
     return ""
 
 
-def _bad_backoff(pool: PoolConfig) -> str:
+def _bad_backoff(pool: schema.PoolConfig) -> str:
     first_s, cap_s = pool.restart_backoff_s
     return "" if 0 < first_s <= cap_s else "the first must be more than 0 and not above the second, the cap"
 
 
-def _bad_arguments(pool: PoolConfig) -> str:
+def _bad_arguments(pool: schema.PoolConfig) -> str:
     try:
         plain = checked_table("queue_arguments", pool.queue_arguments)
     except ValueError as error:
@@ -233,7 +223,7 @@ def _amqp_name(key: str) -> Rule:
 # ---- web and hooks ------------------------------------------------------------------------------------------------
 
 
-def _bad_listen(web: WebConfig) -> str:
+def _bad_listen(web: schema.WebConfig) -> str:
     try:
         host, port = web.address if web.listen else ("", 0)
     except ValueError:
@@ -243,7 +233,7 @@ def _bad_listen(web: WebConfig) -> str:
     return "" if 0 <= port <= 65_535 else "the port must be at most 65535"
 
 
-def _open_to_all(web: WebConfig) -> str:
+def _open_to_all(web: schema.WebConfig) -> str:
     if not web.listen or web.token_file or is_loopback(web.address[0]):
         return ""
     return "is not a loopback address, so other machines can reach it: that needs token_file"
@@ -269,7 +259,7 @@ def _bad_command(text: str) -> str:
     return "" if words or not text else "contains no program"
 
 
-def _bad_webhook(hooks: HooksConfig) -> str:
+def _bad_webhook(hooks: schema.HooksConfig) -> str:
     try:
         parts = urlsplit(hooks.webhook)
         parts.port  # noqa: B018  (raises ValueError for a port that is none)
@@ -280,58 +270,58 @@ def _bad_webhook(hooks: HooksConfig) -> str:
     return 'must be "https://host/…" (or "http://…")'
 
 
-def _unknown_causes(hooks: HooksConfig) -> list[str]:
+def _unknown_causes(hooks: schema.HooksConfig) -> list[str]:
     return [word for word in hooks.causes if word not in set(Cause)]
 
 
-def _bad_causes(hooks: HooksConfig) -> str:
+def _bad_causes(hooks: schema.HooksConfig) -> str:
     unknown = _unknown_causes(hooks)
     return f'there is no cause "{unknown[0]}": docs/exits.md has them all' if unknown else ""
 
 
 RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
-    DaemonConfig: (
+    schema.DaemonConfig: (
         _given("state_dir"),
         _given("runtime_dir"),
         Rule(("group", "user"), _when(lambda daemon: daemon.group and not daemon.user, "needs a user, too")),
     ),
-    LogConfig: (
+    schema.LogConfig: (
         _one_of("level", "debug", "info", "warning", "error"),
         _one_of("format", "auto", "json", "console"),
         _given("file"),
     ),
-    BrokerConfig: (
+    schema.BrokerConfig: (
         Rule(("url",), _bad_urls),
         Rule(("heartbeat",), _heartbeat),
         _above_zero("blocked_timeout"),
         _above_zero("ack_timeout"),
     ),
-    TlsConfig: (
+    schema.TlsConfig: (
         Rule(
             ("cert_file", "key_file"),
             _when(lambda tls: bool(tls.cert_file) != bool(tls.key_file), "go together with key_file"),
             "give both or none",
         ),
     ),
-    LedgerConfig: (
+    schema.LedgerConfig: (
         _one_of("sync", "full", "normal"),
         _above_zero("keep"),
         _at_least("keep_max", 1),
         _one_of("dedupe", "keep", "redelivery"),
     ),
-    WebConfig: (
+    schema.WebConfig: (
         Rule(("listen",), _bad_listen),
         Rule(("listen", "token_file"), lambda web: "" if _bad_listen(web) else _open_to_all(web), "or 127.0.0.1"),
     ),
-    HooksConfig: (
+    schema.HooksConfig: (
         *(_command(name) for name in ("on_exit", "on_hold", "on_dead")),
         Rule(("webhook",), _bad_webhook),
         Rule(("causes",), _bad_causes, lambda hooks: did_you_mean(_unknown_causes(hooks)[0], list(Cause))),
         _count_within("rate"),
         _above_zero("timeout"),
     ),
-    Binding: (_given("exchange"), _amqp_name("exchange"), _amqp_name("routing_key")),
-    PoolConfig: (
+    schema.Binding: (_given("exchange"), _amqp_name("exchange"), _amqp_name("routing_key")),
+    schema.PoolConfig: (
         Rule(("queue",), _bad_queue),
         _function("handler"),
         _function("init", optional=True),

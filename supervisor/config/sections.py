@@ -13,44 +13,34 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from supervisor.config import schema
 from supervisor.config.keys import Key, keys_of
 from supervisor.config.report import Place, Report, did_you_mean
-from supervisor.config.schema import (
-    Binding,
-    BrokerConfig,
-    DaemonConfig,
-    HooksConfig,
-    LedgerConfig,
-    LogConfig,
-    PoolConfig,
-    TlsConfig,
-    WebConfig,
-)
 from supervisor.config.text import NoText, read_text
 from supervisor.system.trust import changeable_by
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-_NO_KEYS = {PoolConfig: ("name",), BrokerConfig: ("tls",)}
+_NO_KEYS = {schema.PoolConfig: ("name",), schema.BrokerConfig: ("tls",)}
 """Fields that are not read from a key of the same name."""
 
 _PATHS: dict[type[msgspec.Struct], tuple[str, ...]] = {
-    DaemonConfig: ("state_dir", "runtime_dir"),
-    LogConfig: ("file",),
-    TlsConfig: ("ca_file", "cert_file", "key_file"),
-    PoolConfig: ("path",),
-    WebConfig: ("token_file",),
+    schema.DaemonConfig: ("state_dir", "runtime_dir"),
+    schema.LogConfig: ("file",),
+    schema.TlsConfig: ("ca_file", "cert_file", "key_file"),
+    schema.PoolConfig: ("path",),
+    schema.WebConfig: ("token_file",),
 }
 
 _HOMES: dict[str, type[msgspec.Struct]] = {
-    "pools.NAME": PoolConfig,
-    "daemon": DaemonConfig,
-    "log": LogConfig,
-    "broker": BrokerConfig,
-    "broker.tls": TlsConfig,
-    "ledger": LedgerConfig,
-    "web": WebConfig,
-    "hooks": HooksConfig,
+    "pools.NAME": schema.PoolConfig,
+    "daemon": schema.DaemonConfig,
+    "log": schema.LogConfig,
+    "broker": schema.BrokerConfig,
+    "broker.tls": schema.TlsConfig,
+    "ledger": schema.LedgerConfig,
+    "web": schema.WebConfig,
+    "hooks": schema.HooksConfig,
 }
 
 
@@ -101,10 +91,10 @@ class Sections:
         special = {"bindings": self._bindings, "environment": self._environment}.get(key.name)
         return special(here, value) if special else key.read(value)
 
-    def _bindings(self, here: Place, value: Any) -> tuple[Binding, ...]:
+    def _bindings(self, here: Place, value: Any) -> tuple[schema.Binding, ...]:
         if not isinstance(value, list):
             raise ValueError('expected a list of tables, such as [{ exchange = "mail", routing_key = "mail.#" }]')
-        return tuple(self.read(Binding, (*here, at), item) for at, item in enumerate(value))
+        return tuple(self.read(schema.Binding, (*here, at), item) for at, item in enumerate(value))
 
     def _environment(self, here: Place, value: Any) -> dict[str, str]:
         for name, text in (self.table(here, value) or {}).items():
