@@ -19,11 +19,10 @@ import msgspec
 
 from supervisor.config import schema
 from supervisor.config.cross_checks import apply_cross_checks, fitted
-from supervisor.config.report import Report, did_you_mean
+from supervisor.config.report import Place, Report, did_you_mean
 from supervisor.config.rules import apply_rules
 from supervisor.config.sections import Sections, home_of
 from supervisor.config.text import NoText, read_text
-from supervisor.config.variables import filled_in
 from supervisor.errors import ConfigError, Problem
 from supervisor.system.trust import changeable_by
 
@@ -32,6 +31,8 @@ FILE_NAME = "preforkd.toml"
 SEARCHED = (Path(FILE_NAME), Path("/etc/preforkd") / FILE_NAME)
 
 _SECTIONS = ("daemon", "log", "broker", "ledger", "pools", "web", "hooks")
+_VARIABLE = re.compile(r"(\$?)\$\{([^}]*)\}")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _TOML_PLACE = re.compile(r"(.*) \(at (.*)\)")
 
 
@@ -53,7 +54,7 @@ def load_daemon(path: str | None) -> schema.DaemonConfig:
     tree = {"daemon": _parsed(source, _text(source)).get("daemon", {})}
     report = Report(tree)
     daemon = Sections(source.parent, report).read(
-        schema.DaemonConfig, ("daemon",), filled_in(tree, os.environ, report)["daemon"]
+        schema.DaemonConfig, ("daemon",), _filled_in(tree, os.environ, report)["daemon"]
     )
     apply_rules(daemon, ("daemon",), report)
     if report.problems:
@@ -67,7 +68,7 @@ def interpret(tree: dict[str, Any], source: Path, environment: Mapping[str, str]
     Raises ConfigError with every problem.
     """
     report = Report(tree)
-    config = _read(filled_in(tree, environment, report), source, report)
+    config = _read(_filled_in(tree, environment, report), source, report)
     _check(config, report)
     if report.problems:
         raise ConfigError(str(source), report.problems)
@@ -159,6 +160,49 @@ def _parsed(source: Path, text: str) -> dict[str, Any]:
 
 def _refused(source: str, place: str, reason: str, hint: str = "") -> ConfigError:
     return ConfigError(source, [Problem(place, "", reason, hint)])
+
+
+# ---- variables ----------------------------------------------------------------------------------------------------
+
+
+def _filled_in(value: Any, environment: Mapping[str, str], report: Report, place: Place = ()) -> Any:
+    """`value` (parsed TOML of any depth) with `${VAR}` filled in from `environment`; problems go to the report.
+
+    `$${VAR}` stands for the text `${VAR}` itself; a lone `$` is nothing special. Keys are never filled in. An unset
+    variable is a problem, not an empty string: a daemon must not start with half a password. `${VAR:-text}` names the
+    text for a variable that is unset or empty, as in a shell.
+    """
+    if isinstance(value, dict):
+        return {key: _filled_in(item, environment, report, (*place, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled_in(item, environment, report, (*place, at)) for at, item in enumerate(value)]
+    return _filled_in_text(value, environment, report, place) if isinstance(value, str) else value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        return bool(text.encode()) or not text
+    except UnicodeEncodeError:
+        return False
+
+
+def _filled_in_text(text: str, environment: Mapping[str, str], report: Report, place: Place) -> str:
+    def replacement(match: re.Match[str]) -> str:
+        escaped, inner = match.groups()
+        if escaped:
+            return match[0][1:]
+        name, instead, default = inner.partition(":-")
+        if not _VARIABLE_NAME.fullmatch(name):
+            report.add(place, f'"{name}" in ${{...}} is no variable name', "write $${ for a plain ${")
+        elif instead and _is_unicode(environment.get(name, "")):
+            return environment.get(name) or default
+        elif name not in environment:
+            report.add(place, f"the environment variable {name} is not set", "write $${ for a plain ${")
+        elif not _is_unicode(environment[name]):
+            report.add(place, f"the environment variable {name} is not UTF-8")
+        return environment.get(name, "")
+
+    return _VARIABLE.sub(replacement, text)
 
 
 # ---- what it says -------------------------------------------------------------------------------------------------

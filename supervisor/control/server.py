@@ -125,12 +125,7 @@ class ControlServer:
             return
         number = peer.fileno()
         self._connections[number] = Connection(
-            peer,
-            self._reactor,
-            self._answer,
-            self._take_turn,
-            lambda: self._connections.pop(number),
-            self._idle_s,
+            peer, self._reactor, self._answer, self._take_turn, lambda: self._connections.pop(number), self._idle_s
         )
 
     def _take_turn(self, connection: Connection) -> None:

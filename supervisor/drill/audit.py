@@ -171,11 +171,7 @@ def _master_killed(evidence: Evidence) -> bool:
 
 
 def _recorded(evidence: Evidence, **expected: Any) -> bool:
-    return any(_fits(record, expected) for record in evidence.exits)
-
-
-def _fits(record: Record, expected: Record) -> bool:
-    return all(record.get(name) == value for name, value in expected.items())
+    return any(all(record.get(name) == value for name, value in expected.items()) for record in evidence.exits)
 
 
 def _words(expected: Record) -> str:

@@ -14,6 +14,7 @@ from supervisor.brokers import open_admin
 from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.control.results import WorkerStatus
 from supervisor.drill.audit import Evidence
+from supervisor.drill.handler import ANNOUNCED, EFFECTS
 from supervisor.drill.instance import Instance, kill, wait_a_little
 from supervisor.drill.plan import DrillPlan, OuterFault, Strike
 from supervisor.errors import PreforkdError
@@ -179,8 +180,8 @@ class Drill:
         instance = self._instance
         return Evidence(
             sent=[order.id for order in self._plan.orders],
-            effects=list(instance.effects()),
-            announced=list(instance.announced()),
+            effects=list(instance.lines_of(EFFECTS)),
+            announced=list(instance.lines_of(ANNOUNCED)),
             struck=self._struck,
             exits=list(instance.exits()),
             log=list(instance.log()),

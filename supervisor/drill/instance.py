@@ -22,7 +22,7 @@ from supervisor.brokers.names import dead_queue, parked_queue, retry_queue
 from supervisor.config.load import load
 from supervisor.control.client import ControlClient, NotRunning
 from supervisor.control.results import PoolStatus, Status
-from supervisor.drill.handler import ANNOUNCED, EFFECTS, FOLDER
+from supervisor.drill.handler import EFFECTS, FOLDER
 from supervisor.errors import ControlError, PreforkdError
 from supervisor.exit_history import HistoryTail, records
 from supervisor.system import posix
@@ -156,22 +156,21 @@ class Instance:
 
     # ---- its records ----------------------------------------------------------------------------------------------
 
-    def effects(self) -> Iterator[dict[str, Any]]:
-        """The effects so far."""
-        return _json_lines(self.folder / EFFECTS)
-
     def count_effects(self) -> int:
         """The number of effects, one a line."""
         path = self.folder / EFFECTS
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
-    def announced(self) -> Iterator[dict[str, Any]]:
-        """The faults that handlers have announced."""
-        return _json_lines(self.folder / ANNOUNCED)
-
     def log(self) -> Iterator[dict[str, Any]]:
         """The daemon's log."""
-        return _json_lines(self.folder / "daemon.log")
+        return self.lines_of("daemon.log")
+
+    def lines_of(self, name: str) -> Iterator[dict[str, Any]]:
+        """The objects in a file of JSON lines in the folder, whose last line may be incomplete."""
+        path = self.folder / name
+        if path.exists():
+            with path.open("rb") as file:
+                yield from records(file, msgspec.json.Decoder(dict[str, Any]).decode)
 
     def exits(self) -> Iterator[dict[str, Any]]:
         """The exit history."""
@@ -212,11 +211,3 @@ def _stop_with_parent(parent_pid: int) -> None:
     """Stop the daemon when the drill's process ends, even by SIGKILL (prctl(2) PR_SET_PDEATHSIG)."""
     if not posix.die_with_parent(signal.SIGTERM, parent_pid):
         os._exit(0)
-
-
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects in a file of JSON lines, whose last line may be incomplete."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        yield from records(file, msgspec.json.Decoder(dict[str, Any]).decode)

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from supervisor.errors import StateError
 from supervisor.link.channel import Channel
 from supervisor.link.child import live, settle_in
 from supervisor.link.frames import SidecarOrder, StartSidecar
 from supervisor.logs import structured
-
-Serve = Callable[[StartSidecar, Channel[SidecarOrder]], Coroutine[Any, Any, None]]
 
 
 def main() -> NoReturn:
@@ -28,19 +25,14 @@ def main() -> NoReturn:
 def _show(start: StartSidecar, master: Channel[SidecarOrder], descriptors: list[int]) -> int:
     settle_in(start, "web")
     structured.hide_passwords(start.broker.urls)
-    asyncio.run(_server()(start, master))
-    return os.EX_OK
-
-
-def _server() -> Serve:
-    """Import the server. Raises StateError if the extra is not installed."""
     try:
         from supervisor.web.server import serve
     except ImportError as error:
         raise StateError(
             f"[web] listen needs the extra: pip install 'preforkd[web]' (there is no module {error.name})"
         ) from error
-    return serve
+    asyncio.run(serve(start, master))
+    return os.EX_OK
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ class AuthMiddleware:
         self._app = app
         self._token = token
         self._open = is_loopback(host)
-        self._names = {"localhost", host.lower()} if self._open else {host.lower(), *_own_names()}
+        own_names = ("localhost",) if self._open else (socket.gethostname().lower(), socket.getfqdn().lower())
+        self._names = {host.lower(), *own_names}
         self._warned_s = float("-inf")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,10 +136,6 @@ def _with_headers(send: Send, path: str) -> Send:
         await send(message)
 
     return send_with_headers
-
-
-def _own_names() -> set[str]:
-    return {socket.gethostname().lower(), socket.getfqdn().lower()}
 
 
 def _host_name(host: str) -> str:

@@ -1,6 +1,6 @@
 """/openapi.json: the API's description (OpenAPI 3.1), generated from tables of operations and the types of answers.
 
-Made when it is first asked for. `app.py` has the same paths with their endpoints (a test compares).
+Made when it is first asked for. `server.py` has the same paths with their endpoints (a test compares).
 """
 
 from __future__ import annotations
@@ -14,16 +14,7 @@ import msgspec
 from supervisor.control import results
 from supervisor.web import answers
 from supervisor.web.answers import JSON
-from supervisor.web.request_parsing import (
-    BUCKETS,
-    EXITS,
-    KINDS,
-    LETTERS,
-    MINUTES,
-    Chosen,
-    Number,
-    Scale,
-)
+from supervisor.web.request_parsing import BUCKETS, EXITS, KINDS, LETTERS, MINUTES, Chosen, Number, Scale
 
 _ABOUT = (
     "The answers of the web process of a preforkd daemon (`[web] listen`). All data come from the control socket and "

@@ -1,4 +1,4 @@
-"""The web child: listen, report to the master, serve until it sends `Quit` or is gone.
+"""The web child: its paths, each with its endpoint; it listens, and serves until the master sends `Quit` or is gone.
 
 The only loop is asyncio's. Nothing in it may block: threads query the daemon and the broker.
 """
@@ -11,6 +11,11 @@ import socket
 from contextlib import closing
 from pathlib import Path
 
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
@@ -19,13 +24,59 @@ from supervisor.config.schema import WebConfig
 from supervisor.errors import StateError
 from supervisor.link.channel import Channel, ChannelClosed
 from supervisor.link.frames import Quit, Serving, SidecarOrder, StartSidecar
-from supervisor.web.app import make_app
+from supervisor.web.answers import ApiError, on_api_error, on_bug, on_http_error
+from supervisor.web.auth_middleware import AuthMiddleware
 from supervisor.web.connections import IDLE_S, HttpConnection
+from supervisor.web.dead_letters import DeadLetterClient
+from supervisor.web.read_endpoints import STATIC, ReadEndpoints
 from supervisor.web.status_cache import StatusCache
+from supervisor.web.token_file import TokenFile
+from supervisor.web.write_endpoints import WriteEndpoints
 
 GRACE_S = 1.0
 BACKLOG = 128
 MAX_HEAD_BYTES = 16 * 1024
+
+
+def make_app(start: StartSidecar, cache: StatusCache) -> ASGIApp:
+    """The application behind its middleware, with the paths that `openapi.py` describes.
+
+    Raises StateError if the token file cannot be used.
+    """
+    token = TokenFile(Path(start.web.token_file)) if start.web.token_file else None
+    letters = DeadLetterClient(start.broker, start.state_dir)
+    reading, acting = ReadEndpoints(cache, letters), WriteEndpoints(cache, letters, Path(start.runtime_dir))
+    read = {
+        "/": reading.page,
+        "/healthz": reading.healthz,
+        "/readyz": reading.readyz,
+        "/metrics": reading.metrics,
+        "/openapi.json": reading.openapi,
+        "/api/status": reading.status,
+        "/api/exits": reading.exits,
+        "/api/exits/series": reading.series,
+        "/api/events": reading.events,
+        "/api/pools/{pool}/letters": reading.letters,
+    }
+    act = {
+        "/api/pools/{pool}/letters/retry": acting.retry,
+        "/api/pools/{pool}/letters/drop": acting.drop,
+        "/api/pools/{pool}/pause": acting.pause,
+        "/api/pools/{pool}/resume": acting.resume,
+        "/api/pools/{pool}/retry": acting.retry_held,
+        "/api/pools/{pool}/scale": acting.scale,
+        "/api/reload": acting.reload,
+    }
+    app = Starlette(
+        routes=[
+            *(Route(path, endpoint, methods=["GET"]) for path, endpoint in read.items()),
+            *(Route(path, endpoint, methods=["POST"]) for path, endpoint in act.items()),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ],
+        exception_handlers={ApiError: on_api_error, HTTPException: on_http_error, Exception: on_bug},
+    )
+    app.router.redirect_slashes = False
+    return AuthMiddleware(app, start.web.address[0], token)
 
 
 async def serve(start: StartSidecar, master: Channel[SidecarOrder]) -> None:

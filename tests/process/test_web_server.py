@@ -74,8 +74,8 @@ def test_the_page_and_its_parts_are_there(place: Place) -> None:
 
     assert page.headers["content-type"].startswith("text/html")
     assert place.browser.get("/static/app.js").headers["content-type"].startswith("text/javascript")
-    assert place.browser.get("/static/../app.py").status == 404
-    assert place.browser.get("/static/%2e%2e/app.py").status == 404
+    assert place.browser.get("/static/../server.py").status == 404
+    assert place.browser.get("/static/%2e%2e/server.py").status == 404
 
 
 def test_the_status_is_the_daemons(place: Place) -> None:

@@ -19,9 +19,9 @@ from supervisor.link.frames import VERSION, StartSidecar
 from supervisor.messages.message import Properties
 from supervisor.web import request_parsing
 from supervisor.web.answers import encoded
-from supervisor.web.app import make_app
 from supervisor.web.dead_letters import letter
 from supervisor.web.openapi import document
+from supervisor.web.server import make_app
 from supervisor.web.status_cache import StatusCache
 from tests.support.documented import documented_status
 
