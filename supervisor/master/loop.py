@@ -20,13 +20,11 @@ from supervisor.master.control.commands import Commands
 from supervisor.master.control.status import DaemonStatus
 from supervisor.master.control.systemd import Notifier, StatusNotifier
 from supervisor.master.duties import Duty, EachPool, Failures, UntilStop
-from supervisor.master.exits.exit_handler import ExitHandler
+from supervisor.master.exits.exit_handler import ExitHandler, Reaping
 from supervisor.master.exits.history import History
 from supervisor.master.exits.oom import OomWatch, group_counter
 from supervisor.master.exits.reaper import Reaper
-from supervisor.master.exits.reaping_duty import Reaping
-from supervisor.master.exits.recovery import Services
-from supervisor.master.exits.surviving_workers import Survivors
+from supervisor.master.exits.recovery import Services, Survivors
 from supervisor.master.host.log_relay import LogRelay
 from supervisor.master.host.signals import Signals
 from supervisor.master.limits.boots import Boots, Probation
@@ -37,7 +35,7 @@ from supervisor.master.pool.children import Children
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.slot_watch import SlotWatch
-from supervisor.master.pool.spawner import Spawner
+from supervisor.master.pool.starts import Spawner
 from supervisor.master.pool.state import PoolStates, follow_intake
 from supervisor.master.reload.reload import ReloadContext, Reloads
 from supervisor.master.reload.scaling import Scaling

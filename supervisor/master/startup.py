@@ -7,12 +7,12 @@ fault may end by itself (a database that comes up later).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
-from supervisor.master.exits.causes import EX_CONFIG
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.state import pool_state, pool_why
@@ -70,7 +70,7 @@ def outcome(pools: Collection[Pool]) -> StartOutcome | None:
     if len(held) < len(pools):
         return StartOutcome(held)
     reasons = (why if why.startswith("pools.") else f"pools.{name}: {why}" for name, why in held.items())
-    return StartOutcome(held, ("\n".join(reasons), EX_CONFIG if all(map(_incurable, pools)) else _FAILED))
+    return StartOutcome(held, ("\n".join(reasons), os.EX_CONFIG if all(map(_incurable, pools)) else _FAILED))
 
 
 def _decided(pool: Pool) -> bool:

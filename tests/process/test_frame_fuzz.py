@@ -34,10 +34,9 @@ from supervisor.link.frames import Hello, Incarnation, WorkerFrame
 from supervisor.master.control import status
 from supervisor.master.exits.history import History
 from supervisor.master.exits.records import NOT_UNDERSTOOD
-from supervisor.master.pool import protocol_errors
 from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
 from supervisor.master.pool.pools import Pools
-from supervisor.master.pool.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports, hear_readiness
+from supervisor.master.pool.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports, end_misunderstood, hear_readiness
 from supervisor.master.pool.state import pool_state
 from supervisor.master.pool.wire import Wire
 from supervisor.master.sidecars.sidecars import Sidecars
@@ -92,7 +91,7 @@ class Books:
             receives,
             self.reactor,
             lambda frame: reports[type(frame)](self.pool, spec, frame),
-            lambda reason: protocol_errors.end(child, reason),
+            lambda reason: end_misunderstood(child, reason),
         )
         child.connect(wire)
         self.pool.services = {pid: child}

@@ -21,11 +21,10 @@ from supervisor.config.schema import (
 from supervisor.errors import BootError, ControlError, StateError
 from supervisor.master.duties import UntilStop
 from supervisor.master.exits.history import History
-from supervisor.master.pool.children import Child, Children, Kind
-from supervisor.master.pool.plan import Plan
+from supervisor.master.pool.children import Child, Children, Kind, Plan
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
-from supervisor.master.pool.spawner import Spawner
+from supervisor.master.pool.starts import Spawner
 from supervisor.master.pool.state import PoolStates
 from supervisor.master.reload.canary import Canary
 from supervisor.master.reload.reload import ReloadContext, Reloads

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.link.frames import Drained
-from supervisor.master.pool.children import Child, ChildSpec, Kind
-from supervisor.master.pool.plan import Plan
+from supervisor.master.pool.children import Child, ChildSpec, Kind, Plan
 from supervisor.master.pool.pool import Pool
 from supervisor.master.reload.scaling import Rollout, Scaling
 from supervisor.master.stop.terminations import Terminations

@@ -10,8 +10,7 @@ import msgspec
 import pytest
 
 from supervisor.master.pool.adoption import cancel_spawns
-from supervisor.master.pool.children import Child, ChildSpec, Kind
-from supervisor.master.pool.plan import Plan
+from supervisor.master.pool.children import Child, ChildSpec, Kind, Plan
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.starts import source
 from supervisor.system import posix

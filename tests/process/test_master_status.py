@@ -14,7 +14,7 @@ from supervisor.master.control.status import pool_status
 from supervisor.master.pool.children import Child
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.reports import FORK_REPORTS
-from supervisor.master.pool.spawner import Spawner
+from supervisor.master.pool.starts import Spawner
 from supervisor.master.pool.state import pool_state, pool_why
 from supervisor.master.startup import outcome
 from supervisor.symptoms import Symptom

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,11 +11,9 @@ from typing import Any
 import pytest
 
 from supervisor.link.frames import Pause, Resume
-from supervisor.master.exits.causes import EX_CONFIG
 from supervisor.master.limits.boots import Probation
-from supervisor.master.pool.children import Child, ChildSpec
-from supervisor.master.pool.failed_starts import stays_empty
-from supervisor.master.pool.plan import Plan
+from supervisor.master.pool.children import Child, ChildSpec, Plan
+from supervisor.master.pool.owner import stays_empty
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.restarts import STEADY_S
 from supervisor.master.pool.state import follow_intake
@@ -107,7 +106,7 @@ def test_only_what_an_operator_must_edit_ends_the_start_with_78(pool: Pool) -> N
 
     started = outcome([pool])
     assert started is not None
-    assert started.failure == ("pools.email: a wrong key", EX_CONFIG)
+    assert started.failure == ("pools.email: a wrong key", os.EX_CONFIG)
 
 
 # ---- taking messages ------------------------------------------------------------------------------------------------
@@ -201,13 +200,13 @@ def test_a_seat_that_could_not_be_filled_says_why_and_is_tried_again(pool: Pool)
 
 def test_starts_that_fail_again_and_again_hold_the_seat(pool: Pool) -> None:
     stays_empty(pool, pool.workers[0], "no more processes")
-    assert (pool.workers[0].held, pool.account.holds) == (False, 0)
+    assert (pool.workers[0].held, pool.holds) == (False, 0)
 
     for _ in range(20):
         stays_empty(pool, pool.workers[0], "no more processes")
 
     assert pool.workers[0].held
-    assert pool.account.holds > 0
+    assert pool.holds > 0
     assert pool.workers[0].due_s is not None, "a held seat is still tried, more rarely"
 
 

@@ -126,7 +126,7 @@ def pool_status(pool: Pool, state: str, now_s: float) -> PoolStatus:
         depth=snapshot.queue if snapshot else QueueStatus(),
         counters={**dict.fromkeys(_COUNTERS, 0), **(snapshot.counters if snapshot else {})},
         restarts={str(kind): count for kind, count in pool.account.restarts.items()},
-        holds=pool.account.holds,
+        holds=pool.holds,
         measures=snapshot.measures if snapshot else Measurements(),
     )
 

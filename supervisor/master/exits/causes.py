@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,10 +16,6 @@ from supervisor.logs.events import Cause
 from supervisor.master.pool.children import Kind
 from supervisor.scoreboard.words import Intent, LeavingReason
 
-EX_OK = 0
-EX_SOFTWARE = 70
-EX_TEMPFAIL = 75
-EX_CONFIG = 78
 TIMED_OUT = 124
 
 
@@ -48,12 +45,12 @@ class _Row(NamedTuple):
     """A row of the table: a fact that is None here may be anything, else it must be one of these."""
 
     cause: Cause
-    status: frozenset[int] | None = None
-    signal: frozenset[int] | None = None
-    intent: frozenset[Intent] | None = None
-    leaving: frozenset[LeavingReason] | None = None
-    running: frozenset[bool] | None = None
-    oom_evidence: frozenset[str] | None = None
+    status: Set[int] | None = None
+    signal: Set[int] | None = None
+    intent: Set[Intent] | None = None
+    leaving: Set[LeavingReason] | None = None
+    running: Set[bool] | None = None
+    oom_evidence: Set[str] | None = None
 
     def fits(self, death: Death) -> bool:
         return all(
@@ -63,78 +60,54 @@ class _Row(NamedTuple):
 
 
 _ANY_STATUS = frozenset(range(256))
-_KILL = frozenset({int(signal.SIGKILL)})
-_TERM = frozenset({int(signal.SIGTERM)})
-_QUIT = frozenset({int(signal.SIGQUIT)})
-_FAULTS = frozenset(
-    int(number)
-    for number in (
-        signal.SIGSEGV,
-        signal.SIGABRT,
-        signal.SIGBUS,
-        signal.SIGFPE,
-        signal.SIGILL,
-        signal.SIGTRAP,
-        signal.SIGSYS,
-    )
-)
+_KILL = {signal.SIGKILL}
+_TERM = {signal.SIGTERM}
+_QUIT = {signal.SIGQUIT}
+_FAULTS = {
+    *(signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE),
+    *(signal.SIGILL, signal.SIGTRAP, signal.SIGSYS),
+}
 """Signals that a process earns by its own doing."""
 
-_NOT_RUNNING = frozenset({False})
-_RECYCLED = frozenset(
-    {
-        LeavingReason.MESSAGES,
-        LeavingReason.AGE,
-        LeavingReason.MEMORY,
-        LeavingReason.SPOILED,
-        LeavingReason.FAILING,
-    }
-)
-_EVIDENCE = frozenset({"confirmed", "suspected"})
+_NOT_RUNNING = {False}
+_RECYCLED = {
+    *(LeavingReason.MESSAGES, LeavingReason.AGE, LeavingReason.MEMORY),
+    *(LeavingReason.SPOILED, LeavingReason.FAILING),
+}
 
 _OF_SIGNALS = (
     # SIGQUIT asks for the stacks first; it ends a child that has no handler for it yet.
-    _Row(Cause.BOOT_FAILED, signal=_KILL | _QUIT, intent=frozenset({Intent.BOOT_KILL})),
-    _Row(Cause.TIMEOUT, signal=_KILL, intent=frozenset({Intent.TIMEOUT_KILL})),
-    _Row(Cause.MEMORY_LIMIT, signal=_KILL, intent=frozenset({Intent.MEMORY_KILL})),
-    _Row(Cause.STOP_KILLED, signal=_KILL, intent=frozenset({Intent.STOP_KILL})),
-    _Row(Cause.CRASH, signal=_KILL, intent=frozenset({Intent.PROTOCOL_KILL})),
-    _Row(Cause.OUT_OF_MEMORY, signal=_KILL, oom_evidence=_EVIDENCE),
+    _Row(Cause.BOOT_FAILED, signal=_KILL | _QUIT, intent={Intent.BOOT_KILL}),
+    _Row(Cause.TIMEOUT, signal=_KILL, intent={Intent.TIMEOUT_KILL}),
+    _Row(Cause.MEMORY_LIMIT, signal=_KILL, intent={Intent.MEMORY_KILL}),
+    _Row(Cause.STOP_KILLED, signal=_KILL, intent={Intent.STOP_KILL}),
+    _Row(Cause.CRASH, signal=_KILL, intent={Intent.PROTOCOL_KILL}),
+    _Row(Cause.OUT_OF_MEMORY, signal=_KILL, oom_evidence={"confirmed", "suspected"}),
     _Row(Cause.CRASH, signal=_FAULTS),
     _Row(Cause.KILLED),
 )
 
 _OF_WORKERS = (
-    _Row(
-        Cause.CLEAN_STOP,
-        status=frozenset({EX_OK}),
-        leaving=frozenset({LeavingReason.STOP}),
-        running=_NOT_RUNNING,
-    ),
+    _Row(Cause.CLEAN_STOP, status={os.EX_OK}, leaving={LeavingReason.STOP}, running=_NOT_RUNNING),
     # It was asked to stop before it had its own handler for SIGTERM.
-    _Row(Cause.CLEAN_STOP, signal=_TERM, intent=frozenset({Intent.STOP}), running=_NOT_RUNNING),
-    _Row(Cause.UNEXPECTED_EXIT, status=frozenset({EX_OK})),
-    _Row(Cause.RECYCLED, status=frozenset({EX_TEMPFAIL}), leaving=_RECYCLED, running=_NOT_RUNNING),
-    _Row(
-        Cause.BOOT_FAILED,
-        status=frozenset({EX_CONFIG}),
-        leaving=frozenset({LeavingReason.BOOT_FAILED}),
-        running=_NOT_RUNNING,
-    ),
-    _Row(Cause.TIMEOUT, status=frozenset({TIMED_OUT}), leaving=frozenset({LeavingReason.TIMEOUT})),
+    _Row(Cause.CLEAN_STOP, signal=_TERM, intent={Intent.STOP}, running=_NOT_RUNNING),
+    _Row(Cause.UNEXPECTED_EXIT, status={os.EX_OK}),
+    _Row(Cause.RECYCLED, status={os.EX_TEMPFAIL}, leaving=_RECYCLED, running=_NOT_RUNNING),
+    _Row(Cause.BOOT_FAILED, status={os.EX_CONFIG}, leaving={LeavingReason.BOOT_FAILED}, running=_NOT_RUNNING),
+    _Row(Cause.TIMEOUT, status={TIMED_OUT}, leaving={LeavingReason.TIMEOUT}),
     # The timer of the time limit outlives exec(2), its handler does not.
-    _Row(Cause.TIMEOUT, signal=frozenset({int(signal.SIGALRM)}), running=frozenset({True})),
+    _Row(Cause.TIMEOUT, signal={signal.SIGALRM}, running={True}),
     _Row(Cause.CRASH, status=_ANY_STATUS),
     *_OF_SIGNALS,
 )
 
 _OF_SERVICES = (
-    _Row(Cause.CLEAN_STOP, status=frozenset({EX_OK}), intent=frozenset({Intent.STOP, Intent.STOP_KILL})),
-    _Row(Cause.CLEAN_STOP, signal=_TERM, intent=frozenset({Intent.STOP})),
-    _Row(Cause.UNEXPECTED_EXIT, status=frozenset({EX_OK})),
-    _Row(Cause.BOOT_FAILED, status=frozenset({EX_CONFIG})),
+    _Row(Cause.CLEAN_STOP, status={os.EX_OK}, intent={Intent.STOP, Intent.STOP_KILL}),
+    _Row(Cause.CLEAN_STOP, signal=_TERM, intent={Intent.STOP}),
+    _Row(Cause.UNEXPECTED_EXIT, status={os.EX_OK}),
+    _Row(Cause.BOOT_FAILED, status={os.EX_CONFIG}),
     # The hang detector asks for stacks first; that alone ends a child without a handler for it.
-    _Row(Cause.TIMEOUT, signal=_QUIT, intent=frozenset({Intent.TIMEOUT_KILL})),
+    _Row(Cause.TIMEOUT, signal=_QUIT, intent={Intent.TIMEOUT_KILL}),
     _Row(Cause.CRASH, status=_ANY_STATUS),
     *_OF_SIGNALS,
 )

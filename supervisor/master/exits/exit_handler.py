@@ -1,5 +1,7 @@
 """From a reaped child to its exit record, its replacement and its exit notice, in this order. Master only.
 
+`Reaping` is the duty: it has the children reaped (`reaper.py`), and their exits handled.
+
 The exit notice is the only proof of death that a consumer accepts, and it lets the message run again: so it leaves only
 when the record was written (or waits in memory because the disk is full, which the log has said).
 """
@@ -10,7 +12,8 @@ import logging
 import os
 import random
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -21,7 +24,7 @@ from supervisor.logs.structured import log
 from supervisor.master.exits.causes import Death, cause_of, run_of
 from supervisor.master.exits.history import History
 from supervisor.master.exits.oom import OomWatch
-from supervisor.master.exits.reaper import ReapedChild
+from supervisor.master.exits.reaper import ReapedChild, Reaper
 from supervisor.master.exits.records import EXITED, ExitRecord
 from supervisor.master.limits import boots
 from supervisor.master.pool.adoption import cancel_spawns
@@ -30,9 +33,11 @@ from supervisor.master.pool.owner import Owner
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.restarts import Life, decide
 from supervisor.master.reload.scaling import keep
+from supervisor.master.stop.stopping import DaemonStop
 from supervisor.scoreboard.words import Intent, LeavingReason, Running
 from supervisor.system import posix
 from supervisor.system.clock import rfc3339, wall_s
+from supervisor.system.stacks import STACK_BYTES, users_frames
 
 _OUR_KILLS = frozenset(
     {Intent.STOP_KILL, Intent.TIMEOUT_KILL, Intent.MEMORY_KILL, Intent.PROTOCOL_KILL, Intent.BOOT_KILL}
@@ -81,7 +86,8 @@ class ExitHandler:
         marked = [(reaped, self._read_marks(reaped.child)) for reaped in reaped_children]
         evidence = self._oom_evidence(marked)
         records = [self._handle(reaped, marks, evidence, stopping) for reaped, marks in marked]
-        self._pronounce(records, [reaped.child for reaped, _marks in marked if reaped.kept])
+        kept = [record for record, reaped in zip(records, reaped_children, strict=True) if reaped.kept]
+        self._pronounce(records, kept)
         self._replace()
         self._report(records)
 
@@ -94,44 +100,38 @@ class ExitHandler:
         """Send the exit notices that have waited for orphans of these workers."""
         for child in children:
             pool = self._pools.get(child.pool)
-            if pool is not None and child.slot is not None and pool.kept.has(child.slot, child.generation):
-                self._give(pool, pool.kept.let_go(child.slot))
+            if pool is None or child.slot is None:
+                continue
+            if Incarnation(child.slot, child.generation) in pool.kept.workers:
+                pool.consumer_channel.owe(pool.kept.let_go(child.slot))
 
     def release_all(self, pool: Pool) -> None:
         """Send all exit notices that wait: this pool runs nothing any more."""
         for slot in pool.kept:
-            self._give(pool, pool.kept.let_go(slot))
+            pool.consumer_channel.owe(pool.kept.let_go(slot))
 
-    def _pronounce(self, records: Sequence[ExitRecord], kept: Sequence[Child] = ()) -> None:
+    def _pronounce(self, records: Sequence[ExitRecord], kept: Sequence[ExitRecord] = ()) -> None:
         """The records first: only a written death may have consequences. `kept`: their exit notices wait."""
-        waiting = {(child.pool, child.slot, child.generation) for child in kept}
         for record in records:
             self._history.add(record)
             # fail-point: master.record-unwritten: the death is classified, its record in memory
         self._history.flush()
         for record in records:
             # fail-point: master.record-written: the record is written, neither log nor consumer has it
-            if record.kind is Kind.WORKER and record.pool in self._pools and record.slot is not None:
-                keeps = (record.pool, record.slot, record.generation) in waiting
-                self._tell(self._pools[record.pool], record.slot, record, keeps)
+            if record.kind is not Kind.WORKER or record.slot is None or record.pool not in self._pools:
+                continue
+            pool, worker = self._pools[record.pool], Incarnation(record.slot, record.generation)
+            exit_notice = ExitNotice(worker, record.cause, record.status, record.signal, record.stack)
+            if record in kept:
+                keep(pool, record.slot, exit_notice)
+            else:
+                pool.consumer_channel.owe(exit_notice)
 
     def _report(self, records: Sequence[ExitRecord]) -> None:
         for record in records:
             level = logging.INFO if record.cause in _EXPECTED else logging.WARNING
             log(record.event, record.summary, level=level, **record.fields())
             self._told(record)
-
-    def _tell(self, pool: Pool, slot: int, record: ExitRecord, keeps: bool) -> None:
-        worker = Incarnation(slot, record.generation)
-        exit_notice = ExitNotice(worker, record.cause, record.status, record.signal, record.stack)
-        if keeps:
-            keep(pool, slot, exit_notice)
-        else:
-            self._give(pool, exit_notice)
-
-    def _give(self, pool: Pool, exit_notice: ExitNotice) -> None:
-        pool.consumer_channel.owe(exit_notice)
-        # fail-point: master.exit-notice-queued: an exit notice is queued, not sent
 
     def _read_marks(self, child: Child) -> Marks:
         slot = child.slot_file
@@ -146,9 +146,7 @@ class ExitHandler:
     def _oom_evidence(self, marked: Sequence[tuple[ReapedChild, Marks]]) -> str:
         """What explains the SIGKILLs among these that are not ours; "" when there are none."""
         kills = sum(
-            os.WIFSIGNALED(reaped.wait_status)
-            and os.WTERMSIG(reaped.wait_status) == signal.SIGKILL
-            and marks.intent not in _OUR_KILLS
+            Death.status_and_signal(reaped.wait_status) == (None, signal.SIGKILL) and marks.intent not in _OUR_KILLS
             for reaped, marks in marked
         )
         if kills:
@@ -164,15 +162,17 @@ class ExitHandler:
         if child.kind is Kind.FORKSERVER:
             cancel_spawns(self._pools[child.pool], child, reaped.died_s)
         spec, cause = owner.spec_of(child), _cause(reaped, marks, evidence)
-        record = _record(reaped, marks, cause, evidence, _stack(owner, spec, child, cause))
+        record = _record(reaped, marks, cause, evidence, _stack(spec, child, cause))
         if spec is None:
             return record
-        _clear(spec, record)
-        owner.account.exited(record)
-        if stopping or not owner.wants(spec):
+        spec.ended(None if cause in _EXPECTED else _why(record, spec.why), _incurable(record))
+        life, replaced = _life(reaped, marks, cause), not stopping and owner.wants(spec)
+        if isinstance(owner, Pool):
+            owner.account.exited(record, life.progressed, reaped.died_s, replaced)
+        if not replaced:
             spec.not_replaced()
             return record
-        delay_s = self._plan_replacement(owner, spec, record, _life(reaped, marks, cause), reaped.died_s)
+        delay_s = self._plan_replacement(owner, spec, record, life, reaped.died_s)
         return msgspec.structs.replace(record, restart_in_s=None if delay_s is None else round(delay_s, 3))
 
     def _plan_replacement(
@@ -180,16 +180,13 @@ class ExitHandler:
     ) -> float | None:
         """When the dead child is replaced, in seconds; None for not by itself."""
         was_held, dice = spec.held, self._random.random()
-        decision = decide(
-            record.cause, life, spec, owner.account.intensity, owner.policy, died_s, dice, owner.boot_tries
-        )
+        decision = decide(record.cause, life, spec, owner.intensity, owner.config, died_s, dice, owner.boot_tries)
         delay_s = decision.delay_s
         if delay_s is None and record.kind is not Kind.WORKER:
             delay_s = 0.0  # it was killed so that another takes its place
         spec.replaced(None if delay_s is None else died_s + delay_s)
-        owner.account.replaced(record, life.progressed, died_s)
         if decision.hold:
-            owner.account.held(spec, newly=not was_held)
+            owner.held(spec, newly=not was_held)
         return delay_s
 
 
@@ -233,18 +230,23 @@ def _record(reaped: ReapedChild, marks: Marks, cause: Cause, evidence: str, stac
     )
 
 
-def _stack(owner: Owner, spec: ChildSpec | None, child: Child, cause: Cause) -> str:
+def _stack(spec: ChildSpec | None, child: Child, cause: Cause) -> str:
     """The stacks at the end of a child that failed: those that it dumped, or that of its failed import."""
     if cause in _EXPECTED:
         return ""
     if child.slot is not None or child.intent is Intent.BOOT_KILL:
-        return owner.dump_of(child)
+        return _dump_of(child)
     return spec.stack if spec is not None and cause is Cause.BOOT_FAILED else ""
 
 
-def _clear(spec: ChildSpec, record: ExitRecord) -> None:
-    """The child spec has no child any more, and a reason where the exit was not expected."""
-    spec.ended(None if record.cause in _EXPECTED else _why(record, spec.why), _incurable(record))
+def _dump_of(child: Child) -> str:
+    """The stacks that a worker, or the forkserver started last, has dumped, the beginning of a long text."""
+    with suppress(OSError):
+        if child.dump is not None:
+            with child.dump.open("rb") as file:
+                text = file.read(STACK_BYTES).decode(errors="replace")
+            return users_frames(text) if child.kind is Kind.WORKER else text
+    return ""
 
 
 def _life(reaped: ReapedChild, marks: Marks, cause: Cause) -> Life:
@@ -281,3 +283,35 @@ def _why(record: ExitRecord, reported: str) -> str:
         said = "" if record.kind is Kind.WORKER else reported
         return said or f"{record.child_name} cannot boot: {last_line}"
     return record.summary
+
+
+class Reaping:
+    """The duty that handles exits: `turn` in each turn of the master, `finish` at the end of a stop."""
+
+    does = "reap children"
+
+    def __init__(self, reaper: Reaper, exit_handler: ExitHandler, pools: Collection[Pool], stop: DaemonStop) -> None:
+        self._reaper = reaper
+        self._exit_handler = exit_handler
+        self._pools = pools
+        self._stop = stop
+
+    @property
+    def due_s(self) -> float:
+        """When `turn` is needed next without a SIGCHLD (CLOCK_MONOTONIC)."""
+        return self._reaper.due_s
+
+    def turn(self, now_s: float) -> None:
+        """Handle the exits of children whose orphans have ended, or had the time for it."""
+        self._handle(self._reaper.reap())
+
+    def finish(self) -> None:
+        """Handle the exits that still wait for orphans: each death gets its record."""
+        self._handle(self._reaper.give_up())
+
+    def _handle(self, reaped_children: list[ReapedChild]) -> None:
+        self._exit_handler.register(reaped_children, self._stop.under_way)
+        self._exit_handler.release(self._reaper.released())
+        for pool in self._pools:
+            if self._stop.under_way or pool.leaving:
+                self._exit_handler.release_all(pool)

@@ -60,7 +60,7 @@ class History:
         self._max_bytes = max_bytes
         self._waiting: deque[ExitRecord] = deque(maxlen=max_waiting)
         self._dropped = 0
-        self._failing = ""
+        self._failing = False
         self._behind = False
         self._saved_s = float("-inf")
         self._counts: Counter[Tally] = Counter()
@@ -88,13 +88,21 @@ class History:
         try:
             self._append(b"".join(msgspec.json.encode(record) + b"\n" for record in self._waiting))
         except OSError as error:
-            self._note_failure(error)
+            if not self._failing:
+                text = (
+                    "%s: exit records cannot be written (%s): they wait in memory, at most %d of them; free some space"
+                )
+                _logger.error(text, self._path, error.strerror, self._waiting.maxlen)
+            self._failing = True
             return False
         for record in self._waiting:
             self._count(record)
         self._waiting.clear()
         self._behind = True
-        self._note_success()
+        if self._failing:
+            text = "%s: exit records are written again; %d had to be dropped (the tally has them, and the log)"
+            _logger.warning(text, self._path, self._dropped)
+        self._failing, self._dropped = False, 0
         return True
 
     def save(self, now_s: float) -> None:
@@ -190,25 +198,6 @@ class History:
         if self._old_path.exists() and self._old_path.stat().st_ino == summary.inode:
             yield from _read(self._old_path, summary.offset)
         yield from _read(self._path, 0)
-
-    def _note_failure(self, error: OSError) -> None:
-        if not self._failing:
-            _logger.error(
-                "%s: exit records cannot be written (%s): they wait in memory, at most %d of them; free some space",
-                self._path,
-                error.strerror,
-                self._waiting.maxlen,
-            )
-        self._failing = error.strerror or str(error)
-
-    def _note_success(self) -> None:
-        if self._failing:
-            _logger.warning(
-                "%s: exit records are written again; %d had to be dropped (the tally has them, and the log)",
-                self._path,
-                self._dropped,
-            )
-        self._failing, self._dropped = "", 0
 
 
 def _open(path: Path) -> tuple[int, int]:

@@ -1,4 +1,7 @@
-"""Ends what user code leaves behind: orphans of workers, forkservers and hook commands. Master only.
+"""Ends what user code leaves behind: process groups, and orphans of workers, forkservers and hook commands.
+
+Master only. A group id is the pid of its leader; it is trusted only while that very process is there, a zombie at
+least, because afterwards the number may be given to another group.
 
 An orphan becomes the master's child (child subreaper). Only descendants of our own children are ended; they carry a
 mark (`supervisor/system/descent.py`). All other orphans that the kernel hands to us live on, and are reaped when they
@@ -17,6 +20,7 @@ from pathlib import Path
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.pool.pool import Pool
+from supervisor.scoreboard.slot import Slot
 from supervisor.system import descent, posix
 from supervisor.system.descent import Descent
 
@@ -107,6 +111,25 @@ class Leftovers:
     def _unmarked(self, pid: int, now_s: float) -> Leftover | None:
         """An init gets orphans of other programs, another master does not."""
         return None if os.getpid() == 1 else Leftover(pid, None, _command(pid), now_s)
+
+
+def kill_group(leader: int) -> None:
+    """Kill the group of a child with the pid `leader` that was not waited for yet: until then its number is its own."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def end_group(leader: int, ticks: int) -> None:
+    """Kill the group led by the process `leader` that started at `ticks`; nothing when that process has ended."""
+    if posix.start_ticks(leader) == ticks:
+        kill_group(leader)
+
+
+def end_recorded_group(slot: Slot) -> None:
+    """Kill the group that a handler put on record in its worker's slot."""
+    group = slot.group()
+    if group is not None:
+        end_group(*group)
 
 
 def _kill(pid: int) -> bool:

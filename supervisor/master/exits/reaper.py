@@ -15,8 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from resource import struct_rusage
 
-from supervisor.master.exits.orphans import UNKILLABLE_S, Leftover, Leftovers
-from supervisor.master.exits.process_groups import end_recorded_group, kill_group
+from supervisor.master.exits.orphans import UNKILLABLE_S, Leftover, Leftovers, end_recorded_group, kill_group
 from supervisor.master.pool.adoption import adopt_process
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.pool import Pool

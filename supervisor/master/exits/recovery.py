@@ -1,28 +1,33 @@
-"""Exit records of children that no master could wait for, and the file that remembers such children. Master only.
+"""What a former daemon has left: workers that outlived it, and children that died while no master waited for them.
 
-A child that died unrecorded gets a record with cause `lost` before anything is started, so that no message of it runs
-again before its end is declared.
+Master only. A child that died unrecorded gets a record with cause `lost` before anything is started, so that no message
+of it runs again before its end is declared.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from supervisor.errors import StateError
+from supervisor.link.frames import Incarnation
 from supervisor.logs.events import Cause
+from supervisor.master.exits.causes import run_of
+from supervisor.master.exits.exit_handler import ExitHandler
 from supervisor.master.exits.history import History
-from supervisor.master.exits.process_groups import end_recorded_group
+from supervisor.master.exits.orphans import end_group, end_recorded_group
 from supervisor.master.exits.records import EXITED, ExitRecord
 from supervisor.master.host import files
 from supervisor.master.pool.children import Child, Kind, child_name
 from supervisor.master.pool.pool import Pool
 from supervisor.scoreboard.words import Identity
 from supervisor.system import posix
-from supervisor.system.clock import rfc3339, wall_s
+from supervisor.system.clock import monotonic_s, rfc3339, wall_s
 
 POLL_S = 0.1
 
@@ -71,34 +76,117 @@ class Services:
         return Service(child.pool, child.kind, child.pid, child.ticks, child.generation, self._boot_id)
 
 
-def lost_services(services: Iterable[Service], history: History) -> list[ExitRecord]:
-    """Records for the forkservers and consumers that a former daemon had when it died. What is left of them is killed
-    (they die with their master, but perhaps not at once)."""
-    lost = []
-    for service in services:
-        if service.boot_id == posix.boot_id():
-            posix.signal_process(service.pid, service.ticks, signal.SIGKILL)
-        if history.recorded(child_name(service.pool, service.kind, None)) < service.generation:
-            lost.append(_record(service.pool, service.kind, None, service.pid, service.generation))
-    return lost
+@dataclass(frozen=True)
+class Survivor:
+    """A worker of a former daemon that still has its slot. `until_s`: when it is ended (CLOCK_MONOTONIC)."""
+
+    pool: Pool
+    number: int
+    identity: Identity
+    until_s: float
 
 
-def lost_worker(pool: Pool, number: int, identity: Identity) -> ExitRecord:
+class Survivors:
+    """All survivors of all pools, and the records of those that did not survive.
+
+    A survivor finishes its message and leaves. Its slot is filled again once its kernel lock is free, which alone
+    proves that it is dead; it is killed when it takes too long. Nothing here waits.
+    """
+
+    does = "follow workers of a former daemon"
+
+    def __init__(self, history: History, exit_handler: ExitHandler, pools: Mapping[str, Pool]) -> None:
+        self._pools = pools
+        self._history = history
+        self._exit_handler = exit_handler
+        self._all: list[Survivor] = []
+
+    @property
+    def due_s(self) -> float:
+        """When `turn` is needed next (CLOCK_MONOTONIC)."""
+        return monotonic_s() + POLL_S if self._all else float("inf")
+
+    def take_over(self, services: Iterable[Service], grace_s: float) -> None:
+        """Put in order what a former daemon left, before any child is started.
+
+        `grace_s`: how long its workers may take to finish. Raises StateError like `admit`.
+        """
+        # fail-point: master.start-unaware: what a former daemon left is not looked at
+        lost = list(self._lost_services(services))
+        for pool in self._pools.values():
+            lost += self._take_stock(pool, grace_s)
+        # fail-point: master.start-stock-taken: the lost are found, no record is written
+        self._exit_handler.publish(lost)
+        # fail-point: master.start-recorded: the lost are on record, no child is started
+        for pool in self._pools.values():
+            pool.consumer_channel.drop_exit_notices()
+            pool.close_unused_slots()
+
+    def admit(self, pool: Pool, grace_s: float) -> None:
+        """Take a pool in that a reload added: a former daemon may have had it, too.
+
+        Raises StateError for a slot whose lock is held by a process that is no worker.
+        """
+        self._exit_handler.publish(self._take_stock(pool, grace_s))
+        pool.consumer_channel.drop_exit_notices()
+
+    def turn(self, now_s: float) -> None:
+        """Record those that are gone, end those that are overdue; forget those of pools that were removed."""
+        for survivor in list(self._all):
+            pool, number, identity = survivor.pool, survivor.number, survivor.identity
+            if self._pools.get(pool.name) is not pool:
+                self._all.remove(survivor)
+            elif pool.slots[number].owner() is None:
+                self._all.remove(survivor)
+                pool.survivor_gone(number)
+                self._exit_handler.publish([_lost_worker(pool, number, identity)])
+            elif now_s >= survivor.until_s:  # exactly this process and its group, no other that has its pid by now
+                end_group(identity.pid, identity.start_ticks)
+                posix.signal_process(identity.pid, identity.start_ticks, signal.SIGKILL)
+
+    def _lost_services(self, services: Iterable[Service]) -> Iterator[ExitRecord]:
+        """Records for the forkservers and consumers that a former daemon had when it died. What is left of them is
+        killed (they die with their master, but perhaps not at once)."""
+        for service in services:
+            if service.boot_id == posix.boot_id():
+                posix.signal_process(service.pid, service.ticks, signal.SIGKILL)
+            if self._history.recorded(child_name(service.pool, service.kind, None)) < service.generation:
+                yield _lost(service.pool, service.kind, None, service.pid, service.generation)
+
+    def _take_stock(self, pool: Pool, grace_s: float) -> list[ExitRecord]:
+        """The slots of a pool: records for the dead without one; the living are remembered."""
+        lost = []
+        for number, slot in pool.slots.items():
+            identity, owner = slot.identity(), slot.owner()
+            if owner is not None and identity is None:
+                raise StateError(
+                    f"{slot.path}: locked by pid {owner}, which is no worker of this daemon; end that process"
+                )
+            if identity is None:
+                continue
+            if owner is not None:
+                pool.held_by_survivor(Incarnation(number, identity.generation))
+                self._all.append(Survivor(pool, number, identity, monotonic_s() + grace_s))
+            elif self._history.recorded(child_name(pool.name, Kind.WORKER, number)) < identity.generation:
+                lost.append(_lost_worker(pool, number, identity))
+        return lost
+
+
+def _lost_worker(pool: Pool, number: int, identity: Identity) -> ExitRecord:
     """End what a worker of a former daemon, in the slot `number`, has left. Returns its record, made from its marks."""
     slot = pool.slots[number]
     end_recorded_group(slot)
     running = slot.running()
-    record = _record(pool.name, Kind.WORKER, number, identity.pid, identity.generation)
     return msgspec.structs.replace(
-        record,
+        _lost(pool.name, Kind.WORKER, number, identity.pid, identity.generation),
         messages=slot.handled,
         message_id=running.message_id if running else "",
         attempt=running.run.attempt if running else None,
-        run="in_doubt" if running else "idle",
+        run=run_of(running is not None, untaken=False),
     )
 
 
-def _record(pool: str, kind: Kind, slot: int | None, pid: int, generation: int) -> ExitRecord:
+def _lost(pool: str, kind: Kind, slot: int | None, pid: int, generation: int) -> ExitRecord:
     return ExitRecord(
         at=rfc3339(wall_s()),
         event=EXITED[kind],

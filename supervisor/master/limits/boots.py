@@ -62,7 +62,7 @@ class Boots:
         self._over_limit[child.pid] = now_s + _DUMP_S
 
     def _end_s(self, owner: Owner, child: Child) -> float:
-        allowed_s = max(child.started_s, self._forgiven_s) + owner.policy.boot_timeout_s
+        allowed_s = max(child.started_s, self._forgiven_s) + owner.config.boot_timeout_s
         return self._over_limit.get(child.pid, allowed_s)
 
     def _booting(self) -> Iterator[tuple[Owner, Child]]:

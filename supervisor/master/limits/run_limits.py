@@ -94,7 +94,7 @@ class RunLimits:
 
     def _begin_kill(self, pool: Pool, child: Child, intent: Intent, why: str, still_over_limit: StillOverLimit) -> None:
         if child.pid not in self.sequences and child.slot is not None:
-            stacks = pool.dumps.path(child.slot) if intent is Intent.TIMEOUT_KILL else None
+            stacks = child.dump if intent is Intent.TIMEOUT_KILL else None
             slot = pool.slots[child.slot]
             self.sequences[child.pid] = KillSequence(child, slot, intent, why, still_over_limit, stacks)
 

@@ -15,7 +15,8 @@ def enter(pool: Pool, spec: ChildSpec, pid: int, generation: int, now_s: float) 
     ticks = posix.start_ticks(pid) or 0
     slot_file = None if spec.slot is None else pool.slots[spec.slot]
     named = (pool.name, spec.kind, spec.slot, pid, ticks, generation, now_s)
-    child = Child(*named, origin=spec.origin, slot_file=slot_file)
+    dump = pool.dir / "stacks" / f"{spec.kind if spec.slot is None else spec.slot}.txt"
+    child = Child(*named, origin=spec.origin, slot_file=slot_file, dump=dump)
     pool.enter(spec, child)
     return child
 

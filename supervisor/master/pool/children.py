@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from supervisor.link.frames import Frame
 from supervisor.master.pool.wire import Wire
@@ -37,7 +38,7 @@ class Child:
     `requested_by` says what made it leave ("" for nothing), `intent` what the master did to it. A worker's intent is
     in its slot, too, where it outlives the master. `origin`: the generation of the forkserver that a worker is of.
     `unkillable`: why no signal reaches it, "" when one does; `killed_s`: when SIGKILL was sent first. `wire`: its
-    channel; workers have none. `slot_file`: a worker's.
+    channel; workers have none. `slot_file`: a worker's. `dump`: the file to which it dumps its stacks.
     """
 
     pool: str
@@ -55,6 +56,7 @@ class Child:
     killed_s: float | None = None
     wire: Wire | None = field(default=None, compare=False, repr=False)
     slot_file: Slot | None = field(default=None, compare=False, repr=False)
+    dump: Path | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -204,6 +206,29 @@ class ChildSpec:
         self.clear()
         if self.empty:
             self.due_s = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which children a pool is to have, beside what its configuration says.
+
+    Immutable: a reload, and the scaling after it, replace the plan of a pool. The plan without fields is the rule.
+
+    `candidate`: a forkserver with new code, on trial beside the present one. `canary`: the slot of the worker that
+    proves new code. `spares`: slots beyond the wanted number of workers that are filled during a replacement.
+    `on_trial`: the pool is new, and only its code is tried. `consumer_leaves`: the consumer drains and is replaced.
+    """
+
+    candidate: ChildSpec | None = None
+    canary: int | None = None
+    spares: frozenset[int] = frozenset()
+    on_trial: bool = False
+    consumer_leaves: bool = False
+
+    @property
+    def extra_slots(self) -> frozenset[int]:
+        """Slots to be filled, whatever the wanted number of workers is."""
+        return self.spares if self.canary is None else self.spares | {self.canary}
 
 
 class Children:

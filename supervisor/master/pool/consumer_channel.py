@@ -1,4 +1,4 @@
-"""The channel to the consumer of one pool, with everything that is pending on it. Master only.
+"""The channel to the consumer of one pool, with everything that is pending on it or waits to be sent. Master only.
 
 It lives as long as the pool: consumers come and go, and each new one is told what is still owed. Exit notices are owed
 until the consumer has said that they are durable, and are repeated until then.
@@ -6,7 +6,8 @@ until the consumer has said that they are durable, and are repeated until then.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from supervisor.link.frames import (
     Drained,
@@ -20,7 +21,9 @@ from supervisor.link.frames import (
     Snapshot,
     Stalled,
 )
+from supervisor.master.pool.children import ChildSpec
 from supervisor.master.pool.wire import Wire
+from supervisor.system.clock import wall_s
 
 EXIT_NOTICE_AGAIN_S = 1.0
 
@@ -81,6 +84,7 @@ class ConsumerChannel:
         """Send an exit notice, and again until it is confirmed."""
         self._exit_notices[exit_notice.worker] = exit_notice
         self.send(exit_notice)
+        # fail-point: master.exit-notice-queued: an exit notice is queued, not sent
 
     def exit_notice_taken(self, worker: Incarnation) -> bool:
         """The consumer has made this worker's exit notice durable; False if it was not owed any more."""
@@ -143,3 +147,75 @@ class ConsumerChannel:
         """The workers that have messages and begin none, reported since the last call."""
         taken, self._stalled = self._stalled, []
         return taken
+
+
+class DelayedNotices:
+    """The exit notices that wait, by slot: their workers are dead, orphans of them cannot be ended.
+
+    The slot of such a worker is left as it is: the next owner would turn its running mark into an outcome, and its
+    message would run beside the orphan. Another slot, beyond the wanted ones, is filled in its place.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, tuple[ExitNotice, int | None]] = {}
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(list(self._waiting))
+
+    @property
+    def workers(self) -> list[Incarnation]:
+        """The dead: for the consumer they are alive until their exit notice comes."""
+        return [exit_notice.worker for exit_notice, _stand_in in self._waiting.values()]
+
+    @property
+    def stand_ins(self) -> set[int]:
+        """Slots that are filled in the place of those that wait."""
+        return {stand_in for _exit_notice, stand_in in self._waiting.values() if stand_in is not None}
+
+    def keep(self, slot: int, exit_notice: ExitNotice, stand_in: int | None) -> None:
+        """Let this exit notice wait. `stand_in`: the slot that is filled instead, None for none."""
+        self._waiting[slot] = (exit_notice, stand_in)
+
+    def let_go(self, slot: int) -> ExitNotice:
+        """The exit notice that has waited; its slot may be filled again, and its stand-in is wanted no more."""
+        return self._waiting.pop(slot)[0]
+
+
+@dataclass(frozen=True)
+class Pausing:
+    """A pool was paused: by whom, and when (wall clock)."""
+
+    by: str
+    at_s: float
+
+
+class Intake:
+    """Whether the consumer takes messages. `paused`: by an operator; None while it is not.
+
+    The consumer of a pool whose workers are all held would keep what it has read ahead, and no other daemon could run
+    that: it gives everything back once, and takes messages again when a worker is ready.
+    """
+
+    def __init__(self) -> None:
+        self.paused: Pausing | None = None
+        self._idle = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether messages are to be taken."""
+        return self.paused is None and not self._idle
+
+    def pause(self, by: str) -> None:
+        """Take no messages until `resume`. `by`: who asked for it."""
+        self.paused = Pausing(by, wall_s())
+
+    def resume(self) -> None:
+        """Take messages again."""
+        self.paused = None
+
+    def follow(self, workers: Sequence[ChildSpec], can_work: bool) -> None:
+        """Look at the workers. `can_work`: whether a child spec of them is not given up."""
+        if any(spec.ready for spec in workers):
+            self._idle = False
+        elif not can_work and all(spec.child is None for spec in workers):
+            self._idle = True

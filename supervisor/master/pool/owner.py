@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+from supervisor.config.schema import PoolConfig
+from supervisor.logs.events import Cause
 from supervisor.master.exits.records import ExitRecord
-from supervisor.master.pool.children import Child, ChildSpec
-from supervisor.master.pool.restarts import Intensity, RestartPolicy
+from supervisor.master.limits.crash_rate import SERVICES, CrashRate
+from supervisor.master.pool.children import Child, ChildSpec, Kind
+from supervisor.master.pool.restarts import Intensity, decide_unborn
+from supervisor.system.clock import monotonic_s
 
-
-class Account(Protocol):
-    """Counts the exits of an owner's children."""
-
-    @property
-    def intensity(self) -> Intensity:
-        """The recent deaths without progress that count together."""
-
-    def exited(self, record: ExitRecord) -> None:
-        """This is the end of a child that had its child spec."""
-
-    def replaced(self, record: ExitRecord, progressed: bool, died_s: float) -> None:
-        """The child is replaced, at once or later. `died_s`: CLOCK_MONOTONIC."""
-
-    def held(self, spec: ChildSpec, newly: bool) -> None:
-        """The child spec is held; `newly`: it was not before."""
+_logger = logging.getLogger("preforkd.master")
 
 
 class Owner(Protocol):
-    """An owner of child specs."""
+    """An owner of child specs. `config`: when a dead child is replaced, and how long a child may boot; `intensity`: the
+    recent deaths without progress that count together."""
+
+    config: PoolConfig
+    intensity: Intensity
 
     @property
     def specs(self) -> Sequence[ChildSpec]:
         """All its child specs."""
-
-    @property
-    def account(self) -> Account:
-        """What counts its exits."""
-
-    @property
-    def policy(self) -> RestartPolicy:
-        """When a dead child is replaced, and how long a child may boot."""
 
     @property
     def boot_tries(self) -> int:
@@ -52,8 +38,8 @@ class Owner(Protocol):
     def spec_of(self, child: Child) -> ChildSpec | None:
         """The child spec that this child has; None if another child has it."""
 
-    def dump_of(self, child: Child) -> str:
-        """The stacks that this child has dumped, "" for none."""
+    def held(self, spec: ChildSpec, newly: bool) -> None:
+        """The child spec is held; `newly`: it was not before."""
 
     def disconnect(self, child: Child) -> None:
         """The child is dead: read what it still said."""
@@ -68,3 +54,43 @@ class SelfStarting(Owner, Protocol):
 
     def start(self) -> None:
         """Start the child. Raises StateError when the machine has no process or descriptor left."""
+
+
+def stays_empty(owner: Owner, spec: ChildSpec, reason: str) -> None:
+    """Write down that no child could be started for `spec`, and when that is tried again."""
+    was_held = spec.held
+    decision = decide_unborn(spec, owner.intensity, owner.config, now_s := monotonic_s())
+    assert decision.delay_s is not None  # it is still wanted
+    spec.not_started(now_s + decision.delay_s, reason)
+    if decision.hold:
+        owner.held(spec, newly=not was_held)
+    _logger.error("%s cannot be started: %s; trying again in %.1f s", spec.name, reason, decision.delay_s)
+
+
+class ExitAccount:
+    """The exits of a pool, counted for its life here: child specs come and go with its size.
+
+    `crash_rates`: of all children, and of the services alone. `cut_off`: ids of messages whose worker was killed by a
+    stop.
+    """
+
+    def __init__(self) -> None:
+        self.crash_rate, self.service_crash_rate = CrashRate(), CrashRate(SERVICES)
+        self.crash_rates = (self.crash_rate, self.service_crash_rate)
+        self.restarts = dict.fromkeys((Kind.WORKER, Kind.FORKSERVER, Kind.CONSUMER), 0)
+        self.cut_off: list[str] = []
+
+    @property
+    def due_s(self) -> float:
+        """When the oldest of all counted exits is forgotten (CLOCK_MONOTONIC)."""
+        return min(rate.due_s for rate in self.crash_rates)
+
+    def exited(self, record: ExitRecord, progressed: bool, died_s: float, replaced: bool) -> None:
+        """Count an exit. `progressed`: after progress; `died_s`: CLOCK_MONOTONIC; `replaced`: at once or later."""
+        if record.cause is Cause.STOP_KILLED and record.message_id:
+            self.cut_off.append(record.message_id)
+        if not replaced:
+            return
+        self.restarts[record.kind] += 1
+        for rate in (self.crash_rate,) if record.kind is Kind.WORKER else self.crash_rates:
+            rate.add(record, progressed, died_s)

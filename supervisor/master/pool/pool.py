@@ -10,16 +10,13 @@ from pathlib import Path
 
 from supervisor.config.schema import Config, PoolConfig
 from supervisor.link.frames import Incarnation
-from supervisor.master.exits.delayed_notices import DelayedNotices
-from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
-from supervisor.master.pool.consumer_channel import ConsumerChannel
-from supervisor.master.pool.dumps import Dumps
+from supervisor.master.host import files
+from supervisor.master.pool.children import Child, Children, ChildSpec, Kind, Plan
+from supervisor.master.pool.consumer_channel import ConsumerChannel, DelayedNotices, Intake
 from supervisor.master.pool.endpoints import Endpoints
-from supervisor.master.pool.exit_account import ExitAccount
 from supervisor.master.pool.generations import Generations
-from supervisor.master.pool.intake import Intake
-from supervisor.master.pool.plan import Plan
-from supervisor.master.pool.restarts import BOOT_TRIES, RestartPolicy
+from supervisor.master.pool.owner import ExitAccount
+from supervisor.master.pool.restarts import BOOT_TRIES, Intensity
 from supervisor.master.pool.slot_files import Slots
 from supervisor.scoreboard.board import Board
 from supervisor.symptoms import Symptoms
@@ -39,7 +36,7 @@ class Pool:
         self.config = pool
         self.children = children
         self.dir = Path(config.daemon.state_dir) / "pools" / pool.name
-        self.dumps = Dumps(self.dir / "stacks")
+        files.make_directory(self.dir / "stacks")
         with ExitStack() as undo:
             self.slots = Slots(self.dir / "slots", pool.workers, pool.name)
             undo.callback(self.slots.close)
@@ -53,7 +50,7 @@ class Pool:
         self.forkserver = ChildSpec(pool.name, Kind.FORKSERVER, due_s=0.0)
         self.consumer = ChildSpec(pool.name, Kind.CONSUMER, due_s=0.0)
         self.foreign: dict[int, Incarnation] = {}
-        self.account = ExitAccount()
+        self.account, self.intensity, self.holds = ExitAccount(), Intensity(), 0
         self.services: dict[int, Child] = {}  # by pid
         self.consumer_channel = ConsumerChannel()
         self.kept = DelayedNotices()
@@ -156,19 +153,14 @@ class Pool:
         """Give back the descriptors of slots without a child spec; their files stay."""
         self.slots.close_unused({*range(len(self.workers)), *self.beyond, *self.kept, *self.foreign})
 
-    def dump_of(self, child: Child) -> str:
-        """The stacks that a child has dumped; "" for none."""
-        return self.dumps.of(child)
-
-    @property
-    def policy(self) -> RestartPolicy:
-        """When dead children are replaced."""
-        return self.config
-
     @property
     def boot_tries(self) -> int:
         """One at the start: the command or the service manager that starts the daemon waits for the answer."""
         return BOOT_TRIES if self.was_ready else 1
+
+    def held(self, spec: ChildSpec, newly: bool) -> None:
+        """Count a hold."""
+        self.holds += 1
 
     def enter(self, spec: ChildSpec, child: Child) -> None:
         """Take a new child into the books."""

@@ -6,6 +6,8 @@ acts on them in its turn.
 
 from __future__ import annotations
 
+import logging
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +15,11 @@ import supervisor
 from supervisor.link import frames
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
-from supervisor.master.pool import protocol_errors
+from supervisor.master.exits.records import NO_FIRST_FRAME, NOT_UNDERSTOOD
+from supervisor.master.host.signals import send
 from supervisor.master.pool.adoption import adopt
 from supervisor.master.pool.children import Child, ChildSpec, Kind
-from supervisor.master.pool.failed_starts import stays_empty
+from supervisor.master.pool.owner import stays_empty
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.restarts import in_trouble
 from supervisor.scoreboard.words import Intent
@@ -27,6 +30,8 @@ _READY = {Kind.WORKER: Event.WORKER_READY, Kind.FORKSERVER: Event.FORKSERVER_REA
 
 Reports = dict[type, Callable[[Pool, ChildSpec, Any], None]]
 """What to do with a frame of the child of this child spec."""
+
+_REASON_CHARACTERS = 500
 
 
 def hear_readiness(pool: Pool) -> None:
@@ -72,20 +77,41 @@ def other_build(spec: ChildSpec, frame: frames.Build) -> str:
     )
 
 
-def _other_build(pool: Pool, spec: ChildSpec, frame: frames.Build) -> None:
-    spec.report(other_build(spec, frame))
+def end_misunderstood(child: Child, reason: str) -> None:
+    """Kill this child, once. `reason`: what was not understood, for log and exit record.
+
+    After a frame that does not exist, or a value out of range, its next frames cannot be trusted either, and a guess
+    may cost a message.
+    """
+    if child.intent is Intent.PROTOCOL_KILL:
+        return
+    what = f"{NOT_UNDERSTOOD}: {reason[:_REASON_CHARACTERS]}"
+    log(
+        Event.FRAME_REFUSED,
+        f"{child.name} {what}; it is ended",
+        level=logging.ERROR,
+        pool=child.pool,
+        slot=child.slot,
+        pid=child.pid,
+        reason=reason[:_REASON_CHARACTERS],
+    )
+    _end(child, what)
 
 
-# ---- the forkserver -----------------------------------------------------------------------------------------------
+def end_unstarted(child: Child, failure: str) -> None:
+    """Kill this child, which was just started and would wait for ever. `failure`: why its first frame could not be
+    sent."""
+    _end(child, f"{NO_FIRST_FRAME}: {failure}")
 
 
-def _imported(pool: Pool, spec: ChildSpec, frame: frames.Imported) -> None:
+def _end(child: Child, what: str) -> None:
+    child.mark(Intent.PROTOCOL_KILL, what)
+    send(child, signal.SIGKILL, monotonic_s())
+
+
+def _child_ready(pool: Pool, spec: ChildSpec, frame: frames.Imported | frames.Consuming) -> None:
     if spec.child is not None:
         _ready(pool, spec, spec.child)
-
-
-def _boot_failed(pool: Pool, spec: ChildSpec, frame: frames.BootFailed) -> None:
-    spec.report(frame.reason, frame.stack)
 
 
 def _forked(pool: Pool, spec: ChildSpec, frame: frames.Forked) -> None:
@@ -95,21 +121,8 @@ def _forked(pool: Pool, spec: ChildSpec, frame: frames.Forked) -> None:
 
 def _fork_failed(pool: Pool, spec: ChildSpec, frame: frames.ForkFailed) -> None:
     worker = next((spec for spec in pool.workers if spec.slot == frame.slot), None)
-    if worker is None or worker.ordered != frame.generation:
-        return
-    stays_empty(pool, worker, frame.reason)
-
-
-FORK_REPORTS: Reports = {
-    frames.Build: _other_build,
-    frames.Imported: _imported,
-    frames.BootFailed: _boot_failed,
-    frames.Forked: _forked,
-    frames.ForkFailed: _fork_failed,
-}
-
-
-# ---- the consumer -------------------------------------------------------------------------------------------------
+    if worker is not None and worker.ordered == frame.generation:
+        stays_empty(pool, worker, frame.reason)
 
 
 def _exit_notice_taken(pool: Pool, spec: ChildSpec, frame: frames.ExitNoticeTaken) -> None:
@@ -123,39 +136,26 @@ def _misunderstood(pool: Pool, spec: ChildSpec, frame: frames.Misunderstood) -> 
     worker = next((spec for spec in pool.workers if spec.slot == frame.worker.slot), None)
     child = worker.child if worker is not None else None
     if child is not None and (child.generation, child.pid) == (frame.worker.generation, frame.pid):
-        protocol_errors.end(child, frame.reason)
+        end_misunderstood(child, frame.reason)
 
 
-def _consuming(pool: Pool, spec: ChildSpec, frame: frames.Consuming) -> None:
-    if spec.child is not None:
-        _ready(pool, spec, spec.child)
-
-
-def _refused(pool: Pool, spec: ChildSpec, frame: frames.Refused) -> None:
-    spec.report(frame.reason)
-
-
-def _snapshot(pool: Pool, spec: ChildSpec, frame: frames.Snapshot) -> None:
-    pool.consumer_channel.reported(frame)
-
-
-def _reported(pool: Pool, spec: ChildSpec, frame: frames.Drained | frames.Letters | frames.Stalled) -> None:
-    pool.consumer_channel.reported(frame)
-
-
-def _found(pool: Pool, spec: ChildSpec, frame: frames.Found) -> None:
-    pool.consumer_channel.answered(frame)
-
+FORK_REPORTS: Reports = {
+    frames.Build: lambda pool, spec, frame: spec.report(other_build(spec, frame)),
+    frames.Imported: _child_ready,
+    frames.BootFailed: lambda pool, spec, frame: spec.report(frame.reason, frame.stack),
+    frames.Forked: _forked,
+    frames.ForkFailed: _fork_failed,
+}
 
 CONSUMER_REPORTS: Reports = {
-    frames.Build: _other_build,
+    frames.Build: lambda pool, spec, frame: spec.report(other_build(spec, frame)),
     frames.Misunderstood: _misunderstood,
-    frames.Stalled: _reported,
     frames.ExitNoticeTaken: _exit_notice_taken,
-    frames.Consuming: _consuming,
-    frames.Refused: _refused,
-    frames.Drained: _reported,
-    frames.Snapshot: _snapshot,
-    frames.Letters: _reported,
-    frames.Found: _found,
+    frames.Consuming: _child_ready,
+    frames.Refused: lambda pool, spec, frame: spec.report(frame.reason),
+    frames.Found: lambda pool, spec, frame: pool.consumer_channel.answered(frame),
+    **dict.fromkeys(
+        (frames.Snapshot, frames.Drained, frames.Letters, frames.Stalled),
+        lambda pool, spec, frame: pool.consumer_channel.reported(frame),
+    ),
 }

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Protocol
 
+from supervisor.config.schema import PoolConfig
 from supervisor.logs.events import Cause
 from supervisor.master.pool.children import ChildSpec
 
@@ -40,26 +40,6 @@ POLICIES: dict[Cause, Policy] = {
     Cause.LOST: Policy.AT_ONCE,
 }
 """docs/exits.md, column `restart`. All of it only while the child is still wanted."""
-
-
-class RestartPolicy(Protocol):
-    """Of a pool's configuration, what says how long and how often to try, and when again."""
-
-    @property
-    def restart_backoff_s(self) -> tuple[float, float]:
-        """Delay of the second replacement, and the cap."""
-
-    @property
-    def restart_intensity(self) -> tuple[int, float]:
-        """More deaths than this within this time: hold."""
-
-    @property
-    def boot_timeout_s(self) -> float:
-        """How long a child may take to become ready."""
-
-    @property
-    def hold_retry_s(self) -> float:
-        """How long a held child spec waits."""
 
 
 BOOT_TRIES = 3
@@ -126,7 +106,7 @@ def decide(
     life: Life,
     spec: ChildSpec,
     intensity: Intensity,
-    config: RestartPolicy,
+    config: PoolConfig,
     now_s: float,
     chance: float,
     boot_tries: int = BOOT_TRIES,
@@ -151,7 +131,7 @@ def decide(
     return Decision(back_off_s(spec.deaths, config.restart_backoff_s, chance))
 
 
-def decide_unborn(spec: ChildSpec, intensity: Intensity, config: RestartPolicy, now_s: float) -> Decision:
+def decide_unborn(spec: ChildSpec, intensity: Intensity, config: PoolConfig, now_s: float) -> Decision:
     """The decision after a failed start (no process, no descriptor): as a death without progress, but never at once."""
     decision = decide(Cause.CRASH, Life(), spec, intensity, config, now_s, 0.0)
     soonest_s = config.restart_backoff_s[0]

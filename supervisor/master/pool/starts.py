@@ -1,4 +1,4 @@
-"""How the children of a pool are started: first frames, descriptors, orders. Master only; when it is due, others say.
+"""Starts children that are wanted, missing and past their back-off: first frames, descriptors, orders. Master only.
 
 Forkserver and consumer are programs of their own (`spawn.py`); workers are ordered from the forkserver, and their
 consumer is told of each before it can say hello.
@@ -7,26 +7,22 @@ consumer is told of each before it can say hello.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from supervisor.config.schema import Config
+from supervisor.errors import StateError
 from supervisor.link import frames
-from supervisor.master.pool import protocol_errors
 from supervisor.master.pool.adoption import enter
 from supervisor.master.pool.children import Child, ChildSpec, Kind
+from supervisor.master.pool.owner import SelfStarting, stays_empty
 from supervisor.master.pool.pool import Pool
-from supervisor.master.pool.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports
+from supervisor.master.pool.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports, end_misunderstood, end_unstarted
 from supervisor.master.pool.spawn import Started, spawn
 from supervisor.master.pool.wire import Wire
 from supervisor.system.clock import monotonic_s
 from supervisor.system.reactor import Reactor
-
-
-def start(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
-    """Start the child that is wanted for this child spec. Raises StateError (no process, no descriptor, full disk)."""
-    _STARTS[spec.kind](pool, spec, reactor)
 
 
 def can_start(pool: Pool, spec: ChildSpec) -> bool:
@@ -110,10 +106,10 @@ def join(child: Child, started: Started, receives: Any, reactor: Reactor, hear: 
 
     `hear` is called with each frame of the union `receives`.
     """
-    wire = Wire(started.sock, receives, reactor, hear, partial(protocol_errors.end, child), started.unsent)
+    wire = Wire(started.sock, receives, reactor, hear, partial(end_misunderstood, child), started.unsent)
     child.connect(wire)
     if started.failure:
-        protocol_errors.end_unstarted(child, started.failure)
+        end_unstarted(child, started.failure)
     return wire
 
 
@@ -135,3 +131,63 @@ _STARTS: dict[Kind, Callable[[Pool, ChildSpec, Reactor], None]] = {
     Kind.FORKSERVER: _start_forkserver,
     Kind.CONSUMER: _start_consumer,
 }
+
+
+class Spawner:
+    """Starts children. `pools` is the master's own table; `others`: the owners of child specs that are no pools."""
+
+    does = "start what is due"
+
+    def __init__(self, pools: Mapping[str, Pool], others: Collection[SelfStarting], reactor: Reactor) -> None:
+        self._pools = pools
+        self._others = others
+        self._reactor = reactor
+
+    @property
+    def due_s(self) -> float:
+        """When a child is to be started next (CLOCK_MONOTONIC)."""
+        return min((due_s for _owner, _spec, due_s in self._places()), default=float("inf"))
+
+    def turn(self, now_s: float) -> None:
+        """Start all children that are due."""
+        for owner, spec, due_s in self._places():
+            if now_s >= due_s:
+                self._start(owner, spec)
+
+    def replace_workers(self) -> None:
+        """Order the workers that are due now, before anything else is done about a death."""
+        now_s = monotonic_s()
+        for pool in self._pools.values():
+            waiting = (spec for spec in pool.workers if spec.slot != pool.plan.canary)  # a trial that failed is over
+            due = [spec for spec in waiting if spec.due_s is not None and now_s >= spec.due_s]
+            for spec in filter(partial(self._may_start, pool), due):
+                self._start(pool, spec)
+
+    def _places(self) -> Iterator[tuple[Pool | SelfStarting, ChildSpec, float]]:
+        """The child specs that have no child and may have one now, with their owners and due times."""
+        for pool in self._pools.values():
+            for spec in pool.specs:
+                if spec.due_s is not None and self._may_start(pool, spec):
+                    yield pool, spec, spec.due_s
+        for other in self._others:
+            if other.spec.due_s is not None and other.spec.empty and other.wants(other.spec):
+                yield other, other.spec, other.spec.due_s
+
+    def _may_start(self, pool: Pool, spec: ChildSpec) -> bool:
+        if not (spec.empty and pool.wants(spec) and can_start(pool, spec)) or spec.slot in (*pool.foreign, *pool.kept):
+            return False
+        return spec is not pool.consumer or self._queue_is_free(pool)
+
+    def _queue_is_free(self, pool: Pool) -> bool:
+        """Whether no consumer of another pool is still there that has this one's queue, since before a reload."""
+        others = (other for other in self._pools.values() if other is not pool and other.consumer.child is not None)
+        return all(other.consumer_channel.queue != pool.config.queue for other in others)
+
+    def _start(self, owner: Pool | SelfStarting, spec: ChildSpec) -> None:
+        try:
+            if isinstance(owner, Pool):
+                _STARTS[spec.kind](owner, spec, self._reactor)
+            else:
+                owner.start()
+        except (StateError, OSError) as error:
+            stays_empty(owner, spec, str(error))

@@ -11,8 +11,7 @@ from dataclasses import replace
 from supervisor.config.schema import Config, PoolConfig
 from supervisor.errors import BootError
 from supervisor.link.frames import Reconfigure
-from supervisor.master.pool.children import ChildSpec, Kind
-from supervisor.master.pool.plan import Plan
+from supervisor.master.pool.children import ChildSpec, Kind, Plan
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.starts import start_candidate
 from supervisor.master.reload.scaling import Rollout, Scaling, free_slot, stays

@@ -21,8 +21,8 @@ from supervisor.control.results import Reloaded, ReloadStatus
 from supervisor.errors import ConfigError, ControlError, PreforkdError
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
-from supervisor.master.exits.surviving_workers import Survivors
-from supervisor.master.pool.plan import Plan
+from supervisor.master.exits.recovery import Survivors
+from supervisor.master.pool.children import Plan
 from supervisor.master.pool.pools import Pools
 from supervisor.master.reload.canary import Canary, trial_s
 from supervisor.master.reload.changes import Changes, compare

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from supervisor.config.schema import PoolConfig
 from supervisor.link.frames import Build, Refused, Serving, SidecarReport, StartSidecar
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.exits.history import History
-from supervisor.master.exits.records import ExitRecord
 from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
 from supervisor.master.pool.reports import other_build
 from supervisor.master.pool.restarts import BOOT_TRIES, Intensity, in_trouble
@@ -27,25 +26,15 @@ from supervisor.system.reactor import Reactor
 _READY = {Kind.WEB: Event.WEB_READY, Kind.HOOKS: Event.HOOKS_READY}
 
 
-@dataclass(frozen=True)
-class _Policy:
-    """When a sidecar is started again: as a pool by default."""
-
-    restart_backoff_s: tuple[float, float] = (0.1, 30.0)
-    restart_intensity: tuple[int, float] = (10, 60.0)
-    hold_retry_s: float = 60.0
-    boot_timeout_s: float = 60.0
-
-
 class Sidecar:
     """`first`: the frame that it is started with, None while it is not wanted."""
 
-    policy = _Policy()
     boot_tries = BOOT_TRIES
 
     def __init__(self, kind: Kind, history: History, children: Children, reactor: Reactor) -> None:
         self.spec = ChildSpec("", kind)
         self.specs = [self.spec]
+        self.config = PoolConfig(name="", queue="", handler="")  # it is started again as a pool by default
         self.intensity = Intensity()
         self.first: StartSidecar | None = None
         self._history = history
@@ -88,11 +77,6 @@ class Sidecar:
 
     # ---- owner of its child spec ----------------------------------------------------------------------------------
 
-    @property
-    def account(self) -> Sidecar:
-        """It counts its exits itself."""
-        return self
-
     def disconnect(self, child: Child) -> None:
         """It is dead: read what it still said."""
         child.disconnect()
@@ -104,16 +88,6 @@ class Sidecar:
     def wants(self, spec: ChildSpec) -> bool:
         """Whether its settings ask for it."""
         return self.first is not None
-
-    def dump_of(self, child: Child) -> str:
-        """It dumps no stacks."""
-        return ""
-
-    def exited(self, record: ExitRecord) -> None:
-        """Nothing depends on it."""
-
-    def replaced(self, record: ExitRecord, progressed: bool, died_s: float) -> None:
-        """Its child spec counts its restarts."""
 
     def held(self, spec: ChildSpec, newly: bool) -> None:
         """Report a hold: no pool has a symptom of it."""

@@ -28,7 +28,7 @@ from supervisor.master.limits.boots import Probation
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.restarts import STEADY_S
-from supervisor.master.pool.spawner import Spawner
+from supervisor.master.pool.starts import Spawner
 from supervisor.master.sidecars.sidecars import Sidecars, _first_frame
 from supervisor.master.stop.stopping import DaemonStop
 from supervisor.master.stop.terminations import Terminations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor.master.pool.children import Child, ChildSpec, Kind
-from supervisor.master.pool.intake import Intake
+from supervisor.master.pool.consumer_channel import Intake
 
 
 def worker(alive: bool = False, ready: bool = False) -> ChildSpec:
