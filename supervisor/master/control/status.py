@@ -15,7 +15,6 @@ import supervisor
 from supervisor.control.results import (
     ConsumerStatus,
     ExitCount,
-    PauseStatus,
     PoolStatus,
     ServiceStatus,
     Status,
@@ -116,9 +115,7 @@ def pool_status(pool: Pool, state: str, now_s: float) -> PoolStatus:
         queue=pool.config.queue,
         wanted=pool.config.workers,
         configured=pool.whole_config.pools[pool.name].workers,
-        paused=PauseStatus(by=pool.intake.paused.by, since=rfc3339(pool.intake.paused.at_s))
-        if pool.intake.paused
-        else None,
+        paused=pool.intake.paused,
         workers=[_worker(pool, spec, now_s) for spec in pool.workers],
         forkserver=_service(pool.forkserver, "importing", "ready"),
         consumer=_consumer(pool, state, [symptom.text for symptom in present]),

@@ -14,15 +14,16 @@ from typing import NamedTuple
 
 from supervisor.logs.events import Cause
 from supervisor.master.pool.children import Kind
-from supervisor.scoreboard.words import Intent, LeavingReason
+from supervisor.scoreboard.words import Intent, LeavingReason, Running
 
 TIMED_OUT = 124
 
 
 @dataclass(frozen=True)
 class Death:
-    """What is known of a dead child. Exactly one of `status` and `signal` is set. `running`: a run was open.
+    """What is known of a dead child. Exactly one of `status` and `signal` is set.
 
+    `running`: its open run; `handled`: how many outcomes it has marked; `untaken`: the consumer has not taken all yet.
     `oom_evidence`: what the kernel's counters say about a SIGKILL that was not ours: "confirmed", "suspected" or "".
     """
 
@@ -31,8 +32,10 @@ class Death:
     signal: int | None
     intent: Intent = Intent.NONE
     leaving: LeavingReason | None = None
-    running: bool = False
+    running: Running | None = None
     oom_evidence: str = ""
+    handled: int = 0
+    untaken: bool = False
 
     @classmethod
     def status_and_signal(cls, wait_status: int) -> tuple[int | None, int | None]:
@@ -42,20 +45,24 @@ class Death:
 
 
 class _Row(NamedTuple):
-    """A row of the table: a fact that is None here may be anything, else it must be one of these."""
+    """A row of the table: a fact that is None here may be anything, else it must be one of these, or `running` so."""
 
     cause: Cause
     status: Set[int] | None = None
     signal: Set[int] | None = None
     intent: Set[Intent] | None = None
     leaving: Set[LeavingReason] | None = None
-    running: Set[bool] | None = None
+    running: bool | None = None
     oom_evidence: Set[str] | None = None
 
     def fits(self, death: Death) -> bool:
-        return all(
-            allowed is None or getattr(death, name) in allowed
-            for name, allowed in zip(self._fields[1:], self[1:], strict=True)
+        return (
+            (self.status is None or death.status in self.status)
+            and (self.signal is None or death.signal in self.signal)
+            and (self.intent is None or death.intent in self.intent)
+            and (self.leaving is None or death.leaving in self.leaving)
+            and (self.running is None or (death.running is not None) is self.running)
+            and (self.oom_evidence is None or death.oom_evidence in self.oom_evidence)
         )
 
 
@@ -69,7 +76,6 @@ _FAULTS = {
 }
 """Signals that a process earns by its own doing."""
 
-_NOT_RUNNING = {False}
 _RECYCLED = {
     *(LeavingReason.MESSAGES, LeavingReason.AGE, LeavingReason.MEMORY),
     *(LeavingReason.SPOILED, LeavingReason.FAILING),
@@ -88,15 +94,15 @@ _OF_SIGNALS = (
 )
 
 _OF_WORKERS = (
-    _Row(Cause.CLEAN_STOP, status={os.EX_OK}, leaving={LeavingReason.STOP}, running=_NOT_RUNNING),
+    _Row(Cause.CLEAN_STOP, status={os.EX_OK}, leaving={LeavingReason.STOP}, running=False),
     # It was asked to stop before it had its own handler for SIGTERM.
-    _Row(Cause.CLEAN_STOP, signal=_TERM, intent={Intent.STOP}, running=_NOT_RUNNING),
+    _Row(Cause.CLEAN_STOP, signal=_TERM, intent={Intent.STOP}, running=False),
     _Row(Cause.UNEXPECTED_EXIT, status={os.EX_OK}),
-    _Row(Cause.RECYCLED, status={os.EX_TEMPFAIL}, leaving=_RECYCLED, running=_NOT_RUNNING),
-    _Row(Cause.BOOT_FAILED, status={os.EX_CONFIG}, leaving={LeavingReason.BOOT_FAILED}, running=_NOT_RUNNING),
+    _Row(Cause.RECYCLED, status={os.EX_TEMPFAIL}, leaving=_RECYCLED, running=False),
+    _Row(Cause.BOOT_FAILED, status={os.EX_CONFIG}, leaving={LeavingReason.BOOT_FAILED}, running=False),
     _Row(Cause.TIMEOUT, status={TIMED_OUT}, leaving={LeavingReason.TIMEOUT}),
     # The timer of the time limit outlives exec(2), its handler does not.
-    _Row(Cause.TIMEOUT, signal={signal.SIGALRM}, running={True}),
+    _Row(Cause.TIMEOUT, signal={signal.SIGALRM}, running=True),
     _Row(Cause.CRASH, status=_ANY_STATUS),
     *_OF_SIGNALS,
 )

@@ -12,9 +12,9 @@ import logging
 import os
 import random
 import signal
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 
 import msgspec
 
@@ -34,7 +34,7 @@ from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.restarts import Life, decide
 from supervisor.master.reload.scaling import keep
 from supervisor.master.stop.stopping import DaemonStop
-from supervisor.scoreboard.words import Intent, LeavingReason, Running
+from supervisor.scoreboard.words import Intent
 from supervisor.system import posix
 from supervisor.system.clock import rfc3339, wall_s
 from supervisor.system.stacks import STACK_BYTES, users_frames
@@ -45,20 +45,9 @@ _OUR_KILLS = frozenset(
 _EXPECTED = frozenset({Cause.CLEAN_STOP, Cause.RECYCLED})
 
 
-@dataclass(frozen=True)
-class Marks:
-    """What a dead worker's slot says about it; nothing for the other kinds."""
-
-    intent: Intent
-    leaving: LeavingReason | None = None
-    running: Running | None = None
-    handled: int = 0
-    untaken: bool = False
-
-
 class ExitHandler:
     """Handles exits. `others`: the owners of children that belong to no pool, by kind. `tell` is called with each exit
-    record, `replace` to order the workers that are due."""
+    record, `replace_workers` to order the workers that are due."""
 
     def __init__(
         self,
@@ -67,14 +56,14 @@ class ExitHandler:
         oom: OomWatch,
         others: Mapping[Kind, Owner],
         tell: Callable[[ExitRecord], None],
-        replace: Callable[[], None] = lambda: None,
+        replace_workers: Callable[[], None] = lambda: None,
     ) -> None:
         self._pools = pools
         self._others = others
         self._history = history
         self._oom = oom
         self._told = tell
-        self._replace = replace
+        self._replace_workers = replace_workers
         self._random = random.Random()
 
     def register(self, reaped_children: Sequence[ReapedChild], stopping: bool = False) -> None:
@@ -83,32 +72,21 @@ class ExitHandler:
         if not reaped_children:
             return
         # fail-point: master.reaped: the dead are waited for, nothing is decided
-        marked = [(reaped, self._read_marks(reaped.child)) for reaped in reaped_children]
-        evidence = self._oom_evidence(marked)
-        records = [self._handle(reaped, marks, evidence, stopping) for reaped, marks in marked]
+        deaths = [_death(reaped) for reaped in reaped_children]
+        evidence = self._oom_evidence(deaths)
+        records = [
+            self._handle(reaped, replace(death, oom_evidence=evidence), stopping)
+            for reaped, death in zip(reaped_children, deaths, strict=True)
+        ]
         kept = [record for record, reaped in zip(records, reaped_children, strict=True) if reaped.kept]
         self._pronounce(records, kept)
-        self._replace()
+        self._replace_workers()
         self._report(records)
 
     def publish(self, records: Sequence[ExitRecord]) -> None:
         """Write records and send the exit notices of workers, then log both."""
         self._pronounce(records)
         self._report(records)
-
-    def release(self, children: Iterable[Child]) -> None:
-        """Send the exit notices that have waited for orphans of these workers."""
-        for child in children:
-            pool = self._pools.get(child.pool)
-            if pool is None or child.slot is None:
-                continue
-            if Incarnation(child.slot, child.generation) in pool.kept.workers:
-                pool.consumer_channel.owe(pool.kept.let_go(child.slot))
-
-    def release_all(self, pool: Pool) -> None:
-        """Send all exit notices that wait: this pool runs nothing any more."""
-        for slot in pool.kept:
-            pool.consumer_channel.owe(pool.kept.let_go(slot))
 
     def _pronounce(self, records: Sequence[ExitRecord], kept: Sequence[ExitRecord] = ()) -> None:
         """The records first: only a written death may have consequences. `kept`: their exit notices wait."""
@@ -133,40 +111,27 @@ class ExitHandler:
             log(record.event, record.summary, level=level, **record.fields())
             self._told(record)
 
-    def _read_marks(self, child: Child) -> Marks:
-        slot = child.slot_file
-        identity = slot.identity() if slot is not None else None
-        if slot is None or identity is None or identity.generation != child.generation:
-            return Marks(child.intent)
-        untaken = any(cell.generation == child.generation for cell in slot.cells(slot.tail))
-        return Marks(
-            slot.intent(child.generation), slot.leaving(child.generation), slot.running(), slot.handled, untaken
-        )
-
-    def _oom_evidence(self, marked: Sequence[tuple[ReapedChild, Marks]]) -> str:
+    def _oom_evidence(self, deaths: Sequence[Death]) -> str:
         """What explains the SIGKILLs among these that are not ours; "" when there are none."""
-        kills = sum(
-            Death.status_and_signal(reaped.wait_status) == (None, signal.SIGKILL) and marks.intent not in _OUR_KILLS
-            for reaped, marks in marked
-        )
+        kills = sum(death.signal == signal.SIGKILL and death.intent not in _OUR_KILLS for death in deaths)
         if kills:
             return self._oom.evidence(kills)
         self._oom.look()
         return ""
 
-    def _handle(self, reaped: ReapedChild, marks: Marks, evidence: str, stopping: bool) -> ExitRecord:
+    def _handle(self, reaped: ReapedChild, death: Death, stopping: bool) -> ExitRecord:
         """The steps of one exit: read the last frames, record, clear the child spec, decide about a replacement."""
         child = reaped.child
         owner = self._others.get(child.kind) or self._pools[child.pool]
         owner.disconnect(child)
         if child.kind is Kind.FORKSERVER:
             cancel_spawns(self._pools[child.pool], child, reaped.died_s)
-        spec, cause = owner.spec_of(child), _cause(reaped, marks, evidence)
-        record = _record(reaped, marks, cause, evidence, _stack(spec, child, cause))
+        spec, cause = owner.spec_of(child), cause_of(death)
+        record = _record(reaped, death, cause, _stack(spec, child, cause))
         if spec is None:
             return record
         spec.ended(None if cause in _EXPECTED else _why(record, spec.why), _incurable(record))
-        life, replaced = _life(reaped, marks, cause), not stopping and owner.wants(spec)
+        life, replaced = _life(reaped, death, cause), not stopping and owner.wants(spec)
         if isinstance(owner, Pool):
             owner.account.exited(record, life.progressed, reaped.died_s, replaced)
         if not replaced:
@@ -190,16 +155,25 @@ class ExitHandler:
         return delay_s
 
 
-def _cause(reaped: ReapedChild, marks: Marks, evidence: str) -> Cause:
-    status, signum = Death.status_and_signal(reaped.wait_status)
-    return cause_of(
-        Death(reaped.child.kind, status, signum, marks.intent, marks.leaving, marks.running is not None, evidence)
+def _death(reaped: ReapedChild) -> Death:
+    """What its wait status and, of a worker, its slot say about a dead child."""
+    child, slot = reaped.child, reaped.child.slot_file
+    death = Death(child.kind, *Death.status_and_signal(reaped.wait_status), child.intent)
+    identity = slot.identity() if slot is not None else None
+    if slot is None or identity is None or identity.generation != child.generation:
+        return death
+    return replace(
+        death,
+        intent=slot.intent(child.generation),
+        leaving=slot.leaving(child.generation),
+        running=slot.running(),
+        handled=slot.handled,
+        untaken=any(cell.generation == child.generation for cell in slot.cells(slot.tail)),
     )
 
 
-def _record(reaped: ReapedChild, marks: Marks, cause: Cause, evidence: str, stack: str) -> ExitRecord:
-    child, running = reaped.child, marks.running
-    status, signum = Death.status_and_signal(reaped.wait_status)
+def _record(reaped: ReapedChild, death: Death, cause: Cause, stack: str) -> ExitRecord:
+    child, running = reaped.child, death.running
     return ExitRecord(
         at=rfc3339(wall_s()),
         event=EXITED[child.kind],
@@ -209,22 +183,22 @@ def _record(reaped: ReapedChild, marks: Marks, cause: Cause, evidence: str, stac
         pid=child.pid,
         generation=child.generation,
         cause=cause,
-        status=status,
-        signal=None if signum is None else posix.signal_name(signum),
+        status=death.status,
+        signal=None if death.signal is None else posix.signal_name(death.signal),
         core_dumped=os.WCOREDUMP(reaped.wait_status),
         requested_by=child.requested_by or ("outside" if cause is Cause.CLEAN_STOP else ""),
         uptime_s=round(reaped.died_s - child.started_s, 3),
-        messages=marks.handled,
+        messages=death.handled,
         message_id=running.message_id if running else "",
         attempt=running.run.attempt if running else None,
         elapsed_s=round(reaped.died_s - running.started_s, 3) if running else None,
         limit_s=round(running.limit_s, 3) if running else None,
         limit_source=running.source.name.lower() if running else "",
-        run=run_of(running is not None, marks.untaken),
+        run=run_of(running is not None, death.untaken),
         max_rss_bytes=reaped.usage.ru_maxrss * 1024,
         cpu_user_s=round(reaped.usage.ru_utime, 4),
         cpu_system_s=round(reaped.usage.ru_stime, 4),
-        oom_evidence=evidence if cause is Cause.OUT_OF_MEMORY else "",
+        oom_evidence=death.oom_evidence if cause is Cause.OUT_OF_MEMORY else "",
         stack=stack,
         unkillable=child.unkillable,
     )
@@ -249,13 +223,13 @@ def _dump_of(child: Child) -> str:
     return ""
 
 
-def _life(reaped: ReapedChild, marks: Marks, cause: Cause) -> Life:
+def _life(reaped: ReapedChild, death: Death, cause: Cause) -> Life:
     """What this child has shown; a time limit ends a run as its handler would."""
-    ready_s, timed_out = reaped.child.ready_s, cause is Cause.TIMEOUT and marks.running is not None
+    ready_s, timed_out = reaped.child.ready_s, cause is Cause.TIMEOUT and death.running is not None
     return Life(
         ready_for_s=None if ready_s is None else reaped.died_s - ready_s,
-        messages=marks.handled + timed_out,
-        asked=marks.intent in (Intent.STOP, Intent.STOP_KILL),
+        messages=death.handled + timed_out,
+        asked=death.intent in (Intent.STOP, Intent.STOP_KILL),
     )
 
 
@@ -311,7 +285,8 @@ class Reaping:
 
     def _handle(self, reaped_children: list[ReapedChild]) -> None:
         self._exit_handler.register(reaped_children, self._stop.under_way)
-        self._exit_handler.release(self._reaper.released())
         for pool in self._pools:
-            if self._stop.under_way or pool.leaving:
-                self._exit_handler.release_all(pool)
+            over = self._stop.under_way or pool.leaving  # it runs nothing any more
+            for worker in pool.kept.workers:
+                if over or not self._reaper.has_orphans(pool.name, worker.generation):
+                    pool.consumer_channel.owe(pool.kept.let_go(worker.slot))

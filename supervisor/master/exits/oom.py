@@ -46,20 +46,14 @@ def group_counter(membership: str, root: Path = _ROOT) -> Path | None:
     Inside a container the path may be seen from outside only; the mount's root is then our own group.
     """
     for line in membership.splitlines():
-        _number, _colon, rest = line.partition(":")
-        controllers, _colon, path = rest.partition(":")
-        base, name = _place(controllers, root)
-        candidates = (base / path.strip("/") / name, base / name)
-        found = next((file for file in candidates if name and file.exists()), None)
+        _number, controllers, path = line.split(":", 2)
+        base, name = (root, "memory.events") if not controllers else (root / "memory", "memory.oom_control")
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        found = next((file for file in (base / path.strip("/") / name, base / name) if file.exists()), None)
         if found is not None:
             return found
     return None
-
-
-def _place(controllers: str, root: Path) -> tuple[Path, str]:
-    if "memory" in controllers.split(","):
-        return root / "memory", "memory.oom_control"
-    return root, "memory.events" if not controllers else ""
 
 
 def _count(file: Path | None) -> int:

@@ -44,6 +44,11 @@ class Leftover:
         reason = "it belongs to another user" if self.refused else "it waits inside the kernel (state D)"
         return f"pid {self.pid} ({self.command}) was left behind by user code and cannot be ended: {reason}"
 
+    def is_of(self, pool: str, generation: int | None) -> bool:
+        """Whether a dead child of this pool has left it, as far as that is known. `generation`: a worker's, None for
+        other children."""
+        return self.origin is None or (self.origin.is_of(pool) and self.origin.generation == generation)
+
 
 class Leftovers:
     """All orphans of ours that are there now. `ours(pid)`: whether a child is on the books, or goes on them now."""

@@ -4,7 +4,7 @@ waitid(WNOWAIT) finds a dead child while its pid cannot be given away -> its pro
 its status and usage -> orphans that it left to us are killed, until none is left. Only then is the dead child handed
 out, for the exit record and the exit notice: no re-run begins before the earlier run, its grandchildren included, is
 over. An orphan that does not end is waited for with a bound: then its worker is handed out as `kept`, which is recorded
-and replaced; its exit notice waits until `released` names it. All others wait for nothing.
+and replaced; its exit notice waits while it `has_orphans`. All others wait for nothing.
 """
 
 from __future__ import annotations
@@ -30,14 +30,13 @@ _AGAIN_S = 1.0
 
 @dataclass(frozen=True)
 class ReapedChild:
-    """A child that was waited for. `died_s` is CLOCK_MONOTONIC. `kept`: why its exit notice must wait, "" when it
-    need not."""
+    """A child that was waited for. `died_s` is CLOCK_MONOTONIC. `kept`: whether its exit notice must wait."""
 
     child: Child
     wait_status: int
     usage: struct_rusage
     died_s: float
-    kept: str = ""
+    kept: bool = False
 
 
 class Reaper:
@@ -51,8 +50,7 @@ class Reaper:
             [child.pid for child in children],
         )
         self._waiting: list[ReapedChild] = []
-        self._kept: list[Child] = []
-        self._released: list[Child] = []
+        self._left: list[Leftover] = []
         self._look_due_s = 0.0
 
     @property
@@ -69,18 +67,16 @@ class Reaper:
         found, now_s = self._wait_for_all(), monotonic_s()
         if not found and not self._waiting and now_s < self._look_due_s:
             return []
-        left = self._leftovers.end(now_s)
-        while left and self._wait_for_all():
-            left = self._leftovers.end(now_s)
-        self._look_due_s = now_s + (_AGAIN_S if left else LOOK_S)
+        self._left = self._leftovers.end(now_s)
+        while self._left and self._wait_for_all():
+            self._left = self._leftovers.end(now_s)
+        self._look_due_s = now_s + (_AGAIN_S if self._left else LOOK_S)
         self._leftovers.note_unkillable(self._pools, now_s)
-        self._release(left)
-        return self._hand_out(left, now_s)
+        return self._hand_out(now_s)
 
-    def released(self) -> list[Child]:
-        """Children whose exit notice was delayed and whose orphans have ended since the last call."""
-        released, self._released = self._released, []
-        return released
+    def has_orphans(self, pool: str, generation: int | None) -> bool:
+        """Whether an orphan of a dead child was there at the last look. `generation`: a worker's, None for others."""
+        return any(leftover.is_of(pool, generation) for leftover in self._left)
 
     def give_up(self) -> list[ReapedChild]:
         """All dead children that still wait, at the end of a stop: every death gets its record."""
@@ -89,24 +85,16 @@ class Reaper:
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
-    def _hand_out(self, left: list[Leftover], now_s: float) -> list[ReapedChild]:
+    def _hand_out(self, now_s: float) -> list[ReapedChild]:
         complete = []
         for reaped in list(self._waiting):
-            reasons = [leftover.why for leftover in left if _is_of(leftover, reaped.child)]
-            if reasons and now_s < reaped.died_s + UNKILLABLE_S:
+            child = reaped.child
+            kept = self.has_orphans(child.pool, child.generation if child.kind is Kind.WORKER else None)
+            if kept and now_s < reaped.died_s + UNKILLABLE_S:
                 continue
             self._waiting.remove(reaped)
-            if reasons and reaped.child.slot is not None:
-                self._kept.append(reaped.child)
-                reaped = replace(reaped, kept="; ".join(reasons))
-            complete.append(reaped)
+            complete.append(replace(reaped, kept=kept and child.kind is Kind.WORKER))
         return complete
-
-    def _release(self, left: list[Leftover]) -> None:
-        for child in list(self._kept):
-            if not any(_is_of(leftover, child) for leftover in left):
-                self._kept.remove(child)
-                self._released.append(child)
 
     def _wait_for_all(self) -> int:
         found = 0
@@ -136,14 +124,3 @@ class Reaper:
         """The dead child with this pid; a worker that died before its fork was reported is named in its slot."""
         known = self._children.get(pid)
         return known or adopt_process(self._pools, pid, monotonic_s())
-
-
-def _is_of(leftover: Leftover, child: Child) -> bool:
-    """Whether a dead child has left this orphan, as far as that is known."""
-    if leftover.origin is None:
-        return True
-    if not leftover.origin.is_of(child.pool):
-        return False
-    if leftover.origin.generation is None:
-        return child.kind is not Kind.WORKER
-    return child.kind is Kind.WORKER and child.generation == leftover.origin.generation

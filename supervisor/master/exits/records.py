@@ -12,14 +12,7 @@ import msgspec
 from supervisor.logs.events import Cause, Event
 from supervisor.master.pool.children import Kind, child_name
 
-EXITED: dict[Kind, Event] = {
-    Kind.WORKER: Event.WORKER_EXITED,
-    Kind.FORKSERVER: Event.FORKSERVER_EXITED,
-    Kind.CONSUMER: Event.CONSUMER_EXITED,
-    Kind.WEB: Event.WEB_EXITED,
-    Kind.HOOKS: Event.HOOKS_EXITED,
-}
-
+EXITED = {kind: Event(f"{kind}.exited") for kind in Kind}
 
 NOT_UNDERSTOOD = "said something that cannot be understood"
 """The beginning of `requested_by` where the master has ended a child for what it has sent."""

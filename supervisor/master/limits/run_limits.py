@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from supervisor.config.schema import PoolConfig
+from supervisor.link.frames import Stalled
 from supervisor.master.host.signals import send
 from supervisor.master.limits.deadlines import Deadlines
 from supervisor.master.pool.children import Child
@@ -83,7 +84,7 @@ class RunLimits:
 
     def _end_stalled(self, pool: Pool) -> None:
         """Begin the kill sequence of workers that the consumer has named as stalled and that still begin no message."""
-        for stalled in pool.consumer_channel.take_stalled():
+        for stalled in pool.consumer_channel.take(Stalled):
             slot, generation = stalled.worker.slot, stalled.worker.generation
             child = pool.workers[slot].child if slot < len(pool.workers) else None
             if child is None or child.generation != generation or child.intent is not Intent.NONE:

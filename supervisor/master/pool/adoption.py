@@ -28,12 +28,11 @@ def adopt(pool: Pool, number: int, now_s: float) -> Child | None:
     order may have its intermediate for a parent still, which is ending and leaves it to us. Where /proc cannot be read
     just now, the generation of the present order is proof enough: no other worker has it.
     """
-    if number >= len(pool.workers):
+    spec = pool.worker(number)
+    identity = pool.slots[number].identity() if spec is not None else None
+    if spec is None or identity is None or identity.pid in pool.children:
         return None
-    identity = pool.slots[number].identity()
-    if identity is None or identity.pid in pool.children:
-        return None
-    ordered = pool.workers[number].ordered == identity.generation
+    ordered = spec.ordered == identity.generation
     known = posix.is_the_one(identity.pid, identity.start_ticks)
     if known is False or (known is None and not ordered):
         return None
@@ -41,7 +40,7 @@ def adopt(pool: Pool, number: int, now_s: float) -> Child | None:
         if not posix.is_child(identity.pid):
             return None
         pool.consumer_channel.send(Spawned(Incarnation(number, identity.generation)))
-    return enter(pool, pool.workers[number], identity.pid, identity.generation, now_s)
+    return enter(pool, spec, identity.pid, identity.generation, now_s)
 
 
 def adopt_process(pools: Iterable[Pool], pid: int, now_s: float) -> Child | None:

@@ -7,8 +7,9 @@ until the consumer has said that they are durable, and are repeated until then.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from supervisor.control.results import PauseStatus
 from supervisor.link.frames import (
     Drained,
     ExitNotice,
@@ -23,9 +24,11 @@ from supervisor.link.frames import (
 )
 from supervisor.master.pool.children import ChildSpec
 from supervisor.master.pool.wire import Wire
-from supervisor.system.clock import wall_s
+from supervisor.system.clock import rfc3339, wall_s
 
 EXIT_NOTICE_AGAIN_S = 1.0
+
+Taken = TypeVar("Taken", Letters, Stalled)
 
 
 class ConsumerChannel:
@@ -44,8 +47,7 @@ class ConsumerChannel:
         self._exit_notices: dict[Incarnation, ExitNotice] = {}
         self._inquiries: dict[int, Callable[[Found], None]] = {}
         self._last_inquiry = 0
-        self._dead_letters: list[Letters] = []
-        self._stalled: list[Stalled] = []
+        self._untaken: dict[type[Letters | Stalled], list[Any]] = {}
 
     def open(self, wire: Wire, queue: str = "", takes: bool = True) -> None:
         """A consumer was started. `queue`: what it consumes from; `takes`: whether it is to take messages."""
@@ -133,20 +135,12 @@ class ConsumerChannel:
                 self.snapshot = report
             case Drained():
                 self.drained = report
-            case Letters():
-                self._dead_letters.append(report)
-            case Stalled():
-                self._stalled.append(report)
+            case _:
+                self._untaken.setdefault(type(report), []).append(report)
 
-    def take_dead_letters(self) -> list[Letters]:
-        """The dead letters that were reported since the last call."""
-        taken, self._dead_letters = self._dead_letters, []
-        return taken
-
-    def take_stalled(self) -> list[Stalled]:
-        """The workers that have messages and begin none, reported since the last call."""
-        taken, self._stalled = self._stalled, []
-        return taken
+    def take(self, kind: type[Taken]) -> list[Taken]:
+        """The reports of this kind since the last call: dead letters, or workers that have messages and begin none."""
+        return self._untaken.pop(kind, [])
 
 
 class DelayedNotices:
@@ -181,14 +175,6 @@ class DelayedNotices:
         return self._waiting.pop(slot)[0]
 
 
-@dataclass(frozen=True)
-class Pausing:
-    """A pool was paused: by whom, and when (wall clock)."""
-
-    by: str
-    at_s: float
-
-
 class Intake:
     """Whether the consumer takes messages. `paused`: by an operator; None while it is not.
 
@@ -197,7 +183,7 @@ class Intake:
     """
 
     def __init__(self) -> None:
-        self.paused: Pausing | None = None
+        self.paused: PauseStatus | None = None
         self._idle = False
 
     @property
@@ -207,7 +193,7 @@ class Intake:
 
     def pause(self, by: str) -> None:
         """Take no messages until `resume`. `by`: who asked for it."""
-        self.paused = Pausing(by, wall_s())
+        self.paused = PauseStatus(by=by, since=rfc3339(wall_s()))
 
     def resume(self) -> None:
         """Take messages again."""

@@ -93,6 +93,10 @@ class Pool:
         """Slots beyond the wanted number of workers that are to be filled all the same."""
         return {*self.plan.extra_slots, *self.kept.stand_ins}
 
+    def worker(self, slot: int) -> ChildSpec | None:
+        """The child spec with this slot; None beyond the last one."""
+        return self.workers[slot] if slot < len(self.workers) else None
+
     def spec_of(self, child: Child) -> ChildSpec | None:
         """The place that a child has; None for a forkserver whose place another one has taken."""
         if child.slot is not None:

@@ -37,19 +37,13 @@ _REASON_CHARACTERS = 500
 def hear_readiness(pool: Pool) -> None:
     """Take the words of workers that have become ready."""
     for number, generation in pool.endpoints.ready_workers():
-        _worker_ready(pool, number, generation)
+        spec = pool.worker(number)
+        child = None if spec is None else spec.child or adopt(pool, number, monotonic_s())
+        if spec is not None and child is not None and child.generation == generation:
+            _ready(spec, child)
 
 
-def _worker_ready(pool: Pool, number: int, generation: int) -> None:
-    if number >= len(pool.workers):
-        return
-    spec = pool.workers[number]
-    child = spec.child or adopt(pool, number, monotonic_s())
-    if child is not None and child.generation == generation:
-        _ready(pool, spec, child)
-
-
-def _ready(pool: Pool, spec: ChildSpec, child: Child) -> None:
+def _ready(spec: ChildSpec, child: Child) -> None:
     if child.ready_s is not None:
         return
     child.became_ready(monotonic_s())
@@ -111,7 +105,7 @@ def _end(child: Child, what: str) -> None:
 
 def _child_ready(pool: Pool, spec: ChildSpec, frame: frames.Imported | frames.Consuming) -> None:
     if spec.child is not None:
-        _ready(pool, spec, spec.child)
+        _ready(spec, spec.child)
 
 
 def _forked(pool: Pool, spec: ChildSpec, frame: frames.Forked) -> None:
@@ -120,7 +114,7 @@ def _forked(pool: Pool, spec: ChildSpec, frame: frames.Forked) -> None:
 
 
 def _fork_failed(pool: Pool, spec: ChildSpec, frame: frames.ForkFailed) -> None:
-    worker = next((spec for spec in pool.workers if spec.slot == frame.slot), None)
+    worker = pool.worker(frame.slot)
     if worker is not None and worker.ordered == frame.generation:
         stays_empty(pool, worker, frame.reason)
 
@@ -133,7 +127,7 @@ def _exit_notice_taken(pool: Pool, spec: ChildSpec, frame: frames.ExitNoticeTake
 
 def _misunderstood(pool: Pool, spec: ChildSpec, frame: frames.Misunderstood) -> None:
     """The sender is ended only if it is the worker that it names: any process of this user can use the socket."""
-    worker = next((spec for spec in pool.workers if spec.slot == frame.worker.slot), None)
+    worker = pool.worker(frame.worker.slot)
     child = worker.child if worker is not None else None
     if child is not None and (child.generation, child.pid) == (frame.worker.generation, frame.pid):
         end_misunderstood(child, frame.reason)

@@ -51,14 +51,6 @@ STEADY_S = 10.0
 _JITTER = 0.25
 
 
-def progressed(ready_for_s: float | None, messages: int) -> bool:
-    """Whether a child has made progress.
-
-    `ready_for_s`: for how long it has been ready, None for not at all; `messages`: how many runs have ended in it.
-    """
-    return messages > 0 or (ready_for_s is not None and ready_for_s >= STEADY_S)
-
-
 def in_trouble(spec: ChildSpec) -> bool:
     """Whether its last children died one after the other, and the present one has made no progress."""
     return spec.held or spec.deaths >= BOOT_TRIES
@@ -66,7 +58,8 @@ def in_trouble(spec: ChildSpec) -> bool:
 
 @dataclass(frozen=True)
 class Life:
-    """The facts of a dead child's life. `asked`: the master wanted it to leave; else as `progressed` takes it."""
+    """The facts of a child's life. `ready_for_s`: for how long it has been ready, None for not at all; `messages`: how
+    many runs have ended in it; `asked`: the master wanted it to leave."""
 
     ready_for_s: float | None = None
     messages: int = 0
@@ -75,7 +68,7 @@ class Life:
     @property
     def progressed(self) -> bool:
         """Whether it has made progress."""
-        return progressed(self.ready_for_s, self.messages)
+        return self.messages > 0 or (self.ready_for_s is not None and self.ready_for_s >= STEADY_S)
 
 
 @dataclass(frozen=True)

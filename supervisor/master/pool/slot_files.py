@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from supervisor.errors import StateError
@@ -81,7 +82,7 @@ class Slots(Mapping[int, Slot]):
         slot = self[number]
         if slot.is_at_its_path() and not slot.fault():
             return
-        fresh = open_slot(Path(slot.path), self._pool)
+        fresh = _open_slot(Path(slot.path), self._pool)
         slot.close()
         _tell_damage(fresh.damage, self._pool, number)
         self._by_number[number] = fresh
@@ -99,17 +100,14 @@ class Slots(Mapping[int, Slot]):
 def _open_all(directory: Path, numbers: Iterable[int], pool: str) -> dict[int, Slot]:
     """Raises StateError, and leaves none open then."""
     slots: dict[int, Slot] = {}
-    try:
+    with ExitStack() as undo:
         for number in numbers:
-            slots[number] = open_slot(directory / f"{number}.slot", pool)
-    except StateError:
-        for slot in slots.values():
-            slot.close()
-        raise
+            slots[number] = undo.enter_context(closing(_open_slot(directory / f"{number}.slot", pool)))
+        undo.pop_all()
     return slots
 
 
-def open_slot(path: Path, pool: str) -> Slot:
+def _open_slot(path: Path, pool: str) -> Slot:
     """A slot file for the master, made where it is missing or damaged. Raises StateError.
 
     A worker of a former daemon that still uses a damaged one is ended: nothing it does could be recorded.

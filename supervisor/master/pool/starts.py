@@ -25,19 +25,14 @@ from supervisor.system.clock import monotonic_s
 from supervisor.system.reactor import Reactor
 
 
-def can_start(pool: Pool, spec: ChildSpec) -> bool:
-    """Whether a child can be started: workers wait for the forkserver's import, other children for nothing."""
-    return spec.kind is not Kind.WORKER or source(pool, spec).ready
-
-
 def source(pool: Pool, spec: ChildSpec) -> ChildSpec:
     """The child spec of the forkserver that a worker is forked from."""
     candidate = pool.plan.candidate
     return candidate if candidate is not None and spec.slot == pool.plan.canary else pool.forkserver
 
 
-def start_candidate(pool: Pool, spec: ChildSpec, config: Config, reactor: Reactor) -> None:
-    """Start a forkserver with other settings than those in force. Raises StateError."""
+def start_forkserver(pool: Pool, spec: ChildSpec, config: Config, reactor: Reactor) -> None:
+    """Start a forkserver; `config`: perhaps others than the settings in force. Raises StateError."""
     first = frames.StartForkserver(
         version=frames.VERSION,
         pool=config.pools[pool.name],
@@ -48,10 +43,6 @@ def start_candidate(pool: Pool, spec: ChildSpec, config: Config, reactor: Reacto
     )
     urls = (*pool.whole_config.broker.urls, *config.broker.urls)
     _start_service(pool, spec, reactor, first, pool.endpoints.readiness_write, frames.ForkReport, FORK_REPORTS, urls)
-
-
-def _start_forkserver(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
-    start_candidate(pool, spec, pool.whole_config, reactor)
 
 
 def _start_consumer(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
@@ -75,12 +66,8 @@ def _start_consumer(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
 
 def _alive(pool: Pool) -> list[frames.Incarnation]:
     """The workers that are not known to be dead: ours, the ordered ones, those of a former daemon."""
-    generations = {spec.slot: spec.child.generation if spec.child else spec.ordered for spec in pool.workers}
-    ours = [
-        frames.Incarnation(slot, generation)
-        for slot, generation in generations.items()
-        if slot is not None and generation is not None
-    ]
+    known = [(spec.slot, spec.child.generation if spec.child else spec.ordered) for spec in pool.workers]
+    ours = [frames.Incarnation(slot, number) for slot, number in known if slot is not None and number is not None]
     return [*ours, *pool.foreign.values(), *pool.kept.workers]
 
 
@@ -115,7 +102,7 @@ def join(child: Child, started: Started, receives: Any, reactor: Reactor, hear: 
 
 def _order_worker(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
     forkserver = source(pool, spec).child
-    assert spec.slot is not None and forkserver is not None and forkserver.wire is not None  # see can_start
+    assert spec.slot is not None and forkserver is not None and forkserver.wire is not None  # see _may_start
     pool.slots.mend(spec.slot)
     # fail-point: master.unordered: a worker is about to be ordered
     spec.order(generation := pool.generations.next(), forkserver.generation)
@@ -128,7 +115,7 @@ def _order_worker(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
 
 _STARTS: dict[Kind, Callable[[Pool, ChildSpec, Reactor], None]] = {
     Kind.WORKER: _order_worker,
-    Kind.FORKSERVER: _start_forkserver,
+    Kind.FORKSERVER: lambda pool, spec, reactor: start_forkserver(pool, spec, pool.whole_config, reactor),
     Kind.CONSUMER: _start_consumer,
 }
 
@@ -174,8 +161,10 @@ class Spawner:
                 yield other, other.spec, other.spec.due_s
 
     def _may_start(self, pool: Pool, spec: ChildSpec) -> bool:
-        if not (spec.empty and pool.wants(spec) and can_start(pool, spec)) or spec.slot in (*pool.foreign, *pool.kept):
+        if not (spec.empty and pool.wants(spec)) or spec.slot in (*pool.foreign, *pool.kept):
             return False
+        if spec.kind is Kind.WORKER:
+            return source(pool, spec).ready  # it has imported the handler
         return spec is not pool.consumer or self._queue_is_free(pool)
 
     def _queue_is_free(self, pool: Pool) -> bool:

@@ -13,7 +13,7 @@ from supervisor.errors import BootError
 from supervisor.link.frames import Reconfigure
 from supervisor.master.pool.children import ChildSpec, Kind, Plan
 from supervisor.master.pool.pool import Pool
-from supervisor.master.pool.starts import start_candidate
+from supervisor.master.pool.starts import start_forkserver
 from supervisor.master.reload.scaling import Rollout, Scaling, free_slot, stays
 from supervisor.master.stop.terminations import Terminations
 from supervisor.system.reactor import Reactor
@@ -36,7 +36,7 @@ class Canary:
         self._forkserver = pool.forkserver
         if not pool.plan.on_trial:
             self._forkserver = ChildSpec(pool.name, Kind.FORKSERVER)
-            start_candidate(pool, self._forkserver, config, reactor)
+            start_forkserver(pool, self._forkserver, config, reactor)
             pool.follow_plan(replace(pool.plan, candidate=self._forkserver))
 
     @property

@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from supervisor.config.schema import BrokerConfig, Config, HooksConfig, WebConfig
 from supervisor.control.results import SidecarStatus
-from supervisor.link.frames import VERSION, Happened, Missed, StartSidecar
+from supervisor.link.frames import VERSION, Happened, Letters, Missed, StartSidecar
 from supervisor.master.exits.history import History
 from supervisor.master.exits.records import ExitRecord
 from supervisor.master.pool.children import SIDECARS, Children, ChildSpec, Kind
@@ -155,7 +155,7 @@ class Sidecars:
             self._event_buffer.put(Happened(hook, facts))
 
     def _tell_dead_letters(self, pool: Pool) -> None:
-        reported = pool.consumer_channel.take_dead_letters()
+        reported = pool.consumer_channel.take(Letters)
         where = {"at": rfc3339(wall_s()), "pool": pool.name, "queue": pool.config.queue}
         for letters in reported if self._hooks is not None else ():
             for facts in letters.named:

@@ -6,11 +6,13 @@ import signal
 
 import pytest
 
+from supervisor.link.identities import RunId
 from supervisor.logs.events import Cause
 from supervisor.master.exits.causes import Death, cause_of, run_of
 from supervisor.master.pool.children import Kind
-from supervisor.scoreboard.words import Intent, LeavingReason
+from supervisor.scoreboard.words import Intent, LeavingReason, LimitSource, Running
 
+RUNNING = Running(1, RunId(b"key", 1, 1), "m-1", 0.0, 0.0, 0.0, LimitSource.POOL, False)
 WORKER, FORKSERVER, CONSUMER = Kind.WORKER, Kind.FORKSERVER, Kind.CONSUMER
 
 
@@ -26,28 +28,28 @@ ROWS = [
     (exited(0, leaving=LeavingReason.STOP, intent=Intent.STOP), Cause.CLEAN_STOP),
     (exited(0, leaving=LeavingReason.STOP), Cause.CLEAN_STOP),
     (exited(0), Cause.UNEXPECTED_EXIT),
-    (exited(0, running=True), Cause.UNEXPECTED_EXIT),
+    (exited(0, running=RUNNING), Cause.UNEXPECTED_EXIT),
     (exited(0, intent=Intent.STOP), Cause.UNEXPECTED_EXIT),
-    (exited(0, leaving=LeavingReason.STOP, running=True), Cause.UNEXPECTED_EXIT),
+    (exited(0, leaving=LeavingReason.STOP, running=RUNNING), Cause.UNEXPECTED_EXIT),
     (exited(75, leaving=LeavingReason.MESSAGES), Cause.RECYCLED),
     (exited(75, leaving=LeavingReason.AGE), Cause.RECYCLED),
     (exited(75, leaving=LeavingReason.MEMORY), Cause.RECYCLED),
     (exited(75), Cause.CRASH),
     (exited(75, leaving=LeavingReason.STOP), Cause.CRASH),
-    (exited(75, leaving=LeavingReason.MESSAGES, running=True), Cause.CRASH),
+    (exited(75, leaving=LeavingReason.MESSAGES, running=RUNNING), Cause.CRASH),
     (exited(78, leaving=LeavingReason.BOOT_FAILED), Cause.BOOT_FAILED),
     (exited(78), Cause.CRASH),
-    (exited(78, running=True), Cause.CRASH),
-    (exited(124, leaving=LeavingReason.TIMEOUT, running=True), Cause.TIMEOUT),
-    (exited(124, running=True), Cause.CRASH),
+    (exited(78, running=RUNNING), Cause.CRASH),
+    (exited(124, leaving=LeavingReason.TIMEOUT, running=RUNNING), Cause.TIMEOUT),
+    (exited(124, running=RUNNING), Cause.CRASH),
     (exited(70, leaving=LeavingReason.FAILED), Cause.CRASH),
     (exited(1), Cause.CRASH),
     (exited(255), Cause.CRASH),
-    (killed(signal.SIGKILL, intent=Intent.TIMEOUT_KILL, running=True), Cause.TIMEOUT),
-    (killed(signal.SIGKILL, intent=Intent.MEMORY_KILL, running=True), Cause.MEMORY_LIMIT),
-    (killed(signal.SIGKILL, intent=Intent.STOP_KILL, running=True), Cause.STOP_KILLED),
+    (killed(signal.SIGKILL, intent=Intent.TIMEOUT_KILL, running=RUNNING), Cause.TIMEOUT),
+    (killed(signal.SIGKILL, intent=Intent.MEMORY_KILL, running=RUNNING), Cause.MEMORY_LIMIT),
+    (killed(signal.SIGKILL, intent=Intent.STOP_KILL, running=RUNNING), Cause.STOP_KILLED),
     (killed(signal.SIGKILL, intent=Intent.TIMEOUT_KILL, oom_evidence="confirmed"), Cause.TIMEOUT),
-    (killed(signal.SIGALRM, running=True), Cause.TIMEOUT),
+    (killed(signal.SIGALRM, running=RUNNING), Cause.TIMEOUT),
     (killed(signal.SIGALRM), Cause.KILLED),
     (killed(signal.SIGKILL), Cause.KILLED),
     (killed(signal.SIGKILL, intent=Intent.STOP), Cause.KILLED),
@@ -58,7 +60,7 @@ ROWS = [
     (killed(signal.SIGBUS, oom_evidence="confirmed"), Cause.CRASH),
     (killed(signal.SIGTERM), Cause.KILLED),
     (killed(signal.SIGTERM, intent=Intent.STOP), Cause.CLEAN_STOP),
-    (killed(signal.SIGTERM, intent=Intent.STOP, running=True), Cause.KILLED),
+    (killed(signal.SIGTERM, intent=Intent.STOP, running=RUNNING), Cause.KILLED),
     (killed(signal.SIGHUP), Cause.KILLED),
     (killed(40), Cause.KILLED),
     (exited(0, kind=FORKSERVER, intent=Intent.STOP), Cause.CLEAN_STOP),
@@ -95,7 +97,7 @@ def test_no_death_is_without_a_cause(kind: Kind) -> None:
 @pytest.mark.parametrize("status", [0, 75, 78, 124])
 def test_a_status_of_ours_from_a_handler_is_never_taken_for_ours(status: int) -> None:
     ours = {Cause.CLEAN_STOP, Cause.RECYCLED, Cause.BOOT_FAILED, Cause.TIMEOUT}
-    assert cause_of(exited(status, running=True)) not in ours
+    assert cause_of(exited(status, running=RUNNING)) not in ours
     assert cause_of(exited(status)) not in ours
 
 

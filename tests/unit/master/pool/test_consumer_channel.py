@@ -101,5 +101,5 @@ def test_the_late_answer_to_a_cancelled_inquiry_is_not_taken_for_that_to_the_nex
 
 def test_dead_letters_are_taken_once(channel: ConsumerChannel) -> None:
     channel.reported(letters := Letters([], 1))
-    assert channel.take_dead_letters() == [letters]
-    assert channel.take_dead_letters() == []
+    assert channel.take(Letters) == [letters]
+    assert channel.take(Letters) == []
