@@ -73,7 +73,8 @@ class ExitHandler:
             return
         # fail-point: master.reaped: the dead are waited for, nothing is decided
         deaths = [_death(reaped) for reaped in reaped_children]
-        evidence = self._oom_evidence(deaths)
+        kills = sum(death.signal == signal.SIGKILL and death.intent not in _OUR_KILLS for death in deaths)
+        evidence = self._oom.evidence(kills)
         records = [
             self._handle(reaped, replace(death, oom_evidence=evidence), stopping)
             for reaped, death in zip(reaped_children, deaths, strict=True)
@@ -110,14 +111,6 @@ class ExitHandler:
             level = logging.INFO if record.cause in _EXPECTED else logging.WARNING
             log(record.event, record.summary, level=level, **record.fields())
             self._told(record)
-
-    def _oom_evidence(self, deaths: Sequence[Death]) -> str:
-        """What explains the SIGKILLs among these that are not ours; "" when there are none."""
-        kills = sum(death.signal == signal.SIGKILL and death.intent not in _OUR_KILLS for death in deaths)
-        if kills:
-            return self._oom.evidence(kills)
-        self._oom.look()
-        return ""
 
     def _handle(self, reaped: ReapedChild, death: Death, stopping: bool) -> ExitRecord:
         """The steps of one exit: read the last frames, record, clear the child spec, decide about a replacement."""
@@ -208,17 +201,11 @@ def _stack(spec: ChildSpec | None, child: Child, cause: Cause) -> str:
     """The stacks at the end of a child that failed: those that it dumped, or that of its failed import."""
     if cause in _EXPECTED:
         return ""
-    if child.slot is not None or child.intent is Intent.BOOT_KILL:
-        return _dump_of(child)
-    return spec.stack if spec is not None and cause is Cause.BOOT_FAILED else ""
-
-
-def _dump_of(child: Child) -> str:
-    """The stacks that a worker, or the forkserver started last, has dumped, the beginning of a long text."""
-    with suppress(OSError):
-        if child.dump is not None:
-            with child.dump.open("rb") as file:
-                text = file.read(STACK_BYTES).decode(errors="replace")
+    if child.slot is None and child.intent is not Intent.BOOT_KILL:
+        return spec.stack if spec is not None and cause is Cause.BOOT_FAILED else ""
+    if child.dump is not None:
+        with suppress(OSError), child.dump.open("rb") as file:
+            text = file.read(STACK_BYTES).decode(errors="replace")
             return users_frames(text) if child.kind is Kind.WORKER else text
     return ""
 

@@ -146,8 +146,6 @@ class History:
         self.save(0.0)
         os.close(self._descriptor)
 
-    # ---- inside ---------------------------------------------------------------------------------------------------
-
     def _count(self, record: ExitRecord) -> None:
         self._counts[Tally.of(record)] += 1
         self._recorded[record.child_name] = max(record.generation, self.recorded(record.child_name))

@@ -23,17 +23,16 @@ class OomWatch:
         self._group, self._machine = group, machine
         self._seen = self._read()
 
-    def look(self) -> None:
-        """Forget what has happened up to now: it killed something else than our children."""
-        self._seen = self._read()
-
     def evidence(self, kills: int) -> str:
-        """What explains `kills` SIGKILLs that were not ours: "confirmed", "suspected" or ""."""
+        """What explains `kills` SIGKILLs that were not ours: "confirmed", "suspected" or "".
+
+        With 0 it forgets what has happened up to now: it killed something else than our children.
+        """
         before, self._seen = self._seen, self._read()
         in_group, in_machine = (now - then for now, then in zip(self._seen, before, strict=True))
-        if in_group >= kills > 0:
-            return "confirmed"
-        return "suspected" if max(in_group, in_machine) > 0 else ""
+        if not kills or max(in_group, in_machine) <= 0:
+            return ""
+        return "confirmed" if in_group >= kills else "suspected"
 
     def _read(self) -> tuple[int, int]:
         return _count(self._group), _count(self._machine)

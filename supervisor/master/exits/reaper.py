@@ -45,10 +45,7 @@ class Reaper:
     def __init__(self, pools: Collection[Pool], children: Children) -> None:
         self._pools = pools
         self._children = children
-        self._leftovers = Leftovers(
-            lambda pid: pid in children or adopt_process(pools, pid, monotonic_s()) is not None,
-            [child.pid for child in children],
-        )
+        self._leftovers = Leftovers(lambda pid: self._child(pid) is not None, [child.pid for child in children])
         self._waiting: list[ReapedChild] = []
         self._left: list[Leftover] = []
         self._look_due_s = 0.0
@@ -82,8 +79,6 @@ class Reaper:
         """All dead children that still wait, at the end of a stop: every death gets its record."""
         waiting, self._waiting = self._waiting, []
         return waiting
-
-    # ---- inside ---------------------------------------------------------------------------------------------------
 
     def _hand_out(self, now_s: float) -> list[ReapedChild]:
         complete = []
@@ -121,6 +116,6 @@ class Reaper:
             self._waiting.append(ReapedChild(child, wait_status, usage, monotonic_s()))
 
     def _child(self, pid: int) -> Child | None:
-        """The dead child with this pid; a worker that died before its fork was reported is named in its slot."""
+        """The child with this pid; a worker whose fork was not reported yet is named in its slot."""
         known = self._children.get(pid)
         return known or adopt_process(self._pools, pid, monotonic_s())

@@ -225,11 +225,6 @@ class Plan:
     on_trial: bool = False
     consumer_leaves: bool = False
 
-    @property
-    def extra_slots(self) -> frozenset[int]:
-        """Slots to be filled, whatever the wanted number of workers is."""
-        return self.spares if self.canary is None else self.spares | {self.canary}
-
 
 class Children:
     """All living children by pid."""

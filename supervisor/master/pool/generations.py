@@ -33,17 +33,15 @@ class Generations:
     def next(self) -> int:
         """A number that was never given out before. Raises StateError when the bound cannot be moved (full disk)."""
         if self._last >= self._bound:
-            self._reserve(self._last + STEP)
+            bound = self._last + STEP
+            try:
+                files.replace(self._path, f"{bound} {posix.boot_id()}\n".encode())
+            except OSError as error:
+                raise StateError(f"{self._path}: cannot be written: {error.strerror}; free some space") from error
+            # fail-point: master.start-bound-moved: numbers are reserved, none is given out
+            self._bound = bound
         self._last += 1
         return self._last
-
-    def _reserve(self, bound: int) -> None:
-        try:
-            files.replace(self._path, f"{bound} {posix.boot_id()}\n".encode())
-        except OSError as error:
-            raise StateError(f"{self._path}: cannot be written: {error.strerror}; free some space") from error
-        # fail-point: master.start-bound-moved: numbers are reserved, none is given out
-        self._bound = bound
 
     def _read(self) -> tuple[int, str]:
         """The bound, and the boot in which it was written."""

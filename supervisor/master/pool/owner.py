@@ -48,10 +48,6 @@ class Owner(Protocol):
 class SelfStarting(Owner, Protocol):
     """An owner of one child spec that starts its child itself."""
 
-    @property
-    def spec(self) -> ChildSpec:
-        """The child spec."""
-
     def start(self) -> None:
         """Start the child. Raises StateError when the machine has no process or descriptor left."""
 
@@ -75,8 +71,8 @@ class ExitAccount:
     """
 
     def __init__(self) -> None:
-        self.crash_rate, self.service_crash_rate = CrashRate(), CrashRate(SERVICES)
-        self.crash_rates = (self.crash_rate, self.service_crash_rate)
+        self.crash_rate = CrashRate()
+        self.crash_rates = (self.crash_rate, CrashRate(SERVICES))
         self.restarts = dict.fromkeys((Kind.WORKER, Kind.FORKSERVER, Kind.CONSUMER), 0)
         self.cut_off: list[str] = []
 

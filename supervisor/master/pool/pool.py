@@ -32,6 +32,7 @@ class Pool:
     """
 
     def __init__(self, config: Config, pool: PoolConfig, children: Children, floor: int) -> None:
+        self.name = pool.name
         self.whole_config = config
         self.config = pool
         self.children = children
@@ -60,11 +61,6 @@ class Pool:
         self.leaving = False
 
     @property
-    def name(self) -> str:
-        """As in `[pools.NAME]`."""
-        return self.config.name
-
-    @property
     def specs(self) -> list[ChildSpec]:
         """All places where a child is wanted."""
         return [self.forkserver, self.consumer, *self.workers]
@@ -91,7 +87,8 @@ class Pool:
     @property
     def beyond(self) -> set[int]:
         """Slots beyond the wanted number of workers that are to be filled all the same."""
-        return {*self.plan.extra_slots, *self.kept.stand_ins}
+        canary = () if self.plan.canary is None else (self.plan.canary,)
+        return {*self.plan.spares, *canary, *self.kept.stand_ins}
 
     def worker(self, slot: int) -> ChildSpec | None:
         """The child spec with this slot; None beyond the last one."""

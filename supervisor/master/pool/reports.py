@@ -15,7 +15,7 @@ import supervisor
 from supervisor.link import frames
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
-from supervisor.master.exits.records import NO_FIRST_FRAME, NOT_UNDERSTOOD
+from supervisor.master.exits.records import NOT_UNDERSTOOD
 from supervisor.master.host.signals import send
 from supervisor.master.pool.adoption import adopt
 from supervisor.master.pool.children import Child, ChildSpec, Kind
@@ -89,16 +89,11 @@ def end_misunderstood(child: Child, reason: str) -> None:
         pid=child.pid,
         reason=reason[:_REASON_CHARACTERS],
     )
-    _end(child, what)
+    end_child(child, what)
 
 
-def end_unstarted(child: Child, failure: str) -> None:
-    """Kill this child, which was just started and would wait for ever. `failure`: why its first frame could not be
-    sent."""
-    _end(child, f"{NO_FIRST_FRAME}: {failure}")
-
-
-def _end(child: Child, what: str) -> None:
+def end_child(child: Child, what: str) -> None:
+    """Kill a child whose channel is of no use. `what`: for its exit record."""
     child.mark(Intent.PROTOCOL_KILL, what)
     send(child, signal.SIGKILL, monotonic_s())
 

@@ -51,8 +51,18 @@ def spawn(kind: Kind, first: Frame, descriptors: Sequence[int], urls: Sequence[s
     try:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-P", "-m", MODULES[kind], str(_CHILD_FD)]
-            pid = _execute(command, theirs.fileno(), _environment_of(first, urls))
+            pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-P", "-m", MODULES[kind], str(_CHILD_FD)],
+                _environment_of(first, urls),
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), _CHILD_FD),
+                ],
+                setpgroup=0,
+                setsigmask=(),
+                setsigdef=TOUCHED,
+            )
     except OSError as error:
         if ours is not None:
             ours.close()
@@ -71,21 +81,6 @@ def _with_first_frame(pid: int, ours: socket.socket, first: Frame, descriptors: 
         return Started(pid, ours, failure=error.strerror or str(error))
     # fail-point: master.start-first-frame-sent: a service can begin, the books do not have it
     return Started(pid, ours, unsent)
-
-
-def _execute(command: list[str], descriptor: int, environment: dict[str, str]) -> int:
-    return os.posix_spawn(
-        command[0],
-        command,
-        environment,
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, descriptor, _CHILD_FD),
-        ],
-        setpgroup=0,
-        setsigmask=(),
-        setsigdef=TOUCHED,
-    )
 
 
 def _environment_of(first: Frame, urls: Sequence[str]) -> dict[str, str]:

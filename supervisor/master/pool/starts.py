@@ -14,11 +14,12 @@ from typing import Any
 from supervisor.config.schema import Config
 from supervisor.errors import StateError
 from supervisor.link import frames
+from supervisor.master.exits.records import NO_FIRST_FRAME
 from supervisor.master.pool.adoption import enter
 from supervisor.master.pool.children import Child, ChildSpec, Kind
 from supervisor.master.pool.owner import SelfStarting, stays_empty
 from supervisor.master.pool.pool import Pool
-from supervisor.master.pool.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports, end_misunderstood, end_unstarted
+from supervisor.master.pool.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports, end_child, end_misunderstood
 from supervisor.master.pool.spawn import Started, spawn
 from supervisor.master.pool.wire import Wire
 from supervisor.system.clock import monotonic_s
@@ -96,7 +97,7 @@ def join(child: Child, started: Started, receives: Any, reactor: Reactor, hear: 
     wire = Wire(started.sock, receives, reactor, hear, partial(end_misunderstood, child), started.unsent)
     child.connect(wire)
     if started.failure:
-        end_unstarted(child, started.failure)
+        end_child(child, f"{NO_FIRST_FRAME}: {started.failure}")  # it would wait for ever
     return wire
 
 
@@ -152,20 +153,18 @@ class Spawner:
 
     def _places(self) -> Iterator[tuple[Pool | SelfStarting, ChildSpec, float]]:
         """The child specs that have no child and may have one now, with their owners and due times."""
-        for pool in self._pools.values():
-            for spec in pool.specs:
-                if spec.due_s is not None and self._may_start(pool, spec):
-                    yield pool, spec, spec.due_s
-        for other in self._others:
-            if other.spec.due_s is not None and other.spec.empty and other.wants(other.spec):
-                yield other, other.spec, other.spec.due_s
+        owners: list[Pool | SelfStarting] = [*self._pools.values(), *self._others]
+        for owner in owners:
+            for spec in owner.specs:
+                if spec.due_s is not None and self._may_start(owner, spec):
+                    yield owner, spec, spec.due_s
 
-    def _may_start(self, pool: Pool, spec: ChildSpec) -> bool:
-        if not (spec.empty and pool.wants(spec)) or spec.slot in (*pool.foreign, *pool.kept):
+    def _may_start(self, owner: Pool | SelfStarting, spec: ChildSpec) -> bool:
+        if not (spec.empty and owner.wants(spec)):
             return False
-        if spec.kind is Kind.WORKER:
-            return source(pool, spec).ready  # it has imported the handler
-        return spec is not pool.consumer or self._queue_is_free(pool)
+        if isinstance(owner, Pool) and spec.kind is Kind.WORKER:
+            return spec.slot not in (*owner.foreign, *owner.kept) and source(owner, spec).ready  # it has imported
+        return not isinstance(owner, Pool) or spec is not owner.consumer or self._queue_is_free(owner)
 
     def _queue_is_free(self, pool: Pool) -> bool:
         """Whether no consumer of another pool is still there that has this one's queue, since before a reload."""

@@ -47,7 +47,7 @@ def test_counters_that_stand_still_are_no_evidence(counters: tuple[Path, Path]) 
 def test_what_was_killed_before_is_not_counted_again(counters: tuple[Path, Path]) -> None:
     watch = OomWatch(*counters)
     write(counters[0], 6)
-    watch.look()
+    assert watch.evidence(0) == ""
     assert watch.evidence(1) == ""
 
 
