@@ -7,13 +7,11 @@ touch broker, ledger or user code: the master must be able to act when those fai
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import supervisor
 from supervisor.config.schema import Config
 from supervisor.control.server import ControlServer
-from supervisor.logs import structured
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.control.commands import Commands
@@ -59,11 +57,11 @@ class Master:
         on_ready: OnReady | None,
         stale_s: float,
         notifier: Notifier | None,
-        relay: LogRelay | None = None,
+        relay: LogRelay,
     ) -> None:
         """`read_again()` gives the configuration as it is now, or raises ConfigError. `on_ready` is called once, when
         the daemon is ready. `stale_s`: how long a forkserver or consumer may stand still, in seconds. `notifier`: the
-        way to systemd, `relay`: the log relay; None for none."""
+        way to systemd, None for none."""
         now_s, state_dir = monotonic_s(), Path(config.daemon.state_dir)
         self._reactor = Reactor()
         self._signals = Signals(self._reactor)
@@ -84,30 +82,14 @@ class Master:
         self._survivors = Survivors(self._history, handler, self._pools)
         reaper = Reaper(self._pools.values(), self._children)
         self._reaping = Reaping(reaper, handler, self._pools.values(), self._stop)
-        if relay is not None:
-            relay.watch(self._reactor, reaper.ignore)
-        configure_log = relay.configure if relay else partial(structured.configure, process="master")
+        relay.watch(self._reactor, reaper.ignore)
         self._scaling = Scaling(self._pools.values(), self._terminations)
         self._removals = Removals(self._pools, self._children)
-        context = ReloadContext(
-            self._pools,
-            self._reactor,
-            self._terminations,
-            self._scaling,
-            self._removals,
-            self._survivors,
-            configure_log,
-        )
+        acting = (self._terminations, self._scaling, self._removals, self._survivors)
+        context = ReloadContext(self._pools, self._reactor, *acting, relay.configure)
         reloads = Reloads(read_again, context, self._startup, self._stop)
-        status = DaemonStatus(
-            self._pools,
-            self._sidecars,
-            self._history,
-            self._startup,
-            reloads,
-            self._stop,
-            None if notifier is None else StatusNotifier(notifier, now_s, stale_s),
-        )
+        speaker = None if notifier is None else StatusNotifier(notifier, now_s, stale_s)
+        status = DaemonStatus(self._pools, self._sidecars, self._history, self._startup, reloads, self._stop, speaker)
         commands = Commands(self._pools, reloads, self._stop, status, self._signals, self._reactor)
         self._duties = [*self._in_order(commands, reloads, stale_s, now_s), status]
         self._server = ControlServer(Path(config.daemon.runtime_dir) / "control.sock", self._reactor, commands.answer)
@@ -142,8 +124,8 @@ class Master:
             self._history,
         ]
 
-    def run(self) -> int:
-        """Supervise until a stop is complete; the exit status."""
+    def run(self) -> tuple[str, int]:
+        """Supervise until a stop is complete. Returns why the start has failed, "" when it has not, and the status."""
         daemon = self._pools.config.daemon
         log(Event.DAEMON_STARTED, f"preforkd {supervisor.__version__} started", state_dir=daemon.state_dir)
         self._sidecars.follow_config(self._pools.config, monotonic_s())
@@ -151,12 +133,7 @@ class Master:
         while not (self._stop.gone and self._sidecars.gone):
             self.turn()
         self._finish()
-        return self.failure[1] if self.failure else 0
-
-    @property
-    def failure(self) -> tuple[str, int] | None:
-        """Why the start has failed, and the exit status; None when it has not."""
-        return self._startup.failure
+        return self._startup.failure or ("", 0)
 
     def turn(self) -> None:
         """One pass: wait for the earliest duty or an event, then turn all duties in order."""

@@ -68,16 +68,8 @@ def _serve(
         LockFile(runtime_dir / PID_FILE, f"the runtime directory {runtime_dir}", remove=True),
     ):
         # fail-point: master.start-locked: both locks are held, nothing is read
-        return _supervise(config, read_again, on_ready, stale_s)
-
-
-def _supervise(
-    config: Config, read_again: Callable[[], Config], on_ready: OnReady | None, stale_s: float
-) -> tuple[str, int]:
-    posix.become_subreaper()
-    with closing(LogRelay(config.log)) as relay:
-        for text in shortcomings():
-            logging.getLogger(__name__).warning("%s", text)
-        master = Master(config, read_again, on_ready, stale_s, take_notifier(os.environ), relay)
-        status = master.run()
-        return (master.failure[0] if master.failure else "", status)
+        posix.become_subreaper()
+        with closing(LogRelay(config.log)) as relay:
+            for text in shortcomings():
+                logging.getLogger(__name__).warning("%s", text)
+            return Master(config, read_again, on_ready, stale_s, take_notifier(os.environ), relay).run()

@@ -35,7 +35,6 @@ from supervisor.master.sidecars.sidecars import Sidecars
 from supervisor.master.startup import DaemonStart
 from supervisor.master.stop.stopping import DaemonStop
 from supervisor.scoreboard.words import Intent, Running
-from supervisor.symptoms import Symptom
 from supervisor.system import posix
 from supervisor.system.clock import monotonic_s, rfc3339, wall_s
 
@@ -119,7 +118,10 @@ def pool_status(pool: Pool, state: str, now_s: float) -> PoolStatus:
         workers=[_worker(pool, spec, now_s) for spec in pool.workers],
         forkserver=_service(pool.forkserver, "importing", "ready"),
         consumer=_consumer(pool, state, [symptom.text for symptom in present]),
-        symptoms=[_symptom(symptom) for symptom in present],
+        symptoms=[
+            SymptomStatus(name=each.name, text=each.text, degrades=each.degrades, since=rfc3339(each.since))
+            for each in present
+        ],
         depth=snapshot.queue if snapshot else QueueStatus(),
         counters={**dict.fromkeys(_COUNTERS, 0), **(snapshot.counters if snapshot else {})},
         restarts={str(kind): count for kind, count in pool.account.restarts.items()},
@@ -169,10 +171,6 @@ def pool_facts(pool: Pool, state: str, exits: Iterable[ExitCount]) -> PoolFacts:
         consumer_alive=pool.consumer.child is not None,
         beat_s=pool.board.consumer_beat_s,
     )
-
-
-def _symptom(symptom: Symptom) -> SymptomStatus:
-    return SymptomStatus(name=symptom.name, text=symptom.text, degrades=symptom.degrades, since=rfc3339(symptom.since))
 
 
 def _service(spec: ChildSpec, starting: str, ready: str) -> ServiceStatus:

@@ -45,7 +45,9 @@ class HangDetector:
 
     def _look(self, pool: Pool, spec: ChildSpec, now_s: float) -> None:
         child = spec.child
-        if child is None or child.pid in self._over_limit or not _must_beat(child):
+        if child is None or child.pid in self._over_limit:
+            return
+        if child.kind is Kind.FORKSERVER and child.ready_s is None:  # it imports: in user code it cannot beat
             return
         beat_s = pool.board.consumer_beat_s if spec.kind is Kind.CONSUMER else pool.board.forkserver_beat_s
         since_s = max(beat_s, child.ready_s or child.started_s)
@@ -62,8 +64,3 @@ class HangDetector:
                 del self._over_limit[pid]
             else:
                 self.due_s = min(self.due_s, due_s)
-
-
-def _must_beat(child: Child) -> bool:
-    """A forkserver that still imports is in user code and cannot beat."""
-    return child.kind is Kind.CONSUMER or child.ready_s is not None

@@ -199,13 +199,8 @@ class DaemonStop:
         """All children have ended: report. Does nothing when no stop was requested."""
         if self._stopping is None:
             return
-        report = self._stopping.report(monotonic_s())
-        log(
-            Event.DAEMON_STOPPED,
-            "stopped",
-            requested_by=self._stopping.stop.requested_by,
-            **msgspec.to_builtins(report),
-        )
+        report, by = self._stopping.report(monotonic_s()), self._stopping.stop.requested_by
+        log(Event.DAEMON_STOPPED, "stopped", requested_by=by, **msgspec.to_builtins(report))
         for pending in self._waiting:
             pending.complete(report)
 
