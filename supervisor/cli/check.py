@@ -40,7 +40,7 @@ from supervisor.master.host.pidfile import STATE_LOCK, find_holder
 from supervisor.master.host.privileges import Account, account, become, refuse_directory
 from supervisor.quantities import show_seconds
 from supervisor.system import posix
-from supervisor.system.kernel_features import shortcomings
+from supervisor.system.descent import shortcomings
 from supervisor.web.token_file import TokenFile
 
 

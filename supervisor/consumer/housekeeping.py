@@ -18,8 +18,7 @@ from supervisor.link.frames import StartConsumer
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.quantities import show_seconds
-from supervisor.system.clock import boottime_s, rfc3339, wall_s
-from supervisor.system.clock_jumps import ClockJumps
+from supervisor.system.clock import ClockJumps, boottime_s, rfc3339, wall_s
 from supervisor.system.reactor import CallLater
 
 EVICT_INTERVAL_S, EVICT_AGAIN_S = 1.0, 0.02

@@ -39,15 +39,14 @@ from supervisor.link.channel import (
 )
 from supervisor.link.frames import BootFailed, ConsumerFrame, ForkOrder, Imported, StartForkserver
 from supervisor.logs import structured
-from supervisor.logs.guard import LogGuard
-from supervisor.logs.pipe import identity, print_through_relay
+from supervisor.logs.pipe import print_through_relay
+from supervisor.logs.structured import LogGuard
 from supervisor.scoreboard.board import Board
 from supervisor.system import descent, descriptors, posix
 from supervisor.system.clock import monotonic_s
-from supervisor.system.process_state import ProcessState
-from supervisor.system.replacements import Replacements, blaming
-from supervisor.system.stack_dumps import dump_on_sigquit
-from supervisor.system.stacks import reason_of, sendable, stack_of
+from supervisor.system.posix import identity
+from supervisor.system.process_state import ProcessState, Replacements, blaming
+from supervisor.system.stacks import dump_on_sigquit, reason_of, sendable, stack_of
 from supervisor.system.standard_streams import StandardStreams
 from supervisor.worker import runners
 from supervisor.worker.process import WorkerSpec, run_worker

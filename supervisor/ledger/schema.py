@@ -31,7 +31,7 @@ CREATE = (
     f"INSERT INTO meta VALUES ('rows', 0), ('folded', 0), ('boot_id', NULL), ('schema', {VERSION})",
 )
 """`at_s` of a record: that of its oldest row; its rows are in the order of theirs. `rows` in `meta`: how many closed
-rows are folded; `clock_boot_id`, `clock_offset_s`: an Anchor (`passing_time.py`); `ledger`, `session`: see
+rows are folded; `clock_boot_id`, `clock_offset_s`: an Anchor (`system/clock.py`); `ledger`, `session`: see
 `witness.py`; `epoch`, `boot_id`: the last epoch, and its boot; `doubt_until_s`: see `Ledger.doubt`. `part`: of a run,
 see `part_id`; `level`: NULL while a run is not in force."""
 

@@ -21,9 +21,8 @@ from supervisor.ledger.base import Damaged, Ledger, Result, Row
 from supervisor.ledger.sqlite_index import Index, meta
 from supervisor.ledger.syncing import Syncer
 from supervisor.ledger.witness import Mark
-from supervisor.system.clock import wall_s
+from supervisor.system.clock import Anchor, anchored, wall_s
 from supervisor.system.locks import FileLock, LockHeld
-from supervisor.system.passing_time import Anchor, anchored
 from supervisor.system.posix import boot_id
 
 EVICT_BATCH = 500

@@ -8,14 +8,14 @@ that no datagram can carry goes to stderr.
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
-SOCKET = "/run/systemd/journal/socket"
+from supervisor.system.posix import identity
+
+_SOCKET = "/run/systemd/journal/socket"
 TIMEOUT_S = 0.1
 
 _STDERR_FD = 2
@@ -28,27 +28,21 @@ _REPLACED = frozenset({"at", "level", "message"})
 
 def is_journal(stream: str, descriptor: int = _STDERR_FD) -> bool:
     """Whether `descriptor` is the journal. `stream`: $JOURNAL_STREAM, `device:inode` (systemd.exec(5))."""
-    with suppress(OSError):
-        found = os.fstat(descriptor)
-        return stream == f"{found.st_dev}:{found.st_ino}"
-    return False
+    found = identity(descriptor)
+    return found is not None and stream == f"{found[0]}:{found[1]}"
 
 
 class JournalTarget:
     """Sends each JSON line as one entry.
 
-    `address`: of journald's socket; `fallback(line)`: writes a line that no datagram can carry; None: to stderr.
+    `fallback(line)`: writes a line that no datagram can carry; `address`: of journald's socket.
     """
 
-    def __init__(self, address: str = SOCKET, fallback: Callable[[str], None] | None = None) -> None:
+    def __init__(self, fallback: Callable[[str], None], address: str = _SOCKET) -> None:
+        self._fallback = fallback
         self._address = address
-        self._fallback = fallback or _write_to_stderr
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.settimeout(TIMEOUT_S)
-
-    def is_terminal(self) -> bool:
-        """False: entries are made of JSON lines."""
-        return False
 
     def write(self, line: str) -> None:
         """Send one JSON `line`. Raises OSError if it is lost."""
@@ -67,10 +61,6 @@ class JournalTarget:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
-
-
-def _write_to_stderr(line: str) -> None:
-    os.write(_STDERR_FD, line.encode(errors="backslashreplace") + b"\n")
 
 
 def entry(line: dict[str, Any]) -> bytes:

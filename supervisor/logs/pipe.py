@@ -15,10 +15,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from os import getpid
-from typing import NamedTuple
 
 from supervisor.logs.relay import FIRST, FRAME_BYTES, HEAD, LINE, MAGIC, MORE, STDERR, STDOUT
 from supervisor.system.clock import monotonic_s
+from supervisor.system.posix import identity
 
 STREAM_VARIABLE = "PREFORKD_LOG_STREAM"
 TIMEOUT_S = 1.0
@@ -29,39 +29,20 @@ _PAYLOAD_BYTES = FRAME_BYTES - HEAD.size
 _PRINTED_BYTES = 256 * 1024
 
 
-class Stream(NamedTuple):
-    """A daemon's stderr: the pipe as `dev:inode`, and the relay's destination: `journal`, `terminal` or `plain`."""
+def stream_variable(reader: str) -> str:
+    """STREAM_VARIABLE for children of a process whose stderr is the relay's pipe: its `dev:inode`, and `reader`.
 
-    pipe: str
-    reader: str
-
-    @property
-    def variable(self) -> str:
-        """The value of STREAM_VARIABLE for children."""
-        return f"{self.pipe}:{self.reader}"
+    `reader`: the relay's destination, `journal`, `terminal` or `plain`.
+    """
+    device, inode = identity(_STDERR_FD) or (0, 0)
+    return f"{device}:{inode}:{reader}"
 
 
-def stream_of(descriptor: int, reader: str) -> Stream:
-    """The stream of the open pipe `descriptor`; `reader`: as of Stream. Raises OSError."""
-    found = os.fstat(descriptor)
-    return Stream(f"{found.st_dev}:{found.st_ino}", reader)
-
-
-def own_stream() -> Stream | None:
-    """The stream of this process's stderr; None if it is no pipe of a log relay."""
-    pipe, _, reader = os.environ.get(STREAM_VARIABLE, "").rpartition(":")
-    with suppress(OSError):
-        if pipe and stream_of(_STDERR_FD, reader).pipe == pipe:
-            return Stream(pipe, reader)
-    return None
-
-
-def identity(descriptor: int) -> tuple[int, int] | None:
-    """Device and inode of the open file `descriptor`; None if it is closed."""
-    with suppress(OSError):
-        opened = os.fstat(descriptor)
-        return opened.st_dev, opened.st_ino
-    return None
+def own_reader() -> str | None:
+    """The destination of the relay that reads this process's stderr; None if stderr is no pipe of a log relay."""
+    variable = os.environ.get(STREAM_VARIABLE, "")
+    reader = variable.rpartition(":")[2]
+    return reader if variable == stream_variable(reader) else None
 
 
 class LogPipe:
@@ -87,6 +68,10 @@ class LogPipe:
             self._timeout_s = 0.0  # no more waiting until the relay reads again
             raise OSError(errno.EAGAIN, "the log relay took nothing") from None
         self._timeout_s = TIMEOUT_S
+
+    def write(self, line: str) -> None:
+        """Send one log `line`. Raises OSError as `send`."""
+        self.send(LINE, line.encode(errors="backslashreplace") + b"\n")
 
     def close(self) -> None:
         """Close the descriptor; the next text opens one again."""
@@ -174,7 +159,7 @@ class _Printed(io.BufferedIOBase):
 
 def print_through_relay() -> None:
     """Send printed lines of this process and its forks to the log relay whole; nothing if stderr is not its pipe."""
-    if own_stream() is None:
+    if own_reader() is None:
         return
     sys.stdout.flush()
     sys.stdout, sys.stderr = _text(_Printed(1, STDOUT)), _text(_Printed(_STDERR_FD, STDERR))
@@ -182,6 +167,3 @@ def print_through_relay() -> None:
 
 def _text(printed: _Printed) -> io.TextIOWrapper:
     return io.TextIOWrapper(printed, encoding="utf-8", errors="backslashreplace", line_buffering=True)
-
-
-__all__ = ["LINE", "LogPipe", "Stream", "own_stream", "print_through_relay", "stream_of"]

@@ -22,7 +22,7 @@ from supervisor.logs.redaction import Redactor, passwords, redact
 from supervisor.logs.target import LineHandler, open_target
 from supervisor.system.clock import rfc3339
 
-__all__ = ["OWN", "add_secret", "configure", "hide_passwords", "log", "own_handlers", "redact", "rename"]
+__all__ = ["OWN", "LogGuard", "add_secret", "configure", "hide_passwords", "log", "own_handlers", "redact", "rename"]
 
 OWN = "preforkd"
 """The logger of preforkd's own lines; all others are user code's."""
@@ -43,8 +43,9 @@ def configure(config: LogConfig, process: str) -> None:
 
     Raises StateError if the log file cannot be opened; logging then stays unchanged. May be called again.
     """
-    target = open_target(config)
-    formatter = _FORMATTERS[config.format, target.is_terminal()](process, _redactor)
+    target, on_terminal = open_target(config)
+    console = config.format == "console" or (config.format == "auto" and on_terminal)
+    formatter = ConsoleLines(process) if console else JsonLines(process)
     for handler in own_handlers():
         for logger in _places():
             logger.removeHandler(handler)
@@ -78,6 +79,54 @@ def own_handlers() -> list[LineHandler]:
     return list(dict.fromkeys(found))
 
 
+class LogGuard:
+    """Keeps preforkd's own log lines working in processes whose user code changes Python's `logging`.
+
+    Made after the log is configured, before user code runs; `level`: as in [log]. User code may configure the root
+    logger for its own lines. Restored are: preforkd's loggers, if disabled (as `logging.config.dictConfig` does to all
+    loggers) or at another level, `logging.disable`, and a record factory that makes no records.
+    """
+
+    def __init__(self, level: str) -> None:
+        self._level = logging.getLevelNamesMapping()[level.upper()]
+        self._handlers = [(handler, handler.formatter) for handler in own_handlers()]
+        self._root, self._ours = _places()
+        known = [logger for logger in logging.Logger.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+        self._loggers = [logger for logger in known if f"{logger.name}.".startswith(f"{OWN}.")]
+        self._factory = logging.getLogRecordFactory()
+
+    def restore(self) -> None:
+        """Restore the loggers of preforkd, if user code has changed them. Costs no system call."""
+        if self._ours.level != self._level:
+            self._ours.setLevel(self._level)
+        if self._root.manager.disable:
+            logging.disable(logging.NOTSET)
+        for logger in self._loggers:
+            logger.disabled = False
+        for handler, formatter in self._handlers:
+            handler.level, handler.formatter = logging.NOTSET, formatter
+            self._attach(handler)
+        factory = logging.getLogRecordFactory()
+        if factory is not self._factory and not _makes_records(factory):
+            logging.setLogRecordFactory(self._factory)
+
+    def _attach(self, handler: LineHandler) -> None:
+        if not self._root.handlers:
+            self._root.addHandler(handler)
+        at_root = handler in self._root.handlers
+        if at_root is (handler in self._ours.handlers):
+            (self._ours.removeHandler if at_root else self._ours.addHandler)(handler)
+        self._ours.propagate = at_root
+
+
+def _makes_records(factory: object) -> bool:
+    try:
+        made = factory(OWN, logging.INFO, "", 0, "", (), None)  # type: ignore[operator]  # the call is the test
+    except Exception:  # noqa: BLE001  (user code: it would raise in preforkd's own calls, too)
+        return False
+    return isinstance(made, logging.LogRecord)
+
+
 def _places() -> tuple[logging.Logger, logging.Logger]:
     return logging.getLogger(), logging.getLogger(OWN)
 
@@ -100,10 +149,9 @@ class JsonLines(JsonFormatter):
     `process`: its title, in every line. `log_data`: the fields of a line, filled by `add_fields`.
     """
 
-    def __init__(self, process: str, redactor: Redactor) -> None:
+    def __init__(self, process: str) -> None:
         super().__init__([], reserved_attrs=[*RESERVED_ATTRS, _EXTRA], json_ensure_ascii=False)
         self.process = process
-        self._redactor = redactor
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
         """Fill `log_data`; called by python-json-logger, with exception texts in `message_dict`."""
@@ -113,7 +161,7 @@ class JsonLines(JsonFormatter):
         log_data.update(self._head(record, event))
         for name, value in {**fields, **more}.items():
             if name not in _HEAD or name == "pid":
-                log_data[name] = self._redactor.clean(value)
+                log_data[name] = _redactor.clean(value)
 
     def serialize_log_record(self, log_data: dict[str, Any]) -> str:
         """The line, with control characters (C1, changes of direction) escaped as in JSON."""
@@ -121,7 +169,7 @@ class JsonLines(JsonFormatter):
         return line if line.isprintable() else "".join(map(_json_printable, line))
 
     def _head(self, record: logging.LogRecord, event: str) -> dict[str, Any]:
-        text = self._redactor.clean(record.message)
+        text = _redactor.clean(record.message)
         level = record.levelname.lower()
         values = (rfc3339(record.created), level, str(event), text, self.process, record.process)
         return dict(zip(_HEAD, values, strict=True))
@@ -144,17 +192,6 @@ class ConsoleLines(JsonLines):
                 *(_printable(line) for block in blocks for line in block.splitlines()),
             ]
         )
-
-
-_FORMATTERS: dict[tuple[str, bool], type[JsonLines]] = {
-    ("json", False): JsonLines,
-    ("json", True): JsonLines,
-    ("console", False): ConsoleLines,
-    ("console", True): ConsoleLines,
-    ("auto", False): JsonLines,
-    ("auto", True): ConsoleLines,
-}
-"""By `format` of [log] and whether the target is a terminal."""
 
 
 def _json_printable(char: str) -> str:

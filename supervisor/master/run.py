@@ -21,7 +21,7 @@ from supervisor.master.limits.hang_detector import STALE_S
 from supervisor.master.loop import Master
 from supervisor.master.startup import OnReady
 from supervisor.system import descriptors, posix
-from supervisor.system.kernel_features import shortcomings
+from supervisor.system.descent import shortcomings
 
 
 def run_daemon(

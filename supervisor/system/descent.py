@@ -11,11 +11,15 @@ privileges it can be lowered, never raised. Every user can read it in /proc/PID/
 
 from __future__ import annotations
 
+import os
 import resource
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
+
+from supervisor.system import posix
 
 _MAGIC = 0x2E57  # 2^61 microseconds and more: 73,000 years of real-time processor time
 _POOL_BITS, _GENERATION_BITS = 16, 32
@@ -62,6 +66,25 @@ def descent(pid: int) -> Descent | None:
     return None
 
 
+def shortcomings() -> Iterator[str]:
+    """One sentence for each missing feature of kernel or container by which descendants are found; often none."""
+    if posix.start_ticks(os.getpid()) is None:
+        yield (
+            "/proc cannot be read: processes left by user code are not ended, so a message may run again beside them; "
+            "mount /proc for this process"
+        )
+    elif not posix.lists_children():
+        yield (
+            "this kernel has no /proc/PID/task/TID/children (CONFIG_PROC_CHILDREN): processes left by user code are "
+            "looked for in all of /proc, which takes longer with each process on the machine"
+        )
+    if not possible():
+        yield (
+            "a limit RLIMIT_RTTIME is set, by which descendants of workers are recognised: "
+            f"{_untold()}; start preforkd without that limit"
+        )
+
+
 def _decode(value: int) -> Descent | None:
     if value >> _POOL_BITS + _GENERATION_BITS != _MAGIC:
         return None
@@ -77,3 +100,9 @@ def _value(pool_code: int, generation: int) -> int:
 def _allows(value: int) -> bool:
     _soft, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
     return hard == resource.RLIM_INFINITY or hard >= value
+
+
+def _untold() -> str:
+    if os.getpid() == 1:
+        return "as pid 1 it ends no process that user code leaves behind, so a message may run again beside it"
+    return "every orphan that the kernel hands to the master is taken for one of user code and is ended"

@@ -77,6 +77,14 @@ def move_up(descriptor: int) -> int:
     return high
 
 
+def identity(descriptor: int) -> tuple[int, int] | None:
+    """Device and inode of the open file `descriptor`; None if it is closed."""
+    with suppress(OSError):
+        opened = os.fstat(descriptor)
+        return opened.st_dev, opened.st_ino
+    return None
+
+
 def set_title(title: str) -> None:
     """Set the `title` of this process in `ps` and `top`, such as `preforkd: worker email/0`."""
     setproctitle.setproctitle(title)
@@ -146,21 +154,33 @@ def usage(pid: int | None) -> Usage:
     return Usage(int(fields[21]) * _PAGE_BYTES, (int(fields[11]) + int(fields[12])) / _TICKS_PER_S)
 
 
+def private_bytes(pid: int) -> int:
+    """The private memory (USS) of a process, without the pages shared with its forkserver; 0 if it is gone."""
+    for name in ("smaps_rollup", "smaps"):  # a sandbox (gVisor) has only the longer one
+        with suppress(OSError):
+            lines = Path(f"/proc/{pid}/{name}").read_bytes().splitlines()
+            return sum(int(line.split()[1]) for line in lines if line.startswith(b"Private_")) * 1024
+    return 0
+
+
+def exceeds_memory(pid: int, limit_bytes: int) -> bool:
+    """Whether a process has more private memory than `limit_bytes` (0: no limit).
+
+    The kernel walks all page tables for that figure, so the resident size is read first: cheap and never smaller.
+    """
+    return limit_bytes > 0 and usage(pid).rss_bytes > limit_bytes and private_bytes(pid) > limit_bytes
+
+
 def _stat(pid: int) -> list[bytes]:
     """Fields 3 and on of /proc/PID/stat (proc(5)); [] if there is no such process, or /proc cannot be read."""
     with suppress(OSError):
-        return _read_stat(pid)
+        file = open_file(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            stat = read(file, _STAT_BYTES)
+        finally:
+            close(file)
+        return stat[stat.rindex(b")") + 2 :].split()
     return []
-
-
-def _read_stat(pid: int) -> list[bytes]:
-    """As `_stat`. Raises OSError: no such process, no descriptor left, no /proc."""
-    file = open_file(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        stat = read(file, _STAT_BYTES)
-    finally:
-        close(file)
-    return stat[stat.rindex(b")") + 2 :].split()
 
 
 def real_uid(pid: int) -> int | None:
@@ -228,7 +248,7 @@ def signal_process(pid: int, ticks: int, signum: int) -> Delivery:
 
 def _deliver(pid: int, ticks: int, send: Callable[[], None]) -> Delivery:
     try:
-        if ticks and _read_start_ticks(pid) not in (ticks, None):
+        if ticks and start_ticks(pid) not in (ticks, None):
             return Delivery.GONE
         send()
     except ProcessLookupError:
@@ -236,16 +256,6 @@ def _deliver(pid: int, ticks: int, send: Callable[[], None]) -> Delivery:
     except OSError:
         return Delivery.REFUSED
     return Delivery.SENT
-
-
-def _read_start_ticks(pid: int) -> int | None:
-    """As `start_ticks`; None if /proc cannot be read. Raises ProcessLookupError for a process that has ended."""
-    try:
-        return int(_read_stat(pid)[19])
-    except ProcessLookupError:
-        raise
-    except OSError:
-        return None
 
 
 def readable(descriptor: int, within_s: float) -> bool:

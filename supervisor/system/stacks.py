@@ -1,4 +1,4 @@
-"""Exceptions of user code as texts that fit into frames, records and message headers. Pure; any process may use it.
+"""Exceptions of user code as texts that fit into frames, records and message headers; the dumps of faulthandler.
 
 User code may raise any exception: with an endless, failing or invalid text, with endless chains, groups and tracebacks.
 The texts made here are always short, valid UTF-8. No exception of user code (in `__str__`, `__repr__`, a broken module
@@ -7,6 +7,9 @@ of the standard library) leaves these functions.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # what `signal` calls, before it makes enums
+import faulthandler
+import signal
 import traceback
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -24,6 +27,7 @@ _LINKS = 20
 _CALL_FILE = 'supervisor/worker/handler_call.py", line '
 _WORKER_FILES, _ALARM = "supervisor/worker/", (" in _ring", " in _time_is_over")
 _CUT = "[… cut …]\n"
+_SIGQUIT = int(signal.SIGQUIT)
 
 
 def stack_of(error: BaseException, since: TracebackType | None = None) -> str:
@@ -61,6 +65,24 @@ def users_frames(dump: str) -> str:
         if not ours and not (_WORKER_FILES in line and line.rstrip().endswith(_ALARM)):
             kept.append(line)
     return "".join(kept)
+
+
+def dump_on_sigquit(file: int) -> None:
+    """Let SIGQUIT write all stacks to the descriptor `file`; no system call if it does already.
+
+    Called again after user code has run: it may have changed faulthandler or the handler of SIGQUIT.
+    """
+    faulthandler.cancel_dump_traceback_later()
+    if _signal.getsignal(_SIGQUIT) is not _signal.SIG_DFL:
+        _signal.signal(_SIGQUIT, _signal.SIG_DFL)
+        faulthandler.unregister(_SIGQUIT)
+    faulthandler.register(_SIGQUIT, file=file, all_threads=True, chain=False)
+
+
+def dump_on_faults(file: int) -> None:
+    """Let a crash and SIGQUIT write all stacks to the descriptor `file`."""
+    faulthandler.enable(file=file, all_threads=True)
+    dump_on_sigquit(file)
 
 
 def sendable(text: str) -> str:

@@ -12,8 +12,8 @@ import sys
 from os import close, dup, dup2
 from typing import Any
 
-from supervisor.logs.pipe import identity
 from supervisor.system import posix
+from supervisor.system.posix import identity
 
 _NAMES = {1: "stdout", 2: "stderr"}
 _FILE_MODES = {0: os.O_RDONLY, 1: os.O_WRONLY, 2: os.O_WRONLY}

@@ -32,12 +32,11 @@ from supervisor.logs.structured import log
 from supervisor.quantities import show_bytes
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import EXIT_STATUS, Intent, LeavingReason
-from supervisor.system import memory, posix
+from supervisor.system import posix
 from supervisor.system.clock import monotonic_s
+from supervisor.system.process_state import blaming
 from supervisor.system.reactor import HasFileno
-from supervisor.system.replacements import blaming
-from supervisor.system.stack_dumps import dump_on_faults
-from supervisor.system.stacks import reason_of, sendable, stack_of, text_of
+from supervisor.system.stacks import dump_on_faults, reason_of, sendable, stack_of, text_of
 from supervisor.worker.greenlets import keeps_soft_limit_out
 from supervisor.worker.handler_call import Handler, call, handlers_frame
 from supervisor.worker.limits import Alarm, LimitPolicy
@@ -189,10 +188,10 @@ class Life:
         """Whether memory is well below the limit: otherwise each worker would be replaced after one message."""
         pool = self._assigned.pool
         limit = pool.max_memory_bytes or pool.kill_memory_bytes
-        if not memory.exceeds(getpid(), int(limit * _ROOMY)):
+        if not posix.exceeds_memory(getpid(), int(limit * _ROOMY)):
             return True
         name = "max_memory" if pool.max_memory_bytes else "kill_memory"
-        used = show_bytes(memory.private_bytes(getpid()))
+        used = show_bytes(posix.private_bytes(getpid()))
         text = (
             f"pools.{pool.name}.{name} = {show_bytes(limit)} leaves no room for messages: the worker needs {used} for "
             "itself before its first one; raise it, or load less in `init`"
@@ -220,7 +219,7 @@ class Life:
         # fail-point: worker.booted: the init hook has run, no process is told
         assigned, pool = self._assigned, self._assigned.pool
         alarm = Alarm(call.__code__, pool.max_timeout_s, self._time_is_over, self._slot.mark_extended)
-        recycling = Recycling(pool, monotonic_s(), partial(memory.exceeds, getpid()), _dice)
+        recycling = Recycling(pool, monotonic_s(), partial(posix.exceeds_memory, getpid()), _dice)
         return Worker(
             WorkerAddress(assigned.slot, assigned.generation, pool.queue, assigned.start.link_path),
             self._slot,

@@ -26,7 +26,7 @@ from supervisor.link.frames import StartForkserver
 from supervisor.logs import structured
 from supervisor.scoreboard.slot import Slot
 from supervisor.system import descent, posix
-from supervisor.system.replacements import blaming
+from supervisor.system.process_state import blaming
 from supervisor.system.stacks import reason_of
 from supervisor.worker.life import AssignedSlot, ForkHandshake, Life, WorkerSpec
 from supervisor.worker.requests import Requests

@@ -11,8 +11,8 @@ from _thread import _count
 from collections.abc import Callable, Mapping
 
 from supervisor.errors import BootError
-from supervisor.logs.guard import LogGuard
-from supervisor.logs.pipe import identity
+from supervisor.logs.structured import LogGuard
+from supervisor.system.posix import identity
 from supervisor.system.process_state import ProcessState
 from supervisor.system.standard_streams import StandardStreams
 

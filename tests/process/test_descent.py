@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.system import descent, posix
-from supervisor.system.descent import Descent, pool_code
-from supervisor.system.kernel_features import shortcomings
+from supervisor.system.descent import Descent, pool_code, shortcomings
 from tests.support.forked import forked
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.logs.journal import TIMEOUT_S, JournalTarget
+from supervisor.logs.target import Target
 from supervisor.system.clock import monotonic_s
 
 LINE = json.dumps({"level": "error", "event": "pool.held", "message": "no", "process": "consumer a", "pid": 1})
@@ -27,7 +28,7 @@ def journald(tmp_path: Path) -> Iterator[socket.socket]:
 @pytest.fixture
 def target(tmp_path: Path) -> Iterator[JournalTarget]:
     """A target that writes there."""
-    made = JournalTarget(str(tmp_path / "socket"))
+    made = JournalTarget(Target("-").write, str(tmp_path / "socket"))
     yield made
     made.close()
 

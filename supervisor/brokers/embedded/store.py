@@ -3,7 +3,7 @@
 Used by consumers and by the command line, never by master or workers. Messages leave in the order of (ready_at_s, id).
 A queue's `seen` pair is the last message ever delivered from it, in that order: whatever is not beyond it may have
 been delivered before (`redelivered`), also after a crash, at the price of one small write per batch.
-Times are the file's own (`passing_time.py`: a set clock delays and reorders nothing), and are
+Times are the file's own (`system/clock.py`: a set clock delays and reorders nothing), and are
 taken inside the write transaction, so that the order of publications is the order of their commits.
 """
 
@@ -21,8 +21,7 @@ import msgspec
 
 from supervisor.messages.field_tables import pack_properties, unpack_properties
 from supervisor.messages.message import Properties, Publication
-from supervisor.system.clock import wall_s
-from supervisor.system.passing_time import Anchor, anchored
+from supervisor.system.clock import Anchor, anchored, wall_s
 from supervisor.system.posix import boot_id, start_ticks
 
 FILE_NAME = "embedded.db"

@@ -27,7 +27,7 @@ from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, RunId
 from supervisor.logs.events import Event
 from supervisor.scoreboard.words import OutcomeKind
-from supervisor.system.clock_jumps import ahead_s
+from supervisor.system.clock import ahead_s
 
 
 class Settlement:

@@ -21,11 +21,10 @@ from supervisor.config.schema import LogConfig
 from supervisor.errors import StateError
 from supervisor.logs import relay, structured
 from supervisor.logs.events import Event
-from supervisor.logs.journal import is_journal
-from supervisor.logs.pipe import STREAM_VARIABLE, stream_of
+from supervisor.logs.pipe import STREAM_VARIABLE, stream_variable
 from supervisor.logs.relay import FILE, FINISH, FINISH_S
 from supervisor.logs.structured import log
-from supervisor.logs.target import JOURNAL, STDERR, TERMINAL, Target
+from supervisor.logs.target import JOURNAL, STDERR, TERMINAL, Target, reader_of
 from supervisor.master.host.signals import TOUCHED
 from supervisor.system import posix
 from supervisor.system.clock import monotonic_s
@@ -46,7 +45,7 @@ class LogRelay:
 
     def __init__(self, config: LogConfig) -> None:
         self._real = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _LOW_DESCRIPTORS) for number in _STANDARD]
-        self._reader = _reader_of(self._real[1])
+        self._reader = reader_of(self._real[1])
         self._config = config
         self._reads: list[int] = []
         self._control: socket.socket | None = None
@@ -63,7 +62,7 @@ class LogRelay:
             os.dup2(write, number)
         for write in set(writes):
             os.close(write)
-        os.environ[STREAM_VARIABLE] = stream_of(2, self._reader).variable
+        os.environ[STREAM_VARIABLE] = stream_variable(self._reader)
         structured.configure(config, "master")
 
     def watch(self, reactor: Reactor, ignore: Callable[[int], None]) -> None:
@@ -167,9 +166,3 @@ class LogRelay:
         with suppress(OSError):  # it has ended, and will be told at its start
             if self._control is not None:
                 self._control.send(order)
-
-
-def _reader_of(descriptor: int) -> str:
-    if os.isatty(descriptor):
-        return TERMINAL
-    return JOURNAL if is_journal(os.environ.get("JOURNAL_STREAM", ""), descriptor) else "plain"

@@ -23,7 +23,7 @@ from supervisor.master.pool.children import Child
 from supervisor.master.pool.pool import Pool
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import Intent, Running
-from supervisor.system import memory, posix
+from supervisor.system import posix
 
 MEMORY_LOOK_S = 1.0
 """How often busy workers' memory is looked at."""
@@ -79,7 +79,7 @@ class RunLimits:
     def _look_at_memory(self, now_s: float) -> None:
         self._memory_looked_s = now_s
         for pool, child, _running in _busy(self._with_memory_limit()):
-            if memory.exceeds(child.pid, pool.config.kill_memory_bytes):
+            if posix.exceeds_memory(child.pid, pool.config.kill_memory_bytes):
                 self._begin_kill(pool, child, Intent.MEMORY_KILL, "kill_memory", _still_runs)
 
     def _end_stalled(self, pool: Pool) -> None:

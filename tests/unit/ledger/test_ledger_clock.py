@@ -10,7 +10,7 @@ import pytest
 from supervisor.ledger import sqlite
 from supervisor.ledger.base import RowState
 from supervisor.ledger.sqlite import SqliteLedger
-from supervisor.system import passing_time
+from supervisor.system import clock
 from tests.support.ledgers import found, row_of
 
 KEEP_S, KEEP_MAX = 7 * 86400.0, 10**6
@@ -22,7 +22,7 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.wall_s, self.boottime_s, self.boot = WALL_S, 500.0, "first boot"
-        monkeypatch.setattr(passing_time, "boottime_s", lambda: self.boottime_s)
+        monkeypatch.setattr(clock, "boottime_s", lambda: self.boottime_s)
         monkeypatch.setattr(sqlite, "wall_s", lambda: self.wall_s)
         monkeypatch.setattr(sqlite, "boot_id", lambda: self.boot)
 

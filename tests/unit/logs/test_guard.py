@@ -15,7 +15,9 @@ import pytest
 from supervisor.config.schema import LogConfig
 from supervisor.logs import structured
 from supervisor.logs.events import Event
-from supervisor.logs.guard import LogGuard
+from supervisor.logs.pipe import LogPipe
+from supervisor.logs.relay import LINE, Parser
+from supervisor.logs.structured import LogGuard
 from tests.support.logging_state import logging_as_before
 
 _DJANGO = {
@@ -110,15 +112,18 @@ def test_a_line_of_user_code_goes_to_the_log_where_it_has_configured_nothing(gua
     assert messages(file) == ["a line of theirs"]
 
 
-def test_the_log_goes_on_when_its_descriptor_was_closed_and_the_users_file_stays_clean(
-    guard: LogGuard, file: Path, tmp_path: Path
-) -> None:
-    (handler,) = structured.own_handlers()
-    os.close(handler._target._fd)  # type: ignore[union-attr]
-    theirs = tmp_path / "theirs"
-    with theirs.open("w") as user_file:  # it has our descriptor's number now
-        assert user_file.fileno() == handler._target._fd  # type: ignore[union-attr]
-        structured.log(Event.WORKER_READY, "still here")
+def test_the_log_goes_on_when_its_descriptor_was_closed_and_the_users_file_stays_clean(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    log = LogPipe(write)
+    log.write("before")
+    number = log._descriptor
+    os.close(number)
+    with (tmp_path / "theirs").open("w") as user_file:  # it has our descriptor's number now
+        assert user_file.fileno() == number
+        log.write("still here")
         user_file.write("theirs")
-    assert theirs.read_text() == "theirs"
-    assert messages(file) == ["still here"]
+    log.close()
+    os.close(write)
+    with open(read, "rb") as pipe:
+        assert list(Parser().feed(pipe.read())) == [(LINE, b"before\n"), (LINE, b"still here\n")]
+    assert (tmp_path / "theirs").read_text() == "theirs"

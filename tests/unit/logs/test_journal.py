@@ -120,4 +120,4 @@ def test_lines_stay_lines_where_they_are_asked_for_or_stderr_is_something_else(
     stream = f"{stderr.st_dev}:{stderr.st_ino}" if config.format != "auto" else f"{stderr.st_dev}:{stderr.st_ino + 1}"
     monkeypatch.setenv("JOURNAL_STREAM", stream)
 
-    assert type(open_target(config)) is Target
+    assert type(open_target(config)[0]) is Target

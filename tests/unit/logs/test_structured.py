@@ -211,23 +211,6 @@ def test_a_secret_does_not_damage_the_head_of_a_line(file: Path) -> None:
 # ---- files --------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_moved_by_logrotate_is_opened_anew(file: Path) -> None:
-    configure(file)
-    structured.log(Event.DAEMON_STARTED, "one")
-    moved = file.rename(file.with_suffix(".1"))
-    structured.log(Event.DAEMON_READY, "two")
-    assert [line["message"] for line in lines(moved)] == ["one"]
-    assert [line["message"] for line in lines(file)] == ["two"]
-
-
-def test_a_file_that_cannot_be_opened_anew_is_kept(file: Path, tmp_path: Path) -> None:
-    configure(file)
-    moved = file.rename(tmp_path / "moved")
-    file.mkdir()
-    structured.log(Event.DAEMON_READY, "kept")
-    assert [line["message"] for line in lines(moved)] == ["kept"]
-
-
 def test_a_log_file_that_cannot_be_opened_is_explained_and_nothing_changes(file: Path, tmp_path: Path) -> None:
     configure(file)
     with pytest.raises(StateError, match=r"log file .*no/such.* cannot be opened: No such file.*\[log\]"):

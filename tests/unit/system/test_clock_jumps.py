@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.system.clock_jumps import ClockJumps, ahead_s
+from supervisor.system.clock import ClockJumps, ahead_s
 
 WALL_S, DAY_S = 1.8e9, 86400.0
 

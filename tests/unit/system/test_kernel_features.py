@@ -7,7 +7,7 @@ import os
 import pytest
 
 from supervisor.system import descent, posix
-from supervisor.system.kernel_features import shortcomings
+from supervisor.system.descent import shortcomings
 
 
 @pytest.fixture(autouse=True)

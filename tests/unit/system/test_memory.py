@@ -7,38 +7,38 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.system import memory
+from supervisor.system import posix
 
 MIB = 1024**2
 NOBODY = 2**22 + 1  # above the kernel's highest pid
 
 
 def test_private_memory_grows_with_what_is_written() -> None:
-    before = memory.private_bytes(os.getpid())
+    before = posix.private_bytes(os.getpid())
     block = bytearray(b"x" * 32 * MIB)
 
-    assert memory.private_bytes(os.getpid()) - before > 24 * MIB
+    assert posix.private_bytes(os.getpid()) - before > 24 * MIB
     del block
 
 
 def test_private_memory_is_never_more_than_the_resident_size() -> None:
-    assert 0 < memory.private_bytes(os.getpid()) <= memory.resident_bytes(os.getpid())
+    assert 0 < posix.private_bytes(os.getpid()) <= posix.usage(os.getpid()).rss_bytes
 
 
 def test_a_process_exceeds_what_is_below_its_private_memory_only() -> None:
-    private = memory.private_bytes(os.getpid())
+    private = posix.private_bytes(os.getpid())
 
-    assert memory.exceeds(os.getpid(), private // 2)
-    assert not memory.exceeds(os.getpid(), private * 4)
+    assert posix.exceeds_memory(os.getpid(), private // 2)
+    assert not posix.exceeds_memory(os.getpid(), private * 4)
 
 
 def test_without_a_limit_nobody_exceeds_it() -> None:
-    assert not memory.exceeds(os.getpid(), 0)
+    assert not posix.exceeds_memory(os.getpid(), 0)
 
 
 def test_a_process_that_is_gone_has_no_memory() -> None:
-    assert memory.resident_bytes(NOBODY) == memory.private_bytes(NOBODY) == 0
-    assert not memory.exceeds(NOBODY, 1)
+    assert posix.usage(NOBODY).rss_bytes == posix.private_bytes(NOBODY) == 0
+    assert not posix.exceeds_memory(NOBODY, 1)
 
 
 def test_where_the_kernel_has_no_summary_the_full_list_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,4 +50,4 @@ def test_where_the_kernel_has_no_summary_the_full_list_is_read(monkeypatch: pyte
         return read(path)
 
     monkeypatch.setattr(Path, "read_bytes", without_summary)
-    assert 0 < memory.private_bytes(os.getpid()) <= memory.resident_bytes(os.getpid())
+    assert 0 < posix.private_bytes(os.getpid()) <= posix.usage(os.getpid()).rss_bytes

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.system import passing_time
-from supervisor.system.clock import rfc3339
-from supervisor.system.passing_time import Anchor, anchored
+from supervisor.system import clock
+from supervisor.system.clock import Anchor, anchored, rfc3339
 
 
 @pytest.fixture(autouse=True)
 def _boottime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passing_time, "boottime_s", lambda: 500.0)
+    monkeypatch.setattr(clock, "boottime_s", lambda: 500.0)
 
 
 def test_a_new_file_begins_where_it_is_told_to() -> None:
