@@ -15,7 +15,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from os import _exit as leave  # bound before user code can replace it
 from os import getpid
@@ -26,7 +25,6 @@ import msgspec
 
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import BootError, PreforkdError
-from supervisor.forkserver.double_fork import ForkHandshake
 from supervisor.forkserver.handler_import import Handlers, import_handlers
 from supervisor.forkserver.server import Forkserver
 from supervisor.link.channel import (
@@ -40,17 +38,16 @@ from supervisor.link.channel import (
 from supervisor.link.frames import BootFailed, ConsumerFrame, ForkOrder, Imported, StartForkserver
 from supervisor.logs import structured
 from supervisor.logs.pipe import print_through_relay
-from supervisor.logs.structured import LogGuard
 from supervisor.scoreboard.board import Board
 from supervisor.system import descent, descriptors, posix
 from supervisor.system.clock import monotonic_s
 from supervisor.system.posix import identity
-from supervisor.system.process_state import ProcessState, Replacements, blaming
+from supervisor.system.process_state import Replacements, blaming
 from supervisor.system.stacks import dump_on_sigquit, reason_of, sendable, stack_of
-from supervisor.system.standard_streams import StandardStreams
-from supervisor.worker import runners
+from supervisor.worker.handler_call import import_tracing
 from supervisor.worker.process import WorkerSpec, run_worker
 from supervisor.worker.requests import reset_signals
+from supervisor.worker.upkeep import Upkeep
 
 
 def main(argv: list[str]) -> None:
@@ -70,9 +67,8 @@ def main(argv: list[str]) -> None:
     try:
         board = Board(Path(start.pool_dir) / "board", owner=False)
         handlers = _boot(start, channel, notification)
-        Forkserver(
-            channel, board, functools.partial(_be_worker, start, handlers, notification, replacements.put_back)
-        ).run()
+        spec = WorkerSpec(start, handlers.run, handlers.init, replacements.put_back)
+        Forkserver(channel, board, functools.partial(run_worker, spec, notification)).run()
     except NotUnderstood as error:
         text = "what the master sent cannot be understood: %s; leaving"
         logging.getLogger("preforkd.forkserver").error(text, error)
@@ -103,7 +99,7 @@ def _boot(start: StartForkserver, channel: Channel[ForkOrder], notification: int
 
 def _prepare() -> None:
     """Fill caches that workers then share. Opens no descriptor, starts no thread."""
-    runners.prepare()
+    import_tracing()
     posix.boot_id()  # written into every slot
     msgspec.msgpack.Decoder(ConsumerFrame)  # msgspec caches type information with the frames
 
@@ -137,17 +133,13 @@ def _import(start: StartForkserver, own: set[int]) -> Handlers:
     Raises BootError if the import has left state from which workers cannot be forked.
     """
     identities = {descriptor: identity(descriptor) for descriptor in own}
-    log_guard, state, streams = LogGuard(start.log.level), ProcessState(), StandardStreams()
+    upkeep = Upkeep(start.log.level, {}, (reset_signals, functools.partial(signal.set_wakeup_fd, -1)))
     pid = getpid()
     try:
         return import_handlers(start.pool)
     finally:
-        streams.restore()
-        streams.close()
-        reset_signals()
-        signal.set_wakeup_fd(-1)
-        changed = state.adopt()
-        log_guard.restore()
+        changed = upkeep.adopt()
+        upkeep.close()
         if getpid() != pid:
             raise BootError(_where(start.pool, "forked, and went on in the child (as a daemon does)"))
         if changed:
@@ -160,16 +152,6 @@ def _import(start: StartForkserver, own: set[int]) -> Handlers:
 
 def _where(pool: PoolConfig, what: str) -> str:
     return f"pools.{pool.name}: importing {pool.handler!r} {what}; do that in a program of its own"
-
-
-def _be_worker(
-    start: StartForkserver,
-    handlers: Handlers,
-    notification: int,
-    put_back: Callable[[], list[str]],
-    handshake: ForkHandshake,
-) -> NoReturn:
-    run_worker(WorkerSpec(start, handlers.run, handlers.init, put_back), notification, handshake)
 
 
 def _give_up(channel: Channel[ForkOrder], pool: PoolConfig, error: BaseException, replaced: list[str]) -> NoReturn:

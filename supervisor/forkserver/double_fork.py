@@ -68,7 +68,7 @@ class ForkHandshake:
 
     def await_adoption(self) -> None:
         """Wait until the intermediate has ended and the master is the parent, or is gone. Raises RuntimeError."""
-        if not _readable(self._parent, _ADOPTION_S):
+        if not posix.readable(self._parent, _ADOPTION_S):
             raise RuntimeError(f"the intermediate process {self.parent_pid} does not end")
         close(self._parent)
 
@@ -118,7 +118,7 @@ class DoubleFork:
     @property
     def is_over(self) -> bool:
         """Whether it has ended without an order."""
-        return _readable(self._report, 0.0)
+        return posix.readable(self._report, 0.0)
 
     def assign(self, slot: int, generation: int) -> int:
         """Let the standby take this slot; returns its pid. Raises NoWorker, StandbyEnded."""
@@ -255,10 +255,4 @@ def _reason(report: bytes) -> str:
 
 def _hear(descriptor: int, timeout_s: float) -> bytes:
     """The bytes of one write to a pipe; b"" at its end, or after the timeout."""
-    return read(descriptor, PIPE_BUF) if _readable(descriptor, timeout_s) else b""
-
-
-def _readable(descriptor: int, timeout_s: float) -> bool:
-    poll = new_poll()
-    poll.register(descriptor, POLLIN)
-    return bool(poll.poll(timeout_s * 1000))
+    return read(descriptor, PIPE_BUF) if posix.readable(descriptor, timeout_s) else b""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +13,8 @@ from functools import cache
 from os import close, getpid, getppid, read
 from os import open as open_file
 from pathlib import Path
+from select import POLLIN
+from select import poll as new_poll  # bound before user code can replace it
 from typing import NamedTuple
 
 import setproctitle
@@ -260,8 +261,8 @@ def _deliver(pid: int, ticks: int, send: Callable[[], None]) -> Delivery:
 
 def readable(descriptor: int, within_s: float) -> bool:
     """Whether `descriptor` is readable `within_s`. By poll(2): select(2) fails for descriptors above 1023."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
+    poll = new_poll()
+    poll.register(descriptor, POLLIN)
     return bool(poll.poll(within_s * 1000))
 
 

@@ -2,21 +2,29 @@
 
 Runs in workers. Only SystemExit and KeyboardInterrupt end the process: they pass through, and the master judges the run
 from the slot. Any other exception ends the run and not the worker, also one that user code raises while an exception's
-text or a returned proxy is read.
+text or a returned proxy is read. A coroutine, a generator or a pending future that a handler returns is undone work;
+counting it as done would lose it silently. This file must not import asyncio, concurrent.futures or opentelemetry: most
+handlers need none of them.
 """
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import logging
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from importlib.util import find_spec
 from sys import getprofile, getrecursionlimit, gettrace, setprofile, setrecursionlimit, settrace
-from types import TracebackType
-from typing import NamedTuple
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
+from typing import Any, NamedTuple
 
+from supervisor import api
 from supervisor.api import Message, Reject, Retry, SoftTimeout, retry_delay_s, sendable_publications
 from supervisor.messages.message import Publication
 from supervisor.scoreboard.words import OutcomeKind
 from supervisor.system.stacks import reason_of, stack_of, text_of
-from supervisor.worker.returned import undone_work
 
 Handler = Callable[[Message], object]
 
@@ -44,6 +52,41 @@ _OURS = (Retry, Reject, SoftTimeout)
 _OWN_MODULES = "supervisor.worker."
 
 _EXITS = (SystemExit, KeyboardInterrupt)
+
+_TRACING = "supervisor.worker.tracing"
+
+_UNREAD = "that is never read, so that it ran nothing; use a loop in the handler"
+_UNAWAITED = "that is never awaited; call asyncio.run in it"
+_LAZY: dict[type, tuple[str, str]] = {
+    CoroutineType: ("cr_frame", _UNAWAITED),
+    GeneratorType: ("gi_frame", _UNREAD),
+    AsyncGeneratorType: ("ag_frame", _UNREAD),
+}
+"""Types that a call only creates and does not run: the attribute of their frame (None at their end), the fault."""
+
+
+def import_tracing() -> None:
+    """Import tracing in the forkserver, so that its workers share the pages; nothing without opentelemetry-api."""
+    if find_spec("opentelemetry") is None:
+        return
+    try:
+        importlib.import_module(_TRACING)
+    except Exception as error:  # noqa: BLE001  (a library that fails, or one that user code has patched)
+        text = "opentelemetry cannot be used, messages are not traced: %r; install preforkd[otel], or remove it"
+        logging.getLogger("preforkd.tracing").warning(text, error)
+
+
+def runner(worker: str) -> Callable[[Handler, Message], Ending]:
+    """The function with which a worker calls handlers, chosen after its `init`. `worker`: `email/0`.
+
+    With the API of OpenTelemetry alone, context is passed from a message to the publications of its handler; spans are
+    made once user code has configured an SDK.
+    """
+    tracing: Any = sys.modules.get(_TRACING)
+    if tracing is None:
+        return run_handler
+    api._context.inject = tracing.inject
+    return tracing.Tracing(worker).run if tracing.is_configured() else run_handler
 
 
 def run_handler(handler: Handler, message: Message) -> Ending:
@@ -126,3 +169,41 @@ def handlers_frame(error: BaseException) -> TracebackType | None:
 def _ending_of_value(returned: object) -> Ending:
     why = undone_work(returned)
     return Ending(OutcomeKind.FAILED, None, f"the handler {why}") if why else DONE
+
+
+def undone_work(returned: object) -> str:
+    """Why the value `returned` by a handler or `init` is undone work, as a text that follows its name; "" if it is not.
+
+    Raises the exception of a failed future, and any exception of a proxy of user code.
+    """
+    fault = _fault_of(returned)
+    return f"returned a {type(returned).__name__} {fault}" if fault else ""
+
+
+def _fault_of(returned: Any) -> str:
+    for kind, (frame, fault) in _LAZY.items():
+        if isinstance(returned, kind):
+            return fault if _left_unfinished(returned, frame) else ""
+    if callable(getattr(returned, "add_done_callback", None)) and callable(getattr(returned, "done", None)):
+        return _fault_of_future(returned)
+    if isinstance(returned, map | filter):
+        return _UNREAD
+    return _UNAWAITED if inspect.isawaitable(returned) else ""
+
+
+def _left_unfinished(returned: Any, frame: str) -> bool:
+    if getattr(returned, frame) is None:
+        return False
+    if not isinstance(returned, AsyncGeneratorType):
+        with suppress(Exception):  # an exception in its `finally` adds nothing
+            returned.close()
+    return True
+
+
+def _fault_of_future(returned: Any) -> str:
+    if not returned.done():
+        return "that is still pending; wait for it"
+    error = returned.exception()
+    if isinstance(error, BaseException):
+        raise error
+    return ""

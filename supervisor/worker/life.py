@@ -37,14 +37,10 @@ from supervisor.system.clock import monotonic_s
 from supervisor.system.process_state import blaming
 from supervisor.system.reactor import HasFileno
 from supervisor.system.stacks import dump_on_faults, reason_of, sendable, stack_of, text_of
-from supervisor.worker.greenlets import keeps_soft_limit_out
-from supervisor.worker.handler_call import Handler, call, handlers_frame
-from supervisor.worker.limits import Alarm, LimitPolicy
+from supervisor.worker.handler_call import Handler, call, handlers_frame, runner, undone_work
+from supervisor.worker.limits import Alarm, LimitPolicy, Recycling, keeps_soft_limit_out
 from supervisor.worker.loop import Limits, Worker, WorkerAddress
-from supervisor.worker.recycling import Recycling
 from supervisor.worker.requests import Requests
-from supervisor.worker.returned import undone_work
-from supervisor.worker.runners import runner
 from supervisor.worker.upkeep import Upkeep
 
 _log = logging.getLogger("preforkd.worker")
@@ -125,10 +121,10 @@ class Life:
             upkeep = self._upkeep()
             if not self._init():
                 return self._leaving(LeavingReason.BOOT_FAILED)
-            upkeep.adopt()
+            if changed := upkeep.adopt():
+                raise BootError(f"init has changed {', '.join(changed)}; do that in a program of its own")
             self._tell_soft_limit()
-            if not self._fits():
-                return self._leaving(LeavingReason.BOOT_FAILED)
+            self._require_memory()
             worker = self._worker(upkeep)
             worker.turn()  # sends Hello to the consumer while the intermediate process ends
             self._be_adopted(handshake)
@@ -169,14 +165,13 @@ class Life:
         api._recorder.call = self._record_group
 
     def _init(self) -> bool:
-        """Run the pool's init hook; any exception, SystemExit included, is a failed boot."""
+        """Run the pool's init hook; False if it failed: any exception is a failed boot. Raises BootError."""
         if self._assigned.spec.init is not None and not self._requests.stop:
             try:
                 if why := undone_work(_called(self._assigned.spec.init)):
                     raise BootError(f"init {why}")
-            except BootError as error:
-                self._explain(str(error))
-                return False
+            except BootError:
+                raise
             except BaseException as error:  # noqa: BLE001  (user code; nothing it raises may pass as a boot)
                 frame = handlers_frame(error)
                 replaced = () if frame else self._assigned.spec.put_back()  # preforkd's own code failed after it
@@ -184,20 +179,18 @@ class Life:
                 return False
         return True
 
-    def _fits(self) -> bool:
-        """Whether memory is well below the limit: otherwise each worker would be replaced after one message."""
+    def _require_memory(self) -> None:
+        """Raise BootError unless memory is well below the limit: each worker would be replaced after one message."""
         pool = self._assigned.pool
         limit = pool.max_memory_bytes or pool.kill_memory_bytes
         if not posix.exceeds_memory(getpid(), int(limit * _ROOMY)):
-            return True
+            return
         name = "max_memory" if pool.max_memory_bytes else "kill_memory"
         used = show_bytes(posix.private_bytes(getpid()))
-        text = (
+        raise BootError(
             f"pools.{pool.name}.{name} = {show_bytes(limit)} leaves no room for messages: the worker needs {used} for "
             "itself before its first one; raise it, or load less in `init`"
         )
-        self._explain(text)
-        return False
 
     def _tell_soft_limit(self) -> None:
         library = keeps_soft_limit_out() if self._assigned.pool.soft_timeout_s else ""

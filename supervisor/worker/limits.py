@@ -1,15 +1,18 @@
-"""The time limit of a run: its source, its length, and the worker's only alarm.
+"""The time limit of a run: its source, its length, and the worker's only alarm; the limits of the worker's own life.
 
 Runs in workers. The soft limit raises SoftTimeout, only inside the handler's own frames: an exception between two runs,
 or in the worker's own code, could lose an outcome. The hard limit ends the process from the signal handler, so the
-interpreter must run; a worker that hangs in C code is left to the master.
+interpreter must run; a worker that hangs in C code is left to the master. No library of greenlets is imported here: one
+that user code has not loaded is unused.
 """
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # as in requests.py
 import logging
+import math
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from types import CodeType, FrameType
 from typing import Any, NoReturn
@@ -19,15 +22,16 @@ import msgspec
 from supervisor.api import SoftTimeout
 from supervisor.config.schema import PoolConfig
 from supervisor.quantities import read_seconds
-from supervisor.scoreboard.words import LimitSource
+from supervisor.scoreboard.words import LeavingReason, LimitSource
 from supervisor.system.clock import monotonic_s
-from supervisor.worker.greenlets import call_in_loop, waiting_main
 
 _log = logging.getLogger("preforkd.worker")
 
 _SIGALRM = int(signal.SIGALRM)
 _AGAIN_S = 0.005
 _LEAST_S = 0.000_1  # a timer set to 0 would be switched off
+_BLUR = 0.1
+_MEMORY_CHECK_S = 0.1
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -81,7 +85,7 @@ class RunTimer:
         self._soft_s = limit.soft_s
         self._soft_spent = not limit.soft_s
         self._moved = moved
-        self._over = False
+        self.is_over = False
 
     @property
     def deadline_s(self) -> float:
@@ -102,18 +106,13 @@ class RunTimer:
         self._soft_spent = True
         return SoftTimeout(f"the soft limit of {self._soft_s:g} s is over")
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the handler has ended."""
-        return self._over
-
     def remaining_s(self) -> float:
         """Seconds until the hard limit ends the run."""
         return self.deadline_s - monotonic_s()
 
     def extend(self, seconds: float) -> None:
         """Move both limits by `seconds`. Raises ValueError if the run may not last that long, or has ended."""
-        if self._over:
+        if self.is_over:
             raise ValueError("extend: the run of this message is over")
         if self._hard_s + seconds > self._most_s:
             left_s = max(0.0, self._most_s - self._hard_s)
@@ -129,7 +128,7 @@ class RunTimer:
 
     def end(self) -> None:
         """End the run: it cannot be extended any more."""
-        self._over = True
+        self.is_over = True
 
 
 class Alarm:
@@ -228,3 +227,82 @@ def interruptible(frame: FrameType | None, handler_call: CodeType) -> bool:
             return False
         frame = frame.f_back
     return False
+
+
+# ---- libraries of greenlets ------------------------------------------------------------------------------------------
+
+
+def waiting_main() -> Any:
+    """The worker's own greenlet while another one runs; None while it runs itself, or without greenlets.
+
+    Under gevent a handler waits by switching to the greenlet of the loop. A signal handler then runs on that greenlet's
+    stack, where an exception would end the loop and not the handler.
+    """
+    greenlet = sys.modules.get("greenlet")
+    if greenlet is None:
+        return None
+    main = current = greenlet.getcurrent()
+    while main.parent is not None:
+        main = main.parent
+    return main if main is not current else None
+
+
+def call_in_loop(call: Callable[..., object], *arguments: object) -> None:
+    """Let gevent's loop call `call(*arguments)` in its next pass; nothing without a known version of gevent."""
+    gevent = sys.modules.get("gevent")
+    try:
+        gevent.get_hub().loop.run_callback_threadsafe(call, *arguments)  # type: ignore[union-attr]
+    except Exception:  # noqa: BLE001  (a library of the user's: without it there is no soft limit)
+        return
+
+
+def keeps_soft_limit_out() -> str:
+    """The loaded library in whose waits the soft limit has no effect; "" for none."""
+    patcher = sys.modules.get("eventlet.patcher")
+    try:
+        return "eventlet" if patcher is not None and patcher.is_monkey_patched("time") else ""
+    except Exception:  # noqa: BLE001  (as above)
+        return "eventlet"
+
+
+# ---- the worker's life -----------------------------------------------------------------------------------------------
+
+
+class Recycling:
+    """The recycling limits of a worker: handled messages, age, private memory. Checked between two messages only.
+
+    `exceeds(limit_bytes)`: whether this process has more private memory; `dice()`: a random number in [0, 1), for a
+    jitter of ten per cent, so that workers started together do not exit together.
+    """
+
+    def __init__(
+        self, pool: PoolConfig, born_s: float, exceeds: Callable[[int], bool], dice: Callable[[], float]
+    ) -> None:
+        self._messages = max(1, round(_blurred(pool.max_messages, dice))) if pool.max_messages else math.inf
+        self._leave_at_s = born_s + _blurred(pool.max_age_s, dice)
+        self._memory = pool.max_memory_bytes
+        self._exceeds = exceeds
+        self._memory_due_s = born_s
+        self.handled = 0
+
+    def due(self, now_s: float) -> LeavingReason | None:
+        """The first limit reached, or None."""
+        if self.handled >= self._messages:
+            return LeavingReason.MESSAGES
+        if now_s >= self._leave_at_s:
+            return LeavingReason.AGE
+        return LeavingReason.MEMORY if self._too_big(now_s) else None
+
+    def age_left_s(self, now_s: float) -> float:
+        """Seconds until the worker is too old; infinite without a limit."""
+        return self._leave_at_s - now_s
+
+    def _too_big(self, now_s: float) -> bool:
+        if not self._memory or not self.handled or now_s < self._memory_due_s:
+            return False
+        self._memory_due_s = now_s + _MEMORY_CHECK_S
+        return self._exceeds(self._memory)
+
+
+def _blurred(limit: float, dice: Callable[[], float]) -> float:
+    return limit * (1 + _BLUR * (2 * dice() - 1)) if limit else math.inf

@@ -34,8 +34,7 @@ from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
 from supervisor.system.clock import monotonic_s, wall_s
 from supervisor.worker.handler_call import DONE, Ending, collected
-from supervisor.worker.limits import Alarm, LimitPolicy
-from supervisor.worker.recycling import Recycling
+from supervisor.worker.limits import Alarm, LimitPolicy, Recycling
 from supervisor.worker.requests import Requests
 from supervisor.worker.upkeep import Upkeep
 from supervisor.worker.uplink import Uplink

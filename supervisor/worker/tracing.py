@@ -1,8 +1,8 @@
 """A span of OpenTelemetry around each run; context is read from the message's headers and written to publications.
 
-Loaded in forkservers and workers if opentelemetry-api is installed (`runners.py`). It must not decide about a message:
-if an SDK fails, the handler is still called once, and its ending counts. The pool's `init` configures the SDK, the
-exporter and the format of context in headers.
+Loaded in forkservers and workers if opentelemetry-api is installed. It must not decide about a message: if an SDK
+fails, the handler is still called once, and its ending counts. The pool's `init` configures the SDK, the exporter and
+the format of context in headers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Restores the state of the worker's process between runs of user code, and reports state that cannot be restored.
+"""Restores the state of a process after user code has run in it, and reports state that cannot be restored.
 
-Runs in workers. A check costs some 40 µs of system calls. It is made after each run, but in a long burst of short runs
-only every 50 ms (a token bucket: 20 at once, one more every `EVERY_S`), and before a rest.
+Runs in forkservers, once after the import, and in workers. A check costs some 40 µs of system calls. It is made after
+each run, but in a long burst of short runs only every 50 ms (a token bucket: 20 at once, one more every `EVERY_S`), and
+before a rest.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import math
 from _thread import _count
 from collections.abc import Callable, Mapping
 
-from supervisor.errors import BootError
 from supervisor.logs.structured import LogGuard
 from supervisor.system.posix import identity
 from supervisor.system.process_state import ProcessState
@@ -23,8 +23,8 @@ _AT_REST_S = 0.5
 
 
 class Upkeep:
-    """`own`: the worker's vital descriptors, by purpose. `restorers`: functions that restore other state. `told(names)`
-    is called once, with the state that cannot be restored. `log_level`: the level of [log].
+    """`own`: the process's vital descriptors, by purpose. `restorers`: functions that restore other state.
+    `told(names)` is called once, with the state that a run has changed for good. `log_level`: the level of [log].
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Upkeep:
         log_level: str,
         own: Mapping[str, int],
         restorers: tuple[Callable[[], object], ...],
-        told: Callable[[str], object],
+        told: Callable[[str], object] = lambda names: None,
     ) -> None:
         self._log_guard = LogGuard(log_level)
         self._state = ProcessState()
@@ -44,16 +44,13 @@ class Upkeep:
         self._is_dirty = self._had_threads = False
         self.spoilt = ""
 
-    def adopt(self) -> None:
-        """Keep the lasting settings of the `init` hook, after it has run.
+    def adopt(self) -> list[str]:
+        """Keep the lasting settings of the import or `init`; returns the names of vital state that it has changed."""
+        return self._restored(self._state.adopt)
 
-        Raises BootError if it has changed vital state that cannot be restored.
-        """
-        self._streams.restore()
-        lost = self._state.adopt() + self._lost()
-        self._restore_rest()
-        if lost:
-            raise BootError(f"init has changed {', '.join(lost)}; do that in a program of its own")
+    def close(self) -> None:
+        """Close own copies of the standard streams."""
+        self._streams.close()
 
     def begin(self) -> None:
         """Note that a run begins."""
@@ -75,17 +72,17 @@ class Upkeep:
         self._due_s = max(self._due_s, now_s - _BURST_S) + EVERY_S
         self._last_s, self._is_dirty = now_s, False
         self._had_threads = bool(_count())
-        self._streams.restore()
-        lost = self._state.restore() + self._lost()
-        self._restore_rest()
+        lost = self._restored(self._state.restore)
         if lost and not self.spoilt:
             self.spoilt = ", ".join(lost)
             self._told(self.spoilt)
 
-    def _lost(self) -> list[str]:
-        return [name for name, (number, former) in self._own.items() if identity(number) != former]
-
-    def _restore_rest(self) -> None:
+    def _restored(self, restore_state: Callable[[], list[str]]) -> list[str]:
+        """Restore everything; returns the names of state that cannot be restored."""
+        self._streams.restore()
+        lost = [name for name, (number, former) in self._own.items() if identity(number) != former]
+        lost = restore_state() + lost
         self._log_guard.restore()
         for restore in self._restorers:
             restore()
+        return lost

@@ -17,7 +17,7 @@ from tests.support.source_tree import module_name, sources, tree
 SECOND_WRITERS: dict[str, str] = {
     "api.Message": "worker.loop",
     "api._GroupRecorder": "worker.life",
-    "api._TraceContext": "worker.runners",
+    "api._TraceContext": "worker.handler_call",
     "brokers.amqp.subscription.Subscription": "brokers.amqp.broker",
     "consumer.settlement.content_matches.ContentMatches": "consumer.turn.hearing",
     "consumer.settlement.refused_copies.RefusedCopies": "consumer.settlement.publications",

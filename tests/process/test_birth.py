@@ -13,7 +13,7 @@ import pytest
 
 from supervisor.forkserver import double_fork
 from supervisor.forkserver.double_fork import DoubleFork, ForkHandshake, NoWorker
-from supervisor.forkserver.spare import SparePool
+from supervisor.forkserver.server import SparePool
 from supervisor.system import posix
 from supervisor.worker.requests import Requests
 from tests.support.waiting import eventually

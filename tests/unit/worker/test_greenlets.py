@@ -13,9 +13,8 @@ import pytest
 from supervisor.api import Message
 from supervisor.scoreboard.words import LimitSource, OutcomeKind
 from supervisor.system.clock import monotonic_s
-from supervisor.worker.greenlets import call_in_loop, keeps_soft_limit_out, waiting_main
 from supervisor.worker.handler_call import Ending, call, run_handler
-from supervisor.worker.limits import Alarm, Limit
+from supervisor.worker.limits import Alarm, Limit, call_in_loop, keeps_soft_limit_out, waiting_main
 
 
 class Greenlet:

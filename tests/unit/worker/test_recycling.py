@@ -9,7 +9,7 @@ import pytest
 
 from supervisor.config.schema import PoolConfig
 from supervisor.scoreboard.words import LeavingReason
-from supervisor.worker.recycling import Recycling
+from supervisor.worker.limits import Recycling
 
 EVEN = 0.5
 BORN_S = 1000.0

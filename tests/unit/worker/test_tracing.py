@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from supervisor import Message, Reject, Retry, SoftTimeout, api
 from supervisor.messages.message import Properties
 from supervisor.scoreboard.words import OutcomeKind
-from supervisor.worker import runners, tracing
+from supervisor.worker import handler_call, tracing
 from supervisor.worker.handler_call import DONE, run_handler
 from supervisor.worker.tracing import Tracing
 
@@ -198,13 +198,13 @@ def test_a_message_without_context_gives_none(injecting: None) -> None:
 
 
 def test_without_an_sdk_handlers_are_called_as_they_are(injecting: None) -> None:
-    assert runners.runner("email/0") is run_handler
+    assert handler_call.runner("email/0") is run_handler
 
 
 def test_without_the_extra_nothing_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runners, "find_spec", lambda name: None)
-    monkeypatch.setattr(runners, "sys", type("Sys", (), {"modules": {}}))
-    monkeypatch.setattr(runners.importlib, "import_module", lambda name: pytest.fail("imported"))
-    runners.prepare()
-    assert runners.runner("email/0") is run_handler
+    monkeypatch.setattr(handler_call, "find_spec", lambda name: None)
+    monkeypatch.setattr(handler_call, "sys", type("Sys", (), {"modules": {}}))
+    monkeypatch.setattr(handler_call.importlib, "import_module", lambda name: pytest.fail("imported"))
+    handler_call.import_tracing()
+    assert handler_call.runner("email/0") is run_handler
     assert api._context.inject is None
