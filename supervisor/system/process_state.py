@@ -1,8 +1,8 @@
 """State of a process that user code can change: one table, with the action of preforkd for each row.
 
 Used by forkservers (after the import) and workers (after `init`, and between runs). State that preforkd itself needs,
-or that could make the next run fail, is restored (`KEPT`); the rest belongs to user code (`LEFT`). Names are bound at
-import: a handler that replaces `os.setresuid` must not replace it for preforkd.
+or that could make the next run fail, is restored (`KEPT`); the rest, listed in docs/handlers.md, belongs to user code.
+Names are bound at import: a handler that replaces `os.setresuid` must not replace it for preforkd.
 """
 
 from __future__ import annotations
@@ -100,9 +100,10 @@ def _no_way_back(former: object) -> None:
     raise PermissionError("there is no way back")
 
 
-def _limit(name: str, which: int) -> KeptState:
-    put_back = partial(resource.setrlimit, which)
-    return KeptState(f"the resource limit {name}", partial(resource.getrlimit, which), put_back)
+def _limit(name: str) -> KeptState:
+    which = getattr(resource, f"RLIMIT_{name}")
+    read, put_back = partial(resource.getrlimit, which), partial(resource.setrlimit, which)
+    return KeptState(f"the resource limit {name}", read, put_back)
 
 
 KEPT: tuple[KeptState, ...] = (
@@ -121,26 +122,9 @@ KEPT: tuple[KeptState, ...] = (
     KeptState("user and groups", _users, _put_users_back),
     KeptState("the working directory", _directory, chdir),
     KeptState("the mask of file modes", _mode_mask, umask),
-    _limit("AS", resource.RLIMIT_AS),
-    _limit("CPU", resource.RLIMIT_CPU),
-    _limit("DATA", resource.RLIMIT_DATA),
-    _limit("FSIZE", resource.RLIMIT_FSIZE),
-    _limit("NOFILE", resource.RLIMIT_NOFILE),
-    _limit("NPROC", resource.RLIMIT_NPROC),
+    *map(_limit, ("AS", "CPU", "DATA", "FSIZE", "NOFILE", "NPROC")),
 )
 """In order: state that interrupts preforkd's own code comes first, the root directory before paths below it."""
-
-LEFT: dict[str, str] = {
-    "environment, sys.path, sys.modules": "preforkd has read what it needs of them before the import",
-    "locale, warnings filters, decimal context, random state, contextvars": "nothing of preforkd depends on them",
-    "gc, switch interval": "an import or `init` may tune them",
-    "threads, threading.excepthook, sys.excepthook, asyncio policies, multiprocessing": "they are the handler's",
-    "socket.setdefaulttimeout, patched modules": "preforkd calls functions bound before the import",
-    "nice, oom_score_adj, the name in ps, core size": "they do not affect the next message",
-    "session and process group": "the master finds a worker's orphaned descendants by other means, too",
-    "atexit": "callbacks run at the worker's exit",
-}
-"""State that user code may change permanently, and why."""
 
 
 class ProcessState:

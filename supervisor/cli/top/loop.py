@@ -22,8 +22,7 @@ from supervisor.control.protocol import Facts
 from supervisor.errors import ControlError
 from supervisor.quantities import show_seconds
 from supervisor.system.clock import monotonic_s
-from supervisor.system.reactor import Reactor
-from supervisor.system.stored_signals import StoredSignals
+from supervisor.system.reactor import Reactor, StoredSignals
 
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STORED = (*ENDS, signal.SIGTSTP, signal.SIGWINCH)

@@ -18,8 +18,7 @@ from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.pool.children import Child
 from supervisor.system import posix
-from supervisor.system.reactor import Reactor
-from supervisor.system.stored_signals import StoredSignals
+from supervisor.system.reactor import Reactor, StoredSignals
 
 REQUESTS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 """A stop, each of the first three; SIGHUP is a reload."""
