@@ -51,23 +51,28 @@ _FAILED = "{} log line(s) before this one could not be written: {}"
 _UNREAD = "{} lines were lost because {}"
 
 
-class Parser:
-    """Splits the bytes of a pipe into frames, and raw text of programs that write no frames."""
+class Pipe:
+    """Splits the bytes of one pipe into the texts of frames, and raw text of programs that write no frames.
 
-    def __init__(self) -> None:
+    Raw text has the kind `printed`; it is passed on in whole lines, or by `rest` after a pause.
+    """
+
+    def __init__(self, descriptor: int, printed: int) -> None:
+        self.descriptor = descriptor
+        self.partial = b""  # raw text without an end of line
+        self._printed = printed
         self._data = b""
         self._begun: dict[tuple[int, int], bytearray] = {}
 
-    def feed(self, data: bytes) -> Iterator[tuple[int | None, bytes]]:
-        """The texts that `data` completes, each with its kind (None: raw)."""
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """The texts that `data` completes, each with its kind."""
         self._data += data
         while self._data:
             at = self._data.find(MAGIC)
             if at != 0:
                 raw = self._data[:at] if at > 0 else self._data[: len(self._data) - _begins(self._data)]
                 self._data = self._data[len(raw) :]
-                if raw:
-                    yield None, raw
+                yield from self._lines(raw)
                 if at < 0:
                     return
             elif (taken := self._frame()) is None:
@@ -75,7 +80,20 @@ class Parser:
             else:
                 yield from taken
 
-    def _frame(self) -> list[tuple[int | None, bytes]] | None:
+    def rest(self) -> Iterator[tuple[int, bytes]]:
+        """The raw text without an end of line."""
+        rest, self.partial = self.partial, b""
+        if rest:
+            yield self._printed, rest
+
+    def _lines(self, raw: bytes) -> Iterator[tuple[int, bytes]]:
+        whole, newline, self.partial = (self.partial + raw).rpartition(b"\n")
+        if newline:
+            yield self._printed, whole + newline
+        if len(self.partial) > _PARTIAL_BYTES:
+            yield from self.rest()
+
+    def _frame(self) -> list[tuple[int, bytes]] | None:
         """The text that the first frame completes, if any; None while the frame itself is incomplete."""
         if len(self._data) < HEAD.size:
             return None
@@ -86,7 +104,7 @@ class Parser:
         payload, self._data = self._data[HEAD.size : end], self._data[end:]
         return self._joined(pid, flags, payload)
 
-    def _joined(self, pid: int, flags: int, payload: bytes) -> list[tuple[int | None, bytes]]:
+    def _joined(self, pid: int, flags: int, payload: bytes) -> list[tuple[int, bytes]]:
         key = (pid, flags & _KIND)
         if flags & FIRST:  # the writer of a former line without an end was killed, or gave it up
             self._begun.pop(key, None)
@@ -230,44 +248,11 @@ def loss_line(style: str, text: str, lines: int, now_s: float) -> str:
     return json.dumps({**head, "process": "log relay", "pid": os.getpid(), "lines": lines})
 
 
-class _Pipe:
-    """One pipe: raw text is passed on in whole lines, or after a pause."""
-
-    def __init__(self, descriptor: int, printed: int) -> None:
-        self.descriptor = descriptor
-        self._printed = printed
-        self._parser = Parser()
-        self._partial = b""
-
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """The texts that are complete, each with its kind."""
-        for kind, text in self._parser.feed(data):
-            if kind is not None:
-                yield kind, text
-                continue
-            whole, newline, self._partial = (self._partial + text).rpartition(b"\n")
-            if newline:
-                yield self._printed, whole + newline
-            if len(self._partial) > _PARTIAL_BYTES:
-                yield from self.rest()
-
-    def rest(self) -> Iterator[tuple[int, bytes]]:
-        """Raw text without an end of line."""
-        rest, self._partial = self._partial, b""
-        if rest:
-            yield self._printed, rest
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether there is such text."""
-        return bool(self._partial)
-
-
 class Relay:
     """`pipes`: one descriptor, or those of stdout and stderr; `style`: of an Output; `file`: the log, "-": stderr."""
 
     def __init__(self, pipes: list[int], style: str, file: str) -> None:
-        self._pipes = [_Pipe(number, kind) for number, kind in zip(pipes, (STDOUT, STDERR), strict=False)]
+        self._pipes = [Pipe(number, kind) for number, kind in zip(pipes, (STDOUT, STDERR), strict=False)]
         self._style = style
         self._finish = self._orphaned = False
         self._poll = select.poll()
@@ -284,7 +269,7 @@ class Relay:
     def run(self) -> None:
         """Relay until the order to finish, or until the master and all other writers are gone."""
         while not self._finish and (self._pipes or not self._orphaned):
-            partial = any(pipe.is_partial for pipe in self._pipes)
+            partial = any(pipe.partial for pipe in self._pipes)
             ready = self._poll.poll(_PARTIAL_S * 1000 if partial else None)
             if not ready:
                 self._flush_partial()
@@ -304,7 +289,7 @@ class Relay:
         for output in outputs.values():
             output.wait(until_s)
 
-    def _read(self, pipe: _Pipe) -> bool:
+    def _read(self, pipe: Pipe) -> bool:
         """Read the pipe once; False if it is empty or closed."""
         try:
             data = os.read(pipe.descriptor, _READ_BYTES)
@@ -322,7 +307,7 @@ class Relay:
         for pipe in self._pipes:
             self._give(pipe)
 
-    def _give(self, pipe: _Pipe) -> None:
+    def _give(self, pipe: Pipe) -> None:
         for kind, text in pipe.rest():
             self._outputs[kind].put(text)
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 # Not time.monotonic and time.time: libraries that freeze time for tests replace those everywhere.
 monotonic_s = partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+boottime_s = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 wall_s = partial(time.clock_gettime, time.CLOCK_REALTIME)
 
 _LATEST_S = 253_402_300_799.0  # the end of the year 9999, the last in RFC 3339
@@ -24,11 +25,6 @@ _SLEW = 0.1
 
 _NOTHING_S = 0.05
 """Two clocks are read one after the other: what they differ by changes by this much while neither was set."""
-
-
-def boottime_s() -> float:
-    """Seconds since the boot of the machine, suspended time included (CLOCK_BOOTTIME)."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def rfc3339(wall_time_s: float) -> str:

@@ -16,7 +16,7 @@ from _thread import start_new_thread
 from contextlib import suppress
 from logging import shutdown as flush_logs
 from os import _exit as leave  # bound before user code can replace it: a worker must never return from here
-from os import getpid, read
+from os import getpid
 from pathlib import Path
 from time import sleep
 from typing import NoReturn
@@ -35,7 +35,7 @@ __all__ = ["WorkerSpec", "run_worker"]
 
 _log = logging.getLogger("preforkd.worker")
 
-_OOM_MORE, _OOM_MOST, _OOM_BYTES = 500, 1000, 16
+_OOM_MORE, _OOM_MOST = 500, 1000
 _EXIT_CALLBACKS_S = 3.0  # less than the master's grace for a leaving worker
 _STACKS_MODE = 0o640
 
@@ -109,12 +109,8 @@ def _take_slot(assigned: AssignedSlot, handshake: ForkHandshake) -> Slot:
 def _prefer_for_oom_killer() -> None:
     """Raise oom_score_adj (proc(5)), so that the kernel kills a worker before the master."""
     with suppress(OSError):
-        score = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            more = min(_OOM_MOST, int(read(score, _OOM_BYTES)) + _OOM_MORE)
-            os.pwrite(score, b"%d" % more, 0)
-        finally:
-            os.close(score)
+        score = Path("/proc/self/oom_score_adj")
+        score.write_text(str(min(_OOM_MOST, int(score.read_text()) + _OOM_MORE)))
 
 
 def _reseed() -> None:

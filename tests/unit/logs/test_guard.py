@@ -16,7 +16,7 @@ from supervisor.config.schema import LogConfig
 from supervisor.logs import structured
 from supervisor.logs.events import Event
 from supervisor.logs.pipe import LogPipe
-from supervisor.logs.relay import LINE, Parser
+from supervisor.logs.relay import LINE, STDERR, Pipe
 from supervisor.logs.structured import LogGuard
 from tests.support.logging_state import logging_as_before
 
@@ -125,5 +125,5 @@ def test_the_log_goes_on_when_its_descriptor_was_closed_and_the_users_file_stays
     log.close()
     os.close(write)
     with open(read, "rb") as pipe:
-        assert list(Parser().feed(pipe.read())) == [(LINE, b"before\n"), (LINE, b"still here\n")]
+        assert list(Pipe(read, STDERR).feed(pipe.read())) == [(LINE, b"before\n"), (LINE, b"still here\n")]
     assert (tmp_path / "theirs").read_text() == "theirs"

@@ -9,25 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.logs.pipe import frames
-from supervisor.logs.relay import FRAME_BYTES, LINE, MAGIC, STDOUT, Parser, loss_line
+from supervisor.logs.relay import FRAME_BYTES, LINE, MAGIC, STDERR, STDOUT, Pipe, loss_line
 
 LONG = b"x" * 10_000 + b"\n"
 
 
-def parsed(data: bytes, *cuts: int) -> list[tuple[int | None, bytes]]:
-    """What a parser makes of `data` that arrives in pieces."""
-    parser, found, ends = Parser(), [], [*sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+def parsed(data: bytes, *cuts: int) -> list[tuple[int, bytes]]:
+    """What becomes of `data` that arrives in pieces; raw text is that of stderr."""
+    pipe, found, ends = Pipe(-1, STDERR), [], [*sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for begin, end in zip([0, *ends], ends, strict=False):
-        found += parser.feed(data[begin:end])
-    return found
+        found += pipe.feed(data[begin:end])
+    return [*found, *pipe.rest()]
 
 
-def joined(found: list[tuple[int | None, bytes]]) -> list[tuple[int | None, bytes]]:
-    """Neighbouring pieces of raw text put together."""
-    whole: list[tuple[int | None, bytes]] = []
+def joined(found: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Neighbouring lines of raw text put together."""
+    whole: list[tuple[int, bytes]] = []
     for kind, text in found:
-        if kind is None and whole and whole[-1][0] is None:
-            whole[-1] = (None, whole[-1][1] + text)
+        if kind == STDERR and whole and whole[-1][0] == STDERR:
+            whole[-1] = (STDERR, whole[-1][1] + text)
         else:
             whole.append((kind, text))
     return whole
@@ -39,13 +39,13 @@ def test_each_frame_fits_what_a_pipe_takes_in_one_piece() -> None:
 
 @given(st.lists(st.integers(0, 10**6), max_size=8))
 def test_texts_are_whole_however_the_pipe_is_cut_into_pieces(cuts: list[int]) -> None:
-    data = b"raw\n" + b"".join(frames(LINE, 1, LONG)) + b"more" + b"".join(frames(STDOUT, 2, b"printed\n")) + b"end\n"
+    data = b"raw\n" + b"".join(frames(LINE, 1, LONG)) + b"more" + b"".join(frames(STDOUT, 2, b"printed\n"))
+    data += b" and the end\nno more"
     assert joined(parsed(data, *cuts)) == [
-        (None, b"raw\n"),
+        (STDERR, b"raw\n"),
         (LINE, LONG),
-        (None, b"more"),
         (STDOUT, b"printed\n"),
-        (None, b"end\n"),
+        (STDERR, b"more and the end\nno more"),
     ]
 
 
@@ -62,7 +62,7 @@ def test_a_line_whose_writer_was_killed_spoils_none_of_its_successor() -> None:
 
 @pytest.mark.parametrize("raw", [MAGIC[:3], MAGIC[:-1], b"\0" * 20, b"a" + MAGIC[:1]])
 def test_raw_text_that_begins_like_a_frame_comes_through(raw: bytes) -> None:
-    assert joined(parsed(raw + b"\n", 1, 2, 3)) == [(None, raw + b"\n")]
+    assert joined(parsed(raw + b"\n", 1, 2, 3)) == [(STDERR, raw + b"\n")]
 
 
 def test_the_end_of_a_line_without_its_beginning_is_no_text() -> None:
@@ -70,10 +70,10 @@ def test_the_end_of_a_line_without_its_beginning_is_no_text() -> None:
 
 
 def test_unfinished_lines_of_many_dead_writers_take_bounded_memory() -> None:
-    parser = Parser()
+    pipe = Pipe(-1, STDERR)
     for pid in range(1000):
-        assert list(parser.feed(next(frames(LINE, pid, LONG)))) == []
-    assert len(parser._begun) <= 64
+        assert list(pipe.feed(next(frames(LINE, pid, LONG)))) == []
+    assert len(pipe._begun) <= 64
 
 
 def test_a_loss_is_told_as_the_lines_around_it_are() -> None:
