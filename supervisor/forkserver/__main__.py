@@ -133,11 +133,13 @@ def _import(start: StartForkserver, own: set[int]) -> Handlers:
     Raises BootError if the import has left state from which workers cannot be forked.
     """
     identities = {descriptor: identity(descriptor) for descriptor in own}
-    upkeep = Upkeep(start.log.level, {}, (reset_signals, functools.partial(signal.set_wakeup_fd, -1)))
+    upkeep = Upkeep(start.log.level, {})
     pid = getpid()
     try:
         return import_handlers(start.pool)
     finally:
+        reset_signals()
+        signal.set_wakeup_fd(-1)
         changed = upkeep.adopt()
         upkeep.close()
         if getpid() != pid:

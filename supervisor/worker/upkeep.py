@@ -38,7 +38,7 @@ class Upkeep:
         self,
         log_level: str,
         own: Mapping[str, int],
-        restorers: tuple[Callable[[], object], ...],
+        restorers: tuple[Callable[[], object], ...] = (),
         told: Callable[[str], object] = lambda names: None,
     ) -> None:
         self._log_guard = LogGuard(log_level)

@@ -71,7 +71,7 @@ def test_a_boot_that_fails_by_a_replaced_name_says_which_one(site: Site, where: 
     assert all("Traceback" in record["stack"] for record in failures)
 
 
-@pytest.mark.parametrize("name", ["os.close", "mmap.mmap", "fcntl.fcntl"])
+@pytest.mark.parametrize("name", ["os.setpgid", "mmap.mmap", "fcntl.fcntl"])
 def test_a_worker_that_fails_before_it_has_its_slot_says_why(site: Site, name: str) -> None:
     module = name.partition(".")[0]
     handler(site, f"import {module}; {name} = None", "import")
