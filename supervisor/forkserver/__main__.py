@@ -43,11 +43,11 @@ from supervisor.system import descent, descriptors, posix
 from supervisor.system.clock import monotonic_s
 from supervisor.system.posix import identity
 from supervisor.system.process_state import Replacements, blaming
-from supervisor.system.stacks import dump_on_sigquit, reason_of, sendable, stack_of
+from supervisor.system.stacks import dump_on_sigquit, open_stacks, reason_of, sendable, stack_of
 from supervisor.worker.handler_call import import_tracing
 from supervisor.worker.process import WorkerSpec, run_worker
 from supervisor.worker.requests import reset_signals
-from supervisor.worker.upkeep import Upkeep
+from supervisor.worker.upkeep import Upkeep, open_null
 
 
 def main(argv: list[str]) -> None:
@@ -112,19 +112,14 @@ def _settle_in(start: StartForkserver) -> int:
     descent.mark(start.pool.name)
     for number in (signal.SIGINT, signal.SIGHUP):  # from the terminal, for the master
         signal.signal(number, signal.SIG_IGN)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
+    open_null(0)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # output of a handler is not lost with its worker
     print_through_relay()
     structured.configure(start.log, f"forkserver {start.pool.name}")
-    stacks = Path(start.pool_dir) / "stacks"
-    stacks.mkdir(parents=True, exist_ok=True)
-    report = os.open(stacks / "forkserver.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-    report = posix.move_up(report)
-    dump_on_sigquit(report)
-    return report
+    stacks = open_stacks(start.pool_dir, "forkserver")
+    dump_on_sigquit(stacks)
+    return stacks
 
 
 def _import(start: StartForkserver, own: set[int]) -> Handlers:

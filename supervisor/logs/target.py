@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Protocol
 
 from supervisor.config.schema import LogConfig
 from supervisor.errors import StateError
@@ -50,16 +49,6 @@ def reader_of(descriptor: int) -> str:
     return JOURNAL if is_journal(os.environ.get("JOURNAL_STREAM", ""), descriptor) else PLAIN
 
 
-class LogTarget(Protocol):
-    """A destination of formatted lines."""
-
-    def write(self, line: str) -> None:
-        """Write one `line`, given without its newline. Raises OSError if it is lost."""
-
-    def close(self) -> None:
-        """Close its descriptor."""
-
-
 class Target:
     """An open descriptor for lines. `file`: a path, or "-" for stderr. Raises StateError if it cannot be opened."""
 
@@ -74,7 +63,10 @@ class Target:
             ) from error
 
     def write(self, line: str) -> None:
-        """Write one `line`. Raises OSError; a newline then ends the incomplete line before the next one."""
+        """Write one `line`, given without its newline.
+
+        Raises OSError; a newline then ends the incomplete line before the next one.
+        """
         data = (b"\n" if self._torn else b"") + line.encode(errors="backslashreplace") + b"\n"
         written = os.write(self.descriptor, data)
         while written < len(data):
@@ -86,6 +78,9 @@ class Target:
         """Close the file; stderr stays open."""
         if self.descriptor != _STDERR_FD:
             os.close(self.descriptor)
+
+
+LogTarget = Target | LogPipe | JournalTarget
 
 
 class LineHandler(logging.Handler):

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # what `signal` calls, before it makes enums
 import faulthandler
+import os
 import signal
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
+
+from supervisor.system.posix import move_up
 
 STACK_BYTES = 16 * 1024
 REASON_BYTES = 1024
@@ -27,6 +32,7 @@ _LINKS = 20
 _CALL_FILE = 'supervisor/worker/handler_call.py", line '
 _WORKER_FILES, _ALARM = "supervisor/worker/", (" in _ring", " in _time_is_over")
 _CUT = "[… cut …]\n"
+_STACKS_MODE = 0o640
 _SIGQUIT = int(signal.SIGQUIT)
 
 
@@ -65,6 +71,17 @@ def users_frames(dump: str) -> str:
         if not ours and not (_WORKER_FILES in line and line.rstrip().endswith(_ALARM)):
             kept.append(line)
     return "".join(kept)
+
+
+def open_stacks(pool_dir: str, name: str) -> int:
+    """Open the empty file for the stacks of a process of a pool; `name`: `forkserver`, or a worker's slot."""
+    folder = Path(pool_dir) / "stacks"
+    folder.mkdir(parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+    file = os.open(folder / f"{name}.txt", flags, _STACKS_MODE)
+    with suppress(OSError):  # an older file of another user, which could be opened
+        os.fchmod(file, _STACKS_MODE)  # the master reads it, and the import may have set another umask
+    return move_up(file)
 
 
 def dump_on_sigquit(file: int) -> None:

@@ -121,8 +121,7 @@ class Life:
             upkeep = self._upkeep()
             if not self._init():
                 return self._leaving(LeavingReason.BOOT_FAILED)
-            if changed := upkeep.adopt():
-                raise BootError(f"init has changed {', '.join(changed)}; do that in a program of its own")
+            self._adopt_state(upkeep)
             self._tell_soft_limit()
             self._require_memory()
             worker = self._worker(upkeep)
@@ -178,6 +177,10 @@ class Life:
                 self._report(f"init {self._assigned.pool.init!r} failed", error, frame, replaced)
                 return False
         return True
+
+    def _adopt_state(self, upkeep: Upkeep) -> None:
+        if changed := upkeep.adopt():
+            raise BootError(f"init has changed {', '.join(changed)}; do that in a program of its own")
 
     def _require_memory(self) -> None:
         """Raise BootError unless memory is well below the limit: each worker would be replaced after one message."""

@@ -27,7 +27,7 @@ from supervisor.logs import structured
 from supervisor.scoreboard.slot import Slot
 from supervisor.system import descent, posix
 from supervisor.system.process_state import blaming
-from supervisor.system.stacks import reason_of
+from supervisor.system.stacks import open_stacks, reason_of
 from supervisor.worker.life import AssignedSlot, ForkHandshake, Life, WorkerSpec
 from supervisor.worker.requests import Requests
 
@@ -37,7 +37,6 @@ _log = logging.getLogger("preforkd.worker")
 
 _OOM_MORE, _OOM_MOST = 500, 1000
 _EXIT_CALLBACKS_S = 3.0  # less than the master's grace for a leaving worker
-_STACKS_MODE = 0o640
 
 
 def run_worker(spec: WorkerSpec, notification: int, handshake: ForkHandshake) -> NoReturn:
@@ -54,7 +53,8 @@ def run_worker(spec: WorkerSpec, notification: int, handshake: ForkHandshake) ->
         name = assigned.name
         slot = _take_slot(assigned, handshake)
         has_slot = True
-        status = Life(assigned, slot, requests, notification, _open_stacks(assigned)).live(handshake)
+        stacks = open_stacks(spec.start.pool_dir, str(assigned.slot))
+        status = Life(assigned, slot, requests, notification, stacks).live(handshake)
         _run_exit_callbacks(status)
     except BaseException as error:  # noqa: BLE001  (no exception may reach the forkserver's frames)
         reason = blaming(reason_of(error), spec.put_back())
@@ -77,14 +77,6 @@ def _settle_in(start: StartForkserver, name: str) -> Requests:
     _prefer_for_oom_killer()
     _reseed()
     return requests
-
-
-def _open_stacks(assigned: AssignedSlot) -> int:
-    path = Path(assigned.start.pool_dir) / "stacks" / f"{assigned.slot}.txt"
-    stacks = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, _STACKS_MODE)
-    with suppress(OSError):  # an older file of another user, which could be opened
-        os.fchmod(stacks, _STACKS_MODE)  # the master reads it, and the import may have set another umask
-    return posix.move_up(stacks)
 
 
 def _take_slot(assigned: AssignedSlot, handshake: ForkHandshake) -> Slot:

@@ -125,7 +125,7 @@ class StandardStreams:
 
     def _save(self, number: int) -> None:
         if identity(number) is None:
-            _open_null(number)
+            open_null(number)
         if number in _NAMES:
             self._copies[number] = move_up(dup(number))
         self._identities[number] = identity(number)
@@ -135,10 +135,11 @@ class StandardStreams:
         if copy is not None and identity(copy) == self._identities[number]:
             dup2(copy, number)
         elif copy is None or identity(number) is None:
-            _open_null(number)
+            open_null(number)
 
 
-def _open_null(number: int) -> None:
+def open_null(number: int) -> None:
+    """Let the standard descriptor `number` lead to /dev/null."""
     null = os.open(os.devnull, _FILE_MODES[number])
     if null != number:
         dup2(null, number)
