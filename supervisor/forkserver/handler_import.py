@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from supervisor.api import Message
 from supervisor.config.schema import PoolConfig
@@ -56,14 +56,6 @@ class Handlers:
     init: Callable[[], object] | None
 
 
-class Leftovers(NamedTuple):
-    """Threads by native id, open sockets as (descriptor, `socket:[inode]`), the numbers of POSIX timers."""
-
-    threads: dict[int, str]
-    sockets: set[tuple[int, str]]
-    timers: set[str]
-
-
 def import_handlers(pool: PoolConfig) -> Handlers:
     """Import the pool's handler and init hook, in its environment and with its path in front of sys.path.
 
@@ -72,13 +64,15 @@ def import_handlers(pool: PoolConfig) -> Handlers:
     """
     os.environ.update(pool.environment)
     sys.path[:0] = pool.path
-    before = Leftovers(_threads(), _sockets(), _timers())
+    threads, sockets, timers = _threads(), _sockets(), _timers()
     handlers = Handlers(
         run=_load(pool, "handler", pool.handler, Message(b"")),
         init=_load(pool, "init", pool.init) if pool.init else None,
     )
     faulthandler.cancel_dump_traceback_later()  # its timer is a thread, and may be set to end the process
-    _refuse(pool, before)
+    _refuse_threads(pool, threads)
+    _refuse_sockets(pool, sockets)
+    _refuse_timers(pool, timers)
     return handlers
 
 
@@ -163,17 +157,6 @@ def _check_callable(where: str, function: Any, arguments: tuple[object, ...]) ->
 # ---- leftovers ------------------------------------------------------------------------------------------------------
 
 
-def _refuse(pool: PoolConfig, before: Leftovers) -> None:
-    """Raise BootError, with names and advice, if there are more threads, sockets or timers than `before`."""
-    _refuse_threads(pool, before.threads)
-    _refuse_sockets(pool, before.sockets)
-    if _timers() - before.timers:
-        raise BootError(
-            f"pools.{pool.name}: importing {pool.handler!r} left a timer of timer_create(2) running; its signal would "
-            "interrupt the process that forks workers. Start it in the pool's `init`"
-        )
-
-
 def _threads() -> dict[int, str]:
     """Native id -> name of every thread of this process, those of C libraries included."""
     names = {thread.native_id: thread.name for thread in threading.enumerate()}
@@ -226,6 +209,14 @@ def _timers() -> set[str]:
     with suppress(OSError):
         return {line for line in (_SELF / "timers").read_text().splitlines() if line.startswith("ID:")}
     return set()
+
+
+def _refuse_timers(pool: PoolConfig, before: set[str]) -> None:
+    if _timers() - before:
+        raise BootError(
+            f"pools.{pool.name}: importing {pool.handler!r} left a timer of timer_create(2) running; its signal would "
+            "interrupt the process that forks workers. Start it in the pool's `init`"
+        )
 
 
 def _sockets() -> set[tuple[int, str]]:

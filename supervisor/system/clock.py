@@ -58,9 +58,9 @@ def anchored(former: Anchor | None, boot_id: str, latest_s: float, begin_s: floa
     `former`: the stored clock, or None. In the same boot it continues. In another boot, after an unknown time off, the
     clock begins at `begin_s`.
     """
-    known = former is not None and former.boot_id == boot_id
-    offset_s = former.offset_s if former is not None and known else begin_s - boottime_s()
-    return Anchor(boot_id, max(offset_s, latest_s - boottime_s()))
+    if former is None or former.boot_id != boot_id:
+        former = Anchor(boot_id, begin_s - boottime_s())
+    return Anchor(boot_id, max(former.offset_s, latest_s - boottime_s()))
 
 
 def ahead_s(wall_s: float, passed_s: float, former_s: float) -> float:
