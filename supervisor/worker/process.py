@@ -102,7 +102,7 @@ def _prefer_for_oom_killer() -> None:
     """Raise oom_score_adj (proc(5)), so that the kernel kills a worker before the master."""
     with suppress(OSError):
         score = Path("/proc/self/oom_score_adj")
-        score.write_text(str(min(_OOM_MOST, int(score.read_text()) + _OOM_MORE)))
+        score.write_bytes(b"%d" % min(_OOM_MOST, int(score.read_bytes()) + _OOM_MORE))  # as text it costs codecs
 
 
 def _reseed() -> None:
