@@ -54,7 +54,7 @@ class Loop:
         self._reactor = Reactor()
         self._looks = AsyncClient(runtime_dir, self._reactor)
         self._orders = AsyncClient(runtime_dir, self._reactor)
-        self._interrupts: Interrupts | None = None
+        self._interrupts: StoredSignals | None = None
         self._asked_s = 0.0
         self._due_s = monotonic_s()
         self._ended_by = 0
@@ -68,7 +68,7 @@ class Loop:
             stack.callback(self._looks.close)
             stack.callback(self._orders.close)
             if self._display.live:
-                self._interrupts = Interrupts(self._reactor)
+                self._interrupts = StoredSignals(self._reactor, _STORED)
                 stack.callback(self._interrupts.close)
             stack.callback(self._display.leave)
             self._display.enter()
@@ -77,7 +77,7 @@ class Loop:
             while not (self._over or self._ended_by):
                 self.turn()
         if self._ended_by not in (0, signal.SIGINT):
-            _die_of(self._ended_by)
+            _as_by_default(self._ended_by)  # the terminal has been given back
         return 0
 
     def turn(self) -> None:
@@ -141,9 +141,9 @@ class Loop:
         for number in self._interrupts.take() if self._interrupts else ():
             if number in ENDS:
                 self._ended_by = number
-            elif number == signal.SIGTSTP and self._interrupts:
+            elif number == signal.SIGTSTP:
                 self._display.leave()
-                self._interrupts.suspend()
+                _as_by_default(number)
                 self._display.enter()
 
 
@@ -204,24 +204,12 @@ class AsyncClient:
         client.close()
 
 
-class Interrupts(StoredSignals):
-    """The signals that reach a live view, stored from the moment this is made until `close()`."""
-
-    def __init__(self, reactor: Reactor) -> None:
-        super().__init__(reactor, _STORED)
-
-    def suspend(self) -> None:
-        """Stop this process until it is sent SIGCONT."""
-        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGTSTP)
-        signal.signal(signal.SIGTSTP, self._store)
-
-
 def _on_one_line(error: ControlError) -> str:
     return " ".join(str(error).split())
 
 
-def _die_of(number: int) -> None:
-    """End this process by the signal it was sent, as its parent expects; the terminal was given back before."""
-    signal.signal(number, signal.SIG_DFL)
+def _as_by_default(number: int) -> None:
+    """Let a signal do what it does to any program, as the parent expects: end the process, or stop it for a while."""
+    stored = signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(signal.Signals(number))
+    signal.signal(number, stored)
