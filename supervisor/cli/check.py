@@ -235,18 +235,14 @@ def _about_web(web: WebConfig, daemon: DaemonConfig) -> Iterator[Finding]:
 
 def _about_hooks(hooks: HooksConfig) -> Iterator[Finding]:
     for key in ("on_exit", "on_hold", "on_dead"):
-        if command := getattr(hooks, key):
-            yield _about_command(key, shlex.split(command)[0])
+        program = next(iter(shlex.split(getattr(hooks, key))), "")
+        if found := shutil.which(program):
+            yield _ok(f"hooks.{key}", found)
+        elif program:
+            text = f"there is no program {program} that uid {os.geteuid()} may run; install it, or give its whole path"
+            yield _error(f"hooks.{key}", text, os.EX_CONFIG)
     if hooks.webhook:
         yield _about_webhook(hooks.webhook)
-
-
-def _about_command(key: str, program: str) -> Finding:
-    found = shutil.which(program)
-    if found:
-        return _ok(f"hooks.{key}", found)
-    text = f"there is no program {program} that uid {os.geteuid()} may run; install it, or give its whole path"
-    return _error(f"hooks.{key}", text, os.EX_CONFIG)
 
 
 def _about_webhook(url: str) -> Finding:

@@ -56,20 +56,16 @@ def _write(target: Path, text: str, force: bool) -> None:
         with open(part, "x", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, _MODE)) as file:
             file.write(text)
         try:
-            _put(part, target, force)
+            if force:
+                part.replace(target)
+            else:
+                target.hardlink_to(part)  # unlike a rename, this fails if the file exists by now
         finally:
             part.unlink(missing_ok=True)
     except FileExistsError:
         raise StateError(f"{target} is there already; --force replaces it") from None
     except OSError as error:
         raise StateError(f"{target} cannot be written: {error.strerror}") from error
-
-
-def _put(part: Path, target: Path, force: bool) -> None:
-    if force:
-        part.replace(target)
-    else:
-        target.hardlink_to(part)  # unlike a rename, this fails if the file exists by now
 
 
 @click.command("service")

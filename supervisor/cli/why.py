@@ -285,7 +285,10 @@ class Sources:
 
     def traces(self, message_id: str) -> dict[str, list[Trace]]:
         """What each pool knows of the messages with this id."""
-        answers = self._asked(message_id) if self.status else self._read(message_id)
+        if self.status:
+            answers = self._asked(message_id)
+        else:
+            answers = {name: self._read(name, message_id) for name in self._invocation.config.pools}
         self.gaps += [f"pool {name}: {answer.why}" for name, answer in answers.items() if answer.why]
         return {name: answer.traces for name, answer in answers.items()}
 
@@ -296,10 +299,7 @@ class Sources:
             self.gaps.append(f"the daemon could not be asked for the message ({error})")
             return {}
 
-    def _read(self, message_id: str) -> dict[str, FoundInPool]:
-        return {name: self._read_ledger(name, message_id) for name in self._invocation.config.pools}
-
-    def _read_ledger(self, name: str, message_id: str) -> FoundInPool:
+    def _read(self, name: str, message_id: str) -> FoundInPool:
         config = self._invocation.config
         key = Arrivals(config.pools[name], config.broker).key_of(message_id)
         pool_dir = Path(config.daemon.state_dir) / "pools" / name
