@@ -21,7 +21,7 @@ def open_broker(pool: PoolConfig, broker: BrokerConfig, state_dir: str, reactor:
         from supervisor.brokers.embedded.broker import EmbeddedBroker
 
         return EmbeddedBroker(pool, state_dir, reactor)
-    from supervisor.brokers.amqp.lean import load_pika
+    from supervisor.brokers.amqp import load_pika
 
     load_pika()
     from supervisor.brokers.amqp.broker import AmqpBroker

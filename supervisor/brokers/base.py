@@ -57,7 +57,7 @@ class Subscribed(msgspec.Struct, frozen=True):
 
 
 class Disconnected(msgspec.Struct, frozen=True):
-    """The epoch is over, with its tags and unconfirmed publishes. The broker reconnects after `retry_in_s`."""
+    """The epoch is over, with its tags. Publications go on. The broker reconnects after `retry_in_s`."""
 
     reason: str
     host: str
@@ -81,12 +81,14 @@ class Unpublished(msgspec.Struct, frozen=True):
 
     `lost`: the connection ended before the confirm; the broker may have it, and it must be published again.
     `for_good`: the publication itself is the reason (too large, invalid), not its queue or a right.
+    `absent`: it is certainly in no queue.
     """
 
     token: int
     reason: str
     lost: bool = False
     for_good: bool = False
+    absent: bool = False
 
 
 class Blocked(msgspec.Struct, frozen=True):
@@ -205,7 +207,7 @@ class Broker(ABC):
 
     @abstractmethod
     def publish(self, outgoing: Outgoing) -> None:
-        """Publish, persistent and mandatory; answered with Confirmed or Unpublished, or not at all (Disconnected)."""
+        """Publish, persistent and mandatory; answered with one Confirmed or Unpublished, also after the epoch's end."""
 
     @abstractmethod
     def flush(self) -> None:

@@ -19,6 +19,7 @@ SECOND_WRITERS: dict[str, str] = {
     "api._GroupRecorder": "worker.life",
     "api._TraceContext": "worker.handler_call",
     "brokers.amqp.subscription.Subscription": "brokers.amqp.broker",
+    "brokers.amqp.suspects.Unconfirmed": "brokers.amqp.publisher",
     "consumer.settlement.content_matches.ContentMatches": "consumer.turn.hearing",
     "consumer.settlement.refused_copies.RefusedCopies": "consumer.settlement.publications",
     "consumer.settlement.settlement.Settlement": "consumer.observe.file_watch",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.brokers.amqp.broker import AmqpBroker
 from supervisor.brokers.base import (
     Blocked,
     Cancelled,
@@ -157,7 +158,11 @@ def test_during_an_alarm_consuming_and_acking_go_on(backend: Backend, driver: Dr
     driver.until(lambda: 2 in {event.token for event in driver.of(Confirmed)}, "it is confirmed")
 
 
-def test_a_publication_of_a_lost_epoch_has_no_fate(driver: Driver, rabbitmq: RabbitNode) -> None:
+def _fates(driver: Driver, token: int) -> list[Confirmed | Unpublished]:
+    return [event for event in (*driver.of(Confirmed), *driver.of(Unpublished)) if event.token == token]
+
+
+def test_a_publication_of_a_lost_epoch_has_its_fate_once(driver: Driver, rabbitmq: RabbitNode) -> None:
     try:
         _raise_alarm(driver, rabbitmq)
         driver.broker.publish(an_outgoing(2, dead_queue(driver.pool.queue)))
@@ -168,9 +173,41 @@ def test_a_publication_of_a_lost_epoch_has_no_fate(driver: Driver, rabbitmq: Rab
     finally:
         rabbitmq.clear_memory_alarm()
 
-    driver.until(lambda: 3 in {event.token for event in driver.of(Confirmed)}, "the next one is confirmed")
-    assert 2 not in {event.token for event in driver.of(Confirmed)}
-    assert 2 not in {event.token for event in driver.of(Unpublished)}
+    driver.until(lambda: _fates(driver, 2) and _fates(driver, 3), "both have a fate")
+    assert [_fates(driver, token) for token in (2, 3)] == [[Confirmed(2)], [Confirmed(3)]]
+
+
+def test_a_consuming_channel_that_closes_takes_no_publication_with_it(
+    backend: Backend, driver: Driver, rabbitmq: RabbitNode
+) -> None:
+    """As after an ack timeout: the other connection is about to confirm what is on its way."""
+    assert isinstance(driver.broker, AmqpBroker)
+    assert driver.broker._subscription is not None
+    dead = dead_queue(driver.pool.queue)
+    driver.broker.publish(an_outgoing(1, dead, b"while its queue is looked for"))
+    driver.until(lambda: _fates(driver, 1), "the first is confirmed")
+    driver.broker.publish(an_outgoing(2, dead, b"on its way"))
+    driver.broker._subscription._channel.basic_ack(999)  # 406 PRECONDITION_FAILED - unknown delivery tag
+    driver.broker.publish(an_outgoing(3, dead, b"right behind"))
+    driver.next(Disconnected)
+    driver.next(Subscribed)
+
+    driver.until(lambda: _fates(driver, 2) and _fates(driver, 3), "both have a fate")
+    assert [_fates(driver, token) for token in (1, 2, 3)] == [[Confirmed(1)], [Confirmed(2)], [Confirmed(3)]]
+    with backend.admin() as admin:
+        eventually(lambda: (depth := admin.depth(dead)) is not None and depth.ready == 3, "one copy of each")
+    assert driver.broker.connections_opened == 2
+
+
+def test_a_publication_for_a_queue_that_is_looked_for_when_the_connection_ends_is_lost(driver: Driver) -> None:
+    driver.broker.publish(an_outgoing(1, dead_queue(driver.pool.queue)))
+    assert isinstance(driver.broker, AmqpBroker)
+    driver.broker._consuming.cut("a test")
+
+    driver.until(lambda: _fates(driver, 1), "it has a fate")
+    (fate,) = _fates(driver, 1)
+    assert isinstance(fate, Unpublished)
+    assert fate.lost
 
 
 def test_a_publication_that_is_blocked_for_too_long_is_unpublished(

@@ -21,7 +21,7 @@ def desk(rabbitmq: RabbitNode) -> Iterator[AsyncClient]:
 def test_what_is_published_before_the_connection_is_up_goes_out_once_it_is(rabbitmq: RabbitNode) -> None:
     desk = AsyncClient(rabbitmq)
     desk.publish(1)
-    desk.publisher.dialer.dial()
+    desk.dial()
 
     assert desk.settled(1) == {1: "confirmed"}
     desk.close()
@@ -95,14 +95,6 @@ def test_a_return_is_matched_by_headers_where_headers_route(desk: AsyncClient) -
 
     fates = desk.settled(*range(1, 21))
     assert fates == {token: "confirmed" if token % 2 else "refused" for token in range(1, 21)}
-
-
-def test_what_was_forgotten_has_no_fate(desk: AsyncClient) -> None:
-    desk.publish(1)
-    desk.publisher.forget()
-    desk.publish(2)
-
-    assert desk.settled(2) == {2: "confirmed"}
 
 
 def test_headers_beyond_a_frame_do_not_cost_the_connection(desk: AsyncClient) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from supervisor.brokers.amqp.connection import targets
 from supervisor.brokers.amqp.errors import Trouble
 from supervisor.brokers.amqp.publisher import Publisher
+from supervisor.brokers.base import BrokerEvent, Confirmed, Unpublished
 from supervisor.config.schema import BrokerConfig
 from supervisor.messages.message import Properties, Publication
 from supervisor.system.clock import monotonic_s
@@ -16,33 +18,28 @@ from tests.support.rabbitmq import RabbitNode
 
 
 class Fates:
-    """What becomes of publications, as their owner hears it."""
+    """What becomes of publications, as the publisher tells it."""
 
     def __init__(self) -> None:
+        self.events: deque[BrokerEvent] = deque()
         self.by_token: dict[int, str] = {}
         self.reasons: dict[int, str] = {}
         self.absent: set[int] = set()
         self.downs: list[Trouble] = []
 
-    def publisher_ready(self) -> None:
-        """Part of PublisherOwner."""
-
-    def publisher_down(self, trouble: Trouble, retry_in_s: float) -> None:
-        """Part of PublisherOwner."""
+    def down(self, trouble: Trouble, retry_in_s: float) -> None:
+        """The connection was lost."""
         self.downs.append(trouble)
 
-    def publisher_blocked(self, reason: str | None) -> None:
-        """Part of PublisherOwner."""
-
-    def confirmed(self, token: int) -> None:
-        """Part of PublisherOwner."""
-        self._note(token, "confirmed", "")
-
-    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool, absent: bool) -> None:
-        """Part of PublisherOwner."""
-        if absent:
-            self.absent.add(token)
-        self._note(token, "lost" if lost else "refused", reason)
+    def hear(self) -> None:
+        """Note all events so far."""
+        while self.events:
+            event = self.events.popleft()
+            if isinstance(event, Confirmed):
+                self._note(event.token, "confirmed", "")
+            elif isinstance(event, Unpublished):
+                self.absent |= {event.token} if event.absent else set()
+                self._note(event.token, "lost" if event.lost else "refused", event.reason)
 
     def _note(self, token: int, fate: str, reason: str) -> None:
         assert token not in self.by_token, f"a second fate for {token}"
@@ -57,21 +54,27 @@ class AsyncClient:
         self.node = node
         self.fates = Fates()
         self.reactor = Reactor()
-        hosts = targets(BrokerConfig(urls=(node.url,)), "publisher test", 30.0)
+        self.hosts = targets(BrokerConfig(urls=(node.url,)), "publisher test", 30.0)
         if frame_max:
-            hosts[0].parameters.frame_max = frame_max
-        self.publisher = Publisher(self.reactor, hosts, self.fates, timeout_s=20.0)
+            self.hosts[0].parameters.frame_max = frame_max
+        self.publisher = Publisher(self.reactor, self.fates.events, 20.0, lambda: None, self.fates.down)
         self.queue = f"desk-{id(self)}"
         with node.channel() as channel:
             # Its confirms wait for the disk, so that Returns overtake them.
             channel.queue_declare(self.queue, durable=True, arguments={"x-queue-type": "quorum"})
 
+    def dial(self) -> None:
+        """Connect, and again after each loss."""
+        self.publisher.dialer.dial(self.hosts)
+
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Turn until `condition()` holds."""
         deadline_s = monotonic_s() + 20.0
+        self.fates.hear()
         while not condition():
             assert monotonic_s() < deadline_s, f"not within 20 s: {what}; fates: {self.fates.by_token}"
             self.reactor.poll(0.02)
+            self.fates.hear()
 
     def publish(
         self, token: int, exchange: str = "", body: bytes = b"x", key: str | None = None, **properties: object
@@ -107,7 +110,7 @@ class AsyncClient:
 def connected_desk(node: RabbitNode, frame_max: int = 0) -> Iterator[AsyncClient]:
     """A desk whose publisher is connected; closed at the end. `frame_max`: the largest frame it agrees to, in bytes."""
     desk = AsyncClient(node, frame_max)
-    desk.publisher.dialer.dial()
+    desk.dial()
     desk.until(lambda: desk.publisher.connected, "connected")
     try:
         yield desk

@@ -79,11 +79,12 @@ class BrokerModel:
         return self.unacked.pop(tag)
 
     def end_epoch(self, drops: bool = True) -> None:
-        """The connection is gone: what was not settled is ready again. `drops`: or dropped, at its limit."""
+        """The channel is gone: what was not settled is ready again. `drops`: or dropped, at its limit. What is on its
+        way to the broker has another connection.
+        """
         for found in self.unacked.values():
             self.have_back(found, drops)
         self.unacked.clear()
-        self.flights.clear()
         self.epoch += 1
 
     def have_back(self, found: Copy, drops: bool = True) -> None:

@@ -354,6 +354,7 @@ class World(BrokerModel):
         """
         self.end_epoch(drops=False)
         self.ready, self.dropped = self.ready + self.dropped, []
+        self.flights.clear()
         self.timers.clear()
         self.heard = self.recalls = 0
         self.paused = self.synced = False

@@ -6,6 +6,7 @@ own Publisher on a Reactor of its own, since BlockingConnection waits for every 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -20,8 +21,7 @@ from supervisor.brokers.amqp.messages import encode, fitted, to_properties
 from supervisor.brokers.amqp.publisher import Publisher
 from supervisor.brokers.amqp.queues import QUORUM
 from supervisor.brokers.amqp.review import Reviewer
-from supervisor.brokers.amqp.rights import account_of
-from supervisor.brokers.base import Delivery, Depth
+from supervisor.brokers.base import BrokerEvent, Confirmed, Delivery, Depth, Unpublished
 from supervisor.config.schema import BrokerConfig, PoolConfig
 from supervisor.errors import BrokerRefused, BrokerUnavailable, PreforkdError
 from supervisor.messages.message import Publication
@@ -116,7 +116,7 @@ class AmqpAdmin(BrokerAdmin):
 
     def review(self, pool: PoolConfig, pools: Sequence[PoolConfig]) -> PoolReview:
         with _translated(self._target.host):
-            return Reviewer(self._connection, account_of(self._target.parameters), pools).review(pool)
+            return Reviewer(self._connection, self._target.parameters, pools).review(pool)
 
     def close(self) -> None:
         with suppress(pika.exceptions.AMQPError):  # closed by the broker already: nothing is left to say
@@ -196,8 +196,9 @@ class _PublishRun:
     def __init__(self, target: Target, timeout_s: float, on_confirmed: Callable[[int], None]) -> None:
         self._on_confirmed = on_confirmed
         self._reactor = Reactor()
-        self._publisher = Publisher(self._reactor, [target], self, timeout_s)
-        self._host = target.host
+        self._events: deque[BrokerEvent] = deque()
+        self._publisher = Publisher(self._reactor, self._events, timeout_s, lambda: None, self._down)
+        self._target = target
         self._outstanding: set[int] = set()
         self._sent = 0
         self._failed: list[tuple[int, str]] = []
@@ -224,15 +225,36 @@ class _PublishRun:
         return PublishReport(self._sent, sorted(self._failed), frozenset(self._absent))
 
     def _open(self) -> None:
-        self._publisher.dialer.dial()
+        self._publisher.dialer.dial([self._target])
         self._turn_while(lambda: not self._publisher.connected)
         if self._lost:
             kind = BrokerRefused if self._lost.fatal else BrokerUnavailable
-            raise kind(f"{self._host}: {self._lost.reason}")
+            raise kind(f"{self._target.host}: {self._lost.reason}")
 
     def _turn_while(self, condition: Callable[[], bool]) -> None:
+        self._hear()
         while condition() and self._lost is None:
             self._reactor.poll()
+            self._hear()
+
+    def _hear(self) -> None:
+        """Take what the publisher has told. During an alarm (Blocked) the deadline of each publication counts on."""
+        while self._events:
+            event = self._events.popleft()
+            if isinstance(event, Confirmed):
+                self._outstanding.discard(event.token)
+                self._sent += 1
+                self._on_confirmed(self._sent)
+            elif isinstance(event, Unpublished):
+                self._outstanding.discard(event.token)
+                self._failed.append((event.token, event.reason))
+                if event.absent:
+                    self._absent.add(event.token)
+
+    def _down(self, trouble: Trouble, retry_in_s: float) -> None:
+        """A lost connection ends the run. One that a publication has crashed does not: the publisher finds which."""
+        if trouble.fatal or not trouble.is_crash:
+            self._lost = trouble
 
     def _close(self) -> None:
         self._reactor.call_later(_CLOSE_S, lambda: self._publisher.dialer.cut("no answer to the close"))
@@ -240,29 +262,3 @@ class _PublishRun:
         while not self._publisher.dialer.closed:
             self._reactor.poll()
         self._reactor.close()
-
-    # ---- what the publisher tells ---------------------------------------------------------------------------------
-
-    def publisher_ready(self) -> None:
-        """Nothing waits for it but the loop above."""
-
-    def publisher_down(self, trouble: Trouble, retry_in_s: float) -> None:
-        """A lost connection ends the run. One that a publication has crashed does not: the publisher finds which."""
-        if trouble.fatal or not trouble.is_crash:
-            self._lost = trouble
-
-    def publisher_blocked(self, reason: str | None) -> None:
-        """The deadline of each publication counts on."""
-
-    def confirmed(self, token: int) -> None:
-        """One more is safe."""
-        self._outstanding.discard(token)
-        self._sent += 1
-        self._on_confirmed(self._sent)
-
-    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool, absent: bool) -> None:
-        """This one is not."""
-        if absent:
-            self._absent.add(token)
-        self._outstanding.discard(token)
-        self._failed.append((token, reason))

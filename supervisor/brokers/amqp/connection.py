@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import Protocol
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import msgspec
@@ -92,6 +92,7 @@ class Backoff:
 
     def __init__(self) -> None:
         self._failures = 0
+        self._up_since_s = self._serves_since_s = 0.0
 
     def next_s(self) -> float:
         """The delay before the next attempt, in seconds."""
@@ -100,42 +101,50 @@ class Backoff:
         self._failures += 1
         return delay_s * random.uniform(0.75, 1.0)
 
-    def healed(self, lasted_s: float, served_s: float = 0.0) -> None:
-        """The attempt worked: the connection lasted `lasted_s`, and served its purpose for `served_s` of that."""
-        if lasted_s >= _STEADY_S or served_s >= _SERVED_S:
+    def up(self, now_s: float) -> None:
+        """The attempt worked. `now_s`, here and below: CLOCK_MONOTONIC."""
+        self._up_since_s, self._serves_since_s = now_s, 0.0
+
+    def serves(self, now_s: float) -> None:
+        """The connection serves its purpose from now on."""
+        self._serves_since_s = self._serves_since_s or now_s
+
+    def down(self, now_s: float) -> None:
+        """The connection ended, if it was up: the next attempt is quick where it had lasted or served long enough."""
+        if not self._up_since_s:
+            return
+        served_s = now_s - self._serves_since_s if self._serves_since_s else 0.0
+        if now_s - self._up_since_s >= _STEADY_S or served_s >= _SERVED_S:
             self._failures = 0
-
-
-class Owner(Protocol):
-    """The receiver of a Dialer's events."""
-
-    def connection_up(self, connection: pika.SelectConnection) -> None:
-        """The connection is open."""
-
-    def connection_down(self, trouble: Trouble, retry_in_s: float) -> None:
-        """The connection was lost or failed; unless fatal or closed, the next attempt is scheduled."""
+        self._up_since_s = 0.0
 
 
 class Dialer:
     """Keeps one connection up until it is closed or refused permanently.
 
-    `final_when_open`: whether a refusal is final also when it ends a connection that was open; else only one that is
-    met while a connection opens is.
+    `on_up` is called with the open connection; `on_down` when it was lost or failed, with the delay of the next attempt
+    (there is none where the trouble is fatal). `final_when_open`: whether a refusal is final also when it ends a
+    connection that was open; else only one that is met while a connection opens is.
     """
 
-    def __init__(self, reactor: Reactor, targets: list[Target], owner: Owner, final_when_open: bool = True) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        on_up: Callable[[pika.SelectConnection], object],
+        on_down: Callable[[Trouble, float], object],
+        final_when_open: bool = True,
+    ) -> None:
         self.connection: pika.SelectConnection | None = None
         self.opened = 0
-        self.host = targets[0].host
-        self.parameters = targets[0].parameters
+        self.host = ""
+        self.parameters = pika.ConnectionParameters()
         self._reactor = reactor
-        self._targets = targets
-        self._owner = owner
+        self._targets: list[Target] = []
+        self._on_up = on_up
+        self._on_down = on_down
         self._final_when_open = final_when_open
         self._backoff = Backoff()
         self._attempts = 0
-        self._up_since_s = 0.0
-        self._serves_since_s = 0.0
         self._retry: Timer | None = None
         self._watch: Timer | None = None
         self._received_bytes = 0
@@ -143,8 +152,12 @@ class Dialer:
         self._closing = False
         self._cutting = False
 
-    def dial(self) -> None:
-        """Try the next host; the owner gets the result."""
+    def dial(self, targets: list[Target]) -> None:
+        """Try the first of these hosts, then one after the other."""
+        self._targets = targets
+        self._dial()
+
+    def _dial(self) -> None:
         self._retry = None
         self._cutting = False
         target = self._targets[self._attempts % len(self._targets)]
@@ -160,10 +173,10 @@ class Dialer:
 
     def serves(self) -> None:
         """The connection serves its purpose from now on: a later loss is no failed attempt."""
-        self._serves_since_s = self._serves_since_s or monotonic_s()
+        self._backoff.serves(monotonic_s())
 
     def cut(self, reason: str) -> None:
-        """Drop the connection as a network fault would, also while it opens; the owner is told.
+        """Drop the connection as a network fault would, also while it opens.
 
         pika offers no public way, and its `close()` of a connection that is opening fails (1.4.4).
         """
@@ -190,7 +203,7 @@ class Dialer:
     @property
     def silent_s(self) -> float:
         """Seconds without a byte from the broker, at the resolution of the checks; 0 unless connected."""
-        if self.connection is None or not self._up_since_s:
+        if self.connection is None or not self._heard_s:
             return 0.0
         if self.connection.bytes_received != self._received_bytes:
             self._received_bytes = self.connection.bytes_received
@@ -206,23 +219,21 @@ class Dialer:
 
     def _on_open(self, connection: pika.SelectConnection) -> None:
         self.opened += 1
-        self._up_since_s = self._heard_s = monotonic_s()
+        self._heard_s = monotonic_s()
+        self._backoff.up(self._heard_s)
         self._look_for_silence()
-        self._owner.connection_up(connection)
+        self._on_up(connection)
 
     def _on_gone(self, connection: pika.SelectConnection, error: BaseException) -> None:
         self.connection = None
         if self._watch is not None:
             self._reactor.remove_timeout(self._watch)
         trouble = explain(error)
-        if self._up_since_s:
-            now_s = monotonic_s()
-            served_s = now_s - self._serves_since_s if self._serves_since_s else 0.0
-            self._backoff.healed(now_s - self._up_since_s, served_s)
-            self._up_since_s = self._serves_since_s = 0.0
-            if not self._final_when_open:
-                trouble = msgspec.structs.replace(trouble, fatal=False)
+        if self._heard_s and not self._final_when_open:
+            trouble = msgspec.structs.replace(trouble, fatal=False)
+        self._heard_s = 0.0
+        self._backoff.down(monotonic_s())
         retry_in_s = self._backoff.next_s()
         if not self._closing and not trouble.fatal:
-            self._retry = self._reactor.call_later(retry_in_s, self.dial)
-        self._owner.connection_down(trouble, retry_in_s)
+            self._retry = self._reactor.call_later(retry_in_s, self._dial)
+        self._on_down(trouble, retry_in_s)

@@ -1,20 +1,27 @@
-"""Errors of RabbitMQ as texts for users, and whether they are permanent.
+"""Errors of RabbitMQ as texts for users, whether they are permanent, and the command that gives missing rights.
 
-Pure; runs in the consumer and the command line. Reply codes: https://www.rabbitmq.com/amqp-0-9-1-reference#constants.
+Pure; runs in the consumer and the command line. Reply codes: https://www.rabbitmq.com/amqp-0-9-1-reference#constants,
+rights: https://www.rabbitmq.com/docs/access-control#authorisation
 No text here ever holds a password: pika's errors carry the broker's words, not the URL.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 import socket
 import ssl
+from collections.abc import Iterable
 
 import msgspec
+import pika
 import pika.adapters.utils.connection_workflow as workflow
 import pika.exceptions
 
 from supervisor.brokers.amqp.tls import tls_trouble
+from supervisor.config.schema import PoolConfig
+
+ACCESS_REFUSED = 403
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -136,3 +143,24 @@ _KINDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((workflow.AMQPConnectorStackTimeout, TimeoutError), "the broker did not answer in time"),
     ((pika.exceptions.StreamLostError,), "the connection was lost"),
 )
+
+
+def permissions_command(account: pika.ConnectionParameters, pools: Iterable[PoolConfig]) -> str:
+    """The command that gives the user of `account` the rights that `pools` need: their queues with all that belongs
+    to them.
+    """
+    pools = list(pools)
+    queues = sorted({f"{re.escape(pool.queue)}(\\..*)?" for pool in pools})
+    exchanges = sorted({re.escape(binding.exchange) for pool in pools for binding in pool.bindings if pool.declare})
+    patterns = (queues, [*queues, re.escape("amq.default")], [*queues, *exchanges])
+    shown = " ".join(shlex.quote(f"^({'|'.join(pattern)})$") for pattern in patterns)
+    vhost, user = account.virtual_host, account.credentials.username
+    return f"rabbitmqctl set_permissions -p {shlex.quote(vhost)} {shlex.quote(user)} {shown}"
+
+
+def with_command(trouble: Trouble, account: pika.ConnectionParameters, pool: PoolConfig) -> Trouble:
+    """`trouble`, and where it is a missing right the command that gives it."""
+    if not (trouble.fatal and trouble.code == ACCESS_REFUSED):
+        return trouble
+    advice = f"{permissions_command(account, [pool])} (it replaces the patterns that the user has: keep those it needs)"
+    return msgspec.structs.replace(trouble, reason=f"{trouble.reason}; give it with: {advice}")

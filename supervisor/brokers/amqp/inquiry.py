@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import msgspec
+from supervisor.brokers.amqp.queues import QueueFacts
 
 _IMPOSSIBLE = "asked by preforkd"
 _ASKED_WITH = ("x-message-ttl", "x-queue-type")
@@ -35,23 +35,6 @@ _DIFFERENCE = re.compile(
 )
 
 
-class QueueFacts(msgspec.Struct, frozen=True):
-    """A queue as it is. `type`: classic, quorum or stream; `arguments` are those given when it was declared."""
-
-    durable: bool
-    auto_delete: bool
-    type: str
-    arguments: dict[str, Any]
-
-
-class Question(msgspec.Struct, frozen=True):
-    """An active declare."""
-
-    durable: bool
-    auto_delete: bool
-    arguments: dict[str, Any]
-
-
 class Inquiry:
     """The questions about one queue. `guess`: the arguments that it probably has, which saves questions."""
 
@@ -64,12 +47,13 @@ class Inquiry:
         self._stage = 0
 
     @property
-    def question(self) -> Question | None:
-        """The next declare; None: nothing is left to ask."""
+    def question(self) -> dict[str, Any] | None:
+        """The arguments of the next queue.declare, by pika's names; None: nothing is left to ask."""
         if self._stage >= len(_ASKED_WITH):
             return None
         impossible = {_ASKED_WITH[self._stage]: _IMPOSSIBLE}
-        return Question(self._durable, self._auto_delete, self._known | impossible)
+        arguments = self._known | impossible
+        return {"durable": self._durable, "auto_delete": self._auto_delete, "arguments": arguments}
 
     def answered(self, code: int, text: str) -> None:
         """The declare was refused with this reply `code` and text; 0: it succeeded."""

@@ -10,8 +10,7 @@ Confirms: https://www.rabbitmq.com/confirms.html (a Return comes before the conf
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
 
 import pika
 import pika.channel
@@ -19,93 +18,60 @@ import pika.exceptions
 import pika.frame
 import pika.spec
 
-from supervisor.brokers.amqp.connection import Dialer, Target
+from supervisor.brokers.amqp.connection import Dialer
 from supervisor.brokers.amqp.errors import Trouble, explain
-from supervisor.brokers.amqp.messages import CANNOT_ENCODE, EncodedProperties, encode, encoded, fitted
-from supervisor.brokers.amqp.returns import returned
-from supervisor.brokers.amqp.suspects import LOSSES_BEFORE_ALONE, End, Taken, is_a_risk, sentence
+from supervisor.brokers.amqp.messages import CANNOT_ENCODE, encoded, fitted
+from supervisor.brokers.amqp.suspects import (
+    LOSSES_BEFORE_ALONE,
+    End,
+    Taken,
+    Unconfirmed,
+    is_a_risk,
+    returned,
+    sentence,
+)
+from supervisor.brokers.base import Blocked, BrokerEvent, Confirmed, Unblocked, Unpublished
 from supervisor.messages.message import Publication
 from supervisor.system.clock import monotonic_s
 from supervisor.system.reactor import Reactor, Timer
-
-_DIRECT_REPLY = "amq.rabbitmq.reply-to"
-"""How the pseudo-queues of RPC clients begin (https://www.rabbitmq.com/docs/direct-reply-to). Up to 4.1 a mandatory
-publication to one is delivered *and* returned. So a reply is not mandatory; one to a client that has gone is lost."""
-
-
-class PublisherOwner(Protocol):
-    """The receiver of the fates of publications."""
-
-    def publisher_ready(self) -> None:
-        """Connection and confirm channel are up (again)."""
-
-    def publisher_down(self, trouble: Trouble, retry_in_s: float) -> None:
-        """The connection was lost or failed. Every outstanding publication was reported as unpublished."""
-
-    def publisher_blocked(self, reason: str | None) -> None:
-        """The broker accepts no publications for this reason; None: it accepts them again."""
-
-    def confirmed(self, token: int) -> None:
-        """The broker has the publication with this `token`."""
-
-    def unpublished(self, token: int, reason: str, lost: bool, for_good: bool, absent: bool) -> None:
-        """The publication with this `token` is not confirmed; `lost`: it must be published again.
-
-        `for_good`: the publication itself is the reason. `absent`: it is certainly in no queue.
-        """
-
-
-class _Entry:
-    """A publication without a confirm. `settled`: its fate was reported, only the confirm is missing."""
-
-    __slots__ = ("alone", "due_s", "losses", "properties", "publication", "returned", "sent", "settled", "token")
-
-    def __init__(self, token: int, publication: Publication, due_s: float, losses: int) -> None:
-        self.token = token
-        self.publication = publication
-        self.properties: EncodedProperties = encode(publication.properties)
-        self.due_s = due_s
-        self.losses = losses
-        self.alone = False
-        self.settled = False
-        self.returned = False
-        self.sent = 0  # how often, over whichever channel
-
-    @property
-    def mandatory(self) -> bool:
-        """Whether a publication that reaches no queue has failed."""
-        publication = self.publication
-        return bool(publication.exchange) or not publication.routing_key.startswith(_DIRECT_REPLY)
 
 
 class Publisher:
     """Publishes mandatory and persistent over one channel; holds back what cannot be sent now.
 
-    `timeout_s`: how long a publication may wait for its confirm, blocked and reconnecting time included.
+    Fates of publications, and whether the broker accepts any (Blocked, Unblocked), go into `events`. `timeout_s`: how
+    long a publication may wait for its confirm, blocked and reconnecting time included. `on_ready` is called when
+    connection and confirm channel are up (again), `on_down` as of Dialer, after all fates that it decides.
     """
 
-    def __init__(self, reactor: Reactor, targets: list[Target], owner: PublisherOwner, timeout_s: float) -> None:
-        self.dialer = Dialer(reactor, targets, self, final_when_open=False)
+    def __init__(
+        self,
+        reactor: Reactor,
+        events: deque[BrokerEvent],
+        timeout_s: float,
+        on_ready: Callable[[], object],
+        on_down: Callable[[Trouble, float], object],
+    ) -> None:
+        self.dialer = Dialer(reactor, self._connection_up, self._connection_down, final_when_open=False)
+        self.failures = 0
+        """The number of publications that were not confirmed."""
+        self._events = events
+        self._on_ready = on_ready
+        self._on_down = on_down
         self._reactor = reactor
-        self._owner = owner
         self._timeout_s = timeout_s
         self._channel: pika.channel.Channel | None = None
         self._blocked = False
         self._last_tag = 0
         self._seen_tag = 0  # the broker's channel is past everything up to here, confirmed or not
         self._asked_tag = 0  # and up to here once it has answered
-        self._sent: dict[int, _Entry] = {}
-        self._waiting: deque[_Entry] = deque()
-        self._suspects: deque[_Entry] = deque()  # to be sent one at a time, before all others
+        self._sent: dict[int, Unconfirmed] = {}
+        self._waiting: deque[Unconfirmed] = deque()
+        self._suspects: deque[Unconfirmed] = deque()  # to be sent one at a time, before all others
         self._taken = Taken()
         self._drained_s = 0.0  # until when a suspect waits for the confirms of others
         self._losses: dict[int, int] = {}  # by token, of what was told `lost` last and may be published again
         self._deadline: Timer | None = None
-
-    @property
-    def ready(self) -> bool:
-        """Whether publications are sent at once."""
-        return self._channel is not None and not self._blocked
 
     @property
     def connected(self) -> bool:
@@ -113,22 +79,26 @@ class Publisher:
         return self._channel is not None
 
     def publish(self, token: int, publication: Publication) -> None:
-        """Send a publication, or hold it until it can be sent; the owner gets its fate with `token`."""
+        """Send a publication, or hold it until it can be sent; its one fate has this `token`."""
         losses = self._losses.pop(token, 0) if self._losses else 0
-        entry = _Entry(token, publication, monotonic_s() + self._timeout_s, losses)
+        entry = Unconfirmed(token, publication, monotonic_s() + self._timeout_s, losses)
         if self._deadline is None:
             self._deadline = self._reactor.call_later(self._timeout_s, self._give_up_overdue)
         alone = losses >= LOSSES_BEFORE_ALONE or is_a_risk(publication, self._user, self._taken)
         (self._suspects if alone else self._waiting).append(entry)
         self._send_waiting()
 
-    def forget(self) -> None:
-        """Stop reporting about the publications until now."""
-        self._losses |= {entry.token: LOSSES_BEFORE_ALONE for entry in self._suspects}
-        self._waiting.clear()
-        self._suspects.clear()
-        for entry in self._sent.values():
-            entry.settled = True
+    def tell_unpublished(
+        self, token: int, reason: str, lost: bool = False, for_good: bool = False, absent: bool = False
+    ) -> None:
+        """Report an Unpublished, with its fields as parameters."""
+        self.failures += 1
+        self._events.append(Unpublished(token, reason, lost, for_good, absent))
+
+    def restart_deadlines(self) -> None:
+        """Give all publications without a fate the whole time again."""
+        for entry in (*self._sent.values(), *self._suspects, *self._waiting):
+            entry.due_s = monotonic_s() + self._timeout_s
 
     def close(self) -> None:
         """Cancel deadlines and close the connection."""
@@ -141,35 +111,34 @@ class Publisher:
 
     # ---- connection -----------------------------------------------------------------------------------------------
 
-    def connection_up(self, connection: pika.SelectConnection) -> None:
-        """Part of Owner: open the confirm channel."""
+    def _connection_up(self, connection: pika.SelectConnection) -> None:
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
         connection.channel(on_open_callback=self._on_channel_open)
 
-    def connection_down(self, trouble: Trouble, retry_in_s: float) -> None:
-        """Part of Owner: unconfirmed publications are lost; unsent ones wait for the next connection."""
+    def _connection_down(self, trouble: Trouble, retry_in_s: float) -> None:
+        """Unconfirmed publications are lost; unsent ones wait for the next connection."""
         self._channel = None
         if self._blocked:
             self._on_unblocked(None, None)
         end = End.CRASHED if trouble.is_crash else End.LOST
         self._end(end, f"the publishing connection ended: {trouble.reason}", "", for_good=True)
-        self._owner.publisher_down(trouble, retry_in_s)
+        self._on_down(trouble, retry_in_s)
 
     def _on_channel_open(self, channel: pika.channel.Channel) -> None:
         channel.add_on_close_callback(self._on_channel_closed)
         channel.add_on_return_callback(self._on_return)
-        channel.confirm_delivery(self._on_confirm, callback=lambda _ok: self._on_ready(channel))
+        channel.confirm_delivery(self._on_confirm, callback=lambda _ok: self._on_confirming(channel))
 
-    def _on_ready(self, channel: pika.channel.Channel) -> None:
+    def _on_confirming(self, channel: pika.channel.Channel) -> None:
         self._last_tag = self._seen_tag = self._asked_tag = 0
         self._channel = channel
         self.dialer.serves()
         self._send_waiting()
-        self._owner.publisher_ready()
+        self._on_ready()
 
     def _on_channel_closed(self, channel: pika.channel.Channel, error: BaseException) -> None:
-        """The broker refused one publication; where the connection ended, `connection_down` follows."""
+        """The broker refused one publication; where the connection ended, `_connection_down` follows."""
         if not isinstance(error, pika.exceptions.ChannelClosedByBroker):
             return
         self._channel = None
@@ -180,11 +149,11 @@ class Publisher:
 
     def _on_blocked(self, _connection: pika.SelectConnection, frame: pika.frame.Method) -> None:
         self._blocked = True
-        self._owner.publisher_blocked(frame.method.reason or "resource alarm")
+        self._events.append(Blocked(frame.method.reason or "resource alarm"))
 
     def _on_unblocked(self, _connection: pika.SelectConnection | None, _frame: pika.frame.Method | None) -> None:
         self._blocked = False
-        self._owner.publisher_blocked(None)
+        self._events.append(Unblocked())
         self._send_waiting()
 
     # ---- sending --------------------------------------------------------------------------------------------------
@@ -243,7 +212,7 @@ class Publisher:
                 self._taken.learn(entry.publication)
             self._send_waiting()
 
-    def _send(self, channel: pika.channel.Channel, entry: _Entry) -> None:
+    def _send(self, channel: pika.channel.Channel, entry: Unconfirmed) -> None:
         publication = entry.publication
         try:
             entry.properties = fitted(publication.properties, entry.properties, channel.connection.params.frame_max)
@@ -275,12 +244,13 @@ class Publisher:
             if nacked:
                 self._settle(entry, "the broker could not take it (nack): queue full, or its leader lost")
             else:
-                self._owner.confirmed(entry.token)
+                # fail-point: consumer.amqp-confirmed: the broker has a publication, no row says so
+                self._events.append(Confirmed(entry.token))
         self._seen_tag = max(self._seen_tag, method.delivery_tag)
         if self._suspects or self._waiting:
             self._send_waiting()
 
-    def _take_confirmed(self, tag: int, multiple: bool) -> list[_Entry]:
+    def _take_confirmed(self, tag: int, multiple: bool) -> list[Unconfirmed]:
         if not multiple:
             entry = self._sent.pop(tag, None)
             return [] if entry is None else [entry]
@@ -314,10 +284,10 @@ class Publisher:
                 self._settle(entry, where, absent=entry.returned and entry.sent == 1)
 
     def _settle(
-        self, entry: _Entry, reason: str, lost: bool = False, for_good: bool = False, absent: bool = False
+        self, entry: Unconfirmed, reason: str, lost: bool = False, for_good: bool = False, absent: bool = False
     ) -> None:
         entry.settled = True
-        self._owner.unpublished(entry.token, reason, lost, for_good, absent)
+        self.tell_unpublished(entry.token, reason, lost, for_good, absent)
 
     def _end(self, end: End, reason: str, words: str, for_good: bool) -> None:
         """The channel is gone: the publication that closed it is refused, unread ones are sent again."""
@@ -358,7 +328,7 @@ class Publisher:
             self._deadline = self._reactor.call_later(due_s - now_s, self._give_up_overdue)
 
 
-def _unsettled(entries: Iterable[_Entry]) -> list[_Entry]:
+def _unsettled(entries: Iterable[Unconfirmed]) -> list[Unconfirmed]:
     return [entry for entry in entries if not entry.settled]
 
 

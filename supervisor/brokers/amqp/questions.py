@@ -1,4 +1,4 @@
-"""Queries to RabbitMQ on their own channels: the depth of a queue, whether it is a stream, the right to publish.
+"""Queries to RabbitMQ on channels of their own: the depth of a queue, whether it is a stream, the right to publish.
 
 Runs in the consumer. Never on the consuming channel: an answer may close the channel of its query.
 """
@@ -6,13 +6,13 @@ Runs in the consumer. Never on the consuming channel: an answer may close the ch
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
 from uuid import uuid4
 
 import pika
 import pika.channel
 import pika.exceptions
-import pika.frame
 import pika.spec
 
 from supervisor.brokers.amqp.errors import Trouble, explain
@@ -22,6 +22,71 @@ from supervisor.system.reactor import Reactor, Timer
 TIMEOUT_S = 5.0
 """A queue without an answer to a depth query for so long is unresponsive."""
 
+Refusal = pika.exceptions.ChannelClosedByBroker
+Question = Callable[[pika.channel.Channel, Callable[[Any], object]], object]
+"""`(channel, answer)`: ask on the channel; `answer` is called with the broker's frame."""
+
+Questions = Generator[Question, Any, Any]
+"""Yields questions, is sent each one's answer (the broker's frame, or the Refusal), and returns a result."""
+
+
+def declare(queue: str, **arguments: Any) -> Question:
+    """A question that is a queue.declare; `arguments`: as pika's."""
+    return lambda channel, answer: channel.queue_declare(queue, callback=answer, **arguments)
+
+
+class QueryChannel:
+    """Asks one question after the other over `connection`, on a channel that is opened again after each refusal."""
+
+    def __init__(self, connection: pika.SelectConnection) -> None:
+        self.connection = connection
+        self._channel: pika.channel.Channel | None = None
+        self._waiting: deque[tuple[Questions, Callable[[Any], object]]] = deque()
+        self._question: Question | None = None
+
+    def ask(self, questions: Questions, done: Callable[[Any], object]) -> None:
+        """Ask all `questions` after those before them, then call `done` with their result.
+
+        Nothing is called when the connection is lost meanwhile.
+        """
+        self._waiting.append((questions, done))
+        if len(self._waiting) == 1:
+            self._go_on(None)
+
+    def close(self) -> None:
+        """Drop all questions and close the channel; a late answer has no effect."""
+        self._waiting.clear()
+        if self._channel is not None and self._channel.is_open:
+            self._channel.close()
+
+    def _go_on(self, answer: Any) -> None:
+        """Pass on the `answer` to the last question, and ask the next."""
+        if not self._waiting:
+            return
+        questions, done = self._waiting[0]
+        try:
+            self._question = questions.send(answer)
+        except StopIteration as end:
+            self._waiting.popleft()
+            self._go_on(None)
+            done(end.value)
+            return
+        if self._channel is not None and self._channel.is_open:
+            self._question(self._channel, self._go_on)
+        else:
+            self.connection.channel(on_open_callback=self._on_open)
+
+    def _on_open(self, channel: pika.channel.Channel) -> None:
+        self._channel = channel
+        channel.add_on_close_callback(self._on_closed)
+        if self._waiting and self._question is not None:
+            self._question(channel, self._go_on)
+
+    def _on_closed(self, _channel: pika.channel.Channel, error: BaseException) -> None:
+        self._channel = None
+        if isinstance(error, Refusal):
+            self._go_on(error)
+
 
 class Probe:
     """Asks for the depth of a pool's queue and of delay queues, one question at a time; answers go to `report`."""
@@ -30,9 +95,8 @@ class Probe:
         self._reactor = reactor
         self._queue = queue
         self._report = report
-        self._connection: pika.SelectConnection | None = None
-        self._channel: pika.channel.Channel | None = None
-        self._open: deque[str] = deque()  # queues whose answer is still to come
+        self._channel: QueryChannel | None = None
+        self._depth_is_open = False
         self._timer: Timer | None = None
 
     def ask(self, connection: pika.SelectConnection | None, delay_queues: Sequence[str] = ()) -> None:
@@ -40,62 +104,42 @@ class Probe:
         if self._timer is not None:
             return
         self._timer = self._reactor.call_later(TIMEOUT_S, self._give_up)
-        self._connection = connection
-        self._open = deque((self._queue, *delay_queues))
-        self._next()
+        self._depth_is_open = True
+        if connection is not None and connection.is_open:
+            if self._channel is None or self._channel.connection is not connection:
+                self._channel = QueryChannel(connection)
+            self._channel.ask(self._depths(delay_queues), lambda _none: self._stop_waiting())
 
     def close(self) -> None:
         """Drop open queries."""
-        self._open.clear()
+        self._stop_waiting()
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def _stop_waiting(self) -> None:
         if self._timer is not None:
             self._reactor.remove_timeout(self._timer)
             self._timer = None
 
-    def _next(self) -> None:
-        if not self._open:
-            self.close()
-        elif self._channel is not None and self._channel.is_open:
-            self._declare(self._channel)
-        elif self._connection is not None and self._connection.is_open:
-            self._connection.channel(on_open_callback=self._on_open)
-
     def _give_up(self) -> None:
         """Give up a query and its channel, so that a late answer is not taken for that of a later query."""
-        unanswered = self._open[0] if self._open else ""
         self.close()
-        channel, self._channel = self._channel, None
-        if channel is not None and channel.is_open:
-            channel.close()
-        if unanswered == self._queue:
+        if self._depth_is_open:
             self._report(Unresponsive(TIMEOUT_S))
 
-    def _on_open(self, channel: pika.channel.Channel) -> None:
-        self._channel = channel
-        channel.add_on_close_callback(self._on_closed)
-        if self._open:
-            self._declare(channel)
-
-    def _declare(self, channel: pika.channel.Channel) -> None:
-        channel.queue_declare(self._open[0], passive=True, callback=self._on_declared)
-
-    def _on_declared(self, frame: pika.frame.Method) -> None:
-        if not self._open or frame.method.queue != self._open[0]:
-            return
-        queue = self._open.popleft()
-        ready = frame.method.message_count
-        self._report(Depth(ready, frame.method.consumer_count) if queue == self._queue else Held(queue, ready))
-        self._next()
-
-    def _on_closed(self, channel: pika.channel.Channel, error: BaseException) -> None:
-        if channel is not self._channel:
-            return
-        self._channel = None
-        if not isinstance(error, pika.exceptions.ChannelClosedByBroker) or not self._open:
-            return
-        queue = self._open.popleft()
-        if error.reply_code == 404:  # a queue that is gone holds nothing; its subscription is told of the deletion
-            self._report(Depth(0, 0) if queue == self._queue else Held(queue, None))
-        self._next()
+    def _depths(self, delay_queues: Sequence[str]) -> Questions:
+        for queue in (self._queue, *delay_queues):
+            answer = yield declare(queue, passive=True)
+            self._depth_is_open = False
+            if isinstance(answer, Refusal) and answer.reply_code != 404:
+                continue
+            # A queue that is gone holds nothing; its subscription is told of the deletion.
+            counts = None if isinstance(answer, Refusal) else answer.method
+            if queue == self._queue:
+                self._report(Depth(counts.message_count, counts.consumer_count) if counts else Depth(0, 0))
+            else:
+                self._report(Held(queue, counts.message_count if counts else None))
 
 
 def rule_out_stream(connection: pika.SelectConnection, queue: str, ruled_out: Callable[[], object]) -> None:
@@ -105,22 +149,15 @@ def rule_out_stream(connection: pika.SelectConnection, queue: str, ruled_out: Ca
     message, which is returned at once; so this is asked only where a delivery looked like one of a stream.
     """
 
-    def on_open(channel: pika.channel.Channel) -> None:
-        channel.add_on_close_callback(lambda _channel, error: on_closed(error))
-        channel.add_callback(lambda _frame: channel.close(), [pika.spec.Basic.GetEmpty])
-        channel.basic_get(queue, callback=on_message)
+    def get(channel: pika.channel.Channel, answer: Callable[[Any], object]) -> None:
+        def requeue(_channel: object, method: pika.spec.Basic.GetOk, _properties: object, _body: bytes) -> None:
+            channel.basic_nack(method.delivery_tag, requeue=True)
+            answer(method)
 
-    def on_message(
-        channel: pika.channel.Channel, method: pika.spec.Basic.GetOk, _properties: object, _body: bytes
-    ) -> None:
-        channel.basic_nack(method.delivery_tag, requeue=True)
-        channel.close()
+        channel.add_callback(answer, [pika.spec.Basic.GetEmpty])
+        channel.basic_get(queue, callback=requeue)
 
-    def on_closed(error: BaseException) -> None:
-        if isinstance(error, pika.exceptions.ChannelClosed):  # by us, or refused for other reasons than a stream's
-            ruled_out()
-
-    connection.channel(on_open_callback=on_open)
+    _ask_once(connection, get, lambda _answer: ruled_out())  # a refusal has other reasons than a stream's
 
 
 def ask_to_publish(connection: pika.SelectConnection, done: Callable[[Trouble | None], object]) -> None:
@@ -130,15 +167,22 @@ def ask_to_publish(connection: pika.SelectConnection, done: Callable[[Trouble | 
     called if the connection is lost meanwhile.
     """
 
-    def on_open(channel: pika.channel.Channel) -> None:
-        channel.add_on_close_callback(lambda _channel, error: on_closed(error))
-        channel.add_on_return_callback(lambda *_returned: channel.close())
+    def publish(channel: pika.channel.Channel, answer: Callable[[Any], object]) -> None:
+        channel.add_on_return_callback(lambda *_returned: answer(None))
         channel.basic_publish("", f"preforkd.asks.{uuid4()}", b"", mandatory=True)
 
-    def on_closed(error: BaseException) -> None:
-        if isinstance(error, pika.exceptions.ChannelClosedByClient):
-            done(None)
-        elif isinstance(error, pika.exceptions.ChannelClosedByBroker):
-            done(explain(error))
+    _ask_once(connection, publish, lambda answer: done(explain(answer) if isinstance(answer, Refusal) else None))
 
-    connection.channel(on_open_callback=on_open)
+
+def _ask_once(connection: pika.SelectConnection, question: Question, done: Callable[[Any], object]) -> None:
+    """Ask one question on a channel of its own, and call `done` with the answer."""
+    channel = QueryChannel(connection)
+
+    def questions() -> Questions:
+        return (yield question)
+
+    def answered(answer: Any) -> None:
+        channel.close()
+        done(answer)
+
+    channel.ask(questions(), answered)

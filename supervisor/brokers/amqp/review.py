@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 from uuid import uuid4
 
 import pika
@@ -16,10 +17,9 @@ import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 
 from supervisor.brokers.admin import PoolReview
-from supervisor.brokers.amqp.inquiry import Inquiry, QueueFacts
-from supervisor.brokers.amqp.promises import STREAM, as_planned, broken_promises
-from supervisor.brokers.amqp.queues import QueuePlan, pool_queues
-from supervisor.brokers.amqp.rights import ACCESS_REFUSED, Account, permissions_command
+from supervisor.brokers.amqp.errors import ACCESS_REFUSED, permissions_command
+from supervisor.brokers.amqp.inquiry import Inquiry
+from supervisor.brokers.amqp.queues import STREAM, QueueFacts, QueuePlan, as_planned, broken_promises, pool_queues
 from supervisor.config.schema import PoolConfig
 
 _IMPOSSIBLE = "asked by preforkd"
@@ -30,7 +30,9 @@ Act = Callable[[BlockingChannel], object]
 class Reviewer:
     """Questions over one connection. `pools`: all that will use its account, for the command that gives rights."""
 
-    def __init__(self, connection: pika.BlockingConnection, account: Account, pools: Sequence[PoolConfig]) -> None:
+    def __init__(
+        self, connection: pika.BlockingConnection, account: pika.ConnectionParameters, pools: Sequence[PoolConfig]
+    ) -> None:
         self._connection = connection
         self._command = permissions_command(account, pools)
         self._errors: list[str] = []
@@ -49,10 +51,10 @@ class Reviewer:
         return PoolReview(self._errors, self._remarks)
 
     def _look_at(self, plan: QueuePlan) -> None:
-        code, text = self._refusal(lambda channel: channel.queue_declare(plan.name, passive=True))
+        code, text = self._refusal(_declared(plan.name, passive=True))
         if code == 404:
             if plan.declare:
-                self._may(f"declare queue {plan.name!r}", _declare(plan))
+                self._may(f"declare queue {plan.name!r}", _impossible(plan))
                 self._remarks += broken_promises(plan, as_planned(plan))
             return
         if code:
@@ -81,8 +83,7 @@ class Reviewer:
     def _facts(self, plan: QueuePlan) -> QueueFacts | None:
         inquiry = Inquiry(plan.arguments)
         while (question := inquiry.question) is not None:
-            durable, auto_delete, arguments = question.durable, question.auto_delete, question.arguments
-            inquiry.answered(*self._refusal(_declared(plan.name, durable, auto_delete, arguments)))
+            inquiry.answered(*self._refusal(_declared(plan.name, **question)))
         return inquiry.facts
 
     def _refusal(self, act: Act) -> tuple[int, str]:
@@ -96,13 +97,13 @@ class Reviewer:
         return 0, ""
 
 
-def _declared(queue: str, durable: bool, auto_delete: bool, arguments: dict[str, object]) -> Act:
-    return lambda channel: channel.queue_declare(queue, durable=durable, auto_delete=auto_delete, arguments=arguments)
+def _declared(queue: str, **arguments: Any) -> Act:
+    return lambda channel: channel.queue_declare(queue, **arguments)
 
 
-def _declare(plan: QueuePlan) -> Act:
+def _impossible(plan: QueuePlan) -> Act:
     """As it would be declared, but for one argument that no new queue may have."""
-    return _declared(plan.name, True, False, plan.arguments | {"x-message-ttl": _IMPOSSIBLE})
+    return _declared(plan.name, durable=True, arguments=plan.arguments | {"x-message-ttl": _IMPOSSIBLE})
 
 
 def _consume(queue: str) -> Act:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from typing import Protocol
 
 import pika
 import pika.channel
@@ -34,24 +33,12 @@ class _State(Enum):
     CLOSED = auto()
 
 
-class SubscriptionOwner(Protocol):
-    """The receiver of a channel's events."""
-
-    def delivered(self, delivery: Delivery) -> None:
-        """A message."""
-
-    def subscribed(self, epoch: int) -> None:
-        """The subscription of `epoch` is up; deliveries follow."""
-
-    def subscription_ended(self, reason: str) -> None:
-        """The subscription was cancelled, by this side (reason "") or by the broker; the channel stays open."""
-
-    def channel_closed(self, error: BaseException) -> None:
-        """The epoch is over."""
-
-
 class Subscription:
-    """The consuming channel of `epoch`, opened at once; it subscribes once it is ready if `wanted`."""
+    """The consuming channel of `epoch`, opened at once; it subscribes once it is ready if `wanted`.
+
+    `deliver` gets the messages. `on_subscribed` is called when the subscription is up; `on_ended` when it was
+    cancelled, by this side (reason "") or by the broker, and the channel stays open; `on_closed` at the epoch's end.
+    """
 
     def __init__(
         self,
@@ -59,22 +46,29 @@ class Subscription:
         connection: pika.SelectConnection,
         pool: PoolConfig,
         epoch: int,
-        owner: SubscriptionOwner,
+        deliver: Callable[[Delivery], object],
+        on_subscribed: Callable[[], object],
+        on_ended: Callable[[str], object],
+        on_closed: Callable[[BaseException], object],
     ) -> None:
         self.epoch = epoch
         self.wanted = False
         self.prefetch = pool.prefetch
         """The limit of unsettled deliveries, set when the channel opens and by `widen`."""
+        self.acks = AckBatcher()
+        """Settles deliveries with the next `flush`."""
         self._reactor = reactor
         self._pool = pool
-        self._owner = owner
+        self._deliver = deliver
+        self._on_subscribed = on_subscribed
+        self._on_ended = on_ended
+        self._on_closed = on_closed
         self._state = _State.OPENING
-        self._acks = AckBatcher()
         self._later: Timer | None = None
         self._channel: pika.channel.Channel = connection.channel(on_open_callback=self._on_open)
         self._tag = ""
         self._last_delivery = 0  # its tag
-        self._not_ours_up_to = 0  # deliveries up to this tag are of a former consumer tag
+        self._before = 0  # deliveries up to this tag are of a former consumer tag
         self._former: list[tuple[int, int]] = []  # of former consumer tags: deliveries beyond the one, up to the other
         self._renewing = False
 
@@ -89,7 +83,7 @@ class Subscription:
         RabbitMQ counts unsettled deliveries for each consumer tag; those of a cancelled one stay held on this channel
         (https://www.rabbitmq.com/consumer-prefetch.html).
         """
-        counted = sum(epoch == self.epoch and tag > self._not_ours_up_to for epoch, tag in tags)
+        counted = sum(epoch == self.epoch and tag > self._before for epoch, tag in tags)
         if counted > self.prefetch // 2:
             self._renew()
 
@@ -109,7 +103,7 @@ class Subscription:
     @property
     def former(self) -> int:
         """The number of former consumer tags with unsettled deliveries."""
-        self._former = [tags for tags in self._former if self._acks.open_between(*tags)]
+        self._former = [tags for tags in self._former if self.acks.open_between(*tags)]
         return len(self._former)
 
     @property
@@ -117,23 +111,15 @@ class Subscription:
         """Whether there is no subscription, and none is requested."""
         return self._state in (_State.OPENING, _State.IDLE, _State.CLOSED)
 
-    def ack(self, tag: int) -> None:
-        """Acknowledge the delivery `tag` with the next flush."""
-        self._acks.ack(tag)
-
-    def requeue(self, tag: int) -> None:
-        """Requeue the delivery `tag` with the next flush."""
-        self._acks.requeue(tag)
-
     def flush(self, everything: bool = False) -> None:
         """Send the acks and returns of the pass. Acks above a gap follow later, unless `everything` is sent now."""
         if self._state is _State.CLOSED or not self._channel.is_open:
             return
-        for frame in self._acks.take(monotonic_s(), everything):
+        for frame in self.acks.take(monotonic_s(), everything):
             # fail-point: consumer.amqp-settling: the reason is durable, the broker is not told
             _SEND[frame.how](self._channel, frame.tag)
             # fail-point: consumer.amqp-settled: an ack or a return is on its way
-        if self._acks.waiting and self._later is None:
+        if self.acks.waiting and self._later is None:
             self._later = self._reactor.call_later(STRAGGLER_S, self._flush_later)
 
     def _flush_later(self) -> None:
@@ -143,7 +129,7 @@ class Subscription:
     # ---- what the broker says -------------------------------------------------------------------------------------
 
     def _on_open(self, channel: pika.channel.Channel) -> None:
-        channel.add_on_close_callback(self._on_closed)
+        channel.add_on_close_callback(self._on_channel_closed)
         channel.add_on_cancel_callback(self._on_cancelled)
         channel.basic_qos(prefetch_count=self.prefetch, callback=self._on_ready)
 
@@ -154,14 +140,14 @@ class Subscription:
     def _steer(self) -> None:
         if self._state is _State.IDLE and self.wanted:
             self._state = _State.SUBSCRIBING
-            self._former.append((self._not_ours_up_to, self._last_delivery))
-            self._not_ours_up_to = self._last_delivery
+            self._former.append((self._before, self._last_delivery))
+            self._before = self._last_delivery
             self._tag = self._channel.basic_consume(
                 self._pool.queue,
                 Receiver(self._on_delivery),
                 exclusive=self._pool.exclusive,
                 arguments={"x-priority": self._pool.consumer_priority} if self._pool.consumer_priority else None,
-                callback=self._on_subscribed,
+                callback=self._on_consuming,
             )
         elif self._state is _State.SUBSCRIBED and not self.wanted:
             self._cancel()
@@ -170,10 +156,10 @@ class Subscription:
         self._state = _State.CANCELLING
         self._channel.basic_cancel(self._tag, callback=lambda _ok: self._on_idle(""))
 
-    def _on_subscribed(self, _frame: pika.frame.Method) -> None:
+    def _on_consuming(self, _frame: pika.frame.Method) -> None:
         self._state = _State.SUBSCRIBED
         if not self._renewing:
-            self._owner.subscribed(self.epoch)
+            self._on_subscribed()
         self._renewing = False
         self._steer()
 
@@ -183,7 +169,7 @@ class Subscription:
         self._state = _State.IDLE
         self._renewing = self._renewing and self.wanted
         if not self._renewing:
-            self._owner.subscription_ended(reason)
+            self._on_ended(reason)
         self._steer()
 
     def _on_cancelled(self, _frame: pika.frame.Method) -> None:
@@ -195,15 +181,15 @@ class Subscription:
     def _on_delivery(
         self, tag: int, exchange: str, routing_key: str, redelivered: bool, properties: Properties, body: bytes
     ) -> None:
-        self._acks.delivered(tag)
+        self.acks.delivered(tag)
         self._last_delivery = tag
-        self._owner.delivered(Delivery(self.epoch, tag, exchange, routing_key, redelivered, properties, body))
+        self._deliver(Delivery(self.epoch, tag, exchange, routing_key, redelivered, properties, body))
 
-    def _on_closed(self, _channel: pika.channel.Channel, error: BaseException) -> None:
+    def _on_channel_closed(self, _channel: pika.channel.Channel, error: BaseException) -> None:
         self._state = _State.CLOSED
         if self._later is not None:
             self._reactor.remove_timeout(self._later)
-        self._owner.channel_closed(error)
+        self._on_closed(error)
 
 
 _SEND: dict[How, Callable[[pika.channel.Channel, int], object]] = {

@@ -1,4 +1,4 @@
-"""AMQP field tables without loss: a value codec that replaces pika's (1.4.4).
+"""AMQP field tables without loss: a decoder that replaces pika's (1.4.4), and an encoder that extends it.
 
 Runs in the consumer and the command line. pika cuts floats to integers when it decodes, cannot encode them, drops a
 Decimal's trailing zeros, and raises out of the connection on timestamps beyond the year 9999: one odd message would
@@ -9,7 +9,6 @@ Wire format: https://www.rabbitmq.com/amqp-0-9-1-errata#section_3 (the kinds tha
 
 from __future__ import annotations
 
-import calendar
 import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -32,23 +31,10 @@ _UNREADABLE = (ValueError, ArithmeticError, IndexError, RecursionError, struct.e
 """Errors that decoding raises on bytes that are no field table, or on a table that is too large or too deep."""
 
 _NUMBERS = {
-    kind: struct.Struct(form)
-    for kind, form in {
-        b"t": ">?",
-        b"b": ">b",
-        b"B": ">B",
-        b"s": ">h",
-        b"U": ">h",
-        b"u": ">H",
-        b"I": ">i",
-        b"i": ">I",
-        b"l": ">q",
-        b"L": ">q",
-        b"f": ">f",
-        b"d": ">d",
-    }.items()
+    pair[:1].encode(): struct.Struct(f">{pair[1:]}")
+    for pair in ("t?", "bb", "BB", "sh", "Uh", "uH", "Ii", "iI", "lq", "Lq", "ff", "dd")
 }
-"""Kinds of a fixed size that struct reads as they are."""
+"""Kinds of a fixed size that struct reads as they are, each with its format."""
 
 
 def install() -> None:
@@ -147,16 +133,12 @@ def _decode_table(encoded: bytes, offset: int, depth: int = 0) -> tuple[dict[str
     return table, end
 
 
-def _decode_none(encoded: bytes, offset: int) -> tuple[None, int]:
-    return None, offset
-
-
 _DECODERS: dict[bytes, Callable[[bytes, int], tuple[Any, int]]] = {
     b"S": _decode_text,
     b"x": _decode_bytes,
     b"D": _decode_decimal,
     b"T": _decode_time,
-    b"V": _decode_none,
+    b"V": lambda encoded, offset: (None, offset),
 }
 
 _CONTAINERS: dict[bytes, Callable[[bytes, int, int], tuple[Any, int]]] = {b"A": _decode_list, b"F": _decode_table}
@@ -165,38 +147,24 @@ _CONTAINERS: dict[bytes, Callable[[bytes, int, int], tuple[Any, int]]] = {b"A": 
 # ---- encoding -----------------------------------------------------------------------------------------------------
 
 
+_encode_as_pika = pika.data.encode_value
+
+
 def encode_value(pieces: list[bytes], value: Any) -> int:
-    """Append the bytes of a field `value` to `pieces`; returns their number. Raises ValueError for unknown types."""
-    encode = _ENCODERS.get(type(value)) or _encoder_of_base(value)
-    before = len(pieces)
-    encode(pieces, value)
-    return sum(map(len, pieces[before:]))
+    """Append the bytes of a field `value` to `pieces`; returns their number. Raises ValueError if AMQP has no such."""
+    if isinstance(value, float):
+        pieces.append(struct.pack(">cd", b"d", value))
+        return len(pieces[-1])
+    if isinstance(value, Decimal):
+        pieces.append(b"D" + _decimal(value))
+        return len(pieces[-1])
+    try:
+        return int(_encode_as_pika(pieces, list(value) if isinstance(value, tuple) else value))
+    except (struct.error, pika.exceptions.UnsupportedAMQPFieldException) as error:
+        raise ValueError(f"AMQP has no kind for this {type(value).__name__}") from error
 
 
-def _encoder_of_base(value: Any) -> Callable[[list[bytes], Any], object]:
-    for kind, encode in _ENCODERS.items():
-        if isinstance(value, kind):
-            return encode
-    raise ValueError(f"AMQP has no kind for {type(value).__name__}")
-
-
-def _encode_integer(pieces: list[bytes], value: int) -> None:
-    if not -(2**63) <= value < 2**63:
-        raise ValueError("an integer beyond 64 bits")
-    short = value.bit_length() <= 31
-    pieces.append(struct.pack(">ci", b"I", value) if short else struct.pack(">cq", b"l", value))
-
-
-def _encode_bytes(pieces: list[bytes], value: bytes) -> None:
-    pieces += (struct.pack(">cI", b"x", len(value)), value)
-
-
-def _encode_text(pieces: list[bytes], value: str) -> None:
-    data = value.encode()
-    pieces += (struct.pack(">cI", b"S", len(data)), data)
-
-
-def _encode_decimal(pieces: list[bytes], value: Decimal) -> None:
+def _decimal(value: Decimal) -> bytes:
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int) or not -255 <= exponent <= 9:
         raise ValueError("a decimal out of AMQP's range")
@@ -204,40 +172,4 @@ def _encode_decimal(pieces: list[bytes], value: Decimal) -> None:
     unscaled = int(value.scaleb(scale))
     if unscaled.bit_length() > 31:
         raise ValueError("a decimal out of AMQP's range")
-    pieces.append(b"D" + _DECIMAL.pack(scale, unscaled))
-
-
-def _encode_time(pieces: list[bytes], value: datetime) -> None:
-    seconds = calendar.timegm(value.utctimetuple())
-    if seconds < 0:
-        raise ValueError("a time before 1970")
-    pieces.append(b"T" + _U64.pack(seconds))
-
-
-def _encode_list(pieces: list[bytes], value: list[Any] | tuple[Any, ...]) -> None:
-    items: list[bytes] = []
-    for item in value:
-        encode_value(items, item)
-    data = b"".join(items)
-    pieces += (struct.pack(">cI", b"A", len(data)), data)
-
-
-def _encode_table(pieces: list[bytes], value: dict[str, Any]) -> None:
-    pieces.append(b"F")
-    pika.data.encode_table(pieces, value)
-
-
-_ENCODERS: dict[type, Callable[[list[bytes], Any], object]] = {
-    str: _encode_text,
-    bool: lambda pieces, value: pieces.append(b"t\x01" if value else b"t\x00"),
-    int: _encode_integer,
-    float: lambda pieces, value: pieces.append(struct.pack(">cd", b"d", value)),
-    bytes: _encode_bytes,
-    Decimal: _encode_decimal,
-    datetime: _encode_time,
-    list: _encode_list,
-    tuple: _encode_list,
-    dict: _encode_table,
-    type(None): lambda pieces, value: pieces.append(b"V"),
-}
-"""In the order in which subclasses are matched: bool before int."""
+    return _DECIMAL.pack(scale, unscaled)

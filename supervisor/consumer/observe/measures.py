@@ -53,26 +53,15 @@ class Publishes:
 
     def confirmed(self, _event: Confirmed) -> None:
         """The broker has one."""
-        self._counts["confirmed"] += 1
-        self._answered()
+        self._counts.update(confirmed=1, unconfirmed=-1)
 
     def unpublished(self, event: Unpublished) -> None:
         """The broker does not have one, or may not."""
-        self._counts["lost" if event.lost else "refused"] += 1
-        self._answered()
-
-    def disconnected(self) -> None:
-        """Those without a fate get none (`brokers.base.Disconnected`)."""
-        self._counts.update(lost=self._counts["unconfirmed"])
-        self._counts["unconfirmed"] = 0
+        self._counts.update({"lost" if event.lost else "refused": 1, "unconfirmed": -1})
 
     def facts(self) -> dict[str, int]:
         """As in docs/control-protocol.md."""
         return dict(self._counts)
-
-    def _answered(self) -> None:
-        if self._counts["unconfirmed"]:  # one that was given up for lost may be answered yet
-            self._counts["unconfirmed"] -= 1
 
 
 class Measures:

@@ -132,7 +132,6 @@ class Observer:
     def _disconnected(self, event: base.Disconnected) -> None:
         self.subscribed = False
         self.measures.connections.update(["lost" if self.health.connected else "failed"])
-        self.measures.publishes.disconnected()
         why = f"{event.reason}; trying again in {event.retry_in_s:.1f} s"
         self.health.connection("connecting", event.host, why)
         log(

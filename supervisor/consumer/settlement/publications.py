@@ -83,12 +83,10 @@ class Publications:
             self._later.discard(token)
             self._republish(token)
 
-    def publish_all_again(self) -> None:
-        """Publish after a delay, once, all that has no fate yet: its connection is gone."""
-        self._decisions.unpublish()
-        for token, (entry, _) in self._outgoing.items():
-            entry.published_s = self._decisions.now_s  # no time runs while there is no broker
-            self._publish_later(token)
+    def restart_time(self) -> None:
+        """No time runs for publications while there is no broker."""
+        for entry, _ in self._outgoing.values():
+            entry.published_s = self._decisions.now_s
 
     def stop_saving(self, token: int) -> Entry | None:
         """The message that this publication was to save, cancelled; None if there is none whose delivery is here."""
@@ -188,9 +186,8 @@ class Publications:
         self._decisions.say(Event.COPY_REFUSED, text, entry, warning=True, queue=queue, reason=reason)
 
     def _publish_later(self, token: int) -> None:
-        if token not in self._later:
-            self._later.add(token)
-            self._decisions.publish_later(token, self.refused.wait_s(token))
+        self._later.add(token)
+        self._decisions.publish_later(token, self.refused.wait_s(token))
 
     def _republish(self, token: int) -> None:
         if token in self._outgoing:

@@ -238,9 +238,9 @@ class Settlement:
             self.publications.unpublished(token, reason, lost, for_good)
 
     def disconnected(self) -> None:
-        """The epoch is over: tags are void, publications without a fate are published again (`brokers.base`)."""
+        """The epoch is over: tags are void. Publications get their fates all the same (`brokers.base`)."""
         self.saved.clear()
-        self.publications.publish_all_again()
+        self.publications.restart_time()
         self.decisions.recall()
         self.content_matches.expire(self.decisions.now_s)
         for likeness in self.decisions.void_tags():

@@ -145,10 +145,6 @@ class UnitOfWork:
         """Ask for `publish_again(token)` after about `delay_s`, after the commit."""
         self._effects.append(PublishLater(token, delay_s))
 
-    def unpublish(self) -> None:
-        """Withdraw what has not been published yet."""
-        self._withdraw(lambda effect: type(effect) is Outgoing)
-
     def recall(self) -> None:
         """Ask all workers for what they have not begun, after the commit."""
         self._effects.append(RecallAll())

@@ -87,8 +87,8 @@ class Effects:
             self._links.send(worker, Recall())
 
     def _publish(self, outgoing: Outgoing) -> None:
-        self._publishes.sent()
         self._broker.publish(outgoing)
+        self._publishes.sent()
 
     def _publish_later(self, effect: unit_of_work.PublishLater) -> None:
         again_s = effect.delay_s * random.uniform(1, 2)

@@ -30,10 +30,22 @@ def test_a_connection_that_held_makes_the_next_retry_quick_again() -> None:
     for _ in range(5):
         backoff.next_s()
 
-    backoff.healed(lasted_s=0.5)
+    backoff.up(now_s=100.0)
+    backoff.down(now_s=100.5)
     assert backoff.next_s() > 10
-    backoff.healed(lasted_s=60.0)
+    backoff.up(now_s=200.0)
+    backoff.down(now_s=260.0)
     assert backoff.next_s() <= 0.1
+
+
+def test_attempts_that_fail_after_one_that_held_take_ever_longer() -> None:
+    backoff = Backoff()
+    backoff.up(now_s=100.0)
+    for _ in range(5):
+        backoff.down(now_s=200.0)
+        delay_s = backoff.next_s()
+
+    assert delay_s > 5
 
 
 @pytest.mark.parametrize(("lasted_s", "served_s", "quick"), [(4.0, 3.5, True), (4.0, 0.5, False), (4.0, 0.0, False)])
@@ -44,7 +56,10 @@ def test_a_connection_that_did_its_work_for_a_second_was_no_failure(
     for _ in range(5):
         backoff.next_s()
 
-    backoff.healed(lasted_s, served_s)
+    backoff.up(now_s=100.0)
+    if served_s:
+        backoff.serves(now_s=100.0 + lasted_s - served_s)
+    backoff.down(now_s=100.0 + lasted_s)
     assert (backoff.next_s() <= 0.1) is quick
 
 

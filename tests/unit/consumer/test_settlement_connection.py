@@ -43,8 +43,8 @@ def test_a_running_message_is_settled_with_the_tag_of_the_new_epoch() -> None:
     assert [effect for effect in bench.last.effects if isinstance(effect, Ack)] == [Ack(2, tag)]
 
 
-def test_a_copy_under_way_when_the_connection_went_is_published_again() -> None:
-    """`brokers.base.Disconnected`: it gets no fate."""
+def test_a_copy_under_way_when_the_consuming_channel_closed_is_not_published_again() -> None:
+    """Its connection lives: it gets its fate (`brokers.base.Broker.publish`)."""
     bench = Bench()
     _, run = bench.begun()
     bench.ends(run, OutcomeKind.FAILED)
@@ -52,17 +52,39 @@ def test_a_copy_under_way_when_the_connection_went_is_published_again() -> None:
     (copy,) = bench.published()
     bench.lose_connection()
     bench.turn()
-    assert bench.later() == [copy.token]
+    assert (bench.published(), bench.later()) == ([], [])
     tag = bench.deliver(redelivered=True)
-    bench.settlement.publications.publish_again(copy.token)
     bench.turn()
-    assert bench.published() == [copy]
+    assert bench.published() == []
     bench.confirmed(copy.token)
     assert bench.acked() == [tag]
     assert bench.empty
 
 
-def test_a_handlers_publish_under_way_when_the_connection_went_is_published_again() -> None:
+def test_the_message_of_a_copy_that_was_confirmed_while_it_was_away_is_a_duplicate() -> None:
+    bench = Bench()
+    _, run = bench.begun()
+    bench.ends(run, OutcomeKind.FAILED)
+    bench.turn()
+    (copy,) = bench.published()
+    bench.lose_connection()
+    bench.confirmed(copy.token)
+    bench.turn()
+    assert (bench.state(), bench.empty) == (RowState.RETRY, True)
+    again = bench.deliver(redelivered=True)
+    assert bench.acked() == [again]
+
+
+def test_a_copy_decided_in_the_turn_of_a_connection_loss_is_published_once() -> None:
+    bench = Bench()
+    _, run = bench.begun()
+    bench.ends(run, OutcomeKind.FAILED)
+    bench.lose_connection()
+    bench.turn()
+    assert (len(bench.published()), bench.later()) == (1, [])
+
+
+def test_a_handlers_publish_under_way_when_the_consuming_channel_closed_counts() -> None:
     bench = Bench()
     _, run = bench.begun()
     bench.settlement.publications.publish_for(W0, run, [Publication("", "audit", Properties(), b"")])
@@ -70,13 +92,13 @@ def test_a_handlers_publish_under_way_when_the_connection_went_is_published_agai
     (out,) = bench.published()
     bench.lose_connection()
     bench.turn()
-    bench.settlement.publications.publish_again(out.token)
+    assert (bench.published(), bench.later()) == ([], [])
     bench.confirmed(out.token)
     bench.turn()
     assert bench.sent() == [Published(run, True, "")]
 
 
-def test_a_publication_is_scheduled_once_however_often_it_is_lost() -> None:
+def test_a_publication_that_was_lost_is_scheduled_once_whatever_happens_to_the_consuming_connection() -> None:
     bench = Bench()
     _, run = bench.begun()
     bench.ends(run, OutcomeKind.FAILED)
@@ -88,9 +110,8 @@ def test_a_publication_is_scheduled_once_however_often_it_is_lost() -> None:
     bench.turn()
     assert bench.later() == [copy.token]
     bench.settlement.publications.publish_again(copy.token)
-    bench.lose_connection()
     bench.turn()
-    assert bench.later() == [copy.token]
+    assert bench.published() == [copy]
 
 
 def test_a_newer_run_that_waits_is_dropped_with_its_connection() -> None:

@@ -167,7 +167,12 @@ def done_is_not_recorded(patch: Patch) -> None:
 
 
 def publications_lost_with_the_connection_stay_lost(patch: Patch) -> None:
-    patch.setattr(Publications, "publish_all_again", lambda self: None)
+    def mutant(self: Publications, token: int, reason: str, lost: bool, for_good: bool = False) -> None:
+        if not lost:
+            unpublished(self, token, reason, lost, for_good)
+
+    unpublished = Publications.unpublished
+    patch.setattr(Publications, "unpublished", mutant)
 
 
 def what_hello_does_not_name_stays_owned(patch: Patch) -> None:
@@ -225,12 +230,12 @@ def a_refused_copy_is_given_up(patch: Patch) -> None:
     patch.setattr(Publications, "_publish_later", mutant)
 
 
-def a_copy_that_follows_another_is_published_once_more_when_its_time_comes(patch: Patch) -> None:
-    patch.setattr(Publications, "publish_again", Publications._republish)
+def what_is_on_its_way_is_published_again_after_a_disconnect(patch: Patch) -> None:
+    def mutant(self: Publications) -> None:
+        for token in self._outgoing:
+            self._publish_later(token)
 
-
-def what_was_never_sent_is_published_twice_after_a_disconnect(patch: Patch) -> None:
-    patch.setattr(UnitOfWork, "unpublish", lambda self: None)
+    patch.setattr(Publications, "restart_time", mutant)
 
 
 def a_missing_message_that_comes_after_all_is_run(patch: Patch) -> None:
@@ -367,10 +372,7 @@ FOUND_IN: dict[Callable[[Patch], None], Laws] = {
     ),
     a_refused_copy_counts_as_placed: Laws(ONE, faults=2),
     a_refused_copy_is_given_up: Laws(ONE, faults=1, max_attempts=1, refuses=("q.dead",)),
-    a_copy_that_follows_another_is_published_once_more_when_its_time_comes: Laws(
-        (b"a", b"b"), workers=1, faults=2, max_attempts=1, refuses=("q.dead",)
-    ),
-    what_was_never_sent_is_published_twice_after_a_disconnect: Laws(ONE, faults=2, slow_disk=True),
+    what_is_on_its_way_is_published_again_after_a_disconnect: Laws(ONE, faults=2, slow_disk=True),
     a_missing_message_that_comes_after_all_is_run: Laws(ONE, faults=3),
     a_missing_message_that_comes_after_all_is_a_duplicate: Laws(ONE, faults=3),
     effects_do_not_wait_for_the_disk: Laws(ONE, faults=1, slow_disk=True),

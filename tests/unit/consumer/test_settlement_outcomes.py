@@ -357,6 +357,26 @@ def test_i1_a_copy_that_was_not_taken_is_published_again_and_nothing_acked(lost:
     assert bench.acked() == [tag]
 
 
+def test_a_copy_that_has_followed_another_is_not_published_once_more_when_its_time_comes() -> None:
+    bench = Bench()
+    copies = []
+    for id in ("a", "b"):
+        _, run = bench.begun(id)
+        bench.ends(run, OutcomeKind.REJECT)
+        bench.turn()
+        copies += bench.published()
+        bench.settlement.unpublished(copies[-1].token, "nack", lost=False)
+        bench.turn()
+    first, second = copies
+    bench.settlement.publications.publish_again(first.token)
+    bench.confirmed(first.token)
+    bench.turn()
+    assert [copy.token for copy in bench.published()] == [first.token, second.token]
+    bench.settlement.publications.publish_again(second.token)
+    bench.turn()
+    assert bench.published() == []
+
+
 def refused_for_good(bench: Bench, kind: OutcomeKind, times: int) -> Outgoing:
     """The copy of a failed message, which the broker refused so often for what it is; as it is tried the next time."""
     _, run = bench.begun()

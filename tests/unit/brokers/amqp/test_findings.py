@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.brokers.amqp.findings import QueueFindings
-from supervisor.brokers.amqp.inquiry import QueueFacts
-from supervisor.brokers.amqp.queues import QueuePlan, pool_queues
+from supervisor.brokers.amqp.declarer import QueueFindings
+from supervisor.brokers.amqp.queues import QueueFacts, QueuePlan, pool_queues
 from supervisor.brokers.base import Declared, Held, Unsafe
 from tests.support.brokers import a_pool
 

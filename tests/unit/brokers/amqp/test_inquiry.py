@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
 
-from supervisor.brokers.amqp.inquiry import Inquiry, QueueFacts
-from supervisor.brokers.amqp.promises import broken_promises
-from supervisor.brokers.amqp.queues import QUORUM, QueuePlan, delay_queue
+from supervisor.brokers.amqp.inquiry import Inquiry
+from supervisor.brokers.amqp.queues import QUORUM, QueueFacts
 
 CLASSIC = ("x-expires", "x-message-ttl", "x-dead-letter-exchange", "x-max-length", "x-overflow", "x-queue-type")
 QUORUM_ORDER = (
@@ -53,7 +51,7 @@ def ask(broker: Broker, guess: dict[str, Any]) -> QueueFacts | None:
     """All questions, put to the broker."""
     inquiry = Inquiry(guess)
     while (question := inquiry.question) is not None:
-        inquiry.answered(*broker.refusal(question.durable, question.auto_delete, question.arguments))
+        inquiry.answered(*broker.refusal(**question))
     return inquiry.facts
 
 
@@ -101,8 +99,9 @@ def test_every_question_is_one_that_cannot_make_a_queue() -> None:
     inquiry = Inquiry(dict(QUORUM))
     broker = Broker(CLASSIC, RICH)
     while (question := inquiry.question) is not None:
-        assert "asked by preforkd" in (question.arguments.get("x-message-ttl"), question.arguments.get("x-queue-type"))
-        inquiry.answered(*broker.refusal(question.durable, question.auto_delete, question.arguments))
+        arguments = question["arguments"]
+        assert "asked by preforkd" in (arguments.get("x-message-ttl"), arguments.get("x-queue-type"))
+        inquiry.answered(*broker.refusal(**question))
 
 
 @pytest.mark.parametrize(
@@ -130,71 +129,3 @@ def test_a_broker_that_never_agrees_is_not_asked_for_ever() -> None:
         inquiry.answered(406, text)
     assert inquiry.facts is None
     assert asked < 30
-
-
-# ---- promises -----------------------------------------------------------------------------------------------------
-
-PLAN = QueuePlan("q", QUORUM)
-
-BROKEN: dict[str, tuple[dict[str, Any], str]] = {
-    "not durable": ({"durable": False}, "not durable"),
-    "auto-delete": ({"auto_delete": True}, "auto-delete"),
-    "expires": ({"arguments": {"x-expires": 90_000}}, r"1m30s \(x-expires\)"),
-    "a TTL": ({"arguments": {"x-message-ttl": 500}}, "deletes what waits longer than"),
-    "a TTL and a dead-letter exchange": (
-        {"arguments": {"x-message-ttl": 60_000, "x-dead-letter-exchange": "dlx"}},
-        "moves to exchange 'dlx' what waits longer than",
-    ),
-    "a length": ({"arguments": {"x-max-length": 10}}, "beyond 10 messages"),
-    "a delivery limit of none": ({"arguments": {"x-delivery-limit": 0}}, r"comes back 1 time\(s\)"),
-    "a size": ({"arguments": {"x-max-length-bytes": 1024}}, "beyond 1"),
-    "a length with dead-lettering": (
-        {"arguments": {"x-max-length": 10, "x-overflow": "reject-publish-dlx"}},
-        "beyond 10 messages",
-    ),
-}
-
-
-def facts(durable: bool = True, auto_delete: bool = False, arguments: dict[str, Any] | None = None) -> QueueFacts:
-    return QueueFacts(durable, auto_delete, "quorum", arguments or {})
-
-
-@pytest.mark.parametrize("case", BROKEN)
-def test_a_promise_that_a_queue_breaks_is_named(case: str) -> None:
-    changes, told = BROKEN[case]
-    (text,) = broken_promises(PLAN, facts(**changes))
-    assert re.search(told, text), text
-    assert text.startswith("queue 'q' ")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [{}, dict(QUORUM), {"x-max-length": 10, "x-overflow": "reject-publish"}, {"x-dead-letter-exchange": "x"}],
-)
-def test_a_queue_that_keeps_its_messages_breaks_no_promise(arguments: dict[str, Any]) -> None:
-    assert broken_promises(PLAN, facts(arguments=arguments)) == []
-
-
-def test_a_delay_queue_as_we_make_it_breaks_no_promise() -> None:
-    plan = delay_queue("q", 1.0)
-    assert broken_promises(plan, facts(arguments=plan.arguments)) == []
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"x-dead-letter-routing-key": "other"}, "does not give retries back"),
-        ({"x-dead-letter-exchange": "dlx"}, "does not give retries back"),
-        ({"x-message-ttl": None}, "does not give retries back"),
-        ({"x-dead-letter-strategy": None}, "may lose retries"),
-        ({"x-max-length": 5, "x-overflow": None}, "drops retries"),
-        ({"x-expires": 1000}, "drops retries"),
-    ],
-)
-def test_a_delay_queue_of_another_kind_is_named_with_the_remedy(change: dict[str, Any], told: str) -> None:
-    plan = delay_queue("q", 1.0)
-    arguments = {name: value for name, value in (plan.arguments | change).items() if value is not None}
-
-    (text,) = broken_promises(plan, facts(arguments=arguments))
-    assert told in text
-    assert "delete it when it is empty" in text

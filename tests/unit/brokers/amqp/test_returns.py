@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pika.spec
 
 from supervisor.brokers.amqp import tables
-from supervisor.brokers.amqp.messages import EncodedProperties, encode
-from supervisor.brokers.amqp.returns import returned
+from supervisor.brokers.amqp.suspects import Unconfirmed, returned
 from supervisor.messages.message import Properties, Publication
 
 tables.install()
 
 
-@dataclass
-class Sent:
-    """A publication on its way."""
-
-    publication: Publication
-    properties: EncodedProperties
+def sent(exchange: str = "", key: str = "gone", body: bytes = b"x", **properties: Any) -> Unconfirmed:
+    return Unconfirmed(0, Publication(exchange, key, Properties(**properties), body), due_s=0.0, losses=0)
 
 
-def sent(exchange: str = "", key: str = "gone", body: bytes = b"x", **properties: Any) -> Sent:
-    publication = Publication(exchange, key, Properties(**properties), body)
-    return Sent(publication, encode(publication.properties))
-
-
-def found(on_their_way: list[Sent], comes_back: Sent) -> list[int]:
+def found(on_their_way: list[Unconfirmed], comes_back: Unconfirmed) -> list[int]:
     """The indices of those that a Return with these words may speak of."""
     publication = comes_back.publication
     method = pika.spec.Basic.Return(312, "NO_ROUTE", publication.exchange, publication.routing_key)

@@ -5,21 +5,27 @@ from __future__ import annotations
 import re
 import shlex
 
+import pika
 import pytest
 
-from supervisor.brokers.amqp.errors import Trouble
+from supervisor.brokers.amqp.errors import ACCESS_REFUSED, Trouble, permissions_command, with_command
 from supervisor.brokers.amqp.queues import pool_queues
-from supervisor.brokers.amqp.rights import ACCESS_REFUSED, Account, permissions_command, with_command
 from supervisor.config.schema import Binding, PoolConfig
 from tests.support.brokers import a_pool
 
-ANN = Account("ann", "/")
+
+def account(user: str, vhost: str) -> pika.ConnectionParameters:
+    return pika.ConnectionParameters(virtual_host=vhost, credentials=pika.PlainCredentials(user, "secret"))
 
 
-def patterns(*pools: PoolConfig, account: Account = ANN) -> tuple[str, str, str]:
+ANN = account("ann", "/")
+
+
+def patterns(*pools: PoolConfig, given_to: pika.ConnectionParameters = ANN) -> tuple[str, str, str]:
     """What may be configured, written and read, as the shell hands it to rabbitmqctl."""
-    words = shlex.split(permissions_command(account, pools))
-    assert words[:5] == ["rabbitmqctl", "set_permissions", "-p", account.vhost, account.user]
+    words = shlex.split(permissions_command(given_to, pools))
+    vhost, user = given_to.virtual_host, given_to.credentials.username
+    assert words[:5] == ["rabbitmqctl", "set_permissions", "-p", vhost, user]
     configure, write, read = words[5:]
     return configure, write, read
 
@@ -68,14 +74,14 @@ def test_one_command_is_for_all_pools_and_names_each_queue_once() -> None:
 
 
 def test_no_name_becomes_a_command_of_the_shell() -> None:
-    account = Account("ann; reboot", "/ $(reboot)")
+    odd = account("ann; reboot", "/ $(reboot)")
 
-    assert len(patterns(a_pool(queue="'; reboot #"), account=account)) == 3
+    assert len(patterns(a_pool(queue="'; reboot #"), given_to=odd)) == 3
 
 
 def test_a_missing_right_is_told_with_the_command_that_gives_it() -> None:
     pool = a_pool(queue="email")
-    told = with_command(Trouble("access to queue 'email' refused", True, ACCESS_REFUSED), ANN, [pool])
+    told = with_command(Trouble("access to queue 'email' refused", True, ACCESS_REFUSED), ANN, pool)
 
     assert told.reason.startswith("access to queue 'email' refused; give it with: rabbitmqctl set_permissions")
     assert permissions_command(ANN, [pool]) in told.reason
@@ -84,4 +90,4 @@ def test_a_missing_right_is_told_with_the_command_that_gives_it() -> None:
 
 @pytest.mark.parametrize("trouble", [Trouble("no queue", True, 404), Trouble("refused for now", False, ACCESS_REFUSED)])
 def test_any_other_trouble_is_told_as_it_is(trouble: Trouble) -> None:
-    assert with_command(trouble, ANN, [a_pool()]) == trouble
+    assert with_command(trouble, ANN, a_pool()) == trouble

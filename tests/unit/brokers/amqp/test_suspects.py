@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from supervisor.brokers.amqp.suspects import LOSSES_BEFORE_ALONE, End, Taken, is_a_risk, sentence
+from supervisor.brokers.amqp.suspects import LOSSES_BEFORE_ALONE, End, Taken, Unconfirmed, is_a_risk, sentence
 from supervisor.messages.message import Properties, Publication
 
 
-@dataclass
-class Sent:
-    """A publication on its way."""
-
-    publication: Publication
-    alone: bool = False
-    losses: int = 0
-    name: str = field(default="")
-
-
-def sent(name: str, exchange: str = "", key: str = "q", body: bytes = b"", **properties: Any) -> Sent:
-    return Sent(Publication(exchange, key, Properties(**properties), body), name=name)
+def sent(
+    name: str, exchange: str = "", key: str = "q", body: bytes = b"", alone: bool = False, losses: int = 0, **more: Any
+) -> Unconfirmed:
+    """A publication on its way; its token stands for its name, a letter."""
+    one = Unconfirmed(ord(name), Publication(exchange, key, Properties(**more), body), 0.0, losses)
+    one.alone = alone
+    return one
 
 
-def names(entries: list[Sent]) -> str:
-    return "".join(entry.name for entry in entries)
+def names(entries: list[Unconfirmed]) -> str:
+    return "".join(chr(entry.token) for entry in entries)
 
 
 COMPANY = [
@@ -68,7 +62,7 @@ def test_a_broker_that_crashed_suspects_all_that_it_had_not_come_to() -> None:
 
 @pytest.mark.parametrize("end", [End.CRASHED, End.REFUSED])
 def test_one_that_was_sent_alone_is_guilty(end: End) -> None:
-    found = sentence(end, "", [Sent(COMPANY[0].publication, alone=True, name="a")])
+    found = sentence(end, "", [sent("a", alone=True)])
 
     assert (names(found.over_limit), found.alone, found.again, found.lost) == ("a", [], [], [])
 
@@ -82,7 +76,7 @@ def test_a_lost_connection_blames_no_publication() -> None:
 
 @pytest.mark.parametrize("losses", range(LOSSES_BEFORE_ALONE + 1))
 def test_a_lost_connection_blames_one_that_was_alone_and_had_been_there_each_time_before(losses: int) -> None:
-    found = sentence(End.LOST, "", [Sent(COMPANY[0].publication, alone=True, losses=losses, name="a")])
+    found = sentence(End.LOST, "", [sent("a", alone=True, losses=losses)])
 
     assert names(found.over_limit) == ("a" if losses >= LOSSES_BEFORE_ALONE else "")
 

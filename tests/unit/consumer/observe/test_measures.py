@@ -45,26 +45,6 @@ def test_each_publication_is_awaited_until_its_fate_is_known() -> None:
     assert publishes.facts() == {"confirmed": 1, "refused": 1, "lost": 1, "unconfirmed": 2}
 
 
-def test_what_a_connection_takes_with_it_is_lost_and_published_again() -> None:
-    publishes = Publishes()
-    publishes.sent()
-    publishes.sent()
-    publishes.disconnected()
-    publishes.sent()
-    publishes.confirmed(Confirmed(1))
-
-    assert publishes.facts() == {"confirmed": 1, "refused": 0, "lost": 2, "unconfirmed": 0}
-
-
-def test_a_late_answer_to_a_lost_publication_awaits_nothing() -> None:
-    publishes = Publishes()
-    publishes.sent()
-    publishes.disconnected()
-    publishes.confirmed(Confirmed(1))
-
-    assert publishes.facts()["unconfirmed"] == 0
-
-
 def test_outcomes_count_from_the_beginning_of_the_session_whatever_the_ledger_has_counted_before() -> None:
     measures = Measures(9, {"done": 1000, "dead": 3})
     measures.counters.update({"done": 2, "failed": 1})
