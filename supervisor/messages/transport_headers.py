@@ -16,7 +16,7 @@ Matcher = Callable[[str], bool]
 _REMEMBERED_NAMES = 4096
 
 
-class Header(NamedTuple):
+class TransportHeader(NamedTuple):
     """`name`: in lower case it matches any case; a final `*` matches all names with that prefix.
 
     `carried`: whether copies keep it; not if the broker adds it again, or acts on it. `since`: the first rule of the
@@ -30,67 +30,67 @@ class Header(NamedTuple):
 
 
 _RABBITMQ = (
-    Header("x-death", "RabbitMQ, dead lettering", carried=False, since=1),
-    Header("x-first-death-*", "RabbitMQ, dead lettering", carried=False, since=1),
-    Header("x-last-death-*", "RabbitMQ 4, dead lettering", carried=False, since=1),
-    Header("x-delivery-count", "RabbitMQ, quorum queues: deliveries before this one", carried=False, since=1),
-    Header("x-acquired-count", "RabbitMQ 4, quorum queues", carried=False, since=1),
-    Header("CC", "RabbitMQ, sender-selected distribution: it would be routed again", carried=False, since=1),
-    Header("BCC", "RabbitMQ, sender-selected distribution: it would be routed again", carried=False, since=1),
-    Header("x-received-from", "RabbitMQ, federation", since=1),
-    Header("x-shovelled", "RabbitMQ, shovels, which are a way back into a queue", since=1),
-    Header("x-shovelled-timestamp", "RabbitMQ, shovels", since=1),
-    Header("x-opt-shovel*", "RabbitMQ 4, shovels"),
-    Header("x-routed-by", "RabbitMQ, message interceptor set_header_routing_node"),
-    Header("timestamp_in_ms", "RabbitMQ, message interceptor set_header_timestamp; rabbitmq-message-timestamp"),
-    Header("x-opt-rabbitmq-received-time", "RabbitMQ 4, message interceptor for time stamps"),
-    Header("x-opt-deaths", "RabbitMQ 4, dead lettering as AMQP 1.0 has it"),
-    Header("x-stream-offset", "RabbitMQ, streams"),
-    Header("x-mqtt-dup", "RabbitMQ up to 3.11, MQTT: set by a publisher's retry"),
+    TransportHeader("x-death", "RabbitMQ, dead lettering", carried=False, since=1),
+    TransportHeader("x-first-death-*", "RabbitMQ, dead lettering", carried=False, since=1),
+    TransportHeader("x-last-death-*", "RabbitMQ 4, dead lettering", carried=False, since=1),
+    TransportHeader("x-delivery-count", "RabbitMQ, quorum queues: deliveries before this one", carried=False, since=1),
+    TransportHeader("x-acquired-count", "RabbitMQ 4, quorum queues", carried=False, since=1),
+    TransportHeader("CC", "RabbitMQ, sender-selected distribution: it would be routed again", carried=False, since=1),
+    TransportHeader("BCC", "RabbitMQ, sender-selected distribution: it would be routed again", carried=False, since=1),
+    TransportHeader("x-received-from", "RabbitMQ, federation", since=1),
+    TransportHeader("x-shovelled", "RabbitMQ, shovels, which are a way back into a queue", since=1),
+    TransportHeader("x-shovelled-timestamp", "RabbitMQ, shovels", since=1),
+    TransportHeader("x-opt-shovel*", "RabbitMQ 4, shovels"),
+    TransportHeader("x-routed-by", "RabbitMQ, message interceptor set_header_routing_node"),
+    TransportHeader("timestamp_in_ms", "RabbitMQ, interceptor set_header_timestamp; rabbitmq-message-timestamp"),
+    TransportHeader("x-opt-rabbitmq-received-time", "RabbitMQ 4, message interceptor for time stamps"),
+    TransportHeader("x-opt-deaths", "RabbitMQ 4, dead lettering as AMQP 1.0 has it"),
+    TransportHeader("x-stream-offset", "RabbitMQ, streams"),
+    TransportHeader("x-mqtt-dup", "RabbitMQ up to 3.11, MQTT: set by a publisher's retry"),
 )
 
 _TRACERS = (
-    Header("traceparent", "W3C Trace Context"),
-    Header("tracestate", "W3C Trace Context"),
-    Header("baggage", "W3C Baggage"),
-    Header("correlation-context", "W3C Correlation Context, the former name of Baggage; Azure"),
-    Header("b3", "Zipkin, B3 in one header"),
-    Header("x-b3-*", "Zipkin, B3"),
-    Header("uber-trace-id", "Jaeger"),
-    Header("uberctx-*", "Jaeger, baggage"),
-    Header("jaeger-debug-id", "Jaeger"),
-    Header("jaeger-baggage", "Jaeger"),
-    Header("ot-tracer-*", "OpenTracing, basic tracer"),
-    Header("ot-baggage-*", "OpenTracing, basic tracer"),
-    Header("x-ot-span-context", "OpenTracing, Lightstep, Envoy"),
-    Header("sentry-*", "Sentry: sentry-trace, sentry-task-enqueued-time"),
-    Header("x-datadog-*", "Datadog"),
-    Header("dd-pathway-ctx*", "Datadog, data streams"),
-    Header("_datadog", "Datadog"),
-    Header("x-amzn-trace-id", "AWS X-Ray"),
-    Header("x-cloud-trace-context", "Google Cloud Trace"),
-    Header("grpc-trace-bin", "OpenCensus"),
-    Header("newrelic", "New Relic"),
-    Header("elastic-apm-traceparent", "Elastic APM"),
-    Header("x-instana-*", "Instana"),
-    Header("sw8", "Apache SkyWalking"),
-    Header("sw8-*", "Apache SkyWalking"),
-    Header("x-dynatrace*", "Dynatrace"),
-    Header("dtdtraceinfo", "Dynatrace"),
-    Header("dtdtracetaginfo", "Dynatrace"),
-    Header("singularityheader", "AppDynamics"),
-    Header("x-honeycomb-trace", "Honeycomb"),
-    Header("diagnostic-id", "Azure SDKs"),
-    Header("x-request-id", "Envoy, Istio: an id for each try of a request"),
+    TransportHeader("traceparent", "W3C Trace Context"),
+    TransportHeader("tracestate", "W3C Trace Context"),
+    TransportHeader("baggage", "W3C Baggage"),
+    TransportHeader("correlation-context", "W3C Correlation Context, the former name of Baggage; Azure"),
+    TransportHeader("b3", "Zipkin, B3 in one header"),
+    TransportHeader("x-b3-*", "Zipkin, B3"),
+    TransportHeader("uber-trace-id", "Jaeger"),
+    TransportHeader("uberctx-*", "Jaeger, baggage"),
+    TransportHeader("jaeger-debug-id", "Jaeger"),
+    TransportHeader("jaeger-baggage", "Jaeger"),
+    TransportHeader("ot-tracer-*", "OpenTracing, basic tracer"),
+    TransportHeader("ot-baggage-*", "OpenTracing, basic tracer"),
+    TransportHeader("x-ot-span-context", "OpenTracing, Lightstep, Envoy"),
+    TransportHeader("sentry-*", "Sentry: sentry-trace, sentry-task-enqueued-time"),
+    TransportHeader("x-datadog-*", "Datadog"),
+    TransportHeader("dd-pathway-ctx*", "Datadog, data streams"),
+    TransportHeader("_datadog", "Datadog"),
+    TransportHeader("x-amzn-trace-id", "AWS X-Ray"),
+    TransportHeader("x-cloud-trace-context", "Google Cloud Trace"),
+    TransportHeader("grpc-trace-bin", "OpenCensus"),
+    TransportHeader("newrelic", "New Relic"),
+    TransportHeader("elastic-apm-traceparent", "Elastic APM"),
+    TransportHeader("x-instana-*", "Instana"),
+    TransportHeader("sw8", "Apache SkyWalking"),
+    TransportHeader("sw8-*", "Apache SkyWalking"),
+    TransportHeader("x-dynatrace*", "Dynatrace"),
+    TransportHeader("dtdtraceinfo", "Dynatrace"),
+    TransportHeader("dtdtracetaginfo", "Dynatrace"),
+    TransportHeader("singularityheader", "AppDynamics"),
+    TransportHeader("x-honeycomb-trace", "Honeycomb"),
+    TransportHeader("diagnostic-id", "Azure SDKs"),
+    TransportHeader("x-request-id", "Envoy, Istio: an id for each try of a request"),
 )
 
 _CLIENTS = (
-    Header("spring_listener_return_correlation", "Spring AMQP, publisher returns"),
-    Header("spring_returned_message_correlation", "Spring AMQP, publisher confirms: an id for each try"),
+    TransportHeader("spring_listener_return_correlation", "Spring AMQP, publisher returns"),
+    TransportHeader("spring_returned_message_correlation", "Spring AMQP, publisher confirms: an id for each try"),
 )
 
 HEADERS = (
-    Header("x-preforkd-*", "preforkd, on copies", carried=False, since=1),
+    TransportHeader("x-preforkd-*", "preforkd, on copies", carried=False, since=1),
     *_RABBITMQ,
     *_TRACERS,
     *_CLIENTS,
@@ -98,7 +98,7 @@ HEADERS = (
 
 
 def matcher(names: Iterable[str]) -> Matcher:
-    """A test whether a header is among these `names`, which are spelled as in `Header.name`."""
+    """A test whether a header is among these `names`, which are spelled as in `TransportHeader.name`."""
     names = frozenset(names)
     exact = frozenset(name for name in names if not name.endswith("*"))
     beginnings = tuple(name[:-1] for name in names if name.endswith("*"))

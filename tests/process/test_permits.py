@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.brokers import permits
-from supervisor.brokers.permits import AT_ONCE, Permit
+from supervisor.brokers.amqp import declarer
+from supervisor.brokers.amqp.declarer import PERMITS, Permit
 from supervisor.system.clock import monotonic_s
 from supervisor.system.reactor import Reactor
 
@@ -37,32 +37,32 @@ def turn_until(reactor: Reactor, had: list[int], count: int) -> None:
 
 
 def test_the_next_one_gets_its_turn_when_a_permit_is_given_back(reactor: Reactor, tmp_path: Path) -> None:
-    consumers, had = asked(reactor, tmp_path, AT_ONCE + 2)
+    consumers, had = asked(reactor, tmp_path, PERMITS + 2)
     reactor.poll(0.3)
-    assert had == list(range(AT_ONCE))
+    assert had == list(range(PERMITS))
 
     consumers[0].release()
-    turn_until(reactor, had, AT_ONCE + 1)
+    turn_until(reactor, had, PERMITS + 1)
     consumers[1].release()
-    turn_until(reactor, had, AT_ONCE + 2)
+    turn_until(reactor, had, PERMITS + 2)
 
 
 def test_one_that_no_longer_wants_it_is_not_called(reactor: Reactor, tmp_path: Path) -> None:
-    consumers, had = asked(reactor, tmp_path, AT_ONCE + 1)
+    consumers, had = asked(reactor, tmp_path, PERMITS + 1)
     consumers[-1].release()
     consumers[0].release()
     reactor.poll(0.3)
 
-    assert had == list(range(AT_ONCE))
+    assert had == list(range(PERMITS))
 
 
 def test_holders_that_stand_still_are_not_waited_for_without_end(
     reactor: Reactor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(permits, "LONGEST_WAIT_S", 0.2)
-    _consumers, had = asked(reactor, tmp_path, AT_ONCE + 1)
+    monkeypatch.setattr(declarer, "LONGEST_WAIT_S", 0.2)
+    _consumers, had = asked(reactor, tmp_path, PERMITS + 1)
 
-    turn_until(reactor, had, AT_ONCE + 1)
+    turn_until(reactor, had, PERMITS + 1)
 
 
 def test_a_state_directory_that_cannot_be_used_keeps_no_consumer_from_its_queues(
@@ -74,7 +74,7 @@ def test_a_state_directory_that_cannot_be_used_keeps_no_consumer_from_its_queues
 
 
 def test_asked_for_again_a_permit_that_is_had_stays(reactor: Reactor, tmp_path: Path) -> None:
-    (first, *_others), had = asked(reactor, tmp_path, AT_ONCE)
+    (first, *_others), had = asked(reactor, tmp_path, PERMITS)
     first.ask(lambda: had.append(99))
 
     assert had[-1] == 99

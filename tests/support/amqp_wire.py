@@ -12,13 +12,13 @@ import pika.frame
 import pika.spec
 
 from supervisor.brokers.amqp import tables
-from supervisor.brokers.amqp.receiving import Receiver
+from supervisor.brokers.amqp.receiving import DeliveryCallback
 from supervisor.messages.message import Properties
 from supervisor.system.reactor import Reactor
 
 CHANNELS = (1, 2)
 OURS, PLAIN, OTHER = "ours", "plain", "other"
-"""Consumer tags on each channel: a Receiver, a consumer as pika knows them, and one that nobody has."""
+"""Consumer tags on each channel: a DeliveryCallback, a consumer as pika knows them, and one that nobody has."""
 
 
 class Transport:
@@ -52,7 +52,7 @@ def content(channel: int, properties: Properties, body: bytes, most: int = 131_0
 
 
 class Wire:
-    """An open connection of `kind` with two open channels, each with a Receiver and a plain consumer."""
+    """An open connection of `kind` with two open channels, each with a DeliveryCallback and a plain consumer."""
 
     def __init__(self, kind: Callable[..., Any], reactor: Reactor) -> None:
         self.taken: list[tuple[Any, ...]] = []
@@ -95,7 +95,7 @@ class Wire:
             self.receive(method(number, pika.spec.Basic.ConsumeOk(tag)))
         return channel
 
-    def _receiver(self, channel: Any) -> Receiver:
+    def _receiver(self, channel: Any) -> DeliveryCallback:
         def take(*delivery: Any) -> None:
             self.taken.append((channel.channel_number, OURS, *delivery))
             if len(self.taken) == self.cancel_at:
@@ -103,7 +103,7 @@ class Wire:
 
         wire = self
 
-        class Counted(Receiver):
+        class Counted(DeliveryCallback):
             def __call__(self, *arguments: Any) -> None:
                 wire.through_pika += 1
                 super().__call__(*arguments)

@@ -15,7 +15,7 @@ import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 
 from supervisor.brokers.admin import BrokerAdmin, BrokerFacts, PoolReview, PublishReport
-from supervisor.brokers.amqp.connection import Target, targets
+from supervisor.brokers.amqp.connection import BrokerHost, targets
 from supervisor.brokers.amqp.errors import Trouble, explain
 from supervisor.brokers.amqp.messages import encode, fitted, to_properties
 from supervisor.brokers.amqp.publisher import Publisher
@@ -83,12 +83,13 @@ class AmqpAdmin(BrokerAdmin):
             self._holding.basic_ack(delivery.tag)
 
     def move(self, delivery: Delivery, publication: Publication) -> None:
+        frame_max = self._connection._impl.params.frame_max  # as both sides have agreed; pika shows it nowhere else
         with _translated(self._target.host, final=BrokerUnavailable):
             self._confirm_channel().basic_publish(
                 publication.exchange,
                 publication.routing_key,
                 publication.body,
-                fitted(publication.properties, encode(publication.properties), self._frame_max),
+                fitted(publication.properties, encode(publication.properties), frame_max),
                 mandatory=True,
             )
             self._holding.basic_ack(delivery.tag)
@@ -121,12 +122,6 @@ class AmqpAdmin(BrokerAdmin):
     def close(self) -> None:
         with suppress(pika.exceptions.AMQPError):  # closed by the broker already: nothing is left to say
             self._connection.close()
-
-    @property
-    def _frame_max(self) -> int:
-        return int(
-            self._connection._impl.params.frame_max
-        )  # what both sides have agreed to; pika shows it nowhere else
 
     def _confirm_channel(self) -> BlockingChannel:
         if self._moving is None or not self._moving.is_open:
@@ -162,7 +157,7 @@ class AmqpAdmin(BrokerAdmin):
         ]
 
 
-def _connect(candidates: list[Target]) -> tuple[Target, pika.BlockingConnection]:
+def _connect(candidates: list[BrokerHost]) -> tuple[BrokerHost, pika.BlockingConnection]:
     troubles: list[tuple[str, Trouble]] = []
     for target in candidates:
         try:
@@ -193,7 +188,7 @@ def _translated(host: str, final: type[PreforkdError] = BrokerRefused) -> Iterat
 class _PublishRun:
     """One `publish`: at most `window` unconfirmed, until all are or the connection is lost."""
 
-    def __init__(self, target: Target, timeout_s: float, on_confirmed: Callable[[int], None]) -> None:
+    def __init__(self, target: BrokerHost, timeout_s: float, on_confirmed: Callable[[int], None]) -> None:
         self._on_confirmed = on_confirmed
         self._reactor = Reactor()
         self._events: deque[BrokerEvent] = deque()

@@ -16,7 +16,7 @@ import pika
 
 from supervisor.brokers.amqp.connection import Backoff, Dialer, targets
 from supervisor.brokers.amqp.copy_queues import CopyQueues
-from supervisor.brokers.amqp.declarer import Declarer, QueueFindings
+from supervisor.brokers.amqp.declarer import Declarer, Permit, QueueFindings
 from supervisor.brokers.amqp.errors import Trouble, explain, with_command
 from supervisor.brokers.amqp.publisher import Publisher
 from supervisor.brokers.amqp.questions import Probe, ask_to_publish, rule_out_stream
@@ -37,7 +37,6 @@ from supervisor.brokers.base import (
     Unpublished,
     Unresponsive,
 )
-from supervisor.brokers.permits import Permit
 from supervisor.config.schema import BrokerConfig, PoolConfig
 from supervisor.errors import BrokerRefused
 from supervisor.system.clock import monotonic_s

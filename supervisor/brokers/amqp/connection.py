@@ -40,14 +40,14 @@ _SILENCE_HEARTBEATS = 1.5
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
 
 
-class Target(msgspec.Struct, frozen=True):
+class BrokerHost(msgspec.Struct, frozen=True):
     """One host of the list: how to reach it, and its name as shown to users (no secrets)."""
 
     host: str
     parameters: pika.ConnectionParameters
 
 
-def targets(config: BrokerConfig, connection_name: str, user_timeout_s: float) -> list[Target]:
+def targets(config: BrokerConfig, connection_name: str, user_timeout_s: float) -> list[BrokerHost]:
     """The hosts of `[broker] url`, in their order.
 
     `user_timeout_s` is how long written bytes may stay unacknowledged by the peer's kernel (TCP_USER_TIMEOUT).
@@ -58,7 +58,7 @@ def targets(config: BrokerConfig, connection_name: str, user_timeout_s: float) -
     return [_target(url, config, connection_name, user_timeout_s) for url in config.urls]
 
 
-def _target(url: str, config: BrokerConfig, connection_name: str, user_timeout_s: float) -> Target:
+def _target(url: str, config: BrokerConfig, connection_name: str, user_timeout_s: float) -> BrokerHost:
     shown = _shown(url)
     try:
         if urlsplit(url).scheme not in ("amqp", "amqps"):
@@ -74,7 +74,7 @@ def _target(url: str, config: BrokerConfig, connection_name: str, user_timeout_s
     parameters.socket_timeout = parameters.stack_timeout = _OPEN_TIMEOUT_S
     parameters.tcp_options = {**_KEEPALIVE, "TCP_USER_TIMEOUT": round(user_timeout_s * 1000)}
     parameters.client_properties = {"connection_name": connection_name, "product": "preforkd"}
-    return Target(shown, parameters)
+    return BrokerHost(shown, parameters)
 
 
 def _shown(url: str) -> str:
@@ -139,7 +139,7 @@ class Dialer:
         self.host = ""
         self.parameters = pika.ConnectionParameters()
         self._reactor = reactor
-        self._targets: list[Target] = []
+        self._targets: list[BrokerHost] = []
         self._on_up = on_up
         self._on_down = on_down
         self._final_when_open = final_when_open
@@ -152,7 +152,7 @@ class Dialer:
         self._closing = False
         self._cutting = False
 
-    def dial(self, targets: list[Target]) -> None:
+    def dial(self, targets: list[BrokerHost]) -> None:
         """Try the first of these hosts, then one after the other."""
         self._targets = targets
         self._dial()

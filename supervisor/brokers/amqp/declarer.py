@@ -7,17 +7,72 @@ time. A binding that exists is not changed. Findings are collected until the que
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pika
 
 from supervisor.brokers.amqp.errors import Trouble, explain
-from supervisor.brokers.amqp.inquiry import Inquiry
+from supervisor.brokers.amqp.inquiry import QueueInquiry
 from supervisor.brokers.amqp.questions import QueryChannel, Question, Questions, Refusal, declare
 from supervisor.brokers.amqp.queues import STREAM, QueueFacts, QueuePlan, as_planned, broken_promises, declared_text
 from supervisor.brokers.base import Declared, Held, Unsafe
-from supervisor.brokers.permits import Permit
+from supervisor.system.clock import monotonic_s
+from supervisor.system.locks import FileLock, LockHeld
+from supervisor.system.reactor import Reactor, Timer
+
+PERMITS = 2
+_AGAIN_S = 0.1
+LONGEST_WAIT_S = 60.0
+"""A permit's holder that hangs must not block the others."""
 
 Done = Callable[[Trouble | None], object]
+
+
+class Permit:
+    """Lets only a few consumers of one daemon make queues at a time: a broker is slow for all while it makes many.
+
+    Sixty pools that declared all their queues at once kept RabbitMQ 3.10 busy for minutes, and blocked each other. A
+    permit is a lock on a file of the state directory, so it ends with its holder.
+    """
+
+    def __init__(self, reactor: Reactor, state_dir: Path) -> None:
+        self._reactor = reactor
+        self._paths = [state_dir / f"declaring.{number}.lock" for number in range(PERMITS)]
+        self._lock: FileLock | None = None
+        self._timer: Timer | None = None
+
+    def ask(self, then: Callable[[], object]) -> None:
+        """Call `then()` once a permit is free, or after `LONGEST_WAIT_S`."""
+        self._try(then, monotonic_s() + LONGEST_WAIT_S)
+
+    def release(self) -> None:
+        """Release the permit, or cancel the request."""
+        if self._timer is not None:
+            self._reactor.remove_timeout(self._timer)
+            self._timer = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _try(self, then: Callable[[], object], until_s: float) -> None:
+        self._timer = None
+        if self._had() or monotonic_s() >= until_s:
+            then()
+        else:
+            self._timer = self._reactor.call_later(_AGAIN_S, lambda: self._try(then, until_s))
+
+    def _had(self) -> bool:
+        """Whether a permit is taken, or the state directory cannot be used, which other code reports."""
+        for path in self._paths:
+            if self._lock is not None:
+                break
+            try:
+                self._lock = FileLock(path)
+            except LockHeld:
+                continue
+            except OSError:
+                return True
+        return self._lock is not None
 
 
 class QueueFindings:
@@ -143,7 +198,7 @@ class Declarer:
                 return self._findings.examined(plan, as_planned(plan))
             if equal.reply_code != 406:  # it cannot be queried, and is used anyway
                 return None
-        inquiry = Inquiry(plan.arguments)
+        inquiry = QueueInquiry(plan.arguments)
         while (question := inquiry.question) is not None:
             answer = yield declare(plan.name, **question)
             inquiry.answered(*((answer.reply_code, answer.reply_text) if isinstance(answer, Refusal) else (0, "")))

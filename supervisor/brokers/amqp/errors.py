@@ -12,6 +12,7 @@ import shlex
 import socket
 import ssl
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import pika
@@ -99,20 +100,16 @@ def _explain_words(text: str, fatal: bool, code: int) -> Trouble:
 
 def _root(error: BaseException | None) -> BaseException | None:
     """The innermost error: pika wraps it in up to four layers."""
-    while True:
-        inner = _inner(error)
-        if inner is None:
-            return error
+    while (inner := _inner(error)) is not None:
         error = inner
+    return error
 
 
-def _inner(error: BaseException | None) -> BaseException | None:
+def _inner(error: Any) -> Any:
     if isinstance(error, workflow.AMQPConnectionWorkflowFailed):
-        last: BaseException = error.exceptions[-1]
-        return last
+        return error.exceptions[-1]
     if isinstance(error, workflow.AMQPConnectorPhaseErrorBase):
-        inner: BaseException = error.exception
-        return inner
+        return error.exception
     if isinstance(error, workflow.AMQPConnectorException | pika.exceptions.AMQPConnectionError):
         return next((argument for argument in error.args if isinstance(argument, BaseException)), None)
     return None

@@ -35,7 +35,7 @@ _DIFFERENCE = re.compile(
 )
 
 
-class Inquiry:
+class QueueInquiry:
     """The questions about one queue. `guess`: the arguments that it probably has, which saves questions."""
 
     def __init__(self, guess: dict[str, Any]) -> None:

@@ -69,11 +69,11 @@ _READERS: tuple[tuple[int, _Reader], ...] = tuple(
 
 
 class EncodedProperties(pika.spec.BasicProperties):  # type: ignore[misc]  # pika has no types
-    """Encoded properties, on which publishing cannot fail. `pieces`: their bytes, by which they compare."""
+    """Encoded properties, on which publishing cannot fail. `data`: their bytes, by which they compare."""
 
-    def __init__(self, pieces: list[bytes]) -> None:
+    def __init__(self, data: bytes) -> None:
         super().__init__()
-        self.data = b"".join(pieces)
+        self.data = data
 
     def encode(self) -> list[bytes]:
         """The bytes behind the header frame's own fields, for pika."""
@@ -107,13 +107,13 @@ def encode(properties: Properties, room_bytes: int = PROPERTIES_ROOM_BYTES) -> E
     """
     properties = msgspec.structs.replace(properties, delivery_mode=_PERSISTENT)
     for attempt in (properties, *_without_former(properties)):
-        pieces = _pieces(attempt)
-        if pieces is not None and sum(map(len, pieces)) <= room_bytes:
-            return EncodedProperties(pieces)
-    pieces = _pieces(_reduced(properties, room_bytes // 2))
-    if pieces is None:
+        data = _data(attempt)
+        if data is not None and len(data) <= room_bytes:
+            return EncodedProperties(data)
+    data = _data(_reduced(properties, room_bytes // 2))
+    if data is None:
         raise AssertionError("properties reduced to what can be encoded must be encodable")
-    return EncodedProperties(pieces)
+    return EncodedProperties(data)
 
 
 def fitted(properties: Properties, whole: EncodedProperties, frame_max: int) -> EncodedProperties:
@@ -133,16 +133,15 @@ def fitted(properties: Properties, whole: EncodedProperties, frame_max: int) -> 
 
 
 def encoded(properties: pika.spec.BasicProperties) -> bytes:
-    """The bytes of received properties, to compare with those of `encode()`."""
+    """The bytes of pika's properties, to compare with those of `encode()`."""
     return b"".join(properties.encode())
 
 
-def _pieces(properties: Properties) -> list[bytes] | None:
+def _data(properties: Properties) -> bytes | None:
     try:
-        pieces: list[bytes] = pika.spec.BasicProperties(**msgspec.structs.asdict(properties)).encode()
+        return encoded(pika.spec.BasicProperties(**msgspec.structs.asdict(properties)))
     except CANNOT_ENCODE:
         return None
-    return pieces
 
 
 def _without_former(properties: Properties) -> Iterator[Properties]:
@@ -184,5 +183,5 @@ def _small_first(item: tuple[str, Any]) -> int:
 
 
 def _size(fields: dict[str, Any]) -> int | None:
-    pieces = _pieces(Properties(**fields))
-    return None if pieces is None else sum(map(len, pieces))
+    data = _data(Properties(**fields))
+    return None if data is None else len(data)

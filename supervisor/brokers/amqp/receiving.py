@@ -1,7 +1,7 @@
 """A pika connection that decodes complete deliveries itself, at a third of pika's cost.
 
 Runs in the consumer and the command line. pika stays the owner of connection, channels, heartbeats and errors: every
-frame that is not part of a complete delivery for a Receiver goes to it, in order, as if this file were not there.
+frame that is not part of a complete delivery for a DeliveryCallback goes to it, in order, as without this file.
 It must never take a delivery that pika would treat in another way, nor decode one to anything else.
 Which private names of pika this builds on, and what guards them: docs/decisions/0008-receiving.md.
 """
@@ -47,7 +47,7 @@ Take = Callable[[int, str, str, bool, Properties, bytes], None]
 """Is given delivery tag, exchange, routing key, redelivered, properties, body."""
 
 
-class Receiver:
+class DeliveryCallback:
     """A consumer's callback for `basic_consume`: `take` gets every delivery, whichever way it came."""
 
     def __init__(self, take: Take) -> None:
@@ -89,7 +89,7 @@ _NOWHERE = _Route(b"\0", b"\0", 0, "", "", "")
 
 
 class ReceivingConnection(pika.SelectConnection):  # type: ignore[misc]  # pika has no types
-    """A SelectConnection whose Receivers get complete deliveries without pika's frame objects."""
+    """A SelectConnection whose DeliveryCallbacks get complete deliveries without pika's frame objects."""
 
     _frame_buffer: bytes
     _route = _NOWHERE
@@ -132,8 +132,8 @@ class ReceivingConnection(pika.SelectConnection):  # type: ignore[misc]  # pika 
         receiver.take(tag, route.exchange, route.routing_key, bits & 1 != 0, properties, body)
         return end
 
-    def _receiver(self, route: _Route) -> Receiver | None:
-        """Whom pika would call, if it is a Receiver and nothing else is under way on the channel."""
+    def _receiver(self, route: _Route) -> DeliveryCallback | None:
+        """Whom pika would call, if it is a DeliveryCallback and nothing else is under way on the channel."""
         channel = self._channels.get(route.channel)
         if channel is None or route.consumer_tag in channel._cancelled:
             return None
@@ -141,7 +141,7 @@ class ReceivingConnection(pika.SelectConnection):  # type: ignore[misc]  # pika 
         if begun._method_frame is not None or begun._header_frame is not None:
             return None
         consumer = channel._consumers.get(route.consumer_tag)
-        return consumer if isinstance(consumer, Receiver) else None
+        return consumer if isinstance(consumer, DeliveryCallback) else None
 
 
 def _end_of_frame(data: bytes, at: int) -> int:

@@ -18,7 +18,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from supervisor.brokers.admin import PoolReview
 from supervisor.brokers.amqp.errors import ACCESS_REFUSED, permissions_command
-from supervisor.brokers.amqp.inquiry import Inquiry
+from supervisor.brokers.amqp.inquiry import QueueInquiry
 from supervisor.brokers.amqp.queues import STREAM, QueueFacts, QueuePlan, as_planned, broken_promises, pool_queues
 from supervisor.config.schema import PoolConfig
 
@@ -81,7 +81,7 @@ class Reviewer:
             self._may(f"bind queue {queue!r} to exchange {exchange!r}", _unbind_nothing(queue, exchange))
 
     def _facts(self, plan: QueuePlan) -> QueueFacts | None:
-        inquiry = Inquiry(plan.arguments)
+        inquiry = QueueInquiry(plan.arguments)
         while (question := inquiry.question) is not None:
             inquiry.answered(*self._refusal(_declared(plan.name, **question)))
         return inquiry.facts

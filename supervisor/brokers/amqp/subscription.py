@@ -14,7 +14,7 @@ import pika.channel
 import pika.frame
 
 from supervisor.brokers.amqp.acks import STRAGGLER_S, AckBatcher, How
-from supervisor.brokers.amqp.receiving import Receiver
+from supervisor.brokers.amqp.receiving import DeliveryCallback
 from supervisor.brokers.base import Delivery
 from supervisor.config.schema import PoolConfig
 from supervisor.messages.message import Properties
@@ -144,7 +144,7 @@ class Subscription:
             self._before = self._last_delivery
             self._tag = self._channel.basic_consume(
                 self._pool.queue,
-                Receiver(self._on_delivery),
+                DeliveryCallback(self._on_delivery),
                 exclusive=self._pool.exclusive,
                 arguments={"x-priority": self._pool.consumer_priority} if self._pool.consumer_priority else None,
                 callback=self._on_consuming,

@@ -27,7 +27,7 @@ from supervisor.brokers.base import (
     Subscribed,
     Unpublished,
 )
-from supervisor.brokers.embedded.notification import Notification, open_notification, queue_file, ring
+from supervisor.brokers.embedded.notification import listen, queue_file, ring, silence
 from supervisor.brokers.embedded.store import FILE_NAME, Store, Stored, StoreError
 from supervisor.brokers.names import dead_queue, delay_step_s, parked_queue
 from supervisor.config.schema import PoolConfig
@@ -52,11 +52,13 @@ class _Line:
         except StoreError:
             self._lock.close()
             raise
-        self.notification: Notification | None = open_notification(queue_file(state_dir, queue, "bell"))
+        self._socket_file = queue_file(state_dir, queue, "bell")
+        self.notified = listen(self._socket_file)
 
     def close(self) -> None:
-        if self.notification is not None:
-            self.notification.close()
+        if self.notified is not None:
+            self._socket_file.unlink(missing_ok=True)
+            self.notified.close()
         self.store.close()
         self._lock.close()
 
@@ -170,8 +172,8 @@ class EmbeddedBroker(Broker):
     def _connected(self, line: _Line) -> None:
         self._opened += 1
         self._epoch += 1
-        if line.notification is not None:
-            self._reactor.add_handler(line.notification, self._on_notification, self._reactor.READ)
+        if line.notified is not None:
+            self._reactor.add_handler(line.notified, self._on_notification, self._reactor.READ)
         self._tell(Connected(self._host))
         self._declare_and_subscribe()
         self._look_again_later()
@@ -215,8 +217,8 @@ class EmbeddedBroker(Broker):
         self._held.clear()
         self._acked.clear()
         if self._line is not None:
-            if self._line.notification is not None:
-                self._reactor.remove_handler(self._line.notification)
+            if self._line.notified is not None:
+                self._reactor.remove_handler(self._line.notified)
             self._line.close()
             self._line = None
 
@@ -302,8 +304,8 @@ class EmbeddedBroker(Broker):
     # ---- when to look ---------------------------------------------------------------------------------------------
 
     def _on_notification(self, fd: int, events: int) -> None:
-        if self._line is not None and self._line.notification is not None:
-            self._line.notification.silence()
+        if self._line is not None and self._line.notified is not None:
+            silence(self._line.notified)
         self._look = True
         self.flush()
 
@@ -350,9 +352,5 @@ class EmbeddedBroker(Broker):
 
     def _tell(self, event: BrokerEvent) -> None:
         if not self.events:
-            self._reactor.add_callback(_wake_up)  # or the loop would sleep on it
+            self._reactor.add_callback(lambda: None)  # starts another pass: the loop would sleep on it
         self.events.append(event)
-
-
-def _wake_up() -> None:
-    """Do nothing; the callback starts another pass."""

@@ -28,44 +28,26 @@ def ring(path: Path) -> None:
         caller.sendto(b"\0", os.fsencode(path))
 
 
-class Notification:
-    """The consumer's end. Its maker must hold the queue's lock: a socket left by a dead consumer is removed.
+def listen(path: Path) -> socket.socket | None:
+    """The consumer's end; None if its path is too long or no socket can be made there.
 
-    Raises OSError if the socket cannot be made.
+    The caller must hold the queue's lock: a socket left by a dead consumer is removed.
     """
-
-    def __init__(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-        self._path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            self._socket.setblocking(False)
-            self._socket.bind(os.fsencode(path))
-        except OSError:
-            self._socket.close()
-            raise
-
-    def fileno(self) -> int:
-        """The socket's descriptor, for a reactor."""
-        return self._socket.fileno()
-
-    def silence(self) -> None:
-        """Discard all notifications so far."""
-        with suppress(BlockingIOError):
-            while True:
-                self._socket.recv(16)
-
-    def close(self) -> None:
-        """Close and remove the socket."""
-        self._path.unlink(missing_ok=True)
-        self._socket.close()
-
-
-def open_notification(path: Path) -> Notification | None:
-    """A notification socket, or None if its path is too long or no socket can be made there."""
     if len(os.fsencode(path)) > _LONGEST_PATH:
         return None
+    notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        return Notification(path)
+        path.unlink(missing_ok=True)
+        notified.setblocking(False)
+        notified.bind(os.fsencode(path))
     except OSError:
+        notified.close()
         return None
+    return notified
+
+
+def silence(notified: socket.socket) -> None:
+    """Discard all notifications so far."""
+    with suppress(BlockingIOError):
+        while True:
+            notified.recv(16)

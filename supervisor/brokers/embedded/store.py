@@ -82,7 +82,7 @@ class Stored(NamedTuple):
 class Store:
     """One connection to the file in `state_dir`, which is made when missing. Raises StoreError.
 
-    Changes are asked for within `transaction()`; questions within it or `guarded()`, so that errors are ours.
+    Changes are asked for within `transaction()`; questions within it or `guarded()`, so that errors become StoreError.
     """
 
     def __init__(self, state_dir: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.brokers.amqp.inquiry import Inquiry
+from supervisor.brokers.amqp.inquiry import QueueInquiry
 from supervisor.brokers.amqp.queues import QUORUM, QueueFacts
 
 CLASSIC = ("x-expires", "x-message-ttl", "x-dead-letter-exchange", "x-max-length", "x-overflow", "x-queue-type")
@@ -49,7 +49,7 @@ def _difference(given: Any, own: Any) -> str:
 
 def ask(broker: Broker, guess: dict[str, Any]) -> QueueFacts | None:
     """All questions, put to the broker."""
-    inquiry = Inquiry(guess)
+    inquiry = QueueInquiry(guess)
     while (question := inquiry.question) is not None:
         inquiry.answered(*broker.refusal(**question))
     return inquiry.facts
@@ -96,7 +96,7 @@ def test_everything_that_rabbitmq_compares_is_found_out(case: str, guess: dict[s
 
 
 def test_every_question_is_one_that_cannot_make_a_queue() -> None:
-    inquiry = Inquiry(dict(QUORUM))
+    inquiry = QueueInquiry(dict(QUORUM))
     broker = Broker(CLASSIC, RICH)
     while (question := inquiry.question) is not None:
         arguments = question["arguments"]
@@ -114,14 +114,14 @@ def test_every_question_is_one_that_cannot_make_a_queue() -> None:
     ],
 )
 def test_a_queue_that_cannot_be_asked_about_stays_unknown(code: int, text: str) -> None:
-    inquiry = Inquiry({})
+    inquiry = QueueInquiry({})
     inquiry.answered(code, text)
 
     assert (inquiry.question, inquiry.facts) == (None, None)
 
 
 def test_a_broker_that_never_agrees_is_not_asked_for_ever() -> None:
-    inquiry = Inquiry({})
+    inquiry = QueueInquiry({})
     for asked in range(100):
         if inquiry.question is None:
             break

@@ -180,7 +180,7 @@ def test_a_delivery_inside_of_another_ends_as_it_ends_in_pika() -> None:
 
 
 def plenty(count: int, body: bytes, key: str = "queue") -> bytes:
-    """Deliveries for a Receiver."""
+    """Deliveries for a DeliveryCallback."""
     return b"".join(
         method(1, pika.spec.Basic.Deliver(OURS, tag, False, "", key))
         + b"".join(content(1, Properties(message_id=f"m{tag}", delivery_mode=2), body))
