@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.brokers.amqp import connection
 from supervisor.config.schema import BrokerConfig, PoolConfig
-from supervisor.consumer import housekeeping
+from supervisor.consumer import session
 from supervisor.consumer.observe import health
 from tests.support.hand_turned import HandTurned
 from tests.support.rabbitmq import RabbitNode
@@ -92,7 +92,7 @@ def test_fewer_messages_are_in_hand_while_they_come_back_too_often(
     rabbitmq: RabbitNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is in hand when a connection ends counts as returned, whether it was begun or not."""
-    monkeypatch.setattr(housekeeping, "PROBE_INTERVAL_S", 0.2)
+    monkeypatch.setattr(session, "PROBE_INTERVAL_S", 0.2)
     queue = f"narrow-{uuid4().hex[:8]}"
     declare(rabbitmq, queue, 20)
     pool = PoolConfig("p", queue, "h:h", workers=3, declare=False, queue_arguments={"x-delivery-limit": 1})

@@ -16,7 +16,7 @@ import pytest
 
 from supervisor.brokers.amqp import questions
 from supervisor.config.schema import BrokerConfig
-from supervisor.consumer import housekeeping
+from supervisor.consumer import session
 from supervisor.consumer.observe import health
 from supervisor.system.clock import monotonic_s
 from tests.support.brokers import a_pool
@@ -123,7 +123,7 @@ def test_a_crash_loop_is_slowed_down_and_held_and_never_reaches_the_broker(
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds instead of half a minute."""
-    monkeypatch.setattr(housekeeping, "PROBE_INTERVAL_S", 0.2)
+    monkeypatch.setattr(session, "PROBE_INTERVAL_S", 0.2)
     monkeypatch.setattr(health, "STARVED_AFTER_S", 0.5)
     monkeypatch.setattr(questions, "TIMEOUT_S", 0.5)
 

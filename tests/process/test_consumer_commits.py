@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.consumer import housekeeping
+from supervisor.consumer import housekeeping, session
 from supervisor.consumer.turn import commit_pipeline
 from supervisor.errors import LedgerError
 from supervisor.ledger.base import Result
@@ -63,6 +63,7 @@ def test_a_disk_that_hangs_is_not_asked_to_forget_rows_before_it_has_written_wha
 ) -> None:
     """A transaction may wait for the disk (a checkpoint), and the heartbeat with it."""
     monkeypatch.setattr(housekeeping, "EVICT_INTERVAL_S", 0.0)
+    monkeypatch.setattr(session, "EVICT_INTERVAL_S", 0.0)
     monkeypatch.setattr(commit_pipeline, "SLOW_COMMIT_S", 0.0)
     bench.session.open(set(), consume=True)
     bench.until_waiting()
