@@ -16,7 +16,7 @@ from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.pools import operator
 from supervisor.control.results import Found, FoundInPool
 from supervisor.errors import ControlError
-from supervisor.link.traces import Trace
+from supervisor.link.consumer_state import Trace
 
 _COLUMNS = ("ID", "STATE", ">ATTEMPT", "AT", "REASON")
 

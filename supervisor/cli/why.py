@@ -26,7 +26,7 @@ from supervisor.errors import ControlError, LedgerError, PreforkdError, no_such_
 from supervisor.exit_history import HistoryTail, Record
 from supervisor.ledger import peek
 from supervisor.ledger.base import RowState
-from supervisor.link.traces import Trace, TraceFailure
+from supervisor.link.consumer_state import Trace, TraceFailure
 from supervisor.quantities import show_seconds
 
 Line = tuple[str, object]

@@ -10,8 +10,8 @@ import msgspec
 
 from supervisor.consumer.session import Session
 from supervisor.link.channel import Channel
+from supervisor.link.consumer_state import ConnectionStatus, Measurements, QueueStatus
 from supervisor.link.frames import ConsumerOrder, ConsumerReport, ExitNoticeTaken, Found, Snapshot
-from supervisor.link.snapshot_parts import ConnectionStatus, Measurements, QueueStatus
 from supervisor.logs.events import Event
 from supervisor.symptoms import Symptom
 from supervisor.system.clock import monotonic_s, wall_s

@@ -12,8 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from supervisor.link.snapshot_parts import ConnectionStatus, Measurements, QueueStatus
-from supervisor.link.traces import Trace
+from supervisor.link.consumer_state import ConnectionStatus, Measurements, QueueStatus, Trace
 
 DAEMON_STATES = ("starting", "running", "reloading", "stopping")
 POOL_STATES = ("starting", "ok", "degraded", "held", "paused", "stopping")

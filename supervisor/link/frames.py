@@ -21,12 +21,10 @@ from supervisor.config.schema import (
     TlsConfig,
     WebConfig,
 )
-from supervisor.link.fingerprint import fingerprint
-from supervisor.link.identities import Count, Number, Pid, Seconds
+from supervisor.link.consumer_state import ConnectionStatus, Durations, Measurements, QueueStatus, Trace, TraceFailure
+from supervisor.link.identities import Count, Number, Pid, Seconds, fingerprint
 from supervisor.link.identities import Incarnation as Incarnation
 from supervisor.link.identities import RunId as RunId
-from supervisor.link.snapshot_parts import ConnectionStatus, Durations, Measurements, QueueStatus
-from supervisor.link.traces import Trace, TraceFailure
 from supervisor.messages.message import Properties, Publication
 from supervisor.symptoms import Symptom
 

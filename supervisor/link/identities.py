@@ -1,10 +1,13 @@
-"""Identities in frames (one generation of a worker, one intended run), and numbers with a range. For `link/frames.py`.
+"""Identities in frames (one generation of a worker, one intended run), numbers with a range, and the fingerprint by
+which two builds know whether they understand each other's frames. For `link/frames.py`. Pure.
 
-Decoded values are within their range, so no receiver checks it. Data only.
+Decoded values are within their range, so no receiver checks it.
 """
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
@@ -34,3 +37,18 @@ class RunId(msgspec.Struct, frozen=True, array_like=True):
     key: Annotated[bytes, msgspec.Meta(max_length=32)]
     round: Number
     attempt: Number
+
+
+def fingerprint(structs: Iterable[type]) -> str:
+    """Eight hexadecimal digits (CRC-32) for `structs`, others after a field was added, removed, moved or retyped.
+
+    A number kept by hand would be forgotten. The digits protect against other builds, not attackers: `hashlib` would
+    cost every worker the memory of OpenSSL.
+    """
+    lines = sorted(f"{struct.__name__}({', '.join(_fields(struct))})" for struct in structs)
+    return f"{zlib.crc32(chr(10).join(lines).encode()):08x}"
+
+
+def _fields(struct: type) -> list[str]:
+    types: dict[str, object] = struct.__annotations__
+    return [f"{name}: {types[name]}" for name in struct.__struct_fields__]  # type: ignore[attr-defined]

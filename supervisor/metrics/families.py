@@ -25,7 +25,7 @@ from supervisor.control.results import (
     Status,
     WorkerStatus,
 )
-from supervisor.link.snapshot_parts import Durations, Measurements
+from supervisor.link.consumer_state import Durations, Measurements
 from supervisor.logs.events import Cause, Event
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ import pytest
 
 from supervisor.consumer.reports import INTERVAL_S, MAX_PENDING_BYTES, Reports
 from supervisor.link.channel import Channel
+from supervisor.link.consumer_state import Trace
 from supervisor.link.frames import ConsumerOrder, ConsumerReport, Drained, ExitNoticeTaken, Found, Incarnation, Snapshot
-from supervisor.link.traces import Trace
 from tests.support.sessions import Bench
 
 TAKEN = ExitNoticeTaken(Incarnation(0, 1))

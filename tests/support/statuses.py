@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from supervisor.control import results
+from supervisor.link.consumer_state import ConnectionStatus, Measurements, QueueStatus
 from supervisor.link.frames import Snapshot
-from supervisor.link.snapshot_parts import ConnectionStatus, Measurements, QueueStatus
 from supervisor.symptoms import Symptom
 
 Status = dict[str, Any]

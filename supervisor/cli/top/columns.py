@@ -13,7 +13,7 @@ from rich.text import Text
 from supervisor.cli.console import child_of, ended_with, shown
 from supervisor.cli.top.view import PoolRow, WorkerRow, brief_seconds
 from supervisor.exit_history import Record
-from supervisor.link.snapshot_parts import ConnectionStatus
+from supervisor.link.consumer_state import ConnectionStatus
 from supervisor.logs.events import Cause
 from supervisor.quantities import show_bytes, show_seconds
 

@@ -11,7 +11,7 @@ from msgspec.structs import asdict, replace
 
 from supervisor.control.results import ConsumerStatus, PoolStatus, ReloadStatus, Status, WorkerStatus
 from supervisor.exit_history import Record
-from supervisor.link.snapshot_parts import ConnectionStatus
+from supervisor.link.consumer_state import ConnectionStatus
 from supervisor.quantities import show_seconds
 
 RATE_WINDOW_S = 5.0

@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from supervisor.brokers.base import Depth
 from supervisor.consumer.settlement.delivery_limit import DEFAULT_LIMIT
-from supervisor.link.snapshot_parts import ConnectionStatus, QueueStatus
+from supervisor.link.consumer_state import ConnectionStatus, QueueStatus
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.symptoms import Symptoms

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from supervisor.brokers.base import Confirmed, Unpublished
-from supervisor.link.snapshot_parts import Durations, Measurements
+from supervisor.link.consumer_state import Durations, Measurements
 
 HANDLER_LE_S = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),

@@ -9,7 +9,7 @@ import msgspec
 
 from supervisor.consumer.settlement.messages import Entry, Failure, failure_of
 from supervisor.ledger.base import Row
-from supervisor.link.traces import Trace, TraceFailure
+from supervisor.link.consumer_state import Trace, TraceFailure
 from supervisor.system.clock import rfc3339
 
 WAITING = "waiting"

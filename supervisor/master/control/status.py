@@ -21,8 +21,8 @@ from supervisor.control.results import (
     SymptomStatus,
     WorkerStatus,
 )
+from supervisor.link.consumer_state import ConnectionStatus, Measurements, QueueStatus
 from supervisor.link.frames import Snapshot
-from supervisor.link.snapshot_parts import ConnectionStatus, Measurements, QueueStatus
 from supervisor.logs.events import Cause
 from supervisor.master.control.systemd import PoolFacts, StatusNotifier
 from supervisor.master.exits.history import History

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from supervisor.link.snapshot_parts import ConnectionStatus
+from supervisor.link.consumer_state import ConnectionStatus
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.host.signals import cannot_be_ended

@@ -10,7 +10,7 @@ import pytest
 from supervisor.control.protocol import answer_line, read_answer, typed
 from supervisor.control.results import ConsumerStatus, SidecarStatus, Status
 from supervisor.errors import ControlError
-from supervisor.link.snapshot_parts import ConnectionStatus, Measurements, QueueStatus
+from supervisor.link.consumer_state import ConnectionStatus, Measurements, QueueStatus
 from tests.support.documented import documented_status
 
 

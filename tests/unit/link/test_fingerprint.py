@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from supervisor.link import frames
-from supervisor.link.fingerprint import fingerprint
+from supervisor.link.identities import fingerprint
 
 
 def struct(*fields: tuple[str, str], name: str = "S") -> type:

@@ -19,9 +19,8 @@ from supervisor.config.schema import (
     WebConfig,
 )
 from supervisor.link import frames
+from supervisor.link.consumer_state import ConnectionStatus, Measurements, QueueStatus, Trace
 from supervisor.link.frames import Frame, Incarnation, RunId
-from supervisor.link.snapshot_parts import ConnectionStatus, Measurements, QueueStatus
-from supervisor.link.traces import Trace
 from supervisor.messages.message import Properties, Publication
 from supervisor.symptoms import Symptom
 

@@ -16,8 +16,8 @@ from supervisor.consumer.observe.measures import (
     Publishes,
 )
 from supervisor.consumer.reports import _content
+from supervisor.link.consumer_state import Durations
 from supervisor.link.frames import Snapshot
-from supervisor.link.snapshot_parts import Durations
 from tests.support.statuses import snapshot
 
 

@@ -1,7 +1,9 @@
-"""The parts of a consumer's Snapshot, as `status` shows them (docs/control-protocol.md). Data only.
+"""What a consumer reports, as `status` and `why` show it (docs/control-protocol.md): the parts of its Snapshot, and
+what it knows of one message. Data only.
 
 Made by the consumer and passed on by the master: a value of another type or range is refused when the frame is decoded,
-not when the page, the metrics or systemd's status line trip over it.
+not when the page, the metrics or systemd's status line trip over it. When no daemon runs, the command line makes traces
+from the ledger itself.
 """
 
 from __future__ import annotations
@@ -55,3 +57,28 @@ class Measurements(msgspec.Struct, frozen=True, kw_only=True):
     publishes: dict[str, int] | UnsetType = UNSET
     connections: dict[str, int] | UnsetType = UNSET
     symptoms: list[str] | UnsetType = UNSET
+
+
+class TraceFailure(msgspec.Struct, frozen=True):
+    """Why a run ended badly. `cause`: an OutcomeKind or an exit's Cause; `at` in RFC 3339."""
+
+    cause: str
+    reason: str
+    worker: str
+    stack: str
+    status: int | None
+    signal: str | None
+    delay_s: float
+    at: str
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """One message, of its row or as it waits. `failure`: of the last run; `message_id`: where several are told."""
+
+    message_id: str | UnsetType = UNSET
+    state: str
+    round: int
+    attempt: int
+    at: str = ""
+    worker: str = ""
+    failure: TraceFailure | None = None
