@@ -151,6 +151,9 @@ class Ledger(ABC):
     def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> Result:
         """Submit a request with `rows` and `counters`, and wait for its results."""
         self.submit({row.key: row for row in rows}, counters)
+        return self._wait_for_results()
+
+    def _wait_for_results(self) -> Result:
         poll = select.poll()
         if (descriptor := self.fileno()) is not None:
             poll.register(descriptor, select.POLLIN)

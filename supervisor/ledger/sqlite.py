@@ -1,14 +1,15 @@
 """The ledger on SQLite (WAL), in the consumer process.
 
-One transaction per loop turn, made durable by a Syncer; SQLite itself syncs at checkpoints only, in the order that
-keeps the file whole. The file belongs to one consumer at a time: a lock file beside it, and SQLite's exclusive mode
-(no shared memory file, no lock calls per transaction).
+One transaction per loop turn, made durable by a sync of the log (`syncing.py`); SQLite itself syncs at checkpoints
+only, in the order that keeps the file whole. The file belongs to one consumer at a time: a lock file beside it, and
+SQLite's exclusive mode (no shared memory file, no lock calls per transaction).
 After any error it is closed and never tried again: whether a failed commit is on disk is known only after reopening
 (a failed fsync may have written it), so it must not be repeated blindly.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -19,7 +20,7 @@ from supervisor.errors import LedgerError, LedgerUnusable
 from supervisor.ledger import schema
 from supervisor.ledger.base import Damaged, Ledger, Result, Row
 from supervisor.ledger.sqlite_index import Index, meta
-from supervisor.ledger.syncing import Syncer
+from supervisor.ledger.syncing import Sync, begin_syncing
 from supervisor.ledger.witness import Mark
 from supervisor.system.clock import Anchor, anchored, wall_s
 from supervisor.system.locks import FileLock, LockHeld
@@ -71,14 +72,15 @@ class SqliteLedger(Ledger):
 
     def __init__(self, path: Path, sync: str) -> None:
         self._path = path
-        self._commits = 0
         self._result = _GRANTED
-        self._syncer: Syncer | None = None
+        self._sync: Sync | None = None
+        self._syncing = False  # the last commit is not durable yet
         self._failed = False
         self._boot_id = boot_id()
+        self._held = ExitStack()  # lock and log: what `detach` gives up
         with errors_explained(path), ExitStack() as undo:
-            self._lock = _take_lock(path)
-            undo.callback(self._lock.close)
+            undo.enter_context(self._held)
+            self._held.callback(_take_lock(path).close)
             self._database = _open(path)
             undo.callback(self._database.close)
             self._index = Index(self._database)
@@ -89,8 +91,10 @@ class SqliteLedger(Ledger):
             self._record = self._seq  # that is committed
             self._doubt_until_s: float = meta(self._database, "doubt_until_s") or 0.0
             if sync == "full":
-                self._syncer = Syncer(path.with_name(f"{path.name}-wal"))
-                undo.callback(self._syncer.close)
+                log = os.open(path.with_name(f"{path.name}-wal"), os.O_RDONLY | os.O_CLOEXEC)
+                self._held.callback(os.close, log)
+                self._sync = begin_syncing(log)
+                self._held.callback(self._sync.close)
             self.found = self._begin_session()
             undo.pop_all()
 
@@ -147,21 +151,20 @@ class SqliteLedger(Ledger):
             # fail-point: consumer.rows-written: in the transaction, which is not committed
             self._add(self._index.work(len(settled), self._seq), [])
         self._result = Result({}, self.look_up(look_ups)) if look_ups else _GRANTED
-        self._sync()
+        self._begin_sync()
 
     def fileno(self) -> int | None:
-        return None if self._syncer is None else self._syncer.fileno()
+        return None if self._sync is None else self._sync.fileno()
 
     def results(self) -> Result | None:
-        if self._syncer is None:
+        if self._sync is None or not self._syncing:
             return self._result
-        self._syncer.look()
-        if self._syncer.durable >= self._commits:
-            return self._result
-        if self._syncer.error is not None:
+        try:
+            self._syncing = not self._sync.ended()
+        except OSError:
             with self._usable():
-                raise self._syncer.error
-        return None
+                raise
+        return None if self._syncing else self._result
 
     def evict(self, older_than_s: float, keep_max: int) -> tuple[int, int]:
         with self._usable():
@@ -183,10 +186,8 @@ class SqliteLedger(Ledger):
 
     def detach(self) -> None:
         """SQLite removes by name, as it closes, the log of whatever is there now: so the database stays open."""
-        if self._syncer is not None:
-            self._syncer.close()
-            self._syncer = None
-        self._lock.close()
+        self._sync = None
+        self._held.close()
 
     def write_again(self) -> None:
         if self._path.exists():
@@ -232,17 +233,15 @@ class SqliteLedger(Ledger):
         known = {"ledger": name, "session": sessions + 1, "boot_id": self._boot_id, "epoch": self._epoch}
         with self._transaction() as database:
             database.executemany(schema.SET_META, known.items())
-        self._sync()
-        if self._syncer is not None:
-            self._syncer.wait()
-            if self._syncer.error is not None:
-                raise self._syncer.error
+        self._begin_sync()
+        self._wait_for_results()
         return Mark(name, sessions, self._record)
 
-    def _sync(self) -> None:
-        self._commits += 1
-        if self._syncer is not None:
-            self._syncer.sync(self._commits)
+    def _begin_sync(self) -> None:
+        if self._sync is not None:
+            with self._usable():
+                self._sync.begin()
+            self._syncing = True
 
     @contextmanager
     def _usable(self) -> Iterator[sqlite3.Connection]:
@@ -288,7 +287,7 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")  # at checkpoints; what a commit needs, the Syncer does
+        database.execute("PRAGMA synchronous = NORMAL")  # at checkpoints; what a commit needs, `syncing.py` does
         database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_schema")}

@@ -33,13 +33,13 @@ class WatchedLedger(SqliteLedger):
     """Tells when it commits; fails when asked to; with `busy` the disk is at it until that is taken back."""
 
     def __init__(self, path: Path, order: list[str]) -> None:
-        super().__init__(path, "normal")
         self.order = order
         self.fails = False
         self.busy = False
         self.evictions = 0
         self.others: dict[bytes, Row] = {}  # another owner's rows: what is in their way is refused
         self._refused: dict[bytes, Row] = {}
+        super().__init__(path, "normal")
 
     def results(self) -> Result | None:
         if self.busy or (results := super().results()) is None:

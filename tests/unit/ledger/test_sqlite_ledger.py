@@ -150,10 +150,10 @@ def test_a_ledger_that_cannot_be_used_is_not_kept_open(ledger: SqliteLedger, pat
 
 
 def test_a_ledger_that_cannot_be_synced_is_not_kept_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(log: Path) -> None:
+    def fails(log: int) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(sqlite, "Syncer", fails)
+    monkeypatch.setattr(sqlite, "begin_syncing", fails)
     before = descriptors()
     with pytest.raises(LedgerError, match="Too many open files") as kept:
         SqliteLedger(path, "full")

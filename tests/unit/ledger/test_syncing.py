@@ -1,4 +1,4 @@
-"""Facts about the Syncer: what is durable when, on a disk that works and one that fails; by the kernel or a thread."""
+"""Facts about syncing: what is durable when, on a disk that works and one that fails; by the kernel or a thread."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import LedgerError
-from supervisor.ledger import kernel_aio, syncing
+from supervisor.ledger import kernel_aio, sqlite, syncing
 from supervisor.ledger.base import Result
 from supervisor.ledger.kernel_aio import KernelSync
 from supervisor.ledger.sqlite import SqliteLedger
-from supervisor.ledger.syncing import Sync, Syncer, ThreadSync
+from supervisor.ledger.syncing import Sync, ThreadSync
 from tests.support.descriptors import descriptors
 from tests.support.ledgers import key_of, row_of
 from tests.support.waiting import eventually
@@ -65,7 +65,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     disk = Disk()
-    monkeypatch.setattr(syncing, "begin_syncing", lambda file: disk)
+    monkeypatch.setattr(sqlite, "begin_syncing", lambda file: disk)
     yield disk
     disk.close()
 
@@ -133,15 +133,6 @@ def test_what_cannot_begin_for_want_of_descriptors_leaves_nothing(
         with pytest.raises(OSError, match="Too many open files"):
             way(file)
     assert (descriptors(), contexts(), threading.active_count()) == before
-
-
-def test_a_syncer_that_cannot_begin_closes_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "log").touch()
-    monkeypatch.setattr(syncing, "begin_syncing", fails)
-    before = descriptors()
-    with pytest.raises(OSError, match="Too many open files"):
-        Syncer(tmp_path / "log")
-    assert descriptors() == before
 
 
 def test_the_kernel_does_it_here_without_a_thread(file: int) -> None:
@@ -228,32 +219,23 @@ def test_i1_an_error_in_the_thread_is_raised_where_it_is_asked_for(file: int, mo
     sync.close()
 
 
-# ---- the Syncer ------------------------------------------------------------------------------------------------------
+# ---- the ledger ------------------------------------------------------------------------------------------------------
 
 
-def test_a_commit_is_durable_once_the_disk_has_said_so(disk: Disk, tmp_path: Path) -> None:
-    (tmp_path / "log").touch()
+def test_opening_waits_for_the_disk(disk: Disk, tmp_path: Path) -> None:
     disk.works = False
-    syncer = Syncer(tmp_path / "log")
-    syncer.sync(1)
-    syncer.look()
-    assert syncer.durable == 0
-    disk.end()
-    assert syncer.durable == 0  # nobody has looked
-    syncer.look()
-    assert syncer.durable == 1
-    syncer.close()
-
-
-def test_waiting_ends_with_the_sync(disk: Disk, tmp_path: Path) -> None:
-    (tmp_path / "log").touch()
-    disk.works = False
-    syncer = Syncer(tmp_path / "log")
-    syncer.sync(1)
     threading.Timer(0.05, disk.end).start()
-    syncer.wait()
-    assert syncer.durable == 1
-    syncer.close()
+    ledger = SqliteLedger(tmp_path / "ledger.db", "full")
+    assert disk.begun == 1
+    assert ledger.results() is not None
+    ledger.close()
+
+
+def test_i1_an_opening_that_the_disk_fails_is_refused(disk: Disk, tmp_path: Path) -> None:
+    disk.works = False
+    disk.end(fails=True)
+    with pytest.raises(LedgerError, match="the disk fails"):
+        SqliteLedger(tmp_path / "ledger.db", "full")
 
 
 def test_i1_what_a_failing_disk_was_given_is_never_durable(disk: Disk, tmp_path: Path) -> None:
@@ -298,7 +280,7 @@ def test_i1_a_ledger_is_not_durable_before_the_disk_has_said_so(disk: Disk, tmp_
 def test_the_ledger_tells_by_its_descriptor_when_a_commit_is_durable(
     way: Callable[[int], Sync], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(syncing, "begin_syncing", way)
+    monkeypatch.setattr(sqlite, "begin_syncing", way)
     ledger = SqliteLedger(tmp_path / "ledger.db", "full")
     descriptor = ledger.fileno()
     assert descriptor is not None
@@ -317,15 +299,22 @@ def test_sync_normal_asks_nothing_of_the_disk_at_a_commit(disk: Disk, tmp_path: 
     ledger.close()
 
 
-def test_the_log_that_is_synced_is_the_one_that_commits_are_written_to(tmp_path: Path) -> None:
+def test_the_log_that_is_synced_is_the_one_that_commits_are_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = []
+
+    def noted(file: int) -> Sync:
+        logs.append(file)
+        return syncing.begin_syncing(file)
+
+    monkeypatch.setattr(sqlite, "begin_syncing", noted)
     ledger = SqliteLedger(tmp_path / "ledger.db", "full")
-    assert ledger._syncer is not None
-    before = os.fstat(ledger._syncer._file).st_size
+    before = os.fstat(logs[0]).st_size
     ledger.commit([row_of(str(number)) for number in range(1000)], {})
-    assert os.fstat(ledger._syncer._file).st_size > before
+    assert os.fstat(logs[0]).st_size > before
     ledger.close()
     again = SqliteLedger(tmp_path / "ledger.db", "full")
     again.commit([row_of("b")], {})
-    assert again._syncer is not None
-    assert os.path.samestat(os.fstat(again._syncer._file), (tmp_path / "ledger.db-wal").stat())
+    assert os.path.samestat(os.fstat(logs[1]), (tmp_path / "ledger.db-wal").stat())
     again.close()
