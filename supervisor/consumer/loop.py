@@ -30,7 +30,7 @@ from supervisor.link.child import understood
 from supervisor.logs import structured
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
-from supervisor.scoreboard.board import Board
+from supervisor.scoreboard.board import CONSUMER, Board
 from supervisor.system.reactor import Reactor
 
 LONGEST_SLEEP_S = 2.0
@@ -96,7 +96,7 @@ class Consumer:
         """One pass: hear, decide, make it durable, act, report."""
         due_in_s = self._reports.due_in_s
         self._reactor.poll(LONGEST_SLEEP_S if due_in_s is None else due_in_s)
-        self._board.beat_consumer()
+        self._board.beat(CONSUMER)
         heard = self._session.begin_turn() if self._session else []
         self._hear_master()  # after the workers' frames were read: a ExitNotice sent before a Hello is known before it
         if self._session is not None:

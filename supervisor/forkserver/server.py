@@ -16,7 +16,7 @@ from select import poll as new_poll
 from supervisor.forkserver.double_fork import DoubleFork, NoWorker, StandbyEnded, Worker
 from supervisor.link.channel import Channel, ChannelClosed, NotUnderstood
 from supervisor.link.frames import Fork, Forked, ForkFailed, ForkOrder, Quit
-from supervisor.scoreboard.board import Board
+from supervisor.scoreboard.board import FORKSERVER, Board
 from supervisor.system.clock import monotonic_s
 
 BEAT_S = 1.0
@@ -52,7 +52,7 @@ class Forkserver:
 
     def turn(self) -> None:
         """One pass: beat, wait for orders, carry them out, or make a standby. Raises NotUnderstood as `run`."""
-        self._board.beat_forkserver()
+        self._board.beat(FORKSERVER)
         try:
             if self._poll.poll(self._standbys.wait_s(BEAT_S) * 1000):
                 for order in self._channel.receive():
@@ -74,7 +74,7 @@ class Forkserver:
                 self._wanted = False
 
     def _fork(self, order: Fork) -> Forked | ForkFailed:
-        self._board.beat_forkserver()
+        self._board.beat(FORKSERVER)
         try:
             # fail-point: forkserver.ordered: a fork is ordered and not begun
             pid = self._standbys.start_worker(order.slot, order.generation)

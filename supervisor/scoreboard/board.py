@@ -10,13 +10,12 @@ import struct
 import time
 from pathlib import Path
 
-from supervisor.scoreboard.mapping import is_at_path
-from supervisor.scoreboard.positional import PositionalFile
+from supervisor.scoreboard.mapping import PositionalFile, is_at_path
 
 _BYTES = 4096
 _HEADER = b"prefbord" + struct.pack("=II", 1, _BYTES)
-_CONSUMER, _FORKSERVER = 64 // 8, 128 // 8
-
+CONSUMER, FORKSERVER = 64 // 8, 128 // 8
+"""The words of the board, by index."""
 
 BEAT_NS = 100_000_000
 """The shortest time between two writes of a word."""
@@ -33,7 +32,7 @@ class Board:
         self._path = path
         self._file = PositionalFile(path, _HEADER, _BYTES, make=owner or not path.exists())
         self._words = self._file.words
-        self._beaten_ns = {_CONSUMER: 0, _FORKSERVER: 0}
+        self._beaten_ns = {CONSUMER: 0, FORKSERVER: 0}
 
     def renewed(self) -> Board:
         """This board, or a new one if its file was removed. Raises StateError."""
@@ -47,29 +46,13 @@ class Board:
         """Close the file. The board must not be used afterwards."""
         self._file.close()
 
-    def beat_consumer(self) -> None:
-        """Record progress of the consumer now."""
-        self._beat(_CONSUMER)
-
-    def beat_forkserver(self) -> None:
-        """Record progress of the forkserver now."""
-        self._beat(_FORKSERVER)
-
-    @property
-    def consumer_beat_s(self) -> float:
-        """CLOCK_MONOTONIC of the consumer's last progress, in seconds; 0 if there was none since boot."""
-        return self._read(_CONSUMER)
-
-    @property
-    def forkserver_beat_s(self) -> float:
-        """CLOCK_MONOTONIC of the forkserver's last progress, in seconds; 0 if there was none since boot."""
-        return self._read(_FORKSERVER)
-
-    def _beat(self, word: int) -> None:
+    def beat(self, word: int) -> None:
+        """Record progress now; `word`: CONSUMER or FORKSERVER."""
         now_ns = time.monotonic_ns()
         if now_ns - self._beaten_ns[word] >= BEAT_NS:
             self._words[word] = self._beaten_ns[word] = now_ns
 
-    def _read(self, word: int) -> float:
+    def beat_s(self, word: int) -> float:
+        """CLOCK_MONOTONIC of the last progress in this `word`, in seconds; 0 if there was none since boot."""
         beat_ns = self._words[word]
         return 0.0 if beat_ns > time.monotonic_ns() else beat_ns / 1e9  # in the future: written before a reboot

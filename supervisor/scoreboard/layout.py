@@ -36,8 +36,6 @@ import struct
 from math import nan
 from zlib import crc32
 
-import msgspec
-
 from supervisor.link.frames import RunId
 from supervisor.scoreboard.words import Cell, Identity, Intent, LeavingReason, LimitSource, OutcomeKind, Running
 
@@ -61,7 +59,7 @@ ID_BYTES = 255
 _CRC = struct.Struct("=I")
 _SEALED = struct.Struct("=IQ")
 _RECORD = struct.Struct("=IIQ")
-_OWNER = struct.Struct("=IIQIQ?36s")
+_IDENTITY = struct.Struct("=IIQIQ?36s")
 _RUN = struct.Struct("=QQQdddB?BB32s")
 _CELL = struct.Struct("=HBBQIQQdd32s")
 
@@ -69,41 +67,11 @@ TEXT_BYTES = CELL_BYTES - _CRC.size - _CELL.size
 _TEXT_HEAD, _TEXT_GAP = 128, b" ... "
 _TEXT_TAIL = TEXT_BYTES - _TEXT_HEAD - len(_TEXT_GAP)
 
-_KIND_CODES = {
-    OutcomeKind.DONE: 1,
-    OutcomeKind.FAILED: 2,
-    OutcomeKind.RETRY: 3,
-    OutcomeKind.REJECT: 4,
-    OutcomeKind.SOFT_TIMEOUT: 5,
-    OutcomeKind.PUBLISH_FAILED: 6,
-    OutcomeKind.IN_DOUBT: 7,
-}
-_LEAVING_CODES = {
-    LeavingReason.STOP: 1,
-    LeavingReason.MESSAGES: 2,
-    LeavingReason.AGE: 3,
-    LeavingReason.MEMORY: 4,
-    LeavingReason.TIMEOUT: 5,
-    LeavingReason.BOOT_FAILED: 6,
-    LeavingReason.FAILED: 7,
-    LeavingReason.SPOILED: 8,
-    LeavingReason.FAILING: 9,
-}
-_KINDS = {code: kind for kind, code in _KIND_CODES.items()}
+_KINDS = dict(enumerate(OutcomeKind, 1))
+_KIND_CODES = {kind: code for code, kind in _KINDS.items()}
+_LEAVINGS = dict(enumerate(LeavingReason, 1))
+_LEAVING_CODES = {reason: code for code, reason in _LEAVINGS.items()}
 _INTENTS = {int(intent): intent for intent in Intent}
-_LEAVINGS = {code: reason for reason, code in _LEAVING_CODES.items()}
-
-
-class Owner(msgspec.Struct, frozen=True):
-    """The identity record: the worker that took the slot.
-
-    `base`: the head at that time. `since`: marks are complete from this generation on; none was lost by damage or
-    reboot.
-    """
-
-    identity: Identity
-    since: int
-    base: int
 
 
 # ---- records ------------------------------------------------------------------------------------------------------
@@ -137,17 +105,16 @@ def broken(copies: tuple[bytes, bytes]) -> bool:
 # ---- identity -----------------------------------------------------------------------------------------------------
 
 
-def encode_owner(owner: Owner) -> bytes:
+def encode_identity(who: Identity) -> bytes:
     """The payload of an identity record."""
-    who = owner.identity
     boot = who.boot_id.encode()
-    return _OWNER.pack(who.pid, who.generation, who.start_ticks, owner.since, owner.base, who.ready, boot)
+    return _IDENTITY.pack(who.pid, who.generation, who.start_ticks, who.since, who.base, who.ready, boot)
 
 
-def decode_owner(payload: bytes) -> Owner:
+def decode_identity(payload: bytes) -> Identity:
     """The identity record in `payload`. Raises struct.error or UnicodeDecodeError for other bytes."""
-    pid, generation, start_ticks, since, base, ready, boot = _OWNER.unpack(payload)
-    return Owner(Identity(pid, start_ticks, generation, boot.rstrip(b"\0").decode(), ready), since, base)
+    pid, generation, start_ticks, since, base, ready, boot = _IDENTITY.unpack(payload)
+    return Identity(pid, start_ticks, generation, boot.rstrip(b"\0").decode(), ready, since, base)
 
 
 # ---- running ------------------------------------------------------------------------------------------------------
@@ -232,7 +199,6 @@ def decode_cell(data: bytes, index: int) -> Cell | None:
         return None
     return Cell(
         index=index,
-        number=index + 1,
         run=RunId(key[:key_length], round_, attempt),
         generation=generation,
         kind=_KINDS[kind],

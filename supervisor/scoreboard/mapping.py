@@ -1,4 +1,8 @@
-"""Small files that workers map and other processes read (`positional.py`); the only mmap in the project.
+"""Small files that workers map and other processes read; the only mmap in the project.
+
+A worker maps its slot, so that its marks cost no system call. Other processes read and write by pread(2) and pwrite(2),
+because they must survive any damage to the file: reading a truncated mapping raises SIGBUS, reading a truncated file is
+only short. Missing bytes read as zeros, like a slot without a mark.
 
 A file gets its name only once it is complete, with all blocks allocated: a hole on a full disk would be a SIGBUS
 later. It stays open: closing any descriptor of a file drops the process's POSIX locks on it (fcntl(2)), and Python's
@@ -10,6 +14,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import sys
 from contextlib import suppress
 from os import getpid
 from pathlib import Path
@@ -17,7 +22,8 @@ from pathlib import Path
 from supervisor.errors import StateError
 from supervisor.system.locks import lock_owner
 
-OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+_OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+_WORD_BYTES = 8
 
 _HINTS = {
     errno.ENOSPC: "make room on this file system",
@@ -47,12 +53,12 @@ class MappedFile:
 
     def __init__(self, path: Path, header: bytes, size: int, *, make: bool) -> None:
         try:
-            self.descriptor, self.damage = open_sound(path, header, size, make)
+            self.descriptor, self.damage = _open_sound(path, header, size, make)
             if make:  # a hole in the file would be a SIGBUS later
                 os.posix_fallocate(self.descriptor, 0, size)
             self.bytes = mmap.mmap(self.descriptor, size)
         except OSError as error:
-            raise state_error(path, error) from error
+            raise _state_error(path, error) from error
         self.words = memoryview(self.bytes).cast("Q")
 
     def close(self) -> None:
@@ -60,6 +66,72 @@ class MappedFile:
         self.words.release()
         self.bytes.close()
         os.close(self.descriptor)
+
+
+class PositionalFile:
+    """An open file of `size` bytes that begins with `header`, with the members of a MappedFile, but never mapped.
+
+    `make`: create or replace it as MappedFile does; otherwise it is opened unchecked. Raises StateError if it cannot
+    be opened.
+    """
+
+    def __init__(self, path: Path, header: bytes, size: int, *, make: bool) -> None:
+        self.damage = ""
+        try:
+            if make:
+                self.descriptor, self.damage = _open_sound(path, header, size, make)
+                os.posix_fallocate(self.descriptor, 0, size)  # a hole on a full disk would be its worker's SIGBUS
+            else:
+                self.descriptor = os.open(path, _OPEN_FLAGS)
+        except OSError as error:
+            raise _state_error(path, error) from error
+        self.bytes = _Bytes(self.descriptor)
+        self.words = _Words(self.descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.descriptor)
+
+
+class _Bytes:
+    """Slices of the file, padded with zeros to their full length."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __getitem__(self, part: slice) -> bytes:
+        return _read(self._descriptor, part.stop - part.start, part.start)
+
+    def __setitem__(self, part: slice, data: bytes) -> None:
+        _write(self._descriptor, data, part.start)
+
+
+class _Words:
+    """The file as words of 8 bytes, by index."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __getitem__(self, index: int) -> int:
+        return int.from_bytes(_read(self._descriptor, _WORD_BYTES, index * _WORD_BYTES), sys.byteorder)
+
+    def __setitem__(self, index: int, value: int) -> None:
+        _write(self._descriptor, value.to_bytes(_WORD_BYTES, sys.byteorder), index * _WORD_BYTES)
+
+
+def _read(descriptor: int, count: int, offset: int) -> bytes:
+    try:
+        data = os.pread(descriptor, count, offset)
+    except OSError:  # a broken disk: read as zeros
+        data = b""
+    return data.ljust(count, b"\0")
+
+
+def _write(descriptor: int, data: bytes, offset: int) -> None:
+    try:  # once per commit of the consumer: contextlib.suppress would cost as much as the call
+        os.pwrite(descriptor, data, offset)
+    except OSError:  # the mark is lost, as on a mapped page that the kernel cannot write back
+        return
 
 
 def is_at_path(descriptor: int, path: Path) -> bool:
@@ -75,18 +147,18 @@ def set_aside(path: Path) -> Path:
     return path.replace(path.with_name(f"{path.name}.damaged"))
 
 
-def open_sound(path: Path, header: bytes, size: int, make: bool) -> tuple[int, str]:
+def _open_sound(path: Path, header: bytes, size: int, make: bool) -> tuple[int, str]:
     """Open a file as MappedFile does with `header`, `size` and `make`; returns (descriptor, damage found).
 
     Raises OSError, and StateError as MappedFile does.
     """
     try:
-        descriptor = os.open(path, OPEN_FLAGS)
+        descriptor = os.open(path, _OPEN_FLAGS)
     except FileNotFoundError:
         if not make:
             raise
         _create(path, header, size)
-        return os.open(path, OPEN_FLAGS), f"{path}: was missing and has been created"
+        return os.open(path, _OPEN_FLAGS), f"{path}: was missing and has been created"
     fault = fault_of(descriptor, header, size)
     if not fault:
         return descriptor, ""
@@ -94,7 +166,7 @@ def open_sound(path: Path, header: bytes, size: int, make: bool) -> tuple[int, s
     os.close(descriptor)
     aside = set_aside(path)
     _create(path, header, size)
-    return os.open(path, OPEN_FLAGS), f"{path}: {fault}; set aside as {aside.name} and replaced"
+    return os.open(path, _OPEN_FLAGS), f"{path}: {fault}; set aside as {aside.name} and replaced"
 
 
 def fault_of(descriptor: int, header: bytes, size: int) -> str:
@@ -126,7 +198,7 @@ def _create(path: Path, header: bytes, size: int) -> None:
         unfinished.unlink()
 
 
-def state_error(path: Path, error: OSError) -> StateError:
+def _state_error(path: Path, error: OSError) -> StateError:
     """The error for a file that cannot be opened or created."""
     hint = _HINTS.get(error.errno or 0, "check the state directory and start again")
     return StateError(f"{path}: cannot be mapped: {error.strerror}{_free_space(path.parent)}; {hint}")

@@ -17,9 +17,8 @@ import msgspec
 
 from supervisor.link.frames import RunId
 from supervisor.scoreboard import layout
-from supervisor.scoreboard.layout import GROUP, HEAD, INTENT, LEAVING, TAIL, Owner
-from supervisor.scoreboard.mapping import MappedFile, fault_of, is_at_path, set_aside
-from supervisor.scoreboard.positional import PositionalFile
+from supervisor.scoreboard.layout import GROUP, HEAD, INTENT, LEAVING, TAIL
+from supervisor.scoreboard.mapping import MappedFile, PositionalFile, fault_of, is_at_path, set_aside
 from supervisor.scoreboard.words import Cell, Identity, Intent, LeavingReason, LimitSource, OutcomeKind, Running
 from supervisor.system import posix
 from supervisor.system.locks import lock, lock_owner
@@ -57,7 +56,7 @@ class Slot:
             self.damage = f"{path}: {fault}"
         elif not self.damage:
             self.damage = self._record_fault()
-        self._owner: Owner | None = None
+        self._taken_as: Identity | None = None
         self._run: Running | None = None
         self._identity_sequence = self._running_sequence = 0
 
@@ -72,11 +71,6 @@ class Slot:
         descriptor: int = self._file.descriptor
         return descriptor
 
-    @property
-    def damaged(self) -> bool:
-        """Whether the file was missing, unreadable or had lost a record when it was opened here."""
-        return bool(self.damage)
-
     # ---- the worker's side ----------------------------------------------------------------------------------------
 
     def take(self, pid: int, start_ticks: int, generation: int) -> bool:
@@ -89,22 +83,17 @@ class Slot:
         if not lock(self._file.descriptor):
             return False
         # fail-point: worker.slot-locked: the lock is taken, the identity is the former owner's
-        former, boot = self._read_owner(), posix.boot_id()
+        former, boot = self.identity(), posix.boot_id()
         lost = self._record_fault()
         leftover = self.running()
         if leftover is not None:
-            owner = former.identity.generation if former else 0
-            self._append(leftover.run, owner, OutcomeKind.IN_DOUBT, None, 0.0, "")
+            self._append(leftover.run, former.generation if former else 0, OutcomeKind.IN_DOUBT, None, 0.0, "")
         # fail-point: worker.leftover-handed-in: the former owner's run is in the ring
-        continues = former is not None and former.identity.boot_id == boot and not lost
+        since = former.since if former is not None and former.boot_id == boot and not lost else generation
         self._resume_sequences()
         self._words[GROUP] = 0
-        self._write_owner(
-            Owner(
-                identity=Identity(pid, start_ticks, generation, boot, ready=False),
-                since=former.since if former is not None and continues else generation,
-                base=self._words[HEAD],
-            )
+        self._write_identity(
+            Identity(pid, start_ticks, generation, boot, ready=False, since=since, base=self._words[HEAD])
         )
         if lost:
             self._wipe_running()
@@ -112,9 +101,7 @@ class Slot:
 
     def mark_ready(self) -> None:
         """Mark the worker as booted and ready for messages. Raises RuntimeError before `take`."""
-        owner = self._taken()
-        identity = msgspec.structs.replace(owner.identity, ready=True)
-        self._write_owner(msgspec.structs.replace(owner, identity=identity))
+        self._write_identity(msgspec.structs.replace(self._taken(), ready=True))
 
     def free_cell(self) -> bool:
         """Whether the ring has room for one more outcome; otherwise no run may begin."""
@@ -150,11 +137,11 @@ class Slot:
         `delay_s`: of a Retry, else None; `text`: reason and stack, of which both ends are kept.
         """
         run = self._begun().run
-        return self._append(run, self._taken().identity.generation, kind, delay_s, elapsed_s, text)
+        return self._append(run, self._taken().generation, kind, delay_s, elapsed_s, text)
 
     def mark_leaving(self, reason: LeavingReason) -> None:
         """Mark why this worker is about to exit by itself."""
-        self._words[LEAVING] = layout.leaving_word(reason, self._taken().identity.generation)
+        self._words[LEAVING] = layout.leaving_word(reason, self._taken().generation)
 
     def record_group(self, pgid: int, start_ticks: int) -> None:
         """Record a process group that must end with this worker; `pgid` 0 forgets it.
@@ -219,19 +206,19 @@ class Slot:
 
     def identity(self) -> Identity | None:
         """The present or last owner of the slot; None if it was never taken."""
-        owner = self._read_owner()
-        return owner.identity if owner else None
+        record = self._read_record(layout.IDENTITY)
+        return _decoded(layout.decode_identity, record[1]) if record else None
 
     def marks_complete_since(self, generation: int) -> bool:
         """Whether a run of this generation without a mark here has certainly not begun.
 
         False if the file was replaced or damaged, or the machine has rebooted since.
         """
-        owner = self._read_owner()
+        owner = self.identity()
         return (
             owner is not None
-            and owner.since <= generation <= owner.identity.generation
-            and owner.identity.boot_id == posix.boot_id()
+            and owner.since <= generation <= owner.generation
+            and owner.boot_id == posix.boot_id()
             and not self._record_fault()
         )
 
@@ -258,15 +245,15 @@ class Slot:
     @property
     def handled(self) -> int:
         """The number of outcomes that the present or last owner has marked."""
-        owner = self._read_owner()
+        owner = self.identity()
         return self._words[HEAD] - owner.base if owner else 0
 
     # ---- writing --------------------------------------------------------------------------------------------------
 
-    def _write_owner(self, owner: Owner) -> None:
-        self._owner = owner
+    def _write_identity(self, identity: Identity) -> None:
+        self._taken_as = identity
         self._identity_sequence += 1
-        self._write_record(layout.IDENTITY, self._identity_sequence, layout.encode_owner(owner))
+        self._write_record(layout.IDENTITY, self._identity_sequence, layout.encode_identity(identity))
 
     def _write_run(self, running: Running) -> None:
         self._run = running
@@ -282,7 +269,7 @@ class Slot:
         self, run: RunId, generation: int, kind: OutcomeKind, delay_s: float | None, elapsed_s: float, text: str
     ) -> int:
         index: int = self._words[HEAD]
-        data = layout.encode_cell(Cell(index, index + 1, run, generation, kind, delay_s, elapsed_s, text))
+        data = layout.encode_cell(Cell(index, run, generation, kind, delay_s, elapsed_s, text))
         start = layout.cell_at(index)
         self._bytes[start : start + len(data)] = data
         # fail-point: worker.cell-written: the outcome's cell is whole, the head is still before it
@@ -299,10 +286,10 @@ class Slot:
         for copy in layout.RUNNING:
             self._bytes[copy] = bytes(copy.stop - copy.start)
 
-    def _taken(self) -> Owner:
-        if self._owner is None:
+    def _taken(self) -> Identity:
+        if self._taken_as is None:
             raise RuntimeError(f"{self.path}: only the worker that took the slot may mark it")
-        return self._owner
+        return self._taken_as
 
     def _begun(self) -> Running:
         if self._run is None:
@@ -327,10 +314,6 @@ class Slot:
             if record is not None or not layout.broken(found):
                 return record
         return None
-
-    def _read_owner(self) -> Owner | None:
-        record = self._read_record(layout.IDENTITY)
-        return _decoded(layout.decode_owner, record[1]) if record else None
 
     def _read_cell(self, index: int) -> Cell | None:
         start = layout.cell_at(index)

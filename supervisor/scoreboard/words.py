@@ -11,7 +11,10 @@ from supervisor.link.frames import RunId
 
 
 class OutcomeKind(StrEnum):
-    """How a run ended, as its worker marked it. `in_doubt` is marked by the slot's next owner, for a dead worker."""
+    """How a run ended, as its worker marked it. `in_doubt` is marked by the slot's next owner, for a dead worker.
+
+    A slot has its place here as its code, from 1 on: a new one comes last.
+    """
 
     DONE = "done"
     FAILED = "failed"  # the handler raised
@@ -23,7 +26,10 @@ class OutcomeKind(StrEnum):
 
 
 class LeavingReason(StrEnum):
-    """Why a worker exits by itself. Without such a mark its exit status proves nothing."""
+    """Why a worker exits by itself. Without such a mark its exit status proves nothing.
+
+    A slot has its place here as its code, from 1 on: a new one comes last.
+    """
 
     STOP = "stop"  # SIGTERM, or the master is gone
     MESSAGES = "messages"
@@ -89,20 +95,25 @@ class Running(msgspec.Struct, frozen=True):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """The present or last owner of a slot. `start_ticks`: field 22 of /proc/PID/stat; `boot_id`: the kernel's."""
+    """The present or last owner of a slot. `start_ticks`: field 22 of /proc/PID/stat; `boot_id`: the kernel's.
+
+    `since`: marks are complete from this generation on; none was lost by damage or reboot. `base`: the ring's head when
+    the slot was taken.
+    """
 
     pid: int
     start_ticks: int
     generation: int
     boot_id: str
     ready: bool
+    since: int
+    base: int
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """One outcome in the ring. `index`: counts from 0 over the life of the slot file; `number`: the run's number."""
+    """One outcome in the ring. `index`: counts from 0 over the life of the slot file; run number n has index n - 1."""
 
     index: int
-    number: int
     run: RunId
     generation: int
     kind: OutcomeKind

@@ -13,7 +13,7 @@ import pytest
 
 import supervisor
 from supervisor.link.frames import VERSION, BootFailed, Build, Imported
-from supervisor.scoreboard.board import Board
+from supervisor.scoreboard.board import FORKSERVER, Board
 from tests.support.pools import ROOT, MakeMaster, run_frame
 from tests.support.waiting import eventually
 
@@ -114,8 +114,8 @@ def test_a_forkserver_shows_on_the_board_that_it_lives(make_master: MakeMaster) 
     master = make_master()
     master.boot()
     board = Board(master.pool_dir / "board")
-    first_s = eventually(lambda: board.forkserver_beat_s, "a first beat")
-    eventually(lambda: board.forkserver_beat_s > first_s, "another beat, without an order", timeout_s=10)
+    first_s = eventually(lambda: board.beat_s(FORKSERVER), "a first beat")
+    eventually(lambda: board.beat_s(FORKSERVER) > first_s, "another beat, without an order", timeout_s=10)
 
 
 def test_a_forkserver_leaves_when_its_master_closes_the_channel(make_master: MakeMaster) -> None:

@@ -34,6 +34,7 @@ from supervisor.master.reload.reload import Reloads
 from supervisor.master.sidecars.sidecars import Sidecars
 from supervisor.master.startup import DaemonStart
 from supervisor.master.stop.stopping import DaemonStop
+from supervisor.scoreboard.board import CONSUMER
 from supervisor.scoreboard.words import Intent, Running
 from supervisor.system import posix
 from supervisor.system.clock import monotonic_s, rfc3339, wall_s
@@ -169,7 +170,7 @@ def pool_facts(pool: Pool, state: str, exits: Iterable[ExitCount]) -> PoolFacts:
         crashes=sum(row.count for row in ends if row.cause in _CRASHES),
         timeouts=sum(row.count for row in ends if row.cause == Cause.TIMEOUT),
         consumer_alive=pool.consumer.child is not None,
-        beat_s=pool.board.consumer_beat_s,
+        beat_s=pool.board.beat_s(CONSUMER),
     )
 
 

@@ -13,6 +13,7 @@ from supervisor.master.host.signals import send
 from supervisor.master.limits.deadlines import Graces
 from supervisor.master.pool.children import Child, ChildSpec, Kind
 from supervisor.master.pool.pool import Pool
+from supervisor.scoreboard.board import CONSUMER, FORKSERVER
 from supervisor.scoreboard.words import Intent
 
 STALE_S = 30.0
@@ -49,7 +50,7 @@ class HangDetector:
             return
         if child.kind is Kind.FORKSERVER and child.ready_s is None:  # it imports: in user code it cannot beat
             return
-        beat_s = pool.board.consumer_beat_s if spec.kind is Kind.CONSUMER else pool.board.forkserver_beat_s
+        beat_s = pool.board.beat_s(CONSUMER if spec.kind is Kind.CONSUMER else FORKSERVER)
         since_s = max(beat_s, child.ready_s or child.started_s)
         if now_s - self._graces.start_s((child.pid, since_s), since_s) < self._stale_s:
             return

@@ -7,35 +7,35 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import StateError
-from supervisor.scoreboard.board import Board
+from supervisor.scoreboard.board import CONSUMER, FORKSERVER, Board
 from supervisor.system.clock import monotonic_s
 
 
 def test_nobody_has_made_progress_on_a_new_board(tmp_path: Path) -> None:
     board = Board(tmp_path / "board")
-    assert (board.consumer_beat_s, board.forkserver_beat_s) == (0.0, 0.0)
+    assert (board.beat_s(CONSUMER), board.beat_s(FORKSERVER)) == (0.0, 0.0)
 
 
 def test_each_beat_moves_its_own_word(tmp_path: Path) -> None:
     consumer, master = Board(tmp_path / "board"), Board(tmp_path / "board")
     before_s = monotonic_s()
-    consumer.beat_consumer()
-    assert before_s <= master.consumer_beat_s <= monotonic_s()
-    assert master.forkserver_beat_s == 0.0
+    consumer.beat(CONSUMER)
+    assert before_s <= master.beat_s(CONSUMER) <= monotonic_s()
+    assert master.beat_s(FORKSERVER) == 0.0
     before_s = monotonic_s()
-    consumer.beat_forkserver()
-    assert before_s <= master.forkserver_beat_s <= monotonic_s()
+    consumer.beat(FORKSERVER)
+    assert before_s <= master.beat_s(FORKSERVER) <= monotonic_s()
 
 
 def test_a_beat_from_another_boot_is_no_beat(tmp_path: Path) -> None:
     board = Board(tmp_path / "board")
-    board._words[64 // 8] = int((monotonic_s() + 1000) * 1e9)
-    assert board.consumer_beat_s == 0.0
+    board._words[CONSUMER] = int((monotonic_s() + 1000) * 1e9)
+    assert board.beat_s(CONSUMER) == 0.0
 
 
 def test_something_else_in_its_place_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "board").write_bytes(b"something else")
-    assert Board(tmp_path / "board").consumer_beat_s == 0.0
+    assert Board(tmp_path / "board").beat_s(CONSUMER) == 0.0
     assert (tmp_path / "board.damaged").read_bytes() == b"something else"
 
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from supervisor.link.frames import RunId
 from supervisor.scoreboard import layout
-from supervisor.scoreboard.layout import Owner
 from supervisor.scoreboard.words import Cell, Identity, Intent, LeavingReason, LimitSource, OutcomeKind, Running
 
 U32 = st.integers(0, 2**32 - 1)
@@ -19,8 +18,8 @@ SECONDS = st.floats(allow_nan=False)
 RUNS = st.builds(RunId, st.binary(max_size=layout.KEY_BYTES), U64, U64)
 
 RUNNING = Running(7, RunId(b"k" * 24, 1, 2), "order-4711", 1.7e9, 10.0, 40.0, LimitSource.MESSAGE, False)
-CELL = Cell(6, 7, RunId(b"k" * 24, 1, 2), 3, OutcomeKind.RETRY, 2.5, 0.25, "try later")
-OWNER = Owner(Identity(4711, 123456, 9, "c841139a-ff5c-4208-8da8-037b1bf7babf", True), 5, 77)
+CELL = Cell(6, RunId(b"k" * 24, 1, 2), 3, OutcomeKind.RETRY, 2.5, 0.25, "try later")
+IDENTITY = Identity(4711, 123456, 9, "c841139a-ff5c-4208-8da8-037b1bf7babf", True, 5, 77)
 
 
 @given(
@@ -46,7 +45,7 @@ def test_a_running_mark_is_read_as_it_was_written(running: Running) -> None:
 def test_a_cell_is_read_as_it_was_written(
     index: int, run: RunId, generation: int, kind: OutcomeKind, delay_s: float | None, elapsed_s: float, text: str
 ) -> None:
-    cell = Cell(index, index + 1, run, generation, kind, delay_s, elapsed_s, text)
+    cell = Cell(index, run, generation, kind, delay_s, elapsed_s, text)
     assert layout.decode_cell(layout.encode_cell(cell).ljust(layout.CELL_BYTES, b"?"), index) == cell
 
 
@@ -54,8 +53,8 @@ def test_a_cell_is_read_as_it_was_written(
 def test_an_identity_is_read_as_it_was_written(
     pid: int, ticks: int, generation: int, ready: bool, since: int, base: int
 ) -> None:
-    owner = Owner(Identity(pid, ticks, generation, "c841139a-ff5c-4208-8da8-037b1bf7babf", ready), since, base)
-    assert layout.decode_owner(layout.encode_owner(owner)) == owner
+    who = Identity(pid, ticks, generation, "c841139a-ff5c-4208-8da8-037b1bf7babf", ready, since, base)
+    assert layout.decode_identity(layout.encode_identity(who)) == who
 
 
 def test_fields_do_not_overlap_and_the_words_are_aligned() -> None:
@@ -77,11 +76,14 @@ def test_the_longest_records_fit_into_their_copies() -> None:
     assert (
         len(layout.seal(2**64 - 1, layout.encode_running(longest))) <= layout.RUNNING[0].stop - layout.RUNNING[0].start
     )
-    assert len(layout.seal(2**64 - 1, layout.encode_owner(OWNER))) <= layout.IDENTITY[0].stop - layout.IDENTITY[0].start
+    assert (
+        len(layout.seal(2**64 - 1, layout.encode_identity(IDENTITY)))
+        <= layout.IDENTITY[0].stop - layout.IDENTITY[0].start
+    )
 
 
 @pytest.mark.parametrize(
-    "payload", [layout.encode_running(RUNNING), layout.encode_owner(OWNER)], ids=["running", "owner"]
+    "payload", [layout.encode_running(RUNNING), layout.encode_identity(IDENTITY)], ids=["running", "identity"]
 )
 def test_any_damaged_byte_of_one_copy_leaves_the_other_one_to_be_read(payload: bytes) -> None:
     older = layout.seal(1, b"older")
@@ -94,7 +96,7 @@ def test_any_damaged_byte_of_one_copy_leaves_the_other_one_to_be_read(payload: b
 
 
 @pytest.mark.parametrize(
-    "payload", [layout.encode_running(RUNNING), layout.encode_owner(OWNER)], ids=["running", "owner"]
+    "payload", [layout.encode_running(RUNNING), layout.encode_identity(IDENTITY)], ids=["running", "identity"]
 )
 def test_a_copy_cut_off_anywhere_leaves_the_other_one_to_be_read(payload: bytes) -> None:
     before = layout.seal(0, bytes(reversed(payload)) + b"more")
@@ -138,7 +140,7 @@ def test_a_cell_of_an_earlier_lap_is_not_taken_for_this_one() -> None:
 
 def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
     text = "ValueError: no such order\n" + "  frame\n" * 400 + "the last line"
-    cell = Cell(0, 1, RunId(b"k", 1, 1), 1, OutcomeKind.FAILED, None, 0.1, text)
+    cell = Cell(0, RunId(b"k", 1, 1), 1, OutcomeKind.FAILED, None, 0.1, text)
     data = layout.encode_cell(cell)
     read = layout.decode_cell(data, 0)
     assert len(data) == layout.CELL_BYTES
@@ -148,13 +150,13 @@ def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
 
 
 def test_a_text_cut_within_a_character_stays_readable() -> None:
-    read = layout.decode_cell(layout.encode_cell(Cell(0, 1, CELL.run, 1, CELL.kind, None, 0.1, "€" * 999)), 0)
+    read = layout.decode_cell(layout.encode_cell(Cell(0, CELL.run, 1, CELL.kind, None, 0.1, "€" * 999)), 0)
     assert read is not None
     assert set(read.text) == {"€", " ", "."}
 
 
 def test_text_that_is_no_unicode_is_kept_readable() -> None:
-    read = layout.decode_cell(layout.encode_cell(Cell(0, 1, CELL.run, 1, CELL.kind, None, 0.1, "bad \udcff")), 0)
+    read = layout.decode_cell(layout.encode_cell(Cell(0, CELL.run, 1, CELL.kind, None, 0.1, "bad \udcff")), 0)
     assert read is not None
     assert read.text == "bad \\udcff"
 
@@ -193,6 +195,11 @@ def test_group_zero_is_no_group() -> None:
     assert layout.group_of(layout.group_word(0, 99)) is None
 
 
-def test_every_outcome_and_every_reason_has_a_code_of_its_own() -> None:
-    assert set(layout._KINDS.values()) == set(OutcomeKind)
-    assert set(layout._LEAVINGS.values()) == set(LeavingReason)
+def test_outcomes_and_reasons_keep_the_codes_that_slots_on_disk_have() -> None:
+    assert [kind for _code, kind in sorted(layout._KINDS.items())] == [
+        *("done", "failed", "retry", "reject", "soft_timeout", "publish_failed", "in_doubt")
+    ]
+    assert [reason for _code, reason in sorted(layout._LEAVINGS.items())] == [
+        *("stop", "messages", "age", "memory", "timeout", "boot_failed", "failed", "spoiled", "failing")
+    ]
+    assert min(layout._KINDS) == min(layout._LEAVINGS) == 1

@@ -155,7 +155,7 @@ def test_an_outcome_says_whose_it_was(open_slot: OpenSlot, path: Path) -> None:
     mark_seeded_outcome(worker, 5)
     (cell,) = consumer.cells(0)
     assert assert_seeded_cell(cell) == 5
-    assert (cell.index, cell.number, cell.generation) == (0, 1, 9)
+    assert (cell.index, cell.generation) == (0, 9)
 
 
 def test_the_ring_wraps_around_as_often_as_needed(open_slot: OpenSlot, path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_left_over_run_becomes_in_doubt_when_the_slot_is_taken(open_slot: Open
     successor = taken(open_slot(path), 2)
     assert successor.running() is None
     (cell,) = successor.cells(0)
-    assert (cell.kind, cell.generation, cell.number) == (OutcomeKind.IN_DOUBT, 1, 1)
+    assert (cell.kind, cell.generation, cell.index) == (OutcomeKind.IN_DOUBT, 1, 0)
     assert assert_seeded_cell(cell) == 5
 
 
@@ -307,7 +307,7 @@ def test_a_slot_of_another_boot_vouches_for_nobody(open_slot: OpenSlot, path: Pa
     identity = consumer.identity()
     assert identity is not None
     assert identity.boot_id == "00000000-0000-0000-0000-000000000000"
-    assert not consumer.damaged
+    assert not consumer.damage
     assert not consumer.marks_complete_since(3)
 
 
@@ -325,7 +325,7 @@ def test_a_new_owner_does_not_vouch_for_what_was_before_the_boot(open_slot: Open
 
 def test_a_missing_file_is_damage_at_its_making_only(open_slot: OpenSlot, path: Path) -> None:
     assert open_slot(path).damage == f"{path}: was missing and has been created"
-    assert not open_slot(path).damaged
+    assert not open_slot(path).damage
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ def test_a_lost_running_mark_is_damage_until_a_new_owner_stands_for_its_own(open
     assert consumer.running() is None
     assert not consumer.marks_complete_since(3)
     successor = taken(open_slot(path), 4)
-    assert not open_slot(path).damaged
+    assert not open_slot(path).damage
     assert [generation for generation in (3, 4) if successor.marks_complete_since(generation)] == [4]
 
 
@@ -461,7 +461,7 @@ def test_a_slot_restored_with_holes_gets_its_blocks_back(open_slot: OpenSlot, pa
     with path.open("r+b") as file:
         file.truncate(layout.FILE_BYTES)
     assert path.stat().st_blocks * 512 < layout.FILE_BYTES
-    assert not open_slot(path).damaged
+    assert not open_slot(path).damage
     assert path.stat().st_blocks * 512 >= layout.FILE_BYTES
 
 

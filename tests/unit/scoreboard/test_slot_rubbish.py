@@ -21,7 +21,7 @@ def read_everything(slot: Slot) -> None:
     identity = slot.identity()
     generation = identity.generation if identity else 1
     slot.running(), slot.group(), slot.leaving(generation), slot.intent(generation), slot.handled
-    slot.marks_complete_since(generation), slot.owner(), slot.fault(), slot.damaged, slot.is_at_its_path()
+    slot.marks_complete_since(generation), slot.owner(), slot.fault(), slot.damage, slot.is_at_its_path()
     slot.cells(slot.tail), slot.cells(0)
 
 
