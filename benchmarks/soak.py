@@ -1,6 +1,6 @@
 """`make soak`: rides through chaos on two versions of RabbitMQ, and the table of what came of them.
 
-The engine and its verdict are the ones of tests/chaos; here they run for many messages and many faults. Needs root (a
+The engine and its checker are the ones of tests/chaos; here they run for many messages and many faults. Needs root (a
 chroot for RabbitMQ 4.0, small disks to fill). Ends with status 1 when anything was wrong; the evidence is kept then.
 """
 

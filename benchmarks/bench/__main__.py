@@ -41,7 +41,9 @@ _ALL = SECTIONS | ON_REQUEST
 def main() -> int:
     """Run what was asked for; the exit status."""
     arguments = _arguments()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that everybody started is ended
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
+    )  # so that all started processes are ended
     make_environment()
     install_preforkd()
     base = Path(tempfile.mkdtemp(prefix="preforkd-bench-"))
@@ -56,7 +58,7 @@ def main() -> int:
     data = {"machine": machine, "seed": arguments.seed, "sections": [section.as_data() for section in sections]}
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-    return int(any(target.exit_notice == "missed" for target in targets))
+    return int(any(target.outcome == "missed" for target in targets))
 
 
 def _arguments() -> argparse.Namespace:

@@ -21,7 +21,7 @@ _IDLE_S = 22.0
 _KILLS = 10
 _MIB = 2**20
 _POLL_S = 0.001
-_PATIENCE_S = 20.0
+_TIMEOUT_S = 20.0
 _READY = b'"worker.ready"'
 
 
@@ -93,5 +93,5 @@ def _replace_one_ms(daemon: BenchDaemon, pid: int) -> float:
         os.kill(pid, signal.SIGKILL)
         while _READY not in log.read():
             pause_for(_POLL_S)
-            assert monotonic_s() < started_s + _PATIENCE_S, "the replacement is not ready"
+            assert monotonic_s() < started_s + _TIMEOUT_S, "the replacement is not ready"
     return (monotonic_s() - started_s) * 1e3

@@ -20,7 +20,7 @@ POOL = "email"
 
 
 class BenchDaemon(RabbitDaemon):
-    """Handlers are found in apps/, libraries in the peers' environment: the same files for everybody."""
+    """Handlers are found in apps/, libraries in the peers' environment: the same files for all contestants."""
 
     def configure(self, settings: str, daemon: str = "") -> None:
         """Write the configuration; `path` as above."""

@@ -39,7 +39,7 @@ class Target:
     unit: str = "x"
 
     @property
-    def exit_notice(self) -> str:
+    def outcome(self) -> str:
         """`aim`, `must`, `missed`, or `not measured`."""
         if self.value is None:
             return "not measured"
@@ -58,7 +58,7 @@ class Target:
         bounds = {
             name: f"{sign} {with_unit(bound, self.unit)}" for name, bound in (("must", self.must), ("aim", self.aim))
         }
-        return {"target": self.name, "measured": measured, **bounds, "met": self.exit_notice}
+        return {"target": self.name, "measured": measured, **bounds, "met": self.outcome}
 
 
 @dataclass
@@ -84,8 +84,8 @@ class Section:
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def as_data(self) -> dict[str, Any]:
-        """For JSON; every target with its verdict."""
-        targets = [{**asdict(target), "verdict": target.exit_notice} for target in self.targets]
+        """For JSON; every target with its outcome."""
+        targets = [{**asdict(target), "outcome": target.outcome} for target in self.targets]
         return {**asdict(self), "targets": targets}
 
 

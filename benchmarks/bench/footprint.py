@@ -1,8 +1,8 @@
 """What it costs to be there: memory and processor time of a program with four worker processes, and nothing to do.
 
-Everybody's handler imports the same `requests` and has run some messages in every worker before anything is read: what
-is shared right after a fork is no figure. Memory is read one program at a time; then all of them are idle together,
-for the same seconds.
+Each handler imports the same `requests` and has run some messages in every worker before the first reading: memory
+that is shared right after a fork is no figure. Memory is read one program at a time. Then all programs are idle
+together, for the same seconds.
 """
 
 from __future__ import annotations

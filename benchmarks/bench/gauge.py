@@ -6,7 +6,7 @@ so all of them together 0.1 % of a core) and writes down time and count until no
 believed that a contestant says of itself, prefetched messages are not taken for settled ones, and no management plugin
 uses the processor that the contestants need.
 
-The clock starts when a tenth is settled: whoever starts or resumes has all its processes at work by then.
+The clock starts when a tenth is settled: all processes of a contestant are at work by then.
 """
 
 from __future__ import annotations

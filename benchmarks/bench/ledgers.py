@@ -41,7 +41,7 @@ _BUILD = (
 
 
 def ledger(rows: int) -> tuple[Path, float]:
-    """The folder of a pool that has a ledger with so many rows (or a few more: whoever used it has left some), and in
+    """The folder of a pool that has a ledger with so many rows (or a few more, left by former uses), and in
     how many seconds it was made just now; 0.0 where it was there already."""
     folder = FOLDER / f"{rows}-{_SCHEMA}"
     if folder.exists():

@@ -62,7 +62,7 @@ def _live(contestant: Contestant, folder: Path, url: str) -> Life:
 
 
 def _lives(options: Options, url: str) -> dict[str, list[Life]]:
-    """Everybody in turn, every second round backwards; the slow ones not in every round."""
+    """The contestants in turn, every second round backwards; slow ones not in every round."""
     lives: dict[str, list[Life]] = {name: [] for name in CONTESTANTS}
     for number in range(options.rounds(ROUNDS, quick=4)):
         names = [name for name, one in CONTESTANTS.items() if number % SLOW_EVERY == 0 or not one.slow]
@@ -76,7 +76,7 @@ def _lives(options: Options, url: str) -> dict[str, list[Life]]:
 
 
 def run(options: Options) -> Section:
-    """Starts and stops of everybody."""
+    """Starts and stops of all contestants."""
     section = Section("lifecycle", "Start and stop")
     broker = options.folder / "rabbitmq"
     broker.mkdir()

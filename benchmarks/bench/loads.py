@@ -78,7 +78,7 @@ def _slow_disk(prefetch: int, shim: str) -> list[Row]:
 
 
 def run(options: Options) -> Section:
-    """Load by load, everybody in turn."""
+    """Load by load, the contestants in turn."""
     for name in ("rabbitmq", "arena"):
         (options.folder / name).mkdir()
     rounds = options.rounds(ROUNDS)

@@ -10,7 +10,7 @@ from pathlib import Path
 class Options:
     """`folder`: an empty folder of the section's own, removed when it is over, however it ends.
 
-    `quick`: fewer rounds, for whoever is tuning; `full`: also what takes too long for every run; `seed`: for every die.
+    `quick`: fewer rounds, for tuning; `full`: also what takes too long for every run; `seed`: for every die.
     """
 
     folder: Path

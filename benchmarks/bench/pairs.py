@@ -1,5 +1,5 @@
-"""Fair comparison on a machine whose speed drifts: everybody in turn, again and again, and ratios pair by pair. Pure,
-but for what the contestants do."""
+"""Fair comparison on a machine whose speed drifts: the contestants in turn, again and again, and ratios pair by pair.
+Pure, but for the contestants' work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.bench.figures import Cell
 
 def interleaved(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """A B C, A B C, …: what each returned, round by round. Every second round goes backwards: A B C, C B A, …, so that
-    nobody always comes first."""
+    no contestant always comes first."""
     results: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds):
         names = list(contestants)

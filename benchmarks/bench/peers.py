@@ -1,9 +1,9 @@
-"""The environments that everybody is installed in, and how the peers' programs are started and ended.
+"""The environments of the contestants, and the start and end of the peers' programs.
 
 The peers share one; preforkd has another, as its users have it: this checkout, without extras and without what its
 developers use, some of which (OpenTelemetry) a worker would load.
 
-A peer runs in a session of its own and is ended by its process group; nobody else's process is ever signalled.
+A peer runs in a session of its own and is ended by its process group; no other process is ever signalled.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _STOP_S = 10.0
 
 
 def install_preforkd() -> None:
-    """Install this checkout anew, in an environment of its own."""
+    """Install this checkout again, in an environment of its own."""
     if not (PLAIN / "bin/python").exists():
         venv.create(PLAIN, clear=True, with_pip=True)
     pip = [str(PLAIN / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

@@ -2,7 +2,7 @@
 
 Memory is shared in a pre-fork tree, so two figures count: PSS, which adds up over the tree to what it really occupies,
 and USS, what one process has for itself. Processor time is schedstat's, in nanoseconds; a tick of utime is 10 ms, more
-than an idle process needs in 20 s. Threads that end between two looks are not in it: nobody measured here has such.
+than an idle process needs in 20 s. Threads that end between two looks are not in it: no process measured here has such.
 """
 
 from __future__ import annotations

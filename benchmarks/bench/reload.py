@@ -102,5 +102,5 @@ def _some(name: str, options: Options) -> list[Reload]:
 
 _NOTES = [
     f"SIGHUP with {WORKERS} idle workers until every old one has ended and {WORKERS} new ones are ready.",
-    "A worker counts as ready until its process has ended, for everybody, though it takes nothing new a moment before.",
+    "A worker of any contestant counts as ready until its process has ended, though it takes nothing new just before.",
 ]

@@ -68,7 +68,7 @@ class Messages:
         self._program.until(lambda: self._program.counts["ended"] >= self._sent, "its messages have ended")
 
     def feed(self) -> None:
-        """Keep everybody busy."""
+        """Keep all workers busy."""
         if self._sent - self._program.counts["ended"] < _BACKLOG:
             self.send(_BATCH, _BUSY_S)
 
@@ -154,7 +154,7 @@ class Slow:
 
     @property
     def whole(self) -> bool:
-        """Nobody is missing."""
+        """No worker is missing."""
         return not self._dead_ns
 
     def turn(self, killing: bool) -> None:
@@ -169,7 +169,7 @@ class Slow:
             self._dead_ns.append(program.kill(pid))
 
     def reset(self) -> None:
-        """A new stint: everybody's time is drawn again."""
+        """A new stint: the time of each worker is drawn again."""
         self._due_s.clear()
 
     def _greet(self, pid: int, ready_ns: int) -> None:
@@ -179,7 +179,7 @@ class Slow:
 
 
 def _stint(slow: Sequence[Slow], seconds: float) -> float:
-    """All of them side by side for so long: what they need of a processor is little. Ends when nobody is missing."""
+    """All of them side by side for so long: what they need of a processor is little. Ends when no worker is missing."""
     until_s = monotonic_s() + seconds
     for one in slow:
         one.reset()
@@ -299,14 +299,14 @@ _NOTES = [
     "Four workers, one random worker killed at a time, then a random pause of 0 to 200 ms. The clock runs from right "
     "before kill(2).",
     "*ready*: for preforkd the master's `worker.ready` line as this benchmark has read it: the worker has said hello "
-    "to its consumer, and everybody knows. For gunicorn post_worker_init, the last hook before the worker's loop; for "
+    "to its consumer. For gunicorn post_worker_init, the last hook before the worker's loop; for "
     "supervisord and circus the last line of the program before it waits. preforkd's *init hook* is the equivalent "
     "line of user code.",
     "An idle worker of preforkd finishes a message before it is killed: repeated deaths without progress are backed "
     "off on purpose, and this is about the first replacement. Nothing alike is done for the others.",
     "*in mid-work*: every worker has messages (requests) of 20 ms one after another, and the one killed is in the "
     "middle of one.",
-    "preforkd runs on the embedded queue; with the record of every exit, and the verdict to the consumer, before the "
+    "preforkd runs on the embedded queue; each exit is recorded, and the consumer gets its exit notice, before the "
     "replacement. gunicorn: sync workers, preload_app.",
     "supervisord and circus know no preloading: each worker imports for itself. They look after their workers every "
     "1 s and every 5 s (their defaults); their four workers are killed independently, at times spread over that "

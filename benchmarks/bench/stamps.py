@@ -66,7 +66,7 @@ class LogPipe:
 
 
 class Ears:
-    """One place that hears everybody. `path`: where datagrams go."""
+    """One receiver for all processes. `path`: where datagrams go."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "stamps"
@@ -82,7 +82,7 @@ class Ears:
         self._add(log.read_end, log.hear)
 
     def watch(self, pid: int) -> None:
-        """Hear from the kernel when this one ends: `GONE`, in the same way for everybody (pidfd)."""
+        """Hear from the kernel when this one ends: `GONE`, in the same way for all contestants (pidfd)."""
         descriptor = os.pidfd_open(pid)
         self._watched.add(descriptor)
         self._add(descriptor, partial(self._gone, descriptor, pid))

@@ -258,13 +258,13 @@ class Program:
 
     def stop(self) -> float:
         """SIGTERM; seconds until it and all its workers are gone."""
-        everybody = {self.process.pid, *self.ready}
+        pids = {self.process.pid, *self.ready}
         self.ears.watch(self.process.pid)
         began_ns = time.monotonic_ns()
         self.process.send_signal(signal.SIGTERM)
-        until(self._listen, lambda: everybody <= set(self.gone), f"{self.name} is gone")
+        until(self._listen, lambda: pids <= set(self.gone), f"{self.name} is gone")
         self.process.wait()
-        return (max(self.gone[pid] for pid in everybody) - began_ns) / 1e9
+        return (max(self.gone[pid] for pid in pids) - began_ns) / 1e9
 
     def end(self) -> None:
         """Whatever has happened: nothing of it is left."""

@@ -20,7 +20,7 @@ from tests.support.rabbitmq import running_node
 
 COUNTS = {"preforkd": 30_000, "pika": 30_000, "dramatiq": 12_000, "Celery": 2_500}
 QUICK_COUNTS = {"preforkd": 20_000, "pika": 20_000, "dramatiq": 8_000, "Celery": 1_500}
-"""So many messages take everybody some seconds."""
+"""So many messages take each contestant some seconds."""
 ROUNDS, QUICK_ROUNDS = 3, 2
 DEFAULT_PREFETCH = PoolConfig("p", "q", "h:h").prefetch
 """preforkd's; the bare loop has none, so it gets the same."""
@@ -91,7 +91,7 @@ ROWS = [
 
 
 def run(options: Options) -> Section:
-    """Everybody in turn."""
+    """The contestants in turn."""
     rows = QUICK_ROWS if options.quick else ROWS
     counts = QUICK_COUNTS if options.quick else COUNTS
     for name in ("rabbitmq", "arena"):

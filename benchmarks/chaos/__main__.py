@@ -128,7 +128,7 @@ class Canary:
 
 
 def main() -> None:
-    """Everybody in turn."""
+    """The contestants in turn."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
     parser.add_argument("--messages", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=1)

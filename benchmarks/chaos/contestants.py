@@ -171,7 +171,7 @@ def _peer(folder: Path, node: RabbitNode, app: str, *command: str) -> Iterator[C
 
 
 def field(node: RabbitNode, folder: Path) -> Iterator[tuple[str, Path, AbstractContextManager[Contestant]]]:
-    """Everybody: a name, a folder of its own, and what starts it."""
+    """The contestants: each has a name, a folder of its own and a start."""
     celery = ("celery", "-A", "celery_app", "worker", "--pool", "prefork", "--concurrency", str(WORKERS))
     dramatiq = ("dramatiq", "dramatiq_app", "--processes", str(WORKERS), "--threads", "1")
     starts: dict[str, Callable[[Path], AbstractContextManager[Contestant]]] = {

@@ -35,7 +35,7 @@ BECOMES = {"supervisor.forkserver.__main__": ("worker", "a fork of the forkserve
 MUST_NOT: list[tuple[str, str, str]] = [
     ("master", "brokers", "the master must live when a broker misbehaves; consumers talk to brokers"),
     ("master", "ledger", "a full disk or a damaged database must not stop supervision"),
-    ("master", "metrics", "the master says what it knows; whoever asks draws, with an extra's library"),
+    ("master", "metrics", "the master tells; the process that asks draws, with an extra's library"),
     ("worker", "brokers", "a worker's death must never touch a broker connection (I7)"),
     ("worker", "ledger", "a crashing handler must not be able to damage the record of messages"),
     ("forkserver", "brokers", "forks would share the connection"),
@@ -52,7 +52,10 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], str]] = {
     "mmap": (("supervisor/scoreboard/*.py",), "layout and write order of shared memory are proven there only"),
     "click": (("supervisor/cli/*.py",), "the daemon has no command line"),
     "rich": (("supervisor/cli/*.py",), "the daemon draws nothing; slow to import"),
-    "termios": (("supervisor/cli/top/display.py",), "whoever changes a terminal gives it back, on every way out"),
+    "termios": (
+        ("supervisor/cli/top/display.py",),
+        "one place takes the terminal over and gives it back on every way out",
+    ),
     "prometheus_client": (("supervisor/metrics/*.py",), "an extra: everything else works without it"),
     "pythonjsonlogger": (("supervisor/logs/structured.py",), "one schema of log lines"),
     "starlette": (("supervisor/web/*.py",), "HTTP is spoken by a child that nothing depends on"),
@@ -189,7 +192,7 @@ def test_each_library_lives_in_its_place(library: str) -> None:
     users = [str(path) for path in sources(*CODE) if any(name.split(".")[0] == library for name in imported(path))]
 
     assert [user for user in users if not any(fnmatch(user, pattern) for pattern in allowed)] == [], why
-    assert users, f"nobody uses {library} any more: remove its row"
+    assert users, f"no module uses {library} any more: remove its row"
 
 
 def test_only_the_forkserver_and_the_daemonizer_fork() -> None:

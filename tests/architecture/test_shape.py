@@ -140,7 +140,7 @@ def _parameters(function: Function) -> int:
 
 
 def _nesting(node: ast.AST, depth: int = 0) -> int:
-    """How deep blocks stand in each other; `elif` is no deeper than its `if`, a function within begins anew."""
+    """How deep blocks stand in each other; `elif` is no deeper than its `if`, a function within begins again."""
     return max((depth, *(_nesting(child, depth + deeper) for child, deeper in _children(node))))
 
 

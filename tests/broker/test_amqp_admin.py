@@ -64,7 +64,7 @@ def test_unroutable_messages_are_named_by_their_index(admin: BrokerAdmin, queue:
 
 @pytest.mark.parametrize(
     "bad",
-    [Properties(user_id="stranger"), Properties(headers={"ratio": float("inf")})],
+    [Properties(user_id="outsider"), Properties(headers={"ratio": float("inf")})],
     ids=["refused", "the broker dies of it"],
 )
 def test_one_message_that_the_broker_does_not_take_fails_alone(admin: BrokerAdmin, queue: str, bad: Properties) -> None:

@@ -52,8 +52,8 @@ def test_an_unknown_exchange_is_refused_and_its_neighbours_are_published(desk: A
     assert desk.fates.absent == {1}
 
 
-def test_a_foreign_user_id_is_refused_and_the_channel_comes_back(desk: AsyncClient) -> None:
-    desk.publish(1, user_id="somebody-else")
+def test_another_users_id_is_refused_and_the_channel_comes_back(desk: AsyncClient) -> None:
+    desk.publish(1, user_id="another-user")
     assert desk.settled(1) == {1: "refused"}
 
     desk.publish(2)

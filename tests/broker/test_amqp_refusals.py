@@ -46,9 +46,9 @@ def test_an_unknown_virtual_host_is_fatal(backend: Backend, rabbitmq: RabbitNode
 
 
 def test_a_virtual_host_without_rights_is_fatal(backend: Backend, rabbitmq: RabbitNode) -> None:
-    rabbitmq.add_user("stranger", "pw", None)
+    rabbitmq.add_user("outsider", "pw", None)
 
-    assert "virtual host" in _refusal(backend, a_pool(), _as(rabbitmq, "stranger", "pw"))
+    assert "virtual host" in _refusal(backend, a_pool(), _as(rabbitmq, "outsider", "pw"))
 
 
 def test_a_missing_right_to_declare_is_fatal_at_the_start(backend: Backend, rabbitmq: RabbitNode) -> None:
@@ -141,8 +141,8 @@ def test_a_refused_broker_object_closes(backend: Backend, rabbitmq: RabbitNode) 
 
 
 def test_an_unreachable_host_is_tried_again(backend: Backend) -> None:
-    nobody = BrokerConfig(urls=(f"amqp://guest:guest@127.0.0.1:{free_port()}/%2F",))
-    with backend.driver(a_pool(), nobody) as driver:
+    unreachable = BrokerConfig(urls=(f"amqp://guest:guest@127.0.0.1:{free_port()}/%2F",))
+    with backend.driver(a_pool(), unreachable) as driver:
         driver.broker.start()
         first, second = driver.many(Disconnected, 2)
 

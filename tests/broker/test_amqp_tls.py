@@ -104,9 +104,9 @@ def test_a_missing_client_certificate_is_named_and_final(tls_port: int, tls_fold
 def test_a_certificate_of_another_ca_is_named_and_final(tls_port: int, tls_folder: Path, tmp_path: Path) -> None:
     _openssl(
         *(tls_folder, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-        *("-subj", "/CN=stranger", "-days", "2", "-keyout", "stranger.key", "-out", "stranger.pem"),
+        *("-subj", "/CN=outsider", "-days", "2", "-keyout", "outsider.key", "-out", "outsider.pem"),
     )
-    files = {"cert_file": "stranger.pem", "key_file": "stranger.key"}
+    files = {"cert_file": "outsider.pem", "key_file": "outsider.key"}
     assert "[broker.tls] cert_file" in _refusal(_config(tls_port, tls_folder, **files), tmp_path)
 
 

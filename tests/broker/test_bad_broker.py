@@ -47,7 +47,7 @@ def configure(site: Site, old: str, new: str) -> None:
 
 REFUSALS = {
     "a wrong password": ("guest:guest@", "guest:sesame@", ("user", "password")),
-    "an unknown user": ("guest:guest@", "nobody:sesame@", ("user", "password")),
+    "an unknown user": ("guest:guest@", "unknown:sesame@", ("user", "password")),
     "an unknown virtual host": ("/%2F", "/nowhere", ("virtual host", "nowhere")),
 }
 
@@ -73,7 +73,7 @@ def test_a_broker_that_refuses_is_named_with_the_reason(
     assert site.processes() == []
 
 
-def test_a_port_where_nobody_listens_is_waited_for_and_named_to_those_who_cannot_wait(site: Site) -> None:
+def test_a_port_where_no_process_listens_is_waited_for_and_named_to_clients_that_cannot_wait(site: Site) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     site.config.write_text(re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", site.config.read_text()))
@@ -171,8 +171,8 @@ def run(message):
     what, _, _ = message.text().partition(" ")
     if what == "infinite":
         message.publish(b"x", routing_key=message.queue + ".out", headers={"ratio": float("inf")})
-    elif what == "stranger":
-        message.publish(b"x", routing_key=message.queue + ".out", user_id="stranger")
+    elif what == "outsider":
+        message.publish(b"x", routing_key=message.queue + ".out", user_id="outsider")
     elif what == "nowhere":
         message.publish(b"x", routing_key="k", exchange="nowhere")
     elif what == "long":
@@ -188,7 +188,7 @@ def test_publications_that_cannot_be_sent_fail_their_own_runs_and_no_other(site:
     with rabbitmq.channel() as channel:
         channel.queue_declare(f"{queue(site)}.out", durable=True)
     site.ok("start")
-    bad = ["infinite", "stranger", "nowhere", "long"]
+    bad = ["infinite", "outsider", "nowhere", "long"]
     good = [f"good {number}" for number in range(40)]
     orders = [order for number, order in enumerate(good) for order in ([*bad, order] if number % 10 == 0 else [order])]
 

@@ -1,6 +1,6 @@
 """Incident 1: a slow mail relay blocks the handler beyond the heartbeat, and the same mail goes out again and again.
 
-There, the connection was lost with the handler, the worker left with status 0, nobody logged that, and the broker
+There, the connection was lost with the handler, the worker left with status 0, that was not logged, and the broker
 delivered the unacked message to the next one. Here a real relay counts the mails.
 """
 
@@ -77,7 +77,7 @@ def test_a_mail_under_way_when_the_connection_dies_is_not_sent_again(
 def test_a_mail_finished_while_there_is_no_connection_is_not_sent_again(
     rabbitmq: RabbitNode, tmp_path: Path, relay: SlowRelay
 ) -> None:
-    """The message comes back after its handler has ended: it is acked as a duplicate, whoever has died meanwhile."""
+    """The message comes back after its handler has ended: it is acked as a duplicate, also after deaths meanwhile."""
     environment = {"SMTP_PORT": relay.port}
     with (
         running_proxy(rabbitmq.port) as proxy,
@@ -100,7 +100,7 @@ def test_a_mail_finished_while_there_is_no_connection_is_not_sent_again(
         assert under_test.events("message.duplicate", message_id="verify")
 
 
-def test_status_0_that_nobody_asked_for_is_its_own_cause_everywhere(rabbitmq: RabbitNode, tmp_path: Path) -> None:
+def test_status_0_that_was_not_asked_for_is_its_own_cause_everywhere(rabbitmq: RabbitNode, tmp_path: Path) -> None:
     """In the log, in the record, in the table of status; and who asked for the other exits with status 0 is there."""
     with rabbit_daemon(tmp_path, rabbitmq, PATIENT + 'max_attempts = 2\nretry_delays = ["100ms"]') as under_test:
         under_test.send("leave", 0, message_id="stop-all")

@@ -100,7 +100,7 @@ def test_the_wait_between_attempts_is_capped_and_never_the_same_for_all() -> Non
 
 
 def test_a_late_result_settles_its_own_message_and_no_other(rabbitmq: RabbitNode, tmp_path: Path, proxy: Proxy) -> None:
-    """Tags begin anew on each channel: tag 2 is `late` on the first channel, and `innocent` on the second."""
+    """Tags begin again on each channel: tag 2 is `late` on the first channel, and `innocent` on the second."""
     with rabbit_daemon(tmp_path, rabbitmq, "workers = 2\n" + PATIENT, port=proxy.port) as under_test:
         under_test.send("nothing", message_id="first")
         under_test.wait_done("first")

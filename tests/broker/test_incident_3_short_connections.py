@@ -1,4 +1,4 @@
-"""Incident 3: a connection or channel per message drowned the broker's queue, and nobody noticed that nothing flowed.
+"""Incident 3: a connection or channel per message drowned the broker's queue, and no log told that nothing flowed.
 
 Counted is what the broker itself says it has opened. PREFORKD_SOAK=1 crashes 1,000 workers instead of 200.
 """
@@ -34,7 +34,7 @@ RESTLESS = 'workers = 4\nmax_attempts = 1\nrestart_backoff = ["10ms", "20ms"]\nr
 
 @contextmanager
 def _nothing_opened(under_test: RabbitDaemon) -> Iterator[None]:
-    """Nobody opens a connection or a channel meanwhile, and those of the pool stay the same."""
+    """No connection or channel is opened meanwhile, and those of the pool stay the same."""
     before, lines = churn(under_test.node), under_test.lines()
     yield
     after = churn(under_test.node)

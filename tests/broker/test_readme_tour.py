@@ -23,7 +23,7 @@ _URL = "amqp://guest:guest@localhost:5672/"
 
 @pytest.fixture
 def reader(tmp_path: Path, rabbitmq: RabbitNode) -> Iterator[Shell]:
-    """Somebody who follows README in a folder of his own."""
+    """A user who follows the README in a folder of their own."""
     (tmp_path / "preforkd.toml").write_text(_BLOCKS["toml"].replace(_URL, rabbitmq.url))
     (tmp_path / "mail.py").write_text(_BLOCKS["python"])
     path = f"{with_command(tmp_path)}:{os.environ['PATH']}"

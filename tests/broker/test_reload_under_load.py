@@ -1,4 +1,4 @@
-"""Reloads under load on a real RabbitMQ: nobody who publishes or consumes can tell that one took place."""
+"""Reloads under load on a real RabbitMQ: no publisher and no consumer can tell that one took place."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_reloads_in_a_row_lose_nothing_repeat_nothing_and_keep_the_connection(
             assert load.longest_gap_s < LONGEST_GAP_S, f"reload {number}"
             now = {worker["pid"] for worker in under_test.pool()["workers"]}
             assert len(now) == WORKERS
-            assert not now & pids, "somebody old is still there"
+            assert not now & pids, "an old process is still there"
             pids = now
         ids = load.ids
         under_test.wait_done(*ids, timeout_s=60.0)

@@ -1,4 +1,4 @@
-"""Stopping while the broker is away: handlers finish, nobody waits for a broker that does not answer."""
+"""Stopping while the broker is away: handlers finish, no process waits for a broker that does not answer."""
 
 from __future__ import annotations
 

@@ -30,4 +30,4 @@ def test_a_dead_message_is_explained_with_and_without_the_daemon_and_stays_where
         assert "no daemon runs" in stopped.splitlines()[-1]
 
         (letter,) = under_test.dead()
-        assert not (letter[0].headers or {}).get("x-delivery-count"), "nobody has taken it out to look at it"
+        assert not (letter[0].headers or {}).get("x-delivery-count"), "it was not taken out to be looked at"

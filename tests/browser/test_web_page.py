@@ -140,7 +140,7 @@ def test_the_page_follows_what_happens_without_being_loaded_again(page: Browser,
     page.sees(".pool .facts", f"done\n{done + 1}")
     page.sees(".times", "within")
     assert page.run("return window.loadedOnce")
-    assert page.focused() == "Pause email", "whoever uses a keyboard must not lose the place"
+    assert page.focused() == "Pause email", "the keyboard's focus must stay"
 
 
 def test_the_plot_shows_the_causes_of_faults_as_they_happen(page: Browser, site: Site) -> None:
@@ -178,16 +178,16 @@ def test_exits_can_be_narrowed_down_to_a_cause(page: Browser, site: Site) -> Non
 
 
 def test_trouble_is_said_in_the_first_line_and_in_the_title(page: Browser, site: Site) -> None:
-    site.daemon.ask("pause", pool="email", by="somebody")
+    site.daemon.ask("pause", pool="email", by="an operator")
     page.sees("#headline", "Worth a look: email")
-    page.sees("#concerns", "the pool is paused by somebody")
+    page.sees("#concerns", "the pool is paused by an operator")
     eventually(lambda: page.driver.title == "Worth a look: email | preforkd", "the title says so, too")
 
     site.daemon.ask("resume", pool="email")
     page.sees("#headline", "All is well")
 
 
-def test_the_page_says_how_old_it_is_while_nobody_answers_and_goes_on_by_itself(page: Browser, site: Site) -> None:
+def test_the_page_says_how_old_it_is_while_no_daemon_answers_and_goes_on_by_itself(page: Browser, site: Site) -> None:
     (web,) = site.daemon.status()["sidecars"]
     os.kill(web["pid"], signal.SIGSTOP)
     try:
@@ -291,7 +291,7 @@ def test_pools_are_paused_scaled_and_reloaded_from_the_page(page: Browser, site:
     page.sees("#headline", "All is well")
 
 
-# ---- for everybody, against everybody -------------------------------------------------------------------------------
+# ---- themes, widths, access -------------------------------------------------------------------------------
 
 
 def test_what_messages_carry_is_text_and_nothing_else(page: Browser, site: Site) -> None:
@@ -324,7 +324,7 @@ def test_a_message_is_retried_by_keyboard_alone(page: Browser, site: Site) -> No
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
-def test_everybody_can_read_and_use_it(page: Browser, site: Site, width: int, scheme: str) -> None:
+def test_all_users_can_read_and_use_it(page: Browser, site: Site, width: int, scheme: str) -> None:
     page.looks(width, scheme)
     site.look()
     page.run("document.querySelectorAll('details').forEach((item) => (item.open = true))")

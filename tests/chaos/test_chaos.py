@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.rabbitmq, pytest.mark.root, pytest.mark.timeout(300)]
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
-    """A node that may be killed: nobody else uses it."""
+    """A node that may be killed: no other test uses it."""
     with running_node(tmp_path_factory.mktemp("rabbitmq"), rabbit=NODE_SETTINGS) as node:
         yield node
 
@@ -45,7 +45,7 @@ def test_no_fault_loses_a_message_or_repeats_one_undeclared(node: RabbitNode, tm
 
 
 def test_with_park_no_message_ever_has_two_effects(node: RabbitNode, tmp_path: Path) -> None:
-    """Deaths amidst work: what was running is parked, each of them and nothing else."""
+    """Deaths in the middle of work: what was running is parked, each of them and nothing else."""
     faults = (Fault.KILL_WORKER, Fault.KILL_GROUP, Fault.KILL_MASTER, Fault.KILL_CONSUMER, Fault.CLOSE_CONNECTIONS)
     shape = Shape(messages=2000, strikes=25, queue_type="classic", on_crash="park", faults=faults, failing=0.0)
     outcome = _ride(tmp_path, node, shape, seed=12)

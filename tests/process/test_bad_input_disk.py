@@ -85,7 +85,7 @@ def test_a_daemon_killed_on_a_full_disk_loses_nothing_and_repeats_nothing(site: 
     assert sorted(site.runs()) == sorted(f"m{number} 1 1" for number in range(6))
 
 
-def test_a_log_on_a_full_disk_stops_nobody_and_tells_what_it_lost(site: Site, disk: SmallDisk) -> None:
+def test_a_log_on_a_full_disk_stops_no_process_and_tells_what_it_lost(site: Site, disk: SmallDisk) -> None:
     site.config.write_text(
         site.config.read_text()
         .replace("max_attempts = 3", "max_attempts = 1")

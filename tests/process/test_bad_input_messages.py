@@ -1,4 +1,4 @@
-"""Whatever a message is made of, it is handed over as it is, or set aside with its reason; and nobody else suffers."""
+"""Whatever a message is made of, it is handed over as it is, or set aside with its reason; no other message suffers."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_header_with_nothing_in_it_is_no_id(site: Site, nothing: object) -> No
     assert len(set(named)) == 4
 
 
-def test_messages_that_nobody_can_read_stop_nobody(site: Site) -> None:
+def test_messages_that_cannot_be_read_stop_no_process(site: Site) -> None:
     site.ok("start")
 
     send(site, *((Properties(message_id=f"bad{n}", type="json"), b"\xff") for n in range(20)))

@@ -68,7 +68,7 @@ def folder(name: str, mode: int = 0o750, owner: int = -1) -> Callable[[Site], ob
 
 
 def foreign_socket(site: Site) -> None:
-    """A control socket that somebody else has made."""
+    """A control socket that another user has made."""
     path = site.folder / "run" / "control.sock"
     path.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as sock:
@@ -114,13 +114,13 @@ CASES = {
     ),
     # ---- files and folders
     "a state directory that is a file": Case(file("state"), FAILED, ("{}/state: this is not a directory", "remove it")),
-    "a state directory of somebody else": Case(
+    "a state directory of another user": Case(
         folder("state", owner=NOBODY), FAILED, ("{}/state: this directory belongs to uid 65534", "chown")
     ),
-    "a state directory for everybody": Case(
+    "a state directory that all users may write": Case(
         folder("state", mode=0o777), FAILED, ("{}/state: all users can write", "chmod o-w {}/state")
     ),
-    "a state directory that nobody can make": Case(
+    "a state directory that cannot be made": Case(
         config('"state"', '"/proc/state"'), FAILED, ("/proc/state: this directory cannot be made", "choose another")
     ),
     "a user that is not there": Case(
@@ -135,7 +135,7 @@ CASES = {
     "a PID file that is a folder": Case(
         folder("run/preforkd.pid"), FAILED, ("{}/run/preforkd.pid: cannot be opened: Is a directory", "remove it")
     ),
-    "a control socket of somebody else": Case(
+    "a control socket of another user": Case(
         foreign_socket, FAILED, ("{}/run/control.sock: this socket belongs to uid 65534", "choose another runtime_dir")
     ),
     "a control socket that is a file": Case(
@@ -151,7 +151,7 @@ CASES = {
         file("state/embedded.db"), FAILED, ("{}/state/embedded.db: it is not an embedded queue", "move it away")
     ),
 }
-NEED_ROOT = {"a state directory of somebody else", "a user that is not there", "a control socket of somebody else"}
+NEED_ROOT = {"a state directory of another user", "a user that is not there", "a control socket of another user"}
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_a_stale_pid_file_or_a_reused_pid_blocks_no_start(site: Site, left: byte
     assert site.status()["state"] == "running"
 
 
-def test_damaged_files_that_can_be_made_anew_are_set_aside_and_named(site: Site) -> None:
+def test_damaged_files_that_can_be_made_again_are_set_aside_and_named(site: Site) -> None:
     files = ["exits.tally.json", "pools/mail/slots/0.slot"]
     for name in files:
         file(f"state/{name}")(site)
@@ -255,7 +255,7 @@ def test_a_directory_has_one_daemon(site: Site, shared: str, command: str) -> No
     assert site.status()["pid"] == first, "the first one has taken no harm"
 
 
-# ---- a start that needs patience ------------------------------------------------------------------------------------
+# ---- a start that takes long ------------------------------------------------------------------------------------
 
 
 def test_a_start_that_takes_too_long_says_what_it_waits_for(site: Site) -> None:
@@ -273,7 +273,7 @@ def test_a_start_that_takes_too_long_says_what_it_waits_for(site: Site) -> None:
     site.ok("stop")
 
 
-def test_a_start_that_nobody_waits_for_any_more_goes_on(site: Site) -> None:
+def test_a_start_that_no_command_waits_for_any_more_goes_on(site: Site) -> None:
     handler("from pathlib import Path\nPath(__file__).with_name('gate').read_text()\ndef run(message): ...")(site)
     os.mkfifo(site.folder / "gate")
 

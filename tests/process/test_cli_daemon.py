@@ -127,7 +127,7 @@ sys.stdin.read()
 """
 
 
-def test_a_daemon_that_nobody_has_reaped_is_dead(site: Site) -> None:
+def test_a_daemon_that_is_not_reaped_yet_is_dead(site: Site) -> None:
     (site.folder / "run").mkdir()
     path = site.folder / "run" / "preforkd.pid"
     with subprocess.Popen([sys.executable, "-c", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ended:
@@ -199,16 +199,16 @@ def test_stop_now_names_the_messages_it_cut_off(running: Site) -> None:
     assert [record["cause"] for record in running.exits()] == ["stop_killed"]
 
 
-def test_a_stale_pid_file_never_makes_stop_signal_a_stranger(site: Site) -> None:
+def test_a_stale_pid_file_never_makes_stop_signal_an_unrelated_process(site: Site) -> None:
     (site.folder / "run").mkdir()
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env=site.environment) as stranger:
-        (site.folder / "run" / "preforkd.pid").write_text(f"{stranger.pid} 1\n")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env=site.environment) as unrelated:
+        (site.folder / "run" / "preforkd.pid").write_text(f"{unrelated.pid} 1\n")
 
         assert "not running" in site.ok("stop")
 
-        assert stranger.poll() is None
-        stranger.communicate(timeout=20)
-    assert stranger.returncode == 0
+        assert unrelated.poll() is None
+        unrelated.communicate(timeout=20)
+    assert unrelated.returncode == 0
 
 
 def test_a_daemon_without_its_socket_is_stopped_by_signal(running: Site) -> None:

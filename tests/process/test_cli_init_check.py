@@ -234,7 +234,7 @@ def test_check_warns_of_handlers_that_would_run_as_root(
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_check_sees_the_rights_of_the_daemons_user(tmp_path: Path) -> None:
     write_config(tmp_path, broker='url = "amqp://127.0.0.1:1"')
     file = tmp_path / "preforkd.toml"
@@ -310,7 +310,7 @@ def test_the_probe_uses_the_pools_environment(tmp_path: Path, handler: Path) -> 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
 @pytest.mark.parametrize(("mode", "owner"), [(0o777, 0), (0o750, 12345)])
 def test_check_and_start_say_the_same_of_a_directory(tmp_path: Path, mode: int, owner: int) -> None:
-    """A volume as a pod has it: somebody else's, or open to all."""
+    """A volume as a pod has it: of another user, or open to all."""
     with make_site(tmp_path) as site:
         state = site.folder / "state"
         state.mkdir()

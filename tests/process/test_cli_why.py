@@ -140,7 +140,7 @@ def test_a_message_that_waits_is_known_before_anybody_runs_it(site: Site) -> Non
     (site.folder / "gate").write_text("go")
 
 
-def test_what_nobody_knows_is_said_so_and_fails(site: Site) -> None:
+def test_an_unknown_target_is_named_and_fails(site: Site) -> None:
     unknown = site.cli("why", "never-heard-of")
     assert unknown.returncode == 1
     assert "there is no pool 'never-heard-of'; there are mail; and no trace" in unknown.stderr
@@ -154,7 +154,7 @@ def test_a_message_with_the_name_of_a_pool_can_be_asked_for(site: Site) -> None:
     assert "mail/0, queue mail: done" in site.ok("why", "--message", "mail/0")
 
 
-def test_a_consumer_that_does_not_answer_is_named_and_nobody_waits_for_ever(site: Site) -> None:
+def test_a_consumer_that_does_not_answer_is_named_and_no_client_waits_for_ever(site: Site) -> None:
     publish(site, "fail", "m")
     site.wait_for_counter("dead", 1)
     consumer = site.status()["pools"]["mail"]["consumer"]["pid"]

@@ -1,4 +1,4 @@
-"""A whole daemon while somebody sets its machine's clock: real processes, the embedded queue."""
+"""A whole daemon while an operator sets its machine's clock: real processes, the embedded queue."""
 
 from __future__ import annotations
 

@@ -284,7 +284,7 @@ def test_a_soft_timeout_tells_what_the_program_had_written(command: ModuleType, 
     text = str(caught.value)
     assert text.startswith("sh did not end within its time; ")
     assert text.endswith(told)
-    assert caught.value.__context__ is None  # nobody is told of frames in between
+    assert caught.value.__context__ is None  # the caller is not told of frames in between
     assert len(text) < command.TAIL_BYTES + 100
 
 

@@ -96,7 +96,7 @@ def test_i1_a_disk_that_fails_after_the_commit_was_written_acks_nothing(bench: B
     assert "ack" not in bench.order
 
 
-def test_a_verdict_counts_as_taken_only_when_its_turn_is_durable(bench: Bench) -> None:
+def test_an_exit_notice_counts_as_taken_only_when_its_turn_is_durable(bench: Bench) -> None:
     bench.session.open({W}, consume=True)
     bench.until_waiting()
     (entry,) = bench.session.settlement.assignments.waiting.values()
@@ -112,8 +112,8 @@ def test_a_verdict_counts_as_taken_only_when_its_turn_is_durable(bench: Bench) -
     assert bench.session.pipeline.take_exit_notices() == []
 
 
-def test_a_verdict_repeated_in_every_commit_of_a_slow_disk_is_taken_all_the_same(bench: Bench) -> None:
-    """The master repeats it every second; each time it waited anew, it would never be taken, and a stop would wait."""
+def test_an_exit_notice_repeated_in_every_commit_of_a_slow_disk_is_taken_all_the_same(bench: Bench) -> None:
+    """The master repeats it each second. Were the wait to begin again each time, a stop would wait for ever."""
     bench.session.open({W}, consume=True)
     bench.until_waiting()
     exit_notice = ExitNotice(W, "crash", 70, None, "")
@@ -133,7 +133,7 @@ def once_the_disk_is_done(bench: Bench, channel: Channel[ConsumerFrame]) -> list
 
 
 def test_i3_a_run_on_its_way_to_the_disk_is_not_sent_to_a_worker_that_said_hello_without_it(bench: Bench) -> None:
-    """Its hello took the message from it: somebody else may have it by now."""
+    """Its hello took the message from it: another worker may have it by now."""
     bench.session.open({W}, consume=True)
     bench.until_waiting()
     (entry,) = bench.session.settlement.assignments.waiting.values()

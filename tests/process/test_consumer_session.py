@@ -77,8 +77,8 @@ def test_a_session_opened_during_a_pause_takes_nothing_until_it_is_resumed(bench
     bench.until_waiting()
 
 
-def test_the_hello_of_a_dead_worker_puts_nobody_to_work(bench: Bench) -> None:
-    """It may be read after the only verdict on that worker: what it were given would never come back."""
+def test_the_hello_of_a_dead_worker_assigns_nothing(bench: Bench) -> None:
+    """It may be read after the only exit notice of that worker: a message given to it would never come back."""
     bench.session.open(set(), consume=True)
     assert answer_to_hello(bench) == "closed"
     assert W not in bench.session.dispatcher

@@ -42,7 +42,7 @@ _WORKERS = st.sampled_from([-1, 0, 1, 2, 10**6, 2**63, 2**64, True, None, "3", 1
 _ARGUMENTS = st.fixed_dictionaries(
     {},
     optional={
-        "pool": st.sampled_from(["email", "", "nobody", "email/0", "\x00", "é" * 300]) | _ANYTHING,
+        "pool": st.sampled_from(["email", "", "absent", "email/0", "\x00", "é" * 300]) | _ANYTHING,
         "workers": _WORKERS,
         "by": st.text(max_size=60) | _ANYTHING,
         "message_id": st.text(max_size=60) | _ANYTHING,
@@ -142,7 +142,7 @@ def test_a_thousand_idle_and_many_slow_clients_do_not_stop_supervision(tmp_path:
         assert record["cause"] == "killed"
         assert monotonic_s() - began_s < 15.0
         assert descriptors(master) <= before + MAX_CONNECTIONS + 8
-        assert b"this one was idle longest" in read_line(crowd[0]), "whoever makes room is told so"
+        assert b"this one was idle longest" in read_line(crowd[0]), "the client that makes room is told so"
 
 
 def test_clients_that_leave_give_everything_back(abused: Daemon) -> None:

@@ -15,7 +15,7 @@ from supervisor.control.client import ControlClient, NotRunning
 from supervisor.control.protocol import SOCKET_NAME
 from supervisor.errors import ControlError
 from supervisor.system.clock import monotonic_s
-from tests.support.nobody import a_folder_for_everybody, needs_root, says_nobody
+from tests.support.nobody import a_public_folder, answer_of_nobody, needs_root
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def test_no_socket_means_not_running_and_says_how_to_start(tmp_path: Path) -> No
         ControlClient(tmp_path)
 
 
-def test_a_socket_that_nobody_listens_on_means_not_running(tmp_path: Path) -> None:
+def test_a_socket_without_a_listener_means_not_running(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / SOCKET_NAME))
 
@@ -88,7 +88,7 @@ def test_a_daemon_that_hangs_up_is_told_from_one_that_is_silent(tmp_path: Path, 
         client.ask("ping")
 
 
-def test_somebody_elses_protocol_is_recognized(tmp_path: Path) -> None:
+def test_another_programs_protocol_is_recognized(tmp_path: Path) -> None:
     with (
         a_server_that(tmp_path, b"220 smtp.example.org ready\n"),
         ControlClient(tmp_path) as client,
@@ -106,11 +106,11 @@ def test_two_answers_in_one_read_are_two_answers(tmp_path: Path) -> None:
 
 @needs_root
 def test_missing_permission_says_whose_job_it_is() -> None:
-    with a_folder_for_everybody() as folder, socket.socket(socket.AF_UNIX) as listener:
+    with a_public_folder() as folder, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / SOCKET_NAME))
         (folder / SOCKET_NAME).chmod(0o600)
         listener.listen()
-        with says_nobody(lambda: _connecting(folder)) as reader:
+        with answer_of_nobody(lambda: _connecting(folder)) as reader:
             said = os.read(reader, 65536).decode()
 
     assert said.startswith("ControlError")

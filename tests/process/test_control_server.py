@@ -22,7 +22,7 @@ from supervisor.control.server import BUDGET_S, MAX_CONNECTIONS, ControlServer
 from supervisor.errors import ConfigError, ControlError, Problem, StateError
 from supervisor.system.reactor import Reactor
 from tests.support.control import Served, read_line, read_to_end, served
-from tests.support.nobody import NOBODY, a_folder_for_everybody, needs_root, says_nobody
+from tests.support.nobody import NOBODY, a_public_folder, answer_of_nobody, needs_root
 from tests.support.waiting import eventually
 
 
@@ -129,7 +129,7 @@ def test_an_answer_completed_as_the_last_act_of_a_daemon_arrives(tmp_path: Path)
         assert client.next_answer() == report
 
 
-def test_a_client_that_leaves_before_its_answer_hurts_nobody(tmp_path: Path) -> None:
+def test_a_client_that_leaves_before_its_answer_does_no_harm(tmp_path: Path) -> None:
     pending = Pending()
     with served(tmp_path, lambda r: pending if r["verb"] == "stop" else {}) as subject:
         with subject.raw() as sock:
@@ -250,7 +250,7 @@ def test_clients_that_wait_for_their_turn_are_not_idle(tmp_path: Path) -> None:
         assert [json.loads(read_line(sock))["ok"] for sock in waiting] == [True] * 10
 
 
-def test_a_client_that_does_not_read_stops_nobody_and_is_dropped(tmp_path: Path) -> None:
+def test_a_client_that_does_not_read_delays_no_other_and_is_dropped(tmp_path: Path) -> None:
     big = {"text": "x" * 4_000_000}
     answer = {"status": big, "ping": {}}
     with served(tmp_path, lambda r: answer[r["verb"]], idle_s=0.2) as subject, subject.raw() as slow:
@@ -302,11 +302,11 @@ def test_running_out_of_descriptors_pauses_accepting_without_spinning(tmp_path: 
 
 @needs_root
 def test_another_user_is_refused_even_where_the_mode_lets_him_in() -> None:
-    with a_folder_for_everybody() as folder:
+    with a_public_folder() as folder:
         path, reactor = folder / "control.sock", Reactor()
         server = ControlServer(path, reactor, pong)
         path.chmod(0o666)
-        with says_nobody(lambda: _first_line(path, b'{"verb": "stop"}\n')) as reader:
+        with answer_of_nobody(lambda: _first_line(path, b'{"verb": "stop"}\n')) as reader:
             answer = eventually(lambda: _turned(reactor, reader), "an answer")
         server.close()
         reactor.close()
@@ -334,7 +334,7 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
         assert asked(subject)
 
 
-def test_a_socket_where_somebody_listens_is_refused(tmp_path: Path) -> None:
+def test_a_socket_with_a_listener_is_refused(tmp_path: Path) -> None:
     with served(tmp_path, pong) as subject:
         _assert_refused(subject.path, "a daemon is listening there already")
         assert asked(subject)
@@ -350,7 +350,7 @@ def test_a_file_that_is_no_socket_is_refused_and_kept(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_a_socket_of_somebody_else_is_refused_and_kept(tmp_path: Path) -> None:
+def test_a_socket_of_another_user_is_refused_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX) as foreign:
         foreign.bind(str(path))

@@ -142,7 +142,7 @@ def test_what_the_kernel_takes_within_our_own_cgroup_is_confirmed_out_of_memory(
         eventually(lambda: under_test.worker()["state"] == "idle", "the worker is replaced")
         os.kill(under_test.worker()["pid"], signal.SIGKILL)
         other = under_test.exit(kind="worker", cause="killed")
-        assert other["oom_evidence"] == "", "a kill is evidence once: this one was somebody else's"
+        assert other["oom_evidence"] == "", "a kill is evidence once: this one was another process's"
 
 
 @needs_root
@@ -167,7 +167,7 @@ def test_kill_memory_acts_before_the_kernel_does(tmp_path: Path) -> None:
         assert (record["cause"], record["requested_by"], record["oom_evidence"]) == ("memory_limit", "kill_memory", "")
 
 
-def test_a_sigkill_by_somebody_else_is_killed_and_nobody_is_blamed(tmp_path: Path) -> None:
+def test_a_sigkill_from_outside_is_killed_and_no_limit_is_blamed(tmp_path: Path) -> None:
     with daemon(tmp_path) as under_test:
         os.kill(under_test.worker()["pid"], signal.SIGKILL)
         record = under_test.exit(kind="worker")

@@ -111,7 +111,7 @@ def test_a_stray_file_among_the_slots_is_ignored_and_named_once(tmp_path: Path) 
 @pytest.mark.parametrize(
     "damage", ["emptied", "overwritten", "removed"] if os.environ.get("PREFORKD_SOAK") else ["removed"]
 )
-def test_a_board_that_is_damaged_ends_nobody(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_board_ends_no_process(tmp_path: Path, damage: str) -> None:
     with daemon(tmp_path, ONE, start=False) as under_test:
         under_test.start(stale_s=10.0)
         DAMAGES[damage](under_test.state_dir / "pools/email/board")

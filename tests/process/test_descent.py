@@ -1,4 +1,4 @@
-"""The mark by which descendants are known: handed down through everything, changed by nobody without privileges."""
+"""The mark by which descendants are known: handed down through everything; only privileged processes change it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_zombie_still_has_its_mark() -> None:
         assert descent.descent(pid) == Descent(pool_code("email"), 3)
 
 
-def test_what_has_no_mark_is_nobodys_descendant() -> None:
+def test_a_process_without_the_mark_is_no_descendant() -> None:
     assert descent.descent(os.getpid()) is None
 
 
@@ -60,7 +60,7 @@ def test_a_forkservers_mark_names_no_generation_and_its_workers_lower_it_to_thei
     assert in_a_child(child)
 
 
-def test_under_a_limit_of_somebody_else_there_is_no_mark_and_that_is_known() -> None:
+def test_under_a_limit_of_another_program_there_is_no_mark_and_that_is_known() -> None:
     def child() -> bool:
         resource.setrlimit(resource.RLIMIT_RTTIME, (1000, 1000))
         os.setresuid(65534, 65534, 65534)
@@ -84,7 +84,7 @@ def test_an_ordinary_machine_lacks_nothing() -> None:
     assert list(shortcomings()) == []
 
 
-def test_a_limit_of_somebody_else_is_told() -> None:
+def test_a_limit_of_another_program_is_told() -> None:
     def child() -> bool:
         resource.setrlimit(resource.RLIMIT_RTTIME, (1000, 1000))
         return any("RLIMIT_RTTIME" in text for text in shortcomings())

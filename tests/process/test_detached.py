@@ -35,7 +35,7 @@ def terminal_session(command: str, environment: dict[str, str]) -> Iterator[subp
     try:
         yield shell
     finally:
-        os.close(screen)  # the user logs out: SIGHUP to whoever is at the terminal
+        os.close(screen)  # the user logs out: SIGHUP to the terminal's processes
         shell.wait(20)
 
 

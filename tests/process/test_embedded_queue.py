@@ -111,7 +111,9 @@ def test_two_queues_of_one_file_have_a_consumer_each(backend: Backend, driver: D
 # ---- waking up ----------------------------------------------------------------------------------------------------
 
 
-def test_a_publisher_in_another_connection_rings_the_bell(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publisher_in_another_connection_notifies_the_consumer(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(broker, "_LOOK_EVERY_S", 3600.0)
     with backend.driver(a_pool()) as driver:
         driver.start()
@@ -120,7 +122,7 @@ def test_a_publisher_in_another_connection_rings_the_bell(backend: Backend, monk
         assert driver.next(Delivery).body == b"heard"
 
 
-def test_a_copy_from_one_pool_to_the_queue_of_another_rings_its_bell(
+def test_a_copy_from_one_pool_to_the_queue_of_another_notifies_it(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker, "_LOOK_EVERY_S", 3600.0)
@@ -133,7 +135,7 @@ def test_a_copy_from_one_pool_to_the_queue_of_another_rings_its_bell(
         assert receiver.next(Delivery).body == b"heard"
 
 
-def test_where_the_path_is_too_long_for_a_bell_new_messages_are_found_by_looking(tmp_path: Path) -> None:
+def test_where_the_path_is_too_long_for_a_socket_new_messages_are_found_by_looking(tmp_path: Path) -> None:
     state_dir = tmp_path / ("d" * 120)
     state_dir.mkdir()
     backend = Backend(BrokerConfig(), state_dir)
@@ -145,14 +147,16 @@ def test_where_the_path_is_too_long_for_a_bell_new_messages_are_found_by_looking
         assert list(state_dir.glob("**/*.bell")) == []
 
 
-def test_a_bell_that_a_dead_consumer_left_is_replaced(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notification_socket_that_a_dead_consumer_left_is_replaced(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(broker, "_LOOK_EVERY_S", 3600.0)
     pool = a_pool()
     with snippet(CONSUMER, str(backend.state_dir), "receive", pool.queue, "1") as dead:
         assert dead.line() == "ready"
         dead.kill()
     assert len(list(backend.state_dir.glob("**/*.bell"))) == 1
-    backend.put(pool.queue, b"1")  # nobody hears it, which does no harm
+    backend.put(pool.queue, b"1")  # no consumer hears it, which does no harm
     with backend.driver(pool) as driver:
         driver.start()
         driver.next(Delivery)
@@ -211,7 +215,7 @@ def test_a_retry_waits_its_delay_whatever_the_clock_is_set_to(
     driver.next(Confirmed)
     begun_s = monotonic_s()
     monkeypatch.setattr(store, "wall_s", lambda: wall_s() + by_s)
-    driver.broker.cut()  # opened anew: the file knows its time
+    driver.broker.cut()  # opened again: the file knows its time
     driver.next(Disconnected)
     assert driver.next(Delivery).body == b"delayed"
     assert 0.3 < monotonic_s() - begun_s < 10.0

@@ -2,7 +2,7 @@
 
 `out_of_memory` is in test_daemon_limits.py.
 
-Incident 1: an exit with status 0 that nobody asked for is a class of its own, logged like every other.
+Incident 1: an exit with status 0 that was not asked for is a class of its own, logged like every other.
 Incident 4: every reason for an exit is told apart, and an exit in mid-message names the message.
 """
 
@@ -71,7 +71,7 @@ def test_a_stop_that_was_asked_for_is_clean_and_names_who_asked(tmp_path: Path) 
         assert under_test.processes() == []
 
 
-def test_a_worker_asked_by_somebody_else_leaves_cleanly_and_is_replaced(tmp_path: Path) -> None:
+def test_a_worker_asked_from_outside_leaves_cleanly_and_is_replaced(tmp_path: Path) -> None:
     with daemon(tmp_path) as under_test:
         os.kill(under_test.worker()["pid"], signal.SIGTERM)
         record = under_test.exit(kind="worker")

@@ -1,4 +1,4 @@
-"""The first minute of somebody who is not root and has only Python: what README says, as it says it."""
+"""The first minute of a user without root who has only Python: the README's commands, word for word."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ PAYLOADS = 40
 
 
 class Books:
-    """A pool and sidecars as the master has them, with nobody in them but what a test puts there."""
+    """A pool and sidecars as the master has them, with no process in them but those of the test."""
 
     def __init__(self, directory: Path) -> None:
         settings = PoolConfig(name="mail", queue="mail", handler="m:f", workers=2)
@@ -81,7 +81,7 @@ class Books:
         self.reactor.close()
 
     def join(self, spec: ChildSpec, pid: int, receives: Any, reports: Reports) -> tuple[Child, Wire, socket.socket]:
-        """Put a process into this seat; comes with its end of the channel."""
+        """Give this child spec a process; comes with its end of the channel."""
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         child = Child("mail", spec.kind, None, pid, posix.start_ticks(pid) or 0, 1, monotonic_s())
@@ -117,7 +117,7 @@ def books(tmp_path: Path) -> Iterator[Books]:
 
 
 def send_all(sock: socket.socket, data: bytes, turn: Callable[[], None], listens: Callable[[], bool]) -> None:
-    """Send, turning the receiver when the socket is full; what nobody listens to any more is left."""
+    """Send, turning the receiver when the socket is full; frames without a reader are left."""
     view = memoryview(data)
     while view and listens():
         with contextlib.suppress(BlockingIOError):
@@ -188,7 +188,7 @@ def test_whatever_a_sidecar_says_the_master_goes_on(books: Books) -> None:
         ["Forked", 4711, 3, 0],
     ],
 )
-def test_a_slot_that_there_is_not_moves_nobody_elses_seat(books: Books, frame: list[Any]) -> None:
+def test_a_slot_that_does_not_exist_moves_no_other_child(books: Books, frame: list[Any]) -> None:
     specs = [(spec.ordered, spec.due_s, spec.deaths, spec.child) for spec in books.pool.workers]
     with forked(signal.pause) as pid:
         _, wire, said = books.join(books.pool.forkserver, pid, frames.ForkReport, FORK_REPORTS)
@@ -255,7 +255,7 @@ def test_a_child_that_never_stops_writing_does_not_keep_the_master_from_its_turn
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 64, 4096])
-def test_whatever_is_written_to_the_bell_the_master_goes_on(books: Books, size: int) -> None:
+def test_whatever_is_written_to_the_readiness_pipe_the_master_goes_on(books: Books, size: int) -> None:
     for number in range(LIVES):
         os.write(
             books.pool.endpoints.readiness_write,

@@ -87,7 +87,7 @@ class Told:
         self.sock.settimeout(20)
 
     def tell(self, payload: bytes) -> None:
-        """Send this, as long as there is somebody to hear it."""
+        """Send this, as long as there is a process to hear it."""
         with contextlib.suppress(ConnectionError):
             self.sock.sendall(payload)
 
@@ -123,7 +123,7 @@ def test_whatever_the_master_says_a_child_ends_with_a_reason(module: str, tmp_pa
     with open_admin(BrokerConfig(urls=("embedded:",)), str(tmp_path)) as admin:
         depth = admin.depth("mail")
         assert depth is not None
-        assert depth.ready == 1, "no order settles a message that nobody has run"
+        assert depth.ready == 1, "no order settles a message that was never run"
 
 
 @pytest.mark.parametrize(

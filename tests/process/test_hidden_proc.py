@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.system.posix import executes
 from tests.support.daemon import cleaned_up
-from tests.support.nobody import a_folder_for_everybody
+from tests.support.nobody import a_public_folder
 from tests.support.unprivileged import Unprivileged
 from tests.support.waiting import eventually
 
@@ -26,7 +26,7 @@ sh -c 'mount -t proc -o hidepid=2 proc /proc && exec "$@"' sh """
 
 @pytest.fixture
 def under_test() -> Iterator[Unprivileged]:
-    with a_folder_for_everybody() as folder:
+    with a_public_folder() as folder:
         under_test = Unprivileged(folder, ONE)
         with cleaned_up(under_test, start=False):
             under_test.start(prefix=HIDDEN)

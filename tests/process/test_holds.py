@@ -83,8 +83,8 @@ def test_retry_tries_a_held_pool_at_once_and_leaves_the_others_alone(site: Site)
     eventually(lambda: pool(site)["state"] in ("degraded", "ok"), "the pool works again")
     assert "no child is held or waits for its back-off" in site.ok("retry", "mail")
     assert {worker["pid"] for worker in pool(site, "mail")["workers"]} == pids
-    unknown = site.cli("retry", "nobody")
-    assert "there is no pool 'nobody'" in unknown.stderr
+    unknown = site.cli("retry", "absent")
+    assert "there is no pool 'absent'" in unknown.stderr
 
 
 def test_a_start_fails_only_when_no_pool_can_work_and_ends_with_1_where_one_may_heal(site: Site) -> None:
@@ -98,7 +98,7 @@ def test_a_start_fails_only_when_no_pool_can_work_and_ends_with_1_where_one_may_
     assert site.processes() == []
 
 
-def test_a_held_pool_gives_back_what_nobody_can_run_and_takes_it_again_when_somebody_can(tmp_path: Path) -> None:
+def test_a_held_pool_requeues_what_no_worker_can_run_and_takes_it_again_when_one_can(tmp_path: Path) -> None:
     with daemon(tmp_path, "workers = 1\n" + SOON_HELD) as under_test:
         _hold(under_test, 0)
         for number in range(3):
@@ -117,7 +117,7 @@ def test_what_was_read_ahead_goes_back_when_the_pool_is_held_and_a_resume_does_n
             under_test.send("kill", signal.SIGKILL, message_id=f"m-{number}")
         eventually(lambda: under_test.pool()["state"] == "held", "the only worker is held")
         eventually(lambda: under_test.pool()["consumer"]["in_flight"] == 0, "nothing is kept unacknowledged")
-        eventually(lambda: under_test.pool()["depth"]["ready"] == 3, "what nobody has begun is in the queue")
+        eventually(lambda: under_test.pool()["depth"]["ready"] == 3, "the message that was never begun is in the queue")
         assert under_test.pool()["counters"]["retried"] == 3
         under_test.ask("pause", pool="email")
         under_test.ask("resume", pool="email")

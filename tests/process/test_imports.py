@@ -57,7 +57,7 @@ def test_who_has_imported_pika_before_keeps_all_of_it() -> None:
 
 
 def test_the_entry_point_imports_nothing_of_ours_before_sigint_has_its_default_action() -> None:
-    """A Ctrl-C amidst imports would show a traceback, see test_interruptions.py."""
+    """A Ctrl-C during imports would show a traceback, see test_interruptions.py."""
     told = _told("import sys, supervisor.cli; print(*sorted(m for m in sys.modules if m.startswith('supervisor')))")
     assert told.split() == ["supervisor", "supervisor.cli"]
 

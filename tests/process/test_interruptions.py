@@ -89,7 +89,7 @@ def test_a_question_without_an_answer_and_one_that_is_answered_with_no_delete_no
         assert told in done.stderr
 
 
-# ---- Ctrl-C and its like -------------------------------------------------------------------------------------------
+# ---- Ctrl-C and similar signals --------------------------------------------------------------------------------------
 
 
 def test_an_interrupted_publish_says_how_many_are_confirmed(site: Site) -> None:
@@ -138,7 +138,7 @@ MOMENTS = (
     "program", [["-m", "supervisor"], ["-c", "import sys, supervisor.cli as c; sys.exit(c.main())"]]
 )
 @pytest.mark.parametrize("module", MOMENTS)
-def test_a_command_that_is_interrupted_amidst_its_imports_shows_no_traceback(
+def test_a_command_that_is_interrupted_during_its_imports_shows_no_traceback(
     site: Site, program: list[str], module: str
 ) -> None:
     verbose = [sys.executable, "-v", *program, "--config", str(site.config), "exits", "-f"]

@@ -124,7 +124,7 @@ def test_a_first_frame_of_which_only_the_version_can_be_read_is_answered_too(mod
 
 @every_child
 def test_a_child_whose_master_is_another_process_leaves_in_silence(module: str, run: Run, tmp_path: Path) -> None:
-    """Its master has died, and somebody adopted it, before it could ask to die with it."""
+    """Its master has died, and another process adopted it, before it could ask to die with its master."""
     make_start, count, _ = CHILDREN[module]
     child = run("-m", module)
     child.send(make_start(tmp_path, VERSION, 1), count)

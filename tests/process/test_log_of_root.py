@@ -1,4 +1,4 @@
-"""Root starts the daemon for somebody else: what its log path, or a directory, leads to stays whose it was."""
+"""Root starts the daemon for another user: files that its log path or a directory leads to keep their owner."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from supervisor.errors import StateError
 from supervisor.master.host.privileges import Account, acting_as, open_log, prepare_directory
 from tests.support.dropping import GID, UID, dropping
 from tests.support.forked import forked
-from tests.support.nobody import a_folder_for_everybody, needs_root
+from tests.support.nobody import a_public_folder, needs_root
 
 pytestmark = [pytest.mark.root, needs_root]
 
@@ -21,7 +21,7 @@ THEM = Account(UID, GID, [GID])
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    with a_folder_for_everybody() as made:
+    with a_public_folder() as made:
         yield made
 
 
@@ -35,7 +35,7 @@ def theirs(folder: Path) -> Path:
 
 @pytest.fixture
 def victim(folder: Path) -> Path:
-    """A file of root's that nobody else may read."""
+    """A file of root's that no other user may read."""
     path = folder / "victim"
     path.write_text("root's\n")
     path.chmod(0o600)
@@ -91,7 +91,7 @@ def test_a_dangling_link_makes_no_file_where_only_root_may(theirs: Path, folder:
     assert list((folder / "private").iterdir()) == []
 
 
-def test_a_log_that_nobody_reads_is_not_waited_for(theirs: Path) -> None:
+def test_a_log_without_a_reader_is_not_waited_for(theirs: Path) -> None:
     os.mkfifo(theirs / "log")
     os.chown(theirs / "log", UID, GID)
     assert "log: the log cannot be opened" in said(lambda: append(theirs / "log"))
@@ -117,7 +117,7 @@ def test_a_log_of_roots_that_is_there_already_is_not_given_away(victim: Path) ->
     assert_untouched(victim)
 
 
-def test_in_a_sticky_directory_a_file_of_somebody_else_is_not_taken_for_the_log(folder: Path) -> None:
+def test_in_a_sticky_directory_a_file_of_another_user_is_not_taken_for_the_log(folder: Path) -> None:
     """As /tmp is."""
     folder.chmod(0o1777)
     (folder / "log").touch()
@@ -126,7 +126,7 @@ def test_in_a_sticky_directory_a_file_of_somebody_else_is_not_taken_for_the_log(
     assert said(lambda: append(folder / "another")) == "ok"
 
 
-def test_where_somebody_else_could_meddle_root_makes_no_log(theirs: Path) -> None:
+def test_where_another_user_could_write_root_makes_no_log(theirs: Path) -> None:
     theirs.chmod(0o555)
     assert f"root makes no file where uid {UID} (it owns {theirs})" in said(lambda: append(theirs / "log"))
     assert list(theirs.iterdir()) == []

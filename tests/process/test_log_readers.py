@@ -1,4 +1,4 @@
-"""Nobody waits for whoever reads the log; what is lost is told, what is read is whole."""
+"""No process waits for the log's reader; lost lines are counted in the log, lines that are read are whole."""
 
 from __future__ import annotations
 
@@ -100,14 +100,16 @@ def everything(descriptor: int, until: Callable[[bytes], bool]) -> bytes:
 
 
 @pytest.mark.parametrize("make", [stopped_terminal, stream])
-def test_nobody_waits_for_a_reader_who_stands_still_and_the_loss_is_told(site: Site, make: Callable[[], Ends]) -> None:
+def test_no_process_waits_for_a_reader_that_stands_still_and_the_loss_is_told(
+    site: Site, make: Callable[[], Ends]
+) -> None:
     ends = make()
     flags = fcntl.fcntl(ends[1], fcntl.F_GETFL)
     with daemon(site, ends[1], ends[1]):
         site.ok("publish", "mail", stdin="x\n" * _MESSAGES)
         site.wait_for_counter("done", _MESSAGES)
         assert [record["cause"] for record in site.exits()] == [], "no worker ran into its time limit"
-        assert fcntl.fcntl(ends[1], fcntl.F_GETFL) == flags, "whoever shares this descriptor is not affected"
+        assert fcntl.fcntl(ends[1], fcntl.F_GETFL) == flags, "other holders of this descriptor are not affected"
         read_on(ends)
         log = everything(ends[0], lambda data: b"lines were lost because the log was not read" in data)
         assert log.count(b"log.lost") == 1
@@ -115,7 +117,7 @@ def test_nobody_waits_for_a_reader_who_stands_still_and_the_loss_is_told(site: S
         os.close(end)
 
 
-def test_a_stop_ends_a_daemon_whose_log_nobody_reads(site: Site) -> None:
+def test_a_stop_ends_a_daemon_whose_log_is_not_read(site: Site) -> None:
     ends = os.pipe()  # Docker's default log mode
     with daemon(site, ends[1], ends[1]) as process:
         site.ok("publish", "mail", stdin="x\n" * _MESSAGES)
@@ -148,7 +150,7 @@ def test_long_lines_of_several_workers_are_whole_and_none_is_missing_where_they_
     assert err.read_text().count("raw\n") == 600
 
 
-def test_a_relay_that_was_killed_is_started_anew_and_nobody_notices(site: Site) -> None:
+def test_a_relay_that_was_killed_is_started_again_and_no_process_notices(site: Site) -> None:
     site.ok("start")
     log = site.folder / "state" / "preforkd.log"
     former = relay_of(site.status()["pid"])

@@ -1,4 +1,4 @@
-"""The real logrotate with the file we ship: nobody is restarted, no line is lost, everybody goes on in the new file."""
+"""The real logrotate with the file we ship: no process is restarted, no line is lost, all go on in the new file."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def processes_in(text: str) -> set[str]:
     return {json.loads(line)["process"] for line in text.splitlines() if line.startswith("{")}
 
 
-def test_everybody_goes_on_in_the_new_file_and_no_line_is_lost(site: Site) -> None:
+def test_all_processes_go_on_in_the_new_file_and_no_line_is_lost(site: Site) -> None:
     log = site.log_path
     before = site.status()["pid"], site.processes()
     fail(site, "first", 1)
@@ -84,8 +84,8 @@ def test_everybody_goes_on_in_the_new_file_and_no_line_is_lost(site: Site) -> No
         assert words in new
     for words in ("printed first0", "raw first0", "by a child first0", "logged first0", "daemon.ready"):
         assert words in old
-    assert moved.read_text() == old, "nobody has written to the former file any more"
-    assert site.status()["pid"] == before[0], "nobody was restarted"
+    assert moved.read_text() == old, "no process has written to the former file any more"
+    assert site.status()["pid"] == before[0], "the master was not restarted"
 
 
 def test_a_second_rotation_compresses_the_first(site: Site) -> None:

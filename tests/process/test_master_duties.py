@@ -149,7 +149,7 @@ def test_a_removed_pool_is_closed_when_its_children_have_ended(books: Books) -> 
 class LockedSlots:
     """Survivors that find a slot of an added pool locked by a process that is no worker."""
 
-    def admit(self, pool: Pool, patience_s: float) -> None:
+    def admit(self, pool: Pool, timeout_s: float) -> None:
         raise StateError("0.slot: locked by pid 1, which is no worker of ours")
 
 

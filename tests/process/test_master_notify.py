@@ -1,4 +1,4 @@
-"""What a daemon tells whoever started it through $NOTIFY_SOCKET; here the test is systemd."""
+"""What a daemon tells its service manager through $NOTIFY_SOCKET; here the test is systemd."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_reload_that_fails_at_once_is_told_and_taken_back(tmp_path: Path, monk
 
 
 def test_pings_end_with_a_consumer_that_no_replacement_heals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe in the place of the file that a consumer opens at its start: whoever comes next waits there for ever."""
+    """A pipe in the place of the file that a consumer opens at its start: the next consumer waits there for ever."""
     with service(tmp_path, monkeypatch, watchdog_s=1.5) as (under_test, systemd):
         under_test.start(stale_s=2.0)
         eventually(lambda: systemd.count("WATCHDOG=1") > 2, "pings come")
@@ -160,7 +160,7 @@ def test_pings_go_on_when_a_replacement_heals(tmp_path: Path, monkeypatch: pytes
         assert quiet.longest_s < 1.5
 
 
-def test_a_socket_that_nobody_reads_or_has_never_stops_the_daemon(
+def test_a_socket_without_a_reader_or_an_owner_never_stops_the_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with service(tmp_path, monkeypatch, watchdog_s=0.03) as (under_test, _systemd):  # soon full
@@ -182,7 +182,7 @@ def test_a_path_and_an_abstract_name_are_both_addresses(tmp_path: Path) -> None:
             assert systemd.hear() == ["READY=1", "STATUS=well"]
         finally:
             systemd.close()
-        assert not Notifier(address).send(["READY=1"]), "nobody is there any more"
+        assert not Notifier(address).send(["READY=1"]), "no socket is there any more"
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_the_watchdog_is_ours_only_when_it_is_meant_for_us(
 
 
 @pytest.mark.parametrize("address", ["", "vsock:2:1234"])
-def test_without_an_address_that_we_can_reach_there_is_nobody_to_tell(address: str) -> None:
+def test_without_an_address_in_reach_no_message_is_sent(address: str) -> None:
     assert take_notifier({"NOTIFY_SOCKET": address}) is None
 
 

@@ -20,7 +20,7 @@ def pids(under_test: Daemon) -> dict[str, int]:
     return {kind: pool[kind]["pid"] for kind in ("forkserver", "consumer")} | workers
 
 
-def test_everybody_who_died_with_the_master_is_declared_lost_once(tmp_path: Path) -> None:
+def test_each_child_that_died_with_the_master_is_declared_lost_once(tmp_path: Path) -> None:
     with daemon(tmp_path, ONE) as under_test:
         former = pids(under_test)
         under_test.kill()
@@ -59,13 +59,13 @@ def test_a_slot_is_left_to_a_former_worker_until_it_has_finished(tmp_path: Path)
         under_test.kill()
         under_test.start()
         assert executes(worker)
-        assert under_test.worker()["pid"] is None, "nobody else has its slot"
+        assert under_test.worker()["pid"] is None, "no other process has its slot"
         (under_test.marks / "go").touch()
         assert under_test.exit(cause="lost", kind="worker")["pid"] == worker
         eventually(lambda: under_test.worker()["state"] == "idle", "the slot has a new worker")
         assert under_test.marked("done") == ["long"]
         assert len(under_test.marked("begun")) == 1
-        assert "could not be forked" not in under_test.log_path.read_text(), "nobody was even ordered for it"
+        assert "could not be forked" not in under_test.log_path.read_text(), "no child was even ordered for it"
 
 
 def test_a_former_worker_that_does_not_finish_in_time_is_ended(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def scaling(pool: Pool) -> Scaling:
 
 
 def fill(spec: ChildSpec, origin: int = 0, ready_s: float | None = 0.0) -> Child:
-    """A child has this seat, of the forkserver of this generation; no process has its pid."""
+    """This child spec has a child of this generation's forkserver; no process has its pid."""
     child = Child("email", spec.kind, spec.slot, 2**22 + (spec.slot or 0), 1, 1, 0.0, ready_s, origin=origin)
     spec.child, spec.due_s = child, None
     return child

@@ -19,7 +19,7 @@ HOLDING = "restart_intensity = [2, '60s']\nrestart_backoff = ['10ms', '20ms']\n"
 
 
 def kill_workers(under_test: Daemon, slot: int, times: int) -> None:
-    """Kill whoever has this slot, so many times."""
+    """Kill the process that has this slot, so many times."""
     for number in range(1, times + 1):
         os.kill(eventually(lambda: under_test.worker(slot)["pid"], "there is a worker"), signal.SIGKILL)
         eventually(lambda n=number: len(under_test.exits(slot=slot)) == n, "its death is on record")  # type: ignore[misc]
@@ -36,7 +36,7 @@ def test_a_handler_that_cannot_be_imported_ends_the_start_with_the_reason(tmp_pa
         assert under_test.processes() == []
 
 
-def test_a_seat_that_keeps_dying_is_held_and_its_pool_degraded(tmp_path: Path) -> None:
+def test_a_child_that_keeps_dying_is_held_and_its_pool_degraded(tmp_path: Path) -> None:
     settings = "workers = 2\nhold_retry = '1h'\n" + HOLDING
     with daemon(tmp_path, settings) as under_test:
         kill_workers(under_test, 0, 3)
@@ -72,7 +72,7 @@ def test_who_stands_still_is_ended_and_replaced(tmp_path: Path, kind: str) -> No
         assert under_test.exits(kind="worker") == []
 
 
-def test_a_master_that_was_suspended_gives_everybody_a_grace_first(tmp_path: Path) -> None:
+def test_a_master_that_was_suspended_gives_all_children_a_grace_first(tmp_path: Path) -> None:
     """The worker's timer is blocked, the master sleeps past the deadline: the run may still end within the grace."""
     settings = 'workers = 1\ntimeout = "1s"\nmax_timeout = "60s"\nkill_grace = "2s"\n'
     with daemon(tmp_path, settings) as under_test:
@@ -88,7 +88,7 @@ def test_a_master_that_was_suspended_gives_everybody_a_grace_first(tmp_path: Pat
         eventually(lambda: under_test.marked("done") == ["late"], "the run was forgiven")
         assert under_test.worker()["pid"] is not None
         dump = under_test.state_dir / "pools" / "email" / "stacks" / "0.txt"
-        assert dump.stat().st_size == 0, "nobody was even asked for its stacks"
+        assert dump.stat().st_size == 0, "no process was even asked for its stacks"
         assert under_test.exits() == []
 
 

@@ -90,7 +90,7 @@ def read(text: str, name: str, **labels: str) -> float:
         ("preforkd_messages_total", {"outcome": "duplicate"}, 0),
         ("preforkd_deliveries_total", {}, 5),
         ("preforkd_failed_runs_total", {}, 2),
-        ("preforkd_handler_duration_seconds_count", {}, 4),  # nobody has timed the one that took its worker along
+        ("preforkd_handler_duration_seconds_count", {}, 4),  # the run that took its worker along was not timed
         ("preforkd_publishes_total", {"result": "confirmed"}, 2),
         ("preforkd_publishes_total", {"result": "lost"}, 0),
         ("preforkd_publishes_unconfirmed", {}, 0),

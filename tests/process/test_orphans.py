@@ -177,25 +177,25 @@ def test_a_pipeline_of_a_former_daemons_worker_that_takes_too_long_ends_with_it(
 
 
 @pytest.fixture
-def stranger() -> Iterator[int]:
-    """A process of somebody else that leads a group."""
+def unrelated() -> Iterator[int]:
+    """A process of another program that leads a group."""
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as process:
         yield process.pid
-        assert process.poll() is None, "it was nobody's to end"
+        assert process.poll() is None, "no part of preforkd may end it"
         process.kill()
 
 
-def test_who_has_the_pid_of_a_former_child_by_now_is_left_alone(tmp_path: Path, stranger: int) -> None:
+def test_who_has_the_pid_of_a_former_child_by_now_is_left_alone(tmp_path: Path, unrelated: int) -> None:
     with daemon(tmp_path, "workers = 1\n" + PATIENT) as under_test:
         worker = under_test.worker()["pid"]
         under_test.kill()
         eventually(lambda: not executes(worker), "its children have left")
-        before = (posix.start_ticks(stranger) or 0) - 1
+        before = (posix.start_ticks(unrelated) or 0) - 1
         services = under_test.state_dir / "children.json"
-        former = [service | {"pid": stranger, "ticks": before} for service in json.loads(services.read_bytes())]
+        former = [service | {"pid": unrelated, "ticks": before} for service in json.loads(services.read_bytes())]
         services.write_text(json.dumps(former))
-        Slot(under_test.state_dir / "pools/email/slots/0.slot").record_group(stranger, before)
-        (under_test.runtime_dir / "preforkd.pid").write_text(f"{stranger} {before}\n")
+        Slot(under_test.state_dir / "pools/email/slots/0.slot").record_group(unrelated, before)
+        (under_test.runtime_dir / "preforkd.pid").write_text(f"{unrelated} {before}\n")
 
         under_test.start()
 

@@ -14,7 +14,7 @@ from supervisor.errors import StateError
 from supervisor.master.host.pidfile import Holder, LockFile, find_holder
 from supervisor.system import posix
 from tests.support.forked import forked
-from tests.support.nobody import NOBODY, a_folder_for_everybody, needs_root
+from tests.support.nobody import NOBODY, a_public_folder, needs_root
 
 
 @contextmanager
@@ -50,13 +50,13 @@ def test_the_process_that_holds_the_lock_is_found_whatever_is_written_in_the_fil
 
 
 def test_a_process_that_is_only_named_is_not_found(tmp_path: Path) -> None:
-    with forked(signal.pause) as stranger:
-        for text in (f"{stranger}\n", f"{stranger} {posix.start_ticks(stranger)}\n"):
+    with forked(signal.pause) as unrelated:
+        for text in (f"{unrelated}\n", f"{unrelated} {posix.start_ticks(unrelated)}\n"):
             (tmp_path / "pid").write_text(text)
             assert find_holder(tmp_path / "pid") is None
 
 
-def test_a_link_to_the_lock_of_another_daemon_names_nobody(tmp_path: Path) -> None:
+def test_a_link_to_the_lock_of_another_daemon_names_no_holder(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with locked(tmp_path / "other" / "pid"):
         (tmp_path / "pid").symlink_to(tmp_path / "other" / "pid")
@@ -66,7 +66,7 @@ def test_a_link_to_the_lock_of_another_daemon_names_nobody(tmp_path: Path) -> No
 @pytest.mark.root
 @needs_root
 @pytest.mark.parametrize("how", ["hard link", "moved file", "directory of another owner"])
-def test_a_lock_of_roots_in_a_directory_of_somebody_else_names_nobody(tmp_path: Path, how: str) -> None:
+def test_a_lock_of_roots_in_a_directory_of_another_user_names_no_holder(tmp_path: Path, how: str) -> None:
     """The daemon's user cannot have root signal a process of root's."""
     run, other = tmp_path / "run", tmp_path / "other"
     for folder in (run, other):
@@ -85,8 +85,8 @@ def test_a_lock_of_roots_in_a_directory_of_somebody_else_names_nobody(tmp_path: 
 
 @pytest.mark.root
 @needs_root
-def test_a_process_of_somebody_else_that_holds_a_file_of_the_daemons_is_not_the_daemon() -> None:
-    with a_folder_for_everybody() as folder:
+def test_another_users_process_that_holds_a_file_of_the_daemons_is_not_the_daemon() -> None:
+    with a_public_folder() as folder:
         folder.chmod(0o777)
         path = folder / "pid"
         with locked(path, NOBODY):

@@ -1,4 +1,4 @@
-"""What becomes of a pool's seats between deaths: the end of the start, taking messages, failed starts, progress."""
+"""A pool's child specs between deaths: the end of the start, taking messages, failed starts, progress."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def other(tmp_path: Path) -> Iterator[Pool]:
 
 
 def fill(spec: ChildSpec, ready_s: float | None = 0.0) -> None:
-    """A child has this seat; `ready_s`: since when it is ready, None for not yet."""
+    """This child spec has a child; `ready_s`: since when it is ready, None for not yet."""
     spec.child = Child("email", spec.kind, spec.slot, 4711, 1, 1, 0.0, ready_s)
 
 
 def hold(spec: ChildSpec, why: str, incurable: bool = False) -> None:
-    """This seat is given up."""
+    """This child spec is given up."""
     spec.held, spec.why, spec.incurable, spec.child = True, why, incurable, None
 
 
@@ -187,7 +187,7 @@ def test_a_consumer_that_drains_is_told_nothing(pool: Pool, sent: list[Any], nam
 # ---- failed starts and progress -------------------------------------------------------------------------------------
 
 
-def test_a_seat_that_could_not_be_filled_says_why_and_is_tried_again(pool: Pool) -> None:
+def test_a_child_that_could_not_be_started_says_why_and_is_tried_again(pool: Pool) -> None:
     spec = pool.workers[0]
     spec.ordered, spec.due_s = 9, None
     before_s = monotonic_s()
@@ -198,7 +198,7 @@ def test_a_seat_that_could_not_be_filled_says_why_and_is_tried_again(pool: Pool)
     assert spec.due_s >= before_s
 
 
-def test_starts_that_fail_again_and_again_hold_the_seat(pool: Pool) -> None:
+def test_starts_that_fail_again_and_again_hold_the_child(pool: Pool) -> None:
     stays_empty(pool, pool.workers[0], "no more processes")
     assert (pool.workers[0].held, pool.holds) == (False, 0)
 
@@ -207,7 +207,7 @@ def test_starts_that_fail_again_and_again_hold_the_seat(pool: Pool) -> None:
 
     assert pool.workers[0].held
     assert pool.holds > 0
-    assert pool.workers[0].due_s is not None, "a held seat is still tried, more rarely"
+    assert pool.workers[0].due_s is not None, "a held child spec is still tried, more rarely"
 
 
 def test_a_child_that_stays_ready_clears_the_deaths_before_it(pool: Pool) -> None:

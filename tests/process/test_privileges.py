@@ -58,7 +58,7 @@ def run_one(under_test: Dropping) -> None:
 
 
 def test_no_process_of_the_daemon_is_root_or_can_be_again(dropped: Dropping) -> None:
-    for title, pid in dropped.everybody().items():
+    for title, pid in dropped.processes().items():
         found = facts(pid)
         assert found["Uid"] == [str(UID)] * 4, title
         assert found["Gid"] == [str(GID)] * 4, title
@@ -76,7 +76,7 @@ def test_user_code_is_never_root_neither_at_import_nor_in_init_nor_in_a_run(drop
         assert not note["back"]
 
 
-def test_files_belong_to_the_daemons_user_and_to_nobody_else(dropped: Dropping) -> None:
+def test_files_belong_to_the_daemons_user_and_to_no_other(dropped: Dropping) -> None:
     run_one(dropped)
     eventually(lambda: len(notes(dropped)) == 3, "a message runs")
     paths = [path for name in ("state", "run") for path in [dropped.folder / name, *(dropped.folder / name).rglob("*")]]
@@ -103,7 +103,7 @@ def test_what_the_start_makes_as_root_is_the_users_too() -> None:
         assert under_test.pids() == {}
 
 
-def test_a_state_directory_of_somebody_else_is_refused() -> None:
+def test_a_state_directory_of_another_user_is_refused() -> None:
     with dropping() as under_test:
         (under_test.folder / "state").mkdir()
         os.chown(under_test.folder / "state", 1, 1)
@@ -127,7 +127,7 @@ def with_password(request: pytest.FixtureRequest) -> Iterator[Dropping]:
             request.param, {}
         )
         under_test.run()
-        under_test.everybody()
+        under_test.processes()
         yield under_test
 
 
@@ -164,14 +164,14 @@ def assert_closed(pid: int) -> None:
 
 @pytest.mark.parametrize("prefix", ["", f"setpriv --reuid={UID} --regid={GID} --clear-groups"])
 def test_who_knows_the_password_leaves_no_core_and_cannot_be_read_by_user_code(prefix: str) -> None:
-    """Started by root, and by somebody who never was."""
+    """Started by root, and by another user."""
     with dropping(f'url = "{_PARTS}"') as under_test:
         under_test.prefix = prefix
-        if prefix:  # root takes no configuration from a folder of somebody else
+        if prefix:  # root takes no configuration from a folder of another user
             os.chown(under_test.folder, UID, GID)
         under_test.environment["PASSWORD"] = PASSWORD
         under_test.run()
-        pids = under_test.everybody()
+        pids = under_test.processes()
         for title in ("master", "consumer email"):
             assert_closed(pids[title])
         assert Path(f"/proc/{pids['worker email/0']}/mem").stat().st_uid == UID, "or this shows nothing"

@@ -186,7 +186,7 @@ def test_an_init_that_fails_leaves_everything_as_it_was(tmp_path: Path) -> None:
         ("workers = 0", "", "pools.email.workers"),
         ("wrkers = 1", "", "did you mean"),
         ('timeout = "nonsense', "", "TOML"),
-        ("workers = 2", 'user = "somebody"', "cannot change while the daemon runs"),
+        ("workers = 2", 'user = "another"', "cannot change while the daemon runs"),
     ],
 )
 def test_a_bad_file_changes_nothing(tmp_path: Path, settings: str, daemon: str, words: str) -> None:

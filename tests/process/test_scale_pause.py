@@ -185,7 +185,7 @@ def test_the_command_line_scales_pauses_resumes_and_reloads(tmp_path: Path) -> N
         said = site.ok("reload")
         assert "every worker has the new code" in said
         assert "[pools.mail] changed: workers" in said
-        assert site.cli("scale", "nobody", "1").returncode == 1
+        assert site.cli("scale", "absent", "1").returncode == 1
         assert site.cli("scale", "mail", "none").returncode == 2
         _refused_numbers(site)
         _refused_with_78(site)

@@ -1,4 +1,4 @@
-"""The kernel lock on a slot is its worker's life: freed by its death alone, kept by nobody else."""
+"""The kernel lock on a slot is its worker's life: freed by its death alone, kept by no other process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.slots import OpenSlot, assert_seeded_cell, mark_seeded, opene
 from tests.support.waiting import eventually
 
 GRANDCHILD_S = 60.0
-"""Nobody waits for it: a grandchild ends by itself where a failing test did not end it."""
+"""No process waits for it: a grandchild ends by itself where a failing test did not end it."""
 
 
 @pytest.fixture

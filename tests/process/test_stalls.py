@@ -91,7 +91,7 @@ def test_a_worker_that_begins_its_message_is_well_however_long_that_takes(watche
     assert watched.stalls.take() == []
 
 
-def test_a_look_that_comes_late_or_a_slow_disk_gives_everybody_a_grace(
+def test_a_look_that_comes_late_or_a_slow_disk_gives_all_children_a_grace(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched.after(NOTICED_S - LOOK_S)
@@ -112,7 +112,7 @@ def test_a_worker_whose_ring_is_full_waits_for_us_and_is_not_blamed(watched: Wat
     assert watched.stalls.take() == []
 
 
-def test_messages_that_nobody_takes_are_a_stall_of_the_pool_unless_it_is_paused(bench: Bench) -> None:
+def test_messages_that_no_worker_takes_are_a_stall_of_the_pool_unless_it_is_paused(bench: Bench) -> None:
     session = bench.session
     session.open(set(), consume=True)
     bench.until_waiting()

@@ -50,7 +50,7 @@ def is_stopped_for(running: Daemon, word: str) -> Callable[[], bool]:
 
 def _replace(path: Path) -> None:
     path.rename(path.with_name("former"))
-    path.write_bytes(b"of somebody else")
+    path.write_bytes(b"of another program")
 
 
 MISHAPS: dict[str, tuple[Callable[[Daemon], Any], str]] = {

@@ -135,7 +135,7 @@ def test_a_daemon_that_goes_and_comes_back_is_seen_to(tmp_path: Path) -> None:
 # ---- the terminal ---------------------------------------------------------------------------------------------------
 
 
-def test_a_window_that_changes_its_size_is_filled_anew(running: Daemon, terminal: Tmux) -> None:
+def test_a_window_that_changes_its_size_is_filled_again(running: Daemon, terminal: Tmux) -> None:
     terminal.runs("preforkd top")
     terminal.shows("q quit")
     terminal.resize(40, 10)

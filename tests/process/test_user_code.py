@@ -27,7 +27,7 @@ SPOILING = {
     "all other descriptors closed": "the lock of its slot, its wake-up pipe, the file for its stacks",
     "all other descriptors closed and used": "the lock of its slot, its wake-up pipe, the file for its stacks",
 }
-"""What nobody can take back: the worker is replaced, and the log says what was changed."""
+"""Changes that cannot be taken back: the worker is replaced, and the log says what was changed."""
 
 FAILING = {"a profile function that raises": OutcomeKind.FAILED}
 """What raises in the handler's own frames."""

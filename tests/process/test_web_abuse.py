@@ -143,7 +143,7 @@ def sockets(pid: int) -> int:
     return sum(str(link.readlink()).startswith("socket:") for link in Path(f"/proc/{pid}/fd").iterdir())
 
 
-def test_a_reader_who_does_not_read_is_cut_off_and_holds_up_nobody(place: Place) -> None:
+def test_a_client_that_does_not_read_is_cut_off_and_delays_no_other(place: Place) -> None:
     before = sockets(place.child.process.pid)
     with closing(socket.socket()) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

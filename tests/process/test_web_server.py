@@ -128,7 +128,7 @@ def test_an_exit_is_listed_plotted_and_told(place: Place) -> None:
     assert sum(series["causes"]["killed"]) >= 1
 
 
-def test_exits_from_before_somebody_listened_are_no_events(place: Place) -> None:
+def test_exits_from_before_hooks_listened_are_no_events(place: Place) -> None:
     earlier = place.daemon.worker()["pid"]
     os.kill(earlier, signal.SIGKILL)
     place.daemon.exit(pid=earlier)
@@ -213,12 +213,12 @@ def test_a_bad_configuration_changes_nothing_and_is_explained(place: Place) -> N
 
 def test_who_asked_for_what_is_in_the_log_and_the_token_is_not(place: Place) -> None:
     place.browser.post("/api/pools/email/resume")
-    place.browser.post("/api/pools/email/letters/drop", {"ids": ["nobody"]})
+    place.browser.post("/api/pools/email/letters/drop", {"ids": ["absent"]})
     place.browser.post("/api/pools/email/resume", token="guess-guess-guess")
 
     resumed, dropped = place.child.log("web.action")[-2:]
     assert (resumed["action"], resumed["by"], resumed["pool"]) == ("resume", "127.0.0.1", "email")
-    assert (dropped["action"], dropped["ids"]) == ("drop", ["nobody"])
+    assert (dropped["action"], dropped["ids"]) == ("drop", ["absent"])
     text = place.child.log_path.read_text()
     assert TOKEN not in text
     assert "guess-guess-guess" not in text
@@ -296,7 +296,7 @@ def test_a_page_of_another_site_does_nothing(place: Place) -> None:
     assert place.daemon.pool()["paused"] is None
 
 
-def test_without_a_token_file_nobody_acts(silent: Browser) -> None:
+def test_without_a_token_file_no_action_is_allowed(silent: Browser) -> None:
     answer = silent.post("/api/reload")
 
     assert answer.status == 403
@@ -317,7 +317,7 @@ def test_a_daemon_that_is_not_there_is_told_everywhere(silent: Browser) -> None:
     assert (name, "not running" in told["error"]) == ("silent", True)
 
 
-def test_a_message_that_nobody_gave_up_is_no_letter(place: Place) -> None:
+def test_a_message_that_was_not_given_up_is_no_dead_letter(place: Place) -> None:
     with open_admin(BrokerConfig(), str(place.daemon.state_dir)) as admin:
         admin.publish([Publication("", "email.dead", Properties(), b"\xff\x00" * 2000)], 1, lambda total: None)
     found = eventually(

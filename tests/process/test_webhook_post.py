@@ -47,7 +47,7 @@ def test_a_redirect_is_not_followed(there: Receiver, code: int) -> None:
     assert there.requests == ["/geheim"]
 
 
-def test_nobody_there_may_be_there_later() -> None:
+def test_a_broker_that_is_not_there_may_be_there_later() -> None:
     with receiver() as gone:
         url = gone.url
     found, reason = post(f"{url}/geheim", "{}", 5.0)

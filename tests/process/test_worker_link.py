@@ -81,7 +81,7 @@ def test_a_publish_that_was_answered_twice_counts_once(make_master: MakeMaster) 
     assert link.outcome_of(run_frame(2, "done")).cell == 1
 
 
-def test_a_worker_leaves_on_request_while_nobody_listens(make_master: MakeMaster) -> None:
+def test_a_worker_leaves_on_request_while_no_consumer_listens(make_master: MakeMaster) -> None:
     master = make_master()
     master.boot()
     master.link_path.unlink()

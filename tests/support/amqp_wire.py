@@ -18,7 +18,7 @@ from supervisor.system.reactor import Reactor
 
 CHANNELS = (1, 2)
 OURS, PLAIN, OTHER = "ours", "plain", "other"
-"""Consumer tags on each channel: a DeliveryCallback, a consumer as pika knows them, and one that nobody has."""
+"""Consumer tags on each channel: a DeliveryCallback, a consumer as pika knows them, and one that no consumer has."""
 
 
 class Transport:

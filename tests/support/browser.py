@@ -42,7 +42,7 @@ class Browser:
         self.driver.refresh()
 
     def looks(self, width: int, scheme: str) -> None:
-        """A window of this width, for somebody who prefers this colour scheme."""
+        """A window of this width, for a user who prefers this colour scheme."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         metrics = {"width": width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}

@@ -134,9 +134,10 @@ class CrashSite(Daemon):
     # ---- fail-points ----------------------------------------------------------------------------------------------
 
     def strike(self, point: Point, whole_group: bool, skip: int = 0, deeds: Sequence[str] = BATCH) -> list[str]:
-        """Have this point fire once amidst work, and wait until everything is settled; the ids of the messages.
+        """Have this point fire once during work, and wait until everything is settled; the ids of the messages.
 
-        `whole_group`: kill everybody. `skip`: how many times the point is passed before. `deeds`: those of a batch.
+        `whole_group`: kill the whole process group. `skip`: how often the point is passed before.
+        `deeds`: those of a batch.
         """
         self._deeds = STUCK if point.situation == "timeout" else deeds
         before = set(self.sent)

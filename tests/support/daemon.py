@@ -69,7 +69,7 @@ class Daemon:
     def start(self, ready: bool = True, stale_s: float | None = None, prefix: str = "") -> None:
         """Start a daemon; wait until it is ready.
 
-        `stale_s`: with a dead-man of this patience, in seconds; `prefix`: shell code that ends in `exec `.
+        `stale_s`: with a hang detector of this timeout, in seconds; `prefix`: shell code that ends in `exec `.
         """
         command = [*self.program, "--config", str(self.config_path), "run"]
         if stale_s is not None:

@@ -1,7 +1,7 @@
 """A master of its own process, for tests that kill it: starts one forkserver and one worker, prints their pids, waits.
 
-`python -m tests.support.doomed_master START BELL ERRORS`: START is a StartForkserver as JSON (its master_pid is filled
-in here), BELL an inherited descriptor, ERRORS a file. It ends with its standard input, or when it is killed.
+`python -m tests.support.doomed_master START NOTIFY ERRORS`: START is a StartForkserver as JSON (its master_pid is
+filled in here), NOTIFY an inherited descriptor, ERRORS a file. It ends with its standard input, or when it is killed.
 """
 
 from __future__ import annotations

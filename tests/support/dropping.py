@@ -1,4 +1,4 @@
-"""A daemon that is started as root and has to become somebody else: an account that exists for the test alone.
+"""A daemon that is started as root and has to become another user: an account that exists for the test alone.
 
 The account is in copies of /etc/passwd and /etc/group that only the daemon sees (a mount namespace of its own).
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.nobody import a_folder_for_everybody, public_path, public_python
+from tests.support.nobody import a_public_folder, public_path, public_python
 from tests.support.waiting import eventually
 
 USER, UID, GID, OTHER_GID = "pfktest", 61234, 61235, 61236
@@ -71,7 +71,7 @@ def run(message):
 
 
 class Dropping:
-    """A folder for everybody with configuration and handler in it, and root's daemon on them."""
+    """A public folder with configuration and handler in it, and root's daemon on them."""
 
     def __init__(self, folder: Path, python: str, broker: str, log: str) -> None:
         self.folder = folder
@@ -132,7 +132,7 @@ class Dropping:
             return ""
         return title.removeprefix("preforkd: ") if ours else ""
 
-    def everybody(self) -> dict[str, int]:
+    def processes(self) -> dict[str, int]:
         """The four processes, once they are there."""
         wanted = {"master", "forkserver email", "consumer email", "worker email/0"}
         return eventually(lambda: found if wanted <= (found := self.pids()).keys() else None, "all are there") or {}
@@ -155,7 +155,7 @@ class Dropping:
                 os.kill(pid, signal.SIGKILL)
 
     def _session(self) -> list[int]:
-        """What handlers have started and nobody has ended: the session is that of the daemon's first process."""
+        """Processes left by handlers: their session is that of the daemon's first process."""
         if self.process is None:
             return []
         numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
@@ -171,13 +171,13 @@ def session_of(pid: int) -> int | None:
 
 @contextmanager
 def dropping(broker: str = 'url = "embedded:"', log: str = "") -> Iterator[Dropping]:
-    """Skips the test where there is no interpreter for everybody, or no mount namespace can be had."""
+    """Skips the test where there is no interpreter for all users, or no mount namespace can be had."""
     if os.geteuid() != 0:
         pytest.skip("needs root to give it up")
     python = public_python()
     if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True, timeout=20).returncode:
         pytest.skip("no mount namespace can be made here")
-    with a_folder_for_everybody() as folder:
+    with a_public_folder() as folder:
         under_test = Dropping(folder, python, broker, log)
         try:
             yield under_test

@@ -73,7 +73,7 @@ class Faulty(Daemon):
         return False
 
     def is_well(self) -> bool:
-        """Whether everybody is there in both pools; they may still be `degraded` by all those deaths."""
+        """Whether all children are there in both pools; they may still be `degraded` by all those deaths."""
         with suppress(ControlError):
             pools = self.status()["pools"].values()
             idle = all(worker["state"] == "idle" for pool in pools for worker in pool["workers"])

@@ -53,7 +53,7 @@ class FrameFuzz:
     # ---- whole frames ---------------------------------------------------------------------------------------------
 
     def _valid(self, frame: type) -> bytes:
-        """Right by its types, for the most part, with numbers that nobody has given out."""
+        """Right by its types, for the most part, with numbers that were never given out."""
         return framed(self._fields(frame))
 
     def _swapped(self, frame: type) -> bytes:
@@ -76,7 +76,7 @@ class FrameFuzz:
         return framed(fields)
 
     def _renamed(self, frame: type) -> bytes:
-        names = ("Nobody", "", 7, None, "StartConsumer", "Quit", self._dice.choice(self._frames).__name__)
+        names = ("Absent", "", 7, None, "StartConsumer", "Quit", self._dice.choice(self._frames).__name__)
         return framed([self._dice.choice(names), *self._fields(frame)[1:]])
 
     def _deep(self, frame: type) -> bytes:

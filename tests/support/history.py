@@ -48,7 +48,7 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
 class History(msgspec.Struct, frozen=True):
     """`sent`: the deed that each message orders. `living`: the daemon's processes now, without the master.
 
-    `rows`: the final state of each message in the ledger, None while nobody may read it; `published`: the ids that
+    `rows`: the final state of each message in the ledger, None while it may not be read; `published`: the ids that
     came out of the handlers' own publishes.
     """
 
@@ -71,7 +71,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 ATTEMPTS_ORDERED = {"fail": 2, "crash": 2, "hang": 2, "stick": 2}
-"""How many attempts a message needs where nobody interferes; one, if it is not named here."""
+"""How many attempts a message needs without faults; one, if it is not named here."""
 
 _ROWS = {"reject": "dead"}
 _READY = ("worker.ready", "forkserver.ready", "consumer.ready")
@@ -105,7 +105,7 @@ def runs(history: History) -> dict[str, list[Run]]:
 
 
 def audited(history: History, step: Step) -> AuditReport:
-    """The drill's verdict, with each note of this step taken for an effect."""
+    """The drill's audit, with each note of this step taken for an effect."""
     noted: list[Record] = [
         {"id": n.id, "round": n.round, "attempt": n.attempt} for n in history.notes if n.step is step
     ]
@@ -179,7 +179,7 @@ def _without_record(history: History) -> Iterator[str]:
     A pid may be given again; a generation never is, but only the master's own lines tell it.
     """
     recorded = {(record["pool"], record["generation"]) for record in history.exits}
-    for line in _births(history):
+    for line in _forks(history):
         if line["pid"] not in history.living and (line["pool"], line["generation"]) not in recorded:
             yield f"pid {line['pid']} is gone, and generation {line['generation']} has no exit record"
     pids = {record["pid"] for record in history.exits} | set(history.living)
@@ -211,7 +211,7 @@ def _is_recorded(ready: Record, exits: Iterable[Record]) -> bool:
     return any(ready["pid"] == record["pid"] and record["at"] > ready["at"] for record in exits)
 
 
-def _births(history: History) -> list[Record]:
+def _forks(history: History) -> list[Record]:
     return [line for line in history.log if line["event"] in _READY and "generation" in line]
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.support.impatient_daemon CONFIG SECONDS`: a daemon whose dead-man waits only so long."""
+"""`python -m tests.support.impatient_daemon CONFIG SECONDS`: a daemon whose hang detector waits only so long."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from supervisor.web import connections, request_parsing
 from supervisor.web.__main__ import main
 
-PATIENCE_S = 0.5
+TIMEOUT_S = 0.5
 
 if __name__ == "__main__":
-    request_parsing.BODY_S = connections.IDLE_S = connections.STALLED_S = PATIENCE_S
+    request_parsing.BODY_S = connections.IDLE_S = connections.STALLED_S = TIMEOUT_S
     main()

@@ -51,7 +51,7 @@ def mail(message: Message) -> None:
 
 
 def _hold_the_gil(message: Message, name: str) -> None:
-    """A call into C that keeps the interpreter's lock until somebody opens the FIFO's other end."""
+    """A call into C that keeps the interpreter's lock until the FIFO's other end is opened."""
     mark("holding", message.id)
     descriptor = _C_KEEPING_THE_GIL.open(bytes(Path(os.environ["MARKS"]) / name), os.O_RDONLY)
     os.close(descriptor)

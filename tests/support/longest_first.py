@@ -43,7 +43,7 @@ LONGEST = (
     "process/test_first_run.py",
     "process/test_cli_pending.py",
     "process/test_clocks.py",
-    "process/test_master_burial.py",
+    "process/test_master_reaping.py",
     "process/test_exits_table.py",
     "broker/test_reload_under_load.py",
 )

@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 
 PROGRAM = "/opt/preforkd/bin/preforkd"
 ENVIRONMENT = {"LD_LIBRARY_PATH": "/opt/python/lib"}
-"""A Python with a library of its own looks for it where it was built, and nobody but root may look there."""
+"""A Python with a library of its own looks for it where it was built, and only root may look there."""
 
 _TOOLS = ("systemd-nspawn", "nsenter", "setpriv", "unshare")
 _PACKAGE = "systemd-container"

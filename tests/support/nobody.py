@@ -1,4 +1,4 @@
-"""Being somebody else for a moment: a forked child that has given up root. For tests of permissions, run by root."""
+"""Being another user for a moment: a forked child that has given up root. For tests of permissions, run by root."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.support.source_tree import ROOT
 
 NOBODY = 65534
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 
 
 @contextmanager
-def says_nobody(action: Callable[[], str]) -> Iterator[int]:
-    """A child that runs `action()` as nobody; gives the descriptor its answer can be read from, to the end."""
+def answer_of_nobody(action: Callable[[], str]) -> Iterator[int]:
+    """A child that runs `action()` as `nobody`; gives the descriptor its answer can be read from, to the end."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -45,7 +45,7 @@ def says_nobody(action: Callable[[], str]) -> Iterator[int]:
 
 
 @contextmanager
-def a_folder_for_everybody() -> Iterator[Path]:
+def a_public_folder() -> Iterator[Path]:
     """A temporary folder that other users may enter (pytest's are private)."""
     with tempfile.TemporaryDirectory(prefix="preforkd-test-") as name:
         folder = Path(name)
@@ -54,18 +54,18 @@ def a_folder_for_everybody() -> Iterator[Path]:
 
 
 def runs_as_nobody(python: str) -> bool:
-    """Whether somebody who is not root may run this interpreter; root's own home is often closed to others."""
+    """Whether a user without root may run this interpreter; root's own home is often closed to others."""
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in Path(python).resolve().parents)
 
 
 @contextmanager
 def ordinary_home() -> Iterator[Shell]:
-    """The home folder of somebody who is not root, and a shell in it; `preforkd` is in its PATH.
+    """The home folder of a user without root, and a shell in it; `preforkd` is in its PATH.
 
-    Run by root, the test becomes nobody, with an interpreter that nobody may run: our own, or the system's of the same
+    Run by root, the test becomes `nobody`, with an interpreter that `nobody` may run: our own, or the system's of this
     version with our packages; it is skipped where there is neither.
     """
-    with a_folder_for_everybody() as home:
+    with a_public_folder() as home:
         python, prefix = sys.executable, list[str]()
         if os.geteuid() == 0:
             python = public_python()
@@ -81,12 +81,12 @@ def ordinary_home() -> Iterator[Shell]:
 
 
 def public_python() -> str:
-    """An interpreter of our version that nobody may run; skips the test where there is none."""
+    """An interpreter of our version that `nobody` may run; skips the test where there is none."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for python in (sys.executable, shutil.which(version, path="/usr/bin:/usr/local/bin")):
         if python is not None and runs_as_nobody(python) and shutil.which("setpriv"):
             return python
-    pytest.skip(f"nobody may run {sys.executable}, and there is no {version} for everybody (or no setpriv)")
+    pytest.skip(f"`nobody` may not run {sys.executable}, and there is no {version} for all users (or no setpriv)")
 
 
 def public_path() -> str:

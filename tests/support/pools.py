@@ -223,8 +223,8 @@ class Master:
         return self.links[-1]
 
     def rung(self) -> tuple[int, int]:
-        """The next (slot, generation) that the bell tells."""
-        assert select.select([self.notification], [], [], 20)[0], "the bell did not ring"
+        """The next (slot, generation) that the readiness pipe tells."""
+        assert select.select([self.notification], [], [], 20)[0], "the readiness pipe stayed silent"
         slot, generation = struct.unpack("<II", os.read(self.notification, 8))
         return slot, generation
 

@@ -60,7 +60,7 @@ class Proxy:
     # ---- what it does to connections --------------------------------------------------------------------------------
 
     def silence(self) -> None:
-        """The connections there are now carry nothing any more, and nobody is told. New ones work."""
+        """The connections there are now carry nothing any more, and neither end is told. New ones work."""
         with self._guard:
             for wire in self._wires:
                 wire.silent = True

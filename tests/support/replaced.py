@@ -11,7 +11,7 @@ from tests.support.versioned import Versioned
 
 
 class Replaced(Versioned):
-    """Its handler is changed with `deploy`, preforkd itself with `change`; whoever is started next has it."""
+    """Its handler is changed with `deploy`, preforkd itself with `change`; the next child started has it."""
 
     def __init__(self, directory: Path) -> None:
         self.tree = directory / "tree"

@@ -30,7 +30,7 @@ W = Incarnation(0, 7)
 
 
 class WatchedLedger(SqliteLedger):
-    """Tells when it commits; fails when asked to; with `busy` the disk is at it until that is taken back."""
+    """Tells when it commits; fails when asked to; with `busy` the disk syncs until that is taken back."""
 
     def __init__(self, path: Path, order: list[str]) -> None:
         self.order = order

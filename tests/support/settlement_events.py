@@ -73,7 +73,7 @@ def _missing(world: World) -> list[int]:
 _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World, int], bool]]] = {
     "settle": (lambda world: range(world.heard > 0), False, World.settle),
     "disk_done": (lambda world: range(bool(world.committing) and not world.synced), False, World.disk_done),
-    "verdict": (_slots(lambda slot: slot.exit_notices), False, World.exit_notice),
+    "exit_notice": (_slots(lambda slot: slot.exit_notices), False, World.exit_notice),
     "respawn": (_slots(lambda slot: not slot.alive), False, World.respawn),
     "hello": (_slots(lambda slot: slot.may_greet), False, World.hello),
     "rival_done": (lambda world: range(world.rival is not None), False, rival.done),

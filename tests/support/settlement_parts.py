@@ -121,7 +121,7 @@ class SlotModel:
         self.ring: tuple[tuple[RunId, OutcomeKind, int], ...] = ()
         self.tail = 0
         self.taken = 0
-        self.exit_notices: tuple[int, ...] = ()  # generations whose verdict the consumer has not taken
+        self.exit_notices: tuple[int, ...] = ()  # generations whose exit notice the consumer has not taken
 
     def clone(self) -> SlotModel:
         """Another one, in the same state."""
@@ -167,7 +167,7 @@ class SlotModel:
 
     @property
     def may_greet(self) -> bool:
-        """Whether its worker can say hello: between two runs, and after the verdict on its predecessor."""
+        """Whether its worker can say hello: between two runs, and after the exit notice of its predecessor."""
         return self.alive and not self.linked and not self.exit_notices and not self.may_finish
 
     @property

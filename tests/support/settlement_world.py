@@ -348,9 +348,9 @@ class World(BrokerModel):
         return False
 
     def _die_and_restart(self, burials: int, proof: bool = True) -> None:
-        """The next consumer starts. With `burials` the master has finished them before: no verdicts follow.
+        """The next consumer starts. With `burials` the master has finished them before: no exit notices follow.
 
-        It has back what the queue dropped meanwhile: that only a dead consumer knew it, nobody can mend.
+        It has back what the queue dropped meanwhile: that only a dead consumer knew it cannot be mended.
         """
         self.end_epoch(drops=False)
         self.ready, self.dropped = self.ready + self.dropped, []

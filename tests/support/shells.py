@@ -1,4 +1,4 @@
-"""What somebody types in a folder of theirs, where `preforkd` is a command as it is after an installation."""
+"""What a user types in a folder of their own, where `preforkd` is a command as it is after an installation."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def run(message):
         __import__(name)
     if order == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
-    if order == "wait":  # until somebody opens the other end
+    if order == "wait":  # until the test opens the other end
         open(HERE / name).read()
 """
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Daemon, cleaned_up
-from tests.support.nobody import NOBODY, a_folder_for_everybody, public_path, public_python
+from tests.support.nobody import NOBODY, a_public_folder, public_path, public_python
 
 _TO_ROOT = ("--reuid=0", "--regid=0", "--clear-groups", "--")
 
 
 class Unprivileged(Daemon):
-    """A daemon that runs as nobody. `root`: words before a command that make it a process of root's, same pid."""
+    """A daemon that runs as `nobody`. `root`: words before a command that make it a process of root's, same pid."""
 
     def __init__(self, directory: Path, settings: str) -> None:
         super().__init__(directory, settings)
@@ -42,10 +42,10 @@ class Unprivileged(Daemon):
 def unprivileged(
     settings: str, prepare: Callable[[Unprivileged], None] = lambda under_test: None
 ) -> Iterator[Unprivileged]:
-    """A running daemon of nobody's, after `prepare`; skipped where set-user-ID programs have no effect."""
+    """A running daemon of `nobody`, after `prepare`; skipped where set-user-ID programs have no effect."""
     if os.geteuid() != 0:
         pytest.skip("needs root to make a set-user-ID program")
-    with a_folder_for_everybody() as folder:
+    with a_public_folder() as folder:
         under_test = Unprivileged(folder, settings)
         if not _escalates(under_test):
             pytest.skip("set-user-ID programs have no effect here")

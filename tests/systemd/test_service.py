@@ -126,7 +126,7 @@ def test_pings_keep_a_working_service_alive(machine: Machine, rabbitmq: RabbitNo
     with service(machine, rabbitmq, ONE, "WatchdogSec=1s") as under_test:
         start(under_test)
         until_s = monotonic_s() + 3.0
-        eventually(lambda: monotonic_s() > until_s, "three times the watchdog's patience has passed")
+        eventually(lambda: monotonic_s() > until_s, "three times the watchdog's timeout has passed")
         assert (under_test.show("NRestarts"), under_test.show("ActiveState")) == ("0", "active")
 
 

@@ -117,7 +117,7 @@ def test_the_ledger_must_say_of_each_message_what_became_of_it_once(deed: str, s
     assert found.startswith("a: the ledger says")
 
 
-def test_a_ledger_that_nobody_may_read_is_no_fault() -> None:
+def test_a_ledger_that_may_not_be_read_is_no_fault() -> None:
     assert faults(history(rows=None)) == []
 
 

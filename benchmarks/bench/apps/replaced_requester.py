@@ -1,6 +1,6 @@
 """Keeps gunicorn's workers busy: `python replaced_requester.py SOCKET PATH CONNECTIONS`, each asks again and again.
 
-A program of its own, so that it does not disturb the clock of whoever measures. A connection that its worker's death
+A program of its own, so that it does not disturb the clock of the measurement. A connection that its worker's death
 has cut off is simply made again.
 """
 

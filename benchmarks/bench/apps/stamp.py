@@ -13,7 +13,7 @@ PATH = "BENCH_STAMPS"
 
 
 def stamp(word: str) -> None:
-    """Say `word` to the benchmark; nothing where nobody listens."""
+    """Say `word` to the benchmark; nothing where no socket listens."""
     line = f"{word} {os.getpid()} {time.monotonic_ns()}".encode()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         try:

@@ -1,5 +1,5 @@
-"""What handlers do, the same for everybody. Standard library only: it is imported by preforkd's workers and, in their
-own environment, by the peers'.
+"""What handlers do, the same for all contestants. Standard library only: preforkd's workers import it and, in their own
+environment, the peers'.
 """
 
 from __future__ import annotations

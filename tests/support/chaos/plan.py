@@ -1,7 +1,7 @@
 """What a ride through chaos injects, and when: drawn from the seed alone, so that a ride can be repeated. Pure.
 
 A strike is due once so many effects have happened, and what lasts is over after so many more: it is progress that
-counts, not the clock. Where progress itself stands still, a fault's `patience_s` ends it.
+counts, not the clock. Where progress itself stands still, a fault's `timeout_s` ends it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Trait(msgspec.Struct, frozen=True):
     kind: Kind
     weight: int
     cuts: int | None = 0
-    patience_s: float = 0.0
+    timeout_s: float = 0.0
 
 
 TRAITS: dict[Fault, Trait] = {
@@ -67,21 +67,21 @@ TRAITS: dict[Fault, Trait] = {
     Fault.KILL_FORKSERVER: Trait(Kind.PROCESS, 5),
     Fault.KILL_MASTER: Trait(Kind.PROCESS, 3),
     Fault.KILL_GROUP: Trait(Kind.PROCESS, 4, cuts=None),
-    Fault.STOP_WORKER: Trait(Kind.PROCESS, 6, patience_s=0.5),
-    Fault.STOP_CONSUMER: Trait(Kind.PROCESS, 5, patience_s=0.3),
-    Fault.STOP_FORKSERVER: Trait(Kind.PROCESS, 3, patience_s=0.5),
-    Fault.STOP_MASTER: Trait(Kind.PROCESS, 3, patience_s=0.5),
-    Fault.STOP_GROUP: Trait(Kind.PROCESS, 2, patience_s=0.3),
+    Fault.STOP_WORKER: Trait(Kind.PROCESS, 6, timeout_s=0.5),
+    Fault.STOP_CONSUMER: Trait(Kind.PROCESS, 5, timeout_s=0.3),
+    Fault.STOP_FORKSERVER: Trait(Kind.PROCESS, 3, timeout_s=0.5),
+    Fault.STOP_MASTER: Trait(Kind.PROCESS, 3, timeout_s=0.5),
+    Fault.STOP_GROUP: Trait(Kind.PROCESS, 2, timeout_s=0.3),
     Fault.HANG_CONSUMER: Trait(Kind.PROCESS, 1),
     Fault.CLOSE_CONNECTIONS: Trait(Kind.CONNECTION, 6),
     Fault.RESET: Trait(Kind.CONNECTION, 5),
     Fault.SILENCE: Trait(Kind.CONNECTION, 2),
-    Fault.LOSE_ACKS: Trait(Kind.CONNECTION, 4, patience_s=0.5),
-    Fault.DELAY: Trait(Kind.CONNECTION, 3, patience_s=1.0),
+    Fault.LOSE_ACKS: Trait(Kind.CONNECTION, 4, timeout_s=0.5),
+    Fault.DELAY: Trait(Kind.CONNECTION, 3, timeout_s=1.0),
     Fault.KILL_BROKER: Trait(Kind.BROKER, 2),
     Fault.STOP_BROKER: Trait(Kind.BROKER, 1),
-    Fault.MEMORY_ALARM: Trait(Kind.RESOURCE, 2, patience_s=1.0),
-    Fault.DISK_ALARM: Trait(Kind.RESOURCE, 2, patience_s=1.0),
+    Fault.MEMORY_ALARM: Trait(Kind.RESOURCE, 2, timeout_s=1.0),
+    Fault.DISK_ALARM: Trait(Kind.RESOURCE, 2, timeout_s=1.0),
     Fault.ACK_TIMEOUT: Trait(Kind.RESOURCE, 1),
     Fault.DELETE_QUEUE: Trait(Kind.RESOURCE, 1),
     Fault.FULL_DISK: Trait(Kind.RESOURCE, 2),

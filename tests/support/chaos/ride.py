@@ -101,7 +101,7 @@ class Ride:
         self._shorten_the_back_off(now_s)
 
     def _shorten_the_back_off(self, now_s: float) -> None:
-        """After many losses the daemon waits long before it connects again; a new consumer begins anew."""
+        """After many losses the daemon waits long before it connects again; a new consumer begins again."""
         dull = now_s > max(self._moved_s, self._hurried_s) + _DULL_S
         if dull and Fault.KILL_CONSUMER in self._shape.faults and not self._lasting:
             self._hurried_s = now_s
@@ -120,7 +120,7 @@ class Ride:
             self._undo_all()
         undo = STRIKES[strike.fault](self._rig, strike)
         if undo is not None:
-            until_s = monotonic_s() + TRAITS[strike.fault].patience_s
+            until_s = monotonic_s() + TRAITS[strike.fault].timeout_s
             self._lasting.append(_Lasting(self._effects + strike.span, until_s, undo))
         self._struck.append(strike.fault)
         self._progress(self._effects, strike.fault)

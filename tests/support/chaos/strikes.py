@@ -17,7 +17,7 @@ Act = Callable[[Rig, Strike], Undo | None]
 
 _NETWORK_DELAY_S = 0.02
 _ACK_TIMEOUT_MS, _USUAL_ACK_TIMEOUT_MS = 1000, 1_800_000
-_PATIENCE_S = 8.0
+_TIMEOUT_S = 8.0
 
 NODE_SETTINGS = "{channel_tick_interval, 500}"
 """How often a channel looks at its ack timeout, in ms; the default would be a minute."""
@@ -52,7 +52,7 @@ def _kill_master(rig: Rig, strike: Strike) -> None:
 
 
 def _kill_group(rig: Rig, strike: Strike) -> None:
-    """As if at one moment: nobody who still runs sees another one dead."""
+    """As if at one moment: no process that still runs sees another one dead."""
     frozen: list[int] = []
     while fresh := rig.daemon.processes():
         _signal(fresh, signal.SIGSTOP)
@@ -173,7 +173,7 @@ def _full_disk(rig: Rig, strike: Strike) -> None:
 def _patiently(condition: Callable[[], object]) -> None:
     """Wait for it, but not for ever: what strikes hit before may have made it impossible."""
     with suppress(AssertionError):
-        eventually(condition, "the fault has its effect", _PATIENCE_S)
+        eventually(condition, "the fault has its effect", _TIMEOUT_S)
 
 
 STRIKES: dict[Fault, Act] = {

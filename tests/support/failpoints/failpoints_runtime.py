@@ -2,8 +2,8 @@
 
 A line `# fail-point: NAME: what has happened` costs nothing and does nothing, except where this module is on the path:
 then it is compiled as a call of `hit("NAME")`. A point is armed by a folder of tokens (`armed/NAME/0`, `1`, ...); each
-hit takes the highest, whichever process it is in, and whoever takes the last one kills: itself, or with `whole-group`
-all processes of its daemon. No configuration of the daemon can reach any of this.
+hit takes the highest, whichever process it is in. The process that takes the last one kills itself, or with
+`whole-group` all processes of its daemon. No configuration of the daemon can reach any of this.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def instrumented(source: str) -> str:
 
 
 class _Loader(SourceFileLoader):
-    """Compiles what has fail-points anew each time: it must never get into a cache that others read."""
+    """Compiles modules with fail-points each time again: it must never get into a cache that others read."""
 
     def get_code(self, fullname: str) -> CodeType | None:
         source = self.get_data(self.path).decode()
@@ -87,7 +87,7 @@ def _note(path: Path, line: str) -> None:
 
 
 def _kill_the_others(mark: bytes) -> None:
-    """As if at one moment: nobody who still runs sees another one dead."""
+    """As if at one moment: no process that still runs sees another one dead."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0)  # or we would die with our parent, before the others
     stopped: set[int] = set()
     while fresh := _processes(mark) - stopped - {os.getpid()}:

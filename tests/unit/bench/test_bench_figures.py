@@ -10,21 +10,21 @@ from benchmarks.bench.figures import Section, Target, markdown, number
 
 
 @pytest.mark.parametrize(
-    ("value", "exit_notice"), [(1.3, "aim"), (1.2, "aim"), (1.1, "must"), (0.9, "must"), (0.89, "missed")]
+    ("value", "outcome"), [(1.3, "aim"), (1.2, "aim"), (1.1, "must"), (0.9, "must"), (0.89, "missed")]
 )
-def test_a_target_is_reached_from_below(value: float, exit_notice: str) -> None:
-    assert Target("throughput", value, must=0.9, aim=1.2).exit_notice == exit_notice
+def test_a_target_is_reached_from_below(value: float, outcome: str) -> None:
+    assert Target("throughput", value, must=0.9, aim=1.2).outcome == outcome
 
 
 @pytest.mark.parametrize(
-    ("value", "exit_notice"), [(0.5, "aim"), (0.6, "aim"), (0.7, "must"), (1.0, "must"), (1.01, "missed")]
+    ("value", "outcome"), [(0.5, "aim"), (0.6, "aim"), (0.7, "must"), (1.0, "must"), (1.01, "missed")]
 )
-def test_a_small_figure_is_good_where_the_target_says_at_most(value: float, exit_notice: str) -> None:
-    assert Target("kill to ready", value, must=1.0, aim=0.6, at_most=True).exit_notice == exit_notice
+def test_a_small_figure_is_good_where_the_target_says_at_most(value: float, outcome: str) -> None:
+    assert Target("kill to ready", value, must=1.0, aim=0.6, at_most=True).outcome == outcome
 
 
 def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
-    assert Target("throughput", None, must=0.9, aim=1.2).exit_notice == "not measured"
+    assert Target("throughput", None, must=0.9, aim=1.2).outcome == "not measured"
 
 
 def test_a_target_s_line_says_in_which_direction_it_counts() -> None:
@@ -75,13 +75,13 @@ def test_a_section_reads_as_title_table_targets_and_notes() -> None:
     assert text.index("## Speed") < text.index("| preforkd |") < text.index("| fast |") < text.index("- on one machine")
 
 
-def test_a_section_as_data_has_its_figures_and_its_targets_verdicts() -> None:
+def test_a_section_as_data_has_its_figures_and_its_targets_outcomes() -> None:
     section = Section("speed", "Speed", targets=[Target("fast", 1.0, 0.9, 1.2)])
     section.add("no-op", "preforkd", 12000.0, "/s", "classic")
 
     data = json.loads(json.dumps(section.as_data()))
 
-    assert data["targets"][0]["verdict"] == "must"
+    assert data["targets"][0]["outcome"] == "must"
     assert data["figures"] == [
         {"section": "speed", "name": "no-op", "who": "preforkd", "value": 12000.0, "unit": "/s", "note": "classic"}
     ]

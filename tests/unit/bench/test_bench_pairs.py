@@ -7,7 +7,7 @@ import pytest
 from benchmarks.bench.pairs import best, interleaved, percentile, ratio, spread
 
 
-def test_everybody_takes_turns_and_nobody_is_always_first() -> None:
+def test_contestants_take_turns_and_none_is_always_first() -> None:
     turns: list[str] = []
 
     def contestant(name: str) -> float:

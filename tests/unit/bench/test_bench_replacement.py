@@ -17,7 +17,7 @@ def test_a_rolling_reload_has_no_gap_and_never_fewer_than_before() -> None:
     assert availability(2, [(1, +1), (2, -1), (3, +1), (4, -1)]) == (2, 0.0)
 
 
-def test_a_reload_that_ends_everybody_first_has_a_gap() -> None:
+def test_a_reload_that_ends_all_workers_first_has_a_gap() -> None:
     assert availability(2, [(1 * S, -1), (2 * S, -1), (5 * S, +1), (6 * S, +1)]) == (0, 3.0)
 
 

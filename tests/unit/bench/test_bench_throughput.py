@@ -117,7 +117,7 @@ def test_targets_are_judged_by_the_best_way_to_run_each_and_round_by_round() -> 
     rates["dramatiq 2 x 8, classic, 2 x 16"] = [50.0, 50.0, 50.0]
     rates["Celery -c 2, classic, 2 x 4"] = [10.0, 10.0, 10.0]
 
-    judged = {target.name: (target.value, target.exit_notice) for target in targets(rates)}
+    judged = {target.name: (target.value, target.outcome) for target in targets(rates)}
 
     assert judged == {
         "throughput, 4 workers, classic, best of prefetch 200, 500: of the bare pika loop's": (1.5, "aim"),
@@ -134,5 +134,5 @@ def test_targets_are_judged_by_the_best_way_to_run_each_and_round_by_round() -> 
 def test_who_did_not_run_is_not_judged() -> None:
     rates = {row.name: [100.0] for row in QUICK_ROWS}
 
-    assert targets(rates)[-1].exit_notice == "not measured"
+    assert targets(rates)[-1].outcome == "not measured"
     assert not [target for target in targets(rates) if "quorum" in target.name]

@@ -54,7 +54,7 @@ def test_a_name_that_is_no_command_brings_those_that_are_like_it(capsys: pytest.
     assert "Did you mean 'reload'?" in capsys.readouterr().err
 
 
-def test_completion_knows_commands_that_nobody_has_loaded() -> None:
+def test_completion_knows_commands_that_are_not_loaded() -> None:
     group = click.Group("preforkd", Commands(WHERE))
 
     offered = ShellComplete(group, {}, "preforkd", "_PREFORKD_COMPLETE").get_completions([], "re")

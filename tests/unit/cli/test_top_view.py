@@ -52,13 +52,13 @@ def test_rates_forget_what_is_older_than_a_few_seconds() -> None:
     assert seen(*past, *[done(20.0 + second, 1050) for second in range(8)]).pools[0].done_rate == 0.0
 
 
-def test_another_daemon_begins_anew() -> None:
+def test_another_daemon_begins_again() -> None:
     successor = done(1.0, 5) | {"pid": 2}
 
     assert seen(done(10.0, 100), successor).pools[0].done_rate is None
 
 
-def test_another_consumer_begins_anew_and_never_gives_a_negative_rate() -> None:
+def test_another_consumer_begins_again_and_never_gives_a_negative_rate() -> None:
     replaced = done(12.0, 3, consumer=consumer(pid=11))
 
     assert seen(done(10.0, 100), replaced).pools[0].done_rate is None

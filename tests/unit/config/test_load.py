@@ -74,7 +74,7 @@ def test_finding_nothing_says_where_it_looked_and_what_to_do(file: Path) -> None
         load(None)
 
 
-def test_a_file_that_everyone_may_write_to_is_refused(file: Path) -> None:
+def test_a_file_that_all_users_may_write_to_is_refused(file: Path) -> None:
     file.write_text(MINIMAL)
     file.chmod(0o666)
     with pytest.raises(ConfigError, match=r"all users may write to it.*chmod o-w"):
@@ -83,7 +83,7 @@ def test_a_file_that_everyone_may_write_to_is_refused(file: Path) -> None:
     load(None)
 
 
-def test_a_url_file_that_everyone_may_write_to_is_refused(file: Path) -> None:
+def test_a_url_file_that_all_users_may_write_to_is_refused(file: Path) -> None:
     file.write_text(f'{MINIMAL}\n[broker]\nurl_file = "url"\n')
     (file.parent / "url").write_text("amqp://host/")
     (file.parent / "url").chmod(0o602)
@@ -93,7 +93,7 @@ def test_a_url_file_that_everyone_may_write_to_is_refused(file: Path) -> None:
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
-def test_root_takes_no_orders_from_a_file_of_somebody_else(file: Path) -> None:
+def test_root_takes_no_orders_from_a_file_of_another_user(file: Path) -> None:
     file.write_text(MINIMAL)
     os.chown(file, 12345, 0)
     with pytest.raises(ConfigError, match=r"owner: it belongs to uid 12345, which could choose what root runs.*chown"):
@@ -193,7 +193,7 @@ def test_relative_paths_start_at_the_folder_of_the_file(monkeypatch: pytest.Monk
     assert config.pools["email"].path == ("/etc/preforkd", "/srv/myapp")
 
 
-def test_a_home_folder_nobody_has_is_a_problem() -> None:
+def test_a_home_folder_of_an_unknown_user_is_a_problem() -> None:
     (problem,) = problems('[daemon]\nstate_dir = "~nosuchuser/x"' + MINIMAL)
     assert problem.startswith('daemon.state_dir = "~nosuchuser/x": the home folder of ~ cannot be found')
 

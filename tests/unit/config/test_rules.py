@@ -196,7 +196,7 @@ def test_a_prefetch_window_must_be_settled_within_the_ack_timeout() -> None:
         ('workers = 2\ntimeout = "29m"\nmax_timeout = "29m"', 2),
     ],
 )
-def test_a_prefetch_that_nobody_has_chosen_is_as_much_as_the_ack_timeout_allows(lines: str, prefetch: int) -> None:
+def test_a_default_prefetch_is_as_much_as_the_ack_timeout_allows(lines: str, prefetch: int) -> None:
     assert read(amqp(lines)).pools["email"].prefetch == prefetch
 
 

@@ -56,7 +56,7 @@ def test_a_loopback_address_needs_no_token(listen: str, address: tuple[str, int]
     assert read(f'[web]\nlisten = "{listen}"').web.address == address
 
 
-def test_an_address_for_everybody_needs_a_token_and_its_path_starts_at_the_file() -> None:
+def test_an_address_for_other_hosts_needs_a_token_and_its_path_starts_at_the_file() -> None:
     found = read('[web]\nlisten = "0.0.0.0:9750"\ntoken_file = "token"').web
     assert found == WebConfig("0.0.0.0:9750", "/etc/preforkd/token")
 
@@ -87,7 +87,7 @@ def test_a_webhook_is_not_shown_when_it_is_wrong() -> None:
     assert "geheim" not in only_problem('[hooks]\nwebhook = "ftp://host/geheim"')
 
 
-def test_hooks_are_off_until_somebody_is_to_be_told() -> None:
+def test_hooks_are_off_until_one_is_configured() -> None:
     assert not read("[hooks]\ncauses = []").hooks.wanted
     assert read('[hooks]\non_hold = "true"').hooks.wanted
 

@@ -149,7 +149,7 @@ def test_the_retry_copy_proves_its_own_confirm() -> None:
     bench.assign()
     assert bench.acked() == [tag]
     assert bench.runs() == [(1, 2)]
-    bench.confirmed(copy.token)  # late: nobody waits for it any more
+    bench.confirmed(copy.token)  # late: no message waits for it any more
     assert bench.turn().effects == []
 
 
@@ -186,7 +186,7 @@ def test_an_older_run_is_stale_while_a_newer_is_under_way() -> None:
     assert bench.entry().phase is Phase.OWNED
 
 
-def test_an_open_row_that_nobody_remembers_is_in_doubt_not_run_blindly() -> None:
+def test_an_open_row_that_no_slot_remembers_is_in_doubt_not_run_blindly() -> None:
     bench = Bench()
     bench.has_row(RowState.DISPATCHED)
     bench.deliver(redelivered=True)

@@ -70,7 +70,7 @@ def dead_copies_stay_in_their_round(patch: Patch) -> None:
     patch.setattr(copies, "copy_of", mutant)
 
 
-def owned_is_sent_again_before_hello_or_verdict(patch: Patch) -> None:
+def owned_is_sent_again_before_hello_or_exit_notice(patch: Patch) -> None:
     def mutant(self: Settlement, row: Row) -> None:
         restore_row(self, row)
         if row.state is RowState.DISPATCHED:
@@ -350,7 +350,7 @@ FOUND_IN: dict[Callable[[Patch], None], Laws] = {
     pending_counts_as_final: Laws(ONE, faults=3),
     any_run_of_an_id_matches: Laws(ONE, faults=3),
     dead_copies_stay_in_their_round: Laws(ONE, faults=3, max_attempts=1),
-    owned_is_sent_again_before_hello_or_verdict: Laws(ONE, faults=2),
+    owned_is_sent_again_before_hello_or_exit_notice: Laws(ONE, faults=2),
     the_tail_runs_ahead_of_the_outcomes_taken: Laws((b"a", b"b"), faults=1),
     done_before_the_publishes_are_confirmed: Laws(ONE, publishes=True, faults=1),
     a_tag_is_acked_in_another_epoch: Laws(ONE, faults=1),

@@ -426,7 +426,7 @@ def test_a_copy_for_another_attempt_keeps_the_headers_of_its_message_whatever_is
     assert bench.state() is RowState.RETRY
 
 
-def test_a_fate_that_nobody_waits_for_has_no_effect() -> None:
+def test_a_fate_that_no_message_waits_for_has_no_effect() -> None:
     bench = Bench()
     bench.confirmed(99)
     bench.settlement.unpublished(99, "nack", lost=False)

@@ -120,7 +120,7 @@ def test_a_fault_forestalled_by_a_kill_from_outside_is_on_record_as_killed() -> 
     killed = exit_of("a", cause="killed", signal="SIGKILL")
 
     assert audit(evidence(announced=announced, struck=[(OuterFault.KILL_WORKER, 9)], exits=[killed])).passed
-    assert audit(evidence(announced=announced, exits=[killed])).unexplained, "nobody struck it"
+    assert audit(evidence(announced=announced, exits=[killed])).unexplained, "no fault struck it"
 
 
 def test_a_fault_forestalled_by_the_masters_death_is_on_record_as_lost() -> None:

@@ -46,8 +46,8 @@ def test_every_entry_passes_its_filter_and_few_others_do(level: int) -> None:
     known = fingerprints(KEYS)
     bits = entries.filter_of((entry(fingerprint, 1) for fingerprint in known), level, 0, chunk_count(level))
     assert passing(probes(known, level), bits) == known
-    strangers = fingerprints([RNG.randbytes(24) for _ in range(10_000)])
-    assert len(passing(probes(strangers, level), bits)) < 100
+    unknown = fingerprints([RNG.randbytes(24) for _ in range(10_000)])
+    assert len(passing(probes(unknown, level), bits)) < 100
 
 
 def test_a_filter_made_in_parts_is_the_one_made_at_once() -> None:

@@ -206,7 +206,7 @@ def test_runs_forgotten_while_they_are_merged_are_not_missed(ledger: SqliteLedge
     assert begun not in parts(ledger)
 
 
-def test_what_a_crash_leaves_of_a_merge_is_removed_and_the_merge_done_anew(ledger: SqliteLedger, path: Path) -> None:
+def test_what_a_crash_leaves_of_a_merge_is_removed_and_the_merge_done_again(ledger: SqliteLedger, path: Path) -> None:
     begun = merging(ledger, numbers := itertools.count())
     ledger.close()
     again = SqliteLedger(path, "normal")

@@ -44,7 +44,7 @@ def log_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
-def test_i1_what_is_left_in_the_log_is_written_anew_before_anything_is_added_to_it(
+def test_i1_what_is_left_in_the_log_is_written_again_before_anything_is_added_to_it(
     ledger: SqliteLedger, path: Path, tmp_path: Path
 ) -> None:
     """Its pages may have failed to be synced: then the kernel takes them for written, and no later sync writes them."""
@@ -102,7 +102,7 @@ def test_an_unknown_schema_version_is_refused(ledger: SqliteLedger, path: Path) 
     assert "schema 99, this one knows 2" in refusal(path, lasting=True)
 
 
-def test_somebody_elses_database_is_refused_and_left_alone(path: Path) -> None:
+def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None:
     change(path, "CREATE TABLE theirs (a)")
     assert "another version" in refusal(path, lasting=True)
     change(path, "INSERT INTO theirs VALUES (1)")
@@ -139,7 +139,7 @@ def test_a_refusal_gives_the_lock_up(path: Path) -> None:
     "damage", ["UPDATE settled SET rows = x'C1'", "UPDATE meta SET value = 99 WHERE name = 'schema'"]
 )
 def test_a_ledger_that_cannot_be_used_is_not_kept_open(ledger: SqliteLedger, path: Path, damage: str) -> None:
-    """Also while somebody keeps the error, and with it what the opening had come to."""
+    """Also while a caller keeps the error, and with it what the opening had come to."""
     ledger.commit([row_of("a")], {})
     ledger.close()
     change(path, damage)

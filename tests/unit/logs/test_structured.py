@@ -1,4 +1,4 @@
-"""One schema for every line, whoever logs; no password in any; a full disk or a moved file stops nobody."""
+"""One schema for every line of every process; no password in any; a full disk or a moved file stops no process."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_a_line_cut_off_in_the_middle_spoils_no_other(file: Path, monkeypatch: p
     assert json.loads(whole)["message"] == "whole"
 
 
-def test_a_reader_that_went_away_stops_nobody() -> None:
+def test_a_reader_that_went_away_stops_no_process() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -263,7 +263,7 @@ def test_a_reader_that_went_away_stops_nobody() -> None:
         pytest.skip("this kernel refuses to open a pipe without a reader")
     finally:
         os.close(writing)
-    structured.log(Event.WORKER_READY, "nobody reads this")
+    structured.log(Event.WORKER_READY, "a line without a reader")
 
 
 def test_our_stderr_is_not_closed_with_its_target(capfd: pytest.CaptureFixture[str]) -> None:
@@ -322,7 +322,9 @@ def test_what_user_code_has_done_to_our_logging_is_undone(meddle: Callable[[], N
     assert [line["process"] for line in lines(file)] == ["worker email/1"]
 
 
-def test_losses_before_the_fork_are_told_by_whoever_had_them(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_before_the_fork_are_told_by_the_process_that_had_them(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     configure(file)
     with monkeypatch.context() as full:
         full.setattr(os, "write", _disk_is_full)

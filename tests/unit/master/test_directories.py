@@ -1,4 +1,4 @@
-"""The daemon's directories: made where missing, refused where somebody else could write."""
+"""The daemon's directories: made where missing, refused where another user could write."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_missing_directory_is_made_for_us_alone(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 & ~0o750 == 0
 
 
-def test_a_directory_that_everybody_can_write_to_is_refused(tmp_path: Path) -> None:
+def test_a_directory_that_all_users_can_write_to_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with pytest.raises(StateError, match="chmod o-w"):
         prepare_directory(tmp_path, None)
@@ -33,7 +33,7 @@ def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
 
 @root
 @pytest.mark.root
-def test_somebody_elses_directory_is_refused(tmp_path: Path) -> None:
+def test_another_users_directory_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path, 12345, 12345)
     with pytest.raises(StateError, match="belongs to uid 12345"):
         prepare_directory(tmp_path, None)

@@ -54,6 +54,6 @@ def test_every_call_in_the_table_can_be_made_to_fail() -> None:
     assert all(errors for errors in CALLS.values())
 
 
-def test_the_table_has_no_call_that_nobody_makes() -> None:
+def test_the_table_has_no_call_without_a_caller() -> None:
     used = {name for path in modules_of_the_master() for name in calls(path)} | set(PATH_METHODS.values())
     assert {*CALLS, *AT_THE_START_ONLY} <= used

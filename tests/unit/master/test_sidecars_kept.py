@@ -88,7 +88,7 @@ def test_only_exits_of_the_named_causes_are_told(sidecars: Sidecars) -> None:
     assert waiting(sidecars) == 1
 
 
-def test_nothing_waits_where_nobody_is_to_be_told(sidecars: Sidecars) -> None:
+def test_nothing_waits_where_no_hook_is_configured(sidecars: Sidecars) -> None:
     sidecars.tell("hold", {})
     sidecars.follow_config(config(hooks=HOOKS), 0.0)
     sidecars.tell("hold", {})

@@ -56,7 +56,7 @@ def test_equal_tables_in_another_order_are_equal_bytes() -> None:
 
 
 @pytest.mark.parametrize(("code", "data"), [(9, b""), (1, b"no number"), (1, b"\xff")])
-def test_foreign_bytes_are_refused(code: int, data: bytes) -> None:
+def test_bytes_of_another_program_are_refused(code: int, data: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
         unpack_properties(msgspec.msgpack.encode([None, None, {"a": msgspec.msgpack.Ext(code, data)}]))
 

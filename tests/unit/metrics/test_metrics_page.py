@@ -88,7 +88,7 @@ def test_the_dashboard_can_be_imported() -> None:
     assert len(set(ids)) == len(ids) and len(set(places)) == len(places)
     assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
     sources = {panel["datasource"]["uid"] for panel in panels if panel["type"] != "row"}
-    assert sources == {"${datasource}"}, "an import must not ask for somebody's own data source"
+    assert sources == {"${datasource}"}, "an import must not ask for a data source of its own"
 
 
 def test_alerts_ask_for_metrics_there_are() -> None:

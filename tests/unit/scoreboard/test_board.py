@@ -11,7 +11,7 @@ from supervisor.scoreboard.board import CONSUMER, FORKSERVER, Board
 from supervisor.system.clock import monotonic_s
 
 
-def test_nobody_has_made_progress_on_a_new_board(tmp_path: Path) -> None:
+def test_no_worker_has_made_progress_on_a_new_board(tmp_path: Path) -> None:
     board = Board(tmp_path / "board")
     assert (board.beat_s(CONSUMER), board.beat_s(FORKSERVER)) == (0.0, 0.0)
 

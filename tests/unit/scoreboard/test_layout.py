@@ -182,7 +182,7 @@ def test_a_leaving_mark_holds_for_one_generation_only(meant: int, asked: int, re
     assert layout.leaving_of(layout.leaving_word(reason, meant), asked) == (reason if asked == meant else None)
 
 
-def test_an_empty_word_is_nobodys_leaving_mark() -> None:
+def test_an_empty_word_is_no_workers_leaving_mark() -> None:
     assert layout.leaving_of(0, 0) is None
 
 

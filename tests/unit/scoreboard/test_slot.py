@@ -1,4 +1,4 @@
-"""What the marks in one slot say, to whoever opens it, also when the writer dies at any byte of any store."""
+"""What the marks in one slot say to any reader, also when the writer dies at any byte of any store."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def overwrite(path: Path, where: slice | int, data: bytes) -> None:
 # ---- identity, intent, leaving, group -----------------------------------------------------------------------------
 
 
-def test_a_new_slot_belongs_to_nobody(open_slot: OpenSlot, path: Path) -> None:
+def test_a_new_slot_belongs_to_no_worker(open_slot: OpenSlot, path: Path) -> None:
     slot = open_slot(path)
     assert (slot.identity(), slot.running(), slot.group(), slot.handled) == (None, None, None, 0)
     assert slot.cells(0) == []
@@ -74,7 +74,7 @@ def test_the_blocks_of_a_slot_are_allocated_at_once(open_slot: OpenSlot, path: P
     assert path.stat().st_blocks * 512 >= layout.FILE_BYTES
 
 
-def test_everybody_reads_who_took_the_slot(open_slot: OpenSlot, path: Path) -> None:
+def test_all_processes_read_the_slots_owner(open_slot: OpenSlot, path: Path) -> None:
     worker, master = open_slot(path), open_slot(path)
     taken(worker, 7)
     identity = master.identity()
@@ -300,7 +300,7 @@ def test_a_slot_vouches_for_every_generation_it_has_seen(open_slot: OpenSlot, pa
     assert [generation for generation in range(8) if consumer.marks_complete_since(generation)] == [3, 4, 5]
 
 
-def test_a_slot_of_another_boot_vouches_for_nobody(open_slot: OpenSlot, path: Path) -> None:
+def test_a_slot_of_another_boot_proves_nothing(open_slot: OpenSlot, path: Path) -> None:
     taken(open_slot(path), 3)
     forge_other_boot(path)
     consumer = open_slot(path)
@@ -339,7 +339,7 @@ def test_a_missing_file_is_damage_at_its_making_only(open_slot: OpenSlot, path: 
     ],
     ids=["magic", "version", "size", "head", "tail"],
 )
-def test_what_is_no_slot_is_set_aside_and_made_anew(
+def test_what_is_no_slot_is_set_aside_and_made_again(
     open_slot: OpenSlot, path: Path, where: slice, data: bytes, says: str
 ) -> None:
     worker = taken(open_slot(path), 3)
@@ -465,7 +465,7 @@ def test_a_slot_restored_with_holes_gets_its_blocks_back(open_slot: OpenSlot, pa
     assert path.stat().st_blocks * 512 >= layout.FILE_BYTES
 
 
-def test_a_slot_that_somebody_else_has_made_meanwhile_is_kept(open_slot: OpenSlot, path: Path) -> None:
+def test_a_slot_that_another_process_has_made_meanwhile_is_kept(open_slot: OpenSlot, path: Path) -> None:
     open_slot(path)
     theirs = path.stat().st_ino
     mapping._create(path, layout.HEADER, layout.FILE_BYTES)

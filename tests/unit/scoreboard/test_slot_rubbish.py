@@ -1,4 +1,4 @@
-"""A slot file with anything in it: whoever reads it without a mapping gets an answer, and never an exception."""
+"""A slot file with anything in it: a reader without a mapping gets an answer, and never an exception."""
 
 from __future__ import annotations
 

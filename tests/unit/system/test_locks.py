@@ -1,4 +1,4 @@
-"""Facts about lock files: one holder, named; asking disturbs nobody."""
+"""Facts about lock files: one holder, named; asking disturbs no holder."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_a_process_exceeds_what_is_below_its_private_memory_only() -> None:
     assert not posix.exceeds_memory(os.getpid(), private * 4)
 
 
-def test_without_a_limit_nobody_exceeds_it() -> None:
+def test_without_a_limit_no_run_exceeds_it() -> None:
     assert not posix.exceeds_memory(os.getpid(), 0)
 
 

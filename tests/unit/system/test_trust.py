@@ -1,4 +1,4 @@
-"""What root may believe of a path: nobody else can change the file, a directory on the way, or a link on the way."""
+"""What root may believe of a path: no other user can change the file, a directory on the way, or a link on the way."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from supervisor.system.trust import changeable_by
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")]
 
-SOMEBODY = 12345
+OTHER_USER = 12345
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Root's own, below /tmp, where everybody may write (sticky)."""
+    """Root's own, below /tmp, where all users may write (sticky)."""
     with tempfile.TemporaryDirectory() as name:
         yield Path(name).resolve()
 
@@ -30,7 +30,7 @@ def a_file(path: Path, mode: int = 0o600, owner: int = 0) -> Path:
     return path
 
 
-def test_what_is_roots_all_the_way_is_changed_by_nobody(folder: Path) -> None:
+def test_what_is_roots_all_the_way_is_changed_by_no_other_user(folder: Path) -> None:
     (folder / "etc").mkdir(mode=0o755)
     assert changeable_by(a_file(folder / "etc" / "file", 0o644)) == ""
     assert changeable_by(folder / "etc" / "not there yet") == ""
@@ -41,14 +41,17 @@ Case = tuple[Callable[[Path], object], str]
 
 CASES: dict[str, Case] = {
     "a file that its group may write": (lambda file: file.chmod(0o660), "group 0 (chmod g-w {}/a/file)"),
-    "a file that everyone may write": (lambda file: file.chmod(0o666), "all users (chmod o-w {}/a/file)"),
-    "a file of somebody": (lambda file: os.chown(file, SOMEBODY, -1), f"uid {SOMEBODY} (it owns {{}}/a/file)"),
+    "a file that all users may write": (lambda file: file.chmod(0o666), "all users (chmod o-w {}/a/file)"),
+    "a file of another user": (lambda file: os.chown(file, OTHER_USER, -1), f"uid {OTHER_USER} (it owns {{}}/a/file)"),
     "a directory that its group may write": (lambda file: file.parent.chmod(0o770), "group 0 (chmod g-w {}/a)"),
-    "a directory that everyone may write": (lambda file: file.parent.chmod(0o777), "all users (chmod o-w {}/a)"),
-    "a directory of somebody": (lambda file: os.chown(file.parent, SOMEBODY, -1), f"uid {SOMEBODY} (it owns {{}}/a)"),
-    "somebody's sticky directory": (
-        lambda file: (os.chown(file.parent, SOMEBODY, -1), file.parent.chmod(0o1777)),
-        f"uid {SOMEBODY} (it owns {{}}/a)",
+    "a directory that all users may write": (lambda file: file.parent.chmod(0o777), "all users (chmod o-w {}/a)"),
+    "a directory of another user": (
+        lambda file: os.chown(file.parent, OTHER_USER, -1),
+        f"uid {OTHER_USER} (it owns {{}}/a)",
+    ),
+    "a sticky directory of another user": (
+        lambda file: (os.chown(file.parent, OTHER_USER, -1), file.parent.chmod(0o1777)),
+        f"uid {OTHER_USER} (it owns {{}}/a)",
     ),
 }
 
@@ -64,7 +67,7 @@ def test_who_could_change_it_is_named(folder: Path, case: str) -> None:
 def test_in_roots_sticky_directory_others_cannot_replace_what_is_roots(folder: Path) -> None:
     folder.chmod(0o1777)
     assert changeable_by(a_file(folder / "file")) == ""
-    assert "it owns" in changeable_by(a_file(folder / "theirs", owner=SOMEBODY))
+    assert "it owns" in changeable_by(a_file(folder / "theirs", owner=OTHER_USER))
 
 
 @pytest.mark.parametrize("absolute", [True, False])
@@ -79,20 +82,20 @@ def test_links_of_roots_are_followed_and_what_they_lead_to_is_looked_at(folder: 
     assert "..2026/file" in changeable_by(folder / "file")
 
 
-def test_a_link_of_somebody_is_his_whatever_it_leads_to(folder: Path) -> None:
+def test_a_link_of_another_user_is_theirs_whatever_it_leads_to(folder: Path) -> None:
     folder.chmod(0o1777)
     (folder / "link").symlink_to("/etc/passwd")
-    os.chown(folder / "link", SOMEBODY, -1, follow_symlinks=False)
-    assert changeable_by(folder / "link") == f"uid {SOMEBODY} (it owns {folder}/link)"
+    os.chown(folder / "link", OTHER_USER, -1, follow_symlinks=False)
+    assert changeable_by(folder / "link") == f"uid {OTHER_USER} (it owns {folder}/link)"
 
 
 def test_dots_are_taken_where_the_link_leads_and_not_where_it_lies(folder: Path) -> None:
     (folder / "theirs" / "deep").mkdir(parents=True)
     a_file(folder / "theirs" / "file")
-    os.chown(folder / "theirs", SOMEBODY, -1)
+    os.chown(folder / "theirs", OTHER_USER, -1)
     (folder / "link").symlink_to("theirs/deep")
     a_file(folder / "file")
-    assert changeable_by(folder / "link" / ".." / "file") == f"uid {SOMEBODY} (it owns {folder}/theirs)"
+    assert changeable_by(folder / "link" / ".." / "file") == f"uid {OTHER_USER} (it owns {folder}/theirs)"
 
 
 def test_links_in_a_circle_have_an_end(folder: Path) -> None:
@@ -102,10 +105,10 @@ def test_links_in_a_circle_have_an_end(folder: Path) -> None:
 
 
 def test_the_file_itself_may_belong_to_the_one_who_is_named_and_nothing_on_the_way(folder: Path) -> None:
-    file = a_file(folder / "file", 0o400, SOMEBODY)
-    assert changeable_by(file, SOMEBODY) == ""
-    assert changeable_by(file, SOMEBODY + 1) != ""
+    file = a_file(folder / "file", 0o400, OTHER_USER)
+    assert changeable_by(file, OTHER_USER) == ""
+    assert changeable_by(file, OTHER_USER + 1) != ""
     (folder / "link").symlink_to(file)
-    assert changeable_by(folder / "link", SOMEBODY) == ""
-    os.chown(folder, SOMEBODY, -1)
-    assert changeable_by(file, SOMEBODY) != ""
+    assert changeable_by(folder / "link", OTHER_USER) == ""
+    os.chown(folder, OTHER_USER, -1)
+    assert changeable_by(file, OTHER_USER) != ""

@@ -20,7 +20,7 @@ LOOPBACK, OPEN = "127.0.0.1", "192.0.2.7"
 
 
 class Asked:
-    """A gate with an application behind it that lets everybody know that they got in."""
+    """The middleware with an application behind it that answers each request it gets."""
 
     def __init__(self, host: str, token: TokenFile | None) -> None:
         self._gate = AuthMiddleware(self._inside, host, token)
@@ -72,7 +72,7 @@ def reachable(token: TokenFile) -> Asked:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.0.0.1:9750", "localhost", "LocalHost:8000", "[::1]:9750", "127.1.2.3"]
 )
-def test_whoever_asks_for_this_machine_reads(loopback: Asked, host: str) -> None:
+def test_all_clients_on_this_machine_may_read(loopback: Asked, host: str) -> None:
     assert loopback.status("GET", "/api/status", host) == 200
 
 
@@ -134,7 +134,7 @@ def test_whatever_does_not_read_acts(loopback: Asked, method: str) -> None:
     assert loopback.status(method, "/api/status", LOOPBACK) == 401
 
 
-def test_without_a_token_file_nobody_acts_and_is_told_how() -> None:
+def test_without_a_token_file_no_action_is_allowed_and_the_answer_tells_how() -> None:
     status, _, body = Asked(LOOPBACK, None).ask("POST", "/api/reload", LOOPBACK, authorization=RIGHT)
 
     assert status == 403
@@ -183,7 +183,7 @@ def test_every_answer_tells_browsers_what_they_may_do(loopback: Asked, host: str
     assert "access-control-allow-origin" not in headers
 
 
-def test_a_token_file_that_has_become_unusable_lets_nobody_in(loopback: Asked, tmp_path: Path) -> None:
+def test_a_token_file_that_has_become_unusable_lets_no_request_in(loopback: Asked, tmp_path: Path) -> None:
     (tmp_path / "token").chmod(0o644)
 
     status, _, body = loopback.ask("POST", "/api/reload", LOOPBACK, authorization=RIGHT)

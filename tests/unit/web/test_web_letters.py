@@ -87,7 +87,7 @@ def test_a_letter_says_how_former_rounds_ended() -> None:
     assert shown.headers == {}
 
 
-def test_a_message_that_somebody_put_there_is_a_letter_without_a_diagnosis() -> None:
+def test_a_message_put_there_by_hand_is_a_dead_letter_without_a_diagnosis() -> None:
     bare = letter(1, dead(None, message_id=None))
 
     assert (bare.id, bare.cause, bare.attempts, bare.headers) == ("", "", None, {})

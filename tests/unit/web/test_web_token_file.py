@@ -50,7 +50,7 @@ def test_a_missing_file_and_no_file_are_told_apart(tmp_path: Path) -> None:
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away")
-def test_a_strangers_file_is_refused(tmp_path: Path) -> None:
+def test_another_programs_file_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "token", GOOD)
     os.chown(path, 12345, -1)
 
@@ -78,7 +78,7 @@ def test_a_new_token_counts_at_once(tmp_path: Path) -> None:
     assert token.accepts("Bearer " + "n" * 20)
 
 
-def test_a_token_that_is_gone_lets_nobody_in(tmp_path: Path) -> None:
+def test_a_token_that_is_gone_lets_no_request_in(tmp_path: Path) -> None:
     token = TokenFile(written(tmp_path / "token", GOOD))
     (tmp_path / "token").unlink()
 

@@ -187,7 +187,7 @@ def test_whatever_is_returned_means_done(returned: object) -> None:
     assert run_handler(lambda message: returned, Message(b"")) is DONE
 
 
-def test_a_coroutine_that_nobody_awaits_is_a_failure() -> None:
+def test_a_coroutine_that_is_not_awaited_is_a_failure() -> None:
     async def send() -> None:
         raise AssertionError("must not run")
 

@@ -133,15 +133,15 @@ def test_the_timer_of_the_run_before_serves_if_it_rings_early_but_not_by_much(al
     signal.setitimer(signal.ITIMER_REAL, 13.0)
     assert 12 < run_with(alarm, 24.0) <= 13, "kept: half of the limit is not over"
     signal.setitimer(signal.ITIMER_REAL, 11.0)
-    assert 23 < run_with(alarm, 24.0) <= 24, "set anew: it would ring for nothing in every longer run"
+    assert 23 < run_with(alarm, 24.0) <= 24, "set again: it would fire for nothing in every longer run"
 
 
-def test_a_timer_that_would_ring_late_is_set_anew(alarm: Alarm) -> None:
+def test_a_timer_that_would_fire_late_is_set_again(alarm: Alarm) -> None:
     run_with(alarm, 24.0)
     assert 4 < run_with(alarm, 5.0) <= 5
 
 
-def test_a_timer_that_a_handler_took_for_itself_is_set_anew(alarm: Alarm) -> None:
+def test_a_timer_that_a_handler_took_for_itself_is_set_again(alarm: Alarm) -> None:
     run_with(alarm, 24.0)
     signal.setitimer(signal.ITIMER_REAL, 0)
     assert 23 < run_with(alarm, 24.0) <= 24

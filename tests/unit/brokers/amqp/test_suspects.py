@@ -61,7 +61,7 @@ def test_a_broker_that_crashed_suspects_all_that_it_had_not_come_to() -> None:
 
 
 @pytest.mark.parametrize("end", [End.CRASHED, End.REFUSED])
-def test_one_that_was_sent_alone_is_guilty(end: End) -> None:
+def test_a_publication_that_was_sent_alone_is_the_cause(end: End) -> None:
     found = sentence(end, "", [sent("a", alone=True)])
 
     assert (names(found.over_limit), found.alone, found.again, found.lost) == ("a", [], [], [])

@@ -61,7 +61,7 @@ def fields_of(properties: Properties) -> dict[str, Any]:
 
 
 def next_run(delivery: Delivery, pending: RowState, run: tuple[int, int], id: str) -> Delivery:
-    """How the message comes after this run has failed; a dead letter after somebody has retried it."""
+    """How the message comes after this run has failed; a dead letter after an operator has retried it."""
     entry = Entry(b"k" * 24, id, *run)
     entry.delivery, entry.failure, entry.pending = delivery, WHY, pending
     copy = copies.copy_of(entry, "work", "host", 1)
@@ -137,7 +137,7 @@ def test_a_dead_letter_of_another_queue_keeps_its_diagnosis() -> None:
     ],
     ids=str,
 )
-def test_what_somebody_else_has_written_there_changes_no_kind_of_a_property(forged: Any) -> None:
+def test_what_another_program_has_written_there_changes_no_kind_of_a_property(forged: Any) -> None:
     properties = Properties(headers={"user": 1}, message_id="m", timestamp=5)
     seen = copies.restored(properties, forged)
     assert seen.headers == {"user": 1}

@@ -53,7 +53,7 @@ def test_a_worker_never_has_more_than_its_share_nor_than_its_ring_holds(workers:
     assert dispatcher.room(A) == most
 
 
-def test_the_least_loaded_comes_first_until_nobody_has_room() -> None:
+def test_the_least_loaded_comes_first_until_no_worker_has_capacity() -> None:
     dispatcher = a_dispatcher()
     for worker in (A, B):
         dispatcher.ended(worker, 0.010)  # room for 3

@@ -1,4 +1,4 @@
-"""Outcomes from frames and rings, deaths from verdicts, on real slot files."""
+"""Outcomes from frames and rings, deaths from exit notices, on real slot files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.settling import QUEUE, Bench
 from tests.support.slots import opened_slots
 
 W = Incarnation(0, 7)
-VERDICT = ExitNotice(W, "killed", None, "SIGKILL", "stack of the dead")
+NOTICE = ExitNotice(W, "killed", None, "SIGKILL", "stack of the dead")
 
 
 class Shop:
@@ -128,11 +128,11 @@ def test_i2_what_a_dead_consumer_had_taken_but_not_committed_is_there_for_the_ne
     assert shop.states() == {"m": RowState.DONE}
 
 
-def test_a_verdict_takes_the_ring_then_doubts_the_running_one_then_frees_the_rest(shop: Shop) -> None:
+def test_an_exit_notice_takes_the_ring_then_doubts_the_running_one_then_frees_the_rest(shop: Shop) -> None:
     one, two, three = shop.give("a", "b", "c")
     shop.end(one)
     shop.begin(two)
-    shop.outcomes.died(VERDICT)
+    shop.outcomes.died(NOTICE)
     assert shop.states() == {"a": RowState.DONE, "b": RowState.RETRY_PENDING, "c": RowState.RETURNED}
     assert [entry.run for entry in shop.bench.settlement.assignments.waiting.values()] == [three]
     failure = shop.bench.entry("b").failure
@@ -145,15 +145,15 @@ def test_i4_a_mark_of_the_slots_next_owner_is_not_the_dead_workers(shop: Shop) -
     (run,) = shop.give("m")
     shop.worker.take(os.getpid(), posix.start_ticks(os.getpid()) or 0, 8)
     shop.begin(run)
-    shop.outcomes.died(VERDICT)
+    shop.outcomes.died(NOTICE)
     assert shop.states() == {"m": RowState.RETURNED}
 
 
-def test_the_verdict_explains_what_the_slots_next_owner_found_running(shop: Shop) -> None:
+def test_the_exit_notice_explains_what_the_slots_next_owner_found_running(shop: Shop) -> None:
     (run,) = shop.give("m")
     shop.begin(run)
     shop.worker.take(os.getpid(), posix.start_ticks(os.getpid()) or 0, 8)
-    shop.outcomes.died(VERDICT)
+    shop.outcomes.died(NOTICE)
     assert shop.states() == {"m": RowState.RETRY_PENDING}
     failure = shop.bench.entry().failure
     assert failure
@@ -240,7 +240,7 @@ def test_the_kind_of_message_that_a_worker_died_of_is_told_once(
     assert entry.delivery is not None
     properties = msgspec.structs.replace(entry.delivery.properties, type=type_)
     entry.delivery = msgspec.structs.replace(entry.delivery, routing_key=routing_key, properties=properties)
-    shop.outcomes.died(VERDICT)
+    shop.outcomes.died(NOTICE)
     assert [shop.outcomes.take_kind(W) for _ in range(2)] == [kind, ""]
 
 

@@ -127,11 +127,11 @@ def test_three_pings_fit_into_what_systemd_allows(watchdog_s: float | None, tick
     assert story.notifier.due_s - story.now_s <= tick_s
 
 
-def test_without_a_watchdog_nobody_is_pinged() -> None:
+def test_without_a_watchdog_no_ping_is_sent() -> None:
     assert Story(watchdog_s=None).ticks("running", READY, 60.0) == ["READY=1"]
 
 
-def test_pings_end_when_one_pools_consumers_stand_still_for_twice_the_dead_mans_patience() -> None:
+def test_pings_end_when_one_pools_consumers_stand_still_for_twice_the_hang_detectors_timeout() -> None:
     story = Story()
     story.tell("running", READY)
     pings = story.ticks("running", READY, 2 * STALE_S - TICK_S)
@@ -142,7 +142,7 @@ def test_pings_end_when_one_pools_consumers_stand_still_for_twice_the_dead_mans_
 
 
 def test_consumers_that_wedge_one_after_another_are_counted_together() -> None:
-    """Each replacement lives, as the dead-man allows; none of them makes progress."""
+    """Each replacement lives, as the hang detector allows; none of them makes progress."""
     story = Story()
     absent = replace(READY, consumer_alive=False)
     story.tell("running", READY)
@@ -154,7 +154,7 @@ def test_consumers_that_wedge_one_after_another_are_counted_together() -> None:
     assert story.tell("running", READY, after_s=TICK_S) == []
 
 
-def test_nobody_is_blamed_while_there_is_no_consumer() -> None:
+def test_no_worker_is_blamed_while_there_is_no_consumer() -> None:
     """A consumer that is held, or waits for its next start, is explained elsewhere; a restart would not help."""
     story = Story()
     story.tell("running", READY)

@@ -140,7 +140,7 @@ def test_a_line_torn_by_a_power_cut_spoils_no_other(tmp_path: Path) -> None:
     assert [msgspec.json.decode(line, type=ExitRecord).generation for line in (whole[0], whole[2])] == [1, 2]
 
 
-def test_a_damaged_tally_is_set_aside_and_counted_anew(tmp_path: Path) -> None:
+def test_a_damaged_tally_is_set_aside_and_counted_again(tmp_path: Path) -> None:
     history = History(tmp_path)
     history.add(record(1))
     history.close()

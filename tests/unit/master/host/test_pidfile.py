@@ -25,7 +25,7 @@ def test_a_second_daemon_is_told_that_the_directory_is_in_use(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("left", [b"", b"garbage", b"1 1\n", b"99999999 5\n", b"1\n"])
-def test_a_stale_file_blocks_nobody_and_names_nobody(tmp_path: Path, left: bytes) -> None:
+def test_a_stale_file_blocks_no_daemon_and_names_no_holder(tmp_path: Path, left: bytes) -> None:
     (tmp_path / "pid").write_bytes(left)
     assert find_holder(tmp_path / "pid") is None
     with LockFile(tmp_path / "pid", "the directory"):

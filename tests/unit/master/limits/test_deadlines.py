@@ -49,7 +49,7 @@ def test_messages_with_limits_of_their_own_may_be_due_sooner() -> None:
     assert horizon_s(own) == 2.0
 
 
-def test_a_master_that_was_late_gives_everybody_one_more_grace() -> None:
+def test_a_master_that_was_late_gives_all_children_one_more_grace() -> None:
     deadlines = looked(100.0)
     late_s = deadlines.due_s + LATE_S + 50.0
     deadlines.arrive(late_s, [POOL])

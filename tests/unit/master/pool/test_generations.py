@@ -43,7 +43,7 @@ def test_a_disk_that_takes_seconds_for_a_sync_holds_up_no_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(descriptor: int) -> None:
-        raise AssertionError("nobody waits for the disk")
+        raise AssertionError("no process waits for the disk")
 
     for call in ("fdatasync", "fsync", "sync"):
         monkeypatch.setattr(os, call, slow)

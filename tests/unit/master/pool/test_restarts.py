@@ -45,7 +45,7 @@ HISTORIES: dict[str, list[Death]] = {
         (0.2, CRASH, NOTHING, Decision(0.2)),
         (0.3, CRASH, NOTHING, Decision(0.4)),
     ],
-    "a finished message since boot starts the count anew": [
+    "a finished message since boot starts the count again": [
         (0.0, CRASH, NOTHING, Decision(0.0)),
         (1.0, CRASH, NOTHING, Decision(0.1)),
         (2.0, CRASH, WORKED, Decision(0.0)),
@@ -71,7 +71,7 @@ HISTORIES: dict[str, list[Death]] = {
         (4.0, TIMEOUT, Life(), Decision(0.4)),
         (5.0, TIMEOUT, Life(), HOLD),
     ],
-    "one too many within the window holds the seat": [
+    "one too many within the window holds the child": [
         *((float(second), CRASH, NOTHING, Decision(delay_s)) for second, delay_s in enumerate((0.0, 0.1, 0.2, 0.4))),
         (4.0, CRASH, NOTHING, HOLD),
     ],
@@ -96,13 +96,13 @@ HISTORIES: dict[str, list[Death]] = {
 
 
 @pytest.mark.parametrize("history", HISTORIES.values(), ids=HISTORIES)
-def test_histories_of_one_seat(history: list[Death]) -> None:
+def test_histories_of_one_child(history: list[Death]) -> None:
     spec, intensity = ChildSpec("email", Kind.WORKER, 0), Intensity()
     for now_s, cause, life, expected in history:
         assert decide(cause, life, spec, intensity, POOL, now_s, 0.0) == expected
 
 
-def test_the_intensity_counts_the_deaths_of_all_seats_of_the_pool() -> None:
+def test_the_intensity_counts_the_deaths_of_all_children_of_the_pool() -> None:
     intensity = Intensity()
     specs = [ChildSpec("email", Kind.WORKER, slot) for slot in range(5)]
     decisions = [decide(CRASH, NOTHING, spec, intensity, POOL, 1.0, 0.0) for spec in specs]
@@ -120,7 +120,7 @@ def test_a_start_that_keeps_failing_is_never_tried_at_once_and_is_held_in_the_en
     assert delays == [Decision(0.1), Decision(0.1), Decision(0.2), Decision(0.4), HOLD]
 
 
-def test_a_seat_is_in_trouble_from_its_third_death_in_a_row_until_somebody_proves_himself() -> None:
+def test_a_slot_is_in_trouble_from_its_third_death_in_a_row_until_a_worker_makes_progress() -> None:
     spec, intensity = ChildSpec("email", Kind.CONSUMER), Intensity()
     troubled = []
     for second in range(3):

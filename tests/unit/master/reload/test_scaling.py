@@ -23,7 +23,7 @@ SIGNS = {
 
 
 def spec(slot: int, sign: str) -> ChildSpec:
-    """A seat from a letter; `.` is an empty one."""
+    """A child spec from a letter; `.` is one without a child."""
     if sign == ".":
         return ChildSpec("email", Kind.WORKER, slot)
     origin, ready, intent = SIGNS[sign]
@@ -33,7 +33,7 @@ def spec(slot: int, sign: str) -> ChildSpec:
 
 
 def step(signs: str, wanted: int, capacity: int | None = None) -> Step:
-    """The next step with seats like this."""
+    """The next step with child specs like these."""
     specs = [spec(slot, sign) for slot, sign in enumerate(signs)]
     return next_step(specs, wanted, Rollout(NEW, wanted if capacity is None else capacity))
 
@@ -83,7 +83,7 @@ def test_more_workers_than_before_are_wanted() -> None:
     assert step("nnn.", 4, capacity=2).over is False
 
 
-def test_a_free_slot_is_empty_and_nobodys() -> None:
+def test_a_free_slot_is_empty_and_has_no_worker() -> None:
     specs = [spec(slot, sign) for slot, sign in enumerate("ooo..")]
 
     assert free_slot(specs, 2, frozenset()) == 3
@@ -96,7 +96,7 @@ def test_a_free_slot_is_empty_and_nobodys() -> None:
 def test_it_ends_with_new_workers_in_the_wanted_slots_and_never_with_fewer_than_before(
     wanted: int, dice: st.DrawFn
 ) -> None:
-    """A world in which births and deaths take their time, in any order."""
+    """A world in which forks and exits take their time, in any order."""
     specs = [spec(slot, "o") for slot in range(wanted)]
     for _ in range(100 * wanted):
         found = next_step(specs, wanted, Rollout(NEW, wanted))

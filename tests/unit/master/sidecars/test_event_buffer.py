@@ -52,7 +52,7 @@ def test_what_finds_no_room_is_counted_and_said_after_what_waited() -> None:
     assert len(receiver.taken) == MAX_WAITING + 1, "said once"
 
 
-def test_when_nobody_is_to_be_told_nothing_waits() -> None:
+def test_when_no_hook_is_configured_nothing_waits() -> None:
     event_buffer, receiver = EventBuffer(), slow(0)
     event_buffer.put(EVENT)
     event_buffer.miss("exit", 1)

@@ -20,7 +20,7 @@ BUSY = Facts(drained=False, settled=False, workers=2, others=2)
 DRAINED = Facts(drained=True, settled=True, workers=2, others=2)
 UNSETTLED = Facts(drained=False, settled=False, workers=0, others=2)
 ALONE = Facts(drained=True, settled=True, workers=0, others=2)
-NOBODY = Facts(drained=True, settled=True, workers=0, others=0)
+NO_CHILD = Facts(drained=True, settled=True, workers=0, others=0)
 
 Moment = tuple[float, Facts, list[StopPhase]]
 
@@ -29,7 +29,7 @@ HISTORIES: dict[str, list[Moment]] = {
         (0.0, BUSY, []),
         (1.0, DRAINED, [L]),
         (1.1, ALONE, [K, Q]),
-        (1.2, NOBODY, [E, G]),
+        (1.2, NO_CHILD, [E, G]),
     ],
     "a handler that outlasts the stop timeout is killed, and its message settled": [
         (59.9, BUSY, []),
@@ -37,14 +37,14 @@ HISTORIES: dict[str, list[Moment]] = {
         (60.0 + LEAVE_S, BUSY, [K]),
         (66.0, UNSETTLED, []),
         (67.0, ALONE, [Q]),
-        (67.1, NOBODY, [E, G]),
+        (67.1, NO_CHILD, [E, G]),
     ],
     "a consumer that cannot settle is not waited for without end": [
         (60.0, BUSY, [L]),
         (65.0, BUSY, [K]),
         (65.0 + SETTLE_S, UNSETTLED, [Q]),
         (75.0 + QUIT_S, UNSETTLED, [E]),
-        (90.0, NOBODY, [G]),
+        (90.0, NO_CHILD, [G]),
     ],
     "a killed worker that is still dying is waited for, however long": [
         (60.0, BUSY, [L]),
@@ -52,7 +52,7 @@ HISTORIES: dict[str, list[Moment]] = {
         (500.0, BUSY, []),
         (501.0, ALONE, [Q]),
     ],
-    "nobody there: over at once": [(0.0, NOBODY, [L, K, Q, E, G])],
+    "no child there: over at once": [(0.0, NO_CHILD, [L, K, Q, E, G])],
 }
 
 

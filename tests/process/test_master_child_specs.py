@@ -1,4 +1,4 @@
-"""A pool's seats while workers come and go: who is wanted, who forks for whom, whose orders a death makes void."""
+"""A pool's child specs while workers come and go: wanted ones, their forkserver, orders that a death cancels."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_worker_that_a_dead_forkserver_had_forked_is_adopted(pool: Pool) -> No
     assert (adopted.pid, adopted.generation, pool.workers[0].due_s) == (os.getpid(), 5, None)
 
 
-def test_seats_follow_what_is_wanted_and_keep_who_is_there(pool: Pool) -> None:
+def test_child_specs_follow_what_is_wanted_and_keep_living_children(pool: Pool) -> None:
     pool.follow_plan(Plan(spares=frozenset({2}), canary=4))
     pool.make_room()
     assert [(spec.slot, pool.wants(spec)) for spec in pool.workers] == [
@@ -58,7 +58,7 @@ def test_seats_follow_what_is_wanted_and_keep_who_is_there(pool: Pool) -> None:
     pool.follow_plan(Plan())
     pool.workers[3].ordered = 9
     pool.make_room()
-    assert [spec.slot for spec in pool.workers] == [0, 1, 2, 3], "somebody may still be born there"
+    assert [spec.slot for spec in pool.workers] == [0, 1, 2, 3], "a child may still be forked there"
     pool.workers[3].ordered = None
     pool.config = msgspec.structs.replace(pool.config, workers=1)
     pool.make_room()
@@ -80,12 +80,12 @@ def test_a_pool_on_trial_wants_its_forkserver_and_one_worker(pool: Pool) -> None
     assert wanted == ["email forkserver", "email/0"]
 
 
-def test_a_pool_that_leaves_wants_nobody(pool: Pool) -> None:
+def test_a_pool_that_leaves_wants_no_children(pool: Pool) -> None:
     pool.leaving = True
     assert not any(pool.wants(spec) for spec in pool.specs)
 
 
-def test_a_forkserver_whose_place_is_taken_has_no_seat(pool: Pool) -> None:
+def test_a_forkserver_whose_place_is_taken_has_no_child_spec(pool: Pool) -> None:
     former, present = forkserver(3), forkserver(4)
     pool.forkserver.child = present
     assert pool.spec_of(present) is pool.forkserver

@@ -1,4 +1,4 @@
-"""A verdict lets a message run again: it leaves only after the record, and is repeated until it was taken."""
+"""An exit notice lets a message run again: it leaves only after the record, and is repeated until it was taken."""
 
 from __future__ import annotations
 
@@ -88,14 +88,14 @@ def exit_handler(tmp_path: Path, pool: Pool) -> Iterator[ExitHandler]:
     history.close()
 
 
-def test_the_record_is_written_before_the_verdict_leaves(exit_handler: ExitHandler, pool: EavesdroppedPool) -> None:
+def test_the_record_is_written_before_the_exit_notice_leaves(exit_handler: ExitHandler, pool: EavesdroppedPool) -> None:
     exit_handler.publish([RECORD])
     ((exit_notice, journal_bytes),) = pool.heard
     assert exit_notice == ExitNotice(WORKER, "crash", None, "SIGSEGV", "")
     assert journal_bytes > 0
 
 
-def test_a_replacement_is_ordered_after_the_verdict_and_before_the_death_is_logged(
+def test_a_replacement_is_ordered_after_the_exit_notice_and_before_the_death_is_logged(
     tmp_path: Path, pool: EavesdroppedPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     history = History(tmp_path)
@@ -122,7 +122,7 @@ def test_a_consumer_that_a_reload_had_to_kill_is_replaced_at_once(
     assert (pool.consumer.child, pool.consumer.due_s) == (None, 1.0)
 
 
-def test_a_verdict_is_repeated_until_it_was_taken(exit_handler: ExitHandler, pool: EavesdroppedPool) -> None:
+def test_an_exit_notice_is_repeated_until_it_was_taken(exit_handler: ExitHandler, pool: EavesdroppedPool) -> None:
     exit_handler.publish([RECORD])
     pool.flush(100.0)
     pool.flush(100.0 + EXIT_NOTICE_AGAIN_S / 2)
@@ -135,7 +135,9 @@ def test_a_verdict_is_repeated_until_it_was_taken(exit_handler: ExitHandler, poo
     assert len(pool.heard) == 3
 
 
-def test_a_death_that_is_no_workers_has_no_verdict(exit_handler: ExitHandler, pool: EavesdroppedPool) -> None:
+def test_a_death_of_another_process_than_a_worker_has_no_exit_notice(
+    exit_handler: ExitHandler, pool: EavesdroppedPool
+) -> None:
     exit_handler.publish(
         [
             ExitRecord(

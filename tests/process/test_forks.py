@@ -1,4 +1,4 @@
-"""Births: a standby waits for its order and ends with its parents; those that go wrong are told, and leave nothing."""
+"""Forks: a spare waits for its order and ends with its parents; failed forks are reported, and leave nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAITING = "a standby under test"
 
 @pytest.fixture(autouse=True)
 def no_child_is_left() -> Iterator[None]:
-    """Whatever a birth leaves becomes our child, as it would become the master's."""
+    """Whatever a fork leaves becomes a child of the test, as it would become the master's."""
     before = set(posix.own_children())
     posix.become_subreaper()
     try:
@@ -120,7 +120,7 @@ FAILURES: dict[str, tuple[Callable[[ForkHandshake], NoReturn], str]] = {
 
 
 @pytest.mark.parametrize("case", FAILURES)
-def test_a_birth_that_fails_is_told_and_leaves_nothing(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_that_fails_is_told_and_leaves_nothing(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     worker, reason = FAILURES[case]
     monkeypatch.setattr(double_fork, "_WORD_S", 0.2)
     before = posix.own_children()
@@ -166,7 +166,7 @@ def test_an_intermediate_that_stands_still_is_ended_with_its_standby(monkeypatch
 
 
 def reserve_of(*workers: Callable[[ForkHandshake], NoReturn]) -> SparePool:
-    """With a standby of the first kind; the next birth is of the second."""
+    """With a spare of the first kind; the next fork is of the second."""
     following = iter(workers)
     reserve = SparePool(lambda: DoubleFork(next(following)), select.poll())
     reserve._due_s = 0.0
@@ -174,7 +174,7 @@ def reserve_of(*workers: Callable[[ForkHandshake], NoReturn]) -> SparePool:
     return reserve
 
 
-def test_a_standby_that_dies_of_its_order_is_followed_by_a_birth_on_the_spot() -> None:
+def test_a_spare_that_dies_of_its_order_is_followed_by_a_fork_on_the_spot() -> None:
     pid = reserve_of(dead_of_its_order, obedient).start_worker(0, 1)
     assert posix.is_child(pid)
     assert not posix.is_dying(pid)
@@ -194,7 +194,7 @@ def test_the_children_forget_what_is_the_forkservers_alone() -> None:
     one = DoubleFork(obedient, lambda: os.close(write))
     standby_of(one._intermediate_pid)
     os.close(write)
-    eventually(lambda: os.read(read, 1) == b"", "nobody has the other end")
+    eventually(lambda: os.read(read, 1) == b"", "no process has the other end")
     os.close(read)
     one.dismiss()
 

@@ -28,7 +28,7 @@ def desk(node: RabbitNode) -> Iterator[AsyncClient]:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an infinite float in a header": ({"headers": {"ratio": float("inf")}}, "541"),
     "a float deep in a header that is no number": ({"headers": {"a": [{"b": float("nan")}]}}, "541"),
-    "another user's id": ({"user_id": "somebody-else"}, "user_id"),
+    "another user's id": ({"user_id": "another-user"}, "user_id"),
     "an exchange that is not there": ({"exchange": "no-such-exchange"}, "no-such-exchange"),
     "an exchange for the broker only": ({"exchange": "amq.rabbitmq.trace"}, "amq.rabbitmq.trace"),
     "an expiration in words": ({"expiration": "soon"}, "expiration"),
@@ -185,7 +185,7 @@ def test_a_reply_to_an_rpc_client_that_has_gone_counts_as_published(desk: AsyncC
 # ---- routes that change under way ---------------------------------------------------------------------------------
 
 
-def test_an_exchange_deleted_amidst_work_fails_only_what_is_for_it(desk: AsyncClient, node: RabbitNode) -> None:
+def test_an_exchange_deleted_during_work_fails_only_what_is_for_it(desk: AsyncClient, node: RabbitNode) -> None:
     exchange = f"x-{desk.queue}"
     with node.channel() as channel:
         channel.exchange_declare(exchange, "fanout")

@@ -1,4 +1,4 @@
-"""The verdict on a chaos ride, against forged evidence: whatever must not be is found and named."""
+"""The checker of a chaos ride, against forged evidence: each violation is found and named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ending a worker in mid-message: only the condemned run is killed; a worker that has moved on goes on."""
+"""Ending a worker in mid-message: only the run over its limit is killed; a worker that has moved on goes on."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def condemn(process: subprocess.Popen[bytes], slot: Slot, over_limit: bool = Tru
     return lambda: execution.step(monotonic_s())
 
 
-def test_a_guilty_run_is_killed_under_its_intent(process: subprocess.Popen[bytes], slot: Slot) -> None:
+def test_a_run_over_its_limit_is_killed_under_its_intent(process: subprocess.Popen[bytes], slot: Slot) -> None:
     begin(slot, 1)
     eventually(condemn(process, slot), "the execution is over")
     assert process.wait() == -signal.SIGKILL

@@ -13,7 +13,7 @@ from supervisor.system.posix import executes
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 
-_NOBODY = 2**22 + 1  # above the largest pid there can be
+_NO_PROCESS = 2**22 + 1  # above the largest pid there can be
 ONE = 'workers = 1\ntimeout = "60s"\nmax_timeout = "60s"\nmax_attempts = 2\nretry_delays = ["100ms"]\n'
 
 
@@ -45,17 +45,17 @@ def test_the_exit_is_declared_before_the_message_runs_again(tmp_path: Path) -> N
         assert [line.split()[:2] for line in under_test.marked("begun")] == [["leave_hard", "1"], ["leave_hard", "2"]]
 
 
-def test_a_stranger_is_named_in_the_log_and_ended_while_its_worker_lives(tmp_path: Path) -> None:
+def test_an_orphaned_descendant_is_named_in_the_log_and_ended_while_its_worker_lives(tmp_path: Path) -> None:
     with daemon(tmp_path, ONE) as under_test:
         under_test.send("daemonize")
-        stranger = spawned(under_test)
-        eventually(lambda: not executes(stranger), "the stranger was ended")
-        (line,) = eventually(lambda: under_test.events("stranger.ended", pid=stranger), "it was named")
+        orphan = spawned(under_test)
+        eventually(lambda: not executes(orphan), "the orphaned descendant was ended")
+        (line,) = eventually(lambda: under_test.events("stranger.ended", pid=orphan), "it was named")
         assert line["command"] == "sleep 1000"
         assert under_test.exits() == [], "its worker is not to blame"
 
 
-def test_a_forkserver_that_dies_leaves_no_stranger_behind_its_standby_ends_with_it(tmp_path: Path) -> None:
+def test_a_forkserver_that_dies_leaves_no_descendant_its_spare_ends_with_it(tmp_path: Path) -> None:
     with daemon(tmp_path, ONE) as under_test:
         for _ in range(3):
             eventually(lambda: under_test.pool()["forkserver"]["state"] == "ready", "there is a forkserver")
@@ -87,7 +87,7 @@ def test_a_child_that_the_master_had_before_is_let_be(tmp_path: Path) -> None:
         assert executes(bystander)
 
 
-def test_every_death_in_a_storm_has_one_record_and_everybody_comes_back(tmp_path: Path) -> None:
+def test_every_death_in_a_storm_has_one_record_and_every_child_comes_back(tmp_path: Path) -> None:
     settings = "workers = 8\nrestart_intensity = [1000, '60s']\nrestart_backoff = ['10ms', '50ms']\n"
     with daemon(tmp_path, settings) as under_test:
         killed = set()
@@ -102,16 +102,16 @@ def test_every_death_in_a_storm_has_one_record_and_everybody_comes_back(tmp_path
 
 
 def test_a_worker_killed_in_its_boot_is_on_record_too(tmp_path: Path) -> None:
-    """Forkserver and workers die at any moment of a birth; every worker that had its slot has one record."""
+    """Forkserver and workers die at any moment of a fork; every worker that had its slot has one record."""
     settings = "workers = 4\nrestart_intensity = [1000, '60s']\nrestart_backoff = ['10ms', '20ms']\n"
     with daemon(tmp_path, settings) as under_test:
         for _ in range(10):
             pool = under_test.pool()
             for pid in (pool["forkserver"]["pid"], *(worker["pid"] for worker in pool["workers"])):
                 with suppress(ProcessLookupError):  # some are dying already
-                    os.kill(pid or _NOBODY, signal.SIGKILL)
+                    os.kill(pid or _NO_PROCESS, signal.SIGKILL)
             eventually(lambda: under_test.pool()["forkserver"]["state"] == "ready", "there is a new forkserver")
-        eventually(lambda: all(w["state"] == "idle" for w in under_test.pool()["workers"]), "everybody is back")
+        eventually(lambda: all(w["state"] == "idle" for w in under_test.pool()["workers"]), "all workers are back")
         generations = [record["generation"] for record in under_test.exits()]
         assert len(set(generations)) == len(generations)
         assert under_test.stop() == 0
