@@ -1,4 +1,4 @@
-"""Facts about the ledger in SQLite at its limits: a full disk, many rows."""
+"""Facts about the ledger in SQLite at its limits: a full disk, a failing disk, many rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from supervisor.errors import LedgerError
 from supervisor.ledger.base import RowState
 from supervisor.ledger.sqlite import SqliteLedger
-from tests.support.disks import SmallDisk, small_disk
+from tests.support.disks import SmallDisk, failing_disk, small_disk
 from tests.support.ledgers import found, key_of, row_of
 
 
@@ -66,3 +66,32 @@ def test_a_ledger_that_cannot_even_be_made_says_so(disk: SmallDisk) -> None:
         SqliteLedger(disk.path / "ledger.db", "full")
     disk.free()
     SqliteLedger(disk.path / "ledger.db", "full").close()
+
+
+@pytest.mark.root
+def test_i1_each_commit_that_a_failing_disk_confirmed_is_there_after_its_repair(tmp_path: Path) -> None:
+    with failing_disk(tmp_path) as disk:
+        path = disk.path / "ledger.db"
+        ledger = SqliteLedger(path, "full")
+        written = _commit(ledger, range(300))
+        disk.fail()
+
+        with pytest.raises(LedgerError, match=r"ledger\.db: the disk fails .*Input/output error"):
+            _commit(ledger, range(300, 3000), written)
+        ledger.close()
+        disk.mount_again()
+
+        again = SqliteLedger(path, "full")
+        assert len(written) >= 300
+        assert [id for id in written if not found(again, id)] == []
+        again.commit([row_of("after")], {})
+        again.close()
+
+
+def _commit(ledger: SqliteLedger, numbers: range, written: list[str] | None = None) -> list[str]:
+    """Commit row by row; `written` gains the id of each row whose commit was confirmed."""
+    written = [] if written is None else written
+    for number in numbers:
+        ledger.commit([row_of(f"id-{number}", at_s=float(number))], {"done": 1})
+        written.append(f"id-{number}")
+    return written

@@ -1,4 +1,4 @@
-"""Disks that can really be full (a small tmpfs), or take no writes (a frozen ext4 in a file). Both need root."""
+"""Disks that can really be full (a small tmpfs), take no writes (a frozen ext4), or fail them. All need root."""
 
 from __future__ import annotations
 
@@ -73,22 +73,61 @@ class FreezableDisk:
             subprocess.run(["fsfreeze", "--unfreeze", self.path], check=True, timeout=20)
 
 
+class FailingDisk:
+    """An ext4 on a loop device whose own store is a tmpfs: once that is full, writes of new blocks fail (EIO)."""
+
+    def __init__(self, path: Path, image: Path, store: SmallDisk) -> None:
+        self.path = path
+        self._image = image
+        self._store = store
+
+    def fail(self) -> None:
+        """Let writes fail from now on."""
+        os.sync()
+        self._store.fill()
+
+    def mount_again(self) -> None:
+        """Repair the disk as after a power loss: what is not on it has gone, the journal is replayed."""
+        subprocess.run(["umount", self.path], check=True, timeout=60)
+        self._store.free()
+        subprocess.run(["mount", "-o", "loop", self._image, self.path], check=True, timeout=60)
+
+
+@contextmanager
+def failing_disk(folder: Path) -> Iterator[FailingDisk]:
+    """Mount a disk of 40 MiB below `folder` for the length of a test, which is skipped where that is impossible."""
+    if os.geteuid() != 0 or not Path("/dev/loop-control").exists():
+        pytest.skip("a failing disk needs root and loop devices")
+    with small_disk(folder / "store", "48m") as store:
+        image, mount_point = store.path / "disk.img", folder / "disk"
+        _mount_image(image, mount_point, mebibytes=40)
+        try:
+            yield FailingDisk(mount_point, image, store)
+        finally:
+            subprocess.run(["umount", "--lazy", mount_point], check=True, timeout=20)
+
+
 @contextmanager
 def freezable_disk(folder: Path) -> Iterator[FreezableDisk]:
     """Mount a disk of 64 MiB below `folder` for the length of a test, which is skipped where that is impossible."""
     if os.geteuid() != 0 or not Path("/dev/loop-control").exists() or shutil.which("fsfreeze") is None:
         pytest.skip("freezing a disk needs root, loop devices and fsfreeze")
-    image, mount_point = folder / "disk.img", folder / "disk"
-    mount_point.mkdir()
-    with image.open("wb") as file:
-        file.truncate(64 * 1024 * 1024)
-    subprocess.run(["mkfs.ext4", "-q", image], check=True, timeout=60)
-    mounted = subprocess.run(["mount", "-o", "loop", image, mount_point], timeout=20, capture_output=True, text=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"no loop device here: {mounted.stderr.strip()}")
+    mount_point = folder / "disk"
+    _mount_image(folder / "disk.img", mount_point, mebibytes=64)
     disk = FreezableDisk(mount_point)
     try:
         yield disk
     finally:
         disk.thaw()
         subprocess.run(["umount", "--lazy", mount_point], check=True, timeout=20)
+
+
+def _mount_image(image: Path, mount_point: Path, mebibytes: int) -> None:
+    """Make an ext4 of this size in a file, and mount it. The test is skipped where there is no loop device."""
+    mount_point.mkdir()
+    with image.open("wb") as file:
+        file.truncate(mebibytes * 1024 * 1024)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True, timeout=60)
+    mounted = subprocess.run(["mount", "-o", "loop", image, mount_point], timeout=20, capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"no loop device here: {mounted.stderr.strip()}")
