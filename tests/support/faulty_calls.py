@@ -85,7 +85,7 @@ CANNOT_FAIL = frozenset(
     (
         *("os.WCOREDUMP", "os.WIFSIGNALED", "os.WTERMSIG", "os.fsencode", "os.fsdecode", "os.fspath", "os.strerror"),
         *("os.getpid", "os.getppid", "os.geteuid", "os.getegid", "os.waitstatus_to_exitcode", "os.isatty", "os._exit"),
-        *("signal.Signals", "signal.valid_signals", "io.TextIOWrapper"),
+        *("signal.Signals", "signal.valid_signals", "io.TextIOWrapper", "io.BufferedWriter"),
     )
 )
 """No system call, or one without errors."""

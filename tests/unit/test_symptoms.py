@@ -42,7 +42,7 @@ def test_what_one_part_of_the_consumer_notices_stays_until_that_part_heals_it() 
     health.notice(Event.LEDGER_SLOW, "the disk is slow")
     health.connection("connected")
     health.fed()
-    assert [each.name for each in health.symptoms] == ["ledger.slow"]
+    assert [each.name for each in health.present] == ["ledger.slow"]
 
     health.heal(Event.LEDGER_SLOW)
-    assert health.symptoms == []
+    assert health.present == []
