@@ -37,7 +37,7 @@ _TOML_PLACE = re.compile(r"(.*) \(at (.*)\)")
 
 
 def load(path: str | None) -> schema.Config:
-    """The configuration in `path`, or in the first file found where the design says to look (None).
+    """The configuration in `path`, or in the first file found of `SEARCHED` and $PREFORKD_CONFIG (None).
 
     Raises ConfigError: no such file, not readable, writable by all users, not TOML, or with wrong content.
     """

@@ -1,7 +1,7 @@
 """The configuration as the daemon uses it: frozen structs, durations in seconds (`_s`), sizes in bytes (`_bytes`).
 
-Reading TOML, units and messages about bad input live in `load.py`; this file is only the vocabulary that every
-process shares, so it imports nothing but msgspec and travels over channels as it is.
+This file is only the vocabulary that every process shares: it imports nothing but msgspec, and travels over channels
+as it is. `load.py` reads TOML, `sections.py` sections and keys, `keys.py` units; `report.py` words the errors.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Forkserver:
         self._poll = new_poll()
         self._poll.register(channel, POLLIN)
         # Children close the channel: orders are not for them, and the master must see it closed with the forkserver.
-        self._standbys = SparePool(lambda: DoubleFork(be_worker, channel.close), self._poll)
+        self._standbys = Standbys(lambda: DoubleFork(be_worker, channel.close), self._poll)
         self._wanted = True
 
     def run(self) -> None:
@@ -96,7 +96,7 @@ def _wait_writable(channel: Channel[ForkOrder]) -> None:
     poll.poll(BEAT_S * 1000)
 
 
-class SparePool:
+class Standbys:
     """Keeps one standby ready, so that the replacement of a dead worker does not wait for two forks.
 
     It begins with the first order (a pool without workers needs no standby), and makes the next standby only after a

@@ -75,7 +75,7 @@ def outcome(pools: Collection[Pool]) -> StartOutcome | None:
 
 def _decided(pool: Pool) -> bool:
     """Whether each child that is wanted is ready or held."""
-    wanted = [spec for spec in pool.workers[: pool.config.workers] if spec.slot not in pool.foreign]
+    wanted = [spec for spec in pool.workers[: pool.config.workers] if spec.slot not in pool.surviving]
     specs = [pool.forkserver, pool.consumer, *wanted]
     return pool_state(pool, stopping=False) == "held" or all(spec.ready or spec.held for spec in specs)
 

@@ -13,7 +13,7 @@ import pytest
 
 from supervisor.forkserver import double_fork
 from supervisor.forkserver.double_fork import DoubleFork, ForkHandshake, NoWorker
-from supervisor.forkserver.server import SparePool
+from supervisor.forkserver.server import Standbys
 from supervisor.system import posix
 from supervisor.worker.requests import Requests
 from tests.support.waiting import eventually
@@ -165,28 +165,28 @@ def test_an_intermediate_that_stands_still_is_ended_with_its_standby(monkeypatch
     assert os.waitstatus_to_exitcode(os.waitpid(standby, 0)[1]) == -signal.SIGKILL
 
 
-def reserve_of(*workers: Callable[[ForkHandshake], NoReturn]) -> SparePool:
+def standbys_of(*workers: Callable[[ForkHandshake], NoReturn]) -> Standbys:
     """With a spare of the first kind; the next fork is of the second."""
     following = iter(workers)
-    reserve = SparePool(lambda: DoubleFork(next(following)), select.poll())
-    reserve._due_s = 0.0
-    reserve.replenish()
-    return reserve
+    standbys = Standbys(lambda: DoubleFork(next(following)), select.poll())
+    standbys._due_s = 0.0
+    standbys.replenish()
+    return standbys
 
 
 def test_a_spare_that_dies_of_its_order_is_followed_by_a_fork_on_the_spot() -> None:
-    pid = reserve_of(dead_of_its_order, obedient).start_worker(0, 1)
+    pid = standbys_of(dead_of_its_order, obedient).start_worker(0, 1)
     assert posix.is_child(pid)
     assert not posix.is_dying(pid)
 
 
 def test_a_standby_that_is_over_gets_no_order() -> None:
-    reserve = reserve_of(deaf, obedient)
-    standby = reserve._standby
+    standbys = standbys_of(deaf, obedient)
+    standby = standbys._standby
     assert standby is not None
     os.kill(standby._intermediate_pid, signal.SIGKILL)
     eventually(lambda: standby.is_over, "it is over")
-    assert not posix.is_dying(reserve.start_worker(0, 1))
+    assert not posix.is_dying(standbys.start_worker(0, 1))
 
 
 def test_the_children_forget_what_is_the_forkservers_alone() -> None:

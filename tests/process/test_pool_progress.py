@@ -69,7 +69,7 @@ def test_a_slot_of_a_former_daemons_worker_is_not_waited_for(pool: Pool) -> None
     for spec in (pool.forkserver, pool.consumer, pool.workers[0]):
         fill(spec)
     assert outcome([pool]) is None
-    pool.foreign[1] = None  # type: ignore[assignment]
+    pool.surviving[1] = None  # type: ignore[assignment]
 
     assert outcome([pool]) is not None
 

@@ -214,7 +214,7 @@ def _worker_state(pool: Pool, spec: ChildSpec, running: Running | None) -> str:
     assert spec.slot is not None  # a worker has one
     child, slot = spec.child, pool.slots[spec.slot]
     if child is None:
-        return "booting" if spec.ordered is not None or spec.slot in pool.foreign else _absent(spec)
+        return "booting" if spec.ordered is not None or spec.slot in pool.surviving else _absent(spec)
     if child.intent is not Intent.NONE or slot.leaving(child.generation) is not None:
         return "leaving"
     if running is not None:

@@ -1,4 +1,4 @@
-"""From a reaped child to its exit record, its replacement and its exit notice, in this order. Master only.
+"""From a reaped child to its cause, exit record, exit notice, replacement and log line, in this order. Master only.
 
 `Reaping` is the duty: it has the children reaped (`reaper.py`), and their exits handled.
 
@@ -31,8 +31,8 @@ from supervisor.master.pool.adoption import cancel_spawns
 from supervisor.master.pool.children import Child, ChildSpec, Kind
 from supervisor.master.pool.owner import Owner
 from supervisor.master.pool.pool import Pool
-from supervisor.master.pool.restarts import Life, decide
-from supervisor.master.reload.scaling import keep
+from supervisor.master.pool.restarts import Lifetime, decide
+from supervisor.master.reload.scaling import delay_notice
 from supervisor.master.stop.stopping import DaemonStop
 from supervisor.scoreboard.words import Intent
 from supervisor.system import posix
@@ -79,8 +79,8 @@ class ExitHandler:
             self._handle(reaped, replace(death, oom_evidence=evidence), stopping)
             for reaped, death in zip(reaped_children, deaths, strict=True)
         ]
-        kept = [record for record, reaped in zip(records, reaped_children, strict=True) if reaped.kept]
-        self._pronounce(records, kept)
+        delayed = [record for record, reaped in zip(records, reaped_children, strict=True) if reaped.delayed]
+        self._pronounce(records, delayed)
         self._replace_workers()
         self._report(records)
 
@@ -89,8 +89,8 @@ class ExitHandler:
         self._pronounce(records)
         self._report(records)
 
-    def _pronounce(self, records: Sequence[ExitRecord], kept: Sequence[ExitRecord] = ()) -> None:
-        """The records first: only a written death may have consequences. `kept`: their exit notices wait."""
+    def _pronounce(self, records: Sequence[ExitRecord], delayed: Sequence[ExitRecord] = ()) -> None:
+        """The records first: only a written death may have consequences. `delayed`: their exit notices wait."""
         for record in records:
             self._history.add(record)
             # fail-point: master.record-unwritten: the death is classified, its record in memory
@@ -101,8 +101,8 @@ class ExitHandler:
                 continue
             pool, worker = self._pools[record.pool], Incarnation(record.slot, record.generation)
             exit_notice = ExitNotice(worker, record.cause, record.status, record.signal, record.stack)
-            if record in kept:
-                keep(pool, record.slot, exit_notice)
+            if record in delayed:
+                delay_notice(pool, record.slot, exit_notice)
             else:
                 pool.consumer_channel.owe(exit_notice)
 
@@ -134,7 +134,7 @@ class ExitHandler:
         return msgspec.structs.replace(record, restart_in_s=None if delay_s is None else round(delay_s, 3))
 
     def _plan_replacement(
-        self, owner: Owner, spec: ChildSpec, record: ExitRecord, life: Life, died_s: float
+        self, owner: Owner, spec: ChildSpec, record: ExitRecord, life: Lifetime, died_s: float
     ) -> float | None:
         """When the dead child is replaced, in seconds; None for not by itself."""
         was_held, dice = spec.held, self._random.random()
@@ -210,10 +210,10 @@ def _stack(spec: ChildSpec | None, child: Child, cause: Cause) -> str:
     return ""
 
 
-def _life(reaped: ReapedChild, death: Death, cause: Cause) -> Life:
+def _life(reaped: ReapedChild, death: Death, cause: Cause) -> Lifetime:
     """What this child has shown; a time limit ends a run as its handler would."""
     ready_s, timed_out = reaped.child.ready_s, cause is Cause.TIMEOUT and death.running is not None
-    return Life(
+    return Lifetime(
         ready_for_s=None if ready_s is None else reaped.died_s - ready_s,
         messages=death.handled + timed_out,
         asked=death.intent in (Intent.STOP, Intent.STOP_KILL),
@@ -274,6 +274,6 @@ class Reaping:
         self._exit_handler.register(reaped_children, self._stop.under_way)
         for pool in self._pools:
             over = self._stop.under_way or pool.leaving  # it runs nothing any more
-            for worker in pool.kept.workers:
+            for worker in pool.delayed_notices.workers:
                 if over or not self._reaper.has_orphans(pool.name, worker.generation):
-                    pool.consumer_channel.owe(pool.kept.let_go(worker.slot))
+                    pool.consumer_channel.owe(pool.delayed_notices.release(worker.slot))

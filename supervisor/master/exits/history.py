@@ -1,8 +1,8 @@
 """The exit history: `exits.jsonl`, one record a line, and `exits.tally.json`, the counts that outlive the daemon.
 
-Only the master writes it, once per turn, before an exit notice leaves. The journal is the truth and the tally a summary
-of it up to a remembered place: a master killed between the two finds the rest in the journal, so nothing is counted
-twice or not at all. A full disk never stops the master: records wait in memory, bounded, and the log says so.
+Only the master writes it, once per turn, before an exit notice leaves. The history file is the truth. The tally is a
+summary of it up to a remembered place: a master killed between the two finds the rest in the file, so nothing is
+counted twice or not at all. A full disk never stops the master: records wait in memory, bounded, and the log says so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from supervisor.master.host import files
 from supervisor.system.clock import monotonic_s
 
 MAX_BYTES = 16 * 1024 * 1024
-"""The journal is set aside as `exits.jsonl.1` when it has grown to this: at most twice as much is ever kept."""
+"""The history file is set aside as `exits.jsonl.1` when it has grown to this: at most twice as much is ever kept."""
 
 MAX_WAITING = 10_000
 SAVE_S = 1.0
@@ -33,7 +33,7 @@ _logger = logging.getLogger("preforkd.history")
 
 
 class _Summary(msgspec.Struct):
-    """The tally file. `inode` and `offset`: up to where in which journal the counts go.
+    """The tally file. `inode` and `offset`: up to where in which history file the counts go.
 
     `recorded`: the youngest generation of each child spec (`email/3`) that has an exit record.
     """
@@ -50,7 +50,7 @@ class History:
     does = "write the exit history"
 
     def __init__(self, state_dir: Path, max_bytes: int = MAX_BYTES, max_waiting: int = MAX_WAITING) -> None:
-        """Open the journal and bring the tally up to it. Raises StateError when they cannot be opened or read.
+        """Open the history file and bring the tally up to it. Raises StateError when they cannot be opened or read.
 
         `max_waiting`: how many records wait for a full disk at most.
         """
@@ -82,7 +82,7 @@ class History:
         self._waiting.append(record)
 
     def flush(self) -> bool:
-        """Write what waits into the journal; True when nothing waits any more. Never raises: a full disk is logged."""
+        """Write what waits into the history file; True when nothing waits. Never raises: a full disk is logged."""
         if not self._waiting:
             return True
         try:
@@ -106,11 +106,11 @@ class History:
         return True
 
     def save(self, now_s: float) -> None:
-        """Bring the tally file up to the journal, at most every `SAVE_S`: only a next daemon reads it."""
+        """Bring the tally file up to the history file, at most every `SAVE_S`: only a next daemon reads it."""
         if not self._behind or now_s < self._saved_s + SAVE_S:
             return
         self._saved_s = now_s
-        with suppress(OSError):  # a full disk: the journal has it, the next save tries again
+        with suppress(OSError):  # a full disk: the history file has it, the next save tries again
             self._write_tally()
 
     def recorded(self, spec: str) -> int:
@@ -140,7 +140,7 @@ class History:
         self.save(now_s)
 
     def close(self) -> None:
-        """Write what can be written, and give up the journal."""
+        """Write what can be written, and give up the history file."""
         self.flush()
         self._saved_s = float("-inf")
         self.save(0.0)
@@ -155,14 +155,14 @@ class History:
             self._rotate()
         try:
             files.write_all(self._descriptor, lines)
-            # fail-point: master.journal-appended: the journal has records that no tally knows
+            # fail-point: master.journal-appended: the history file has records that no tally knows
         except OSError:
             os.ftruncate(self._descriptor, self._size)  # no half line: the whole batch is tried again
             raise
         self._size += len(lines)
 
     def _rotate(self) -> None:
-        self._write_tally()  # it must know all of a journal that a second rotation would remove
+        self._write_tally()  # it must know all of a history file that a second rotation would remove
         with suppress(FileNotFoundError):  # a former attempt got as far as this
             self._path.replace(self._old_path)
         former = self._descriptor
@@ -199,7 +199,7 @@ class History:
 
 
 def _open(path: Path) -> tuple[int, int]:
-    """The journal for appending and its size, its last line whole."""
+    """The history file for appending and its size, its last line whole."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
@@ -215,7 +215,7 @@ def _read_summary(path: Path) -> _Summary:
     except msgspec.MsgspecError as error:
         aside = path.with_name(path.name + ".damaged")
         path.replace(aside)
-        _logger.error("%s: cannot be read (%s): set aside as %s, counted again from the journal", path, error, aside)
+        _logger.error("%s: cannot be read (%s): set aside as %s, counted again from exits.jsonl", path, error, aside)
         return _Summary()
 
 

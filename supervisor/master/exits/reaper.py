@@ -3,8 +3,8 @@
 waitid(WNOWAIT) finds a dead child while its pid cannot be given away -> its process groups are killed -> wait4 takes
 its status and usage -> orphans that it left to us are killed, until none is left. Only then is the dead child handed
 out, for the exit record and the exit notice: no re-run begins before the earlier run, its grandchildren included, is
-over. An orphan that does not end is waited for with a bound: then its worker is handed out as `kept`, which is recorded
-and replaced; its exit notice waits while it `has_orphans`. All others wait for nothing.
+over. An orphan that does not end is waited for with a bound. Then its worker is handed out as `delayed`: it is recorded
+and replaced, and its exit notice waits while it `has_orphans`. All others wait for nothing.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _AGAIN_S = 1.0
 
 @dataclass(frozen=True)
 class ReapedChild:
-    """A child that was waited for. `died_s` is CLOCK_MONOTONIC. `kept`: whether its exit notice must wait."""
+    """A child that was waited for. `died_s` is CLOCK_MONOTONIC. `delayed`: whether its exit notice must wait."""
 
     child: Child
     wait_status: int
     usage: struct_rusage
     died_s: float
-    kept: bool = False
+    delayed: bool = False
 
 
 class Reaper:
@@ -84,11 +84,11 @@ class Reaper:
         complete = []
         for reaped in list(self._waiting):
             child = reaped.child
-            kept = self.has_orphans(child.pool, child.generation if child.kind is Kind.WORKER else None)
-            if kept and now_s < reaped.died_s + UNKILLABLE_S:
+            delayed = self.has_orphans(child.pool, child.generation if child.kind is Kind.WORKER else None)
+            if delayed and now_s < reaped.died_s + UNKILLABLE_S:
                 continue
             self._waiting.remove(reaped)
-            complete.append(replace(reaped, kept=kept and child.kind is Kind.WORKER))
+            complete.append(replace(reaped, delayed=delayed and child.kind is Kind.WORKER))
         return complete
 
     def _wait_for_all(self) -> int:

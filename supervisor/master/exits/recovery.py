@@ -33,7 +33,7 @@ POLL_S = 0.1
 
 
 class Service(msgspec.Struct, frozen=True):
-    """A forkserver or consumer as `children.json` remembers it."""
+    """A child that is no worker, as `children.json` remembers it."""
 
     pool: str
     kind: Kind
@@ -44,7 +44,7 @@ class Service(msgspec.Struct, frozen=True):
 
 
 class Services:
-    """`children.json`: the forkservers and consumers there are, for a next daemon (workers are in their slots)."""
+    """`children.json`: forkservers, consumers and sidecars, for a next daemon. Workers are in their slots."""
 
     does = "remember its children"
     due_s = float("inf")

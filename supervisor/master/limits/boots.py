@@ -18,7 +18,7 @@ from supervisor.master.limits.deadlines import LATE_S
 from supervisor.master.pool.children import SIDECARS, Child, ChildSpec, Kind
 from supervisor.master.pool.owner import Owner
 from supervisor.master.pool.pool import Pool
-from supervisor.master.pool.restarts import STEADY_S, Life
+from supervisor.master.pool.restarts import STEADY_S, Lifetime
 from supervisor.scoreboard.words import Intent
 
 REQUESTED_BY = "boot_timeout"
@@ -95,7 +95,7 @@ class Probation:
         """Clear the child specs whose child has made progress."""
         for spec, child in self._suspects():
             ready_for_s = None if child.ready_s is None else now_s - child.ready_s
-            if Life(ready_for_s, child.slot_file.handled if child.slot_file is not None else 0).progressed:
+            if Lifetime(ready_for_s, child.slot_file.handled if child.slot_file is not None else 0).progressed:
                 spec.clear()
 
     def _suspects(self) -> Iterator[tuple[ChildSpec, Child]]:

@@ -166,11 +166,11 @@ class DelayedNotices:
         """Slots that are filled in the place of those that wait."""
         return {stand_in for _exit_notice, stand_in in self._waiting.values() if stand_in is not None}
 
-    def keep(self, slot: int, exit_notice: ExitNotice, stand_in: int | None) -> None:
+    def delay(self, slot: int, exit_notice: ExitNotice, stand_in: int | None) -> None:
         """Let this exit notice wait. `stand_in`: the slot that is filled instead, None for none."""
         self._waiting[slot] = (exit_notice, stand_in)
 
-    def let_go(self, slot: int) -> ExitNotice:
+    def release(self, slot: int) -> ExitNotice:
         """The exit notice that has waited; its slot may be filled again, and its stand-in is wanted no more."""
         return self._waiting.pop(slot)[0]
 

@@ -25,10 +25,10 @@ from supervisor.symptoms import Symptoms
 class Pool:
     """Raises StateError when a directory, slot or socket of it cannot be used.
 
-    `floor`: the youngest generation that the exit history knows. `foreign`: slots that are still held by a worker of a
-    former daemon. `services`: forkservers and consumer, also a forkserver whose place another one has taken. `kept`:
-    exit notices that wait for orphans of their worker. `symptoms`: what the master itself sees to be wrong. `plan`:
-    what is wanted beside the configuration, during a reload. `leaving`: a reload has removed the pool.
+    `floor`: the youngest generation that the exit history knows. `surviving`: slots still held by workers of a former
+    daemon. `services`: forkservers and consumer, also a forkserver whose place another one has taken.
+    `delayed_notices`: exit notices that wait for orphans of their worker. `symptoms`: faults that the master itself
+    notices. `plan`: children wanted beside the configuration in a reload. `leaving`: a reload has removed the pool.
     """
 
     def __init__(self, config: Config, pool: PoolConfig, children: Children, floor: int) -> None:
@@ -50,11 +50,11 @@ class Pool:
         self.workers = [ChildSpec(pool.name, Kind.WORKER, slot, due_s=0.0) for slot in range(pool.workers)]
         self.forkserver = ChildSpec(pool.name, Kind.FORKSERVER, due_s=0.0)
         self.consumer = ChildSpec(pool.name, Kind.CONSUMER, due_s=0.0)
-        self.foreign: dict[int, Incarnation] = {}
+        self.surviving: dict[int, Incarnation] = {}
         self.account, self.intensity, self.holds = ExitAccount(), Intensity(), 0
         self.services: dict[int, Child] = {}  # by pid
         self.consumer_channel = ConsumerChannel()
-        self.kept = DelayedNotices()
+        self.delayed_notices = DelayedNotices()
         self.was_ready = False
         self.intake = Intake()
         self.plan = Plan()
@@ -73,7 +73,7 @@ class Pool:
     @property
     def manned(self) -> bool:
         """Whether forkserver and workers are ready."""
-        wanted, blocked = self.workers[: self.config.workers], (*self.foreign, *self.kept)
+        wanted, blocked = self.workers[: self.config.workers], (*self.surviving, *self.delayed_notices)
         return self.forkserver.ready and all(spec.ready for spec in wanted if spec.slot not in blocked)
 
     def wants(self, spec: ChildSpec) -> bool:
@@ -88,7 +88,7 @@ class Pool:
     def beyond(self) -> set[int]:
         """Slots beyond the wanted number of workers that are to be filled all the same."""
         canary = () if self.plan.canary is None else (self.plan.canary,)
-        return {*self.plan.spares, *canary, *self.kept.stand_ins}
+        return {*self.plan.spares, *canary, *self.delayed_notices.stand_ins}
 
     def worker(self, slot: int) -> ChildSpec | None:
         """The child spec with this slot; None beyond the last one."""
@@ -131,11 +131,11 @@ class Pool:
 
     def held_by_survivor(self, worker: Incarnation) -> None:
         """A worker of a former daemon still has its slot."""
-        self.foreign[worker.slot] = worker
+        self.surviving[worker.slot] = worker
 
     def survivor_gone(self, slot: int) -> None:
         """The slot of a worker of a former daemon is free."""
-        del self.foreign[slot]
+        del self.surviving[slot]
 
     def make_room(self) -> None:
         """Have a child spec for each wanted worker, and no empty ones beyond. Raises StateError (full disk)."""
@@ -152,7 +152,7 @@ class Pool:
 
     def close_unused_slots(self) -> None:
         """Give back the descriptors of slots without a child spec; their files stay."""
-        self.slots.close_unused({*range(len(self.workers)), *self.beyond, *self.kept, *self.foreign})
+        self.slots.close_unused({*range(len(self.workers)), *self.beyond, *self.delayed_notices, *self.surviving})
 
     @property
     def boot_tries(self) -> int:

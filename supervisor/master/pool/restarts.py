@@ -57,7 +57,7 @@ def in_trouble(spec: ChildSpec) -> bool:
 
 
 @dataclass(frozen=True)
-class Life:
+class Lifetime:
     """The facts of a child's life. `ready_for_s`: for how long it has been ready, None for not at all; `messages`: how
     many runs have ended in it; `asked`: the master wanted it to leave."""
 
@@ -96,7 +96,7 @@ class Intensity:
 
 def decide(
     cause: Cause,
-    life: Life,
+    life: Lifetime,
     spec: ChildSpec,
     intensity: Intensity,
     config: PoolConfig,
@@ -126,7 +126,7 @@ def decide(
 
 def decide_unborn(spec: ChildSpec, intensity: Intensity, config: PoolConfig, now_s: float) -> Decision:
     """The decision after a failed start (no process, no descriptor): as a death without progress, but never at once."""
-    decision = decide(Cause.CRASH, Life(), spec, intensity, config, now_s, 0.0)
+    decision = decide(Cause.CRASH, Lifetime(), spec, intensity, config, now_s, 0.0)
     soonest_s = config.restart_backoff_s[0]
     return decision if decision.hold else Decision(max(soonest_s, decision.delay_s or 0.0))
 

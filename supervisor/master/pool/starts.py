@@ -69,7 +69,7 @@ def _alive(pool: Pool) -> list[frames.Incarnation]:
     """The workers that are not known to be dead: ours, the ordered ones, those of a former daemon."""
     known = [(spec.slot, spec.child.generation if spec.child else spec.ordered) for spec in pool.workers]
     ours = [frames.Incarnation(slot, number) for slot, number in known if slot is not None and number is not None]
-    return [*ours, *pool.foreign.values(), *pool.kept.workers]
+    return [*ours, *pool.surviving.values(), *pool.delayed_notices.workers]
 
 
 def _start_service(
@@ -143,7 +143,7 @@ class Spawner:
                 self._start(owner, spec)
 
     def replace_workers(self) -> None:
-        """Order the workers that are due now, before anything else is done about a death."""
+        """Order the workers that are due now. A death is logged after it: the log can wait, a replacement cannot."""
         now_s = monotonic_s()
         for pool in self._pools.values():
             waiting = (spec for spec in pool.workers if spec.slot != pool.plan.canary)  # a trial that failed is over
@@ -163,7 +163,9 @@ class Spawner:
         if not (spec.empty and owner.wants(spec)):
             return False
         if isinstance(owner, Pool) and spec.kind is Kind.WORKER:
-            return spec.slot not in (*owner.foreign, *owner.kept) and source(owner, spec).ready  # it has imported
+            return (
+                spec.slot not in (*owner.surviving, *owner.delayed_notices) and source(owner, spec).ready
+            )  # it has imported
         return not isinstance(owner, Pool) or spec is not owner.consumer or self._queue_is_free(owner)
 
     def _queue_is_free(self, pool: Pool) -> bool:

@@ -113,7 +113,7 @@ class Scaling:
 
     def _to_stay(self, pool: Pool, child: Child) -> set[int | None]:
         """Slots whose worker is not asked to leave now: the canary, and a stand-in unless its code is outdated."""
-        stand_ins = () if self._is_outdated(pool, child) else pool.kept.stand_ins
+        stand_ins = () if self._is_outdated(pool, child) else pool.delayed_notices.stand_ins
         return {pool.plan.canary, *stand_ins}
 
     def _is_outdated(self, pool: Pool, child: Child) -> bool:
@@ -121,11 +121,11 @@ class Scaling:
         return rollout is not None and child.origin < rollout.outdated_below
 
 
-def keep(pool: Pool, slot: int, exit_notice: ExitNotice) -> None:
+def delay_notice(pool: Pool, slot: int, exit_notice: ExitNotice) -> None:
     """Delay an exit notice, and fill another slot instead: at most as many slots as there are workers wanted."""
-    taken = frozenset({*pool.beyond, *pool.kept, *pool.foreign})
-    room = len(pool.kept.stand_ins) < pool.config.workers
-    pool.kept.keep(slot, exit_notice, free_slot(pool.workers, pool.config.workers, taken) if room else None)
+    taken = frozenset({*pool.beyond, *pool.delayed_notices, *pool.surviving})
+    room = len(pool.delayed_notices.stand_ins) < pool.config.workers
+    pool.delayed_notices.delay(slot, exit_notice, free_slot(pool.workers, pool.config.workers, taken) if room else None)
     _make_room(pool)
 
 

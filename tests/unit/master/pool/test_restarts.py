@@ -15,7 +15,7 @@ from supervisor.master.pool.restarts import (
     STEADY_S,
     Decision,
     Intensity,
-    Life,
+    Lifetime,
     back_off_s,
     decide,
     decide_unborn,
@@ -33,10 +33,10 @@ POOL = PoolConfig(
 CRASH, TIMEOUT, RECYCLED = Cause.CRASH, Cause.TIMEOUT, Cause.RECYCLED
 HOLD = Decision(30.0, hold=True)
 
-Death = tuple[float, Cause, Life, Decision]
+Death = tuple[float, Cause, Lifetime, Decision]
 
-NOTHING, WORKED, STAYED = Life(ready_for_s=STEADY_S - 0.1), Life(messages=1), Life(ready_for_s=STEADY_S)
-ASKED = Life(asked=True)
+NOTHING, WORKED, STAYED = Lifetime(ready_for_s=STEADY_S - 0.1), Lifetime(messages=1), Lifetime(ready_for_s=STEADY_S)
+ASKED = Lifetime(asked=True)
 
 HISTORIES: dict[str, list[Death]] = {
     "the first replacement is immediate, then each waits twice as long": [
@@ -64,12 +64,12 @@ HISTORIES: dict[str, list[Death]] = {
         (3.0, CRASH, NOTHING, Decision(0.0)),
     ],
     "who stands still from its boot on, or leaves unasked, is backed off as who crashes": [
-        (0.0, TIMEOUT, Life(), Decision(0.0)),
+        (0.0, TIMEOUT, Lifetime(), Decision(0.0)),
         (1.0, Cause.CLEAN_STOP, NOTHING, Decision(0.1)),
-        (2.0, TIMEOUT, Life(), Decision(0.2)),
+        (2.0, TIMEOUT, Lifetime(), Decision(0.2)),
         (3.0, Cause.CLEAN_STOP, ASKED, Decision(0.0)),
-        (4.0, TIMEOUT, Life(), Decision(0.4)),
-        (5.0, TIMEOUT, Life(), HOLD),
+        (4.0, TIMEOUT, Lifetime(), Decision(0.4)),
+        (5.0, TIMEOUT, Lifetime(), HOLD),
     ],
     "one too many within the window holds the child": [
         *((float(second), CRASH, NOTHING, Decision(delay_s)) for second, delay_s in enumerate((0.0, 0.1, 0.2, 0.4))),
@@ -111,7 +111,7 @@ def test_the_intensity_counts_the_deaths_of_all_children_of_the_pool() -> None:
 
 def test_at_the_start_one_failed_boot_is_enough() -> None:
     spec = ChildSpec("email", Kind.FORKSERVER)
-    assert decide(Cause.BOOT_FAILED, Life(), spec, Intensity(), POOL, 0.0, 0.0, boot_tries=1) == HOLD
+    assert decide(Cause.BOOT_FAILED, Lifetime(), spec, Intensity(), POOL, 0.0, 0.0, boot_tries=1) == HOLD
 
 
 def test_a_start_that_keeps_failing_is_never_tried_at_once_and_is_held_in_the_end() -> None:
