@@ -15,7 +15,7 @@ import select
 import shlex
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from inspect import currentframe
 from io import FileIO
@@ -123,13 +123,13 @@ def run_program(command: tuple[str, ...], environment: Mapping[str, str], body: 
     except while the program runs: a program that was started is always killed, reaped and removed from the slot.
     """
     with _AlarmsHeld() as alarms:
-        program = _Program(command, environment, body)
+        program = _Program(command, environment)
         too_late = False
         try:
             record_group(program.pid, program.unfinished)
             program.watch()
             alarms.let_in()
-            program.listen()
+            program.talk(body)
             alarms.hold()
         except SoftTimeout:
             too_late = True
@@ -144,35 +144,40 @@ def run_program(command: tuple[str, ...], environment: Mapping[str, str], body: 
 class _Program:
     """A running program: the leader of its own session and process group."""
 
-    def __init__(self, command: tuple[str, ...], environment: Mapping[str, str], body: bytes) -> None:
+    def __init__(self, command: tuple[str, ...], environment: Mapping[str, str]) -> None:
         self.tail = b""
         self._name = command[0]
-        try:
-            with open(os.memfd_create("body"), "w+b") as stdin, ExitStack() as files:
-                stdin.write(body)
-                stdin.seek(0)
-                read, write = os.pipe()
-                self._output = files.enter_context(FileIO(read, "rb"))
-                os.set_blocking(read, False)
-                with FileIO(write, "wb"):
-                    self.pid = _spawn(command, environment, stdin.fileno(), write)
-                self._files = files.pop_all()
-        except OSError as error:
-            raise ProgramFailed(f"{command[0]} cannot be started: {error.strerror}") from error
+        self._poll = select.poll()
+        with ExitStack() as files:
+            stdin, self._stdin = _pipe(files)
+            self._output, output = _pipe(files)
+            os.set_blocking(self._stdin.fileno(), False)
+            os.set_blocking(self._output.fileno(), False)
+            try:
+                self.pid = _spawn(command, environment, stdin.fileno(), output.fileno())
+            except OSError as error:
+                raise ProgramFailed(f"{command[0]} cannot be started: {error.strerror}") from error
+            stdin.close()
+            output.close()
+            self._files = files.pop_all()
 
     def watch(self) -> None:
-        """Open the descriptor by which `listen` notices the program's end. May raise OSError."""
+        """Open the descriptor by which `talk` notices the program's end. May raise OSError."""
         self._ended = os.pidfd_open(self.pid)
         self._files.callback(os.close, self._ended)
 
-    def listen(self) -> None:
-        """Read the output until the leader has ended, without waiting for its descendants."""
-        poll = select.poll()
-        poll.register(self._output, select.POLLIN)
-        poll.register(self._ended, select.POLLIN)
-        while self._ended not in dict(poll.poll()):
-            if not self._take_output():
-                poll.unregister(self._output)
+    def talk(self, body: bytes) -> None:
+        """Write the body and read the output until the leader has ended, without waiting for its descendants."""
+        self._rest = memoryview(body)
+        doings: dict[int, Callable[[], None]] = {self._stdin.fileno(): self._write, self._output.fileno(): self._read}
+        self._poll.register(self._stdin, select.POLLOUT)
+        self._poll.register(self._output, select.POLLIN)
+        self._poll.register(self._ended, select.POLLIN)
+        while True:
+            for descriptor, _events in self._poll.poll():
+                if descriptor == self._ended:
+                    return
+                doings[descriptor]()
 
     def end(self) -> int:
         """Kill the group, reap the leader and close all files; returns the leader's exit code.
@@ -196,6 +201,19 @@ class _Program:
         """The text for a program that reached its time limit."""
         return _told(self._name, "did not end within its time", self.said())
 
+    def _write(self) -> None:
+        try:
+            self._rest = self._rest[self._stdin.write(self._rest[:_CHUNK]) or 0 :]
+        except BrokenPipeError:  # the program has closed its standard input
+            self._rest = self._rest[:0]
+        if not self._rest:
+            self._poll.unregister(self._stdin)
+            self._stdin.close()
+
+    def _read(self) -> None:
+        if not self._take_output():
+            self._poll.unregister(self._output)
+
     def _take_output(self) -> bool:
         data = self._output.read(_CHUNK)
         self.tail = (self.tail + (data or b""))[-TAIL_BYTES:]
@@ -207,8 +225,13 @@ def _told(program: str, how: str, tail: str) -> str:
     return f"{program} {how}; {said}"
 
 
+def _pipe(files: ExitStack) -> tuple[FileIO, FileIO]:
+    read, write = os.pipe()
+    return files.enter_context(FileIO(read, "rb")), files.enter_context(FileIO(write, "wb"))
+
+
 def _spawn(command: tuple[str, ...], environment: Mapping[str, str], stdin: int, output: int) -> int:
-    """Start a program in a new session, with these descriptors as its standard streams."""
+    """Start a program in a new session, with these ends of pipes as its standard streams."""
     return os.posix_spawnp(
         command[0],
         command,

@@ -12,10 +12,10 @@ import io
 import os
 import select
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from os import getpid
-from typing import Any
 
 from supervisor.logs.relay import FIRST, FRAME_BYTES, HEAD, LINE, MAGIC, MORE, STDERR, STDOUT
 from supervisor.system.clock import monotonic_s
@@ -27,7 +27,7 @@ TIMEOUT_S = 1.0
 
 _STDERR_FD = 2
 _PAYLOAD_BYTES = FRAME_BYTES - HEAD.size
-_PRINTED_BYTES = 256 * 1024  # kept at most of a line that is printed in pieces
+_PRINTED_BYTES = 256 * 1024
 
 
 def stream_variable(reader: str) -> str:
@@ -116,13 +116,15 @@ def frames(kind: int, pid: int, text: bytes) -> Iterator[bytes]:
 # ---- printed text ---------------------------------------------------------------------------------------------------
 
 
-class _Printed(io.RawIOBase):
-    """The end of the streams of `print`: it sends without waiting. `fileno`: the standard descriptor."""
+class _Printed(io.BufferedIOBase):
+    """The stream behind `print`: it sends whole lines, without waiting. `fileno`: the standard descriptor."""
 
     def __init__(self, standard: int, kind: int) -> None:
         self._standard = standard
         self._kind = kind
         self._pipe = LogPipe(standard)
+        self._pieces: deque[bytes] = deque()  # taken one by one: a signal's handler may print during a print
+        self._size = 0
         self._lost = 0
 
     def writable(self) -> bool:
@@ -135,18 +137,31 @@ class _Printed(io.RawIOBase):
     def name(self) -> str:
         return f"<{'stdout' if self._kind == STDOUT else 'stderr'}>"
 
-    def write(self, data: Any) -> int:
-        """Send `data`, complete lines as a rule; lines that the relay does not read are counted and reported later."""
-        text = bytes(data)
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        """Keep `data` until a line is complete, `flush` is called, or there is much of it."""
+        self._pieces.append(bytes(data))
+        self._size += len(data)
+        if self._size > _PRINTED_BYTES:
+            self.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        """Send the buffered lines; lines that the relay does not read are counted and reported later."""
+        self._size, pieces = 0, []
+        with suppress(IndexError):
+            while True:
+                pieces.append(self._pieces.popleft())
+        data = b"".join(pieces)
+        if not data:
+            return
         try:
             if self._lost:
                 told = f"preforkd: {self._lost} printed line(s) were lost because the log relay took nothing\n"
                 self._pipe.send(self._kind, told.encode())
                 self._lost = 0
-            self._pipe.send(self._kind, text)
+            self._pipe.send(self._kind, data)
         except OSError:
-            self._lost += text.count(b"\n") or 1
-        return len(text)
+            self._lost += data.count(b"\n") or 1
 
 
 def print_through_relay() -> None:
@@ -158,5 +173,4 @@ def print_through_relay() -> None:
 
 
 def _text(printed: _Printed) -> io.TextIOWrapper:
-    lines = io.BufferedWriter(printed, _PRINTED_BYTES)
-    return io.TextIOWrapper(lines, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    return io.TextIOWrapper(printed, encoding="utf-8", errors="backslashreplace", line_buffering=True)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
@@ -64,7 +65,7 @@ class Failures:
     def __init__(self) -> None:
         self._told_s: dict[str, float] = {}
         self._failed = False
-        self._of_pools: dict[str, dict[str, str]] = {}
+        self._of_pools: WeakKeyDictionary[Pool, dict[str, str]] = WeakKeyDictionary()
 
     def attempt(self, does: str, deed: Callable[[], object], whose: str = "") -> str:
         """Do this. A failure is logged, it is not raised. Returns what has failed, "" for nothing.
@@ -82,7 +83,7 @@ class Failures:
 
     def attempt_for(self, pool: Pool, does: str, deed: Callable[[], object]) -> None:
         """Do this for a pool, which has a symptom until everything that failed for it succeeds. Else as `attempt`."""
-        failing = self._of_pools.setdefault(pool.name, {})
+        failing = self._of_pools.setdefault(pool, {})
         failing[does] = self.attempt(does, deed, pool.name)
         if texts := [*filter(None, failing.values())]:
             pool.symptoms.notice(Event.DUTY_FAILED, f"{'; '.join(texts)}; it is tried again", degrades=True)

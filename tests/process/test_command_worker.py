@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import re
+import resource
 import signal
 import sys
 import time
@@ -78,6 +79,16 @@ def test_the_body_is_on_standard_input(command: ModuleType, tmp_path: Path) -> N
     ending = shell(command, 'cat > "$OUT"', BODY, OUT=str(tmp_path / "out"))
     assert ending.status == 0
     assert (tmp_path / "out").read_bytes() == BODY
+
+
+def test_a_program_reads_its_body_from_a_pipe_whatever_the_limit_on_files(command: ModuleType) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(BODY) // 2, hard))
+    try:
+        ending = shell(command, "test -p /dev/stdin && wc -c", BODY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (ending.status, ending.tail.split()) == (0, [str(len(BODY))])
 
 
 def test_five_megabytes_through_cat_do_not_block_and_only_their_end_is_kept(command: ModuleType) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,7 +21,7 @@ from supervisor.brokers.base import (
     Subscribed,
     Unpublished,
 )
-from supervisor.brokers.embedded import broker, store
+from supervisor.brokers.embedded import broker, notification, store
 from supervisor.brokers.embedded.store import Store
 from supervisor.config.schema import BrokerConfig
 from supervisor.system.clock import monotonic_s, wall_s
@@ -145,6 +146,16 @@ def test_where_the_path_is_too_long_for_a_socket_new_messages_are_found_by_looki
         backend.put(driver.pool.queue, b"found")
         assert driver.next(Delivery).body == b"found"
         assert list(state_dir.glob("**/*.bell")) == []
+
+
+def test_without_a_free_descriptor_there_is_no_socket_for_notifications(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (tmp_path / "lowest").open("w") as file:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (file.fileno(), hard))
+        try:
+            assert notification.listen(tmp_path / "queue.bell") is None
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_notification_socket_that_a_dead_consumer_left_is_replaced(

@@ -30,6 +30,17 @@ def run(message):
     if message.text() == "program":
         subprocess.run(["echo", "of a program"], check=True)
 """
+_PRINTS_IN_PRINTS = """
+import signal
+
+def run(message):
+    former = signal.signal(signal.SIGVTALRM, lambda number, frame: print("in between"))
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.001, 0.001)
+    for number in range(5000):
+        print(number, "x" * 300)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    signal.signal(signal.SIGVTALRM, former)
+"""
 _MESSAGES = 1000  # some 10 MB: more than pipe and queue hold
 _STOPS_WITHIN_S = 10.0
 
@@ -148,6 +159,17 @@ def test_long_lines_of_several_workers_are_whole_and_none_is_missing_where_they_
     assert all(len(set(words)) == 1 and len(words) == 600 for words in printed)
     assert out.read_text().count("of a program\n") == 600
     assert err.read_text().count("raw\n") == 600
+
+
+def test_a_signal_handler_may_print_while_the_handler_prints(site: Site) -> None:
+    (site.folder / "site_handler.py").write_text(_PRINTS_IN_PRINTS)
+    site.ok("start")
+    site.ok("publish", "mail", stdin="x\n" * 3)
+    site.wait_for_counter("done", 3)
+    log = site.folder / "state" / "preforkd.log"
+    eventually(lambda: log.read_text().count("4999 xxx") == 3, "all that was printed is in the log")
+    assert "in between" in log.read_text()
+    assert log.read_text().count("x" * 300) == 15_000
 
 
 def test_a_relay_that_was_killed_is_started_again_and_no_process_notices(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -180,11 +181,13 @@ def test_it_can_be_suspended_and_goes_on(running: Daemon, terminal: Tmux) -> Non
 # ---- without one ----------------------------------------------------------------------------------------------------
 
 
-def told(running: Daemon, words: list[str], ends: tuple[int, int], enough: bytes, term: str) -> bytes:
+def told(
+    running: Daemon, words: list[str], ends: tuple[int, int], enough: bytes, term: str, columns: int = 100
+) -> bytes:
     """What a command writes into the second of these ends, until `enough` is there twice; then it is interrupted."""
     read, write = ends
     command = [sys.executable, "-m", "supervisor", "--config", str(running.config_path), *words]
-    environment = {**os.environ, "TERM": term, "COLUMNS": "100", "LINES": "30"}
+    environment = {**os.environ, "TERM": term, "COLUMNS": str(columns), "LINES": "30"}
     text = b""
 
     def read_enough() -> bool:
@@ -216,6 +219,12 @@ def test_a_pipe_gets_plain_blocks_too(running: Daemon) -> None:
     assert "\x1b" not in text
     assert "q quit" not in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_pipe_gets_the_whole_lines_of_a_status(running: Daemon) -> None:
+    text = told(running, ["status", "--watch", "--json", "--interval", "0.2"], os.pipe(), b"\n\n", "xterm", columns=20)
+
+    assert json.loads(text.decode().split("\n\n")[0])["pools"]["email"]["state"] == "ok"
 
 
 def test_once_prints_one_screen_and_leaves_the_scrollback_alone(running: Daemon, terminal: Tmux) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 _LONGEST_PATH = 107  # sun_path without its NUL, unix(7)
@@ -35,15 +35,14 @@ def listen(path: Path) -> socket.socket | None:
     """
     if len(os.fsencode(path)) > _LONGEST_PATH:
         return None
-    notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
+    with suppress(OSError), ExitStack() as opened:
+        notified = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         path.unlink(missing_ok=True)
         notified.setblocking(False)
         notified.bind(os.fsencode(path))
-    except OSError:
-        notified.close()
-        return None
-    return notified
+        opened.pop_all()
+        return notified
+    return None
 
 
 def silence(notified: socket.socket) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from rich.cells import cell_len
+from rich.console import OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -43,9 +44,12 @@ _NEAR = ((0.9, BAD), (0.6, WARN), (0.0, GOOD))
 _WIDE = 100  # cells of a screen from which on there is more room between columns
 
 
-def styled(text: object, style: str = PLAIN) -> Text:
-    """A text on one line, cut where there is no room; what would command a terminal is made harmless."""
-    return Text(shown(text), style, no_wrap=True, overflow="ellipsis")
+def styled(text: object, style: str = PLAIN, overflow: OverflowMethod = "ellipsis") -> Text:
+    """A text on one line, cut where there is no room; what would command a terminal is made harmless.
+
+    `overflow`: "ignore" keeps the line whole.
+    """
+    return Text(shown(text), style, no_wrap=True, overflow=overflow)
 
 
 def joined(parts: Iterable[Text], gap: str = " · ") -> Text:

@@ -58,7 +58,7 @@ class Display:
         """Write a frame without taking anything over."""
         self._console.size = self.size()
         with self._console.capture() as text:
-            self._console.print(Group(*frame.head, *frame.body, *frame.bottom))
+            self._console.print(Group(*frame.head, *frame.body, *frame.bottom), crop=False)
         click.echo("\n".join(line.rstrip() for line in text.get().splitlines()).rstrip())
 
     def enter(self) -> None:

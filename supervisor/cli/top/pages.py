@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rich.console import OverflowMethod
+
 from supervisor.cli.top.columns import BAD, DIM, NOTE, styled
 from supervisor.cli.top.frame import Frame, Size, frame, workers_page
 from supervisor.cli.top.keys import Notice, Order, Screen, press
@@ -42,8 +44,9 @@ class StatusPage:
 
     def draw(self, size: Size) -> Frame:
         """As much as fits where there is a screen; all of it elsewhere."""
-        head = [styled(self._trouble, BAD)] if self._trouble else []
-        lines = [styled(text) for text in self._shown.splitlines()]
+        overflow: OverflowMethod = "ellipsis" if self._cut else "ignore"
+        head = [styled(self._trouble, BAD, overflow)] if self._trouble else []
+        lines = [styled(text, overflow=overflow) for text in self._shown.splitlines()]
         more = len(head) + len(lines) - size.height if self._cut else 0
         if more > 0:
             lines[-more - 1 :] = [styled(f"… {more + 1} more lines", DIM)]

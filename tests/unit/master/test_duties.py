@@ -57,8 +57,16 @@ def test_a_turn_lasts_a_moment_only_when_a_duty_has_failed(monkeypatch: pytest.M
     assert len(paused) == 1
 
 
+class Troubled:
+    """A pool, as far as failed duties know it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.symptoms = Symptoms()
+
+
 def test_the_pool_that_a_duty_fails_for_says_so_until_it_works_again() -> None:
-    pools: list[Any] = [SimpleNamespace(name=name, symptoms=Symptoms()) for name in ("email", "other")]
+    pools: list[Any] = [Troubled(name) for name in ("email", "other")]
     failing, worked = {"email"}, list[str]()
 
     def write(pool: Any, now_s: float) -> None:
@@ -77,7 +85,7 @@ def test_the_pool_that_a_duty_fails_for_says_so_until_it_works_again() -> None:
 
 
 def test_a_pool_names_all_that_fails_for_it_until_each_of_them_works_again() -> None:
-    pool: Any = SimpleNamespace(name="email", symptoms=Symptoms())
+    pool: Any = Troubled("email")
     failing, failures = {"write", "read"}, Failures()
 
     def duty(does: str) -> EachPool:
