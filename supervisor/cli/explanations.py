@@ -10,7 +10,7 @@ from typing import NamedTuple
 from supervisor.consumer.observe.traces import WAITING
 from supervisor.ledger.base import RowState
 from supervisor.logs.events import Cause
-from supervisor.master.exits.records import NO_FIRST_FRAME
+from supervisor.master.pool.exit_records import NO_FIRST_FRAME
 from supervisor.scoreboard.words import OutcomeKind
 
 

@@ -15,6 +15,7 @@ from supervisor.control.server import ControlServer
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.master.control.commands import Commands
+from supervisor.master.control.pool_states import PoolStates
 from supervisor.master.control.status import DaemonStatus
 from supervisor.master.control.systemd import Notifier, StatusNotifier
 from supervisor.master.duties import Duty, EachPool, Failures, UntilStop
@@ -34,7 +35,7 @@ from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.slot_watch import SlotWatch
 from supervisor.master.pool.starts import Spawner
-from supervisor.master.pool.state import PoolStates, follow_intake
+from supervisor.master.pool.state import follow_intake
 from supervisor.master.reload.reload import ReloadContext, Reloads
 from supervisor.master.reload.scaling import Scaling
 from supervisor.master.sidecars.sidecars import Sidecars
@@ -69,7 +70,7 @@ class Master:
         self._history = History(state_dir)
         self._services = Services(state_dir, self._children)
         self._terminations = Terminations(self._children)
-        self._pools = Pools(config, self._children, self._history, self._reactor)
+        self._pools = Pools(config, self._children, self._history.youngest, self._reactor)
         self._failures = Failures()
         self._stop = DaemonStop(self._pools, self._children)
         named = (self._history, self._children, self._reactor, self._terminations)

@@ -29,6 +29,9 @@ PROCESSES = LAYERS[2]
 CONSUMER_ROOMS = ("settlement", "observe", "workers", "turn")
 """The folders of the consumer: each may import those before it. The settlement is pure and knows none of the others."""
 
+MASTER_ROOMS = ("host", "pool", "limits", "stop", "startup", "exits", "reload", "sidecars", "control")
+"""The folders of the master, in the same way, with the one file beside them that they may import."""
+
 BECOMES = {"supervisor.forkserver.__main__": ("worker", "a fork of the forkserver goes on as a worker")}
 """The one place where a process may import another, and why."""
 
@@ -128,10 +131,12 @@ def test_imports_go_downwards_only() -> None:
     ] == []
 
 
-def test_the_folders_of_the_consumer_import_in_one_direction() -> None:
-    rooms = {room: level for level, room in enumerate(CONSUMER_ROOMS)}
-    places = {module: module.split(".")[2] for module in PATHS if module.startswith("supervisor.consumer.")}
+@pytest.mark.parametrize(("process", "folders"), [("consumer", CONSUMER_ROOMS), ("master", MASTER_ROOMS)])
+def test_the_folders_of_a_process_import_in_one_direction(process: str, folders: tuple[str, ...]) -> None:
+    rooms = {room: level for level, room in enumerate(folders)}
+    places = {module: module.split(".")[2] for module in PATHS if module.startswith(f"supervisor.{process}.")}
 
+    assert {place for place in places.values() if place in rooms} == set(folders)
     assert [
         f"{module} imports {name}"
         for module, room in places.items()

@@ -177,9 +177,8 @@ ODD_BODIES = {"not-text": b"\xff\xfe\x00\x80", "empty": b"", "large": bytes(rang
 def _properties(message_id: str, table: bytes) -> EncodedProperties:
     """headers, delivery_mode 2 and message_id: the flags of AMQP 0-9-1, 4.2.6.1."""
     flags = 1 << 13 | 1 << 12 | 1 << 7
-    return EncodedProperties(
-        [struct.pack(">H", flags), _long(table), b"\x02", bytes([len(message_id)]) + message_id.encode()]
-    )
+    pieces = [struct.pack(">H", flags), _long(table), b"\x02", bytes([len(message_id)]) + message_id.encode()]
+    return EncodedProperties(b"".join(pieces))
 
 
 def test_odd_messages_go_through_retry_and_dead_letters_unharmed(rabbitmq: RabbitNode, tmp_path: Path) -> None:
@@ -238,7 +237,7 @@ def test_what_a_broker_would_act_on_or_refuse_is_seen_alike_in_every_run(rabbitm
     pool = 'workers = 1\nmax_attempts = 2\nretry_delays = ["100ms"]'
     with rabbit_daemon(tmp_path, rabbitmq, pool, handler="odd") as under_test:
         with rabbitmq.channel() as channel:
-            properties = EncodedProperties([struct.pack(">H", flags), *values])
+            properties = EncodedProperties(b"".join([struct.pack(">H", flags), *values]))
             channel.basic_publish("", under_test.queue, b"{}", properties)
         under_test.wait_counted(dead=1)
         under_test.cli_ok("dead", "retry", under_test.queue, "--all")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.master.exits.records import NO_FIRST_FRAME
+from supervisor.master.pool.exit_records import NO_FIRST_FRAME
 from supervisor.system.clock import monotonic_s
 from tests.support.daemon import Daemon, Exit, cleaned_up, daemon
 from tests.support.faulty import ANSWER_S, Faulty, faulty

@@ -33,8 +33,8 @@ from supervisor.link.channel import Channel
 from supervisor.link.frames import Hello, Incarnation, WorkerFrame
 from supervisor.master.control import status
 from supervisor.master.exits.history import History
-from supervisor.master.exits.records import NOT_UNDERSTOOD
 from supervisor.master.pool.children import Child, Children, ChildSpec, Kind
+from supervisor.master.pool.exit_records import NOT_UNDERSTOOD
 from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports, end_misunderstood, hear_readiness
 from supervisor.master.pool.state import pool_state
@@ -69,7 +69,7 @@ class Books:
         self.reactor = Reactor()
         self.children = Children()
         self.history = History(directory)
-        self.pools = Pools(config, self.children, self.history, self.reactor)
+        self.pools = Pools(config, self.children, self.history.youngest, self.reactor)
         self.pool = self.pools["mail"]
         named = (self.history, self.children, self.reactor, Terminations(self.children))
         self.sidecars = Sidecars(self.pools, DaemonStop(self.pools, self.children), *named)

@@ -19,13 +19,13 @@ from supervisor.config.schema import (
     PoolConfig,
 )
 from supervisor.errors import BootError, ControlError, StateError
+from supervisor.master.control.pool_states import PoolStates
 from supervisor.master.duties import UntilStop
 from supervisor.master.exits.history import History
 from supervisor.master.pool.children import Child, Children, Kind, Plan
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.starts import Spawner
-from supervisor.master.pool.state import PoolStates
 from supervisor.master.reload.canary import Canary
 from supervisor.master.reload.reload import ReloadContext, Reloads
 from supervisor.master.reload.scaling import Scaling
@@ -46,7 +46,7 @@ class Books:
         hooks = HooksConfig(on_dead="true")
         self.config = Config("", daemon, LogConfig(), BrokerConfig(), LedgerConfig(), settings, hooks=hooks)
         self.children, self.reactor, self.history = Children(), Reactor(), History(directory)
-        self.pools = Pools(self.config, self.children, self.history, self.reactor)
+        self.pools = Pools(self.config, self.children, self.history.youngest, self.reactor)
         self.stop = DaemonStop(self.pools, self.children)
         self.terminations = Terminations(self.children)
         self.sidecars = Sidecars(self.pools, self.stop, self.history, self.children, self.reactor, self.terminations)

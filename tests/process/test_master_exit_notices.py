@@ -18,10 +18,10 @@ from supervisor.master.exits.exit_handler import ExitHandler
 from supervisor.master.exits.history import History
 from supervisor.master.exits.oom import OomWatch
 from supervisor.master.exits.reaper import ReapedChild
-from supervisor.master.exits.records import ExitRecord
 from supervisor.master.pool.adoption import enter
 from supervisor.master.pool.children import Children, Kind
 from supervisor.master.pool.consumer_channel import EXIT_NOTICE_AGAIN_S
+from supervisor.master.pool.exit_records import ExitRecord
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.reports import CONSUMER_REPORTS
 from supervisor.master.pool.wire import Wire

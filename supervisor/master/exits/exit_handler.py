@@ -25,14 +25,14 @@ from supervisor.master.exits.causes import Death, cause_of, run_of
 from supervisor.master.exits.history import History
 from supervisor.master.exits.oom import OomWatch
 from supervisor.master.exits.reaper import ReapedChild, Reaper
-from supervisor.master.exits.records import EXITED, ExitRecord
 from supervisor.master.limits import boots
 from supervisor.master.pool.adoption import cancel_spawns
 from supervisor.master.pool.children import Child, ChildSpec, Kind
+from supervisor.master.pool.exit_records import EXITED, ExitRecord
 from supervisor.master.pool.owner import Owner
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.restarts import Lifetime, decide
-from supervisor.master.reload.scaling import delay_notice
+from supervisor.master.pool.stand_ins import delay_notice
 from supervisor.master.stop.stopping import DaemonStop
 from supervisor.scoreboard.words import Intent
 from supervisor.system import posix

@@ -19,8 +19,8 @@ import msgspec
 from supervisor.control.results import ExitCount
 from supervisor.errors import StateError
 from supervisor.exit_history import CURRENT, ROTATED, records
-from supervisor.master.exits.records import ExitRecord, Tally
 from supervisor.master.host import files
+from supervisor.master.pool.exit_records import ExitRecord, Tally
 from supervisor.system.clock import monotonic_s
 
 MAX_BYTES = 16 * 1024 * 1024

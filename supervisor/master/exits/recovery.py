@@ -21,9 +21,9 @@ from supervisor.master.exits.causes import run_of
 from supervisor.master.exits.exit_handler import ExitHandler
 from supervisor.master.exits.history import History
 from supervisor.master.exits.orphans import end_group, end_recorded_group
-from supervisor.master.exits.records import EXITED, ExitRecord
 from supervisor.master.host import files
 from supervisor.master.pool.children import Child, Kind, child_name
+from supervisor.master.pool.exit_records import EXITED, ExitRecord
 from supervisor.master.pool.pool import Pool
 from supervisor.scoreboard.words import Identity
 from supervisor.system import posix

@@ -13,8 +13,8 @@ from __future__ import annotations
 import signal
 from collections.abc import Collection, Iterator
 
-from supervisor.master.host import signals
 from supervisor.master.limits.deadlines import LATE_S
+from supervisor.master.pool import signalling
 from supervisor.master.pool.children import SIDECARS, Child, ChildSpec, Kind
 from supervisor.master.pool.owner import Owner
 from supervisor.master.pool.pool import Pool
@@ -58,7 +58,7 @@ class Boots:
         dumps_stacks = child.pid not in self._over_limit and child.kind not in SIDECARS
         if child.pid not in self._over_limit:
             child.mark(Intent.BOOT_KILL, REQUESTED_BY)
-        signals.send(child, signal.SIGQUIT if dumps_stacks else signal.SIGKILL, now_s)
+        signalling.send(child, signal.SIGQUIT if dumps_stacks else signal.SIGKILL, now_s)
         self._over_limit[child.pid] = now_s + _DUMP_S
 
     def _end_s(self, owner: Owner, child: Child) -> float:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import signal
 from collections.abc import Collection
 
-from supervisor.master.host.signals import send
 from supervisor.master.limits.deadlines import Graces
 from supervisor.master.pool.children import Child, ChildSpec, Kind
 from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.signalling import send
 from supervisor.scoreboard.board import CONSUMER, FORKSERVER
 from supervisor.scoreboard.words import Intent
 

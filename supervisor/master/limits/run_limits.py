@@ -17,10 +17,10 @@ from pathlib import Path
 
 from supervisor.config.schema import PoolConfig
 from supervisor.link.frames import Stalled
-from supervisor.master.host.signals import send
 from supervisor.master.limits.deadlines import Deadlines
 from supervisor.master.pool.children import Child
 from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.signalling import send
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import Intent, Running
 from supervisor.system import posix

@@ -8,9 +8,9 @@ from typing import Protocol
 
 from supervisor.config.schema import PoolConfig
 from supervisor.logs.events import Cause
-from supervisor.master.exits.records import ExitRecord
-from supervisor.master.limits.crash_rate import SERVICES, CrashRate
 from supervisor.master.pool.children import Child, ChildSpec, Kind
+from supervisor.master.pool.crash_rate import SERVICES, CrashRate
+from supervisor.master.pool.exit_records import ExitRecord
 from supervisor.master.pool.restarts import Intensity, decide_unborn
 from supervisor.system.clock import monotonic_s
 

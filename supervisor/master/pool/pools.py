@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from supervisor.config.schema import Config, PoolConfig
-from supervisor.master.exits.history import History
 from supervisor.master.pool.children import Children
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.reports import hear_readiness
@@ -13,13 +12,16 @@ from supervisor.system.reactor import Reactor
 
 
 class Pools(Mapping[str, Pool]):
-    """All pools, also those that a reload adds or removes. `config`: the configuration in force."""
+    """All pools, also those that a reload adds or removes. `config`: the configuration in force.
 
-    def __init__(self, config: Config, children: Children, history: History, reactor: Reactor) -> None:
+    `youngest`: the youngest generation of a pool by its name, as the exit history knows it.
+    """
+
+    def __init__(self, config: Config, children: Children, youngest: Callable[[str], int], reactor: Reactor) -> None:
         """Raises StateError when a directory, slot or socket of a pool cannot be used."""
         self.config = config
         self._children = children
-        self._history = history
+        self._youngest = youngest
         self._reactor = reactor
         self._by_name: dict[str, Pool] = {}
         for settings in config.pools.values():
@@ -36,7 +38,7 @@ class Pools(Mapping[str, Pool]):
 
     def add(self, config: Config, settings: PoolConfig) -> Pool:
         """Make a pool and listen to its workers. Raises StateError like the constructor."""
-        pool = Pool(config, settings, self._children, self._history.youngest(settings.name))
+        pool = Pool(config, settings, self._children, self._youngest(settings.name))
         self._by_name[pool.name] = pool
         self._reactor.add_handler(
             pool.endpoints.readiness_read, lambda fd, events: hear_readiness(pool), self._reactor.READ

@@ -15,13 +15,13 @@ import supervisor
 from supervisor.link import frames
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
-from supervisor.master.exits.records import NOT_UNDERSTOOD
-from supervisor.master.host.signals import send
 from supervisor.master.pool.adoption import adopt
 from supervisor.master.pool.children import Child, ChildSpec, Kind
+from supervisor.master.pool.exit_records import NOT_UNDERSTOOD
 from supervisor.master.pool.owner import stays_empty
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.restarts import in_trouble
+from supervisor.master.pool.signalling import send
 from supervisor.scoreboard.words import Intent
 from supervisor.system.clock import monotonic_s
 

@@ -12,9 +12,9 @@ from collections.abc import Collection
 
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
-from supervisor.master.host.signals import send
 from supervisor.master.pool.children import ChildSpec
 from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.signalling import send
 
 LOOK_S = 2.0
 

@@ -14,9 +14,9 @@ from typing import Any
 from supervisor.config.schema import Config
 from supervisor.errors import StateError
 from supervisor.link import frames
-from supervisor.master.exits.records import NO_FIRST_FRAME
 from supervisor.master.pool.adoption import enter
 from supervisor.master.pool.children import Child, ChildSpec, Kind
+from supervisor.master.pool.exit_records import NO_FIRST_FRAME
 from supervisor.master.pool.owner import SelfStarting, stays_empty
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.reports import CONSUMER_REPORTS, FORK_REPORTS, Reports, end_child, end_misunderstood

@@ -13,8 +13,9 @@ from supervisor.errors import BootError
 from supervisor.link.frames import Reconfigure
 from supervisor.master.pool.children import ChildSpec, Kind, Plan
 from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.stand_ins import free_slot
 from supervisor.master.pool.starts import start_forkserver
-from supervisor.master.reload.scaling import Rollout, Scaling, free_slot, stays
+from supervisor.master.reload.scaling import Rollout, Scaling, stays
 from supervisor.master.stop.terminations import Terminations
 from supervisor.system.reactor import Reactor
 

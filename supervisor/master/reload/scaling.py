@@ -9,14 +9,13 @@ pool's children goes on when the reload that began it has failed meanwhile.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from supervisor.errors import StateError
-from supervisor.link.frames import Drain, ExitNotice
+from supervisor.link.frames import Drain
 from supervisor.master.pool.children import Child, ChildSpec
 from supervisor.master.pool.pool import Pool
+from supervisor.master.pool.stand_ins import make_room
 from supervisor.master.stop.terminations import Terminations
 from supervisor.scoreboard.words import Intent
 
@@ -107,7 +106,7 @@ class Scaling:
         for spec in step.leave:
             if spec.child is not None and spec.slot not in self._to_stay(pool, spec.child):
                 self._terminations.ask(spec.child, "reload" if rollout else "preforkd scale", now_s)
-        _make_room(pool)
+        make_room(pool)
         if step.over and len(pool.workers) == pool.config.workers:
             self._rollouts.pop(pool, None)
 
@@ -119,21 +118,6 @@ class Scaling:
     def _is_outdated(self, pool: Pool, child: Child) -> bool:
         rollout = self._rollouts.get(pool)
         return rollout is not None and child.origin < rollout.outdated_below
-
-
-def delay_notice(pool: Pool, slot: int, exit_notice: ExitNotice) -> None:
-    """Delay an exit notice, and fill another slot instead: at most as many slots as there are workers wanted."""
-    taken = frozenset({*pool.beyond, *pool.delayed_notices, *pool.surviving})
-    room = len(pool.delayed_notices.stand_ins) < pool.config.workers
-    pool.delayed_notices.delay(slot, exit_notice, free_slot(pool.workers, pool.config.workers, taken) if room else None)
-    _make_room(pool)
-
-
-def _make_room(pool: Pool) -> None:
-    try:
-        pool.make_room()
-    except StateError as error:  # a full disk: the next turn tries again, with what there is
-        logging.getLogger(__name__).error("pool %s: %s", pool.name, error)
 
 
 # ---- decisions: which workers leave next, which spare slots help -----------------------------------------------------
@@ -175,12 +159,6 @@ def surplus(specs: Sequence[ChildSpec], wanted: int) -> list[ChildSpec]:
 def stays(spec: ChildSpec) -> bool:
     """Whether the slot has a child that was not asked to leave."""
     return spec.child is not None and spec.child.intent is Intent.NONE
-
-
-def free_slot(specs: Sequence[ChildSpec], wanted: int, taken: frozenset[int]) -> int:
-    """The first empty slot beyond the first `wanted` ones. `taken`: slots that are not free though they are empty."""
-    free = (number for number in range(wanted, len(specs)) if specs[number].empty and number not in taken)
-    return next(free, max(wanted, len(specs)))
 
 
 def _spares(specs: Sequence[ChildSpec], wanted: int, outdated_below: int) -> frozenset[int]:

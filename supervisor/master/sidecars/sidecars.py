@@ -18,8 +18,8 @@ from supervisor.config.schema import BrokerConfig, Config, HooksConfig, WebConfi
 from supervisor.control.results import SidecarStatus
 from supervisor.link.frames import VERSION, Happened, Letters, Missed, StartSidecar
 from supervisor.master.exits.history import History
-from supervisor.master.exits.records import ExitRecord
 from supervisor.master.pool.children import SIDECARS, Children, ChildSpec, Kind
+from supervisor.master.pool.exit_records import ExitRecord
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.wire import Wire

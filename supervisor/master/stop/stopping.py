@@ -19,10 +19,10 @@ from supervisor.control.results import DrainReport, PoolDrain
 from supervisor.link.frames import Drain, Quit
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
-from supervisor.master.host.signals import OVERDUE_S, cannot_be_ended, send
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.pool import Pool
 from supervisor.master.pool.pools import Pools
+from supervisor.master.pool.signalling import OVERDUE_S, cannot_be_ended, send
 from supervisor.master.stop.phases import Facts, Stop, StopPhase
 from supervisor.scoreboard.words import Intent
 from supervisor.system.clock import monotonic_s

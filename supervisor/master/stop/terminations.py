@@ -9,8 +9,8 @@ from __future__ import annotations
 import signal
 
 from supervisor.link.frames import Quit
-from supervisor.master.host.signals import send
 from supervisor.master.pool.children import Child, Children, Kind
+from supervisor.master.pool.signalling import send
 from supervisor.scoreboard.words import Intent
 
 GRACE_S = 15.0

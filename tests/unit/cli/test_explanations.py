@@ -8,7 +8,7 @@ from supervisor.cli.explanations import CAUSES, EXPECTED, POOLS, STATES, explain
 from supervisor.consumer.observe.traces import WAITING
 from supervisor.ledger.base import RowState
 from supervisor.logs.events import Cause
-from supervisor.master.exits.records import NO_FIRST_FRAME
+from supervisor.master.pool.exit_records import NO_FIRST_FRAME
 from supervisor.scoreboard.words import OutcomeKind
 
 BAD_ENDINGS = {cause.value for cause in Cause} | {kind.value for kind in OutcomeKind if kind is not OutcomeKind.DONE}

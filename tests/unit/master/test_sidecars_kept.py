@@ -23,9 +23,9 @@ from supervisor.master.exits.exit_handler import ExitHandler
 from supervisor.master.exits.history import History
 from supervisor.master.exits.oom import OomWatch
 from supervisor.master.exits.reaper import ReapedChild
-from supervisor.master.exits.records import ExitRecord
 from supervisor.master.limits.boots import Probation
 from supervisor.master.pool.children import Child, Children, Kind
+from supervisor.master.pool.exit_records import ExitRecord
 from supervisor.master.pool.pools import Pools
 from supervisor.master.pool.restarts import STEADY_S
 from supervisor.master.pool.starts import Spawner

@@ -12,9 +12,9 @@ import pytest
 from supervisor.errors import StateError
 from supervisor.logs.events import Cause, Event
 from supervisor.master.exits.history import History
-from supervisor.master.exits.records import ExitRecord
 from supervisor.master.host import files
 from supervisor.master.pool.children import Kind
+from supervisor.master.pool.exit_records import ExitRecord
 
 
 def record(generation: int, cause: Cause = Cause.CRASH, slot: int = 3) -> ExitRecord:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.master.pool.children import Child, ChildSpec, Kind
-from supervisor.master.reload.scaling import Rollout, Step, free_slot, next_step
+from supervisor.master.pool.stand_ins import free_slot
+from supervisor.master.reload.scaling import Rollout, Step, next_step
 from supervisor.scoreboard.words import Intent
 
 OLD, NEW = 10, 20

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from supervisor.master.host.signals import OVERDUE_S
 from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.pool.consumer_channel import ConsumerChannel
+from supervisor.master.pool.signalling import OVERDUE_S
 from supervisor.master.stop.phases import LEAVE_S, QUIT_S, SETTLE_S, Facts, Stop, StopPhase
 from supervisor.master.stop.stopping import CALLED_BACK_S, Stopping
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from supervisor.config.schema import PoolConfig
 from supervisor.logs.events import Cause, Event
-from supervisor.master.exits.records import ExitRecord
+from supervisor.master.pool.exit_records import ExitRecord
 from supervisor.quantities import show_seconds
 from supervisor.symptoms import Symptoms
 

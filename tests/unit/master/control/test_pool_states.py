@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.master.pool import state as pool_states
-from supervisor.master.pool.state import PoolStates
+from supervisor.master.control import pool_states
+from supervisor.master.control.pool_states import PoolStates
 
 
 class Hooks:

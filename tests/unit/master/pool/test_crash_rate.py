@@ -6,9 +6,9 @@ import pytest
 
 from supervisor.config.schema import PoolConfig
 from supervisor.logs.events import Cause, Event
-from supervisor.master.exits.records import EXITED, ExitRecord
-from supervisor.master.limits.crash_rate import SERVICES, CrashRate
 from supervisor.master.pool.children import Kind
+from supervisor.master.pool.crash_rate import SERVICES, CrashRate
+from supervisor.master.pool.exit_records import EXITED, ExitRecord
 from supervisor.symptoms import Symptom, Symptoms
 
 POOL = PoolConfig("email", "email", "m:f", workers=4, restart_intensity=(10, 60.0))
