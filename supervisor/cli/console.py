@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from supervisor.cli.printable import block as block
+from supervisor.cli.printable import shown as shown
 from supervisor.errors import PreforkdError
 from supervisor.exit_history import Record
 
@@ -24,16 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _WIDE = 1000  # columns where the output is no terminal: nothing is ever folded or cut for a program that reads it
-
-
-def shown(value: object) -> str:
-    """Text from outside (message ids, reasons, headers) on one line, without what would command a terminal."""
-    return "".join(char if char.isprintable() else _escaped(char) for char in str(value))
-
-
-def block(text: str) -> str:
-    """Like `shown`, but line ends and tabs stay."""
-    return "".join(char if char.isprintable() or char in "\n\t" else _escaped(char) for char in text)
 
 
 def as_arguments(*values: str) -> str:
@@ -132,10 +124,6 @@ def progress_bar() -> Progress:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape", errors="backslashreplace").decode()
 
 
 def _part(found: int, total: int, more: str) -> str:

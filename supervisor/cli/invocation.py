@@ -11,8 +11,8 @@ import click
 
 from supervisor.config.load import load, load_daemon
 from supervisor.config.schema import Config, DaemonConfig
+from supervisor.control import SOCKET_NAME
 from supervisor.control.client import ControlClient, NotRunning, OtherRuntimeDir
-from supervisor.control.protocol import SOCKET_NAME
 from supervisor.control.results import Result, Status
 from supervisor.errors import ConfigError, ControlError
 from supervisor.master.host.pidfile import PID_FILE, STATE_LOCK, Holder, find_holder

@@ -15,7 +15,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from supervisor.cli.invocation import Invocation, pass_invocation
-from supervisor.config.load import FILE_NAME
+from supervisor.config.location import FILE_NAME
 from supervisor.config.schema import DaemonConfig
 from supervisor.errors import StateError
 

@@ -1,7 +1,7 @@
 """`preforkd status`: what the daemon says of itself, as tables or as its own JSON.
 
 Leaves with 0 running, 1 dead although its PID file is there, 3 not running (LSB 5.0, init script actions), 150 running
-with a pool that is held.
+with a pool that is held. With --probe 0 for yes and 1 for no.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import click
 
 from supervisor.cli.console import as_arguments, ended_with, print_line, print_table
 from supervisor.cli.invocation import POOL_HELD, SECONDS, Invocation, pass_invocation
+from supervisor.cli.probe import KINDS, probe
 from supervisor.cli.top.view import brief_seconds, connection_s, reload_text
 from supervisor.control.client import NotRunning, OtherRuntimeDir
 from supervisor.control.protocol import Facts, typed
@@ -39,9 +40,19 @@ NOT_RUNNING = 3
 @click.option("--json", "as_json", is_flag=True, help="Print the status object of the daemon as JSON.")
 @click.option("--watch", is_flag=True, help="Refresh until interrupted (`top` shows more).")
 @click.option("--interval", "interval_s", type=SECONDS, default="1s", help="With --watch: refresh this often (1s).")
+@click.option(
+    "--probe",
+    "kind",
+    type=click.Choice(KINDS),
+    help="Say in one line whether the daemon is alive, or does its work. Exit code: 0 yes, 1 no.",
+)
 @pass_invocation
-def status_command(invocation: Invocation, as_json: bool, watch: bool, interval_s: float) -> int:
+def status_command(invocation: Invocation, as_json: bool, watch: bool, interval_s: float, kind: str | None) -> int:
     """Show pools, workers, connections and exits. Exit code: 0 running, 1 dead, 3 not running, 150 a pool is held."""
+    if kind is not None:
+        if as_json or watch:
+            raise click.UsageError("--probe prints one line: it goes with neither --json nor --watch")
+        return probe(invocation, kind)
     if watch:
         from supervisor.cli.top.display import Display  # loaded late: rich costs more time than most commands take
         from supervisor.cli.top.loop import Loop

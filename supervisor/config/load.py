@@ -19,16 +19,13 @@ import msgspec
 
 from supervisor.config import schema
 from supervisor.config.cross_checks import apply_cross_checks, fitted
+from supervisor.config.location import SEARCHED, VARIABLE, named
 from supervisor.config.report import Place, Report, did_you_mean
 from supervisor.config.rules import apply_rules
 from supervisor.config.sections import Sections, home_of
 from supervisor.config.text import NoText, read_text
 from supervisor.errors import ConfigError, Problem
 from supervisor.system.trust import changeable_by
-
-VARIABLE = "PREFORKD_CONFIG"
-FILE_NAME = "preforkd.toml"
-SEARCHED = (Path(FILE_NAME), Path("/etc/preforkd") / FILE_NAME)
 
 _SECTIONS = ("daemon", "log", "broker", "ledger", "pools", "web", "hooks")
 _VARIABLE = re.compile(r"(\$?)\$\{([^}]*)\}")
@@ -108,13 +105,9 @@ def _whole(path: Path) -> Path:
 
 
 def _named(path: str | None, environment: Mapping[str, str]) -> Path:
-    named = path or environment.get(VARIABLE)
-    if named:
-        return Path(named)
-    for candidate in SEARCHED:
-        if os.access(candidate, os.F_OK):
-            return candidate
-    looked = ", ".join(["--config", f"${VARIABLE}", *map(str, SEARCHED)])
+    if found := named(path, environment):
+        return Path(found)
+    looked = ", ".join(["--config", f"${VARIABLE}", *SEARCHED])
     raise _refused("configuration", "no file found", f"looked at {looked}", "`preforkd init` writes one")
 
 

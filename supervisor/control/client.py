@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from supervisor.control.protocol import SOCKET_NAME, Facts, T, read_answer, request_line, typed
+from supervisor.control import SOCKET_NAME
+from supervisor.control.protocol import Facts, T, read_answer, request_line, typed
 from supervisor.control.results import Status
 from supervisor.errors import ControlError
 from supervisor.system.clock import monotonic_s

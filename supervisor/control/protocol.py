@@ -21,7 +21,6 @@ Facts = dict[str, Any]
 
 T = TypeVar("T", bound=results.Result)
 
-SOCKET_NAME = "control.sock"
 MAX_REQUEST_BYTES = 64 * 1024
 
 _TEXT = (str,)
@@ -34,6 +33,7 @@ VERBS: dict[str, dict[str, tuple[type, ...]]] = {
     "status": {},
     "stop": {"now": _FLAG, "timeout_s": _SECONDS_OR_NULL, "wait": _FLAG},
     "ping": {},
+    "probe": {"kind": _TEXT},
     "find": {"message_id": _TEXT},
     "pending": {"pool": _TEXT, "drop": _LIST, "all": _FLAG, "by": _TEXT},
     "cut_connection": {"pool": _TEXT},

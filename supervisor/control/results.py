@@ -178,6 +178,13 @@ class Changed(Result, frozen=True):
     changed: Annotated[bool, Meta(description="Whether the pool was not in this state already.")]
 
 
+class Probed(Result, frozen=True):
+    """The answer to `probe`. `why`: a line for each reason of a no."""
+
+    ok: bool
+    why: list[str]
+
+
 class Tried(Result, frozen=True):
     """The answer to `retry`."""
 

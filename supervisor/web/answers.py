@@ -36,9 +36,10 @@ class Error(Result, frozen=True):
 
 
 class Alive(Result, frozen=True):
-    """The web child lives."""
+    """Whether the daemon is alive."""
 
-    ok: bool = True
+    ok: bool
+    why: Annotated[list[str] | UnsetType, Meta(description="The reason of a no, for those who may read.")] = UNSET
 
 
 class Ready(Result, frozen=True):

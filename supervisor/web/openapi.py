@@ -19,7 +19,7 @@ from supervisor.web.request_parsing import BUCKETS, EXITS, KINDS, LETTERS, MINUT
 _ABOUT = (
     "The answers of the web process of a preforkd daemon (`[web] listen`). All data come from the control socket and "
     "the exit history. Reading is free on a loopback address; on any other it needs the token, "
-    "too (the static page, /healthz and the bare status of /readyz excepted). Every POST needs it. Errors are "
+    "too (the static page and the bare status of /healthz and /readyz excepted). Every POST needs it. Errors are "
     '`{"error": "what was wrong, where, what to do"}`.'
 )
 _EVENTS = (
@@ -71,9 +71,13 @@ _KIND = _text("kind", "Which queue.", enum=KINDS, default="dead")
 GET = {
     "/": Operation("The page.", "text/html"),
     "/static/{file}": Operation("The files of the page.", "application/octet-stream", {404: "No such file."}),
-    "/healthz": Operation("Whether the web process lives.", answers.Alive),
+    "/healthz": Operation(
+        "Whether the daemon is alive: false only where a restart would help.",
+        answers.Alive,
+        further={503: ("The daemon does not answer (`why`, to those who may read).", answers.Alive)},
+    ),
     "/readyz": Operation(
-        "Whether the daemon is running and each pool consumes.",
+        "Whether the daemon is running and each pool does its work.",
         answers.Ready,
         further={503: ("Not ready: `why` has a line for each reason (to those who may read).", answers.Ready)},
     ),

@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from supervisor import metrics
-from supervisor.control.results import Status
+from supervisor.control.probes import probed
 from supervisor.system.clock import wall_s
 from supervisor.web import openapi, request_parsing
 from supervisor.web.answers import JSON, Alive, ApiError, Ready, encoded, json_answer
@@ -28,8 +28,6 @@ MAX_READERS = 50
 HEARTBEAT_S = 15.0
 RETRY = b"retry: 2000\n\n"
 HEARTBEAT = b": still here\n\n"
-_UP = ("running", "reloading")
-_UNWELL = ("held", "degraded")
 
 
 class ReadEndpoints:
@@ -43,19 +41,25 @@ class ReadEndpoints:
         """The page."""
         return FileResponse(STATIC / "index.html")
 
-    async def healthz(self, _request: Request) -> Response:
-        """Always the same answer: this process works."""
-        return json_answer(Alive())
+    async def healthz(self, request: Request) -> Response:
+        """Whether the daemon is alive; the reason of a no only for clients that may read."""
+        reasons = await self._reasons("live")
+        alive = Alive(ok=not reasons, why=reasons if reasons and may_read(request) else UNSET)
+        return json_answer(alive, 503 if reasons else 200)
 
     async def readyz(self, request: Request) -> Response:
         """Whether the daemon works; the reasons only for clients that may read."""
-        try:
-            status, _encoded = await self._cache.status()
-            reasons = reasons_not_ready(status)
-        except ApiError as error:
-            reasons = [str(error)]
+        reasons = await self._reasons("ready")
         ready = Ready(ready=not reasons, why=reasons if may_read(request) else UNSET)
         return json_answer(ready, 503 if reasons else 200)
+
+    async def _reasons(self, kind: str) -> list[str]:
+        """Why the answer to a probe of this kind is no, as `preforkd status --probe` has it."""
+        try:
+            status, _encoded = await self._cache.status()
+        except ApiError as error:
+            return [str(error)]
+        return probed(kind, lambda: status).why
 
     async def metrics(self, _request: Request) -> Response:
         """The status in the format of Prometheus. Raises ApiError 503 if the daemon is silent."""
@@ -138,21 +142,6 @@ class EventStream(Response):
                 frames = HEARTBEAT
             await _say(send, frames)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def reasons_not_ready(status: Status) -> list[str]:
-    """Why the daemon does not work, a line for each reason; [] if it works."""
-    reasons = [] if status.state in _UP else [f"the daemon is {status.state}"]
-    for name, pool in status.pools.items():
-        consumer, connection = pool.consumer, pool.consumer.connection.state
-        if consumer.state != "consuming":
-            why = pool.why or consumer.why
-            reasons.append(f"pool {name}: its consumer is {consumer.state}" + (f" ({why})" if why else ""))
-        elif connection != "connected":
-            reasons.append(f"pool {name}: the broker connection is {connection}")
-        elif pool.state in _UNWELL:
-            reasons.append(f"pool {name} is {pool.state}" + (f" ({pool.why})" if pool.why else ""))
-    return reasons
 
 
 async def _say(send: Send, data: bytes) -> None:

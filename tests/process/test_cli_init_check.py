@@ -177,7 +177,7 @@ def test_check_tells_all_mistakes_of_a_file_and_leaves_78(tmp_path: Path, capsys
 def test_check_without_a_file_points_to_init(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supervisor.config.load.SEARCHED", (Path("preforkd.toml"),))
+    monkeypatch.setattr("supervisor.config.location.SEARCHED", ("preforkd.toml",))
     assert main(["check"]) == 78
     assert "`preforkd init` writes one" in capsys.readouterr().out
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.control import SOCKET_NAME
 from supervisor.control.client import ControlClient, NotRunning
-from supervisor.control.protocol import SOCKET_NAME
 from supervisor.errors import ControlError
 from supervisor.system.clock import monotonic_s
 from tests.support.nobody import a_public_folder, answer_of_nobody, needs_root

@@ -310,7 +310,8 @@ def test_a_daemon_that_is_not_there_is_told_everywhere(silent: Browser) -> None:
         assert "preforkd is not running" in answer.json["error"]
         assert answer.json["since"].startswith("20")
     assert silent.get("/readyz").json["ready"] is False
-    assert silent.get("/healthz").status == 200
+    answer = silent.get("/healthz")
+    assert (answer.status, answer.json["ok"], "is not running" in answer.json["why"][0]) == (503, False, True)
     assert silent.get("/api/exits").json == {"exits": []}
     with silent.events() as events:
         name, told = next(events)

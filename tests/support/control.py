@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from supervisor.control import SOCKET_NAME
 from supervisor.control.client import ControlClient
-from supervisor.control.protocol import SOCKET_NAME, Pending, Request, Result
+from supervisor.control.protocol import Pending, Request, Result
 from supervisor.control.server import IDLE_S, ControlServer
 from supervisor.system.reactor import Reactor
 

@@ -16,6 +16,7 @@ import msgspec
 import supervisor
 from supervisor.config.load import check
 from supervisor.control import results
+from supervisor.control.probes import probed
 from supervisor.control.protocol import Pending, Request, Result
 from supervisor.errors import ConfigError, ControlError, PreforkdError, no_such_pool
 from supervisor.link.frames import CloseConnection, Find, FindGone, Found, Frame, Reconfigure
@@ -60,6 +61,7 @@ class Commands:
         self._verbs: dict[str, Verb] = {
             "status": lambda request: status.show(),
             "ping": lambda request: {"pid": os.getpid(), "version": supervisor.__version__},
+            "probe": lambda request: probed(str(request.get("kind", "")), status.show),
             "stop": self._stop,
             "find": self._find,
             "pending": self._pending,

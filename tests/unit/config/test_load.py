@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.config import load as loading
+from supervisor.config import location
 from supervisor.config.load import interpret, load
 from supervisor.config.schema import (
     Binding,
@@ -32,7 +32,7 @@ handler = "myapp.email:send"
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The path of the file under test; nothing else is found by searching."""
     monkeypatch.delenv("PREFORKD_CONFIG", raising=False)
-    monkeypatch.setattr(loading, "SEARCHED", (Path("preforkd.toml"),))
+    monkeypatch.setattr(location, "SEARCHED", ("preforkd.toml",))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "preforkd.toml"
 
