@@ -26,6 +26,7 @@ import msgspec
 from supervisor.brokers import open_admin
 from supervisor.brokers.admin import BrokerAdmin
 from supervisor.cli.advice import advise
+from supervisor.cli.command import command
 from supervisor.cli.console import block
 from supervisor.cli.handler_probe import ImportFailed, probe_handler
 from supervisor.cli.invocation import Invocation, pass_invocation
@@ -70,10 +71,17 @@ _REFUSED = "a reload is refused; `preforkd restart` applies it"
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
 
-@click.command("check")
+@command(
+    "check",
+    ("Test ./preforkd.toml", "preforkd check"),
+    ("Test a file before it is installed", "preforkd check --config new.toml"),
+)
 @pass_invocation
 def check_command(invocation: Invocation) -> int:
-    """Test the configuration on this machine: handlers, broker, directories. Changes nothing."""
+    """Test the configuration on this machine: handlers, broker, directories.
+
+    It changes nothing. Exit code: 0 no error, 78 a fault of the configuration or of a handler, 1 another fault.
+    """
     found: list[Finding] = []
     redactor = Redactor()
     try:

@@ -17,6 +17,7 @@ import msgspec
 from supervisor.brokers.base import Delivery
 from supervisor.brokers.copy_headers import FORMER, PREFIX, PREVIEW_BYTES, diagnosis, former_rounds, plain, preview
 from supervisor.brokers.dead_letter_browser import DeadLetterBrowser, open_browser
+from supervisor.cli.command import group
 from supervisor.cli.console import (
     ask_first,
     block,
@@ -40,24 +41,42 @@ C = TypeVar("C", bound=Callable[..., object])
 
 
 def _parked(command: C) -> C:
-    return click.option("--parked", is_flag=True, help="The parked messages, not the dead ones.")(command)
+    return click.option("--parked", is_flag=True, help="Take the parked messages, not the dead letters.")(command)
 
 
 def _selection(command: C) -> C:
-    command = click.argument("ids", nargs=-1, metavar="[ID]...")(command)
-    return click.option("--all", "everything", is_flag=True, help="All messages that are there now.")(command)
+    command = click.argument("ids", nargs=-1, metavar="[IDS]")(command)
+    return click.option("--all", "everything", is_flag=True, help="Take all messages that are there now.")(command)
 
 
-@click.group("dead")
+@group(
+    "dead",
+    ("The dead letters of the pool `email`", "preforkd dead list email"),
+    ("Why one of them failed", "preforkd dead show email ORDER-17"),
+    ("Run it again", "preforkd dead retry email ORDER-17"),
+)
 def dead_group() -> None:
-    """Dead-lettered and parked messages of a pool's QUEUE."""
+    """Show, retry or delete the dead letters and parked messages of a queue."""
 
 
-@dead_group.command("list")
+@dead_group.command(
+    "list",
+    examples=(
+        ("The dead letters of the pool `email`", "preforkd dead list email"),
+        ("Its parked messages", "preforkd dead list email --parked"),
+    ),
+)
 @click.argument("queue")
 @_parked
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many at most.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    metavar="NUMBER",
+    help="The most messages to list.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @pass_invocation
 def list_command(invocation: Invocation, queue: str, parked: bool, limit: int, as_json: bool) -> int:
     """List messages, oldest first."""
@@ -70,14 +89,17 @@ def list_command(invocation: Invocation, queue: str, parked: bool, limit: int, a
     return 0
 
 
-@dead_group.command("show")
+@dead_group.command(
+    "show",
+    examples=(("Headers, stack and body of one message", "preforkd dead show email ORDER-17"),),
+)
 @click.argument("queue")
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.argument("ids", nargs=-1, required=True, metavar="IDS")
 @_parked
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with the whole body.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, with the whole body.")
 @pass_invocation
 def show_command(invocation: Invocation, queue: str, ids: tuple[str, ...], parked: bool, as_json: bool) -> int:
-    """Show headers, stack and the beginning of the body."""
+    """Show headers, stack and the beginning of the body of messages."""
     with _browser(invocation, queue, parked) as letters:
         found = letters.with_ids(ids)
     if as_json:
@@ -87,21 +109,36 @@ def show_command(invocation: Invocation, queue: str, ids: tuple[str, ...], parke
     return _report_missing(ids, found, letters.name)
 
 
-@dead_group.command("retry")
+@dead_group.command(
+    "retry",
+    examples=(
+        ("Run one message again", "preforkd dead retry email ORDER-17"),
+        ("Run all of them again", "preforkd dead retry email --all"),
+    ),
+)
 @click.argument("queue")
 @_selection
 @_parked
 @pass_invocation
 def retry_command(invocation: Invocation, queue: str, ids: tuple[str, ...], everything: bool, parked: bool) -> int:
-    """Move messages back to QUEUE, as a new round that begins with attempt 1."""
+    """Move messages back to their queue.
+
+    They run as a new round that begins with attempt 1.
+    """
     return _act(invocation, queue, parked, ids, everything, DeadLetterBrowser.retry, "moved", f" back to {queue}")
 
 
-@dead_group.command("drop")
+@dead_group.command(
+    "drop",
+    examples=(
+        ("Delete one message", "preforkd dead drop email ORDER-17"),
+        ("Delete all parked messages, without a question", "preforkd dead drop email --parked --all --yes"),
+    ),
+)
 @click.argument("queue")
 @_selection
 @_parked
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask before.")
 @pass_invocation
 def drop_command(
     invocation: Invocation, queue: str, ids: tuple[str, ...], everything: bool, parked: bool, yes: bool

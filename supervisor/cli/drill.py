@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from supervisor.cli.command import command
 from supervisor.cli.console import ended_with, print_line, print_table, progress_bar
 from supervisor.cli.process import ENDS, interrupted_by, unmoved_by
 from supervisor.drill.audit import AuditReport, Evidence, audit
@@ -20,19 +21,34 @@ from supervisor.drill.plan import DrillPlan, draw
 from supervisor.errors import PreforkdError, StateError
 
 
-@click.command("drill")
-@click.option("--messages", default=2000, show_default=True, help="Number of messages.")
-@click.option("--broker", default="embedded:", show_default=True, help="The scratch queue's broker.")
+@command(
+    "drill",
+    ("2000 messages on the embedded queue", "preforkd drill"),
+    ("The faults of a former drill, on RabbitMQ", "preforkd drill --seed 42 --broker amqp://localhost"),
+)
+@click.option("--messages", metavar="NUMBER", default=2000, show_default=True, help="Publish so many messages.")
+@click.option(
+    "--broker", default="embedded:", metavar="URL", show_default=True, help="Make the scratch queue on this broker."
+)
 @click.option(
     "--seed",
     default=None,
     type=int,
-    help="Seed of the drill: the same seed gives the same faults in the same messages.",
+    metavar="NUMBER",
+    help="Repeat a drill: the same seed makes the same faults in the same messages.",
 )
-@click.option("--on-crash", default="retry", show_default=True, type=click.Choice(["retry", "park"]))
-@click.option("--keep", is_flag=True, help="Keep the drill's folder (logs, exit history, effects).")
+@click.option(
+    "--on-crash",
+    default="retry",
+    show_default=True,
+    type=click.Choice(["retry", "park"]),
+    help="Set on_crash of the pool.",
+)
+@click.option("--keep", is_flag=True, help="Keep the folder of the drill: logs, exit history, effects.")
 def drill_command(messages: int, broker: str, seed: int | None, on_crash: str, keep: bool) -> int:
-    """Run a fault drill on a scratch queue: crashes, hangs, kills, lost connections; then audit every message.
+    """Make faults on purpose on a scratch queue, then audit every message.
+
+    The faults are crashes, hangs, kills and lost connections.
 
     Exit code 0 only if nothing was lost, nothing ran twice undeclared, and every fault is on record.
     """

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
+from supervisor.cli.command import command
 from supervisor.cli.console import child_of, ended_with, print_line, print_table, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.errors import ConfigError, PreforkdError, no_such_pool
@@ -16,20 +17,39 @@ from supervisor.exit_history import HistoryTail, Record, wanted
 from supervisor.logs.events import Cause
 from supervisor.quantities import show_seconds
 
+_CAUSES = [cause.value for cause in Cause]
 _FOLLOW_S = 0.25
 
 
-@click.command("exits")
-@click.option("--pool", help="Exits of this pool only.")
-@click.option("--cause", type=click.Choice([cause.value for cause in Cause]), help="Exits with this cause only.")
-@click.option("--json", "as_json", is_flag=True, help="Print the records as JSON, one object a line.")
-@click.option("--follow", "-f", is_flag=True, help="Print new exits as they happen, until interrupted.")
-@click.option("-n", "count", type=click.IntRange(min=0), default=20, show_default=True, help="Number of exits; 0: all.")
+@command(
+    "exits",
+    ("The last 20 exits", "preforkd exits"),
+    ("New time limit kills of one pool, as they happen", "preforkd exits --pool email --cause timeout -f"),
+    ("The whole history, for a program", "preforkd exits -n 0 --json"),
+)
+@click.option("--pool", metavar="POOL", help="List exits of this pool only.")
+@click.option(
+    "--cause",
+    metavar="CAUSE",
+    type=click.Choice(_CAUSES),
+    help=f"List exits with this cause only: {', '.join(_CAUSES)}.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the records as one JSON object a line.")
+@click.option("--follow", "-f", is_flag=True, help="Print new exits as they happen, until Ctrl-C.")
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(min=0),
+    metavar="NUMBER",
+    default=20,
+    show_default=True,
+    help="List so many exits; 0: all.",
+)
 @pass_invocation
 def exits_command(
     invocation: Invocation, pool: str | None, cause: str | None, as_json: bool, follow: bool, count: int
 ) -> int:
-    """Show the last exits of workers, forkservers and consumers, oldest first."""
+    """List the last exits of workers, forkservers and consumers, oldest first."""
     with HistoryTail(invocation.state_dir) as tail:
         seen: set[object] = set()
         everything = _noting_pools(tail.new(), seen)

@@ -45,8 +45,8 @@ SECONDS = Seconds()
 class Invocation:
     """One run of the command line. Commands take it as their first argument (`@pass_invocation`)."""
 
-    def __init__(self, config_path: str | None) -> None:
-        self.config_path = config_path
+    def __init__(self) -> None:
+        self.config_path: str | None = None
         """The value of --config, None where it was not given."""
 
     @cached_property

@@ -10,23 +10,28 @@ from pathlib import Path
 
 import click
 
+from supervisor.cli.command import command
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.control.results import Status
 from supervisor.errors import PreforkdError
 
 
-@click.command("metrics")
+@command(
+    "metrics",
+    ("A look at all metrics", "preforkd metrics"),
+    ("For node_exporter, from a timer", "preforkd metrics --file /var/lib/node/preforkd.prom"),
+)
 @click.option(
     "--file",
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to this file instead, in one step (for node_exporter's textfile collector: NAME.prom).",
+    help="Write to this file instead, in one step; for the textfile collector of node_exporter: NAME.prom.",
 )
 @pass_invocation
 def metrics_command(invocation: Invocation, path: Path | None) -> int:
     """Print metrics in the format of Prometheus.
 
-    Their meaning: docs/metrics.md. The web page serves the same at /metrics.
+    docs/metrics.md explains them. The web page serves the same at /metrics.
     """
     try:
         from supervisor.metrics import render  # see the head of this file

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 
+from supervisor.cli.command import group
 from supervisor.cli.console import ask_first, check_choice, print_json, print_line, print_list, report_missing, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.pools import operator
@@ -21,14 +22,21 @@ from supervisor.link.consumer_state import Trace
 _COLUMNS = ("ID", "STATE", ">ATTEMPT", "AT", "REASON")
 
 
-@click.group("pending")
+@group(
+    "pending",
+    ("Messages that have not come back", "preforkd pending list email"),
+    ("Do not wait for one of them any longer", "preforkd pending drop email ORDER-17"),
+)
 def pending_group() -> None:
-    """Failed messages of a POOL that have not come back from the broker, or were lost there."""
+    """Show or drop failed messages that have not come back from the broker, or were lost there."""
 
 
-@pending_group.command("list")
+@pending_group.command(
+    "list",
+    examples=(("Messages that have not come back", "preforkd pending list email"),),
+)
 @click.argument("pool")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @pass_invocation
 def list_command(invocation: Invocation, pool: str, as_json: bool) -> int:
     """List messages, oldest first."""
@@ -40,14 +48,17 @@ def list_command(invocation: Invocation, pool: str, as_json: bool) -> int:
     return 0
 
 
-@pending_group.command("drop")
+@pending_group.command(
+    "drop",
+    examples=(("Do not wait for one message any longer", "preforkd pending drop email ORDER-17"),),
+)
 @click.argument("pool")
-@click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "everything", is_flag=True, help="All that have not come back now.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.argument("ids", nargs=-1, metavar="[IDS]")
+@click.option("--all", "everything", is_flag=True, help="Drop all that have not come back now.")
+@click.option("--yes", is_flag=True, help="Do not ask before.")
 @pass_invocation
 def drop_command(invocation: Invocation, pool: str, ids: tuple[str, ...], everything: bool, yes: bool) -> int:
-    """Stop waiting for messages.
+    """Stop waiting for messages that have not come back.
 
     Nothing is deleted at the broker: a message that comes later gets its copy and is not run.
     """

@@ -11,6 +11,7 @@ import os
 
 import click
 
+from supervisor.cli.command import command
 from supervisor.cli.console import print_line, shown
 from supervisor.cli.invocation import SECONDS, Invocation, pass_invocation
 from supervisor.control.client import NoAnswer
@@ -26,12 +27,15 @@ RESUMED = {True: "takes messages again", False: "was not paused"}
 """By whether the order has changed something."""
 
 
-@click.command("scale")
+@command(
+    "scale",
+    ("Run 8 workers in the pool `email`", "preforkd scale email 8"),
+)
 @click.argument("pool")
 @click.argument("workers", type=int)
 @pass_invocation
 def scale_command(invocation: Invocation, pool: str, workers: int) -> int:
-    """Run WORKERS workers in POOL, until the next reload or restart.
+    """Run so many WORKERS in POOL, until the next reload or restart.
 
     Surplus workers finish their message first.
     """
@@ -46,20 +50,27 @@ def scale_command(invocation: Invocation, pool: str, workers: int) -> int:
     return 0
 
 
-@click.command("pause")
+@command(
+    "pause",
+    ("Take no more messages for the pool `email`", "preforkd pause email"),
+)
 @click.argument("pool")
 @pass_invocation
 def pause_command(invocation: Invocation, pool: str) -> int:
-    """Take no more messages for POOL. Running handlers finish, other messages are requeued.
+    """Take no more messages for POOL.
 
-    A paused pool stays paused until `preforkd resume` or a restart of the daemon.
+    Running handlers finish, other messages are requeued. A paused pool stays paused until `preforkd resume` or a
+    restart of the daemon.
     """
     changed = invocation.ask_for(Changed, "pause", pool=pool, by=operator()).changed
     print_line(f"pool {pool} {PAUSED[changed]}")
     return 0
 
 
-@click.command("resume")
+@command(
+    "resume",
+    ("Take messages for the pool `email` again", "preforkd resume email"),
+)
 @click.argument("pool")
 @pass_invocation
 def resume_command(invocation: Invocation, pool: str) -> int:
@@ -69,7 +80,10 @@ def resume_command(invocation: Invocation, pool: str) -> int:
     return 0
 
 
-@click.command("retry")
+@command(
+    "retry",
+    ("Try a held pool at once, after its fault was removed", "preforkd retry email"),
+)
 @click.argument("pool")
 @pass_invocation
 def retry_command(invocation: Invocation, pool: str) -> int:
@@ -83,9 +97,16 @@ def retry_command(invocation: Invocation, pool: str) -> int:
     return 0
 
 
-@click.command("reload")
+@command(
+    "reload",
+    ("Test the new configuration, then load it", "preforkd check && preforkd reload"),
+)
 @click.option(
-    "--timeout", "timeout_s", type=SECONDS, default=TIMEOUT_S, help="The longest wait for the end of the reload (5m)."
+    "--timeout",
+    "timeout_s",
+    type=SECONDS,
+    default=TIMEOUT_S,
+    help="Wait so long at most for the end of the reload (5m).",
 )
 @pass_invocation
 def reload_command(invocation: Invocation, timeout_s: float) -> int:

@@ -15,16 +15,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from supervisor import __version__
+from supervisor.cli.catalogue import COMMANDS, SECTIONS, Entry
+from supervisor.cli.command import Group
 from supervisor.cli.console import block
-from supervisor.cli.invocation import Invocation
 from supervisor.cli.process import discard_output, interrupted_by, open_standard, say_error
 from supervisor.errors import PreforkdError
 from supervisor.logs.journal import is_journal
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 DEBUG_VARIABLE = "PREFORKD_DEBUG"
 
@@ -34,45 +38,14 @@ _READER_GONE = 141  # 128 + SIGPIPE: the command was cut short, so what it would
 _SUPERVISORD = re.compile(r"supervisor-([^-]+)(?:-.+)?\.(?:dist|egg)-info")  # where its metadata is, in site-packages
 
 
-WHERE: dict[str, str] = {
-    "check": "supervisor.cli.check:check_command",
-    "completion": "supervisor.cli.setup:completion_command",
-    "dead": "supervisor.cli.dead:dead_group",
-    "drill": "supervisor.cli.drill:drill_command",
-    "exits": "supervisor.cli.exits:exits_command",
-    "init": "supervisor.cli.setup:init_command",
-    "metrics": "supervisor.cli.metrics:metrics_command",
-    "pause": "supervisor.cli.pools:pause_command",
-    "pending": "supervisor.cli.pending:pending_group",
-    "publish": "supervisor.cli.publish:publish_command",
-    "reload": "supervisor.cli.pools:reload_command",
-    "restart": "supervisor.cli.stop:restart_command",
-    "resume": "supervisor.cli.pools:resume_command",
-    "retry": "supervisor.cli.pools:retry_command",
-    "run": "supervisor.cli.start:run_command",
-    "scale": "supervisor.cli.pools:scale_command",
-    "service": "supervisor.cli.setup:service_command",
-    "start": "supervisor.cli.start:start_command",
-    "status": "supervisor.cli.status:status_command",
-    "stop": "supervisor.cli.stop:stop_command",
-    "top": "supervisor.cli.top:top_command",
-    "why": "supervisor.cli.why:why_command",
-}
-"""Name → module and attribute.
-
-A module is imported when its command is asked for, not before: the process of `run` and `start` becomes the master, and
-would keep the other commands' modules in its memory (4 MiB) for as long as the daemon lives. Only help loads them all.
-"""
-
-
 class Commands(UserDict[str, Any]):
     """What click takes for a group's dictionary of commands: it knows all names, and loads what is looked up."""
 
     def __getitem__(self, name: str) -> click.Command:
         found = self.data[name]
-        if isinstance(found, str):
-            module, _, attribute = found.partition(":")
-            found = self.data[name] = getattr(import_module(module), attribute)
+        if isinstance(found, Entry):
+            module, _, attribute = found.where.partition(":")
+            found = self.data[name] = getattr(import_module(f"supervisor.cli.{module}"), attribute)
         command: click.Command = found
         return command
 
@@ -81,8 +54,8 @@ class _ReaderGone(Exception):
     """What is printed has no reader any more. No OSError: of such a one click makes an exit with 1, "failed"."""
 
 
-class _Program(click.Group):
-    """The group of all commands, which lets a reader that has gone be told from a failure."""
+class _Program(Group):
+    """The group of all commands. Lists them without loading them, and tells a reader that has gone from a failure."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """As click's; help and version are printed here."""
@@ -93,6 +66,22 @@ class _Program(click.Group):
         """As click's."""
         with _noticing_readers():
             return super().invoke(ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A section for each part of the catalogue, all with the same columns."""
+        width = max(map(len, COMMANDS))
+        for title, entries in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), entry.summary) for name, entry in entries.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """The names of commands, or of options."""
+        from click.shell_completion import CompletionItem  # loaded late: only completion needs it
+
+        found = [
+            CompletionItem(name, help=each.summary) for name, each in COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
 
 @contextmanager
@@ -105,22 +94,16 @@ def _noticing_readers() -> Iterator[None]:
 
 @click.group(
     cls=_Program,
-    commands=Commands(WHERE),
+    commands=Commands(COMMANDS),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-@click.option(
-    "--config",
-    metavar="FILE",
-    help="The configuration; else $PREFORKD_CONFIG, ./preforkd.toml, /etc/preforkd/preforkd.toml.",
+    epilog="`preforkd COMMAND --help` shows the options of a command, and examples.",
 )
 @click.version_option(__version__, message="preforkd %(version)s")
-@click.pass_context
-def preforkd(context: click.Context, config: str | None) -> None:
+def preforkd() -> None:
     """A pre-fork process supervisor for message workers.
 
-    Start with `preforkd init`, `preforkd check`, `preforkd start`.
+    Begin with `preforkd init`, `preforkd check` and `preforkd start`.
     """
-    context.obj = Invocation(config)
 
 
 def run(argv: Sequence[str] | None) -> int:

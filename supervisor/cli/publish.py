@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from supervisor.brokers import open_admin
 from supervisor.brokers.admin import PublishReport
+from supervisor.cli.command import command
 from supervisor.cli.console import print_line, progress_bar, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.errors import PreforkdError
@@ -37,14 +38,34 @@ class Header(click.ParamType[tuple[str, str]]):
         return name, text
 
 
-@click.command("publish")
+@command(
+    "publish",
+    ("One message from the shell", "echo '{\"to\": 7}' | preforkd publish email"),
+    ("Each line is a message; repeated, none runs twice", "preforkd publish email jobs.txt --id-prefix june-"),
+    ("Each file is a message", "preforkd publish email --files a.json b.json"),
+)
 @click.argument("queue")
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
-@click.option("--files", "whole", is_flag=True, help="Each FILE is one message. Default: each line is one.")
-@click.option("--id-prefix", help="Ids are PREFIX0, PREFIX1, …: publishing the same twice runs it once. Else: UUIDs.")
-@click.option("--header", "headers", multiple=True, type=Header(), help="A header for all messages; may be repeated.")
-@click.option("--content-type", help="The content type of all messages.")
-@click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, help="Publish all messages N times.")
+@click.argument(
+    "files", nargs=-1, metavar="[FILES]", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True)
+)
+@click.option("--files", "whole", is_flag=True, help="Make each file one message, not each line.")
+@click.option(
+    "--id-prefix",
+    metavar="PREFIX",
+    help="Use the ids PREFIX0, PREFIX1, and so on; the same published twice runs once. Else: UUIDs.",
+)
+@click.option(
+    "--header", "headers", multiple=True, type=Header(), help="Add a header to all messages; may be repeated."
+)
+@click.option("--content-type", metavar="TYPE", help="Set the content type of all messages.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="NUMBER",
+    show_default=True,
+    help="Publish all messages so many times.",
+)
 @pass_invocation
 def publish_command(
     invocation: Invocation,
@@ -56,7 +77,11 @@ def publish_command(
     content_type: str | None,
     count: int,
 ) -> int:
-    """Publish to QUEUE: one message per line of FILE… (stdin without any), or one per FILE with --files."""
+    """Publish messages to QUEUE, one for each line of FILES.
+
+    Without FILES, the lines are read from the standard input. A message counts as published once the broker has
+    confirmed it.
+    """
     if whole and not files:
         raise click.UsageError("--files needs at least one FILE")
     template = Properties(content_type=content_type, headers=dict(headers) or None, delivery_mode=2)

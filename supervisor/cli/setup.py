@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 from click.shell_completion import get_completion_class
 
+from supervisor.cli.command import command
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.config.location import FILE_NAME
 from supervisor.config.schema import DaemonConfig
@@ -28,7 +29,11 @@ _HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user")))
 _HOME_STATE = DaemonConfig(state_dir="preforkd-state", runtime_dir="preforkd-state/run")
 
 
-@click.command("init")
+@command(
+    "init",
+    ("Write ./preforkd.toml, and try it", "preforkd init && preforkd check"),
+    ("Write a file for a service", "preforkd init /etc/preforkd/preforkd.toml"),
+)
 @click.argument("path", default=FILE_NAME, type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def init_command(path: Path, force: bool) -> int:
@@ -68,10 +73,17 @@ def _write(target: Path, text: str, force: bool) -> None:
         raise StateError(f"{target} cannot be written: {error.strerror}") from error
 
 
-@click.command("service")
+@command(
+    "service",
+    ("Read the unit before it is installed", "preforkd service | less"),
+    ("A unit for a file of your own", "preforkd service --config /srv/app/preforkd.toml"),
+)
 @pass_invocation
 def service_command(invocation: Invocation) -> int:
-    """Print a hardened systemd unit: preforkd service > /etc/systemd/system/preforkd.service."""
+    """Print a hardened systemd unit for this installation.
+
+    It belongs into /etc/systemd/system/preforkd.service.
+    """
     config = Path(invocation.config_path).resolve() if invocation.config_path else Path(_CONFIG)
     click.echo(unit(program(Path(sys.argv[0]), Path(sys.executable)), config), nl=False)
     for path in hidden([Path(sys.prefix), Path(sys.executable).resolve(), config]):
@@ -99,11 +111,15 @@ def hidden(paths: list[Path]) -> list[Path]:
     return [path for path in paths if any(home in path.parents for home in _HIDDEN)]
 
 
-@click.command("completion")
+@command(
+    "completion",
+    ("bash and zsh, now; for later, add it to the rc file", 'eval "$(preforkd completion bash)"'),
+    ("fish, now; for later, add it to config.fish", "preforkd completion fish | source"),
+)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion_command(context: click.Context, shell: str) -> None:
-    """Print the completion script, e.g. for ~/.bashrc: eval "$(preforkd completion bash)"."""
+    """Print the completion script for a shell."""
     make = get_completion_class(shell)
     if make is None:
         raise click.UsageError(f"click knows no completion for {shell}")

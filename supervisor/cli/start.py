@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from supervisor.cli.command import command
 from supervisor.cli.console import print_line, shown
 from supervisor.cli.daemonize import Announce, Startup, start_daemon
 from supervisor.cli.invocation import POOL_HELD, SECONDS, Invocation, pass_invocation
@@ -28,10 +29,17 @@ LOG_NAME = "preforkd.log"
 START_TIMEOUT_S = 60.0
 
 
-@click.command("run")
+@command(
+    "run",
+    ("Run until Ctrl-C", "preforkd run"),
+    ("In a container", "preforkd run --config /etc/preforkd/preforkd.toml"),
+)
 @pass_invocation
 def run_command(invocation: Invocation) -> int:
-    """Run in the foreground until SIGTERM or Ctrl-C. A systemd unit calls this."""
+    """Run in the foreground until SIGTERM or Ctrl-C.
+
+    A systemd unit and a container call this.
+    """
     config = refuse_missing(invocation.config)
     _prepare_log(config)
     reasons: list[str] = []
@@ -41,8 +49,12 @@ def run_command(invocation: Invocation) -> int:
     return status
 
 
-@click.command("start")
-@click.option("--timeout", "timeout_s", type=SECONDS, default=START_TIMEOUT_S, help="The longest wait (60s).")
+@command(
+    "start",
+    ("Start, and see whether all pools work", "preforkd start && preforkd status"),
+    ("Allow slow imports", "preforkd start --timeout 5m"),
+)
+@click.option("--timeout", "timeout_s", type=SECONDS, default=START_TIMEOUT_S, help="Wait so long at most (60s).")
 @pass_invocation
 def start_command(invocation: Invocation, timeout_s: float) -> int:
     """Start the daemon and return when it is ready, or with the reason of the failure.

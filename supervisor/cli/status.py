@@ -14,6 +14,7 @@ from io import StringIO
 
 import click
 
+from supervisor.cli.command import command
 from supervisor.cli.console import as_arguments, ended_with, print_line, print_table
 from supervisor.cli.invocation import POOL_HELD, SECONDS, Invocation, pass_invocation
 from supervisor.cli.probe import KINDS, probe
@@ -36,7 +37,12 @@ DEAD_WITH_PID_FILE = 1
 NOT_RUNNING = 3
 
 
-@click.command("status")
+@command(
+    "status",
+    ("The state of everything", "preforkd status"),
+    ("For a program", "preforkd status --json"),
+    ("Refresh every 5 seconds", "preforkd status --watch --interval 5s"),
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the status object of the daemon as JSON.")
 @click.option("--watch", is_flag=True, help="Refresh until interrupted (`top` shows more).")
 @click.option("--interval", "interval_s", type=SECONDS, default="1s", help="With --watch: refresh this often (1s).")

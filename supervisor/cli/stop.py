@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import click
 
+from supervisor.cli.command import command
 from supervisor.cli.console import print_line
 from supervisor.cli.invocation import SECONDS, Invocation, pass_invocation
 from supervisor.cli.start import START_TIMEOUT_S, start
@@ -28,24 +29,38 @@ _MARGIN_S = 30.0
 """Beyond `stop_timeout` a daemon kills what is left; after this long on top of it something is wrong."""
 
 
-@click.command("stop")
-@click.option("--now", is_flag=True, help="Kill running handlers; their messages follow on_crash.")
+@command(
+    "stop",
+    ("Let running handlers finish", "preforkd stop"),
+    ("Let them run for 10 seconds more at most", "preforkd stop --timeout 10s"),
+    ("Do not wait for them", "preforkd stop --now"),
+)
+@click.option("--now", is_flag=True, help="Kill running handlers; on_crash decides about their messages.")
 @click.option(
     "--timeout", "timeout_s", type=SECONDS, help="Let handlers run at most this long, instead of stop_timeout."
 )
 @pass_invocation
 def stop_command(invocation: Invocation, now: bool, timeout_s: float | None) -> int:
-    """Stop the daemon and wait for its end. Exit code 0 also if no daemon runs."""
+    """Stop the daemon, and wait for its end.
+
+    Exit code 0 also if no daemon runs.
+    """
     if not stop(invocation, now, timeout_s):
         print_line(f"preforkd is not running (nothing in {invocation.runtime_dir})")
     return 0
 
 
-@click.command("restart")
-@click.option("--now", is_flag=True, help="Kill running handlers; their messages follow on_crash.")
+@command(
+    "restart",
+    ("Let running handlers finish, then start", "preforkd restart"),
+)
+@click.option("--now", is_flag=True, help="Kill running handlers; on_crash decides about their messages.")
 @pass_invocation
 def restart_command(invocation: Invocation, now: bool) -> int:
-    """Stop the daemon if one runs, then start one. A bad configuration stops nothing."""
+    """Stop the daemon if one runs, then start one.
+
+    A bad configuration stops nothing.
+    """
     refuse_missing(invocation.config)
     stop(invocation, now, None)
     return start(invocation, START_TIMEOUT_S)

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from supervisor.cli.command import command
 from supervisor.cli.console import as_arguments, block, ended_with, print_line, shown
 from supervisor.cli.explanations import EXPECTED, POOLS, STATES, explain, explain_ending
 from supervisor.cli.invocation import Invocation, pass_invocation
@@ -40,14 +41,20 @@ _BLOCKS = frozenset({"stack", "reason", "lately"})
 """Labels whose text may have several lines; anywhere else a line end is of an id, and shown escaped."""
 
 
-@click.command("why")
+@command(
+    "why",
+    ("A pool", "preforkd why email"),
+    ("The worker in slot 3", "preforkd why email/3"),
+    ("A message", "preforkd why ORDER-17"),
+    ("A message whose id is the name of a pool", "preforkd why --message email"),
+)
 @click.argument("target", metavar="POOL | POOL/SLOT | MESSAGE_ID")
 @click.option(
-    "--message", "as_message", is_flag=True, help="The argument is a message id, although a pool has this name."
+    "--message", "as_message", is_flag=True, help="Take the argument for a message id, although a pool has this name."
 )
 @pass_invocation
 def why_command(invocation: Invocation, target: str, as_message: bool) -> int:
-    """Explain recent exits and failures, and what to do: `why email`, `why email/3`, `why ORDER-17`."""
+    """Explain recent exits and failures, and say what to do next."""
     sources = Sources(invocation)
     pool, _slash, slot = target.partition("/")
     if as_message or pool not in sources.queues:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli.program import WHERE
+from supervisor.cli.catalogue import COMMANDS
 from tests.support.source_tree import CODE, imported, module_name, nodes, sources
 
 PATHS = {module_name(path): path for path in sources(*CODE)}
@@ -218,7 +218,7 @@ def test_the_handler_api_imports_nothing_heavy() -> None:
 
 
 def test_the_process_that_becomes_the_master_carries_no_other_command() -> None:
-    commands = {where.partition(":")[0] for where in WHERE.values()}
+    commands = {f"supervisor.cli.{entry.where.partition(':')[0]}" for entry in COMMANDS.values()}
 
     assert _closure("supervisor.cli.start") & commands == {"supervisor.cli.start"}
 

@@ -11,13 +11,18 @@ from contextlib import closing
 
 import click
 
+from supervisor.cli.command import command
 from supervisor.cli.invocation import SECONDS, Invocation, pass_invocation
 from supervisor.cli.pools import operator
 
 
-@click.command("top")
+@command(
+    "top",
+    ("Watch; ? shows the keys, q leaves", "preforkd top"),
+    ("One screen, for a script", "preforkd top --once"),
+)
 @click.option("--interval", "interval_s", type=SECONDS, default="1s", help="Refresh this often (1s).")
-@click.option("--once", is_flag=True, help="Print one screen and exit; for scripts. Without rates, which need two.")
+@click.option("--once", is_flag=True, help="Print one screen, without rates, and exit; for scripts.")
 @pass_invocation
 def top_command(invocation: Invocation, interval_s: float, once: bool) -> int:
     """Watch pools, workers and exits live; pause, scale and reload with keys (? lists them).

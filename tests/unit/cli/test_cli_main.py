@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 from supervisor import __version__
 from supervisor.cli import main
+from supervisor.cli.catalogue import COMMANDS
 from supervisor.cli.invocation import SECONDS
-from supervisor.cli.program import DEBUG_VARIABLE, WHERE, Commands, preforkd
+from supervisor.cli.program import DEBUG_VARIABLE, Commands, preforkd
 from supervisor.cli.publish import Header, publications, repeated, where_they_are
 from supervisor.errors import ConfigError, PreforkdError, Problem
 from supervisor.messages.message import Properties
@@ -37,11 +38,11 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
 
     listed = capsys.readouterr().out
-    for name in WHERE:
+    for name in COMMANDS:
         assert f"\n  {name} " in listed
 
 
-@pytest.mark.parametrize("name", WHERE)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_is_what_the_table_says_and_says_what_it_does(name: str) -> None:
     command = preforkd.commands[name]
 
@@ -55,7 +56,7 @@ def test_a_name_that_is_no_command_brings_those_that_are_like_it(capsys: pytest.
 
 
 def test_completion_knows_commands_that_are_not_loaded() -> None:
-    group = click.Group("preforkd", Commands(WHERE))
+    group = click.Group("preforkd", Commands(COMMANDS))
 
     offered = ShellComplete(group, {}, "preforkd", "_PREFORKD_COMPLETE").get_completions([], "re")
 
