@@ -202,6 +202,8 @@ def _about_source(source: Path, config: Config) -> Iterator[Finding]:
     text = source.read_text(encoding="utf-8")
     if readable_by_all and any(word in text for url in config.broker.urls for word in passwords(url)):
         yield _warning(str(source), "all users may read the password in it: chmod o-r, or use broker.url_file")
+    if readable_by_all and config.web.token and config.web.token in text:
+        yield _warning(str(source), "all users may read the token in it: chmod o-r, or use web.token_file")
 
 
 def _about_handler(pool: PoolConfig, state_dir: Path) -> Finding:
@@ -230,7 +232,10 @@ def about_sidecars(config: Config) -> Iterator[Finding]:
 
 def _about_web(web: WebConfig, daemon: DaemonConfig) -> Iterator[Finding]:
     if not web.token_file:
-        yield _ok("web.listen", f"{web.listen}, read only: without token_file there are no actions")
+        actions = (
+            "actions with the token in web.token" if web.token else "read only: without a token there are no actions"
+        )
+        yield _ok("web.listen", f"{web.listen}, {actions}")
         return
     try:
         user = account(daemon)

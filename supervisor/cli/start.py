@@ -91,6 +91,7 @@ def start(invocation: Invocation, timeout_s: float) -> int:
 
 def _serve(config: Config, on_ready: OnReady, on_failed: Callable[[str], None]) -> int:
     structured.hide_passwords(config.broker.urls)
+    structured.add_secret(config.web.token)
     with acting_as(account(config.daemon)):
         structured.configure(config.log, "master")
     return run_daemon(config, lambda: _read_again(config), on_ready, on_failed)
@@ -100,6 +101,7 @@ def _read_again(former: Config) -> Config:
     """The same file as it is now, for a reload; a daemon that logs to a file of its own goes on doing so."""
     config = refuse_missing(load(former.source))
     structured.hide_passwords(config.broker.urls)
+    structured.add_secret(config.web.token)
     own_file = str(Path(former.daemon.state_dir) / LOG_NAME)
     return _with_log_file(config) if former.log.file == own_file else config
 

@@ -35,6 +35,8 @@ _MAX_WORKERS = 10_000
 _HEARTBEAT_S = (1.0, 300.0)
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _URL_SCHEMES = ("amqp", "amqps")
+_HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?", re.IGNORECASE)
+MIN_TOKEN_CHARACTERS = 16
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -234,9 +236,24 @@ def _bad_listen(web: schema.WebConfig) -> str:
 
 
 def _open_to_all(web: schema.WebConfig) -> str:
-    if not web.listen or web.token_file or is_loopback(web.address[0]):
+    if not web.listen or web.has_token or is_loopback(web.address[0]):
         return ""
-    return "is not a loopback address, so other machines can reach it: that needs token_file"
+    return "is not a loopback address, so other machines can reach it: that needs token_file, or token"
+
+
+def bad_token(text: str) -> str:
+    """What is wrong with the `text` as a token; "" if nothing is. A token fits into the header Authorization."""
+    if len(text) < MIN_TOKEN_CHARACTERS:
+        return f"must have at least {MIN_TOKEN_CHARACTERS} characters"
+    fits = text.isascii() and text.isprintable() and " " not in text
+    return "" if fits else "must be one line of ASCII characters, without blanks"
+
+
+def _bad_hosts(web: schema.WebConfig) -> str:
+    odd = next((name for name in web.allowed_hosts if not _HOST.fullmatch(name)), None)
+    return (
+        "" if odd is None else f'{odd!r} is no host name: write it without scheme and port; "*.name" for all below it'
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -311,7 +328,18 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
     ),
     schema.WebConfig: (
         Rule(("listen",), _bad_listen),
-        Rule(("listen", "token_file"), lambda web: "" if _bad_listen(web) else _open_to_all(web), "or 127.0.0.1"),
+        Rule(
+            ("listen", "token_file", "token"),
+            lambda web: "" if _bad_listen(web) else _open_to_all(web),
+            "or 127.0.0.1",
+        ),
+        Rule(("token",), lambda web: bad_token(web.token) if web.token else "", "openssl rand -hex 16 makes one"),
+        Rule(
+            ("token", "token_file"),
+            _when(lambda web: bool(web.token and web.token_file), "and token_file are both given"),
+            "keep one of the two",
+        ),
+        Rule(("allowed_hosts",), _bad_hosts),
     ),
     schema.HooksConfig: (
         *(_command(name) for name in ("on_exit", "on_hold", "on_dead")),

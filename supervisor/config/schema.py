@@ -111,6 +111,13 @@ class WebConfig(msgspec.Struct, frozen=True):
 
     listen: str = ""
     token_file: str = ""
+    token: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+
+    @property
+    def has_token(self) -> bool:
+        """Whether there is a token: actions are possible, and other machines may be."""
+        return bool(self.token or self.token_file)
 
     @property
     def address(self) -> tuple[str, int]:

@@ -7,7 +7,6 @@ asked about the rest; the struct is thrown away when the report has problems.
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +16,7 @@ from supervisor.config import schema
 from supervisor.config.keys import Key, keys_of
 from supervisor.config.report import Place, Report, did_you_mean
 from supervisor.config.text import NoText, read_text
-from supervisor.system.trust import changeable_by
+from supervisor.system.secret_file import exposure
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -135,12 +134,8 @@ class Sections:
 
     def _urls_in(self, here: Place, path: Path) -> list[str]:
         try:
-            if path.stat().st_mode & stat.S_IWOTH:
-                self._report.add(here, f"all users may write to {path}", f"chmod o-w {path}")
-            elif os.geteuid() == 0 and (others := changeable_by(path, self._owner)):
-                reason = f"{others} could change or replace {path}, so that root reads another file"
-                hint = "keep it in a directory that only root may write to, such as /etc/preforkd"
-                self._report.add(here, reason, hint)
+            if exposed := exposure(path, path.stat(), os.geteuid(), self._owner):
+                self._report.add(here, exposed.reason, exposed.hint)
                 return []
             lines = read_text(path)[0].splitlines()
         except NoText as error:

@@ -54,9 +54,14 @@ def secrets_of(url: str) -> set[str]:
     return {text for text in (url, target, *passwords(url)) if text.strip("/")}
 
 
-def without_passwords(environment: Mapping[str, str], urls: Iterable[str]) -> dict[str, str]:
-    """The `environment` without variables that hold one of these `urls` or its password, as used by `${VAR}`."""
-    secrets = {secret for url in urls if (found := passwords(url)) for secret in (url, *found)}
+def without_passwords(
+    environment: Mapping[str, str], urls: Iterable[str], tokens: Iterable[str] = ()
+) -> dict[str, str]:
+    """The `environment` without variables that hold one of these `urls`, its password, or one of the `tokens`, as used
+    by `${VAR}`. An empty token is none."""
+    secrets = {secret for url in urls if (found := passwords(url)) for secret in (url, *found)} | set(
+        filter(None, tokens)
+    )
     return {name: value for name, value in environment.items() if not any(_tells(value, one) for one in secrets)}
 
 

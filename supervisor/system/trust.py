@@ -47,7 +47,7 @@ def _step(place: Path, name: str) -> Path:
 
 
 def _other_user(place: Path, found: os.stat_result, owner: int | None) -> str:
-    if found.st_uid not in _trusted() and found.st_uid != owner:
+    if found.st_uid not in trusted_uids() and found.st_uid != owner:
         return f"uid {found.st_uid} (it owns {place})"
     return "" if stat.S_ISLNK(found.st_mode) else _writable(place, found)
 
@@ -61,8 +61,9 @@ def _writable(place: Path, found: os.stat_result) -> str:
 
 
 @cache
-def _trusted() -> frozenset[int]:
-    """Root; in a user namespace also the overflow uid, which stands for the real root, too (user_namespaces(7))."""
+def trusted_uids() -> frozenset[int]:
+    """The uids that count as root's: 0, and in a user namespace the overflow uid, which stands for the real root, too
+    (user_namespaces(7))."""
     try:
         mapped = Path("/proc/self/uid_map").read_text().split()
         overflow = int(Path("/proc/sys/kernel/overflowuid").read_text())

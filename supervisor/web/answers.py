@@ -112,6 +112,9 @@ class Letters(Result, frozen=True):
     letters: list[Letter]
     total: Annotated[int, Meta(description="How many messages were in the queue.")]
     at: Annotated[Time, Meta(description="When the queue was read.")]
+    withheld: Annotated[
+        bool, Meta(description="The request had no token: `headers` and `body_preview` are empty in all messages.")
+    ] = False
 
 
 class Moved(Result, frozen=True):

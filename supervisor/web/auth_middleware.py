@@ -17,11 +17,12 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from supervisor.config.rules import is_loopback
+from supervisor.config.schema import WebConfig
 from supervisor.errors import StateError
 from supervisor.system.clock import monotonic_s
 from supervisor.web.answers import ApiError, error_answer
 from supervisor.web.request_parsing import client
-from supervisor.web.token_file import TokenFile
+from supervisor.web.token_file import Token
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -40,19 +41,22 @@ _WARN_S = 10.0
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]*)?")
 _NO_TOKEN = (
     "there is no token, so actions are off: set [web] token_file to a file with one, readable by preforkd's user only, "
-    "and reload; or use the command line"
+    "or [web] token, and reload; or use the command line"
 )
 
 
 class AuthMiddleware:
-    """The middleware. `host`: where the server listens; `token`: None if actions are off."""
+    """The middleware. `web`: where the server listens, and under which names; `token`: None if actions are off."""
 
-    def __init__(self, app: ASGIApp, host: str, token: TokenFile | None) -> None:
+    def __init__(self, app: ASGIApp, web: WebConfig, token: Token | None) -> None:
+        host = web.address[0]
         self._app = app
         self._token = token
         self._open = is_loopback(host)
         own_names = ("localhost",) if self._open else (socket.gethostname().lower(), socket.getfqdn().lower())
-        self._names = {host.lower(), *own_names}
+        allowed = [name.lower() for name in web.allowed_hosts]
+        self._names = {host.lower(), *own_names, *allowed}
+        self._domains = tuple(name[1:] for name in allowed if name.startswith("*."))
         self._warned_s = float("-inf")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +74,8 @@ class AuthMiddleware:
         self._check_host(request.headers.get("host", ""))
         scope = request.scope
         if request.method in READERS:
-            scope["state"]["may_read"] = self._open or self._knows(request)
+            knows = self._reader_knows(request)
+            scope["state"] |= {"may_read": self._open or knows, "knows_token": knows}
             path = scope["path"]
             if not (scope["state"]["may_read"] or path in FREE or path.startswith(STATIC)):
                 raise self._unauthorized(
@@ -87,10 +92,12 @@ class AuthMiddleware:
         name = _host_name(host)
         if name in self._names or _is_address(name, loopback_only=self._open):
             return
+        if self._domains and name.endswith(self._domains):
+            return
         raise ApiError(
             421,
             f"this server is not {host[:100]!r}: use its address as in [web] listen (a proxy in front of it "
-            "has to pass that as Host)",
+            "has to pass that as Host), or add the name to [web] allowed_hosts",
         )
 
     def _check_origin(self, request: Request) -> None:
@@ -107,6 +114,15 @@ class AuthMiddleware:
         except StateError as error:
             self._warn(str(error))
             raise ApiError(403, "the token file cannot be used now; preforkd's log has the reason") from error
+
+    def _reader_knows(self, request: Request) -> bool:
+        """As `_knows`; where all may read, a token file that cannot be used holds no reader up."""
+        try:
+            return self._knows(request)
+        except ApiError:
+            if not self._open:
+                raise
+            return False
 
     def _unauthorized(self, request: Request, reason: str) -> ApiError:
         if request.headers.get("authorization"):
@@ -125,6 +141,11 @@ class AuthMiddleware:
 def may_read(request: Request) -> bool:
     """Whether the client may see facts about the daemon."""
     return bool(request.scope["state"]["may_read"])
+
+
+def knows_token(request: Request) -> bool:
+    """Whether the client has given the token: it may see what messages contain."""
+    return bool(request.scope["state"]["knows_token"])
 
 
 def _with_headers(send: Send, path: str) -> Send:

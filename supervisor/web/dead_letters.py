@@ -147,6 +147,12 @@ def letter(number: int, delivery: Delivery) -> Letter:
     )
 
 
+def without_contents(found: Letters) -> Letters:
+    """The same without what the messages contain: for the other users of the machine, who may look at the daemon."""
+    letters = [replace(each, headers={}, body_preview="") for each in found.letters]
+    return replace(found, letters=letters, withheld=True)
+
+
 def _ended(facts: dict[str, Any]) -> dict[str, Any]:
     """How a round ended."""
     return {

@@ -19,8 +19,8 @@ from supervisor.control.probes import probed
 from supervisor.system.clock import wall_s
 from supervisor.web import openapi, request_parsing
 from supervisor.web.answers import JSON, Alive, ApiError, Ready, encoded, json_answer
-from supervisor.web.auth_middleware import may_read
-from supervisor.web.dead_letters import DeadLetterClient
+from supervisor.web.auth_middleware import knows_token, may_read
+from supervisor.web.dead_letters import DeadLetterClient, without_contents
 from supervisor.web.status_cache import EventReader, StatusCache
 
 STATIC = Path(__file__).parent / "static"
@@ -107,7 +107,8 @@ class ReadEndpoints:
         kind = request_parsing.kind(request.query_params.get("kind", "dead"))
         limit = request_parsing.number(request, request_parsing.LETTERS)
         pool = await self._cache.pool(request.path_params["pool"])
-        return json_answer(await self._letters.look(pool.queue, kind, limit))
+        found = await self._letters.look(pool.queue, kind, limit)
+        return json_answer(found if knows_token(request) else without_contents(found))
 
 
 class EventStream(Response):

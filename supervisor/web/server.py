@@ -30,7 +30,7 @@ from supervisor.web.connections import IDLE_S, HttpConnection
 from supervisor.web.dead_letters import DeadLetterClient
 from supervisor.web.read_endpoints import STATIC, ReadEndpoints
 from supervisor.web.status_cache import StatusCache
-from supervisor.web.token_file import TokenFile
+from supervisor.web.token_file import token_of
 from supervisor.web.write_endpoints import WriteEndpoints
 
 GRACE_S = 1.0
@@ -43,7 +43,7 @@ def make_app(start: StartSidecar, cache: StatusCache) -> ASGIApp:
 
     Raises StateError if the token file cannot be used.
     """
-    token = TokenFile(Path(start.web.token_file)) if start.web.token_file else None
+    token = token_of(start.web)
     letters = DeadLetterClient(start.broker, start.state_dir)
     reading, acting = ReadEndpoints(cache, letters), WriteEndpoints(cache, letters, Path(start.runtime_dir))
     read = {
@@ -76,7 +76,7 @@ def make_app(start: StartSidecar, cache: StatusCache) -> ASGIApp:
         exception_handlers={ApiError: on_api_error, HTTPException: on_http_error, Exception: on_bug},
     )
     app.router.redirect_slashes = False
-    return AuthMiddleware(app, start.web.address[0], token)
+    return AuthMiddleware(app, start.web, token)
 
 
 async def serve(start: StartSidecar, master: Channel[SidecarOrder]) -> None:
@@ -119,9 +119,9 @@ def _listen(web: WebConfig) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
         raise StateError(f'[web] listen = "{web.listen}": {error.strerror or error}') from error
-    if not web.token_file and not is_loopback(str(address[0])):
+    if not web.has_token and not is_loopback(str(address[0])):
         listener.close()
-        raise StateError(f'[web] listen = "{web.listen}" is no loopback address: that needs token_file')
+        raise StateError(f'[web] listen = "{web.listen}" is no loopback address: that needs token_file, or token')
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

@@ -1,4 +1,4 @@
-"""The token that actions need: the content of `[web] token_file`. It never leaves this file but for the log's redactor.
+"""The token that actions need: `[web] token`, or the content of `token_file`. Only the log's redactor gets it, too.
 
 The file is checked with each token, so a new token is valid at once. While the file is unusable, every token is
 refused.
@@ -10,13 +10,43 @@ import hmac
 import os
 import stat
 from pathlib import Path
+from typing import Protocol
 
+from supervisor.config.rules import MIN_TOKEN_CHARACTERS, bad_token
+from supervisor.config.schema import WebConfig
 from supervisor.errors import StateError
 from supervisor.logs import structured
+from supervisor.system.secret_file import exposure, readable_by
 
-MIN_CHARACTERS = 16
 _MAX_BYTES = 4096
 _SCHEME = "bearer "
+
+
+class Token(Protocol):
+    """A token that requests are compared with."""
+
+    def accepts(self, authorization: str) -> bool:
+        """Whether `authorization`, the value of the header, has the token. Raises StateError while there is none."""
+
+
+def token_of(web: WebConfig) -> Token | None:
+    """The token of the configuration; None where there is none. Raises StateError as `TokenFile` does."""
+    if web.token:
+        return FixedToken(web.token)
+    return TokenFile(Path(web.token_file)) if web.token_file else None
+
+
+class FixedToken:
+    """The token that the configuration has itself, in most cases from a variable."""
+
+    def __init__(self, token: str) -> None:
+        """`token`: as `rules.bad_token` wants it."""
+        self._token = token.encode()
+        structured.add_secret(token)
+
+    def accepts(self, authorization: str) -> bool:
+        """As Token has it."""
+        return _has(authorization, self._token)
 
 
 class TokenFile:
@@ -25,7 +55,8 @@ class TokenFile:
     def __init__(self, path: Path, uid: int | None = None) -> None:
         """Read it. Raises StateError: missing, readable by others, too short."""
         self._path = path
-        self._owners = (os.geteuid(), 0) if uid is None else (uid,)
+        self._uid = os.geteuid() if uid is None else uid
+        self._for_another = uid is not None
         self._seen: tuple[int, ...] = ()
         self._token = b""
         self.check()
@@ -37,7 +68,7 @@ class TokenFile:
         except OSError as error:
             raise StateError(
                 f"[web] token_file {self._path}: cannot be read: {error.strerror}; "
-                f"write a token of at least {MIN_CHARACTERS} characters there, readable by preforkd's user only"
+                f"write a token of at least {MIN_TOKEN_CHARACTERS} characters there, readable by preforkd's user only"
             ) from error
         try:
             self._read(descriptor)
@@ -47,33 +78,38 @@ class TokenFile:
     def accepts(self, authorization: str) -> bool:
         """Whether `authorization`, the value of the header, has the token. Raises StateError as `check` does."""
         self.check()
-        if authorization[: len(_SCHEME)].lower() != _SCHEME:
-            return False
-        given = authorization[len(_SCHEME) :].strip().encode(errors="surrogateescape")
-        return hmac.compare_digest(given, self._token)
+        return _has(authorization, self._token)
 
     def _read(self, descriptor: int) -> None:
         found = os.fstat(descriptor)
-        self._refuse_other_readers(found)
+        self._refuse_exposed(found)
         seen = (found.st_ino, found.st_mtime_ns, found.st_size)
         if seen == self._seen:
             return
         token = os.read(descriptor, _MAX_BYTES).strip()
-        if len(token) < MIN_CHARACTERS or not token.isascii() or not token.decode().isprintable() or b" " in token:
+        if bad_token(token.decode("latin-1")):
             raise StateError(
-                f"[web] token_file {self._path}: a token is one line of at least {MIN_CHARACTERS} characters, ASCII "
-                f"and without blanks: head -c 24 /dev/urandom | base64 > {self._path}"
+                f"[web] token_file {self._path}: a token is one line of at least {MIN_TOKEN_CHARACTERS} characters, "
+                f"ASCII and without blanks: head -c 24 /dev/urandom | base64 > {self._path}"
             )
         self._token, self._seen = token, seen
         structured.add_secret(token.decode())
 
-    def _refuse_other_readers(self, found: os.stat_result) -> None:
+    def _refuse_exposed(self, found: os.stat_result) -> None:
         if not stat.S_ISREG(found.st_mode):
             raise StateError(f"[web] token_file {self._path}: this is not a file; name one that holds the token")
-        if found.st_mode & 0o077:
-            raise StateError(f"[web] token_file {self._path}: others may read it: chmod 600 {self._path}")
-        if found.st_uid not in self._owners:
+        if exposed := exposure(self._path, found, self._uid):
+            raise StateError(f"[web] token_file: {exposed.reason}: {exposed.hint}")
+        if self._for_another and not readable_by(found, self._uid):
             raise StateError(
-                f"[web] token_file {self._path}: it belongs to uid {found.st_uid}, who could set the token: "
-                f"chown it to preforkd's user (uid {self._owners[0]})"
+                f"[web] token_file {self._path}: preforkd's user (uid {self._uid}) may not read it: "
+                f"chown {self._uid} {self._path}"
             )
+
+
+def _has(authorization: str, token: bytes) -> bool:
+    """Whether the value of the header has this token; compared in constant time."""
+    if authorization[: len(_SCHEME)].lower() != _SCHEME:
+        return False
+    given = authorization[len(_SCHEME) :].strip().encode(errors="surrogateescape")
+    return hmac.compare_digest(given, token)

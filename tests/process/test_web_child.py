@@ -168,12 +168,12 @@ def test_on_an_address_of_others_even_looking_needs_the_token(tmp_path: Path) ->
         assert child.quit() == 0
 
 
-def test_a_token_that_others_may_read_is_refused(tmp_path: Path) -> None:
+def test_a_token_that_others_may_change_is_refused(tmp_path: Path) -> None:
     token = token_file(tmp_path)
-    Path(token).chmod(0o644)
+    Path(token).chmod(0o666)
     with web_child(tmp_path, tmp_path, tmp_path, token_file=token) as child:
         assert isinstance(child.report, Refused)
-        assert "chmod 600" in child.report.reason
+        assert "chmod o-w" in child.report.reason
 
 
 @pytest.mark.parametrize(("listen", "word"), [("0.0.0.0:0", "token_file"), ("no-such-host.invalid:1", "listen")])

@@ -49,12 +49,15 @@ def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield child.browser
 
 
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
 def dead_letter(place: Place, message_id: str) -> dict[str, Any]:
     """Make a message fail for good, and wait until the page shows it."""
     place.daemon.send("no such deed", message_id=message_id)
 
     def shown() -> list[dict[str, Any]]:
-        found = place.browser.get("/api/pools/email/letters").json["letters"]
+        found = place.browser.get("/api/pools/email/letters", **BEARER).json["letters"]
         return [letter for letter in found if letter["id"] == message_id]
 
     (letter,) = eventually(shown, f"{message_id} is among the dead letters")
@@ -318,11 +321,29 @@ def test_a_daemon_that_is_not_there_is_told_everywhere(silent: Browser) -> None:
     assert (name, "not running" in told["error"]) == ("silent", True)
 
 
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}])
+def test_other_users_of_the_machine_see_no_bodies_and_no_headers(place: Place, headers: dict[str, str]) -> None:
+    body, name = b"card 4111", Properties(message_id="secret", headers={"customer": "Ada"})
+    with open_admin(BrokerConfig(), str(place.daemon.state_dir)) as admin:
+        admin.publish([Publication("", "email.dead", name, body)], 1, lambda total: None)
+
+    def shown(**given: str) -> Any:
+        found = place.browser.get("/api/pools/email/letters?limit=199", **given).json
+        letter = next((each for each in found["letters"] if each["id"] == "secret"), None)
+        return letter and (found["withheld"], letter["body_preview"], letter["headers"], letter["body_bytes"])
+
+    assert eventually(lambda: shown(**BEARER), "it is shown") == (False, "card 4111", {"customer": "Ada"}, 9)
+    assert shown(**headers) == (True, "", {}, 9)
+    place.browser.post("/api/pools/email/letters/drop", {"ids": ["secret"]})
+
+
 def test_a_message_that_was_not_given_up_is_no_dead_letter(place: Place) -> None:
     with open_admin(BrokerConfig(), str(place.daemon.state_dir)) as admin:
         admin.publish([Publication("", "email.dead", Properties(), b"\xff\x00" * 2000)], 1, lambda total: None)
     found = eventually(
-        lambda: [each for each in place.browser.get("/api/pools/email/letters").json["letters"] if not each["id"]],
+        lambda: [
+            each for each in place.browser.get("/api/pools/email/letters", **BEARER).json["letters"] if not each["id"]
+        ],
         "the bare message is shown",
     )
 

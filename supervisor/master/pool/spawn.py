@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from supervisor.config.schema import Config
 from supervisor.errors import StateError
 from supervisor.link.channel import send_with_descriptors
 from supervisor.link.frames import Frame, StartForkserver
@@ -40,12 +41,12 @@ class Started(NamedTuple):
     failure: str = ""
 
 
-def spawn(kind: Kind, first: Frame, descriptors: Sequence[int], urls: Sequence[str] = ()) -> Started:
+def spawn(kind: Kind, first: Frame, descriptors: Sequence[int], configs: Sequence[Config] = ()) -> Started:
     """Start a child and hand it its first frame, without waiting for it to read.
 
-    `urls`: the broker's; their passwords are kept out of its environment, where all user code could read them. The
-    child leads a process group of its own: a Ctrl-C at the terminal reaches the master only. Raises StateError when the
-    machine has no process or descriptor left.
+    `configs`: their secrets are kept out of its environment, where all user code could read them. The child leads a
+    process group of its own: a Ctrl-C at the terminal reaches the master only. Raises StateError when the machine has
+    no process or descriptor left.
     """
     ours: socket.socket | None = None
     try:
@@ -54,7 +55,7 @@ def spawn(kind: Kind, first: Frame, descriptors: Sequence[int], urls: Sequence[s
             pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-P", "-m", MODULES[kind], str(_CHILD_FD)],
-                _environment_of(first, urls),
+                _environment_of(first, configs),
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), _CHILD_FD),
@@ -83,12 +84,13 @@ def _with_first_frame(pid: int, ours: socket.socket, first: Frame, descriptors: 
     return Started(pid, ours, unsent)
 
 
-def _environment_of(first: Frame, urls: Sequence[str]) -> dict[str, str]:
-    """Ours without passwords, then the pool's, and the way to our own code where it is run from a checkout.
+def _environment_of(first: Frame, configs: Sequence[Config]) -> dict[str, str]:
+    """Ours without secrets, then the pool's, and the way to our own code where it is run from a checkout.
 
     A pool's variables are there when its interpreter starts: TZ, LD_PRELOAD or PYTHONHASHSEED count as if exported.
     """
-    environment = dict(without_passwords(dict(os.environ), urls))
+    urls = [url for config in configs for url in config.broker.urls]
+    environment = without_passwords(os.environ, urls, [config.web.token for config in configs])
     if isinstance(first, StartForkserver):
         environment |= first.pool.environment
     root = Path(__file__).resolve().parents[3]

@@ -42,8 +42,8 @@ def start_forkserver(pool: Pool, spec: ChildSpec, config: Config, reactor: React
         link_path=str(pool.endpoints.link_path),
         master_pid=os.getpid(),
     )
-    urls = (*pool.whole_config.broker.urls, *config.broker.urls)
-    _start_service(pool, spec, reactor, first, pool.endpoints.readiness_write, frames.ForkReport, FORK_REPORTS, urls)
+    configs, descriptor = (pool.whole_config, config), pool.endpoints.readiness_write
+    _start_service(pool, spec, reactor, first, descriptor, frames.ForkReport, FORK_REPORTS, configs)
 
 
 def _start_consumer(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
@@ -60,8 +60,8 @@ def _start_consumer(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
         alive=_alive(pool),
         paused=not (takes := pool.intake.wanted),
     )
-    descriptor, urls = pool.endpoints.link.fileno(), pool.whole_config.broker.urls
-    wire = _start_service(pool, spec, reactor, first, descriptor, frames.ConsumerReport, CONSUMER_REPORTS, urls)
+    descriptor, configs = pool.endpoints.link.fileno(), (pool.whole_config,)
+    wire = _start_service(pool, spec, reactor, first, descriptor, frames.ConsumerReport, CONSUMER_REPORTS, configs)
     pool.consumer_channel.open(wire, pool.config.queue, takes)
 
 
@@ -80,11 +80,11 @@ def _start_service(
     descriptor: int,
     receives: Any,
     reports: Reports,
-    urls: Sequence[str],
+    configs: Sequence[Config],
 ) -> Wire:
     pool.board = pool.board.renewed()
     generation = pool.generations.next()
-    started = spawn(spec.kind, first, [descriptor], urls)
+    started = spawn(spec.kind, first, [descriptor], configs)
     child = enter(pool, spec, started.pid, generation, monotonic_s())
     return join(child, started, receives, reactor, lambda frame: reports[type(frame)](pool, spec, frame))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from supervisor.config.schema import PoolConfig
+from supervisor.config.schema import Config, PoolConfig
 from supervisor.link.frames import Build, Refused, Serving, SidecarReport, StartSidecar
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
@@ -40,12 +40,12 @@ class Sidecar:
         self._history = history
         self._children = children
         self._reactor = reactor
-        self._urls: Sequence[str] = ()
+        self._configs: Sequence[Config] = ()
         self._generation = 0
 
-    def follow_config(self, first: StartSidecar | None, urls: Sequence[str]) -> bool:
-        """Take the settings of the next start; whether they are others than before. `urls`: the broker's."""
-        changed, self.first, self._urls = first != self.first, first, urls
+    def follow_config(self, first: StartSidecar | None, *configs: Config) -> bool:
+        """Take the settings of the next start; whether they are others than before. `configs`: where they are from."""
+        changed, self.first, self._configs = first != self.first, first, configs
         if changed:
             self.spec.forgive()
         return changed
@@ -54,7 +54,7 @@ class Sidecar:
         """Start it. Raises StateError when the machine has no process or descriptor left."""
         spec = self.spec
         assert self.first is not None  # it is wanted
-        started, now_s = spawn(spec.kind, self.first, [], self._urls), monotonic_s()
+        started, now_s = spawn(spec.kind, self.first, [], self._configs), monotonic_s()
         # a number need not be kept on disk: a child without a record is not told apart from another by it
         self._generation = max(self._generation, self._history.recorded(spec.name)) + 1
         child = Child("", spec.kind, None, started.pid, posix.start_ticks(started.pid) or 0, self._generation, now_s)

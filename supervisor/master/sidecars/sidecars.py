@@ -104,7 +104,7 @@ class Sidecars:
             return
         self._config = config
         for kind, sidecar in self.by_kind.items():
-            if sidecar.follow_config(_first_frame(kind, config), config.broker.urls):
+            if sidecar.follow_config(_first_frame(kind, config), config):
                 self._send_away(sidecar.spec, "reload", CLOSE_S, now_s)
         if self.by_kind[Kind.HOOKS].first is None:
             self._event_buffer.clear()
@@ -123,7 +123,7 @@ class Sidecars:
     def _end_all(self, requested_by: str, grace_s: float, now_s: float) -> None:
         """End all of them; kill those still alive after `grace_s`. A second call can only shorten that."""
         for sidecar in self.by_kind.values():
-            sidecar.follow_config(None, ())
+            sidecar.follow_config(None)
             self._send_away(sidecar.spec, requested_by, grace_s, now_s)
 
     @property

@@ -10,6 +10,7 @@ const KINDS = [
   ["dead", "dead: given up"],
   ["parked", "parked: in doubt, the effect may have happened"],
 ];
+const WITHHELD = "Bodies and headers are shown with the token: enter it above, then look again.";
 const NO_ID = "A message without an id cannot be chosen here; preforkd dead retry --all includes it.";
 
 /** The section; `view` has `pool`, `kind`, `pools`, `found`, `busy`, `error`, `chosen` (a Set of ids), `reason` (why
@@ -49,6 +50,7 @@ function contents(view) {
   const seen = `${count(letters.length)} of ${plural(total, "message")}, oldest first`;
   return [
     h("p", {}, seen, at ? [", as of ", time(at)] : null),
+    view.found.withheld ? h("p", { class: "withheld" }, WITHHELD) : null,
     selection(view),
     h(
       "ul",

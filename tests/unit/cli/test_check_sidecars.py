@@ -69,14 +69,20 @@ def test_a_token_file_is_looked_at(tmp_path: Path) -> None:
     token.write_text("0123456789abcdef0123")
     token.chmod(0o600)
     assert [finding[:2] for finding in said(web=WebConfig("127.0.0.1:0", str(token)))] == [(Level.OK, "web.listen")]
-    token.chmod(0o644)
+    token.chmod(0o666)
     ((level, _subject, text),) = said(web=WebConfig("127.0.0.1:0", str(token)))
-    assert (level, "chmod 600" in text) == (Level.ERROR, True)
+    assert (level, "chmod o-w" in text) == (Level.ERROR, True)
+
+
+def test_a_token_of_the_file_itself_allows_actions() -> None:
+    ((level, _subject, text),) = said(web=WebConfig("127.0.0.1:0", token="0123456789abcdef0123"))
+    assert (level, "actions with the token in web.token" in text) == (Level.OK, True)
+    assert "0123456789" not in text
 
 
 def test_a_page_without_a_token_is_said_to_show_only() -> None:
     ((level, _subject, text),) = said(web=WebConfig("127.0.0.1:0"))
-    assert (level, "without token_file there are no actions" in text) == (Level.OK, True)
+    assert (level, "without a token there are no actions" in text) == (Level.OK, True)
 
 
 def test_a_hook_whose_program_is_not_there_is_an_error() -> None:

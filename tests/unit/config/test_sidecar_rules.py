@@ -37,6 +37,15 @@ def only_problem(text: str) -> str:
         ('listen = "web.example.com:9750"', "not a loopback address"),
         ("listen = 9750", "expected str"),
         ('tokn_file = "x"', 'did you mean "token_file"?'),
+        ('token = "123456789abcdef"', "must have at least 16 characters"),
+        ('token = "0123456789abcdef 0"', "without blanks"),
+        ('token = "0123456789abcdeé"', "ASCII"),
+        ('token = "0123456789abcdef"\ntoken_file = "f"', "keep one of the two"),
+        ('allowed_hosts = ["http://preforkd"]', "'http://preforkd' is no host name"),
+        ('allowed_hosts = ["preforkd:9750"]', "without scheme and port"),
+        ('allowed_hosts = ["*"]', "is no host name"),
+        ('allowed_hosts = ["a.*.b"]', "is no host name"),
+        ('allowed_hosts = [""]', "is no host name"),
     ],
 )
 def test_what_web_may_not_be(line: str, said: str) -> None:
@@ -59,6 +68,17 @@ def test_a_loopback_address_needs_no_token(listen: str, address: tuple[str, int]
 def test_an_address_for_other_hosts_needs_a_token_and_its_path_starts_at_the_file() -> None:
     found = read('[web]\nlisten = "0.0.0.0:9750"\ntoken_file = "token"').web
     assert found == WebConfig("0.0.0.0:9750", "/etc/preforkd/token")
+
+
+def test_a_token_from_a_variable_will_do_for_other_hosts() -> None:
+    text = f'[web]\nlisten = "0.0.0.0:9750"\ntoken = "${{T}}"\nallowed_hosts = ["preforkd", "*.svc"]\n{POOL}'
+    found = interpret(tomllib.loads(text), Path("/f"), {"T": "0123456789abcdef"}).web
+
+    assert found == WebConfig("0.0.0.0:9750", token="0123456789abcdef", allowed_hosts=("preforkd", "*.svc"))
+
+
+def test_a_token_that_is_wrong_is_not_shown() -> None:
+    assert "geheim" not in only_problem('[web]\ntoken = "geheim"')
 
 
 @pytest.mark.parametrize(

@@ -97,3 +97,9 @@ def test_a_variable_in_which_a_password_is_only_a_word_stays() -> None:
 def test_without_passwords_to_hide_everything_stays() -> None:
     environment = {"A": "amqp://host/", "EMPTY": ""}
     assert without_passwords(environment, ["amqp://host/", "embedded:"]) == environment
+
+
+def test_a_token_is_kept_from_user_code_where_a_variable_is_that_token() -> None:
+    environment = {"TOKEN": "0123456789abcdef", "OTHER": "x0123456789abcdef", "EMPTY": ""}
+
+    assert without_passwords(environment, [], ["", "0123456789abcdef"]) == {"OTHER": "x0123456789abcdef", "EMPTY": ""}

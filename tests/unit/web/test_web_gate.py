@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from supervisor.web.auth_middleware import FREE, HEADERS, AuthMiddleware
-from supervisor.web.token_file import TokenFile
+from supervisor.config.schema import WebConfig
+from supervisor.web.auth_middleware import FREE, HEADERS, AuthMiddleware, knows_token, may_read
+from supervisor.web.token_file import Token, TokenFile
 
 TOKEN = "correct-horse-battery-staple"
 RIGHT = f"Bearer {TOKEN}"
@@ -22,8 +24,8 @@ LOOPBACK, OPEN = "127.0.0.1", "192.0.2.7"
 class Asked:
     """The middleware with an application behind it that answers each request it gets."""
 
-    def __init__(self, host: str, token: TokenFile | None) -> None:
-        self._gate = AuthMiddleware(self._inside, host, token)
+    def __init__(self, host: str, token: Token | None, *allowed: str) -> None:
+        self._gate = AuthMiddleware(self._inside, WebConfig(f"{host}:9750", allowed_hosts=allowed), token)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         await PlainTextResponse("inside")(scope, receive, send)
@@ -95,6 +97,29 @@ def test_a_name_that_was_made_to_point_here_is_refused(loopback: Asked, host: st
 
     assert status == 421
     assert "Host" in json.loads(body)["error"]
+
+
+ALLOWED = ("preforkd", "Proxy.Example", "*.svc.cluster.local")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("preforkd:9750", 200),
+        ("PREFORKD", 200),
+        ("proxy.example", 200),
+        ("preforkd-0.preforkd.default.svc.cluster.local:9750", 200),
+        ("svc.cluster.local", 421),
+        ("evilsvc.cluster.local", 421),
+        ("preforkd.evil.example", 421),
+        ("evil.example", 421),
+    ],
+)
+@pytest.mark.parametrize("listen", [LOOPBACK, OPEN])
+def test_names_of_services_are_allowed_by_the_configuration(
+    token: TokenFile, listen: str, host: str, status: int
+) -> None:
+    assert Asked(listen, token, *ALLOWED).status("GET", "/", host) == status
 
 
 @pytest.mark.parametrize("host", ["192.0.2.7:9750", "10.0.0.1", "[2001:db8::1]:9750"])
@@ -184,7 +209,7 @@ def test_every_answer_tells_browsers_what_they_may_do(loopback: Asked, host: str
 
 
 def test_a_token_file_that_has_become_unusable_lets_no_request_in(loopback: Asked, tmp_path: Path) -> None:
-    (tmp_path / "token").chmod(0o644)
+    (tmp_path / "token").chmod(0o666)
 
     status, _, body = loopback.ask("POST", "/api/reload", LOOPBACK, authorization=RIGHT)
 
@@ -202,14 +227,27 @@ def test_guessing_does_not_fill_the_log(loopback: Asked, caplog: pytest.LogCaptu
 
 
 def test_what_is_passed_on_says_whether_its_sender_may_read(reachable: Asked, monkeypatch: Any) -> None:
-    seen: list[bool] = []
+    assert rights(reachable, OPEN, monkeypatch) == [(False, False), (True, True)]
+
+
+def test_all_users_of_the_machine_may_read_and_only_the_token_shows_what_messages_contain(
+    loopback: Asked, monkeypatch: Any, tmp_path: Path
+) -> None:
+    assert rights(loopback, LOOPBACK, monkeypatch) == [(True, False), (True, True)]
+    (tmp_path / "token").unlink()
+    assert rights(loopback, LOOPBACK, monkeypatch) == [(True, False), (True, False)], "and no reader is refused"
+
+
+def rights(asked: Asked, host: str, monkeypatch: Any) -> list[tuple[bool, bool]]:
+    """`may_read` and `knows_token`, as they are passed on without the token and with it."""
+    seen: list[tuple[bool, bool]] = []
 
     async def look(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(scope["state"]["may_read"])
+        request = Request(scope)
+        seen.append((may_read(request), knows_token(request)))
         await PlainTextResponse("")(scope, receive, send)
 
-    monkeypatch.setattr(reachable._gate, "_app", look)
-    reachable.ask("GET", "/readyz", OPEN)
-    reachable.ask("GET", "/readyz", OPEN, authorization=RIGHT)
-
-    assert seen == [False, True]
+    monkeypatch.setattr(asked._gate, "_app", look)
+    asked.ask("GET", "/readyz", host)
+    asked.ask("GET", "/readyz", host, authorization=RIGHT)
+    return seen

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.config.rules import MIN_TOKEN_CHARACTERS
+from supervisor.config.schema import WebConfig
 from supervisor.errors import StateError
-from supervisor.web.token_file import MIN_CHARACTERS, TokenFile
+from supervisor.web.token_file import FixedToken, TokenFile, token_of
+from tests.support.nobody import a_public_folder
 
-GOOD = "k" * MIN_CHARACTERS
+GOOD = "k" * MIN_TOKEN_CHARACTERS
 
 
 def written(path: Path, text: str, mode: int = 0o600) -> Path:
@@ -34,10 +37,25 @@ def test_what_is_no_token_is_refused_with_a_way_to_make_one(tmp_path: Path, text
         TokenFile(written(tmp_path / "token", text))
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o601])
-def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
-    with pytest.raises(StateError, match="chmod 600"):
-        TokenFile(written(tmp_path / "token", GOOD, mode))
+@pytest.mark.parametrize("mode", [0o604, 0o644, 0o666])
+def test_a_file_that_others_may_read_is_refused(mode: int) -> None:
+    with a_public_folder() as folder, pytest.raises(StateError, match="chmod"):
+        TokenFile(written(folder / "token", GOOD, mode))
+
+
+def test_the_token_of_the_configuration_itself_is_compared_in_the_same_way() -> None:
+    token = token_of(WebConfig("127.0.0.1:0", token=GOOD))
+
+    assert isinstance(token, FixedToken)
+    assert token.accepts(f"Bearer {GOOD}")
+    assert not token.accepts(f"Bearer {GOOD}k")
+    assert not token.accepts(GOOD)
+
+
+def test_there_may_be_no_token(tmp_path: Path) -> None:
+    assert token_of(WebConfig("127.0.0.1:0")) is None
+    file = written(tmp_path / "token", GOOD)
+    assert isinstance(token_of(WebConfig("127.0.0.1:0", str(file))), TokenFile)
 
 
 def test_a_missing_file_and_no_file_are_told_apart(tmp_path: Path) -> None:
@@ -65,6 +83,10 @@ def test_the_file_of_the_user_that_will_read_it_is_accepted_from_root(tmp_path: 
     os.chown(path, 12345, -1)
 
     assert TokenFile(path, 12345).accepts(f"Bearer {GOOD}")
+    os.chown(path, 0, -1)
+    with pytest.raises(StateError, match=r"preforkd's user \(uid 12345\) may not read it: chown 12345"):
+        TokenFile(path, 12345)
+    os.chown(path, 12345, -1)
     with pytest.raises(StateError, match=r"chown it to preforkd's user \(uid 54321\)"):
         TokenFile(path, 54321)
 
