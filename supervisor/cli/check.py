@@ -122,7 +122,7 @@ def findings(config: Config) -> Iterator[Finding]:
         yield _warning(key, text)
     yield from about_sidecars(config)
     for pool in config.pools.values():
-        yield _about_handler(pool, Path(config.daemon.state_dir))
+        yield _about_handler(pool, config)
     yield from _about_broker(config)
 
 
@@ -136,6 +136,8 @@ def _about_rights(config: Config) -> Iterator[Finding]:
         yield from _about_directory(f"daemon.{key}", Path(directory))
     yield from _about_log(config.log.file)
     yield from _about_source(Path(config.source), config)
+    if config.daemon.env_file:
+        yield _about_env_file(config)
     tls = config.broker.tls
     for key in ("ca_file", "cert_file", "key_file"):
         file = getattr(tls, key)
@@ -206,10 +208,19 @@ def _about_source(source: Path, config: Config) -> Iterator[Finding]:
         yield _warning(str(source), "all users may read the token in it: chmod o-r, or use web.token_file")
 
 
-def _about_handler(pool: PoolConfig, state_dir: Path) -> Finding:
+def _about_env_file(config: Config) -> Finding:
+    file = config.daemon.env_file
+    if not os.access(file, os.R_OK):
+        text = f"uid {os.geteuid()} cannot read {file}: the daemon starts, but cannot reload"
+        return _warning("daemon.env_file", text)
+    names = ", ".join(config.variables) or "no variable"
+    return _ok("daemon.env_file", f"{file} adds {names} to the environment")
+
+
+def _about_handler(pool: PoolConfig, config: Config) -> Finding:
     key = f"pools.{pool.name}.handler"
     try:
-        took_s = probe_handler(pool, state_dir=state_dir)
+        took_s = probe_handler(pool, state_dir=Path(config.daemon.state_dir), config=config)
     except ImportFailed as error:
         return _error(key, str(error).removeprefix(f"{key} = "), error.exit_code, error.stack)
     except PreforkdError as error:

@@ -41,6 +41,13 @@ def global_options() -> list[click.Parameter]:
             type=click.Path(readable=False),
             help="The configuration; else $PREFORKD_CONFIG, ./preforkd.toml, /etc/preforkd/preforkd.toml.",
         ),
+        GlobalOption(
+            "--env-file",
+            "env_file_path",
+            metavar="FILE",
+            type=click.Path(readable=False),
+            help="A file of variables for ${VAR} and for handlers; else env_file in [daemon].",
+        ),
     ]
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
-from supervisor.config.schema import LogConfig, PoolConfig
+from supervisor.config.schema import Config, LogConfig, PoolConfig
 from supervisor.errors import BootError, StateError
 from supervisor.link.channel import Channel, ChannelClosed
 from supervisor.link.frames import VERSION, BootFailed, Fork, ForkFailed, ForkReport, Imported, StartForkserver
@@ -39,11 +39,14 @@ class ImportFailed(BootError):
         self.stack = stack
 
 
-def probe_handler(pool: PoolConfig, timeout_s: float = TIMEOUT_S, state_dir: Path | None = None) -> float:
+def probe_handler(
+    pool: PoolConfig, timeout_s: float = TIMEOUT_S, state_dir: Path | None = None, config: Config | None = None
+) -> float:
     """Import a pool's handler in a forkserver of its own and fork a worker; how long the import took, in seconds.
 
-    `state_dir`: where its throw-away folder is made if there is no other place. Raises ImportFailed, or StateError
-    where no process can be started or no folder be made.
+    `state_dir`: where its throw-away folder is made if there is no other place. `config`: its variables are there for
+    the import, its secrets are not, as in the daemon. Raises ImportFailed, or StateError where no process can be
+    started or no folder be made.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(_throw_away_folder(state_dir))
@@ -52,7 +55,7 @@ def probe_handler(pool: PoolConfig, timeout_s: float = TIMEOUT_S, state_dir: Pat
             stack.callback(os.close, descriptor)
         log = LogConfig(level="error", format="console")
         start = StartForkserver(VERSION, pool, log, folder, str(Path(folder, "link.sock")), os.getpid())
-        started = spawn(Kind.FORKSERVER, start, [notification[1]])
+        started = spawn(Kind.FORKSERVER, start, [notification[1]], () if config is None else (config,))
         pid = started.pid
         channel: Channel[ForkReport] = Channel(started.sock, ForkReport, outgoing=started.unsent)
         stack.callback(channel.close)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from supervisor.config.load import load, load_daemon
+from supervisor.config.load import load, load_daemon, load_queues
 from supervisor.config.schema import Config, DaemonConfig
 from supervisor.control import SOCKET_NAME
 from supervisor.control.client import ControlClient, NotRunning, OtherRuntimeDir
@@ -48,26 +48,33 @@ class Invocation:
     def __init__(self) -> None:
         self.config_path: str | None = None
         """The value of --config, None where it was not given."""
+        self.env_file_path: str | None = None
+        """The value of --env-file, None where it was not given."""
+
+    @property
+    def env_file(self) -> str | None:
+        """The whole path in --env-file; None where it was not given."""
+        return str(Path(self.env_file_path).expanduser().absolute()) if self.env_file_path else None
 
     @cached_property
     def config(self) -> Config:
         """The configuration, read when it is first needed. Raises ConfigError."""
-        return load(self.config_path)
+        return load(self.config_path, self.env_file)
+
+    def daemon(self, *keys: str) -> DaemonConfig:
+        """These keys of [daemon], the others at their defaults: a command that finds the daemon needs nothing else of
+        the file, and no variable of anything else. Raises ConfigError."""
+        return load_daemon(self.config_path, self.env_file, keys)
 
     @cached_property
-    def daemon(self) -> DaemonConfig:
-        """[daemon] alone: all that is needed to find the daemon, whatever else the file lacks. Raises ConfigError."""
-        return load_daemon(self.config_path)
-
-    @property
     def state_dir(self) -> Path:
-        """The daemon's state directory."""
-        return Path(self.daemon.state_dir)
+        """The daemon's state directory. Raises ConfigError."""
+        return Path(self.daemon("state_dir").state_dir)
 
-    @property
+    @cached_property
     def runtime_dir(self) -> Path:
-        """The daemon's runtime directory."""
-        return Path(self.daemon.runtime_dir)
+        """The daemon's runtime directory. Raises ConfigError."""
+        return Path(self.daemon("runtime_dir").runtime_dir)
 
     def queues(self, status: Status | None) -> dict[str, str]:
         """The queue of each pool of the daemon, and of the file where that can be read.
@@ -76,7 +83,7 @@ class Invocation:
         """
         found = {name: pool.queue for name, pool in status.pools.items()} if status else {}
         try:
-            return {name: pool.queue for name, pool in self.config.pools.items()} | found
+            return load_queues(self.config_path, self.env_file) | found
         except ConfigError:
             if status is None:
                 raise

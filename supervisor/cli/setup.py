@@ -85,8 +85,10 @@ def service_command(invocation: Invocation) -> int:
     It belongs into /etc/systemd/system/preforkd.service.
     """
     config = Path(invocation.config_path).resolve() if invocation.config_path else Path(_CONFIG)
-    click.echo(unit(program(Path(sys.argv[0]), Path(sys.executable)), config), nl=False)
-    for path in hidden([Path(sys.prefix), Path(sys.executable).resolve(), config]):
+    named = [Path(invocation.env_file)] if invocation.env_file else []
+    command = " --env-file ".join(map(str, [program(Path(sys.argv[0]), Path(sys.executable)), *named]))
+    click.echo(unit(command, config), nl=False)
+    for path in hidden([Path(sys.prefix), Path(sys.executable).resolve(), config, *named]):
         click.echo(
             f"warning: the unit hides home directories (ProtectHome=yes), and {path} is in one: "
             "install elsewhere (/opt/preforkd), or set ProtectHome=read-only and User= in a drop-in",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import click
@@ -43,7 +44,7 @@ def run_command(invocation: Invocation) -> int:
     config = refuse_missing(invocation.config)
     _prepare_log(config)
     reasons: list[str] = []
-    status = _serve(config, lambda held: None, reasons.append)
+    status = _serve(config, invocation.env_file, lambda held: None, reasons.append)
     if reasons:
         raise _failed_start(reasons[0], status)
     return status
@@ -72,7 +73,8 @@ def start(invocation: Invocation, timeout_s: float) -> int:
     log_file = Path(config.log.file)
     output = open_log(log_file, account(config.daemon))
     try:
-        startup = start_daemon(lambda announce: _serve_announced(config, announce), output, log_file, timeout_s)
+        serve = partial(_serve_announced, config, invocation.env_file)
+        startup = start_daemon(serve, output, log_file, timeout_s)
     except KeyboardInterrupt:
         click.echo("\nthe daemon goes on starting: `preforkd status` shows it, `preforkd stop` ends it", err=True)
         raise
@@ -89,24 +91,24 @@ def start(invocation: Invocation, timeout_s: float) -> int:
     return startup.status
 
 
-def _serve(config: Config, on_ready: OnReady, on_failed: Callable[[str], None]) -> int:
+def _serve(config: Config, env_file: str | None, on_ready: OnReady, on_failed: Callable[[str], None]) -> int:
     structured.hide_passwords(config.broker.urls)
     structured.add_secret(config.web.token)
     with acting_as(account(config.daemon)):
         structured.configure(config.log, "master")
-    return run_daemon(config, lambda: _read_again(config), on_ready, on_failed)
+    return run_daemon(config, lambda: _read_again(config, env_file), on_ready, on_failed)
 
 
-def _read_again(former: Config) -> Config:
-    """The same file as it is now, for a reload; a daemon that logs to a file of its own goes on doing so."""
-    config = refuse_missing(load(former.source))
+def _read_again(former: Config, env_file: str | None) -> Config:
+    """The same files as they are now, for a reload; a daemon that logs to a file of its own goes on doing so."""
+    config = refuse_missing(load(former.source, env_file))
     structured.hide_passwords(config.broker.urls)
     structured.add_secret(config.web.token)
     own_file = str(Path(former.daemon.state_dir) / LOG_NAME)
     return _with_log_file(config) if former.log.file == own_file else config
 
 
-def _serve_announced(config: Config, announce: Announce) -> int:
+def _serve_announced(config: Config, env_file: str | None, announce: Announce) -> int:
     """Serve as a daemon and announce once: readiness as soon as it is there, else why it never came."""
     announced: list[Startup] = []
     reasons: list[str] = []
@@ -117,7 +119,7 @@ def _serve_announced(config: Config, announce: Announce) -> int:
             announce(startup)
 
     try:
-        status = _serve(config, lambda held: tell(_ready_but(held)), reasons.append)
+        status = _serve(config, env_file, lambda held: tell(_ready_but(held)), reasons.append)
     except PreforkdError as error:
         status = error.exit_code
         reasons.append(str(error))

@@ -68,7 +68,7 @@ def restart_command(invocation: Invocation, now: bool) -> int:
 
 def stop(invocation: Invocation, now: bool, timeout_s: float | None) -> bool:
     """Stop the daemon and print its drain report; False when none runs. Raises ControlError when it does not end."""
-    limit_s = (invocation.daemon.stop_timeout_s if timeout_s is None else timeout_s) + _MARGIN_S
+    limit_s = (invocation.daemon("stop_timeout").stop_timeout_s if timeout_s is None else timeout_s) + _MARGIN_S
     try:
         with invocation.connect() as daemon:
             pid = daemon.ask("stop", now=now, timeout_s=timeout_s, wait=True)["pid"]
@@ -116,7 +116,7 @@ def _drain_report(daemon: ControlClient, limit_s: float) -> DrainReport | None:
 
 def _stop_by_signal(invocation: Invocation, limit_s: float) -> bool:
     """Stop a daemon that has no control socket: one that is still starting, or whose socket was removed."""
-    target = account(invocation.daemon)
+    target = account(invocation.daemon("user", "group"))
     holder = invocation.holder(target.uid if target else None)
     if holder is None:
         return False

@@ -23,7 +23,7 @@ from supervisor.consumer.observe.traces import trace_of
 from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.control.client import NotRunning, OtherRuntimeDir
 from supervisor.control.results import Found, FoundInPool, Status, WorkerStatus
-from supervisor.errors import ControlError, LedgerError, PreforkdError, no_such_pool
+from supervisor.errors import ConfigError, ControlError, LedgerError, PreforkdError, no_such_pool
 from supervisor.exit_history import HistoryTail, Record
 from supervisor.ledger import peek
 from supervisor.ledger.base import RowState
@@ -292,10 +292,7 @@ class Sources:
 
     def traces(self, message_id: str) -> dict[str, list[Trace]]:
         """What each pool knows of the messages with this id."""
-        if self.status:
-            answers = self._asked(message_id)
-        else:
-            answers = {name: self._read(name, message_id) for name in self._invocation.config.pools}
+        answers = self._asked(message_id) if self.status else self._read_all(message_id)
         self.gaps += [f"pool {name}: {answer.why}" for name, answer in answers.items() if answer.why]
         return {name: answer.traces for name, answer in answers.items()}
 
@@ -304,6 +301,13 @@ class Sources:
             return self._invocation.ask_for(Found, "find", message_id=message_id).pools
         except ControlError as error:
             self.gaps.append(f"the daemon could not be asked for the message ({error})")
+            return {}
+
+    def _read_all(self, message_id: str) -> dict[str, FoundInPool]:
+        try:
+            return {name: self._read(name, message_id) for name in self._invocation.config.pools}
+        except ConfigError as error:  # a message's key has the vhost of the broker's URL in it
+            self.gaps.append(f"the ledgers could not be read ({error})")
             return {}
 
     def _read(self, name: str, message_id: str) -> FoundInPool:

@@ -11,7 +11,7 @@ import pwd
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,55 +20,82 @@ import msgspec
 from supervisor.config import schema
 from supervisor.config.cross_checks import apply_cross_checks, fitted
 from supervisor.config.location import SEARCHED, VARIABLE, named
-from supervisor.config.report import Place, Report, did_you_mean
+from supervisor.config.report import Report, did_you_mean
 from supervisor.config.rules import apply_rules
 from supervisor.config.sections import Sections, home_of
 from supervisor.config.text import NoText, read_text
+from supervisor.config.variables import Variables, filled_in
 from supervisor.errors import ConfigError, Problem
 from supervisor.system.trust import changeable_by
 
 _SECTIONS = ("daemon", "log", "broker", "ledger", "pools", "web", "hooks")
-_VARIABLE = re.compile(r"(\$?)\$\{([^}]*)\}")
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_ENV_FILE = ("daemon", "env_file")
 _TOML_PLACE = re.compile(r"(.*) \(at (.*)\)")
 
 
-def load(path: str | None) -> schema.Config:
+def load(path: str | None, env_file: str | None = None) -> schema.Config:
     """The configuration in `path`, or in the first file found of `SEARCHED` and $PREFORKD_CONFIG (None).
 
-    Raises ConfigError: no such file, not readable, writable by all users, not TOML, or with wrong content.
+    `env_file`: as for `interpret`. Raises ConfigError: no such file, not readable, writable by all users, not TOML, or
+    with wrong content.
     """
     source = _find(path, os.environ)
-    return interpret(_parsed(source, _text(source)), source, os.environ)
+    return interpret(_parsed(source, _text(source)), source, os.environ, env_file)
 
 
-def load_daemon(path: str | None) -> schema.DaemonConfig:
-    """Only [daemon] of the configuration that `load` would find; no other section is read, no variable is needed.
+def load_daemon(
+    path: str | None, env_file: str | None = None, keys: Collection[str] | None = None
+) -> schema.DaemonConfig:
+    """Only [daemon] of the configuration that `load` would find: nothing else need be right, no other variable be set.
 
-    Raises ConfigError: as `load`, for the file and this section.
+    `keys`: the only keys that are read, the others have their defaults; None: all. `env_file`: as for `interpret`, read
+    only if a variable is needed that the environment does not have. Raises ConfigError: as `load`, for the file and
+    these keys.
     """
     source = _find(path, os.environ)
-    tree = {"daemon": _parsed(source, _text(source)).get("daemon", {})}
-    report = Report(tree)
-    daemon = Sections(source.parent, report).read(
-        schema.DaemonConfig, ("daemon",), _filled_in(tree, os.environ, report)["daemon"]
-    )
+    table = _parsed(source, _text(source)).get("daemon", {})
+    if isinstance(table, dict) and keys is not None:
+        table = {key: value for key, value in table.items() if key in keys or key == _ENV_FILE[1]}
+    report = Report({"daemon": table})
+    filled, _variables = _filled({"daemon": table}, source, os.environ, env_file, report)
+    daemon = Sections(source.parent, report).read(schema.DaemonConfig, ("daemon",), filled["daemon"])
     apply_rules(daemon, ("daemon",), report)
-    if report.problems:
-        raise ConfigError(str(source), report.problems)
+    _raise_problems(source, report)
     return daemon
 
 
-def interpret(tree: dict[str, Any], source: Path, environment: Mapping[str, str]) -> schema.Config:
+def load_queues(path: str | None, env_file: str | None = None) -> dict[str, str]:
+    """The queue of each pool in the configuration that `load` would find; only their variables are needed.
+
+    `env_file`: as for `load_daemon`. Raises ConfigError: as `load`, for the file and these keys.
+    """
+    source = _find(path, os.environ)
+    tree = _parsed(source, _text(source))
+    pools, daemon = tree.get("pools", {}), tree.get("daemon", {})
+    if isinstance(pools, dict):
+        pools = {name: {"queue": pool.get("queue", "")} for name, pool in pools.items() if isinstance(pool, dict)}
+    env_file_key = {_ENV_FILE[1]: daemon[_ENV_FILE[1]]} if isinstance(daemon, dict) and _ENV_FILE[1] in daemon else {}
+    report = Report(tree)
+    filled, _variables = _filled({"daemon": env_file_key, "pools": pools}, source, os.environ, env_file, report)
+    found = Sections(source.parent, report).table(("pools",), filled["pools"]) or {}
+    _raise_problems(source, report)
+    return {name: str(pool["queue"]) for name, pool in found.items()}
+
+
+def interpret(
+    tree: dict[str, Any], source: Path, environment: Mapping[str, str], env_file: str | None = None
+) -> schema.Config:
     """The configuration in `tree`, the parsed file `source`; `environment` has the values of `${VAR}`.
 
-    Raises ConfigError with every problem.
+    `env_file`: the whole path of a file with further values, instead of the key `env_file`. Raises ConfigError with
+    every problem.
     """
     report = Report(tree)
-    config = _read(_filled_in(tree, environment, report), source, report)
+    filled, variables = _filled(tree, source, environment, env_file, report)
+    variables.report_file(("--env-file",) if env_file else _ENV_FILE, report)
+    config = _read(filled, source, report, variables.added)
     _check(config, report)
-    if report.problems:
-        raise ConfigError(str(source), report.problems)
+    _raise_problems(source, report)
     return config
 
 
@@ -151,6 +178,11 @@ def _parsed(source: Path, text: str) -> dict[str, Any]:
         raise _refused(str(source), "syntax", "nested too deeply") from None
 
 
+def _raise_problems(source: Path, report: Report) -> None:
+    if report.problems:
+        raise ConfigError(str(source), report.problems)
+
+
 def _refused(source: str, place: str, reason: str, hint: str = "") -> ConfigError:
     return ConfigError(source, [Problem(place, "", reason, hint)])
 
@@ -158,50 +190,40 @@ def _refused(source: str, place: str, reason: str, hint: str = "") -> ConfigErro
 # ---- variables ----------------------------------------------------------------------------------------------------
 
 
-def _filled_in(value: Any, environment: Mapping[str, str], report: Report, place: Place = ()) -> Any:
-    """`value` (parsed TOML of any depth) with `${VAR}` filled in from `environment`; problems go to the report.
+def _filled(
+    tree: dict[str, Any], source: Path, environment: Mapping[str, str], env_file: str | None, report: Report
+) -> tuple[dict[str, Any], Variables]:
+    """`tree` with its variables filled in and with the path of their file, and the variables.
 
-    `$${VAR}` stands for the text `${VAR}` itself; a lone `$` is nothing special. Keys are never filled in. An unset
-    variable is a problem, not an empty string: a daemon must not start with half a password. `${VAR:-text}` names the
-    text for a variable that is unset or empty, as in a shell.
+    `env_file`: the path of a file to be read instead of the one in `tree`. In a path that `tree` has, only variables of
+    the `environment` are filled in.
     """
-    if isinstance(value, dict):
-        return {key: _filled_in(item, environment, report, (*place, key)) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_filled_in(item, environment, report, (*place, at)) for at, item in enumerate(value)]
-    return _filled_in_text(value, environment, report, place) if isinstance(value, str) else value
+    daemon = tree.get("daemon", {})
+    if not isinstance(daemon, dict):
+        return tree, Variables(environment)
+    path, problem = (env_file, None) if env_file else _env_file_of(daemon, source, environment)
+    file = Path(path) if path and isinstance(path, str) else None
+    variables = Variables(environment, file, _daemon_uid(tree), problem)
+    others = {key: value for key, value in daemon.items() if key != _ENV_FILE[1]}
+    filled: dict[str, Any] = filled_in({**tree, "daemon": others}, variables, report)
+    if path != "":
+        filled["daemon"][_ENV_FILE[1]] = path
+    return filled, variables
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        return bool(text.encode()) or not text
-    except UnicodeEncodeError:
-        return False
-
-
-def _filled_in_text(text: str, environment: Mapping[str, str], report: Report, place: Place) -> str:
-    def replacement(match: re.Match[str]) -> str:
-        escaped, inner = match.groups()
-        if escaped:
-            return match[0][1:]
-        name, instead, default = inner.partition(":-")
-        if not _VARIABLE_NAME.fullmatch(name):
-            report.add(place, f'"{name}" in ${{...}} is no variable name', "write $${ for a plain ${")
-        elif instead and _is_unicode(environment.get(name, "")):
-            return environment.get(name) or default
-        elif name not in environment:
-            report.add(place, f"the environment variable {name} is not set", "write $${ for a plain ${")
-        elif not _is_unicode(environment[name]):
-            report.add(place, f"the environment variable {name} is not UTF-8")
-        return environment.get(name, "")
-
-    return _VARIABLE.sub(replacement, text)
+def _env_file_of(daemon: dict[str, Any], source: Path, environment: Mapping[str, str]) -> tuple[Any, Problem | None]:
+    """The whole path that `env_file` has, or its value where this is no text; and why the path is not known."""
+    report = Report({"daemon": daemon})
+    path = filled_in(daemon.get(_ENV_FILE[1], ""), Variables(environment), report, _ENV_FILE)
+    if isinstance(path, str):
+        path = Sections(source.parent, report).located(_ENV_FILE, path)
+    return ("", report.problems[0]) if report.problems else (path, None)
 
 
 # ---- what it says -------------------------------------------------------------------------------------------------
 
 
-def _read(tree: dict[str, Any], source: Path, report: Report) -> schema.Config:
+def _read(tree: dict[str, Any], source: Path, report: Report, variables: dict[str, str]) -> schema.Config:
     for name, value in tree.items():
         if name not in _SECTIONS and isinstance(value, dict):
             report.add((name,), "there is no such section", did_you_mean(name, _SECTIONS))
@@ -219,6 +241,7 @@ def _read(tree: dict[str, Any], source: Path, report: Report) -> schema.Config:
         pools={name: _read_pool(name, table, broker, sections) for name, table in pools.items()},
         web=sections.read(schema.WebConfig, ("web",), tree.get("web", {})),
         hooks=_read_hooks(sections, tree.get("hooks", {})),
+        variables=variables,
     )
 
 

@@ -19,6 +19,7 @@ class DaemonConfig(msgspec.Struct, frozen=True):
     stop_timeout_s: float = 60.0
     user: str = ""
     group: str = ""
+    env_file: str = ""
 
 
 class LogConfig(msgspec.Struct, frozen=True):
@@ -147,7 +148,10 @@ class HooksConfig(msgspec.Struct, frozen=True):
 
 
 class Config(msgspec.Struct, frozen=True):
-    """The whole configuration, and the file it came from ("" for none)."""
+    """The whole configuration, and the file it came from ("" for none).
+
+    `variables`: those of `env_file` that the environment does not have. They may hold secrets: they are never logged.
+    """
 
     source: str
     daemon: DaemonConfig
@@ -157,3 +161,4 @@ class Config(msgspec.Struct, frozen=True):
     pools: dict[str, PoolConfig]
     web: WebConfig = WebConfig()
     hooks: HooksConfig = HooksConfig()
+    variables: dict[str, str] = {}

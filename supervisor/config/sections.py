@@ -6,7 +6,6 @@ asked about the rest; the struct is thrown away when the report has problems.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +14,8 @@ import msgspec
 from supervisor.config import schema
 from supervisor.config.keys import Key, keys_of
 from supervisor.config.report import Place, Report, did_you_mean
-from supervisor.config.text import NoText, read_text
-from supervisor.system.secret_file import exposure
+from supervisor.config.secrets import read_secret
+from supervisor.config.text import NoText
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -24,7 +23,7 @@ _NO_KEYS = {schema.PoolConfig: ("name",), schema.BrokerConfig: ("tls",)}
 """Fields that are not read from a key of the same name."""
 
 _PATHS: dict[type[msgspec.Struct], tuple[str, ...]] = {
-    schema.DaemonConfig: ("state_dir", "runtime_dir"),
+    schema.DaemonConfig: ("state_dir", "runtime_dir", "env_file"),
     schema.LogConfig: ("file",),
     schema.TlsConfig: ("ca_file", "cert_file", "key_file"),
     schema.PoolConfig: ("path",),
@@ -134,15 +133,9 @@ class Sections:
 
     def _urls_in(self, here: Place, path: Path) -> list[str]:
         try:
-            if exposed := exposure(path, path.stat(), os.geteuid(), self._owner):
-                self._report.add(here, exposed.reason, exposed.hint)
-                return []
-            lines = read_text(path)[0].splitlines()
+            lines = read_secret(path, self._owner).splitlines()
         except NoText as error:
-            self._report.add(here, f"{path} cannot be read: {error.reason}", error.hint)
-            return []
-        except OSError as error:
-            self._report.add(here, f"{path} cannot be read: {error.strerror}")
+            self._report.add(here, error.reason, error.hint)
             return []
         urls = [line.strip() for line in lines if line.strip()]
         if not urls:

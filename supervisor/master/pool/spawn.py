@@ -44,9 +44,9 @@ class Started(NamedTuple):
 def spawn(kind: Kind, first: Frame, descriptors: Sequence[int], configs: Sequence[Config] = ()) -> Started:
     """Start a child and hand it its first frame, without waiting for it to read.
 
-    `configs`: their secrets are kept out of its environment, where all user code could read them. The child leads a
-    process group of its own: a Ctrl-C at the terminal reaches the master only. Raises StateError when the machine has
-    no process or descriptor left.
+    `configs`: their secrets are kept out of its environment, where all user code could read them; the variables of the
+    last one are in it. The child leads a process group of its own: a Ctrl-C at the terminal reaches the master only.
+    Raises StateError when the machine has no process or descriptor left.
     """
     ours: socket.socket | None = None
     try:
@@ -85,12 +85,15 @@ def _with_first_frame(pid: int, ours: socket.socket, first: Frame, descriptors: 
 
 
 def _environment_of(first: Frame, configs: Sequence[Config]) -> dict[str, str]:
-    """Ours without secrets, then the pool's, and the way to our own code where it is run from a checkout.
+    """That of `env_file`, then ours, both without secrets, then the pool's, and the way to our own code where it is run
+    from a checkout.
 
     A pool's variables are there when its interpreter starts: TZ, LD_PRELOAD or PYTHONHASHSEED count as if exported.
     """
     urls = [url for config in configs for url in config.broker.urls]
-    environment = without_passwords(os.environ, urls, [config.web.token for config in configs])
+    tokens = [config.web.token for config in configs]
+    variables = configs[-1].variables if configs else {}
+    environment = without_passwords({**variables, **os.environ}, urls, tokens)
     if isinstance(first, StartForkserver):
         environment |= first.pool.environment
     root = Path(__file__).resolve().parents[3]

@@ -21,6 +21,9 @@ S = TypeVar("S", bound=msgspec.Struct)
 FIXED = ("state_dir", "runtime_dir", "user", "group")
 """Keys of [daemon] that hold for the daemon's life: its locks, its sockets and the rights it gave up."""
 
+ENV_FILE = "env_file"
+"""The key of [daemon] that is reported, too, when the variables in its file have changed."""
+
 RECONNECT = frozenset(
     {
         *("queue", "prefetch", "exclusive", "consumer_priority", "declare", "queue_arguments", "bindings"),
@@ -57,6 +60,8 @@ def compare(old: Config, new: Config) -> Changes:
     """What changed. Raises ConfigError for keys that cannot change while the daemon runs."""
     _refuse_fixed(old, new)
     sections = {name: changed_keys(getattr(old, name), getattr(new, name)) for name in _SECTIONS}
+    if old.variables != new.variables and ENV_FILE not in sections["daemon"]:
+        sections["daemon"].append(ENV_FILE)  # the path is the same, what it has is not
     kept = [name for name in new.pools if name in old.pools]
     changed = {name: changed_keys(old.pools[name], new.pools[name]) for name in kept}
     everywhere = bool(sections["ledger"] or set(sections["broker"]) - _CHECKED_ONLY)

@@ -7,7 +7,6 @@ no message and no readiness notices.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 from supervisor.config.schema import Config, PoolConfig
 from supervisor.link.frames import Build, Refused, Serving, SidecarReport, StartSidecar
@@ -40,12 +39,15 @@ class Sidecar:
         self._history = history
         self._children = children
         self._reactor = reactor
-        self._configs: Sequence[Config] = ()
+        self._configs: tuple[Config, ...] = ()
         self._generation = 0
 
     def follow_config(self, first: StartSidecar | None, *configs: Config) -> bool:
-        """Take the settings of the next start; whether they are others than before. `configs`: where they are from."""
-        changed, self.first, self._configs = first != self.first, first, configs
+        """Take the settings of the next start; whether they are others than before. `configs`: where they are from, and
+        the variables of its environment."""
+        new, old = ([config.variables for config in each] for each in (configs, self._configs))
+        changed = first != self.first or (first is not None and new != old)
+        self.first, self._configs = first, configs
         if changed:
             self.spec.forgive()
         return changed
