@@ -65,7 +65,6 @@ def _clone_publications(
     clone._outgoing = {token: (entries[entry.key], out) for token, (entry, out) in original._outgoing.items()}
     clone._later = original._later.copy()
     clone.refused = _clone_refused(original.refused)
-    clone._tokens = copy(original._tokens)
     return clone
 
 

@@ -7,7 +7,6 @@ that was lost with its connection is published again.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 
 from supervisor.brokers.base import Outgoing
@@ -42,20 +41,20 @@ class Publications:
         self._timeout_s = timeout_s
         self._outgoing: dict[int, tuple[Entry, Outgoing]] = {}
         self._later: set[int] = set()  # tokens whose PublishLater is under way
-        self._tokens = itertools.count(1)
+        self._last_token = 0
 
     # ---- to be published ------------------------------------------------------------------------------------------
 
     def publish_copy(self, entry: Entry) -> None:
         """Publish the copy that was decided upon."""
         self.cancel(entry)
-        entry.token = next(self._tokens)
+        entry.token = self._new_token()
         self._publish(entry, copies.copy_of(entry, self._queue, self._host, entry.token))
 
     def publish_saved(self, entry: Entry) -> None:
         """Publish the message itself once more."""
         self.cancel(entry)
-        entry.token = next(self._tokens)
+        entry.token = self._new_token()
         self._publish(entry, copies.saved_copy(entry, self._queue, entry.token))
 
     def publish_for(self, worker: Incarnation, run: RunId, publications: Iterable[Publication]) -> None:
@@ -70,7 +69,7 @@ class Publications:
         if entry.unconfirmed is None:
             entry.phase, entry.unconfirmed, entry.published_s = Phase.PUBLISHING, set(), self._decisions.now_s
             for out in publications:
-                token = next(self._tokens)
+                token = self._new_token()
                 entry.unconfirmed.add(token)
                 again = (out.exchange, out.routing_key, out.properties.message_id) == ("", self._queue, entry.id)
                 properties = copies.next_round(entry, out.properties, self._queue) if again else out.properties
@@ -169,6 +168,10 @@ class Publications:
         for token in entry.unconfirmed or ():
             self._outgoing.pop(token, None)
         entry.unconfirmed = None
+
+    def _new_token(self) -> int:
+        self._last_token += 1
+        return self._last_token
 
     def _publish(self, entry: Entry, outgoing: Outgoing) -> None:
         self._outgoing[outgoing.token] = (entry, outgoing)
