@@ -6,7 +6,7 @@ The command line prints `error: <text>` and exits with `exit_code`. A user never
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import msgspec
 
@@ -24,9 +24,18 @@ def what_helps(error: OSError, otherwise: str) -> str:
     return _ADVICE.get(error.errno or 0, otherwise)
 
 
-def no_such_pool(name: str, known: Iterable[str]) -> str:
-    """The error text for a pool name that is not among the `known` ones."""
-    return f"there is no pool {name!r}; there are {', '.join(known) or 'none'}"
+def no_such_pool(name: str, queues: Mapping[str, str]) -> str:
+    """The error text for a name that is no pool's. `queues`: the known pools, and the queue of each."""
+    return f"there is no pool {name!r}; there are {', '.join(queues) or 'none'}{like_a_pool(name, queues)}"
+
+
+def like_a_pool(name: str, queues: Mapping[str, str]) -> str:
+    """` (did you mean 'email'?)` if the name is similar to that of a pool or queue in `queues`, else ""."""
+    from difflib import get_close_matches  # loaded late: workers import this file, and never need it
+
+    known = [*queues, *queues.values()]
+    near = get_close_matches(name, known, n=1) if name not in known else []
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 class PreforkdError(Exception):

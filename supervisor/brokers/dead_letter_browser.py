@@ -68,7 +68,7 @@ def open_browser(broker: BrokerConfig, state_dir: str, queue: str, parked: bool)
         depth = admin.depth(name)
         if depth is None:
             raise NoSuchQueue(
-                f"there is no queue {name}; name the pool's own queue, not the dead one "
+                f"there is no queue {name}; name the pool or its own queue, not the dead one "
                 f"(a pool makes its queues when it first runs)"
             )
         try:

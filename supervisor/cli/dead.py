@@ -7,8 +7,8 @@ towards a broker's delivery limit, and beyond that a broker deletes.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -16,7 +16,7 @@ import msgspec
 
 from supervisor.brokers.base import Delivery
 from supervisor.brokers.copy_headers import FORMER, PREFIX, PREVIEW_BYTES, diagnosis, former_rounds, plain, preview
-from supervisor.brokers.dead_letter_browser import DeadLetterBrowser, open_browser
+from supervisor.brokers.dead_letter_browser import DeadLetterBrowser, NoSuchQueue, open_browser
 from supervisor.cli.command import group
 from supervisor.cli.console import (
     ask_first,
@@ -29,7 +29,7 @@ from supervisor.cli.console import (
     shown,
 )
 from supervisor.cli.invocation import Invocation, pass_invocation
-from supervisor.errors import PreforkdError
+from supervisor.errors import PreforkdError, like_a_pool
 
 _COLUMNS = ("ID", "CAUSE", ">ATTEMPTS", "AT", "REASON")
 _MORE = "--limit shows more"
@@ -56,7 +56,10 @@ def _selection(command: C) -> C:
     ("Run it again", "preforkd dead retry email ORDER-17"),
 )
 def dead_group() -> None:
-    """Show, retry or delete the dead letters and parked messages of a queue."""
+    """Show, retry or delete the dead letters and parked messages of a queue.
+
+    QUEUE is the name of a pool, or of its queue.
+    """
 
 
 @dead_group.command(
@@ -80,6 +83,7 @@ def dead_group() -> None:
 @pass_invocation
 def list_command(invocation: Invocation, queue: str, parked: bool, limit: int, as_json: bool) -> int:
     """List messages, oldest first."""
+    queue = invocation.queue(queue)
     with _browser(invocation, queue, parked) as letters:
         found, total = letters.first(limit), letters.depth
     if as_json:
@@ -100,6 +104,7 @@ def list_command(invocation: Invocation, queue: str, parked: bool, limit: int, a
 @pass_invocation
 def show_command(invocation: Invocation, queue: str, ids: tuple[str, ...], parked: bool, as_json: bool) -> int:
     """Show headers, stack and the beginning of the body of messages."""
+    queue = invocation.queue(queue)
     with _browser(invocation, queue, parked) as letters:
         found = letters.with_ids(ids)
     if as_json:
@@ -125,6 +130,8 @@ def retry_command(invocation: Invocation, queue: str, ids: tuple[str, ...], ever
 
     They run as a new round that begins with attempt 1.
     """
+    check_choice(ids, everything)
+    queue = invocation.queue(queue)
     return _act(invocation, queue, parked, ids, everything, DeadLetterBrowser.retry, "moved", f" back to {queue}")
 
 
@@ -144,6 +151,8 @@ def drop_command(
     invocation: Invocation, queue: str, ids: tuple[str, ...], everything: bool, parked: bool, yes: bool
 ) -> int:
     """Delete messages for good."""
+    check_choice(ids, everything)
+    queue = invocation.queue(queue)
     if everything and not yes:
         ask_first(f"Delete all {'parked' if parked else 'dead'} messages of {shown(queue)}?", "nothing was deleted")
     return _act(invocation, queue, parked, ids, everything, DeadLetterBrowser.drop, "deleted")
@@ -160,7 +169,6 @@ def _act(
     where: str = "",
 ) -> int:
     """Do the same with all letters that are meant; the exit code. A failure half-way says how many were done."""
-    check_choice(ids, everything)
     done: list[Delivery] = []
     with _browser(invocation, queue, parked) as letters:
         try:
@@ -174,8 +182,13 @@ def _act(
     return _report_missing(ids, done, letters.name)
 
 
-def _browser(invocation: Invocation, queue: str, parked: bool) -> AbstractContextManager[DeadLetterBrowser]:
-    return open_browser(invocation.config.broker, str(invocation.state_dir), queue, parked)
+@contextmanager
+def _browser(invocation: Invocation, queue: str, parked: bool) -> Iterator[DeadLetterBrowser]:
+    try:
+        with open_browser(invocation.config.broker, str(invocation.state_dir), queue, parked) as letters:
+            yield letters
+    except NoSuchQueue as error:
+        raise PreforkdError(f"{error}{like_a_pool(queue, invocation.queues(None))}") from error
 
 
 def _report_missing(ids: Sequence[str], found: Sequence[Delivery], name: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
 
 import click
 
@@ -50,12 +49,10 @@ def exits_command(
     invocation: Invocation, pool: str | None, cause: str | None, as_json: bool, follow: bool, count: int
 ) -> int:
     """List the last exits of workers, forkservers and consumers, oldest first."""
+    if pool is not None:
+        pool = _pool_meant(invocation, pool)
     with HistoryTail(invocation.state_dir) as tail:
-        seen: set[object] = set()
-        everything = _noting_pools(tail.new(), seen)
-        last = list(deque(wanted(everything, pool, cause), maxlen=count or None))
-        if pool is not None and pool not in seen:
-            _check_pool(invocation, pool)
+        last = list(deque(wanted(tail.new(), pool, cause), maxlen=count or None))
         if as_json:
             _print_json(last)
         elif last:
@@ -69,10 +66,17 @@ def exits_command(
     return 0
 
 
-def _noting_pools(records: Iterable[Record], seen: set[object]) -> Iterator[Record]:
-    for record in records:
-        seen.add(record.get("pool"))
-        yield record
+def _pool_meant(invocation: Invocation, name: str) -> str:
+    """The pool with this name or queue; a pool that was removed counts while it is on record. Raises PreforkdError."""
+    found = invocation.find_pool(name)
+    if found == name:
+        return name
+    with HistoryTail(invocation.state_dir) as tail:
+        if any(record.get("pool") == name for record in tail.new()):
+            return name
+    if found is None:
+        _check_pool(invocation, name)
+    return found or name
 
 
 def _check_pool(invocation: Invocation, pool: str) -> None:

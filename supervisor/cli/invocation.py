@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from supervisor.cli.names import pool_of
 from supervisor.config.load import load, load_daemon, load_queues
 from supervisor.config.schema import Config, DaemonConfig
 from supervisor.control import SOCKET_NAME
@@ -88,6 +89,34 @@ class Invocation:
             if status is None:
                 raise
             return found
+
+    def pool(self, name: str) -> str:
+        """The daemon's pool with this name or queue; the name itself where there is none, for the daemon to refuse.
+
+        Raises NotRunning, ControlError, Ambiguous.
+        """
+        queues = {each: pool.queue for each, pool in self.ask_for(Status, "status").pools.items()}
+        return pool_of(name, queues) or name
+
+    def find_pool(self, name: str) -> str | None:
+        """The pool of the file, else of the daemon, with this name or queue; None where there is none.
+
+        Raises Ambiguous.
+        """
+        with suppress(ConfigError):
+            if found := pool_of(name, self.queues(None)):
+                return found
+        status = self.status()
+        return pool_of(name, self.queues(status)) if status else None
+
+    def queue(self, name: str) -> str:
+        """The queue of the file's pool with this name or queue; the name itself where there is none.
+
+        Raises ConfigError, Ambiguous.
+        """
+        queues = self.queues(None)
+        pool = pool_of(name, queues)
+        return queues[pool] if pool else name
 
     def connect(self) -> ControlClient:
         """A connection to the daemon. Raises NotRunning, ControlError."""

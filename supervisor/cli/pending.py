@@ -40,6 +40,7 @@ def pending_group() -> None:
 @pass_invocation
 def list_command(invocation: Invocation, pool: str, as_json: bool) -> int:
     """List messages, oldest first."""
+    pool = invocation.pool(pool)
     found = _asked(invocation, pool)
     if as_json:
         print_json(found.traces, msgspec.to_builtins, found.total, "")
@@ -63,6 +64,7 @@ def drop_command(invocation: Invocation, pool: str, ids: tuple[str, ...], everyt
     Nothing is deleted at the broker: a message that comes later gets its copy and is not run.
     """
     check_choice(ids, everything)
+    pool = invocation.pool(pool)
     if everything and not yes:
         total = _asked(invocation, pool).total
         question = f"Wait no longer for {total} failed message(s) of pool {shown(pool)}?"

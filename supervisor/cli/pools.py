@@ -43,6 +43,7 @@ def scale_command(invocation: Invocation, pool: str, workers: int) -> int:
         raise click.UsageError(
             f"{workers} workers: at least 1 is needed; `preforkd pause {shown(pool)}` lets a pool take no messages"
         )
+    pool = invocation.pool(pool)
     result = invocation.ask_for(Scaled, "scale", pool=pool, workers=workers)
     print_line(scaled_text(pool, result.former, workers))
     if workers > result.prefetch:
@@ -62,6 +63,7 @@ def pause_command(invocation: Invocation, pool: str) -> int:
     Running handlers finish, other messages are requeued. A paused pool stays paused until `preforkd resume` or a
     restart of the daemon.
     """
+    pool = invocation.pool(pool)
     changed = invocation.ask_for(Changed, "pause", pool=pool, by=operator()).changed
     print_line(f"pool {pool} {PAUSED[changed]}")
     return 0
@@ -75,6 +77,7 @@ def pause_command(invocation: Invocation, pool: str) -> int:
 @pass_invocation
 def resume_command(invocation: Invocation, pool: str) -> int:
     """Take messages for POOL again."""
+    pool = invocation.pool(pool)
     changed = invocation.ask_for(Changed, "resume", pool=pool).changed
     print_line(f"pool {pool} {RESUMED[changed]}")
     return 0
@@ -88,6 +91,7 @@ def resume_command(invocation: Invocation, pool: str) -> int:
 @pass_invocation
 def retry_command(invocation: Invocation, pool: str) -> int:
     """Start the held children of POOL at once, instead of after hold_retry."""
+    pool = invocation.pool(pool)
     tried = invocation.ask_for(Tried, "retry", pool=pool).tried
     print_line(
         f"pool {pool}: trying {', '.join(tried)}"

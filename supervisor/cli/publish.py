@@ -84,6 +84,7 @@ def publish_command(
     """
     if whole and not files:
         raise click.UsageError("--files needs at least one FILE")
+    queue = invocation.queue(queue)
     template = Properties(content_type=content_type, headers=dict(headers) or None, delivery_mode=2)
     bodies = repeated(_bodies(files, whole), count)
     report = _publish(invocation, publications(queue, bodies, template, id_prefix))

@@ -19,6 +19,7 @@ from supervisor.cli.command import command
 from supervisor.cli.console import as_arguments, block, ended_with, print_line, shown
 from supervisor.cli.explanations import EXPECTED, POOLS, STATES, explain, explain_ending
 from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.names import pool_of
 from supervisor.consumer.observe.traces import trace_of
 from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.control.client import NotRunning, OtherRuntimeDir
@@ -56,17 +57,19 @@ _BLOCKS = frozenset({"stack", "reason", "lately"})
 def why_command(invocation: Invocation, target: str, as_message: bool) -> int:
     """Explain recent exits and failures, and say what to do next."""
     sources = Sources(invocation)
-    pool, _slash, slot = target.partition("/")
-    if as_message or pool not in sources.queues:
+    name, _slash, slot = target.rpartition("/")
+    if as_message:
         story = list(_about_message(sources, target))
-        if not story:
-            raise _unknown(sources, target)
+    elif pool := pool_of(target, sources.queues):
+        story = list(_about_pool(sources, pool))
+    elif (pool := pool_of(name, sources.queues)) is None:
+        story = list(_about_message(sources, target))
     elif slot.isdecimal():
         story = list(_about_worker(sources, pool, int(slot)))
-    elif slot:
-        raise click.UsageError(f"{target!r}: after a pool's name and / comes the number of a worker (--message: an id)")
     else:
-        story = list(_about_pool(sources, pool))
+        raise click.UsageError(f"{target!r}: after a pool's name and / comes the number of a worker (--message: an id)")
+    if not story:
+        raise _unknown(sources, target)
     for line in [*story, *(("note", gap) for gap in sources.gaps)]:
         _print(*line)
     return 0

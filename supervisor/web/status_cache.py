@@ -113,7 +113,7 @@ class StatusCache:
         """One pool of the status. Raises ApiError: 404 for an unknown name, 503 if the daemon is silent."""
         status, _encoded = await self.status()
         if name not in status.pools:
-            raise ApiError(404, no_such_pool(name, status.pools))
+            raise ApiError(404, no_such_pool(name, {each: pool.queue for each, pool in status.pools.items()}))
         return status.pools[name]
 
     def expire(self) -> None:

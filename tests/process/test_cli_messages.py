@@ -235,4 +235,4 @@ def test_the_wrong_queue_is_explained(with_a_dead_message: Site) -> None:
     failed = with_a_dead_message.cli("dead", "list", "mail.dead")
 
     assert failed.returncode == 1
-    assert "there is no queue mail.dead.dead; name the pool's own queue" in failed.stderr
+    assert "there is no queue mail.dead.dead; name the pool or its own queue" in failed.stderr

@@ -111,8 +111,12 @@ class Site:
         return counters
 
     def wait_for_counter(self, name: str, value: int) -> None:
-        """Wait until the pool has counted so far."""
-        eventually(lambda: self.counters()[name] == value, f"{value} {name}")
+        """Wait until the pool `mail` has counted so far."""
+        self.wait_for_pool_counter("mail", name, value)
+
+    def wait_for_pool_counter(self, pool: str, name: str, value: int) -> None:
+        """Wait until this pool has counted so far."""
+        eventually(lambda: self.status()["pools"][pool]["counters"][name] == value, f"{value} {name}")
 
     def wait_for_state(self, state: str) -> None:
         """Wait until the daemon calls itself so."""

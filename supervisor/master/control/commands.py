@@ -163,7 +163,7 @@ class Commands:
         name = str(request.get("pool", ""))
         pool = self._pools.get(name)
         if pool is None or pool.plan.on_trial:
-            known = (pool.name for pool in self._pools.values() if not pool.plan.on_trial)
+            known = {pool.name: pool.config.queue for pool in self._pools.values() if not pool.plan.on_trial}
             raise ControlError(no_such_pool(name, known))
         if pool.leaving:
             raise ControlError(f"pool {name} is leaving: the last reload removed it from the configuration")
