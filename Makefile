@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check format test demo soak peers bench clean
+.PHONY: help venv check format test demo docs soak peers bench clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ test: venv ## every test; installs RabbitMQ, logrotate, systemd-nspawn, Chromium
 
 demo: venv ## a daemon on the embedded queue, and a fault drill on it; ends with the audit
 	@$(BIN)/preforkd drill
+
+docs: venv ## the site of documentation, in build/site; a link that leads nowhere fails it
+	@.ci/docs $(VENV) build/site
+	@echo "build/site/index.html"
 
 # Test files that have a long form: they name the variable, or the crash points, which read it.
 LONG_FORMS = $(shell grep -rlE 'PREFORKD_SOAK|support.crash_sites' tests --include='test_*.py')
