@@ -40,8 +40,8 @@ from supervisor.logs.target import STDERR
 from supervisor.master.host.pidfile import STATE_LOCK, find_holder
 from supervisor.master.host.privileges import Account, account, become, refuse_directory
 from supervisor.quantities import show_seconds
-from supervisor.system import posix
 from supervisor.system.descent import shortcomings
+from supervisor.system.processes import real_uid
 from supervisor.web.token_file import TokenFile
 
 
@@ -344,7 +344,7 @@ def _about_running(config: Config, target: Account | None) -> Iterator[Finding]:
     if status.state_dir != config.daemon.state_dir:
         text = f"the running daemon (pid {status.pid}) has {status.state_dir}: {_REFUSED}"
         yield _warning("daemon.state_dir", text)
-    uid = posix.real_uid(status.pid)
+    uid = real_uid(status.pid)
     if target is not None and uid not in (None, target.uid):
         text = f"the running daemon (pid {status.pid}) is of uid {uid}, not of uid {target.uid}: {_REFUSED}"
         yield _warning("daemon.user", text)

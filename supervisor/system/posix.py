@@ -155,23 +155,6 @@ def usage(pid: int | None) -> Usage:
     return Usage(int(fields[21]) * _PAGE_BYTES, (int(fields[11]) + int(fields[12])) / _TICKS_PER_S)
 
 
-def private_bytes(pid: int) -> int:
-    """The private memory (USS) of a process, without the pages shared with its forkserver; 0 if it is gone."""
-    for name in ("smaps_rollup", "smaps"):  # a sandbox (gVisor) has only the longer one
-        with suppress(OSError):
-            lines = Path(f"/proc/{pid}/{name}").read_bytes().splitlines()
-            return sum(int(line.split()[1]) for line in lines if line.startswith(b"Private_")) * 1024
-    return 0
-
-
-def exceeds_memory(pid: int, limit_bytes: int) -> bool:
-    """Whether a process has more private memory than `limit_bytes` (0: no limit).
-
-    The kernel walks all page tables for that figure, so the resident size is read first: cheap and never smaller.
-    """
-    return limit_bytes > 0 and usage(pid).rss_bytes > limit_bytes and private_bytes(pid) > limit_bytes
-
-
 def _stat(pid: int) -> list[bytes]:
     """Fields 3 and on of /proc/PID/stat (proc(5)); [] if there is no such process, or /proc cannot be read."""
     with suppress(OSError):
@@ -182,14 +165,6 @@ def _stat(pid: int) -> list[bytes]:
             close(file)
         return stat[stat.rindex(b")") + 2 :].split()
     return []
-
-
-def real_uid(pid: int) -> int | None:
-    """The real uid of a process (proc(5)); None if it is gone. Files in /proc belong to root for one without cores."""
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
-        return int(next(line for line in lines if line.startswith("Uid:")).split()[1])
-    return None
 
 
 @cache
@@ -264,24 +239,6 @@ def readable(descriptor: int, within_s: float) -> bool:
     poll = new_poll()
     poll.register(descriptor, POLLIN)
     return bool(poll.poll(within_s * 1000))
-
-
-def end(pid: int, title: str, within_s: float) -> bool:
-    """Kill the process with this pid and `title`, and wait for its end; False if it is another, or does not end."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except OSError:
-        return False
-    try:
-        line = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
-        if line != title:
-            return False
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        return readable(descriptor, within_s)
-    except OSError:
-        return False
-    finally:
-        close(descriptor)
 
 
 def signal_name(signum: int) -> str:

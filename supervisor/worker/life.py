@@ -51,6 +51,23 @@ _READINESS = struct.Struct("<II")
 _ROOMY = 0.9  # recycling blurs its limit by a tenth
 
 
+def _exceeds_memory(limit_bytes: int) -> bool:
+    """Whether this process has more private memory than `limit_bytes` (0: no limit).
+
+    psutil is loaded once the resident size is above the limit: other workers have no page of it. Its own 3 MiB count.
+    """
+    return 0 < limit_bytes < posix.usage(getpid()).rss_bytes and _private_bytes() > limit_bytes
+
+
+def _private_bytes() -> int:
+    """The private memory of this process; 0 if it is not known."""
+    with suppress(ImportError, OSError):  # user code has left no free descriptor
+        from supervisor.system.processes import private_bytes
+
+        return private_bytes(getpid())
+    return 0
+
+
 class ForkHandshake(Protocol):
     """Handshake with the forkserver. Each message can be sent once; raises OSError if the peer is gone."""
 
@@ -186,10 +203,10 @@ class Life:
         """Raise BootError unless memory is well below the limit: each worker would be replaced after one message."""
         pool = self._assigned.pool
         limit = pool.max_memory_bytes or pool.kill_memory_bytes
-        if not posix.exceeds_memory(getpid(), int(limit * _ROOMY)):
+        if not _exceeds_memory(int(limit * _ROOMY)):
             return
         name = "max_memory" if pool.max_memory_bytes else "kill_memory"
-        used = show_bytes(posix.private_bytes(getpid()))
+        used = show_bytes(_private_bytes())
         raise BootError(
             f"pools.{pool.name}.{name} = {show_bytes(limit)} leaves no room for messages: the worker needs {used} for "
             "itself before its first one; raise it, or load less in `init`"
@@ -215,7 +232,7 @@ class Life:
         # fail-point: worker.booted: the init hook has run, no process is told
         assigned, pool = self._assigned, self._assigned.pool
         alarm = Alarm(call.__code__, pool.max_timeout_s, self._time_is_over, self._slot.mark_extended)
-        recycling = Recycling(pool, monotonic_s(), partial(posix.exceeds_memory, getpid()), _dice)
+        recycling = Recycling(pool, monotonic_s(), _exceeds_memory, _dice)
         return Worker(
             WorkerAddress(assigned.slot, assigned.generation, pool.queue, assigned.start.link_path),
             self._slot,

@@ -53,6 +53,10 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], str]] = {
     "pika": (("supervisor/brokers/amqp/*.py",), "14 MB, a thread for name lookups: only the consumer may pay for it"),
     "sqlite3": (("supervisor/ledger/sqlite*.py", "supervisor/brokers/embedded/*.py"), "one file per database"),
     "mmap": (("supervisor/scoreboard/*.py",), "layout and write order of shared memory are proven there only"),
+    "psutil": (
+        ("supervisor/system/processes.py",),
+        "one definition of private memory; 2 MiB that workers do not carry",
+    ),
     "click": (("supervisor/cli/*.py",), "the daemon has no command line"),
     "rich": (("supervisor/cli/*.py",), "the daemon draws nothing; slow to import"),
     "termios": (
@@ -214,7 +218,7 @@ def test_only_the_forkserver_and_the_daemonizer_fork() -> None:
 def test_the_handler_api_imports_nothing_heavy() -> None:
     reached = {name for module in _closure("supervisor.api") for name in imported(PATHS[module])}
 
-    assert reached & {"pika", "sqlite3", "click", "rich", "mmap"} == set()
+    assert reached & {"pika", "sqlite3", "click", "rich", "psutil", "mmap"} == set()
 
 
 def test_the_process_that_becomes_the_master_carries_no_other_command() -> None:

@@ -13,10 +13,10 @@ import pytest
 HEAVY = {"pika", "sqlite3", "rich", "asyncio", "email", "importlib.metadata", "zipfile", "tempfile"}
 
 NOT_FOR: dict[str, set[str]] = {
-    "supervisor.api": HEAVY | {"click", "setproctitle", "pythonjsonlogger"},  # users' own tests import it
+    "supervisor.api": HEAVY | {"click", "psutil", "setproctitle", "pythonjsonlogger"},  # users' own tests import it
     "supervisor.cli.start": HEAVY | {"_hashlib"},  # the master, to be; _hashlib: OpenSSL
-    "supervisor.forkserver.__main__": HEAVY | {"click"},  # and with it every worker
-    "supervisor.consumer.__main__": HEAVY - {"sqlite3"} | {"click"},  # where the broker is the embedded queue
+    "supervisor.forkserver.__main__": HEAVY | {"click", "psutil"},  # and with it every worker
+    "supervisor.consumer.__main__": HEAVY - {"sqlite3"} | {"click", "psutil"},  # where the broker is the embedded queue
 }
 """Module → what importing it must not bring."""
 
@@ -38,7 +38,7 @@ open_broker(PoolConfig("email", "email", "m:f"), BrokerConfig(urls=("amqp://loca
 
 
 def test_a_consumer_of_rabbitmq_carries_neither_asyncio_nor_what_pika_has_for_others() -> None:
-    absent = HEAVY - {"pika", "sqlite3"} | {"concurrent.futures", "subprocess", "click"}
+    absent = HEAVY - {"pika", "sqlite3"} | {"concurrent.futures", "subprocess", "click", "psutil"}
     told = _told(f"{OPENED}\nprint('pika.adapters.select_connection' in sys.modules, *{absent!r} & set(sys.modules))")
     assert told.split() == ["True"]
 

@@ -15,7 +15,6 @@ import signal
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
@@ -23,6 +22,7 @@ from supervisor.master.pool.pool import Pool
 from supervisor.scoreboard.slot import Slot
 from supervisor.system import descent, posix
 from supervisor.system.descent import Descent
+from supervisor.system.processes import command_line
 
 UNKILLABLE_S = 1.0
 """How long a killed orphan may take to end before others go on without waiting for it."""
@@ -152,7 +152,4 @@ def _command(pid: int) -> str:
     """Its name; "" for a process that has been ended already, as a standby is with its forkserver."""
     if posix.is_dying(pid):
         return ""
-    with suppress(OSError):
-        line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        return line[:200] or Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
-    return "?"
+    return command_line(pid)[:200] or "?"

@@ -136,7 +136,9 @@ def find_holder(path: Path, owner: int | None = None) -> Holder | None:
         return None
     if holder is None or file.st_uid != folder.st_uid or owner not in (None, folder.st_uid):
         return None
-    return holder if posix.real_uid(holder.pid) == folder.st_uid else None
+    from supervisor.system.processes import real_uid  # psutil: commands that find no daemon do not wait for it
+
+    return holder if real_uid(holder.pid) == folder.st_uid else None
 
 
 def _locking(descriptor: int) -> Holder | None:

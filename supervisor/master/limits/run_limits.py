@@ -24,6 +24,7 @@ from supervisor.master.pool.signalling import send
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import Intent, Running
 from supervisor.system import posix
+from supervisor.system.processes import exceeds_memory
 
 MEMORY_LOOK_S = 1.0
 """How often busy workers' memory is looked at."""
@@ -79,7 +80,7 @@ class RunLimits:
     def _look_at_memory(self, now_s: float) -> None:
         self._memory_looked_s = now_s
         for pool, child, _running in _busy(self._with_memory_limit()):
-            if posix.exceeds_memory(child.pid, pool.config.kill_memory_bytes):
+            if exceeds_memory(child.pid, pool.config.kill_memory_bytes):
                 self._begin_kill(pool, child, Intent.MEMORY_KILL, "kill_memory", _still_runs)
 
     def _end_stalled(self, pool: Pool) -> None:

@@ -17,7 +17,7 @@ from supervisor.logs.structured import log
 from supervisor.master.host import files
 from supervisor.scoreboard.mapping import FileInUse
 from supervisor.scoreboard.slot import Slot, slot_numbers
-from supervisor.system import descriptors, posix
+from supervisor.system import descriptors, processes
 
 _END_S = 2.0
 """How long a killed worker of a former daemon is waited for: before the loop has begun, or in a reload."""
@@ -115,7 +115,7 @@ def _open_slot(path: Path, pool: str) -> Slot:
     try:
         return Slot(path, mapped=False)
     except FileInUse as error:
-        if not posix.end(error.pid, f"preforkd: worker {pool}/{path.stem}", _END_S):
+        if not processes.end(error.pid, f"preforkd: worker {pool}/{path.stem}", _END_S):
             raise
     return Slot(path, mapped=False)
 
