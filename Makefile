@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check format test demo docs soak peers bench clean
+.PHONY: help venv check format test package demo docs soak peers bench clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +33,10 @@ test: venv ## every test; installs RabbitMQ, logrotate, systemd-nspawn, Chromium
 	@.ci/need-axe $(VENV)
 	@.ci/need-promtool
 	@.ci/need-tmux
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(or $(TESTS),--ignore=tests/package)
+
+package: venv ## wheel and source distribution; the unit tests at both ends of the ranges of the dependencies
+	$(BIN)/python -m pytest -n 2 tests/package
 
 demo: venv ## a daemon on the embedded queue, and a fault drill on it; ends with the audit
 	@$(BIN)/preforkd drill

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from supervisor import __version__
 from supervisor.config.schema import Config
 from supervisor.errors import ConfigError, Problem
 
 _OF_WEB = ("starlette", "uvicorn", "prometheus_client")
+
+
+def install_hint(extra: str) -> str:
+    """How the packages of `extra` ("web", "metrics", "otel") are installed: from a checkout or a wheel."""
+    wheel = f"preforkd-{__version__}-py3-none-any.whl"
+    return f"pip install '.[{extra}]' in a checkout of preforkd, or pip install './{wheel}[{extra}]'"
 
 
 def missing(config: Config) -> list[Problem]:
@@ -19,7 +26,8 @@ def missing(config: Config) -> list[Problem]:
     if not absent:
         return []
     reason = f"needs an extra of preforkd: there is no {', '.join(absent)}"
-    return [Problem("web.listen", f'"{config.web.listen}"', reason, 'pip install "preforkd[web]", or listen = ""')]
+    hint = f'{install_hint("web")}; or listen = ""'
+    return [Problem("web.listen", f'"{config.web.listen}"', reason, hint)]
 
 
 def refuse_missing(config: Config) -> Config:

@@ -39,6 +39,7 @@ from supervisor.logs.redaction import Redactor, passwords, secrets_of, without_p
 from supervisor.logs.target import STDERR
 from supervisor.master.host.pidfile import STATE_LOCK, find_holder
 from supervisor.master.host.privileges import Account, account, become, refuse_directory
+from supervisor.own_names import conflict
 from supervisor.quantities import show_seconds
 from supervisor.system.descent import shortcomings
 from supervisor.system.processes import real_uid
@@ -225,7 +226,9 @@ def _about_handler(pool: PoolConfig, config: Config) -> Finding:
         return _error(key, str(error).removeprefix(f"{key} = "), error.exit_code, error.stack)
     except PreforkdError as error:
         return _error(key, str(error), error.exit_code)
-    return _ok(key, f"{pool.handler} imports in {show_seconds(took_s)}")
+    told = f"{pool.handler} imports in {show_seconds(took_s)}"
+    hidden = conflict(pool.handler.partition(":")[0], [*pool.path, *sys.path])
+    return _warning(key, f"{told}, but {hidden}") if hidden else _ok(key, told)
 
 
 # ---- web page and hooks ------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from supervisor.cli.command import command
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.control.results import Status
 from supervisor.errors import PreforkdError
+from supervisor.extras import install_hint
 
 
 @command(
@@ -37,7 +38,7 @@ def metrics_command(invocation: Invocation, path: Path | None) -> int:
         from supervisor.metrics import render  # see the head of this file
     except ImportError as error:
         raise PreforkdError(
-            f"metrics need a package that is not installed here ({error.name}): pip install 'preforkd[metrics]'"
+            f"metrics need a package that is not installed here ({error.name}): {install_hint('metrics')}"
         ) from error
     text = render(invocation.ask_for(Status, "status"))
     if path is None:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from supervisor import __version__
 from supervisor.cli.catalogue import COMMANDS, SECTIONS, Entry
 from supervisor.cli.command import Group
 from supervisor.cli.console import block
@@ -92,13 +91,28 @@ def _noticing_readers() -> Iterator[None]:
         raise _ReaderGone from error
 
 
+def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from supervisor.cli.version import version_line
+
+        click.echo(version_line())
+        context.exit()
+
+
 @click.group(
     cls=_Program,
     commands=Commands(COMMANDS),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="`preforkd COMMAND --help` shows the options of a command, and examples.",
 )
-@click.version_option(__version__, message="preforkd %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show version and commit.",
+)
 def preforkd() -> None:
     """A pre-fork process supervisor for message workers.
 

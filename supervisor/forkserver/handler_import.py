@@ -12,6 +12,7 @@ import difflib
 import faulthandler
 import importlib
 import inspect
+import logging
 import os
 import socket
 import sys
@@ -27,10 +28,12 @@ from typing import Any
 from supervisor.api import Message
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import BootError
+from supervisor.own_names import conflict
 from supervisor.system.clock import monotonic_s
 from supervisor.system.stacks import reason_of
 
 _THREADS_MAY_END_S = 1.0
+_log = logging.getLogger("preforkd.forkserver")
 _SELF = Path("/proc/self")
 _OF_C = "a thread of C code (not a Python thread)"
 
@@ -82,6 +85,8 @@ def import_handlers(pool: PoolConfig) -> Handlers:
 def _load(pool: PoolConfig, key: str, path: str, *arguments: object) -> Callable[..., Any]:
     where = f"pools.{pool.name}.{key} = {path!r}"
     module_name, _, name = path.partition(":")
+    if hidden := conflict(module_name, sys.path):
+        _log.warning("%s: %s", where, hidden)
     module = _import(where, module_name, pool.path)
     function: Callable[..., Any] = _find(where, module, name)
     _check_callable(where, function, arguments)
@@ -96,6 +101,7 @@ def _import(where: str, name: str, path: tuple[str, ...]) -> ModuleType:
             raise _import_failed(where, error) from error
         looked = ", ".join(map(_looked_in, path)) or "no `path` is set for this pool"
         hint = "name the module without .py" if name.endswith(".py") else "correct the name or set the pool's `path`"
+        hint = conflict(name, sys.path) or hint
         raise BootError(
             f"{where}: there is no module {error.name!r} (looked in: {looked}; and in this Python's own path); {hint}"
         ) from error

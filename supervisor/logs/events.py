@@ -29,6 +29,8 @@ class Event(StrEnum):
     HOOK_FAILED = "hook.failed"
     CONSUMER_CONNECTED = "consumer.connected"
     CONSUMER_DISCONNECTED = "consumer.disconnected"
+    CONSUMER_SLOWER = "consumer.slower"
+    """The installed pika is not as the faster way of receiving needs it; pika's own way is taken."""
     CONSUMER_STARVED = "consumer.starved"
     QUEUE_UNRESPONSIVE = "queue.unresponsive"
     QUEUE_SHARED = "queue.shared"

@@ -1,7 +1,7 @@
 """Metrics for Prometheus: the status object (docs/control-protocol.md) in its text format. Pure.
 
 No state is kept between two scrapes, so a removed pool has no metrics, and several readers do not disturb each other.
-This folder alone imports prometheus_client, which the extra `preforkd[metrics]` brings.
+This folder alone imports prometheus_client, which the extra `metrics` brings.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import os
 from typing import NoReturn
 
 from supervisor.errors import StateError
+from supervisor.extras import install_hint
 from supervisor.link.channel import Channel
 from supervisor.link.child import live, settle_in
 from supervisor.link.frames import SidecarOrder, StartSidecar
@@ -29,7 +30,7 @@ def _show(start: StartSidecar, master: Channel[SidecarOrder], descriptors: list[
         from supervisor.web.server import serve
     except ImportError as error:
         raise StateError(
-            f"[web] listen needs the extra: pip install 'preforkd[web]' (there is no module {error.name})"
+            f"[web] listen needs an extra (there is no module {error.name}): {install_hint('web')}"
         ) from error
     asyncio.run(serve(start, master))
     return os.EX_OK

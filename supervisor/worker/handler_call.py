@@ -72,7 +72,9 @@ def import_tracing() -> None:
     try:
         importlib.import_module(_TRACING)
     except Exception as error:  # noqa: BLE001  (a library that fails, or one that user code has patched)
-        text = "opentelemetry cannot be used, messages are not traced: %r; install preforkd[otel], or remove it"
+        text = (
+            "opentelemetry cannot be used, messages are not traced: %r; install preforkd's extra `otel`, or remove it"
+        )
         logging.getLogger("preforkd.tracing").warning(text, error)
 
 

@@ -174,7 +174,7 @@ def test_without_the_extra_it_says_what_to_install(
 
     monkeypatch.setattr(builtins, "__import__", without)
     assert main(["metrics"]) == 1
-    assert "pip install 'preforkd[metrics]'" in capsys.readouterr().err
+    assert "pip install '.[metrics]'" in capsys.readouterr().err
 
 
 def test_counts_begin_again_with_the_consumer_and_the_totals_go_on(

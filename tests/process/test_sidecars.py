@@ -90,10 +90,10 @@ def test_one_that_cannot_work_is_held_with_its_reason_and_the_pools_go_on(
     monkeypatch.setenv("PYTHONPATH", str(broken.parent))
     with daemon(tmp_path, POOL, '[web]\nlisten = "127.0.0.1:0"\n') as under_test:
         eventually(lambda: sidecar(under_test)["state"] == "held", "it is held")
-        assert "pip install 'preforkd[web]'" in sidecar(under_test)["why"]
+        assert "pip install '.[web]'" in sidecar(under_test)["why"]
         assert [record["cause"] for record in under_test.exits(kind="web")] == ["boot_failed"] * 3
         (held,) = under_test.events("sidecar.held")
-        assert "preforkd[web]" in held["message"]
+        assert ".[web]" in held["message"]
         assert (under_test.pool()["state"], under_test.status()["state"]) == ("ok", "running")
 
 

@@ -188,7 +188,7 @@ def test_without_the_extra_it_names_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "uvicorn.py").write_text("raise ModuleNotFoundError('no', name='uvicorn')")
     with web_child(tmp_path, tmp_path, tmp_path, path=f"{tmp_path}:{ROOT}") as child:
         assert isinstance(child.report, Refused)
-        assert "pip install 'preforkd[web]'" in child.report.reason
+        assert "pip install '.[web]'" in child.report.reason
         assert child.process.wait(20) == os.EX_CONFIG
 
 

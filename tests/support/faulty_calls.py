@@ -55,6 +55,7 @@ AT_THE_START_ONLY = {
     "os.setresuid": "root is given up",
     "os.getgrouplist": "root is given up",
     "os.sysconf": "constants of the machine",
+    "os.getcwd": "the configuration is found",
     "fcntl.flock": "the locks are taken",
     "resource.getrlimit": "whether descendants can be marked",
     "resource.setrlimit": "in forkserver and worker",
@@ -85,6 +86,7 @@ CANNOT_FAIL = frozenset(
     (
         *("os.WCOREDUMP", "os.WIFSIGNALED", "os.WTERMSIG", "os.fsencode", "os.fsdecode", "os.fspath", "os.strerror"),
         *("os.getpid", "os.getppid", "os.geteuid", "os.getegid", "os.waitstatus_to_exitcode", "os.isatty", "os._exit"),
+        *("os.path.join", "os.path.dirname"),
         *("signal.Signals", "signal.valid_signals", "io.TextIOWrapper", "io.BufferedWriter"),
     )
 )

@@ -18,6 +18,7 @@ from supervisor.brokers.admin import BrokerAdmin, BrokerFacts, PoolReview, Publi
 from supervisor.brokers.amqp.connection import BrokerHost, targets
 from supervisor.brokers.amqp.errors import Trouble, explain
 from supervisor.brokers.amqp.messages import encode, fitted, to_properties
+from supervisor.brokers.amqp.pika_check import receiving_way
 from supervisor.brokers.amqp.publisher import Publisher
 from supervisor.brokers.amqp.queues import QUORUM
 from supervisor.brokers.amqp.review import Reviewer
@@ -112,7 +113,7 @@ class AmqpAdmin(BrokerAdmin):
         version = str(properties.get("version", "unknown"))
         return BrokerFacts(
             server=f"{properties.get('product', 'AMQP server')} {version} at {self._target.host}",
-            remarks=[*self._queue_remarks(queue, version), *self._timeout_remarks()],
+            remarks=[*self._queue_remarks(queue, version), *self._timeout_remarks(), *_pika_remarks()],
         )
 
     def review(self, pool: PoolConfig, pools: Sequence[PoolConfig]) -> PoolReview:
@@ -155,6 +156,11 @@ class AmqpAdmin(BrokerAdmin):
             f" {_DEFAULT_ACK_TIMEOUT_S:g} s:"
             " raise consumer_timeout in rabbitmq.conf to the same, or longer handlers will lose their message"
         ]
+
+
+def _pika_remarks() -> list[str]:
+    reason = receiving_way().reason
+    return [f"{reason}; the daemon will receive messages at a third of the speed"] if reason else []
 
 
 def _connect(candidates: list[BrokerHost]) -> tuple[BrokerHost, pika.BlockingConnection]:

@@ -7,6 +7,7 @@ publications outlive it. This file decides what follows what; the parts are in t
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from supervisor.brokers.amqp.connection import Backoff, Dialer, targets
 from supervisor.brokers.amqp.copy_queues import CopyQueues
 from supervisor.brokers.amqp.declarer import Declarer, Permit, QueueFindings
 from supervisor.brokers.amqp.errors import Trouble, explain, with_command
+from supervisor.brokers.amqp.pika_check import receiving_way
 from supervisor.brokers.amqp.publisher import Publisher
 from supervisor.brokers.amqp.questions import Probe, ask_to_publish, rule_out_stream
 from supervisor.brokers.amqp.queues import pool_queues
@@ -39,6 +41,8 @@ from supervisor.brokers.base import (
 )
 from supervisor.config.schema import BrokerConfig, PoolConfig
 from supervisor.errors import BrokerRefused
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
 from supervisor.system.clock import monotonic_s
 from supervisor.system.reactor import Reactor, Timer
 
@@ -85,6 +89,12 @@ class AmqpBroker(Broker):
         publish_timeout_s = max(heartbeats_s, self._config.blocked_timeout_s)
         name = self._pool.name
         try:
+            if reason := receiving_way().reason:
+                log(
+                    Event.CONSUMER_SLOWER,
+                    f"{reason}; messages are received at a third of the speed",
+                    level=logging.WARNING,
+                )
             consuming = targets(self._config, f"preforkd consumer {name}", heartbeats_s)
             publishing = targets(self._config, f"preforkd publisher {name}", publish_timeout_s)
         except BrokerRefused as error:

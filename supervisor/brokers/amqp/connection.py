@@ -17,7 +17,7 @@ import pika.exceptions
 
 from supervisor.brokers.amqp import tables
 from supervisor.brokers.amqp.errors import Trouble, explain
-from supervisor.brokers.amqp.receiving import ReceivingConnection
+from supervisor.brokers.amqp.pika_check import receiving_way
 from supervisor.brokers.amqp.tls import tls_context
 from supervisor.config.schema import BrokerConfig
 from supervisor.errors import BrokerRefused
@@ -163,7 +163,7 @@ class Dialer:
         target = self._targets[self._attempts % len(self._targets)]
         self._attempts += 1
         self.host, self.parameters = target.host, target.parameters
-        self.connection = ReceivingConnection(
+        self.connection = receiving_way().connection(
             target.parameters,
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_gone,

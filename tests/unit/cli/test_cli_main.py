@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_completion_knows_commands_that_are_not_loaded() -> None:
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"preforkd {__version__}\n"
+    assert re.fullmatch(rf"preforkd {re.escape(__version__)}( \(commit \S+\))?\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
