@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from supervisor.errors import StateError
+from supervisor.master.host.pidfile import NameLock
 from tests.support.daemon import Daemon, cleaned_up, daemon
+from tests.support.source_tree import ROOT
 from tests.support.waiting import eventually
+
+_HOLD = """
+import sys
+from pathlib import Path
+from supervisor.master.host.pidfile import NameLock
+with NameLock(Path(sys.argv[1]), "the directory"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_no_second_daemon_starts_on_a_state_directory_whose_files_were_deleted(tmp_path: Path) -> None:
@@ -29,3 +48,31 @@ def test_a_state_directory_is_free_as_soon_as_its_daemon_is_dead(tmp_path: Path)
         under_test.kill()
         eventually(lambda: not under_test.processes(), "all are gone")
         under_test.start()
+
+
+@contextmanager
+def holder(directory: Path, *namespaces: str) -> Iterator[None]:
+    """A process in these namespaces that has the name of a directory."""
+    command = [*namespaces, sys.executable, "-c", _HOLD, str(directory)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "held\n"
+            yield
+        finally:
+            process.stdin.close()
+            process.wait(30)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes namespaces")
+def test_containers_on_the_hosts_network_may_have_directories_of_one_name(tmp_path: Path) -> None:
+    container = ("unshare", "--pid", "--fork")
+    with (
+        holder(tmp_path, *container),
+        holder(tmp_path, *container),
+        holder(tmp_path),
+        pytest.raises(StateError, match=r"is in use by pid \d+, though its lock is gone"),
+    ):
+        NameLock(tmp_path, "the directory")

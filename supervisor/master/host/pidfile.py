@@ -91,14 +91,16 @@ class NameLock:
 
     A deleted directory takes its lock files with it: its daemon goes on without them, and a new daemon would find no
     lock. An abstract socket (unix(7)) is a name in the kernel, which no deleted file can break.
-    Names are those of our user, in our network namespace. Raises StateError: another daemon has it. A process of
-    another user that has the name does not keep a daemon from starting: the lock files are there, too.
+    Names are those of our user, in our network and pid namespaces: containers on the host's network have directories
+    of the same name. Raises StateError: another daemon has it. A process of another user that has the name does not
+    keep a daemon from starting: the lock files are there, too.
     """
 
     def __init__(self, directory: Path, what: str) -> None:
         """`what`: the thing that is locked, as in `the state directory /var/lib/preforkd`."""
-        digest = blake2b(os.fsencode(os.path.realpath(directory)), digest_size=16).hexdigest()
-        address = f"\0preforkd-{os.geteuid()}-{digest}"
+        digest = blake2b(os.fsencode(os.path.realpath(directory)), digest_size=16)
+        digest.update(_pid_namespace())
+        address = f"\0preforkd-{os.geteuid()}-{digest.hexdigest()}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.bind(address)
@@ -156,6 +158,14 @@ def _same(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _pid_namespace() -> bytes:
+    """The name of our pid namespace (namespaces(7)); b"" without /proc."""
+    try:
+        return os.fsencode(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return b""
 
 
 def _name_holder(address: str) -> int | None:
