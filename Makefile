@@ -25,7 +25,7 @@ format: venv ## rewrite the sources as ruff formats them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: venv ## every test; installs RabbitMQ, logrotate, systemd-nspawn, Chromium and promtool where missing (apt; root or sudo)
+test: venv ## every test; installs RabbitMQ, logrotate, systemd-nspawn, Chromium, promtool and debootstrap where missing (apt; root or sudo)
 	@.ci/need-rabbitmq
 	@.ci/need-logrotate
 	@.ci/need-systemd
@@ -33,6 +33,7 @@ test: venv ## every test; installs RabbitMQ, logrotate, systemd-nspawn, Chromium
 	@.ci/need-axe $(VENV)
 	@.ci/need-promtool
 	@.ci/need-tmux
+	@.ci/need-debootstrap
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(or $(TESTS),--ignore=tests/package)
 
 package: venv ## wheel and source distribution; the unit tests at both ends of the ranges of the dependencies
@@ -50,7 +51,7 @@ LONG_FORMS = $(shell grep -rlE 'PREFORKD_SOAK|support.crash_sites' tests --inclu
 
 soak: venv ## long forms of tests, then chaos on RabbitMQ 3.10 and 4.0 (root, an hour; SEED, MESSAGES, FAULTS), and the table
 	@.ci/need-rabbitmq
-	@command -v debootstrap >/dev/null || .ci/apt-install debootstrap
+	@.ci/need-debootstrap
 	PREFORKD_SOAK=$(or $(SEED),1) $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 1800 $(LONG_FORMS)
 	$(BIN)/python -m benchmarks.soak --seed $(or $(SEED),1) \
 	    --messages $(or $(MESSAGES),100000) --faults $(or $(FAULTS),500)

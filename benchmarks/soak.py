@@ -24,8 +24,9 @@ from tests.support.chaos.plan import OUTSIDE, Fault, Shape, draw
 from tests.support.chaos.ride import Outcome, Ride
 from tests.support.chaos.rig import rig
 from tests.support.chaos.strikes import NODE_SETTINGS
+from tests.support.debian import Unavailable
 from tests.support.rabbitmq import RabbitNode, running_node
-from tests.support.trixie import Unavailable, rabbitmq_4_root
+from tests.support.trixie import rabbitmq_4_root
 
 REPORT_S = 15.0
 

@@ -12,7 +12,7 @@ from typing import Any
 
 NAVIGATION: dict[str, list[str]] = {
     "Tutorial": ["docs/tutorial"],
-    "How to": [],
+    "How to": ["docs/containers"],
     "Reference": [
         "docs/configuration",
         "docs/handlers",
