@@ -73,6 +73,12 @@ def show_seconds(seconds: float) -> str:
     return _two_units(math.floor(seconds))
 
 
+def show_limit(seconds: float) -> str:
+    """A time limit of `seconds`; a long one in seconds, too, which shows a value meant as milliseconds."""
+    shown = show_seconds(seconds)
+    return shown if seconds < DURATION_UNITS_S["h"] else f"{seconds:g} s ({shown})"
+
+
 def show_bytes(size: int) -> str:
     """A `size` in bytes, shown in the largest binary unit that it fills: `512B`, `1.5GiB`."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):

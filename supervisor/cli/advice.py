@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from supervisor.config.cross_checks import longest_wait_s
 from supervisor.config.schema import BrokerConfig, Config, PoolConfig, TlsConfig
 from supervisor.consumer.settlement.delivery_limit import danger
-from supervisor.quantities import show_bytes, show_seconds
+from supervisor.quantities import show_bytes, show_limit, show_seconds
 
 _QUICK_HEARTBEAT_S, _SLOW_HEARTBEAT_S = 5.0, 60.0
 
@@ -46,9 +46,8 @@ def _about_pool(config: Config, pool: PoolConfig) -> Iterator[tuple[str, str]]:
     if pool.prefetch < pool.workers:
         yield "prefetch", f"{pool.prefetch}: at most that many of {pool.workers} workers have a message at once"
     if pool.timeout_s > stop_timeout_s:
-        timeout = f"{pool.timeout_s:g} s ({show_seconds(pool.timeout_s)})"
         limit = f"daemon.stop_timeout = {show_seconds(stop_timeout_s)}"
-        yield "timeout", f"{timeout}: a stop cuts off runs longer than {limit}"
+        yield "timeout", f"{show_limit(pool.timeout_s)}: a stop cuts off runs longer than {limit}"
     if not embedded and pool.max_timeout_s >= config.broker.ack_timeout_s:
         limit = f"broker.ack_timeout = {show_seconds(config.broker.ack_timeout_s)}"
         yield "max_timeout", f"the broker takes back the message of an extended run after {limit}"

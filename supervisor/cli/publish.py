@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import click
 from msgspec.structs import replace
 
 from supervisor.brokers import open_admin
-from supervisor.brokers.admin import PublishReport
+from supervisor.brokers.admin import BrokerAdmin, PublishReport
 from supervisor.cli.command import command
 from supervisor.cli.console import print_line, progress_bar, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
-from supervisor.errors import PreforkdError
+from supervisor.config.schema import PoolConfig
+from supervisor.errors import BrokerRefused, PreforkdError
 from supervisor.messages.message import Properties, Publication
 from supervisor.messages.publications import sendable
 
@@ -87,7 +89,7 @@ def publish_command(
     queue = invocation.queue(queue)
     template = Properties(content_type=content_type, headers=dict(headers) or None, delivery_mode=2)
     bodies = repeated(_bodies(files, whole), count)
-    report = _publish(invocation, publications(queue, bodies, template, id_prefix))
+    report = _publish(invocation, queue, publications(queue, bodies, template, id_prefix))
     return _say(report, queue)
 
 
@@ -124,8 +126,35 @@ def _bodies(files: tuple[Path, ...], whole: bool) -> Iterator[bytes]:
                 yield from (line.rstrip(b"\r\n") for line in stream)
 
 
-def _publish(invocation: Invocation, messages: Iterator[Publication]) -> PublishReport:
+def _refuse_missing(admin: BrokerAdmin, queue: str, pools: Mapping[str, PoolConfig]) -> None:
+    """Raise PreforkdError if there is no such queue, before a message is read. A broker that does not tell returns the
+    messages themselves."""
+    try:
+        if admin.depth(queue) is not None:
+            return
+    except BrokerRefused:  # rights to publish, and no others
+        return
+    where = admin.facts(queue).server
+    raise PreforkdError(
+        f"there is no queue {shown(queue)} on {shown(where)}: nothing was published; {_advice(queue, pools)}"
+    )
+
+
+def _advice(queue: str, pools: Mapping[str, PoolConfig]) -> str:
+    """How there comes to be such a queue, or which one may be meant."""
+    queues = {pool.queue: pool for pool in pools.values()}
+    if queue in queues:
+        pool = queues[queue]
+        start = f"`preforkd start` makes it for pool {pool.name}"
+        return start if pool.declare else f"make it at the broker: pool {pool.name} has declare = false"
+    near = difflib.get_close_matches(queue, [*queues], n=1)
+    meant = f"; did you mean {shown(near[0])}?" if near else ""
+    return f"preforkd makes the queues of its pools only ({', '.join(map(shown, queues))}){meant}"
+
+
+def _publish(invocation: Invocation, queue: str, messages: Iterator[Publication]) -> PublishReport:
     with open_admin(invocation.config.broker, str(invocation.state_dir)) as admin, progress_bar() as bar:
+        _refuse_missing(admin, queue, invocation.config.pools)
         task = bar.add_task("published", total=None)
         confirmed = 0
 

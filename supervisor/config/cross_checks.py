@@ -11,10 +11,11 @@ import msgspec
 
 from supervisor.config.report import Report
 from supervisor.config.schema import BrokerConfig, Config, DaemonConfig, PoolConfig
-from supervisor.quantities import show_seconds
+from supervisor.quantities import show_limit, show_seconds
 
 _POOL_NAME = re.compile(r"[A-Za-z0-9_-]+")
-_LONG_S = 3600.0
+_MEANT_AS_MS = 1000
+"""From here on a plain number of a timeout may have been meant as milliseconds."""
 _CONTROL = "control"
 """The name of the control socket, beside which each pool has a socket of its name."""
 _MAX_SOCKET_PATH_BYTES = 107  # sun_path of unix(7) is 108 bytes, its end included
@@ -72,20 +73,29 @@ def _before_ack_timeout(pool: PoolConfig, broker: BrokerConfig, report: Report) 
     if wait_s < broker.ack_timeout_s:
         return
     rounds = _rounds(pool, broker)
-    lower = f"lower prefetch to {rounds * pool.workers} or less, or " if rounds else ""
+    broker_limit = f"ack_timeout = {show_seconds(broker.ack_timeout_s)}"
+    raise_it = "raise the broker's consumer_timeout and broker.ack_timeout"
+    if not rounds:  # no number of workers or messages helps
+        reason = (
+            f"one run may take {show_limit(pool.timeout_s)}, but the broker takes back messages that are not settled "
+            f"within {broker_limit}"
+        )
+        report.add(keys[2], reason, f"{_lower_timeout(pool, report)}, or {raise_it}", show_seconds(pool.timeout_s))
+        return
     reason = (
-        f"with {pool.workers} worker(s) at {_timeout(pool)} each, the last message may take "
-        f"{show_seconds(wait_s)}, but the broker takes back messages that are not settled within ack_timeout = "
-        f"{show_seconds(broker.ack_timeout_s)}"
+        f"with {pool.workers} worker(s) at {show_limit(pool.timeout_s)} each, the last message may take "
+        f"{show_seconds(wait_s)}, but the broker takes back messages that are not settled within {broker_limit}"
     )
-    hint = f"{lower}lower timeout, or raise the broker's consumer_timeout and broker.ack_timeout"
+    hint = f"lower prefetch to {rounds * pool.workers} or less, or lower timeout, or {raise_it}"
     report.add(keys[0], reason, hint, str(pool.prefetch))
 
 
-def _timeout(pool: PoolConfig) -> str:
-    """The time limit; a long one in seconds, too: that shows a value meant as milliseconds."""
-    shown = show_seconds(pool.timeout_s)
-    return shown if pool.timeout_s < _LONG_S else f"timeout = {pool.timeout_s:g} s ({shown})"
+def _lower_timeout(pool: PoolConfig, report: Report) -> str:
+    """What to do about a too long timeout; a plain number may have been meant as milliseconds."""
+    milliseconds = report.value(("pools", pool.name, "timeout"))
+    if not isinstance(milliseconds, int) or milliseconds < _MEANT_AS_MS:
+        return "lower timeout"
+    return f'lower timeout (a number is seconds; for milliseconds write "{milliseconds}ms")'
 
 
 def _queues_not_shared(config: Config, report: Report) -> None:

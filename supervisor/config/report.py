@@ -35,6 +35,10 @@ class Report:
         value = _shown(place, self._tree) or (f"{default} (default)" if default else "")
         self._found.append((place, Problem(show_place(place), value, reason, hint)))
 
+    def value(self, place: Place) -> Any:
+        """What the file has at a place, as parsed from TOML; None for nothing."""
+        return _at(place, self._tree)
+
     @property
     def problems(self) -> list[Problem]:
         """All problems, in the order of the file."""
@@ -74,14 +78,18 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     return f'did you mean "{near[0]}"?' if near else ""
 
 
-def _shown(place: Place, tree: Any) -> str:
-    value = tree
+def _at(place: Place, tree: Any) -> Any:
     for step in place:
         try:
-            value = value[step]
+            tree = tree[step]
         except (KeyError, IndexError, TypeError):
-            return ""
-    if isinstance(value, dict):
+            return None
+    return tree
+
+
+def _shown(place: Place, tree: Any) -> str:
+    value = _at(place, tree)
+    if value is None or isinstance(value, dict):
         return ""
     if any(_SECRET_KEY.search(str(step)) for step in place):
         return MASK

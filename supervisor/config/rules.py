@@ -20,7 +20,7 @@ from supervisor.config.keys import keys_of
 from supervisor.config.report import Place, Report, did_you_mean
 from supervisor.logs.events import Cause
 from supervisor.messages.publications import checked_name, checked_table
-from supervisor.quantities import show_seconds
+from supervisor.quantities import show_limit, show_seconds
 
 Judge = Callable[[Any], str]
 """The problem of a section; "" for none."""
@@ -204,6 +204,10 @@ def _bad_delays(pool: schema.PoolConfig) -> str:
     return ""
 
 
+def _timeout_of(pool: schema.PoolConfig) -> str:
+    return f"timeout = {show_limit(pool.timeout_s)}"
+
+
 def _bad_backoff(pool: schema.PoolConfig) -> str:
     first_s, cap_s = pool.restart_backoff_s
     return "" if 0 < first_s <= cap_s else "the first must be more than 0 and not above the second, the cap"
@@ -358,13 +362,13 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
         _above_zero("timeout"),
         Rule(
             ("soft_timeout", "timeout"),
-            _when(lambda pool: pool.soft_timeout_s >= pool.timeout_s > 0, "must be below timeout"),
+            lambda pool: "" if not pool.soft_timeout_s >= pool.timeout_s > 0 else f"must be below {_timeout_of(pool)}",
             '"" turns it off',
         ),
         Rule(
             ("max_timeout", "timeout"),
-            _when(lambda pool: pool.max_timeout_s < pool.timeout_s, "must not be below timeout"),
-            lambda pool: f"set it to at least {show_seconds(pool.timeout_s)}",
+            lambda pool: "" if pool.max_timeout_s >= pool.timeout_s else f"must not be below {_timeout_of(pool)}",
+            lambda pool: f"lower timeout, or set max_timeout to at least {show_seconds(pool.timeout_s)}",
         ),
         _above_zero("kill_grace"),
         _at_least("max_attempts", 1),

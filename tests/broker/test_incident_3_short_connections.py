@@ -94,7 +94,9 @@ def test_the_publish_command_uses_one_channel_and_does_not_wait_for_each_confirm
         after = churn(rabbitmq)
         assert monotonic_s() - began_s < one_by_one_s / 2
         assert after.connections_opened - before.connections_opened <= 2
-        assert after.channels_opened - before.channels_opened <= 2
+        assert after.channels_opened - before.channels_opened <= 3, (
+            "one to ask for the queue, one to look into it, one to publish"
+        )
         assert rabbitmq.depth(under_test.queue) == 500
 
 
@@ -208,12 +210,29 @@ def test_the_publish_command_counts_only_what_the_broker_confirmed(rabbitmq: Rab
         assert "they may or may not be in the queue: with --id-prefix" in done.stderr  # a nack leaves it open
 
 
-def test_a_publish_to_a_missing_queue_says_that_nothing_is_there(rabbitmq: RabbitNode, tmp_path: Path) -> None:
+def test_a_publish_to_a_missing_queue_says_so_and_reads_no_message(rabbitmq: RabbitNode, tmp_path: Path) -> None:
     with rabbit_daemon(tmp_path, rabbitmq, start=False) as under_test:
         done = under_test.cli("publish", "no-such-queue", stdin="1\n2\n")
         assert done.returncode == 1
-        assert "message 0: there is no queue 'no-such-queue'" in done.stderr
-        assert "they are not in the queue: once the reason is gone, publish them again" in done.stderr
+        server = rf"RabbitMQ \S+ at amqp://127.0.0.1:{rabbitmq.port}/%2F"
+        assert re.search(rf"there is no queue no-such-queue on {server}: nothing was published; ", done.stderr)
+        assert f"preforkd makes the queues of its pools only ({under_test.queue})" in done.stderr
+
+
+def test_a_publisher_without_other_rights_is_told_by_the_returned_messages(
+    rabbitmq: RabbitNode, tmp_path: Path
+) -> None:
+    rabbitmq.add_user("publisher", "only", ("^$", "^amq\\.default$", "^$"))
+    with rabbit_daemon(tmp_path, rabbitmq, start=False) as under_test:
+        with rabbitmq.channel() as channel:
+            channel.queue_declare(under_test.queue, durable=True)
+        text = under_test.config_path.read_text()
+        under_test.config_path.write_text(re.sub("//.*@", "//publisher:only@", text))
+
+        assert "published 1 message" in under_test.cli_ok("publish", under_test.queue, stdin="1\n")
+        done = under_test.cli("publish", "no-such-queue", stdin="1\n2\n")
+        assert done.returncode == 1
+        assert "there is no queue 'no-such-queue'" in done.stderr or "there is no queue no-such-queue" in done.stderr
 
 
 def test_a_handlers_message_that_the_broker_did_not_take_fails_its_run(rabbitmq: RabbitNode, tmp_path: Path) -> None:

@@ -71,14 +71,31 @@ def test_each_file_is_a_message_where_that_is_asked_for(running: Site) -> None:
     running.wait_for_counter("done", 2)
 
 
-def test_published_is_said_only_of_what_was_confirmed(running: Site) -> None:
-    failed = running.cli("publish", "no-such-queue", stdin="one\ntwo\n")
+@pytest.mark.parametrize(
+    ("queue", "advice"),
+    [
+        ("mial", "preforkd makes the queues of its pools only (mail); did you mean mail?"),
+        ("elsewhere", "preforkd makes the queues of its pools only (mail)\n"),
+        ("no\nqueue", "there is no queue no\\nqueue on "),
+    ],
+)
+def test_a_queue_that_does_not_exist_is_named_with_what_to_do(running: Site, queue: str, advice: str) -> None:
+    failed = running.cli("publish", queue, stdin="one\ntwo\n")
 
     assert (failed.returncode, failed.stdout) == (1, "")
-    assert "published 0 message(s)" in failed.stderr
-    assert "2 not confirmed" in failed.stderr
-    assert "message 0: " in failed.stderr
-    assert "they are not in the queue: once the reason is gone, publish them again" in failed.stderr
+    assert "there is no queue " in failed.stderr
+    assert "on embedded queue (SQLite " in failed.stderr
+    assert ": nothing was published; " in failed.stderr
+    assert advice in failed.stderr
+
+
+def test_a_queue_of_a_pool_that_never_ran_is_made_by_a_start(running: Site) -> None:
+    running.config.write_text(running.config.read_text().replace('queue = "mail"', 'queue = "later"'))
+
+    failed = running.cli("publish", "later", stdin="one\n")
+
+    assert failed.returncode == 1
+    assert "nothing was published; `preforkd start` makes it for pool mail" in failed.stderr
 
 
 # ---- exits ----------------------------------------------------------------------------------------------------------
@@ -93,7 +110,7 @@ def test_exits_of_an_unknown_pool_are_an_error_with_the_known_ones(running: Site
     assert running.cli("exits", "--pool", "post").returncode == 1
     running.config.write_text(running.config.read_text().replace("pools.mail", "pools.post"))
     assert "mail/0" in running.ok("exits", "--pool", "mail"), "a pool that was removed is on record"
-    running.config.write_text(running.config.read_text().replace("handler = ", "handler = 7 # "))
+    running.config.write_text(running.config.read_text().replace('"mail"', '"${NOT_SET_ANYWHERE}"'))
     assert "no such exits on record" in running.ok("exits", "--pool", "other"), "the history needs no good file"
 
 

@@ -49,11 +49,11 @@ def pool(line: str) -> str:
         ("prefetch = 0", "must be from 1 to 65,535"),
         ("prefetch = 65536", "must be from 1 to 65,535"),
         ("timeout = 0", "must be more than 0"),
-        ('soft_timeout = "30s"', 'must be below timeout ("" turns it off)'),
-        ('max_timeout = "29s"', "must not be below timeout (set it to at least 30s)"),
+        ('soft_timeout = "30s"', 'must be below timeout = 30s ("" turns it off)'),
+        ('max_timeout = "29s"', "must not be below timeout = 30s (lower timeout, or set max_timeout to at least 30s)"),
         (
             'timeout = "10m"\nmax_timeout = "5m"',
-            'max_timeout = "5m": must not be below timeout (set it to at least 10m)',
+            'max_timeout = "5m": must not be below timeout = 10m (lower timeout, or set max_timeout to at least 10m)',
         ),
         ("kill_grace = 0", "must be more than 0"),
         ("max_attempts = 0", "must be at least 1"),
@@ -214,9 +214,23 @@ def test_the_window_counts_whole_rounds_of_all_workers() -> None:
     assert "lower prefetch to 118 or less" in only_problem(amqp("workers = 2\nprefetch = 119"))
 
 
-def test_a_time_limit_beyond_the_ack_timeout_is_not_blamed_on_prefetch_alone() -> None:
-    said = only_problem(amqp('timeout = "1h"\nmax_timeout = "1h"\nprefetch = 1'))
-    assert "(lower timeout, or raise the broker's" in said
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('timeout = "1h"\nprefetch = 1', 'timeout = "1h": one run may take 3600 s (1h), but the broker takes back'),
+        ("timeout = 30000", "timeout = 30000: one run may take 30000 s (8h20m), but the broker takes back"),
+        ("timeout = 30000", '(lower timeout (a number is seconds; for milliseconds write "30000ms"), or raise the'),
+        ('timeout = "30000s"', "(lower timeout, or raise the broker's consumer_timeout and broker.ack_timeout)"),
+        ("workers = 50\ntimeout = 30000\nmax_timeout = 30000", "pools.email.timeout = 30000: one run may take 30000 s"),
+    ],
+)
+def test_a_timeout_beyond_the_ack_timeout_is_a_fault_of_the_timeout(lines: str, said: str) -> None:
+    """Neither of prefetch, which may be at its default, nor of max_timeout, which follows."""
+    assert said in only_problem(amqp(lines))
+
+
+def test_a_limit_of_hours_is_shown_in_seconds_where_it_is_compared() -> None:
+    assert "must be below timeout = 7200 s (2h)" in only_problem(pool('timeout = "2h"\nsoft_timeout = "3h"'))
 
 
 def test_the_embedded_queue_has_no_ack_timeout() -> None:
