@@ -215,7 +215,13 @@ def test_a_dead_message_is_shown_with_its_diagnosis(page: Browser, site: Site) -
     )
     page.sees(".letter-list details[open]", "KeyError: 'something unheard of'")
     page.sees(".letter-list details[open]", "Traceback")
+    page.sees(".withheld", "shown with the token")
+    assert '{"do"' not in page.text(".letter-list")
+
+    enter_token(page, TOKEN)
+    page.click("Look again")
     page.sees(".letter-list details[open]", '{"do": "something unheard of"}')
+    assert page.count(".withheld") == 0
 
 
 def test_without_a_token_nothing_can_be_done_and_the_page_says_why(page: Browser, site: Site) -> None:
@@ -298,6 +304,7 @@ def test_what_messages_carry_is_text_and_nothing_else(page: Browser, site: Site)
     site.hold(f"held {HOSTILE}", "go-3")
     page.sees("tr.state-running .message", '<img src=x onerror="window.hacked=1">\\u{202e}')
     site.release("go-3")
+    enter_token(page, TOKEN)
     site.look()
 
     page.run("document.querySelectorAll('.letter-list details').forEach((item) => (item.open = true))")
