@@ -18,6 +18,7 @@ from supervisor.brokers.base import Delivery
 from supervisor.brokers.copy_headers import FORMER, PREFIX, PREVIEW_BYTES, diagnosis, former_rounds, plain, preview
 from supervisor.brokers.dead_letter_browser import DeadLetterBrowser, NoSuchQueue, open_browser
 from supervisor.cli.command import group
+from supervisor.cli.completion import dead_ids, pools
 from supervisor.cli.console import (
     ask_first,
     block,
@@ -45,7 +46,7 @@ def _parked(command: C) -> C:
 
 
 def _selection(command: C) -> C:
-    command = click.argument("ids", nargs=-1, metavar="[IDS]")(command)
+    command = click.argument("ids", nargs=-1, metavar="[IDS]", shell_complete=dead_ids)(command)
     return click.option("--all", "everything", is_flag=True, help="Take all messages that are there now.")(command)
 
 
@@ -69,7 +70,7 @@ def dead_group() -> None:
         ("Its parked messages", "preforkd dead list email --parked"),
     ),
 )
-@click.argument("queue")
+@click.argument("queue", shell_complete=pools)
 @_parked
 @click.option(
     "--limit",
@@ -97,8 +98,8 @@ def list_command(invocation: Invocation, queue: str, parked: bool, limit: int, a
     "show",
     examples=(("Headers, stack and body of one message", "preforkd dead show email ORDER-17"),),
 )
-@click.argument("queue")
-@click.argument("ids", nargs=-1, required=True, metavar="IDS")
+@click.argument("queue", shell_complete=pools)
+@click.argument("ids", nargs=-1, required=True, metavar="IDS", shell_complete=dead_ids)
 @_parked
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, with the whole body.")
 @pass_invocation
@@ -121,7 +122,7 @@ def show_command(invocation: Invocation, queue: str, ids: tuple[str, ...], parke
         ("Run all of them again", "preforkd dead retry email --all"),
     ),
 )
-@click.argument("queue")
+@click.argument("queue", shell_complete=pools)
 @_selection
 @_parked
 @pass_invocation
@@ -142,7 +143,7 @@ def retry_command(invocation: Invocation, queue: str, ids: tuple[str, ...], ever
         ("Delete all parked messages, without a question", "preforkd dead drop email --parked --all --yes"),
     ),
 )
-@click.argument("queue")
+@click.argument("queue", shell_complete=pools)
 @_selection
 @_parked
 @click.option("--yes", is_flag=True, help="Do not ask before.")

@@ -9,6 +9,7 @@ from collections import deque
 import click
 
 from supervisor.cli.command import command
+from supervisor.cli.completion import pools
 from supervisor.cli.console import child_of, ended_with, print_line, print_table, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.errors import ConfigError, PreforkdError, no_such_pool
@@ -26,7 +27,7 @@ _FOLLOW_S = 0.25
     ("New time limit kills of one pool, as they happen", "preforkd exits --pool email --cause timeout -f"),
     ("The whole history, for a program", "preforkd exits -n 0 --json"),
 )
-@click.option("--pool", metavar="POOL", help="List exits of this pool only.")
+@click.option("--pool", shell_complete=pools, metavar="POOL", help="List exits of this pool only.")
 @click.option(
     "--cause",
     metavar="CAUSE",

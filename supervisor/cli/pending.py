@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from supervisor.cli.command import group
+from supervisor.cli.completion import pending_ids, pools
 from supervisor.cli.console import ask_first, check_choice, print_json, print_line, print_list, report_missing, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.pools import operator
@@ -35,7 +36,7 @@ def pending_group() -> None:
     "list",
     examples=(("Messages that have not come back", "preforkd pending list email"),),
 )
-@click.argument("pool")
+@click.argument("pool", shell_complete=pools)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @pass_invocation
 def list_command(invocation: Invocation, pool: str, as_json: bool) -> int:
@@ -53,8 +54,8 @@ def list_command(invocation: Invocation, pool: str, as_json: bool) -> int:
     "drop",
     examples=(("Do not wait for one message any longer", "preforkd pending drop email ORDER-17"),),
 )
-@click.argument("pool")
-@click.argument("ids", nargs=-1, metavar="[IDS]")
+@click.argument("pool", shell_complete=pools)
+@click.argument("ids", nargs=-1, metavar="[IDS]", shell_complete=pending_ids)
 @click.option("--all", "everything", is_flag=True, help="Drop all that have not come back now.")
 @click.option("--yes", is_flag=True, help="Do not ask before.")
 @pass_invocation

@@ -12,6 +12,7 @@ import os
 import click
 
 from supervisor.cli.command import command
+from supervisor.cli.completion import pools
 from supervisor.cli.console import print_line, shown
 from supervisor.cli.invocation import SECONDS, Invocation, pass_invocation
 from supervisor.control.client import NoAnswer
@@ -31,7 +32,7 @@ RESUMED = {True: "takes messages again", False: "was not paused"}
     "scale",
     ("Run 8 workers in the pool `email`", "preforkd scale email 8"),
 )
-@click.argument("pool")
+@click.argument("pool", shell_complete=pools)
 @click.argument("workers", type=int)
 @pass_invocation
 def scale_command(invocation: Invocation, pool: str, workers: int) -> int:
@@ -55,7 +56,7 @@ def scale_command(invocation: Invocation, pool: str, workers: int) -> int:
     "pause",
     ("Take no more messages for the pool `email`", "preforkd pause email"),
 )
-@click.argument("pool")
+@click.argument("pool", shell_complete=pools)
 @pass_invocation
 def pause_command(invocation: Invocation, pool: str) -> int:
     """Take no more messages for POOL.
@@ -73,7 +74,7 @@ def pause_command(invocation: Invocation, pool: str) -> int:
     "resume",
     ("Take messages for the pool `email` again", "preforkd resume email"),
 )
-@click.argument("pool")
+@click.argument("pool", shell_complete=pools)
 @pass_invocation
 def resume_command(invocation: Invocation, pool: str) -> int:
     """Take messages for POOL again."""
@@ -87,7 +88,7 @@ def resume_command(invocation: Invocation, pool: str) -> int:
     "retry",
     ("Try a held pool at once, after its fault was removed", "preforkd retry email"),
 )
-@click.argument("pool")
+@click.argument("pool", shell_complete=pools)
 @pass_invocation
 def retry_command(invocation: Invocation, pool: str) -> int:
     """Start the held children of POOL at once, instead of after hold_retry."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supervisor.cli import completion
 from supervisor.cli.catalogue import COMMANDS, SECTIONS, Entry
 from supervisor.cli.command import Group
 from supervisor.cli.console import block
@@ -123,6 +124,8 @@ def preforkd() -> None:
 def run(argv: Sequence[str] | None) -> int:
     """Run one command and give back its exit code. `argv` as for `supervisor.cli.main`."""
     open_standard()
+    if argv is None and os.environ.get(completion.VARIABLE):
+        return completion.answer(preforkd)
     try:
         with interrupted_by((signal.SIGINT,)):
             _refuse_supervisord()

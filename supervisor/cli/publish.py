@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from supervisor.brokers import open_admin
 from supervisor.brokers.admin import BrokerAdmin, PublishReport
 from supervisor.cli.command import command
+from supervisor.cli.completion import pools
 from supervisor.cli.console import print_line, progress_bar, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.config.schema import PoolConfig
@@ -46,7 +47,7 @@ class Header(click.ParamType[tuple[str, str]]):
     ("Each line is a message; repeated, none runs twice", "preforkd publish email jobs.txt --id-prefix june-"),
     ("Each file is a message", "preforkd publish email --files a.json b.json"),
 )
-@click.argument("queue")
+@click.argument("queue", shell_complete=pools)
 @click.argument(
     "files", nargs=-1, metavar="[FILES]", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True)
 )

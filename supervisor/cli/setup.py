@@ -15,6 +15,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from supervisor.cli.command import command
+from supervisor.cli.completion import VARIABLE
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.config.location import FILE_NAME
 from supervisor.config.schema import DaemonConfig
@@ -115,14 +116,20 @@ def hidden(paths: list[Path]) -> list[Path]:
 
 @command(
     "completion",
-    ("bash and zsh, now; for later, add it to the rc file", 'eval "$(preforkd completion bash)"'),
+    ("bash, now; for later, add it to ~/.bashrc", 'eval "$(preforkd completion bash)"'),
+    ("zsh, now; for later, add it to ~/.zshrc", 'eval "$(preforkd completion zsh)"'),
     ("fish, now; for later, add it to config.fish", "preforkd completion fish | source"),
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion_command(context: click.Context, shell: str) -> None:
-    """Print the completion script for a shell."""
+    """Print the completion script for a shell.
+
+    It completes commands, options, pools, queues and message ids.
+    """
+    import supervisor.cli.shells  # noqa: F401  (registers our script for bash)
+
     make = get_completion_class(shell)
     if make is None:
         raise click.UsageError(f"click knows no completion for {shell}")
-    click.echo(make(context.find_root().command, {}, "preforkd", "_PREFORKD_COMPLETE").source())
+    click.echo(make(context.find_root().command, {}, "preforkd", VARIABLE).source())

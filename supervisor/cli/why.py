@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from supervisor.cli.command import command
+from supervisor.cli.completion import targets
 from supervisor.cli.console import as_arguments, block, ended_with, print_line, shown
 from supervisor.cli.explanations import EXPECTED, POOLS, STATES, explain, explain_ending
 from supervisor.cli.invocation import Invocation, pass_invocation
@@ -49,7 +50,7 @@ _BLOCKS = frozenset({"stack", "reason", "lately"})
     ("A message", "preforkd why ORDER-17"),
     ("A message whose id is the name of a pool", "preforkd why --message email"),
 )
-@click.argument("target", metavar="POOL | POOL/SLOT | MESSAGE_ID")
+@click.argument("target", metavar="POOL | POOL/SLOT | MESSAGE_ID", shell_complete=targets)
 @click.option(
     "--message", "as_message", is_flag=True, help="Take the argument for a message id, although a pool has this name."
 )
