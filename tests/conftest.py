@@ -13,6 +13,7 @@ from tests.support.brokers import driver, pool
 from tests.support.longest_first import longest_first
 from tests.support.pools import make_master
 from tests.support.rabbitmq import own_rabbitmq, rabbitmq
+from tests.support.sleeping import process
 from tests.support.trixie import node, rabbit_4
 
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,6 +27,7 @@ __all__ = [
     "node",
     "own_rabbitmq",
     "pool",
+    "process",
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_runtest_makereport",

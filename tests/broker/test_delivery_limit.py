@@ -46,6 +46,14 @@ def lose_connection(turned: HandTurned) -> None:
     turned.until(lambda: turned.session.observer.subscribed, "it is back")
 
 
+def all_read(turned: HandTurned, least: int, channel: Any, queue: str) -> bool:
+    """Whether the broker has pushed no message that is still unread, and all worn ones in hand are saved."""
+    in_hand = len(turned.session.settlement.entries)
+    if in_hand < least or not turned.session.at_rest:
+        return False
+    return in_hand + channel.queue_declare(queue, passive=True).method.message_count == len(IDS)
+
+
 def lost_again_and_again(
     node: RabbitNode, directory: Path, limit: int | None, losses: int, queue_arguments: dict[str, Any]
 ) -> tuple[Counter[str], list[str]]:
@@ -56,10 +64,10 @@ def lost_again_and_again(
     pool = PoolConfig("p", queue, "h:h", declare=False, queue_arguments=queue_arguments)
     turned = HandTurned(directory, pool, BrokerConfig(urls=(node.url,)))
     turned.start()
-    for _ in range(losses):
-        most = len(IDS) - 1 if turned.session.observer.health.calm else pool.workers
-        turned.until(lambda most=most: len(turned.session.settlement.entries) >= most, "all that may be in hand are")
-        lose_connection(turned)
+    with node.channel() as channel:
+        for _ in range(losses):
+            turned.until(lambda: all_read(turned, pool.workers, channel, queue), "all that was pushed is in hand")
+            lose_connection(turned)
     turned.until(lambda: turned.session.at_rest, "no copy is under way")
     noticed = [symptom.name for symptom in turned.session.snapshot().symptoms]
     turned.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,14 +11,6 @@ from supervisor.master.pool.children import Child, Children, Kind
 from supervisor.master.stop.terminations import Terminations
 from supervisor.scoreboard.words import Intent
 from supervisor.system import posix
-
-
-@pytest.fixture
-def process() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(["sleep", "1000"])
-    yield process
-    process.kill()
-    process.wait()
 
 
 @pytest.fixture

@@ -45,12 +45,12 @@ class PoolStates:
         """Announce the states of all pools, and forget the pools that were removed."""
         self._told = {name: state for name, state in self._told.items() if name in self._pools}
         for pool in self._pools.values():
-            note_unkillable(pool, now_s)
+            note_unkillable_children(pool, now_s)
             pool.note_ready()
             self.announce(pool, pool_state(pool, stopping=False))
 
 
-def note_unkillable(pool: Pool, now_s: float) -> None:
+def note_unkillable_children(pool: Pool, now_s: float) -> None:
     """Keep the pool's symptom about children that cannot be ended; `status` and the log have it."""
     children = (spec.child for spec in pool.specs if spec.child is not None)
     reasons = list(filter(None, (cannot_be_ended(child, now_s) for child in children)))

@@ -74,7 +74,7 @@ class Leftovers:
             leftover.refused = not _kill(leftover.pid)
         return list(self._present.values())
 
-    def note_unkillable(self, pools: Iterable[Pool], now_s: float) -> None:
+    def note_overdue(self, pools: Iterable[Pool], now_s: float) -> None:
         """Keep the pools' symptoms about those that should have ended by now and have not."""
         overdue = [each for each in self._present.values() if now_s >= each.since_s + UNKILLABLE_S]
         for pool in pools:

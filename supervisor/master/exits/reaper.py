@@ -68,7 +68,7 @@ class Reaper:
         while self._left and self._wait_for_all():
             self._left = self._leftovers.end(now_s)
         self._look_due_s = now_s + (_AGAIN_S if self._left else LOOK_S)
-        self._leftovers.note_unkillable(self._pools, now_s)
+        self._leftovers.note_overdue(self._pools, now_s)
         return self._hand_out(now_s)
 
     def has_orphans(self, pool: str, generation: int | None) -> bool:
