@@ -85,10 +85,16 @@ class DelayWatch:
     def _take(self, row: Row) -> bool:
         """Take in a message's last row; whether it changes what is lost."""
         if row.state is _RETRY:
-            self._retries.add(row)
+            self._take_retry(row)
         else:
             self._retries.forget(row.key)
         return self._take_lost(row) or self._lost.pop(row.key, None) is not None
+
+    def _take_retry(self, row: Row) -> None:
+        """The copy of this row waits, unless its delay queue was found missing since the copy was confirmed."""
+        why = self._retries.add(row)
+        if why:
+            self._suspect({row.key: why})
 
     def _take_lost(self, row: Row) -> bool:
         why = failure_of(row).lost if row.state is _GONE else ""
@@ -154,8 +160,7 @@ class DelayWatch:
             if not here or row not in known[row.key] or row.key in self._settlement.entries:
                 continue
             if row.state is _RETRY:
-                why = self._retries.add(row)
-                self._suspect({row.key: why} if why else {})
+                self._take_retry(row)
             else:
                 self._take_lost(row)
         if before is not None:

@@ -120,6 +120,17 @@ def test_a_queue_that_was_missing_before_the_ledger_was_read_has_lost_its_copies
     assert "'a'" in watched.told
 
 
+def test_a_queue_found_missing_in_the_turn_that_records_a_copy_has_lost_it(ledger: SqliteLedger) -> None:
+    watched = Watched(ledger)
+    watched.begin()
+    retries(ledger, "a")
+    watched.watch.held(Held(HOUR, None))
+    (row,) = watched.watch.rows([key_of("a")])
+    watched.watch.turned({row.key: row})
+    watched.settle()
+    assert "'a'" in watched.told
+
+
 def test_what_the_ledger_knows_more_of_is_not_lost(ledger: SqliteLedger) -> None:
     retries(ledger, "a")
     watched = Watched(ledger)
