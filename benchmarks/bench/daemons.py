@@ -63,7 +63,14 @@ def preforkd(folder: Path, node: RabbitNode, pool: str, handler: str, **more: An
 def begin(daemon: BenchDaemon) -> None:
     """Start it; returns when everything is ready, without asking it again and again."""
     daemon.start(ready=False)
-    eventually(lambda: b'"daemon.ready"' in daemon.log_path.read_bytes(), "the daemon is ready", _START_S)
+    eventually(lambda: _has_begun(daemon), "the daemon is ready", _START_S)
+
+
+def _has_begun(daemon: BenchDaemon) -> bool:
+    """Raises AssertionError if it has ended: a mistake in its configuration, for example."""
+    process = daemon.process
+    assert process is not None and process.poll() is None, f"the daemon has ended; see {daemon.log_path}"
+    return b'"daemon.ready"' in daemon.log_path.read_bytes()
 
 
 def pause_for(seconds: float) -> None:

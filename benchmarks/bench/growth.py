@@ -48,6 +48,19 @@ class Point:
     messages: int = _MESSAGES
     keep_max: int = 1_000_000_000
 
+    @property
+    def pool_settings(self) -> str:
+        """The lines of the pool's table."""
+        return (
+            f"workers = {self.workers}\nprefetch = {self.prefetch}\ntimeout = '1s'\nmax_messages = 0\n"
+            'queue_arguments = { "x-queue-type" = "quorum" }'
+        )
+
+    @property
+    def ledger_settings(self) -> str:
+        """The ledger's table: rows are removed by their number only, not by their age."""
+        return f'[ledger]\nkeep = "3650d"\nkeep_max = {self.keep_max}\n'
+
 
 POINTS = (
     *(Point(f"workers {count}", workers=count) for count in (1, 2, 4, 8, 16, 64)),
@@ -84,13 +97,8 @@ class Ground:
     @contextmanager
     def daemon(self, point: Point) -> Iterator[BenchDaemon]:
         """A paused daemon with these workers, this prefetch, this ledger."""
-        settings = (
-            f"workers = {point.workers}\nprefetch = {point.prefetch}\ntimeout = '1s'\nmax_messages = 0\n"
-            'queue_arguments = { "x-queue-type" = "quorum" }'
-        )
-        more = f'[ledger]\nkeep = "36500d"\nkeep_max = {point.keep_max}\n'
         folder = self._folder / f"daemon-{self._dice.getrandbits(32):08x}"
-        with preforkd(folder, self._node, settings, "nothing", more=more) as daemon:
+        with preforkd(folder, self._node, point.pool_settings, "nothing", more=point.ledger_settings) as daemon:
             if point.rows:
                 self._lay_ledger(daemon, point.rows)
             begin(daemon)
