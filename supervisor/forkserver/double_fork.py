@@ -45,6 +45,11 @@ class ForkHandshake:
     _order: int
     _word: int
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether the order is there already."""
+        return posix.readable(self._order, 0.0)
+
     def await_order(self, wake: HasFileno) -> tuple[int, int] | None:
         """Wait for slot and generation; None if no worker is needed, or a signal came (`wake` is readable)."""
         poll = new_poll()

@@ -13,7 +13,7 @@ import signal
 import struct
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from os import _exit as leave  # bound before user code can replace it
@@ -37,7 +37,7 @@ from supervisor.system.clock import monotonic_s
 from supervisor.system.process_state import blaming
 from supervisor.system.reactor import HasFileno
 from supervisor.system.stacks import dump_on_faults, reason_of, sendable, stack_of, text_of
-from supervisor.worker.handler_call import Handler, call, handlers_frame, runner, undone_work
+from supervisor.worker.handler_call import Ending, Handler, call, handlers_frame, run_handler, runner, undone_work
 from supervisor.worker.limits import Alarm, LimitPolicy, Recycling, keeps_soft_limit_out
 from supervisor.worker.loop import Limits, Worker, WorkerAddress
 from supervisor.worker.requests import Requests
@@ -70,6 +70,10 @@ def _private_bytes() -> int:
 
 class ForkHandshake(Protocol):
     """Handshake with the forkserver. Each message can be sent once; raises OSError if the peer is gone."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the order is there already."""
 
     def await_order(self, wake: HasFileno) -> tuple[int, int] | None:
         """Wait for slot and generation; None if no worker is wanted, or `wake` is readable."""
@@ -131,6 +135,11 @@ class Life:
         self._stacks = stacks
         self._adopted = False
 
+    def rehearse(self) -> None:
+        """Do what `live` does up to the first Hello, without user code. Raises OSError and PreforkdError."""
+        with closing(self._upkeep()) as upkeep, closing(self._worker(upkeep, run_handler)) as worker:
+            worker.turn()
+
     def live(self, handshake: ForkHandshake) -> int:
         """Boot and serve; returns the exit status. No exception leaves this method."""
         try:
@@ -141,7 +150,7 @@ class Life:
             self._adopt_state(upkeep)
             self._tell_soft_limit()
             self._require_memory()
-            worker = self._worker(upkeep)
+            worker = self._worker(upkeep, runner(self._assigned.name.removeprefix("worker ")))
             worker.turn()  # sends Hello to the consumer while the intermediate process ends
             self._be_adopted(handshake)
             return EXIT_STATUS[worker.run()]
@@ -228,7 +237,7 @@ class Life:
         restorers = (partial(dump_on_faults, self._stacks), self._requests.take_back, self._hear_master)
         return Upkeep(self._assigned.start.log.level, own, restorers, self._spoilt)
 
-    def _worker(self, upkeep: Upkeep) -> Worker:
+    def _worker(self, upkeep: Upkeep, run: Callable[[Handler, api.Message], Ending]) -> Worker:
         # fail-point: worker.booted: the init hook has run, no process is told
         assigned, pool = self._assigned, self._assigned.pool
         alarm = Alarm(call.__code__, pool.max_timeout_s, self._time_is_over, self._slot.mark_extended)
@@ -236,7 +245,7 @@ class Life:
         return Worker(
             WorkerAddress(assigned.slot, assigned.generation, pool.queue, assigned.start.link_path),
             self._slot,
-            partial(runner(f"{pool.name}/{assigned.slot}"), assigned.spec.run),
+            partial(run, assigned.spec.run),
             Limits(LimitPolicy(pool), alarm, recycling, upkeep),
             self._requests,
             self._ready,

@@ -113,6 +113,10 @@ class Worker:
         self._take_leave(reason)
         return reason
 
+    def close(self) -> None:
+        """Close the link to the consumer."""
+        self._link.close()
+
     def turn(self) -> LeavingReason | None:
         """One pass: wait, receive frames, then return a reason to leave, or run the next message."""
         self._wait()

@@ -11,15 +11,19 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import socket
 import sys
 from _thread import start_new_thread
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from logging import shutdown as flush_logs
 from os import _exit as leave  # bound before user code can replace it: a worker must never return from here
 from os import getpid
 from pathlib import Path
 from time import sleep
 from typing import NoReturn
+
+import msgspec
 
 from supervisor.errors import PreforkdError
 from supervisor.link.frames import StartForkserver
@@ -44,8 +48,10 @@ def run_worker(spec: WorkerSpec, notification: int, handshake: ForkHandshake) ->
     status, name, has_slot = os.EX_SOFTWARE, f"standby {spec.start.pool.name}", False
     try:
         requests = _settle_in(spec.start, name)
+        if not handshake.is_needed:
+            _rehearse(spec, requests)
         # fail-point: worker.standing-by: it could take any slot, and has none
-        order = handshake.await_order(requests)
+        order = None if requests.stop else handshake.await_order(requests)
         if order is None:
             leave(os.EX_OK)
         # fail-point: worker.assigned: it knows its slot, and has not taken it
@@ -77,6 +83,27 @@ def _settle_in(start: StartForkserver, name: str) -> Requests:
     _prefer_for_oom_killer()
     _reseed()
     return requests
+
+
+def _rehearse(spec: WorkerSpec, requests: Requests) -> None:
+    """Boot once on a slot and a link of no worker, while the standby has time for it.
+
+    After a fork the first touch of each page costs a fault: some hundred up to the first Hello, which would all come
+    between a worker's death and its replacement. No user code runs, and all descriptors are closed again. A standby
+    that cannot rehearse becomes a worker all the same, only later.
+    """
+    with suppress(PreforkdError, OSError), ExitStack() as opened:
+        listener = opened.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind("")  # an abstract address of the kernel's choice (unix(7), autobind)
+        listener.listen()
+        start = msgspec.structs.replace(spec.start, link_path=os.fsdecode(listener.getsockname()))
+        slot = opened.enter_context(closing(Slot(Path(start.pool_dir) / "rehearsal.slot")))
+        if not slot.take(getpid(), posix.start_ticks(getpid()) or 0, 0):
+            return  # the standby of another forkserver has it, during a reload
+        notification = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # closed with the readiness
+        stacks = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        opened.callback(os.close, stacks)
+        Life(AssignedSlot(replace(spec, start=start), 0, 0), slot, requests, notification, stacks).rehearse()
 
 
 def _take_slot(assigned: AssignedSlot, handshake: ForkHandshake) -> Slot:

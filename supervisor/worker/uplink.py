@@ -66,6 +66,10 @@ class Uplink:
         self._channel.send(*self._greet())
         return self.flush()
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._lose()
+
     def welcomed(self, frame: ConsumerFrame) -> None:
         """Reset the back-off, when the consumer has accepted the Hello with `frame`."""
         self._delay_s = _FIRST_DELAY_S

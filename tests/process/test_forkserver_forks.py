@@ -9,13 +9,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
 
+from supervisor.errors import StateError
 from supervisor.link.frames import Bye, Fork, Forked, ForkFailed, Outcome, Returned
+from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
 from supervisor.system import posix
+from supervisor.worker.process import ForkHandshake, WorkerSpec, run_worker
+from tests.support.forked import forked
 from tests.support.pools import ROOT, MakeMaster, Master, run_frame
 from tests.support.waiting import eventually
 
@@ -71,6 +77,78 @@ def test_of_all_that_was_forked_only_workers_and_one_standby_are_left(make_maste
     assert master.forkserver is not None
     assert len(children_of(master.forkserver.pid)) == 1, "its intermediate"
     assert set(posix.own_children()) >= workers
+
+
+def has_rehearsed(master: Master, standby: int) -> bool:
+    """Whether the standby has booted once up to its Hello, and has closed everything again."""
+    with suppress(StateError):
+        slot = Slot(master.pool_dir / "rehearsal.slot", make=False)
+        identity = slot.identity()
+        return identity is not None and (identity.pid, identity.ready) == (standby, True) and slot.owner() is None
+    return False
+
+
+def targets_of(pid: int) -> list[str]:
+    """What each descriptor of a process is: a path, `pipe`, `socket`."""
+    return [str(entry.readlink()).partition(":")[0] for entry in Path(f"/proc/{pid}/fd").iterdir()]
+
+
+def test_a_rehearsal_runs_no_user_code_and_leaves_nothing(make_master: MakeMaster) -> None:
+    master = make_master(init="sample_handlers:init")
+    master.boot()
+    pid, _link = master.worker(0)
+    noted, descriptors = len(master.noted()), targets_of(pid)
+    standby = standby_of(master)
+    eventually(lambda: has_rehearsed(master, standby), "the standby has rehearsed")
+    held = eventually(lambda: (now := targets_of(standby)) and ("socket" not in now) and now, "its link is closed")
+    assert held.count("/dev/null") == descriptors.count("/dev/null"), "its readiness pipe and stacks are closed, too"
+    assert ".slot" not in Path(f"/proc/{standby}/maps").read_text()
+    assert title_of(standby) == "preforkd: standby sample"
+    assert len(master.noted()) == noted, "no user code has run"
+    assert master.slot(1).identity() is None
+    assert master.worker(1)[0] == standby
+    assert "worker.spoiled" not in master.errors.read_text()
+
+
+def test_a_standby_that_cannot_rehearse_becomes_a_worker(make_master: MakeMaster) -> None:
+    master = make_master()
+    master.boot()
+    (master.pool_dir / "rehearsal.slot").mkdir()
+    master.worker(0)
+    standby = standby_of(master)
+    assert master.worker(1)[0] == standby
+
+
+def test_two_standbys_of_a_pool_do_not_disturb_each_other(make_master: MakeMaster) -> None:
+    """As during a reload: the other standby has the slot of the rehearsal."""
+    master = make_master()
+    master.boot()
+    other = Slot(master.pool_dir / "rehearsal.slot")
+    assert other.take(os.getpid(), posix.start_ticks(os.getpid()) or 0, 0)
+    master.worker(0)
+    standby = standby_of(master)
+    assert master.worker(1)[0] == standby
+    identity = other.identity()
+    assert identity is not None
+    assert identity.pid == os.getpid()
+
+
+class StoppedMeanwhile:
+    """The handshake of a standby that gets SIGTERM during its rehearsal."""
+
+    is_needed = property(lambda self: os.kill(os.getpid(), signal.SIGTERM))
+
+    def await_order(self, wake: object) -> None:
+        """A standby would wait here for ever."""
+        raise AssertionError("the signal was forgotten")
+
+    settled = refused = await_adoption = await_order
+
+
+def test_a_standby_stopped_during_its_rehearsal_leaves(make_master: MakeMaster) -> None:
+    spec = WorkerSpec(make_master().start_frame(), lambda message: None, None)
+    with forked(lambda: run_worker(spec, -1, cast(ForkHandshake, StoppedMeanwhile()))) as pid:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == os.EX_OK
 
 
 def test_a_pool_that_wants_no_worker_has_no_standby(make_master: MakeMaster) -> None:
