@@ -12,7 +12,16 @@ from typing import Any
 
 NAVIGATION: dict[str, list[str]] = {
     "Tutorial": ["docs/tutorial"],
-    "How to": ["docs/containers"],
+    "How to": [
+        "docs/how-to/publish",
+        "docs/how-to/django",
+        "docs/how-to/sqlalchemy",
+        "docs/how-to/sentry",
+        "docs/containers",
+        "docs/how-to/rabbitmq-rights",
+        "docs/how-to/warm-standby",
+        "docs/how-to/sizing",
+    ],
     "Reference": [
         "docs/configuration",
         "docs/handlers",
@@ -26,11 +35,12 @@ NAVIGATION: dict[str, list[str]] = {
     ],
     "Explanation": [
         "docs/guarantees",
+        "docs/when-not",
         "docs/field-cases",
         "docs/architecture",
         "docs/decisions/README",
     ],
-    "Project": ["README", "CHANGELOG", "CONTRIBUTING", "benchmarks/README"],
+    "Project": ["README", "CHANGELOG", "CONTRIBUTING", "benchmarks/README", "docs/releasing"],
 }
 """Caption: the pages below it, without suffix. A page that is in no list, and a listed page that is missing, fails the
 build.
@@ -39,6 +49,14 @@ build.
 SHORT_TITLES = {
     "README": "README",
     "docs/tutorial": "Ten minutes",
+    "docs/how-to/publish": "Publish from a web application",
+    "docs/how-to/django": "Django",
+    "docs/how-to/sqlalchemy": "SQLAlchemy",
+    "docs/how-to/sentry": "Sentry",
+    "docs/how-to/rabbitmq-rights": "Rights of the RabbitMQ user",
+    "docs/how-to/warm-standby": "Two hosts, one as a standby",
+    "docs/how-to/sizing": "Sizing",
+    "docs/when-not": "When not to use it",
     "docs/operations": "Operations",
     "docs/web": "Web page and API",
 }
@@ -51,7 +69,7 @@ version = release = tomllib.loads((ROOT / "pyproject.toml").read_text())["projec
 extensions = ["myst_parser"]
 source_suffix = {".md": "markdown"}
 root_doc = "docs/index"
-include_patterns = ["docs/**.md", *(f"{page}.md" for page in NAVIGATION["Project"])]
+include_patterns = ["docs/**.md", "*.md", "benchmarks/*.md"]
 exclude_patterns = [".*", "build", "dist", "tests", "supervisor", "workers", "etc"]
 
 myst_heading_anchors = 4

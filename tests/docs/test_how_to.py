@@ -1,0 +1,163 @@
+"""The how-tos that need no broker, followed in an empty folder: their files are the pages' own code blocks."""
+
+from __future__ import annotations
+
+import gzip
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests.support.how_to import reader_in, write_files
+from tests.support.shells import Shell
+from tests.support.waiting import eventually
+
+_SETTINGS = """
+INSTALLED_APPS = ["shop"]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "FOLDER/shop.db"}}
+SECRET_KEY = "x"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
+"""
+
+_AMOUNTS = "SELECT amount FROM invoices ORDER BY amount"
+
+
+@pytest.fixture
+def readers(tmp_path: Path) -> Iterator[list[Shell]]:
+    """Readers whose daemons end with the test."""
+    made: list[Shell] = []
+    try:
+        yield made
+    finally:
+        for reader in made:
+            reader.types("preforkd stop --now")
+
+
+def rows(database: Path, query: str) -> list[tuple[object, ...]]:
+    """What a query finds; nothing before its table is there."""
+    with closing(sqlite3.connect(database)) as connection, suppress(sqlite3.OperationalError):
+        return connection.execute(query).fetchall()
+    return []
+
+
+def test_django_models_are_changed_once_for_each_message(tmp_path: Path, readers: list[Shell]) -> None:
+    assert write_files("django", tmp_path) == ["preforkd.toml", "shop/models.py", "handlers.py", "views.py"]
+    (tmp_path / "shop/__init__.py").touch()
+    (tmp_path / "shop/settings.py").write_text(_SETTINGS.replace("FOLDER", str(tmp_path)))
+    reader = reader_in(tmp_path, DJANGO_SETTINGS_MODULE="shop.settings")
+    readers.append(reader)
+    reader.ok(
+        'python -c \'import sys; sys.path.insert(0, "."); import django; django.setup();'
+        ' from django.core.management import call_command; call_command("migrate", run_syncdb=True, verbosity=0)'
+        '; from shop.models import Order; Order.objects.create(number="7")\''
+    )
+
+    reader.ok('preforkd start; echo \'{"number": "7"}\' | preforkd publish orders --id-prefix order-')
+    reader.ok("echo '{}' | preforkd publish orders --id-prefix odd-")
+
+    orders = "SELECT number, confirmed FROM shop_order"
+    eventually(lambda: rows(tmp_path / "shop.db", orders) == [("7", 1)], "the order is confirmed")
+    eventually(lambda: "no 'number' in the message" in reader.ok("preforkd dead list orders"), "the odd one is dead")
+    assert rows(tmp_path / "shop.db", "SELECT message_id FROM shop_done") == [("order-0",)]
+    reader.ok("preforkd stop")
+
+
+def test_a_view_publishes_after_its_commit(tmp_path: Path) -> None:
+    write_files("django", tmp_path)
+    write_files("publish", tmp_path)
+    (tmp_path / "shop/__init__.py").touch()
+    (tmp_path / "shop/settings.py").write_text(_SETTINGS.replace("FOLDER", str(tmp_path)))
+    reader = reader_in(tmp_path, DJANGO_SETTINGS_MODULE="shop.settings")
+
+    said = reader.ok("""python - <<'END'
+import sys
+sys.path.insert(0, ".")
+import django
+django.setup()
+from django.core.management import call_command
+call_command("migrate", run_syncdb=True, verbosity=0)
+from django.db import transaction
+from django.test import RequestFactory
+import views
+views.publisher.publish = lambda *message: print(message, transaction.get_connection().in_atomic_block)
+print(views.order(RequestFactory().post("/", {"number": "8"})).status_code)
+END""")
+
+    assert said == "('orders', 'order-8', b'{\"number\": \"8\"}') False\n202\n"
+
+
+def test_sqlalchemy_writes_an_invoice_once_whatever_the_attempt(tmp_path: Path, readers: list[Shell]) -> None:
+    write_files("sqlalchemy", tmp_path)
+    reader = reader_in(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}/shop.db")
+    readers.append(reader)
+
+    reader.ok("preforkd start; echo '{\"amount\": 7}' | preforkd publish invoices --id-prefix i-")
+    eventually(lambda: rows(tmp_path / "shop.db", _AMOUNTS) == [(7,)], "it is written")
+    reader.ok("preforkd stop")
+    reader.ok("""python - <<'END'
+import sys
+sys.path.insert(0, ".")
+import handlers
+from supervisor import Message
+handlers.connect()
+for attempt in (1, 2):
+    handlers.invoice(Message(b'{"amount": 8}', id="i-1", attempt=attempt))
+END""")
+
+    assert rows(tmp_path / "shop.db", _AMOUNTS) == [(7,), (8,)]
+    assert rows(tmp_path / "shop.db", "SELECT message_id FROM done ORDER BY 1") == [("i-0",), ("i-1",)]
+
+
+class _Sentry:
+    """What Sentry's client posts to: an HTTP server that keeps the envelopes."""
+
+    def __init__(self) -> None:
+        self.envelopes: list[str] = []
+        kept = self.envelopes
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                kept.append((gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body).decode())
+                self.send_response(200)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *arguments: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.dsn = f"http://key@127.0.0.1:{self.server.server_address[1]}/1"
+
+
+@pytest.fixture
+def sentry() -> Iterator[_Sentry]:
+    made = _Sentry()
+    thread = Thread(target=made.server.serve_forever)
+    thread.start()
+    try:
+        yield made
+    finally:
+        made.server.shutdown()
+        made.server.server_close()
+        thread.join()
+
+
+def test_a_failure_reaches_sentry_with_its_message(tmp_path: Path, sentry: _Sentry, readers: list[Shell]) -> None:
+    write_files("sentry", tmp_path)
+    reader = reader_in(tmp_path, SENTRY_DSN=sentry.dsn)
+    readers.append(reader)
+
+    reader.ok("preforkd start; echo '{}' | preforkd publish orders --id-prefix odd-")
+
+    eventually(lambda: sentry.envelopes, "Sentry has an envelope")
+    (first, *_) = sentry.envelopes
+    for text in ('"type":"KeyError"', '"id":"odd-0"', '"attempt":1', '"queue":"orders"'):
+        assert text in first.replace(": ", ":").replace(", ", ","), first
+    assert "failed: KeyError" in reader.ok("cat state/preforkd.log"), "preforkd's own record is as before"
+    reader.ok("preforkd stop --now")

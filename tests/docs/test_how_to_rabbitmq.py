@@ -1,0 +1,199 @@
+"""The how-tos about the broker, followed on a real RabbitMQ node: publisher, rights, two hosts, queues of a pool."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from pika.exceptions import UnroutableError
+
+from tests.support.how_to import reader_in, write_files
+from tests.support.pages import blocks
+from tests.support.rabbitmq import RabbitNode
+from tests.support.shells import Shell
+from tests.support.source_tree import ROOT
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.rabbitmq
+
+_HANDLER = """
+from supervisor import Message, Retry
+
+def run(message: Message) -> None:
+    if message.text() == "again" and message.attempt == 1:
+        raise Retry(0.1)
+    if message.text() == "never":
+        raise ValueError("no")
+    if message.text() == "slow" and not message.redelivered:
+        import time
+        time.sleep(20)
+"""
+_CONFIG = """
+[daemon]
+state_dir = "state"
+runtime_dir = "run"
+[broker]
+url = "{url}"
+heartbeat = "5s"
+[pools.orders]
+queue = "{queue}"
+handler = "jobs:run"
+path = ["."]
+workers = 2
+max_attempts = 2
+retry_delays = ["100ms"]
+{more}
+"""
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[dict[str, Shell]]:
+    """Folders with a daemon each, which ends with the test."""
+    made: dict[str, Shell] = {}
+    try:
+        yield made
+    finally:
+        for reader in made.values():
+            reader.types("preforkd stop --now")
+
+
+def host(folder: Path, url: str, queue: str = "orders", more: str = "") -> Shell:
+    """A folder with a pool on this broker."""
+    folder.mkdir()
+    (folder / "jobs.py").write_text(_HANDLER)
+    (folder / "preforkd.toml").write_text(_CONFIG.format(url=url, queue=queue, more=more))
+    return reader_in(folder)
+
+
+# ---- publishing -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def publishing(tmp_path: Path) -> ModuleType:
+    assert write_files("publish", tmp_path) == ["publishing.py"]
+    spec = importlib.util.spec_from_file_location("publishing", tmp_path / "publishing.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_publisher_returns_with_a_durable_message_and_survives_a_lost_connection(
+    publishing: ModuleType, rabbitmq: RabbitNode
+) -> None:
+    with rabbitmq.channel() as channel:
+        channel.queue_declare("how-to-publish", durable=True)
+        publisher = publishing.Publisher(rabbitmq.url)
+        publisher.publish("how-to-publish", "order-1", b"{}")
+        _, properties, body = channel.basic_get("how-to-publish", auto_ack=True)
+        assert (properties.message_id, properties.delivery_mode, body) == ("order-1", 2, b"{}")
+        with pytest.raises(UnroutableError):
+            publisher.publish("how-to-publish-not-there", "order-1", b"{}")
+
+    rabbitmq.close_all_connections()
+    publisher.publish("how-to-publish", "order-2", b"{}")
+
+    assert rabbitmq.depth("how-to-publish") == 1
+
+
+# ---- rights ---------------------------------------------------------------------------------------------------------
+
+
+def patterns() -> list[str]:
+    """Configure, write, read: as docs/how-to/rabbitmq-rights.md gives them."""
+    (block,) = blocks(ROOT / "docs/how-to/rabbitmq-rights.md", "sh")
+    return re.findall(r"'(.*?)'", block.text)
+
+
+def test_a_user_with_these_rights_works_through_retries_and_dead_letters(
+    tmp_path: Path, own_rabbitmq: RabbitNode, hosts: dict[str, Shell]
+) -> None:
+    configure, write, read = patterns()
+    own_rabbitmq.add_user("preforkd", "pw", (configure, write, read))
+    reader = hosts["a"] = host(tmp_path / "a", f"amqp://preforkd:pw@127.0.0.1:{own_rabbitmq.port}/%2F")
+
+    assert " 0 error(s)" in f" {reader.ok('preforkd check').splitlines()[-1]}"
+    reader.ok("preforkd start")
+    reader.ok("printf 'again\\nnever\\n' | preforkd publish orders --id-prefix m-")
+    eventually(lambda: "ValueError" in reader.ok("preforkd dead list orders"), "one is dead")
+    eventually(lambda: "done" in reader.ok("preforkd why m-0"), "the other one is done after a retry")
+    assert "1 message(s) moved" in reader.ok("preforkd dead retry orders --all")
+    eventually(lambda: "ValueError" in reader.ok("preforkd dead list orders"), "it is dead again")
+
+    reader.ok("preforkd stop")
+    own_rabbitmq.set_permissions("preforkd", ("^$", write, read))
+    assert reader.ok("preforkd start").startswith("preforkd is ready"), "all queues exist: nothing is to be configured"
+    reader.ok("preforkd stop")
+
+
+@pytest.mark.parametrize(
+    "kind, pattern",
+    [
+        (0, "^$"),
+        (0, r"^orders(\.dead|\.parked)?$"),
+        (1, "^$"),
+        (2, "^$"),
+        (2, r"^orders\..*$"),
+        (2, r"^orders$"),
+    ],
+)
+def test_without_one_of_these_rights_the_start_says_which(
+    tmp_path: Path, rabbitmq: RabbitNode, hosts: dict[str, Shell], kind: int, pattern: str
+) -> None:
+    rights = patterns()
+    rights[kind] = pattern
+    queue = f"rights{kind}{abs(hash(pattern))}"
+    shown = tuple(right.replace("orders", queue) for right in rights)
+    rabbitmq.add_user(queue, "pw", (shown[0], shown[1], shown[2]))
+    reader = hosts["a"] = host(tmp_path / "a", f"amqp://{queue}:pw@127.0.0.1:{rabbitmq.port}/%2F", queue)
+
+    refused = reader.types("preforkd start")
+
+    assert refused.returncode != 0, refused.stdout
+    assert "rabbitmqctl set_permissions" in refused.stderr, refused.stderr
+
+
+# ---- two hosts, queues ----------------------------------------------------------------------------------------------
+
+
+def test_a_second_host_waits_and_takes_over_and_does_not_know_what_the_first_has_run(
+    tmp_path: Path, rabbitmq: RabbitNode, hosts: dict[str, Shell]
+) -> None:
+    first = hosts["a"] = host(tmp_path / "a", rabbitmq.url, "standby", "exclusive = true")
+    second = hosts["b"] = host(tmp_path / "b", rabbitmq.url, "standby", "exclusive = true")
+    first.ok("preforkd start")
+    second.types("preforkd start --timeout 2")
+    waiting = second.ok("preforkd status")
+    assert "has a consumer already, and exclusive = true; trying again in " in waiting
+    assert second.types("preforkd status --probe ready").returncode == 1
+    assert second.types("preforkd status --probe live").returncode == 0
+    first.ok("echo slow | preforkd publish standby --id-prefix s-")
+    eventually(lambda: "s-0" in first.ok("preforkd status"), "the first host runs it")
+
+    first.types("kill -KILL $(cat run/preforkd.pid)")
+
+    eventually(lambda: "pool orders: ok" in second.ok("preforkd status"), "the second host consumes", timeout_s=40)
+    why = eventually(
+        lambda: said if "done" in (said := second.types("preforkd why s-0").stdout) else "", "it has run the message"
+    )
+    assert "round 1, attempt 1" in why
+    second.ok("preforkd stop")
+
+
+def test_a_pool_with_the_default_delays_has_seven_queues(
+    tmp_path: Path, own_rabbitmq: RabbitNode, hosts: dict[str, Shell]
+) -> None:
+    reader = hosts["a"] = host(tmp_path / "a", own_rabbitmq.url)
+    config = reader.folder / "preforkd.toml"
+    config.write_text(config.read_text().replace('retry_delays = ["100ms"]\n', ""))
+
+    reader.ok("preforkd start; preforkd stop")
+
+    queues = own_rabbitmq.call("length(rabbit_amqqueue:list())")
+    assert queues == "7"
+    assert "seven queues" in (ROOT / "README.md").read_text()
