@@ -1,8 +1,8 @@
 """`preforkd check`: would the daemon work? The configuration, the machine, the handlers, the broker, one line each.
 
 It becomes the daemon's user first where it can, so that it sees the rights that the daemon will have. It starts nothing
-that stays and changes no queue. Exit codes: 0 no errors (there may be warnings), 78 the configuration or a handler is
-at fault, 1 anything else.
+that stays and changes no queue; `init` runs once, in a worker that gets no message. Exit codes: 0 no errors (there may
+be warnings), 78 the configuration or a handler is at fault, 1 anything else.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from supervisor.brokers.admin import BrokerAdmin
 from supervisor.cli.advice import advise
 from supervisor.cli.command import command
 from supervisor.cli.console import block
-from supervisor.cli.handler_probe import ImportFailed, probe_handler
+from supervisor.cli.handler_probe import ImportFailed, WorkerFailed, probe_handler
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.config.rules import is_loopback
 from supervisor.config.schema import Config, DaemonConfig, HooksConfig, PoolConfig, WebConfig
@@ -39,7 +39,6 @@ from supervisor.logs.redaction import Redactor, passwords, secrets_of, without_p
 from supervisor.logs.target import STDERR
 from supervisor.master.host.pidfile import STATE_LOCK, find_holder
 from supervisor.master.host.privileges import Account, account, become, refuse_directory
-from supervisor.own_names import conflict
 from supervisor.quantities import show_seconds
 from supervisor.system.descent import shortcomings
 from supervisor.system.processes import real_uid
@@ -123,7 +122,7 @@ def findings(config: Config) -> Iterator[Finding]:
         yield _warning(key, text)
     yield from about_sidecars(config)
     for pool in config.pools.values():
-        yield _about_handler(pool, config)
+        yield from _about_handler(pool, config)
     yield from _about_broker(config)
 
 
@@ -218,17 +217,21 @@ def _about_env_file(config: Config) -> Finding:
     return _ok("daemon.env_file", f"{file} adds {names} to the environment")
 
 
-def _about_handler(pool: PoolConfig, config: Config) -> Finding:
-    key = f"pools.{pool.name}.handler"
+def _about_handler(pool: PoolConfig, config: Config) -> Iterator[Finding]:
+    key, init = f"pools.{pool.name}.handler", f"pools.{pool.name}.init"
+    folders = (Path(config.daemon.runtime_dir), Path(config.daemon.state_dir))
+    places = [place for folder in folders for place in (folder, folder.parent)]  # a first start makes them
     try:
-        took_s = probe_handler(pool, state_dir=Path(config.daemon.state_dir), config=config)
+        took = probe_handler(pool, places=places, config=config)
     except ImportFailed as error:
-        return _error(key, str(error).removeprefix(f"{key} = "), error.exit_code, error.stack)
+        key = error.key if isinstance(error, WorkerFailed) else key
+        yield _error(key, str(error).removeprefix(f"{key} = "), error.exit_code, error.stack)
     except PreforkdError as error:
-        return _error(key, str(error), error.exit_code)
-    told = f"{pool.handler} imports in {show_seconds(took_s)}"
-    hidden = conflict(pool.handler.partition(":")[0], [*pool.path, *sys.path])
-    return _warning(key, f"{told}, but {hidden}") if hidden else _ok(key, told)
+        yield _error(key, str(error), error.exit_code)
+    else:
+        yield _ok(key, f"{pool.handler} imports in {show_seconds(took.import_s)}")
+        if pool.init:
+            yield _ok(init, f"{pool.init} runs; a worker is ready in {show_seconds(took.boot_s)}")
 
 
 # ---- web page and hooks ------------------------------------------------------------------------------------------

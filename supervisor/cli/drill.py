@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,12 +13,15 @@ import click
 
 from supervisor.cli.command import command
 from supervisor.cli.console import ended_with, print_line, print_table, progress_bar
+from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.process import ENDS, interrupted_by, unmoved_by
+from supervisor.control import SOCKET_NAME
 from supervisor.drill.audit import AuditReport, Evidence, audit
 from supervisor.drill.drill import Drill
 from supervisor.drill.instance import Instance
 from supervisor.drill.plan import DrillPlan, draw
-from supervisor.errors import PreforkdError, StateError
+from supervisor.errors import ConfigError, PreforkdError
+from supervisor.system.scratch import scratch_folder
 
 
 @command(
@@ -45,7 +48,10 @@ from supervisor.errors import PreforkdError, StateError
     help="Set on_crash of the pool.",
 )
 @click.option("--keep", is_flag=True, help="Keep the folder of the drill: logs, exit history, effects.")
-def drill_command(messages: int, broker: str, seed: int | None, on_crash: str, keep: bool) -> int:
+@pass_invocation
+def drill_command(
+    invocation: Invocation, messages: int, broker: str, seed: int | None, on_crash: str, keep: bool
+) -> int:
     """Make faults on purpose on a scratch queue, then audit every message.
 
     The faults are crashes, hangs, kills and lost connections.
@@ -54,7 +60,7 @@ def drill_command(messages: int, broker: str, seed: int | None, on_crash: str, k
     """
     seed = secrets.randbelow(10**6) if seed is None else seed
     plan = draw(messages, seed)
-    folder = _folder()
+    folder = _folder(invocation)
     print_line(f"drill: {messages} messages, seed {seed}, folder {folder}")
     instance = Instance(folder, broker, f"preforkd-drill-{secrets.token_hex(4)}", on_crash)
     passed = False
@@ -105,8 +111,15 @@ def _print_exits(evidence: Evidence) -> None:
     print_table(("child", "cause", "ended with", ">count"), [(*key, count) for key, count in sorted(counts.items())])
 
 
-def _folder() -> Path:
-    try:
-        return Path(tempfile.mkdtemp(prefix="preforkd-drill-"))
-    except OSError as error:
-        raise StateError(f"the drill has no folder: {error.strerror}; name one in TMPDIR") from error
+def _folder(invocation: Invocation) -> Path:
+    """A new folder: where temporary files are, else beside the state of a daemon that is configured here.
+
+    Raises StateError if nothing can be written.
+    """
+    return scratch_folder("preforkd-drill-", "the drill", _places(invocation), f"run/{SOCKET_NAME}")
+
+
+def _places(invocation: Invocation) -> Iterator[Path]:
+    with suppress(ConfigError):  # a drill needs no configuration
+        for folder in (invocation.runtime_dir, invocation.state_dir):
+            yield from (folder, folder.parent)

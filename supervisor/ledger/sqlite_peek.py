@@ -11,14 +11,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
-from supervisor.errors import LedgerError
+from supervisor.errors import LedgerError, StateError
 from supervisor.ledger.base import Row
 from supervisor.ledger.sqlite import errors_explained
 from supervisor.ledger.sqlite_index import Index
 from supervisor.system.locks import lock_holder
+from supervisor.system.scratch import scratch_folder
 
 
 def peek_file(path: Path, key: bytes) -> list[Row]:
@@ -31,6 +31,8 @@ def peek_file(path: Path, key: bytes) -> list[Row]:
             raise LedgerError(f"{path}: in use by the consumer (pid {holder}): only the daemon can read it")
         with _opened(path) as database, errors_explained(path):
             return Index(database).look_up([key])[key]
+    except StateError as error:
+        raise LedgerError(f"{path}: {error}") from error
     except OSError as error:
         raise LedgerError(f"{path}: cannot be read: {error.strerror}; use the daemon's user, or root (sudo)") from error
 
@@ -42,11 +44,14 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         with _connected(f"file:{quote(str(path))}?mode=ro&immutable=1", path) as database:
             yield database
         return
-    with TemporaryDirectory(prefix="preforkd-") as folder:
+    folder = scratch_folder("preforkd-", "a copy of the ledger", [path.parent])
+    try:
         for file in (path, log):
-            shutil.copyfile(file, Path(folder) / file.name)
-        with _connected(f"file:{quote(str(Path(folder) / path.name))}", path) as database:
+            shutil.copyfile(file, folder / file.name)
+        with _connected(f"file:{quote(str(folder / path.name))}", path) as database:
             yield database
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -55,9 +55,12 @@ def outlive_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, 0)
 
 
-def become_subreaper() -> None:
-    """Make this process the parent of its orphaned descendants (prctl(2) PR_SET_CHILD_SUBREAPER). Raises OSError."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+def become_subreaper(wanted: bool = True) -> None:
+    """Make this process the parent of its orphaned descendants (prctl(2) PR_SET_CHILD_SUBREAPER), or no longer.
+
+    Raises OSError.
+    """
+    _prctl(_PR_SET_CHILD_SUBREAPER, int(wanted))
 
 
 def forbid_core_and_ptrace() -> None:

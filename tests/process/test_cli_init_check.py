@@ -15,7 +15,7 @@ import pytest
 
 from supervisor.brokers import open_admin
 from supervisor.cli import check, handler_probe, main, setup
-from supervisor.cli.handler_probe import ImportFailed, probe_handler
+from supervisor.cli.handler_probe import ImportFailed, WorkerFailed, probe_handler
 from supervisor.config.load import load
 from supervisor.config.schema import BrokerConfig, DaemonConfig, PoolConfig
 from supervisor.errors import StateError
@@ -40,7 +40,7 @@ def handler(tmp_path: Path) -> Path:
     return tmp_path / "myapp_under_check.py"
 
 
-def write_config(folder: Path, more: str = "", broker: str = 'url = "embedded:"') -> None:
+def write_config(folder: Path, more: str = "", broker: str = 'url = "embedded:"', max_memory: str = "64MiB") -> None:
     text = f"""
         [daemon]
         state_dir = "state"
@@ -51,7 +51,7 @@ def write_config(folder: Path, more: str = "", broker: str = 'url = "embedded:"'
         queue = "email"
         handler = "myapp_under_check:send"
         path = ["."]
-        max_memory = "1MiB"
+        max_memory = "{max_memory}"
         {more}
         """
     (folder / "preforkd.toml").write_text(text)
@@ -303,7 +303,7 @@ def test_the_probe_uses_the_pools_environment(tmp_path: Path, handler: Path) -> 
     handler.write_text("import os\nos.environ['FOR_THE_CHECK']\ndef send(message): pass\n")
     with pytest.raises(ImportFailed, match="FOR_THE_CHECK"):
         probe_handler(pool(tmp_path))
-    assert probe_handler(pool(tmp_path, environment={"FOR_THE_CHECK": "1"})) < handler_probe.TIMEOUT_S
+    assert probe_handler(pool(tmp_path, environment={"FOR_THE_CHECK": "1"})).import_s < handler_probe.TIMEOUT_S
 
 
 @pytest.mark.root
@@ -337,12 +337,12 @@ def test_a_handler_is_tried_out_where_nothing_temporary_can_be_written(
     handler.write_text("def send(message): pass\n")
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/none"])
     monkeypatch.setattr(tempfile, "tempdir", None)
-    state = tmp_path / "state"
+    state = tmp_path / "s"
     state.mkdir()
-    assert probe_handler(pool(tmp_path), state_dir=state) < handler_probe.TIMEOUT_S
+    assert probe_handler(pool(tmp_path), places=[state]).import_s < handler_probe.TIMEOUT_S
     assert list(state.iterdir()) == []
     with pytest.raises(StateError, match="name one in TMPDIR"):
-        probe_handler(pool(tmp_path), state_dir=Path("/proc/none"))
+        probe_handler(pool(tmp_path), places=[Path("/proc/none")])
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_a_handler_is_tried_out_where_nothing_temporary_can_be_written(
 def test_check_finds_an_import_after_which_no_worker_can_be_forked(
     tmp_path: Path, handler: Path, left: str, told: str
 ) -> None:
-    """`init` runs in none: it would have made a file."""
+    """Its `init` runs in none: it would have made a file."""
     if "setuid" in left and os.geteuid() != 0:
         pytest.skip("only root can become another user")
     handler.write_text(
@@ -373,9 +373,73 @@ def test_check_finds_an_import_after_which_no_worker_can_be_forked(
     assert own_children() == before
 
 
-def test_the_worker_that_check_has_forked_runs_no_user_code_and_leaves(tmp_path: Path, handler: Path) -> None:
-    handler.write_text(f"def send(message): ...\ndef prepare(): open({str(tmp_path / 'ran')!r}, 'w')\n")
+# ---- the worker of the probe ----------------------------------------------------------------------------------------
+
+
+def with_init(handler: Path, body: str) -> None:
+    """A handler whose `init` is called prepare."""
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    handler.write_text(
+        "import atexit, os, pathlib, subprocess, sys, threading, time\nHERE = pathlib.Path(__file__).parent\n"
+        f"def send(message): ...\ndef prepare():\n{lines}"
+    )
+
+
+INIT = "myapp_under_check:prepare"
+
+
+def test_check_runs_init_in_a_worker_and_ends_what_it_has_begun(tmp_path: Path, handler: Path) -> None:
+    with_init(
+        handler,
+        "atexit.register(lambda: (HERE / 'closed').touch())\n"
+        "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+        "child = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
+        "(HERE / 'ran').write_text(f'{os.getpid()} {child.pid}')",
+    )
+    before = own_children(), descriptors()
+    took = probe_handler(pool(tmp_path, init=INIT))
+    assert took.import_s > 0 < took.boot_s
+    worker, child = map(int, (tmp_path / "ran").read_text().split())
+    assert worker != os.getpid()
+    assert (tmp_path / "closed").exists(), "its exit callbacks have run"
+    assert not _running(child)
+    assert (own_children(), descriptors()) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        ("raise ConnectionError('no database at db:5432')", 1, "ConnectionError: no database at db:5432"),
+        ("sys.exit(3)", 1, "SystemExit: 3"),
+        ("os._exit(3)", 78, "a worker cannot boot: it ended with status 3"),
+        ("os.kill(os.getpid(), 9)", 78, "a worker cannot boot: it ended by SIGKILL"),
+        ("async def later(): ...\nreturn later()", 78, "init returned"),
+        ("HERE.kept = bytearray(os.urandom(8 * 2**20))", 78, "max_memory = 4MiB leaves no room for messages"),
+    ],
+)
+def test_check_shows_why_no_worker_can_boot(
+    tmp_path: Path, handler: Path, capfd: pytest.CaptureFixture[str], body: str, status: int, told: str
+) -> None:
+    with_init(handler, body.replace("HERE.kept", "global kept; kept"))
+    write_config(tmp_path, f'init = "{INIT}"', max_memory="4MiB" if "max_memory" in told else "64MiB")
     before = own_children()
-    probe_handler(pool(tmp_path, init="myapp_under_check:prepare"))
-    assert not (tmp_path / "ran").exists()
+    assert main(["check"]) == status
+    out = capfd.readouterr().out
+    assert "error    pools.email.init: a worker cannot boot: " in out.replace("'myapp_under_check:prepare': ", "")
+    assert told in out
+    assert "Traceback" not in out or "myapp_under_check.py" in out
     assert own_children() == before
+
+
+def test_check_shows_where_init_hangs(tmp_path: Path, handler: Path) -> None:
+    with_init(handler, "threading.Event().wait()")
+    with pytest.raises(WorkerFailed, match="not ready within boot_timeout = 500ms") as failed:
+        probe_handler(pool(tmp_path, init=INIT, boot_timeout_s=0.5))
+    assert f'File "{handler}", line 5 in prepare' in failed.value.stack
+
+
+def test_check_names_a_good_init(tmp_path: Path, handler: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with_init(handler, "pass")
+    write_config(tmp_path, f'init = "{INIT}"')
+    assert main(["check"]) == 0
+    assert f"ok       pools.email.init: {INIT} runs; a worker is ready in " in capfd.readouterr().out

@@ -25,7 +25,7 @@ def test_a_variable_of_a_pool_counts_as_if_exported(tmp_path: Path, name: str) -
     value, source = AT_START[name]
     (tmp_path / "told.py").write_text(f"{source.format(seeded=seeded())}\ndef run(message): pass\n")
     pool = PoolConfig("mail", "mail", "told:run", path=(str(tmp_path),), environment={name: value})
-    assert probe_handler(pool) > 0
+    assert probe_handler(pool).import_s > 0
 
 
 def seeded() -> int:
