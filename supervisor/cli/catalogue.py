@@ -21,7 +21,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Set up": {
         "init": Entry("Write a commented configuration file", "setup:init_command"),
         "check": Entry("Test the configuration, handlers, broker and directories", "check:check_command"),
-        "service": Entry("Print a hardened systemd unit", "setup:service_command"),
+        "service": Entry("Print a hardened systemd unit", "service:service_command"),
         "completion": Entry("Print the completion script for a shell", "setup:completion_command"),
         "drill": Entry("Make faults on purpose in a private daemon, and audit them", "drill:drill_command"),
     },

@@ -12,7 +12,6 @@ import os
 import shlex
 import shutil
 import stat
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -30,6 +29,7 @@ from supervisor.cli.command import command
 from supervisor.cli.console import block
 from supervisor.cli.handler_probe import ImportFailed, WorkerFailed, probe_handler
 from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.reach import PYTHON, UNIT_USER, Needed, obstacles, of_code, of_configuration, of_python
 from supervisor.config.rules import is_loopback
 from supervisor.config.schema import Config, DaemonConfig, HooksConfig, PoolConfig, WebConfig
 from supervisor.control.client import ControlClient, NotRunning
@@ -38,10 +38,12 @@ from supervisor.extras import missing
 from supervisor.logs.redaction import Redactor, passwords, secrets_of, without_path
 from supervisor.logs.target import STDERR
 from supervisor.master.host.pidfile import STATE_LOCK, find_holder
-from supervisor.master.host.privileges import Account, account, become, refuse_directory
+from supervisor.master.host.privileges import account, become, refuse_directory
 from supervisor.quantities import show_seconds
+from supervisor.system.accounts import Account, account_of
 from supervisor.system.descent import shortcomings
 from supervisor.system.processes import real_uid
+from supervisor.system.trust import changeable_by
 from supervisor.web.token_file import TokenFile
 
 
@@ -110,11 +112,13 @@ def findings(config: Config) -> Iterator[Finding]:
         yield _error("daemon.user", str(error), os.EX_CONFIG)
         return
     yield from _about_running(config, target)
+    unreachable = list(_about_files(config, target))
+    yield from unreachable
+    blocked = {finding.subject for finding in unreachable if finding.level is Level.ERROR}
     if target:
         become(target)
-    yield from _about_rights(config)
-    if not os.access(sys.executable, os.X_OK):
-        yield _error("python", f"uid {os.geteuid()} may not run {sys.executable}; install it elsewhere")
+    yield from _about_rights(config, made_by_root=target is not None)
+    if PYTHON in blocked:
         return
     for text in shortcomings():
         yield _warning("machine", text)
@@ -122,30 +126,40 @@ def findings(config: Config) -> Iterator[Finding]:
         yield _warning(key, text)
     yield from about_sidecars(config)
     for pool in config.pools.values():
-        yield from _about_handler(pool, config)
+        if f"pools.{pool.name}.handler" not in blocked:
+            yield from _about_handler(pool, config)
     yield from _about_broker(config)
+
+
+def _about_files(config: Config, target: Account | None) -> Iterator[Finding]:
+    """Files that the daemon's user may not read; as warnings, where only the unit's user may not."""
+    files = [*of_python(), *of_configuration(Path(config.source), config.daemon.env_file or None), *of_code(config)]
+    failed: set[Needed] = set()
+    for needed, text in obstacles(files, target):
+        failed.add(needed)
+        yield _error(needed.subject, text, 1 if needed.subject == PYTHON else os.EX_CONFIG)
+    if target is None and os.geteuid() == 0:
+        with suppress(StateError):
+            for needed, text in obstacles([file for file in files if file not in failed], account_of(UNIT_USER)):
+                yield _warning(needed.subject, f"the unit of `preforkd service` runs as {UNIT_USER}: {text}")
 
 
 # ---- the machine --------------------------------------------------------------------------------------------------
 
 
-def _about_rights(config: Config) -> Iterator[Finding]:
+def _about_rights(config: Config, made_by_root: bool) -> Iterator[Finding]:
     if os.geteuid() == 0:
         yield _warning("daemon.user", "handlers will run as root; set `user` in [daemon]")
     for key, directory in (("state_dir", config.daemon.state_dir), ("runtime_dir", config.daemon.runtime_dir)):
-        yield from _about_directory(f"daemon.{key}", Path(directory))
+        yield from _about_directory(f"daemon.{key}", Path(directory), made_by_root)
     yield from _about_log(config.log.file)
     yield from _about_source(Path(config.source), config)
-    if config.daemon.env_file:
-        yield _about_env_file(config)
-    tls = config.broker.tls
-    for key in ("ca_file", "cert_file", "key_file"):
-        file = getattr(tls, key)
-        if file and not os.access(file, os.R_OK):
-            yield _error(f"broker.tls.{key}", f"{file} does not exist or is not readable", os.EX_CONFIG)
+    if os.access(config.daemon.env_file, os.R_OK):
+        names = ", ".join(config.variables) or "no variable"
+        yield _ok("daemon.env_file", f"{config.daemon.env_file} adds {names} to the environment")
 
 
-def _about_directory(key: str, directory: Path) -> Iterator[Finding]:
+def _about_directory(key: str, directory: Path, made_by_root: bool) -> Iterator[Finding]:
     try:
         nearest = _nearest(directory)
     except OSError as error:
@@ -163,6 +177,8 @@ def _about_directory(key: str, directory: Path) -> Iterator[Finding]:
         yield _ok(key, str(directory))
     elif nearest == directory:
         yield _error(key, f"{directory} is not a directory that uid {os.geteuid()} may write to")
+    elif made_by_root and not changeable_by(directory.parent):
+        yield _ok(key, f"{directory} will be made at the start")
     else:
         yield _warning(key, f"{directory} does not exist and uid {os.geteuid()} cannot make it; a start by root can")
 
@@ -197,8 +213,7 @@ def _nearest(path: Path) -> Path:
 
 
 def _about_source(source: Path, config: Config) -> Iterator[Finding]:
-    if not os.access(source, os.R_OK):
-        yield _warning(str(source), f"uid {os.geteuid()} cannot read it: the daemon starts, but cannot reload")
+    if not os.access(source, os.R_OK):  # said already
         return
     readable_by_all = source.stat().st_mode & stat.S_IROTH
     text = source.read_text(encoding="utf-8")
@@ -206,15 +221,6 @@ def _about_source(source: Path, config: Config) -> Iterator[Finding]:
         yield _warning(str(source), "all users may read the password in it: chmod o-r, or use broker.url_file")
     if readable_by_all and config.web.token and config.web.token in text:
         yield _warning(str(source), "all users may read the token in it: chmod o-r, or use web.token_file")
-
-
-def _about_env_file(config: Config) -> Finding:
-    file = config.daemon.env_file
-    if not os.access(file, os.R_OK):
-        text = f"uid {os.geteuid()} cannot read {file}: the daemon starts, but cannot reload"
-        return _warning("daemon.env_file", text)
-    names = ", ".join(config.variables) or "no variable"
-    return _ok("daemon.env_file", f"{file} adds {names} to the environment")
 
 
 def _about_handler(pool: PoolConfig, config: Config) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DEBUG_VARIABLE = "PREFORKD_DEBUG"
 
-_JOURNAL_ERROR = "<3>"  # the priority, sd-daemon(3)
+_JOURNAL_ERROR, _JOURNAL_NOTICE = "<3>", "<5>"  # priorities, sd-daemon(3)
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _READER_GONE = 141  # 128 + SIGPIPE: the command was cut short, so what it would have found is not known
 _SUPERVISORD = re.compile(r"supervisor-([^-]+)(?:-.+)?\.(?:dist|egg)-info")  # where its metadata is, in site-packages
@@ -158,8 +158,9 @@ def _failed(error: PreforkdError, status: int) -> int:
     if os.environ.get(DEBUG_VARIABLE):
         raise error
     in_journal = is_journal(os.environ.get("JOURNAL_STREAM", ""))
-    prefix = _JOURNAL_ERROR if in_journal else ""  # each line is an entry
-    say_error("\n".join(prefix + line for line in block(f"error: {error}").splitlines()))
+    error_prefix, note_prefix = (_JOURNAL_ERROR, _JOURNAL_NOTICE) if in_journal else ("", "")  # each line is an entry
+    lines = [error_prefix + line for line in block(f"error: {error}").splitlines()]
+    say_error("\n".join([*lines, *(note_prefix + note for note in getattr(error, "__notes__", ()))]))
     return status
 
 

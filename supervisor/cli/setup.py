@@ -1,13 +1,12 @@
-"""`preforkd init`, `service` and `completion`: what a new installation is given.
+"""`preforkd init` and `completion`: files for a new installation.
 
-`init` writes a commented configuration that works at once: the embedded queue, a handler that logs. `service` prints a
-hardened systemd unit for this very installation (its path, its configuration).
+`init` writes a commented configuration that works at once: the embedded queue, a handler that logs. Root's file can be
+read by the daemon's user, which reads it again at each reload.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from importlib import resources
 from pathlib import Path
 
@@ -16,17 +15,13 @@ from click.shell_completion import get_completion_class
 
 from supervisor.cli.command import command
 from supervisor.cli.completion import VARIABLE
-from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.reach import UNIT_USER
 from supervisor.config.location import FILE_NAME
 from supervisor.config.schema import DaemonConfig
 from supervisor.errors import StateError
+from supervisor.system.accounts import Account, account_of
 
 _MODE = 0o640  # it may come to hold a password
-_PROGRAM = "/opt/preforkd/bin/preforkd"
-_CONFIG = "/etc/preforkd/preforkd.toml"
-_HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user")))
-"""What ProtectHome= hides (systemd.exec(5))."""
-
 _HOME_STATE = DaemonConfig(state_dir="preforkd-state", runtime_dir="preforkd-state/run")
 
 
@@ -37,30 +32,65 @@ _HOME_STATE = DaemonConfig(state_dir="preforkd-state", runtime_dir="preforkd-sta
 )
 @click.argument("path", default=FILE_NAME, type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def init_command(path: Path, force: bool) -> int:
+@click.option("--user", metavar="NAME", help="For root: the daemon's user (preforkd, if there is one).")
+def init_command(path: Path, force: bool, user: str | None) -> int:
     """Write a commented configuration to PATH (./preforkd.toml).
 
-    For root, state is in /var/lib and /run; for other users, in a folder beside the file.
+    For root, state is in /var/lib and /run, and the file can be read by the group of the daemon's user. For other
+    users, state is in a folder beside the file.
     """
+    by_root = os.geteuid() == 0
+    if user and not by_root:
+        raise click.UsageError("--user is for root: the daemon of another user runs as that user")
+    owner = _daemon_account(user) if by_root else None
     target = path / FILE_NAME if path.is_dir() else path
-    _write(target, template(DaemonConfig() if os.geteuid() == 0 else _HOME_STATE), force)
+    daemon = DaemonConfig(user=owner.name if owner else "") if by_root else _HOME_STATE
+    _write(target, template(daemon), force, owner)
     named = "" if target == Path(FILE_NAME) else f" --config {target}"
     click.echo(f"wrote {target}; next: preforkd{named} check, then preforkd{named} start")
+    if by_root and owner is None:
+        click.echo(f"note: without `user` in [daemon] handlers run as root. For a service: {_make_user()}", err=True)
     return 0
+
+
+def _daemon_account(user: str | None) -> Account | None:
+    """The account of `user`, or of the unit's user where there is one. Raises StateError for an unknown `user`."""
+    try:
+        return account_of(user or UNIT_USER)
+    except StateError:
+        if user:
+            raise
+        return None
+
+
+def _make_user() -> str:
+    return (
+        f"useradd --system --home-dir {DaemonConfig().state_dir} --shell /usr/sbin/nologin {UNIT_USER}, "
+        "then preforkd init --force"
+    )
 
 
 def template(daemon: DaemonConfig) -> str:
     """The text of a new configuration with the directories of `daemon`."""
     text = resources.files("supervisor.cli").joinpath("template.toml").read_text(encoding="utf-8")
+    if daemon.user:
+        text = text.replace('# user = "preforkd"  ', f'user = "{daemon.user}"    ')
     return text.replace("@STATE_DIR@", daemon.state_dir).replace("@RUNTIME_DIR@", daemon.runtime_dir)
 
 
-def _write(target: Path, text: str, force: bool) -> None:
-    """Write a whole file or none: a new one never replaces another by accident. Raises StateError."""
+def _write(target: Path, text: str, force: bool, owner: Account | None) -> None:
+    """Write a whole file or none, readable by the group of `owner`; a new one never replaces another by accident.
+
+    Raises StateError.
+    """
     part = target.with_name(f".{target.name}.{os.getpid()}")
     try:
+        _make_folder(target.parent, owner)
         with open(part, "x", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, _MODE)) as file:
             file.write(text)
+            if owner:
+                os.fchown(file.fileno(), -1, owner.gid)
+                os.fchmod(file.fileno(), _MODE)
         try:
             if force:
                 part.replace(target)
@@ -74,44 +104,15 @@ def _write(target: Path, text: str, force: bool) -> None:
         raise StateError(f"{target} cannot be written: {error.strerror}") from error
 
 
-@command(
-    "service",
-    ("Read the unit before it is installed", "preforkd service | less"),
-    ("A unit for a file of your own", "preforkd service --config /srv/app/preforkd.toml"),
-)
-@pass_invocation
-def service_command(invocation: Invocation) -> int:
-    """Print a hardened systemd unit for this installation.
-
-    It belongs into /etc/systemd/system/preforkd.service.
-    """
-    config = Path(invocation.config_path).resolve() if invocation.config_path else Path(_CONFIG)
-    named = [Path(invocation.env_file)] if invocation.env_file else []
-    command = " --env-file ".join(map(str, [program(Path(sys.argv[0]), Path(sys.executable)), *named]))
-    click.echo(unit(command, config), nl=False)
-    for path in hidden([Path(sys.prefix), Path(sys.executable).resolve(), config, *named]):
-        click.echo(
-            f"warning: the unit hides home directories (ProtectHome=yes), and {path} is in one: "
-            "install elsewhere (/opt/preforkd), or set ProtectHome=read-only and User= in a drop-in",
-            err=True,
-        )
-    return 0
-
-
-def unit(command: str, config: Path) -> str:
-    """The text of the unit that runs `command` with this configuration."""
-    text = resources.files("supervisor.cli").joinpath("preforkd.service").read_text(encoding="utf-8")
-    return text.replace(_PROGRAM, command).replace(_CONFIG, str(config))
-
-
-def program(called: Path, interpreter: Path) -> str:
-    """How systemd is to call us: as we were called, links and all, so that a link may be set to another version."""
-    return str(called.absolute()) if called.name == "preforkd" else f"{interpreter} -P -m supervisor"
-
-
-def hidden(paths: list[Path]) -> list[Path]:
-    """Those that a service with ProtectHome= cannot see."""
-    return [path for path in paths if any(home in path.parents for home in _HIDDEN)]
+def _make_folder(folder: Path, owner: Account | None) -> None:
+    """Make a folder where it is missing: for root and the group of `owner` alone, whatever the umask is."""
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o750)
+    if owner:
+        os.chown(folder, -1, owner.gid)
+        folder.chmod(0o750)
 
 
 @command(

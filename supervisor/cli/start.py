@@ -20,14 +20,21 @@ from supervisor.control.results import PoolStatus
 from supervisor.errors import PreforkdError, StateError
 from supervisor.extras import refuse_missing
 from supervisor.logs import structured
+from supervisor.logs.journal import is_journal
 from supervisor.logs.target import STDERR
 from supervisor.master.host.pidfile import PID_FILE, find_holder
-from supervisor.master.host.privileges import account, acting_as, open_log, prepare_directory
+from supervisor.master.host.privileges import account, open_log, prepare_directory
 from supervisor.master.run import run_daemon
 from supervisor.master.startup import OnReady
+from supervisor.system.accounts import acting_as
 
 LOG_NAME = "preforkd.log"
 START_TIMEOUT_S = 60.0
+
+_NOT_TRIED_AGAIN = (
+    "systemd does not start this service again after exit status 78: correct the error above, run `preforkd check` as "
+    "root, then `systemctl start` the service"
+)
 
 
 @command(
@@ -41,10 +48,18 @@ def run_command(invocation: Invocation) -> int:
 
     A systemd unit and a container call this.
     """
-    config = refuse_missing(invocation.config)
+    try:
+        return _run(refuse_missing(invocation.config), invocation.env_file)
+    except PreforkdError as error:
+        if error.exit_code == os.EX_CONFIG and is_journal(os.environ.get("JOURNAL_STREAM", "")):
+            error.add_note(_NOT_TRIED_AGAIN)
+        raise
+
+
+def _run(config: Config, env_file: str | None) -> int:
     _prepare_log(config)
     reasons: list[str] = []
-    status = _serve(config, invocation.env_file, lambda held: None, reasons.append)
+    status = _serve(config, env_file, lambda held: None, reasons.append)
     if reasons:
         raise _failed_start(reasons[0], status)
     return status

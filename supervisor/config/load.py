@@ -11,7 +11,7 @@ import pwd
 import re
 import stat
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,15 @@ from supervisor.system.trust import changeable_by
 
 _SECTIONS = ("daemon", "log", "broker", "ledger", "pools", "web", "hooks")
 _ENV_FILE = ("daemon", "env_file")
+_FILES = (
+    *("broker.url_file", "broker.tls.ca_file", "broker.tls.cert_file", "broker.tls.key_file"),
+    *("web.token_file", "hooks.webhook_file"),
+)
+"""The keys of files that the daemon reads."""
+
+_CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""Set by systemd for a service alone (LoadCredential= in systemd.exec(5))."""
+
 _TOML_PLACE = re.compile(r"(.*) \(at (.*)\)")
 
 
@@ -97,6 +106,35 @@ def interpret(
     _check(config, report)
     _raise_problems(source, report)
     return config
+
+
+def files_in(source: Path, environment: Mapping[str, str], env_file: str | None = None) -> dict[str, Path]:
+    """The files that the configuration in `source` names for reading, by key (`broker.url_file`).
+
+    Left out: a path whose variables are not set here, and a credential of systemd, of which the service gets a copy of
+    its own. `env_file`: as for `interpret`. Raises ConfigError as `load` does for the file itself.
+    """
+    tree = _parsed(source, _text(source))
+    named = _env_file_of(_table(tree, ["daemon"]), source, environment)[0] if env_file is None else env_file
+    found = {"daemon.env_file": Path(named)} if isinstance(named, str) and named else dict[str, Path]()
+    variables = Variables(environment, found.get("daemon.env_file"), _daemon_uid(tree))
+    for key in _FILES:
+        *sections, name = key.split(".")
+        value = _table(tree, sections).get(name)
+        if isinstance(value, str) and value and _CREDENTIALS not in value:
+            report = Report(tree)
+            path = Sections(source.parent, report).located((key,), filled_in(value, variables, report))
+            found |= {} if report.problems else {key: Path(path)}
+    return found
+
+
+def _table(tree: dict[str, Any], sections: Sequence[str]) -> dict[str, Any]:
+    """The table of these sections; {} where there is none."""
+    for section in sections:
+        tree = tree.get(section, {})
+        if not isinstance(tree, dict):
+            return {}
+    return tree
 
 
 def check(config: schema.Config) -> None:

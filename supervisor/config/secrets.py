@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from supervisor.config.text import NoText, read_text
+from supervisor.config.text import NoText, read_text, unreadable
 from supervisor.system.secret_file import exposure
 
 
@@ -23,10 +23,14 @@ def read_secret(path: Path, owner: int | None = None) -> str:
         if exposed is not None:
             raise NoText("rights", exposed.reason, exposed.hint)
     except OSError as error:
-        raise NoText("file", f"{path}: cannot be read: {error.strerror}") from None
+        raise _of(path, unreadable(path, error)) from None
     try:
         return read_text(path)[0]
     except OSError as error:
-        raise NoText("file", f"{path}: cannot be read: {error.strerror}") from None
+        raise _of(path, unreadable(path, error)) from None
     except NoText as error:
-        raise NoText(error.place, f"{path}: {error.reason}", error.hint) from None
+        raise _of(path, error) from None
+
+
+def _of(path: Path, error: NoText) -> NoText:
+    return NoText(error.place, f"{path}: {error.reason}", error.hint)

@@ -10,6 +10,8 @@ import os
 import stat
 from pathlib import Path
 
+from supervisor.system.access import obstacle
+
 MOST_BYTES = 4 * 1024**2
 
 _OTHER_MARKS = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))
@@ -32,7 +34,15 @@ def read_text(path: Path) -> tuple[str, os.stat_result]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise NoText("file", f"cannot be read: {error.strerror}") from None
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> NoText:
+    """What to say of a file that cannot be read: the directory that this user may not pass, and what helps."""
+    found = obstacle(path) if isinstance(error, PermissionError) else None
+    if found is None:
+        return NoText("file", f"cannot be read: {error.strerror}")
+    return NoText("file", f"cannot be read: {found}", found.command(secret=True))
 
 
 def decoded(data: bytes) -> str:

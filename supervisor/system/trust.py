@@ -5,8 +5,10 @@ A file of root cannot be trusted while another user can replace it, its director
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -20,25 +22,37 @@ def changeable_by(path: Path, owner: int | None = None) -> str:
     directory with the sticky bit other users cannot replace root's files. `owner`: a uid besides root that may own the
     file itself, but no directory or link; None: root alone.
     """
+    place = Path("/")
+    try:
+        for place, found, last in places(path):
+            if reason := _other_user(place, found, owner if last else None):
+                return reason
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"an unknown user ({error.filename or place} cannot be read: {error.strerror})"
+    return ""
+
+
+def places(path: Path) -> Iterator[tuple[Path, os.stat_result, bool]]:
+    """Every directory and link from / on to the file at `path`, then the file itself (path_resolution(7)).
+
+    The flag is true for the file. A place has no link above it. Raises OSError where a place is missing, may not be
+    looked at, or there are too many links; the place before it was the last one.
+    """
     place, ahead, links = Path("/"), list(path.absolute().parts[1:]), _MOST_LINKS
     while True:
-        try:
-            found = place.lstat()
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            return f"an unknown user ({place} cannot be read: {error.strerror})"
+        found = place.lstat()
         linked = stat.S_ISLNK(found.st_mode)
-        if reason := _other_user(place, found, owner if not (ahead or linked) else None):
-            return reason
+        yield place, found, not (ahead or linked)
         if linked:
             links -= 1
             target = place.readlink()
             place, ahead = (Path("/") if target.is_absolute() else place.parent), [*target.parts, *ahead]
         if not ahead:
-            return ""
+            return
         if not links:
-            return f"an unknown user (there are too many links at {place})"
+            raise OSError(errno.ELOOP, "there are too many links", str(place))
         place = _step(place, ahead.pop(0))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -104,9 +105,15 @@ def test_init_takes_a_folder_or_another_name(tmp_path: Path, capsys: pytest.Capt
     assert {path.name for path in (tmp_path / "conf").iterdir()} == {"preforkd.toml", "other.toml"}
 
 
-def test_init_explains_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["init", "no/such/preforkd.toml"]) == 1
-    assert "no/such/preforkd.toml cannot be written: No such file or directory" in capsys.readouterr().err
+def test_init_makes_the_folder(tmp_path: Path) -> None:
+    assert main(["init", "new/folder/preforkd.toml"]) == 0
+    assert load(str(tmp_path / "new/folder/preforkd.toml")).broker.embedded
+    assert (tmp_path / "new/folder").stat().st_mode & 0o007 == 0
+
+
+def test_init_explains_a_folder_that_cannot_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "/proc/none/preforkd.toml"]) == 1
+    assert "/proc/none/preforkd.toml cannot be written: No such file or directory" in capsys.readouterr().err
 
 
 def test_every_key_the_template_shows_in_comments_is_one_that_loads(tmp_path: Path) -> None:
@@ -246,10 +253,12 @@ def test_check_sees_the_rights_of_the_daemons_user(tmp_path: Path) -> None:
         command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "HOME": "/"}
     )
     assert "handlers will run as root" not in result.stdout
-    assert result.returncode == 1, result
+    assert result.returncode == 78, result
     assert f"{tmp_path}/state cannot be reached by uid" in result.stdout
-    assert "/run/x does not exist and uid" in result.stdout
-    assert "the daemon starts, but cannot reload" in result.stdout
+    assert "ok       daemon.runtime_dir: /run/x will be made at the start" in result.stdout
+    closed = next(folder for folder in reversed(file.parents) if not folder.stat().st_mode & stat.S_IXOTH)
+    told = f"user nobody may not pass {closed}, which leads to {file}: chmod o+x {closed}"
+    assert f"error    {file}: {told}" in result.stdout
 
 
 def test_check_names_a_tls_file_that_is_not_there(
@@ -258,7 +267,7 @@ def test_check_names_a_tls_file_that_is_not_there(
     handler.write_text("def send(message): pass\n")
     write_config(tmp_path, broker='url = "embedded:"\ntls = { ca_file = "no-ca.pem" }')
     assert main(["check"]) == 78
-    assert f"broker.tls.ca_file: {tmp_path}/no-ca.pem does not exist or is not readable" in capfd.readouterr().out
+    assert f"broker.tls.ca_file: {tmp_path}/no-ca.pem cannot be read: No such file" in capfd.readouterr().out
 
 
 def test_a_finding_from_outside_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import StateError
-from supervisor.master.host.privileges import Account, acting_as, open_log, prepare_directory
+from supervisor.master.host.privileges import open_log, prepare_directory
+from supervisor.system.accounts import Account, acting_as
 from tests.support.dropping import GID, UID, dropping
 from tests.support.forked import forked
 from tests.support.nobody import a_public_folder, needs_root

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -27,6 +27,7 @@ ENVIRONMENT = {"LD_LIBRARY_PATH": "/opt/python/lib"}
 _TOOLS = ("systemd-nspawn", "nsenter", "setpriv", "unshare")
 _PACKAGE = "systemd-container"
 _TIMEOUT_S = 60.0
+_INSTALL_TIMEOUT_S = 300.0
 
 _UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 _BOOT = """
@@ -78,9 +79,12 @@ def _obstacle() -> str:
 
 
 class Machine:
-    """`folder`: where its files are kept. `share`: a folder that is /share inside. preforkd is installed in /opt."""
+    """`folder`: where its files are kept. `share`: a folder that is /share inside.
 
-    def __init__(self, folder: Path) -> None:
+    preforkd is installed in /opt, and has its user, unless it is `bare`.
+    """
+
+    def __init__(self, folder: Path, bare: bool = False) -> None:
         self.share = folder / "share"
         self._folder = folder
         self._name = f"preforkd-{uuid4().hex[:8]}"
@@ -90,21 +94,27 @@ class Machine:
         for name in ("root", "memory", "share"):
             (folder / name).mkdir()
         self.share.chmod(0o777)
-        self._install(folder / "tree")
+        self._make(folder / "tree")
+        if not bare:
+            self._install(folder / "tree")
+
+    def _make(self, tree: Path) -> None:
+        """What every machine has."""
+        (tree / "etc/systemd/system").mkdir(parents=True)
+        (tree / "etc/machine-id").write_text(f"{uuid4().hex}\n")
+        (tree / "etc/systemd/system/machine.target").write_text(_TARGET)
 
     def _install(self, tree: Path) -> None:
         """What `pip install` would leave in /opt/preforkd, from this checkout and its environment."""
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         binaries, packages = tree / "opt/preforkd/bin", tree / f"opt/preforkd/lib/{version}/site-packages"
-        for directory in (binaries, packages, tree / "etc/systemd/system", tree / "etc/sysusers.d"):
+        for directory in (binaries, packages, tree / "etc/sysusers.d"):
             directory.mkdir(parents=True)
         (tree / "opt/preforkd/pyvenv.cfg").write_text("home = /opt/python/bin\n")
         (binaries / "python").symlink_to(f"/opt/python/bin/{version}")
         (packages / "preforkd.pth").write_text("/opt/src\n/opt/packages\n")
         (binaries / "preforkd").write_text(_SCRIPT)
         (binaries / "preforkd").chmod(0o755)
-        (tree / "etc/machine-id").write_text(f"{uuid4().hex}\n")
-        (tree / "etc/systemd/system/machine.target").write_text(_TARGET)
         shutil.copy(ROOT / "etc/preforkd.sysusers.conf", tree / "etc/sysusers.d/preforkd.conf")
 
     # ---- life -----------------------------------------------------------------------------------------------------
@@ -154,13 +164,24 @@ class Machine:
 
     def run(self, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command in it, as root, to its end."""
+        return self._enter(command, stdin, ENVIRONMENT, _TIMEOUT_S)
+
+    def types(self, line: str, folder: str) -> subprocess.CompletedProcess[str]:
+        """Run a line of shell as root would type it in this folder of the machine; it may install packages."""
+        index = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+        command = ("env", "--chdir", folder, "sh", "-ec", line)
+        return self._enter(command, "", {"HOME": "/root", **index}, _INSTALL_TIMEOUT_S)
+
+    def _enter(
+        self, command: Sequence[str], stdin: str, environment: Mapping[str, str], timeout_s: float
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["nsenter", "--target", str(self._init), "--all", "--", *command],
             input=stdin,
-            env={"PATH": "/usr/bin:/usr/sbin", "LANG": "C.UTF-8", **ENVIRONMENT},
+            env={"PATH": "/usr/local/bin:/usr/bin:/usr/sbin", "LANG": "C.UTF-8", **environment},
             capture_output=True,
             text=True,
-            timeout=_TIMEOUT_S,
+            timeout=timeout_s,
         )
 
     def ok(self, *command: str, stdin: str = "") -> str:
@@ -214,10 +235,10 @@ def _hierarchies() -> list[Path]:
 
 
 @contextmanager
-def booted_machine(folder: Path) -> Iterator[Machine]:
-    """A machine that is gone at the end, whatever happens in between."""
+def booted_machine(folder: Path, bare: bool = False) -> Iterator[Machine]:
+    """A machine that is gone at the end, whatever happens in between. `bare`: as for Machine."""
     require_machine()
-    machine = Machine(folder)
+    machine = Machine(folder, bare)
     try:
         machine.boot()
         yield machine

@@ -7,17 +7,13 @@ there. After the drop there is no way back (setresuid and setresgid semantics of
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from supervisor.config.schema import DaemonConfig
 from supervisor.errors import StateError, what_helps
+from supervisor.system.accounts import Account, account_of, acting_as
 from supervisor.system.trust import changeable_by
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -26,30 +22,11 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _MODE = 0o640
 
 
-class Account(NamedTuple):
-    """Whom the daemon runs as."""
-
-    uid: int
-    gid: int
-    groups: list[int]
-
-
 def account(config: DaemonConfig) -> Account | None:
     """Whom to become; None to stay who we are (not root, or no `user` set). Raises StateError for unknown names."""
     if os.geteuid() != 0 or not config.user:
         return None
-    try:
-        user = pwd.getpwnam(config.user)
-    except KeyError:
-        raise StateError(
-            f"daemon.user: there is no user {config.user!r}; make it (useradd --system {config.user}), "
-            "or change the setting"
-        ) from None
-    try:
-        gid = grp.getgrnam(config.group).gr_gid if config.group else user.pw_gid
-    except KeyError:
-        raise StateError(f"daemon.group: there is no group {config.group!r}; make it or change the setting") from None
-    return Account(user.pw_uid, gid, os.getgrouplist(config.user, gid))
+    return account_of(config.user, config.group)
 
 
 def prepare_directory(path: Path, owner: Account | None) -> None:
@@ -91,27 +68,6 @@ def become(target: Account) -> None:
     os.setgroups(target.groups)
     os.setresgid(target.gid, target.gid, target.gid)
     os.setresuid(target.uid, target.uid, target.uid)
-
-
-@contextmanager
-def acting_as(target: Account | None) -> Iterator[None]:
-    """Have the rights of `target` for a while, and no others; None changes nothing. For root, while it has one thread.
-
-    Root opens and makes files with these rights where another user may have prepared the path (a link, a FIFO).
-    """
-    if target is None:
-        yield
-        return
-    gid, groups = os.getegid(), os.getgroups()
-    os.setgroups(target.groups)
-    os.setegid(target.gid)
-    os.seteuid(target.uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(gid)
-        os.setgroups(groups)
 
 
 def _make(path: Path, owner: Account | None) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli.setup import hidden, program, unit
+from supervisor.cli.service import hidden, program, unit
 from supervisor.master.stop.phases import Stop
 from tests.support.source_tree import ROOT
 

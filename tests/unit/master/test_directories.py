@@ -9,7 +9,8 @@ import pytest
 
 from supervisor.config.schema import DaemonConfig
 from supervisor.errors import StateError
-from supervisor.master.host.privileges import Account, account, prepare_directory
+from supervisor.master.host.privileges import account, prepare_directory
+from supervisor.system.accounts import Account
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
 
