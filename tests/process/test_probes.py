@@ -170,6 +170,25 @@ def test_a_reason_cannot_command_a_terminal(site: Site) -> None:
     assert (command.returncode, printed) == (1, b"not ready: a\\x1b[2J\\nb\n")
 
 
+@pytest.mark.parametrize(
+    ("kind", "code", "line"), [("live", 0, "live"), ("ready", 1, "not ready: there is no verb 'probe'")]
+)
+def test_a_refusal_is_a_sign_of_life_and_no_readiness(site: Site, kind: str, code: int, line: str) -> None:
+    """As of a daemon of an earlier version, or one that serves as many clients as it can."""
+    (site.folder / "run").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(site.folder / "run" / SOCKET_NAME))
+        listener.listen()
+        command = subprocess.Popen(site.command("status", "--probe", kind), env=site.environment, stdout=-1, text=True)
+        peer, _address = listener.accept()
+        with peer:
+            assert peer.recv(1000)
+            peer.sendall(b'{"ok": false, "error": "there is no verb \'probe\'", "status": 1}\n')
+        printed, _error = command.communicate(timeout=30)
+
+    assert (command.returncode, printed) == (code, f"{line}\n")
+
+
 @pytest.mark.parametrize("other", ["--json", "--watch"])
 def test_a_probe_prints_one_line_and_nothing_else(site: Site, other: str) -> None:
     done = site.cli("status", other, "--probe", "live")
@@ -183,7 +202,7 @@ EXPENSIVE = {"click", "msgspec", "logging", "pathlib", "tomllib", "dataclasses",
 
 @pytest.mark.parametrize("arguments", [("status", "--probe", "ready"), ("status", "--probe=ready")])
 def test_a_probe_imports_nothing_that_costs_time(running: Site, arguments: tuple[str, ...]) -> None:
-    """In a container, where [daemon] runtime_dir is the default; -I: without what a test environment preloads."""
+    """In a container, where [daemon] runtime_dir is the default; -I -S: without what a test environment preloads."""
     config = running.folder / "plain.toml"
     config.write_text("[pools]\n")
     code = (
@@ -193,7 +212,7 @@ def test_a_probe_imports_nothing_that_costs_time(running: Site, arguments: tuple
         "status = main(); print(status, *sorted(set(sys.modules) - before))"
     )
 
-    told = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert told.startswith("ready\n0 ")
     assert EXPENSIVE & set(told.split()) == set()
