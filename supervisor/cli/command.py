@@ -13,6 +13,9 @@ import click
 
 from supervisor.cli.invocation import Invocation
 
+COMPLETION_VARIABLE = "_PREFORKD_COMPLETE"
+"""Set by the script of a shell, to `bash_complete` for one (click's protocol); `completion.py` answers."""
+
 Example = tuple[str, str]
 """What it does, and the line itself. Both fit into 60 columns, and the line can be parsed: a test tries all."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supervisor.cli.command import COMPLETION_VARIABLE
 from supervisor.cli.invocation import Invocation
 from supervisor.cli.names import pool_of
 from supervisor.errors import PreforkdError
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     Items = list[CompletionItem[str]]
-
-VARIABLE = "_PREFORKD_COMPLETE"
-"""Set by the script of a shell, to `bash_complete` for one: click's protocol."""
 
 ASKED_S = 0.12
 LIMIT_S = 3.0
@@ -43,7 +41,6 @@ Facts = dict[str, Any]
 
 def answer(program: click.Command) -> int:
     """Print what a shell has asked for in its variables; nothing where anything fails. Returns the exit code, 0."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
     signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
     with suppress(Exception):  # whatever it is: a prompt is no place to report it
@@ -51,7 +48,7 @@ def answer(program: click.Command) -> int:
 
         import supervisor.cli.shells  # noqa: F401  (registers our script for bash)
 
-        shell_complete(program, {}, "preforkd", VARIABLE, os.environ[VARIABLE])
+        shell_complete(program, {}, "preforkd", COMPLETION_VARIABLE, os.environ[COMPLETION_VARIABLE])
     signal.setitimer(signal.ITIMER_REAL, 0)
     return 0
 

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from supervisor.cli import completion
 from supervisor.cli.catalogue import COMMANDS, SECTIONS, Entry
-from supervisor.cli.command import Group
+from supervisor.cli.command import COMPLETION_VARIABLE, Group
 from supervisor.cli.console import block
 from supervisor.cli.process import discard_output, interrupted_by, open_standard, say_error
 from supervisor.errors import PreforkdError
@@ -124,7 +123,9 @@ def preforkd() -> None:
 def run(argv: Sequence[str] | None) -> int:
     """Run one command and give back its exit code. `argv` as for `supervisor.cli.main`."""
     open_standard()
-    if argv is None and os.environ.get(completion.VARIABLE):
+    if argv is None and os.environ.get(COMPLETION_VARIABLE):
+        from supervisor.cli import completion  # loaded late: only shells need it
+
         return completion.answer(preforkd)
     try:
         with interrupted_by((signal.SIGINT,)):

@@ -13,8 +13,7 @@ from pathlib import Path
 import click
 from click.shell_completion import get_completion_class
 
-from supervisor.cli.command import command
-from supervisor.cli.completion import VARIABLE
+from supervisor.cli.command import COMPLETION_VARIABLE, command
 from supervisor.cli.reach import UNIT_USER
 from supervisor.config.location import FILE_NAME
 from supervisor.config.schema import DaemonConfig
@@ -133,4 +132,4 @@ def completion_command(context: click.Context, shell: str) -> None:
     make = get_completion_class(shell)
     if make is None:
         raise click.UsageError(f"click knows no completion for {shell}")
-    click.echo(make(context.find_root().command, {}, "preforkd", VARIABLE).source())
+    click.echo(make(context.find_root().command, {}, "preforkd", COMPLETION_VARIABLE).source())

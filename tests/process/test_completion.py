@@ -248,6 +248,19 @@ def test_words_that_are_nonsense_are_no_error(elsewhere: Site) -> None:
             assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_shell_that_has_stopped_reading_sees_no_error(elsewhere: Site) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    variables = {"_PREFORKD_COMPLETE": "fish_complete", "COMP_WORDS": "preforkd st", "COMP_CWORD": "st"}
+
+    done = subprocess.run(
+        elsewhere.command(), env=elsewhere.environment | variables, stdout=write, stderr=subprocess.PIPE, timeout=60
+    )
+
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_the_other_instruction_of_the_protocol_prints_our_script(elsewhere: Site) -> None:
     done = elsewhere.cli(_PREFORKD_COMPLETE="bash_source")
 

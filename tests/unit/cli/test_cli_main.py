@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -222,3 +223,15 @@ def test_publications_are_made_one_at_a_time() -> None:
 )
 def test_of_failed_messages_is_said_what_is_known(failed: int, absent: int, told: str) -> None:
     assert where_they_are(failed, absent).startswith(told)
+
+
+# ---- what a command loads -------------------------------------------------------------------------------------------
+
+
+def test_a_short_command_loads_nothing_that_it_does_not_need() -> None:
+    script = "import sys, supervisor.cli.program, supervisor.cli.status; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+
+    loaded = set(done.stdout.split())
+    assert "supervisor.cli.status" in loaded
+    assert loaded & {"click.shell_completion", "rich", "pika", "sqlite3"} == set()
