@@ -36,6 +36,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "top": Entry("Watch pools, workers and exits live, and act with keys", "top:top_command"),
         "why": Entry("Explain what happened to a pool, worker or message", "why:why_command"),
         "exits": Entry("List the last exits of workers and other children", "exits:exits_command"),
+        "logs": Entry("Show the daemon's log: a file's, or the journal's", "logs:logs_command"),
         "metrics": Entry("Print metrics in the format of Prometheus", "metrics:metrics_command"),
     },
     "Messages": {

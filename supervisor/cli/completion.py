@@ -151,10 +151,10 @@ class _Facts:
 
     def _log_file(self) -> str:
         """The file of `[log]`, or that of a daemon without one."""
-        from supervisor.cli.start import LOG_NAME
+        from supervisor.cli.invocation import LOG_NAME
 
         with suppress(PreforkdError):
-            if (file := self._invocation.config.log.file) != "-":
+            if (file := self._invocation.log.file) != "-":
                 return file
         return str(self._invocation.state_dir / LOG_NAME)
 

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from supervisor.cli.names import pool_of
-from supervisor.config.load import load, load_daemon, load_queues
-from supervisor.config.schema import Config, DaemonConfig
+from supervisor.config.load import load, load_daemon, load_log, load_queues
+from supervisor.config.schema import Config, DaemonConfig, LogConfig
 from supervisor.control import SOCKET_NAME
 from supervisor.control.client import ControlClient, NotRunning, OtherRuntimeDir
 from supervisor.control.results import Result, Status
@@ -20,6 +20,9 @@ from supervisor.master.host.pidfile import PID_FILE, STATE_LOCK, Holder, find_ho
 from supervisor.quantities import read_seconds
 
 T = TypeVar("T", bound=Result)
+
+LOG_NAME = "preforkd.log"
+"""The file in the state directory to which a daemon of `start` logs, if [log] names none."""
 
 POOL_HELD = 150
 """Exit code: the daemon runs, but a pool is held. The first of those that LSB 5.0 leaves to applications."""
@@ -66,6 +69,11 @@ class Invocation:
         """These keys of [daemon], the others at their defaults: a command that finds the daemon needs nothing else of
         the file, and no variable of anything else. Raises ConfigError."""
         return load_daemon(self.config_path, self.env_file, keys)
+
+    @property
+    def log(self) -> LogConfig:
+        """[log], read as `daemon` is. Raises ConfigError."""
+        return load_log(self.config_path, self.env_file)
 
     @cached_property
     def state_dir(self) -> Path:

@@ -13,7 +13,7 @@ import msgspec
 from supervisor.cli.command import command
 from supervisor.cli.console import print_line, shown
 from supervisor.cli.daemonize import Announce, Startup, start_daemon
-from supervisor.cli.invocation import POOL_HELD, SECONDS, Invocation, pass_invocation
+from supervisor.cli.invocation import LOG_NAME, POOL_HELD, SECONDS, Invocation, pass_invocation
 from supervisor.config.load import load
 from supervisor.config.schema import Config
 from supervisor.control.results import PoolStatus
@@ -28,7 +28,6 @@ from supervisor.master.run import run_daemon
 from supervisor.master.startup import OnReady
 from supervisor.system.accounts import acting_as
 
-LOG_NAME = "preforkd.log"
 START_TIMEOUT_S = 60.0
 
 _NOT_TRIED_AGAIN = (

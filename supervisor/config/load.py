@@ -22,7 +22,7 @@ from supervisor.config.cross_checks import apply_cross_checks, fitted
 from supervisor.config.location import SEARCHED, VARIABLE, named
 from supervisor.config.report import Report, did_you_mean
 from supervisor.config.rules import apply_rules
-from supervisor.config.sections import Sections, home_of
+from supervisor.config.sections import S, Sections, home_of
 from supervisor.config.text import NoText, read_text
 from supervisor.config.variables import Variables, filled_in
 from supervisor.errors import ConfigError, Problem
@@ -61,16 +61,33 @@ def load_daemon(
     only if a variable is needed that the environment does not have. Raises ConfigError: as `load`, for the file and
     these keys.
     """
+    return _load_section(schema.DaemonConfig, "daemon", path, env_file, keys)
+
+
+def load_log(path: str | None, env_file: str | None = None) -> schema.LogConfig:
+    """Only [log]; as `load_daemon`."""
+    return _load_section(schema.LogConfig, "log", path, env_file)
+
+
+def _load_section(
+    kind: type[S], name: str, path: str | None, env_file: str | None, keys: Collection[str] | None = None
+) -> S:
     source = _find(path, os.environ)
-    table = _parsed(source, _text(source)).get("daemon", {})
-    if isinstance(table, dict) and keys is not None:
-        table = {key: value for key, value in table.items() if key in keys or key == _ENV_FILE[1]}
-    report = Report({"daemon": table})
-    filled, _variables = _filled({"daemon": table}, source, os.environ, env_file, report)
-    daemon = Sections(source.parent, report).read(schema.DaemonConfig, ("daemon",), filled["daemon"])
-    apply_rules(daemon, ("daemon",), report)
+    tree = _parsed(source, _text(source))
+    tables = {"daemon": _only((), tree.get("daemon", {}))} | {name: _only(keys, tree.get(name, {}))}
+    report = Report(tables)
+    filled, _variables = _filled(tables, source, os.environ, env_file, report)
+    section = Sections(source.parent, report).read(kind, (name,), filled[name])
+    apply_rules(section, (name,), report)
     _raise_problems(source, report)
-    return daemon
+    return section
+
+
+def _only(keys: Collection[str] | None, table: Any) -> Any:
+    """The `keys` of a `table` (None: all), and where variables are."""
+    if keys is None or not isinstance(table, dict):
+        return table
+    return {key: value for key, value in table.items() if key in keys or key == _ENV_FILE[1]}
 
 
 def load_queues(path: str | None, env_file: str | None = None) -> dict[str, str]:

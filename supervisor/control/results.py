@@ -139,6 +139,13 @@ class ExitCount(Result, frozen=True):
     count: int
 
 
+class LogStatus(Result, frozen=True):
+    """Where the daemon's log goes: to a `file`, or to stderr ("-"), which a `reader` has."""
+
+    file: str
+    reader: Annotated[str, _one_of("journal", "terminal", "plain")]
+
+
 class Status(Result, frozen=True):
     """The status object of docs/control-protocol.md."""
 
@@ -156,6 +163,7 @@ class Status(Result, frozen=True):
     pools: dict[str, PoolStatus]
     sidecars: list[SidecarStatus]
     exits: list[ExitCount]
+    log: LogStatus | None = None
 
 
 class FoundInPool(Result, frozen=True):

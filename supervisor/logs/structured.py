@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 from pythonjsonlogger.core import RESERVED_ATTRS
@@ -18,6 +17,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from supervisor.config.schema import LogConfig
 from supervisor.logs.events import Event
+from supervisor.logs.readable import HEAD, readable
 from supervisor.logs.redaction import Redactor, passwords, redact
 from supervisor.logs.target import LineHandler, open_target
 from supervisor.system.clock import rfc3339
@@ -28,7 +28,6 @@ OWN = "preforkd"
 """The logger of preforkd's own lines; all others are user code's."""
 
 _EXTRA = "preforkd_line"
-_HEAD = ("at", "level", "event", "message", "process", "pid")
 
 _redactor = Redactor()  # of the process, as the logging tree itself is
 
@@ -160,7 +159,7 @@ class JsonLines(JsonFormatter):
         super().add_fields(more, record, message_dict)
         log_data.update(self._head(record, event))
         for name, value in {**fields, **more}.items():
-            if name not in _HEAD or name == "pid":
+            if name not in HEAD or name == "pid":
                 log_data[name] = _redactor.clean(value)
 
     def serialize_log_record(self, log_data: dict[str, Any]) -> str:
@@ -172,32 +171,16 @@ class JsonLines(JsonFormatter):
         text = _redactor.clean(record.message)
         level = record.levelname.lower()
         values = (rfc3339(record.created), level, str(event), text, self.process, record.process)
-        return dict(zip(_HEAD, values, strict=True))
+        return dict(zip(HEAD, values, strict=True))
 
 
 class ConsoleLines(JsonLines):
-    """The line for a terminal: `12:00:01.250 warning worker email/0[71] message.failed: text  key=value`."""
+    """The line for a terminal, as of `readable`."""
 
     def serialize_log_record(self, log_data: dict[str, Any]) -> str:
         """The line for `log_data`, then texts of several lines (stacks) indented below it."""
-        at, level, event, message, process, pid = (log_data.pop(name) for name in _HEAD)
-        clock = datetime.fromisoformat(at).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        shown = {name: value if isinstance(value, str) else str(value) for name, value in log_data.items()}
-        blocks = [text for text in shown.values() if "\n" in text]
-        words = [f"{name}={_printable(text)}" for name, text in shown.items() if text and "\n" not in text]
-        head = f"{clock} {level:7} {process}[{pid}] {event + ': ' if event else ''}{_printable(message)}"
-        return "\n    ".join(
-            [
-                "  ".join([head, *words]),
-                *(_printable(line) for block in blocks for line in block.splitlines()),
-            ]
-        )
+        return readable(log_data)
 
 
 def _json_printable(char: str) -> str:
     return char if char.isprintable() else json.dumps(char)[1:-1]
-
-
-def _printable(text: str) -> str:
-    """Escape control characters: ids and errors come from outside."""
-    return text if text.isprintable() else repr(text)[1:-1]

@@ -24,6 +24,8 @@ PROGRAM = "/opt/preforkd/bin/preforkd"
 ENVIRONMENT = {"LD_LIBRARY_PATH": "/opt/python/lib"}
 """A Python with a library of its own looks for it where it was built, and only root may look there."""
 
+_PATHS = {"PATH": "/usr/local/bin:/usr/bin:/usr/sbin", "LANG": "C.UTF-8"}
+
 _TOOLS = ("systemd-nspawn", "nsenter", "setpriv", "unshare")
 _PACKAGE = "systemd-container"
 _TIMEOUT_S = 60.0
@@ -176,9 +178,9 @@ class Machine:
         self, command: Sequence[str], stdin: str, environment: Mapping[str, str], timeout_s: float
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["nsenter", "--target", str(self._init), "--all", "--", *command],
+            self._inside(*command),
             input=stdin,
-            env={"PATH": "/usr/local/bin:/usr/bin:/usr/sbin", "LANG": "C.UTF-8", **environment},
+            env={**_PATHS, **environment},
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -189,6 +191,20 @@ class Machine:
         done = self.run(*command, stdin=stdin)
         assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
+
+    @contextmanager
+    def reading(self, *command: str) -> Iterator[Iterator[str]]:
+        """The lines of a command in it that goes on; afterwards it is interrupted, as by Ctrl-C."""
+        words = self._inside("setpriv", "--pdeathsig", "INT", *command)
+        with subprocess.Popen(words, env=_PATHS | ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            try:
+                yield process.stdout
+            finally:
+                process.kill()
+
+    def _inside(self, *command: str) -> list[str]:
+        return ["nsenter", "--target", str(self._init), "--all", "--", *command]
 
     def path(self, inside: str) -> Path:
         """Where we find a file of it."""

@@ -105,6 +105,57 @@ def test_entries_in_the_journal_have_fields_and_priorities(machine: Machine, rab
         assert (ready["PRIORITY"], ready["MESSAGE"], ready["PREFORKD_SLOT"]) == ("6", "email/0 is ready", "0")
 
 
+def test_its_log_is_read_from_the_journal_while_it_runs_and_afterwards(machine: Machine, rabbitmq: RabbitNode) -> None:
+    with service(machine, rabbitmq, ONE + "max_attempts = 1\n") as under_test:
+        start(under_test)
+        under_test.send("fail", message_id="logged")
+        eventually(lambda: under_test.journal("PREFORKD_EVENT=message.failed"), "the failure is on record")
+        found = map(json.loads, machine.ok(PROGRAM, "logs", under_test.queue, "--json").splitlines())
+        (failed,) = (at for at in found if (at["event"], at.get("message_id")) == ("message.failed", "logged"))
+        assert (failed["process"], failed["level"]) == ("consumer email", "warning")
+        whole = machine.ok(PROGRAM, "logs", "-n", "0")
+        assert "consumer email[" in whole and "message.failed: " in whole and "fails as ordered" in whole
+        assert "systemd[1]" in whole, "the words of systemd about the unit belong to it"
+        under_test.systemctl("stop")
+        eventually(lambda: _said(machine, "daemon.stopped: "), "the end is in the journal")
+        assert _said(machine, "daemon.stopped: ", "--unit", UNIT.removesuffix(".service"))
+
+
+def _said(machine: Machine, text: str, *arguments: str) -> str:
+    """What `logs` prints, if the text is in it."""
+    shown = machine.ok(PROGRAM, "logs", *arguments)
+    return shown if text in shown else ""
+
+
+def test_its_log_is_followed_in_the_journal(machine: Machine, rabbitmq: RabbitNode) -> None:
+    with service(machine, rabbitmq, ONE + "max_attempts = 1\n") as under_test:
+        start(under_test)
+        with machine.reading(PROGRAM, "logs", "email", "--follow", "--lines", "1", "--json") as lines:
+            next(lines)
+            under_test.send("fail", message_id="followed")
+            assert any(json.loads(line).get("message_id") == "followed" for line in lines)
+
+
+def test_lines_of_json_in_the_journal_are_read_too(machine: Machine, rabbitmq: RabbitNode) -> None:
+    with service(machine, rabbitmq, ONE) as under_test:
+        path = machine.path("/etc/preforkd/preforkd.toml")
+        path.write_text(f'[log]\nformat = "json"\n{path.read_text()}')
+        start(under_test)
+        ready = f"consuming from '{under_test.queue}'"
+        shown = eventually(lambda: _said(machine, ready, "email", "--json"), "the journal has it")
+        (line,) = (json.loads(line) for line in shown.splitlines() if ready in line)
+        assert (line["event"], line["queue"]) == ("consumer.ready", under_test.queue)
+
+
+def test_a_journal_that_one_may_not_read_is_an_error(machine: Machine, rabbitmq: RabbitNode) -> None:
+    with service(machine, rabbitmq, ONE) as under_test:
+        start(under_test)
+        drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+        done = machine.run(*drop, PROGRAM, "logs", "--unit", UNIT)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "insufficient permissions" in done.stderr
+
+
 def test_a_master_that_stands_still_is_replaced_and_its_message_declared(
     machine: Machine, rabbitmq: RabbitNode
 ) -> None:

@@ -15,6 +15,7 @@ import supervisor
 from supervisor.control.results import (
     ConsumerStatus,
     ExitCount,
+    LogStatus,
     PoolStatus,
     ServiceStatus,
     Status,
@@ -24,6 +25,8 @@ from supervisor.control.results import (
 from supervisor.link.consumer_state import ConnectionStatus, Measurements, QueueStatus
 from supervisor.link.frames import Snapshot
 from supervisor.logs.events import Cause
+from supervisor.logs.pipe import own_reader
+from supervisor.logs.target import PLAIN
 from supervisor.master.control.systemd import PoolFacts, StatusNotifier
 from supervisor.master.exits.history import History
 from supervisor.master.pool.children import ChildSpec, Kind
@@ -103,6 +106,7 @@ class DaemonStatus:
             },
             sidecars=self.sidecars.status(),
             exits=self.history.counts(),
+            log=LogStatus(file=config.log.file, reader=own_reader() or PLAIN),
         )
 
 
