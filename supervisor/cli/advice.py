@@ -5,29 +5,56 @@ What is impossible is no advice but an error when the file is loaded (`superviso
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from supervisor.config.cross_checks import longest_wait_s
 from supervisor.config.schema import BrokerConfig, Config, PoolConfig, TlsConfig
 from supervisor.consumer.settlement.delivery_limit import danger
 from supervisor.quantities import show_bytes, show_limit, show_seconds
+from supervisor.system.memory import MACHINE, Room
 
 _QUICK_HEARTBEAT_S, _SLOW_HEARTBEAT_S = 5.0, 60.0
 
 
-def advise(config: Config, memory_bytes: int) -> Iterator[tuple[str, str]]:
-    """Pairs of a key's path and a warning. `memory_bytes`: how much memory the machine has."""
+_MASTER_BYTES, _POOL_BYTES = 16 * 1024**2, 40 * 1024**2
+"""About what the master takes, and forkserver and consumer of a pool, without user code (benchmarks/README.md, PSS)."""
+
+
+def advise(config: Config, rooms: Sequence[Room]) -> Iterator[tuple[str, str]]:
+    """Pairs of a key's path and a warning. `rooms`: the memory of the machine, and limits of cgroups."""
     yield from _about_broker(config.broker)
     pools = list(config.pools.values())
     for pool in pools:
         for key, text in _about_pool(config, pool):
             yield f"pools.{pool.name}.{key}", text
+    yield from _about_memory(pools, min(rooms, key=lambda room: room.limit_bytes))
+
+
+def _about_memory(pools: Sequence[PoolConfig], room: Room) -> Iterator[tuple[str, str]]:
+    """Whether the workers may take more than there is. `room`: the tightest limit."""
+    limit, limited = room.limit_bytes, room.of != MACHINE
+    shown = f"{room.of} has {show_bytes(limit)}"
+    own = _MASTER_BYTES + _POOL_BYTES * len(pools)
     needed = sum(pool.workers * pool.max_memory_bytes for pool in pools)
-    if needed > memory_bytes:
+    if needed + own > limit:
+        figures = " + ".join(f"{pool.workers} x {show_bytes(pool.max_memory_bytes)}" for pool in pools)
         yield (
             "pools",
-            f"all workers at max_memory need {show_bytes(needed)}, this machine has {show_bytes(memory_bytes)}",
+            f"all workers at max_memory need {show_bytes(needed)} ({figures}), and preforkd's own processes about "
+            f"{show_bytes(own)}; {shown}: lower workers or max_memory, or give it more memory",
         )
+    for pool in pools:
+        here = f"pools.{pool.name}"
+        if pool.kill_memory_bytes > limit:
+            text = (
+                f"{show_bytes(pool.kill_memory_bytes)}: {shown}, so the kernel kills first, and chooses which process"
+            )
+            yield f"{here}.kill_memory", text
+        if limited and not pool.max_memory_bytes and not pool.kill_memory_bytes:
+            yield (
+                f"{here}.max_memory",
+                f"off, like kill_memory: nothing but the kernel keeps a worker below what {shown}",
+            )
 
 
 def _about_broker(broker: BrokerConfig) -> Iterator[tuple[str, str]]:

@@ -46,7 +46,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Change a running daemon": {
         "reload": Entry("Load changed configuration and code, worker by worker", "pools:reload_command"),
-        "scale": Entry("Change the number of workers in a pool", "pools:scale_command"),
+        "scale": Entry("Change the number of workers in a pool", "scale:scale_command"),
         "pause": Entry("Take no more messages for a pool", "pools:pause_command"),
         "resume": Entry("Take messages for a paused pool again", "pools:resume_command"),
         "retry": Entry("Start the held children of a pool at once", "pools:retry_command"),

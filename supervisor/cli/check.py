@@ -42,6 +42,7 @@ from supervisor.master.host.privileges import account, become, refuse_directory
 from supervisor.quantities import show_seconds
 from supervisor.system.accounts import Account, account_of
 from supervisor.system.descent import shortcomings
+from supervisor.system.memory import rooms
 from supervisor.system.processes import real_uid
 from supervisor.system.trust import changeable_by
 from supervisor.web.token_file import TokenFile
@@ -122,7 +123,7 @@ def findings(config: Config) -> Iterator[Finding]:
         return
     for text in shortcomings():
         yield _warning("machine", text)
-    for key, text in advise(config, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+    for key, text in advise(config, rooms(_running_pid(config))):
         yield _warning(key, text)
     yield from about_sidecars(config)
     for pool in config.pools.values():
@@ -338,6 +339,12 @@ def _print(finding: Finding, redactor: Redactor) -> None:
     click.echo(f"{click.style(f'{finding.level:8}', fg=_COLOURS[finding.level])} {first}")
     for line in below:
         click.echo(f"         {line}")
+
+
+def _running_pid(config: Config) -> int | None:
+    """The daemon of this configuration: limits of its service count, and not those of a login. None: none runs."""
+    holder = find_holder(Path(config.daemon.state_dir, STATE_LOCK))
+    return None if holder is None else holder.pid
 
 
 def _about_running(config: Config, target: Account | None) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""`preforkd scale`, `pause`, `resume`, `retry` and `reload`: what an operator does while the daemon runs.
+"""`preforkd pause`, `resume`, `retry` and `reload`: what an operator does while the daemon runs.
 
 The daemon does all of a reload and judges the file itself, so that a bad one is in its log, too; the command waits for
 its word.
@@ -13,11 +13,11 @@ import click
 
 from supervisor.cli.command import command
 from supervisor.cli.completion import pools
-from supervisor.cli.console import print_line, shown
+from supervisor.cli.console import print_line
 from supervisor.cli.invocation import SECONDS, Invocation, pass_invocation
 from supervisor.control.client import NoAnswer
 from supervisor.control.protocol import typed
-from supervisor.control.results import Changed, Reloaded, Scaled, Tried
+from supervisor.control.results import Changed, Reloaded, Tried
 from supervisor.errors import ControlError
 from supervisor.quantities import show_seconds
 
@@ -26,30 +26,6 @@ TIMEOUT_S = 300.0
 PAUSED = {True: "is paused", False: "was paused already"}
 RESUMED = {True: "takes messages again", False: "was not paused"}
 """By whether the order has changed something."""
-
-
-@command(
-    "scale",
-    ("Run 8 workers in the pool `email`", "preforkd scale email 8"),
-)
-@click.argument("pool", shell_complete=pools)
-@click.argument("workers", type=int)
-@pass_invocation
-def scale_command(invocation: Invocation, pool: str, workers: int) -> int:
-    """Run so many WORKERS in POOL, until the next reload or restart.
-
-    Surplus workers finish their message first.
-    """
-    if workers < 1:
-        raise click.UsageError(
-            f"{workers} workers: at least 1 is needed; `preforkd pause {shown(pool)}` lets a pool take no messages"
-        )
-    pool = invocation.pool(pool)
-    result = invocation.ask_for(Scaled, "scale", pool=pool, workers=workers)
-    print_line(scaled_text(pool, result.former, workers))
-    if workers > result.prefetch:
-        print_line(f"  prefetch is {result.prefetch}: at most that many workers have a message at the same time")
-    return 0
 
 
 @command(

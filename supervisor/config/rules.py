@@ -31,7 +31,7 @@ LONGEST_DELAY_S = 7 * 86400.0
 _MAX_PREFETCH = 65_535  # a short in basic.qos, AMQP 0-9-1
 _MAX_QUEUE_BYTES = 255 - len(".retry.604800000")  # AMQP's short string, less the longest name we derive
 _MAX_HEADER_BYTES = 255  # AMQP's short string
-_MAX_WORKERS = 10_000
+MAX_WORKERS = 10_000
 _HEARTBEAT_S = (1.0, 300.0)
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _URL_SCHEMES = ("amqp", "amqps")
@@ -357,7 +357,7 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
         Rule(("queue",), _bad_queue),
         _function("handler"),
         _function("init", optional=True),
-        _between("workers", 1, _MAX_WORKERS),
+        _between("workers", 1, MAX_WORKERS),
         _between("prefetch", 1, _MAX_PREFETCH),
         _above_zero("timeout"),
         Rule(

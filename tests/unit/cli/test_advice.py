@@ -9,14 +9,16 @@ import pytest
 
 from supervisor.cli.advice import advise
 from supervisor.config.load import interpret
+from supervisor.system.memory import MACHINE, Room
 
 POOL = '[pools.email]\nqueue = "email"\nhandler = "a:b"\nmax_memory = "1MiB"\n'
 AMQP = '[broker]\nurl = "amqp://h"\n'
 MACHINE_BYTES = 1024**3
 
 
-def advice(text: str, memory_bytes: int = MACHINE_BYTES) -> dict[str, str]:
-    return dict(advise(interpret(tomllib.loads(text), Path("/etc/preforkd.toml"), {}), memory_bytes))
+def advice(text: str, memory_bytes: int = MACHINE_BYTES, group_bytes: int = 0) -> dict[str, str]:
+    rooms = [Room(memory_bytes, memory_bytes, MACHINE), *([Room(group_bytes, 0, "the group")] if group_bytes else [])]
+    return dict(advise(interpret(tomllib.loads(text), Path("/etc/preforkd.toml"), {}), rooms))
 
 
 def limit(count: int) -> str:
@@ -67,11 +69,44 @@ def test_a_doubt_names_its_key_and_what_may_go_wrong(text: str, key: str, said: 
 
 
 def test_workers_that_do_not_fit_into_memory_are_doubted() -> None:
-    assert advice(POOL, memory_bytes=4 * 1024**2) == {}
-    assert advice(POOL, memory_bytes=4 * 1024**2 - 1)["pools"] == (
-        "all workers at max_memory need 4MiB, this machine has 4MiB"
+    text, mib = POOL + 'kill_memory = "2MiB"\n', 1024**2
+    assert advice(text, memory_bytes=60 * mib) == {}
+    assert advice(text, memory_bytes=60 * mib - 1)["pools"] == (
+        "all workers at max_memory need 4MiB (4 x 1MiB), and preforkd's own processes about 56MiB; this machine has "
+        "60MiB: lower workers or max_memory, or give it more memory"
     )
 
 
 def test_the_embedded_queue_has_neither_heartbeat_nor_ack_timeout() -> None:
     assert advice("[broker]\nheartbeat = 1\n" + POOL + 'max_timeout = "5h"') == {}
+
+
+def memory(workers: int, line: str = "") -> str:
+    return f'[pools.email]\nqueue = "email"\nhandler = "a:b"\nworkers = {workers}\n{line}\n'
+
+
+def test_the_limit_of_a_container_counts_with_our_own_processes() -> None:
+    mib = 1024**2
+    text = memory(2, 'max_memory = "200MiB"\nkill_memory = "300MiB"')
+    assert advice(text, group_bytes=456 * mib) == {}
+    said = advice(text, group_bytes=455 * mib)["pools"]
+    assert "need 400MiB (2 x 200MiB), and preforkd's own processes about 56MiB; the group has 455MiB" in said
+
+
+def test_a_tighter_machine_counts_before_a_wide_container() -> None:
+    assert "this machine has 1GiB" in advice(memory(4), group_bytes=8 * 1024**3)["pools"]
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "said"),
+    [
+        ("", "pools.email.kill_memory", "1GiB: the group has 512MiB, so the kernel kills first"),
+        ("max_memory = 0\nkill_memory = 0", "pools.email.max_memory", "off, like kill_memory: nothing but the kernel"),
+    ],
+)
+def test_limits_that_cannot_work_in_a_container_are_named(line: str, key: str, said: str) -> None:
+    assert said in advice(memory(1, line), group_bytes=512 * 1024**2)[key]
+
+
+def test_limits_that_are_off_are_no_doubt_on_a_machine_without_a_container() -> None:
+    assert advice(memory(1, "max_memory = 0\nkill_memory = 0")) == {}
