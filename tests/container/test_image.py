@@ -46,7 +46,7 @@ def base() -> Image:
 @pytest.fixture(scope="module")
 def image(base: Image, tmp_path_factory: pytest.TempPathFactory) -> Image:
     """The image of the recipe."""
-    stages = containerfile.parse(RECIPE.read_text())
+    stages = containerfile.parse(RECIPE.read_text(), COMMIT="0123456789")
     return build(stages, {BASE: base}, ROOT, tmp_path_factory.mktemp("image"))
 
 
@@ -133,6 +133,7 @@ def fetched(container: Container, path: str, host: str = "preforkd:9750", token:
 def test_a_pod_works_stops_with_0_and_goes_on_with_the_same_volume(container: Container) -> None:
     start(container)
     assert probe(container, "live") == (0, "live")
+    assert "0123456789" in container.run("preforkd", "--version").stdout
     publish(container, "1\n2\n3\n")
     eventually(lambda: done(container) == 3, "3 messages are done", 60.0)
     assert status(container)["pid"] == 1, "it is the container's init"

@@ -47,6 +47,8 @@ class Stage:
     name: str = ""
     steps: list[Copy | Run | Make] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    given: dict[str, str] = field(default_factory=dict)
+    arguments: dict[str, str] = field(default_factory=dict)
     user: str = "0:0"
     folder: str = "/"
     entrypoint: list[str] = field(default_factory=list)
@@ -57,8 +59,9 @@ class Stage:
     healthcheck: list[str] = field(default_factory=list)
 
 
-def parse(text: str, bases: dict[str, Stage] | None = None) -> list[Stage]:
-    """The stages of a Containerfile, in order. `bases`: images that a FROM may go on with, by name.
+def parse(text: str, bases: dict[str, Stage] | None = None, **arguments: str) -> list[Stage]:
+    """The stages of a Containerfile, in order. `bases`: images that a FROM may go on with, by name; `arguments`: of
+    --build-arg.
 
     Raises ValueError for an instruction that is not known here.
     """
@@ -67,6 +70,7 @@ def parse(text: str, bases: dict[str, Stage] | None = None) -> list[Stage]:
         word, _blank, rest = line.partition(" ")
         if word == "FROM":
             stages.append(_from(rest.strip(), bases or {}))
+            stages[-1].given = arguments
         elif word in _INSTRUCTIONS:
             _INSTRUCTIONS[word](stages[-1], rest.strip())
         else:
@@ -85,7 +89,7 @@ def _from(rest: str, bases: dict[str, Stage]) -> Stage:
     former = bases.get(base)
     if former is None:
         return Stage(base, name or "")
-    said = {key: value for key, value in vars(former).items() if key not in ("base", "name", "steps")}
+    said = {key: value for key, value in vars(former).items() if key not in ("base", "name", "steps", "arguments")}
     return Stage(base, name or "", **{key: _own(value) for key, value in said.items()})
 
 
@@ -104,6 +108,11 @@ def _env(stage: Stage, rest: str) -> None:
         stage.environment[name] = value
 
 
+def _arg(stage: Stage, rest: str) -> None:
+    name, _equals, default = rest.partition("=")
+    stage.arguments[name] = stage.given.get(name, *shlex.split(default))
+
+
 def _copy(stage: Stage, rest: str) -> None:
     words = shlex.split(rest)
     flags = dict(word[2:].split("=", 1) for word in words if word.startswith("--"))
@@ -115,7 +124,7 @@ def _copy(stage: Stage, rest: str) -> None:
 
 
 def _run(stage: Stage, rest: str) -> None:
-    stage.steps.append(Run(rest, stage.user, stage.folder, dict(stage.environment)))
+    stage.steps.append(Run(rest, stage.user, stage.folder, stage.environment | stage.arguments))
 
 
 def _workdir(stage: Stage, rest: str) -> None:
@@ -132,6 +141,7 @@ _INSTRUCTIONS = {
     "RUN": _run,
     "WORKDIR": _workdir,
     "ENV": _env,
+    "ARG": _arg,
     "HEALTHCHECK": _healthcheck,
     "USER": lambda stage, rest: setattr(stage, "user", rest),
     "ENTRYPOINT": lambda stage, rest: setattr(stage, "entrypoint", _exec_form(rest)),
