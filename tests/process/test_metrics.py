@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -135,6 +136,13 @@ def test_ledger_and_queue_are_looked_at_every_few_seconds(busy: Daemon, capsys: 
     assert read(text, "preforkd_ledger_rows", pool="email") == 6
     assert read(text, "preforkd_queue_messages_ready", pool="email") == 0
     assert read(text, "preforkd_queue_consumers", pool="email") == 1
+
+
+def test_promtool_accepts_the_scrape_that_the_page_shows(tmp_path: Path) -> None:
+    (snippet,) = re.findall(r"```yaml\n(scrape_configs:.*?)```", (ROOT / "docs/web.md").read_text(), re.DOTALL)
+    (tmp_path / "prometheus.yml").write_text(snippet)
+
+    assert "SUCCESS" in promtool("check", "config", "--syntax-only", str(tmp_path / "prometheus.yml"))
 
 
 def test_promtool_finds_nothing_wrong_with_a_scrape(busy: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
