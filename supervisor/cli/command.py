@@ -7,6 +7,7 @@ it is given twice, the later one counts, as within one command: an alias for `pr
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -77,6 +78,18 @@ class Group(Command, click.Group):
 
     def __init__(self, *args: Any, **extra: Any) -> None:
         super().__init__(*args, subcommand_metavar="COMMAND", **extra)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, which proposes similar names since 8.4 only. Raises click.UsageError for an unknown name."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0], self.commands)
+            if near and near[0] not in (said := error.format_message()):
+                raise click.UsageError(f"{said} Did you mean {near[0]!r}?", ctx) from error
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands before the options: they are what is looked for."""

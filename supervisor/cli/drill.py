@@ -54,7 +54,7 @@ def drill_command(
 ) -> int:
     """Make faults on purpose on a scratch queue, then audit every message.
 
-    The faults are crashes, hangs, kills and lost connections.
+    The faults are crashes, hangs, kills and lost connections. The drill has a configuration and a folder of its own.
 
     Exit code 0 only if nothing was lost, nothing ran twice undeclared, and every fault is on record.
     """

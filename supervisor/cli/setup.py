@@ -14,6 +14,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from supervisor.cli.command import COMPLETION_VARIABLE, command
+from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.reach import UNIT_USER
 from supervisor.config.location import FILE_NAME
 from supervisor.config.schema import DaemonConfig
@@ -29,11 +30,12 @@ _HOME_STATE = DaemonConfig(state_dir="preforkd-state", runtime_dir="preforkd-sta
     ("Write ./preforkd.toml, and try it", "preforkd init && preforkd check"),
     ("Write a file for a service", "preforkd init /etc/preforkd/preforkd.toml"),
 )
-@click.argument("path", default=FILE_NAME, type=click.Path(path_type=Path))
+@click.argument("path", required=False, type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @click.option("--user", metavar="NAME", help="For root: the daemon's user (preforkd, if there is one).")
-def init_command(path: Path, force: bool, user: str | None) -> int:
-    """Write a commented configuration to PATH (./preforkd.toml).
+@pass_invocation
+def init_command(invocation: Invocation, path: Path | None, force: bool, user: str | None) -> int:
+    """Write a commented configuration to PATH, else to that of --config, else to ./preforkd.toml.
 
     For root, state is in /var/lib and /run, and the file can be read by the group of the daemon's user. For other
     users, state is in a folder beside the file.
@@ -42,6 +44,7 @@ def init_command(path: Path, force: bool, user: str | None) -> int:
     if user and not by_root:
         raise click.UsageError("--user is for root: the daemon of another user runs as that user")
     owner = _daemon_account(user) if by_root else None
+    path = path or Path(invocation.config_path or FILE_NAME)
     target = path / FILE_NAME if path.is_dir() else path
     daemon = DaemonConfig(user=owner.name if owner else "") if by_root else _HOME_STATE
     _write(target, template(daemon), force, owner)

@@ -75,6 +75,14 @@ def test_init_writes_a_file_that_loads(tmp_path: Path, capsys: pytest.CaptureFix
     assert (tmp_path / "preforkd.toml").stat().st_mode & 0o777 == 0o640
 
 
+def test_init_writes_the_file_that_other_commands_are_told_to_read(tmp_path: Path) -> None:
+    for argv in (["init", "--config", "named.toml"], ["--config", "first.toml", "init"]):
+        assert main(argv) == 0
+    assert main(["init", "given.toml", "--config", "unused.toml"]) == 0
+
+    assert {path.name for path in tmp_path.glob("*.toml")} == {"named.toml", "first.toml", "given.toml"}
+
+
 def test_init_keeps_state_beside_the_file_unless_root_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert main(["init"]) == 0

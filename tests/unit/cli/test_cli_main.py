@@ -52,9 +52,29 @@ def test_a_command_is_what_the_table_says_and_says_what_it_does(name: str) -> No
     assert command.get_short_help_str()
 
 
-def test_a_name_that_is_no_command_brings_those_that_are_like_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["relaod"]) == 2
-    assert "Did you mean 'reload'?" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("argv", "proposed"),
+    [
+        (["relaod"], "'reload'"),
+        (["dead", "lsit"], "'list'"),
+        (["--config", "x.toml", "statsu", "--json"], "'status'"),
+        (["status", "--jsno"], "--json"),
+        (["status", "--cofnig", "x"], "--config"),
+        (["--cofnig", "x", "status"], "--config"),
+    ],
+)
+def test_what_is_no_command_or_option_brings_those_that_are_like_it(
+    argv: list[str], proposed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert said.count("Did you mean") == 1
+    assert proposed in said
+
+
+def test_what_is_like_no_command_brings_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["xyzzy"]) == 2
+    assert capsys.readouterr().err.endswith("Error: No such command 'xyzzy'.\n")
 
 
 def test_completion_knows_commands_that_are_not_loaded() -> None:
