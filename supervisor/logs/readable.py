@@ -14,7 +14,7 @@ HEAD = ("at", "level", "event", "message", "process", "pid")
 
 
 def readable(line: Mapping[str, Any], clock: str = "%H:%M:%S") -> str:
-    """The `line`, then its texts of several lines (stacks) indented below it.
+    """The `line` without its empty fields, then its texts of several lines (stacks) indented below it.
 
     `clock`: the form of the local time, as of strftime; milliseconds follow. Raises KeyError, TypeError and ValueError
     for a line whose head is not complete.
@@ -22,7 +22,9 @@ def readable(line: Mapping[str, Any], clock: str = "%H:%M:%S") -> str:
     facts = dict(line)
     at, level, event, message, process, pid = (facts.pop(name) for name in HEAD)
     time = datetime.fromisoformat(at).astimezone()
-    shown = {name: value if isinstance(value, str) else str(value) for name, value in facts.items()}
+    shown = {
+        name: value if isinstance(value, str) else str(value) for name, value in facts.items() if value is not None
+    }
     blocks = [text for text in shown.values() if "\n" in text]
     words = [f"{printable(name)}={printable(text)}" for name, text in shown.items() if text and "\n" not in text]
     what = f"{event + ': ' if event else ''}{message}"

@@ -67,6 +67,11 @@ def test_a_json_line_is_shown_with_date_and_local_time_and_its_stack_below() -> 
     assert shown_line(line_of(as_json())) == SHOWN
 
 
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_field_without_a_value_is_not_shown(value: object) -> None:
+    assert shown_line(line_of(as_json(signal=value))) == SHOWN
+
+
 def test_an_entry_of_the_journal_is_shown_as_the_same_line_in_a_file() -> None:
     assert shown_line(line_of_entry(in_journal(FACTS))) == SHOWN
 
