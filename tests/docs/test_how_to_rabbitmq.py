@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from pika.exceptions import UnroutableError
 
 from tests.support.how_to import reader_in, write_files
 from tests.support.pages import blocks
@@ -72,32 +71,43 @@ def host(folder: Path, url: str, queue: str = "orders", more: str = "") -> Shell
 # ---- publishing -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def publishing(tmp_path: Path) -> ModuleType:
-    assert write_files("publish", tmp_path) == ["publishing.py"]
-    spec = importlib.util.spec_from_file_location("publishing", tmp_path / "publishing.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+_PUBLISHES = """
+import sys
+import warnings
+warnings.simplefilter("ignore")
+from pika.exceptions import UnroutableError
+from publishing import Publisher
+publisher = Publisher(sys.argv[1])
+publisher.publish("how-to-publish", "order-1", b"{}")
+try:
+    publisher.publish("how-to-publish-not-there", "order-1", b"{}")
+except UnroutableError:
+    print("unroutable", flush=True)
+input()
+publisher.publish("how-to-publish", "order-2", b"{}")
+print("published", flush=True)
+"""
 
 
 def test_the_publisher_returns_with_a_durable_message_and_survives_a_lost_connection(
-    publishing: ModuleType, rabbitmq: RabbitNode
+    tmp_path: Path, rabbitmq: RabbitNode
 ) -> None:
+    assert write_files("publish", tmp_path) == ["publishing.py"]
+    (tmp_path / "web.py").write_text(_PUBLISHES)
     with rabbitmq.channel() as channel:
         channel.queue_declare("how-to-publish", durable=True)
-        publisher = publishing.Publisher(rabbitmq.url)
-        publisher.publish("how-to-publish", "order-1", b"{}")
-        _, properties, body = channel.basic_get("how-to-publish", auto_ack=True)
+    command = [sys.executable, "web.py", rabbitmq.url]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as web:
+        assert web.stdin is not None
+        assert web.stdout is not None
+        assert web.stdout.readline() == "unroutable\n"
+        with rabbitmq.channel() as channel:
+            _, properties, body = channel.basic_get("how-to-publish", auto_ack=True)
         assert (properties.message_id, properties.delivery_mode, body) == ("order-1", 2, b"{}")
-        with pytest.raises(UnroutableError):
-            publisher.publish("how-to-publish-not-there", "order-1", b"{}")
-
-    rabbitmq.close_all_connections()
-    publisher.publish("how-to-publish", "order-2", b"{}")
-
+        rabbitmq.close_all_connections()
+        web.stdin.write("\n")
+        web.stdin.close()
+        assert web.stdout.readline() == "published\n"
     assert rabbitmq.depth("how-to-publish") == 1
 
 
