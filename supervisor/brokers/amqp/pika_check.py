@@ -10,9 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import cache
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import pika
+import pika.channel
+import pika.connection
 import pika.frame
 import pika.spec
 
@@ -31,6 +34,13 @@ _GREETING = (
     pika.spec.Connection.Tune(2047, 131_072, 600),
     pika.spec.Connection.OpenOk(),
 )
+_WAY = (
+    (pika.connection.Connection, "_process_frame"),
+    (pika.connection.Connection, "_deliver_frame_to_channel"),
+    (pika.channel.Channel, "_handle_content_frame"),
+    (pika.channel.Channel, "_on_deliver"),
+)
+"""pika's functions that ReceivingConnection does not call for a complete delivery."""
 
 
 class Way(NamedTuple):
@@ -59,12 +69,22 @@ def receiving_way() -> Way:
     finally:
         reactor.close()
         logger.setLevel(level)
-    if ours == theirs:
+    replaced = _replaced()
+    if ours == theirs and not replaced:
         return Way(ReceivingConnection, "")
-    reason = ours.trouble or "deliveries or counters differ from those of pika alone"
+    reason = replaced or ours.trouble or "deliveries or counters differ from those of pika alone"
     return Way(
         pika.SelectConnection, f"pika {pika.__version__} is not as the faster way of receiving needs it: {reason}"
     )
+
+
+def _replaced() -> str:
+    """What of pika's functions on a delivery's way was replaced at run time, as an instrumentation does, or ""."""
+    for owner, name in _WAY:
+        function = getattr(owner, name, None)
+        if type(function) is not FunctionType or not function.__module__.startswith("pika."):
+            return f"{owner.__name__}.{name} was replaced at run time, and must be called for each delivery"
+    return ""
 
 
 class _Seen(NamedTuple):

@@ -83,6 +83,17 @@ def test_another_pika_takes_its_own_way(change: Any, monkeypatch: pytest.MonkeyP
     assert f"pika {pika.__version__} is not as the faster way" in way.reason
 
 
+@pytest.mark.parametrize("name", ["_handle_content_frame", "_on_deliver"])
+def test_a_function_that_an_instrumentation_has_replaced_is_called(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    former = getattr(pika.channel.Channel, name)
+    monkeypatch.setattr(pika.channel.Channel, name, lambda *arguments: former(*arguments))
+
+    way = receiving_way()
+
+    assert way.connection is pika.SelectConnection
+    assert f"Channel.{name} was replaced at run time" in way.reason
+
+
 def test_bytes_that_arrive_under_another_name_are_received_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
     bytes_arrive_elsewhere(monkeypatch)
     assert receiving_way() == (ReceivingConnection, ""), "all go to pika, and nothing differs"
