@@ -28,7 +28,7 @@ POOL_HELD = 150
 """Exit code: the daemon runs, but a pool is held. The first of those that LSB 5.0 leaves to applications."""
 
 
-class Seconds(click.ParamType[float]):
+class Seconds(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.4
     """A duration as an argument: `30s`, `5m`, or a number of seconds; in seconds once it is read."""
 
     name = "duration"

@@ -28,7 +28,7 @@ _WINDOW = 1000  # messages on their way without a confirm, at most
 _REASONS_SHOWN = 5
 
 
-class Header(click.ParamType[tuple[str, str]]):
+class Header(click.ParamType):  # type: ignore[type-arg]  # as in invocation.py
     """`name=value`."""
 
     name = "name=value"

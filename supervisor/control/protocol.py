@@ -23,6 +23,9 @@ T = TypeVar("T", bound=results.Result)
 
 MAX_REQUEST_BYTES = 64 * 1024
 
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+"""Errors of msgspec: no JSON, no UTF-8, nested too deeply. Before msgspec 0.21 its own errors are no ValueErrors."""
+
 _TEXT = (str,)
 _FLAG = (bool,)
 _COUNT = (int,)
@@ -84,7 +87,7 @@ def read_request(line: bytes) -> Request:
     """The request in `line`. Raises ControlError if it is invalid."""
     try:
         request = msgspec.json.decode(line)
-    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+    except _UNREADABLE as error:
         raise ControlError(f"this is not a line of JSON: {error}; send one object a line") from error
     if not isinstance(request, dict):
         raise ControlError(f'a request is an object like {{"verb": "status"}}, not {type(request).__name__}')
@@ -101,7 +104,7 @@ def answer_line(result: Result) -> bytes:
     """The line of a result, or of an error if the result cannot be written as JSON."""
     try:
         return msgspec.json.encode({"ok": True, "result": result}) + b"\n"
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, *_UNREADABLE) as error:
         return error_line(ControlError(f"the answer cannot be written as JSON: {error}; please report this"))
 
 
@@ -115,7 +118,7 @@ def read_answer(line: bytes) -> Facts:
     """The result in the answer `line`. Raises ControlError with the daemon's text and exit status."""
     try:
         answer = msgspec.json.decode(line, type=_Answer)
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise ControlError(
             f"the answer on the control socket is not preforkd's ({error}); another program may listen there"
         ) from error

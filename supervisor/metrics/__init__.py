@@ -11,14 +11,14 @@ from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from supervisor.control.results import PoolStatus, Status
 from supervisor.metrics.families import OF_A_POOL, OF_THE_DAEMON, Family, Metric, Sample, T
 
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The content type of `render`'s result."""
 
 

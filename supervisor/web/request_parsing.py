@@ -64,7 +64,7 @@ async def body(request: Request, type_: type[T]) -> T:
     data = await _read(request)
     try:
         return msgspec.json.decode(data, type=type_)
-    except ValueError as error:  # msgspec's errors are
+    except (msgspec.MsgspecError, ValueError) as error:  # before msgspec 0.21 the one is not the other
         raise ApiError(400, f"the body is not as /openapi.json describes it: {error}") from error
 
 

@@ -121,7 +121,8 @@ def parsed(line: str) -> list[list[str]]:
 def _parse(argv: list[str]) -> list[str]:
     context, names = preforkd.make_context("preforkd", argv), []
     while isinstance(context.command, click.Group):
-        rest = [*context._protected_args, *context.args]
+        names_first = "_protected_args" if hasattr(context, "_protected_args") else "protected_args"  # click 8.1
+        rest = [*getattr(context, names_first), *context.args]
         name, command, rest = context.command.resolve_command(context, rest)
         assert command is not None and name is not None
         names.append(name)
