@@ -158,6 +158,8 @@ def encode_value(pieces: list[bytes], value: Any) -> int:
     if isinstance(value, Decimal):
         pieces.append(b"D" + _decimal(value))
         return len(pieces[-1])
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:  # pika before 1.4 would change its sign
+        raise ValueError("an integer beyond 64 bits")
     try:
         return int(_encode_as_pika(pieces, list(value) if isinstance(value, tuple) else value))
     except (struct.error, pika.exceptions.UnsupportedAMQPFieldException) as error:

@@ -106,7 +106,8 @@ def table(
     widths[columns[-1].title] = columns[-1].width(())
     gap = 2 if width >= _WIDE else 1
     kept = list(columns)
-    while (left := width + gap - sum(widths[column.title] + gap for column in kept)) < 0:
+    # rich before 14.3 keeps a gap after the last column, too
+    while (left := width - sum(widths[column.title] + gap for column in kept)) < 0:
         if not any(column.rank for column in kept):
             break
         kept.remove(max(reversed(kept), key=lambda column: column.rank))

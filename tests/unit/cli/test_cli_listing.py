@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
+from collections.abc import Callable
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from supervisor.cli.console import Declined, ask_first, check_choice, print_json, print_list, report_missing
 
+Asked = Callable[[str], Declined | None]
 
-def asked(answer: str) -> BaseException | None:
-    """What a command that asks first ends with; None after a yes."""
 
-    @click.command()
-    def command() -> None:
-        ask_first("Drop 2 messages?", "nothing was dropped")
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """Asks with this input, as a command does; gives back what ends the command, None after a yes."""
 
-    return CliRunner().invoke(command, input=answer, catch_exceptions=True).exception
+    def ask(answer: str) -> BaseException | None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        try:
+            ask_first("Drop 2 messages?", "nothing was dropped")
+        except Declined as error:
+            return error
+        return None
+
+    return ask
 
 
 @pytest.mark.parametrize("answer", ["y\n", "yes\n", "what\ny\n"])
-def test_after_a_yes_it_is_done(answer: str) -> None:
+def test_after_a_yes_it_is_done(answer: str, asked: Asked) -> None:
     assert asked(answer) is None
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n"])
-def test_after_a_no_it_is_not_done(answer: str) -> None:
+def test_after_a_no_it_is_not_done(answer: str, asked: Asked) -> None:
     error = asked(answer)
 
     assert isinstance(error, Declined)
@@ -35,7 +44,7 @@ def test_after_a_no_it_is_not_done(answer: str) -> None:
     assert error.exit_code == 130
 
 
-def test_without_input_it_is_not_done_and_the_option_is_named() -> None:
+def test_without_input_it_is_not_done_and_the_option_is_named(asked: Asked) -> None:
     error = asked("")
 
     assert isinstance(error, Declined)
