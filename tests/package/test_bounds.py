@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 
 from tests.support.environments import Environment
-from tests.support.source_tree import ROOT
+from tests.support.source_tree import ROOT, imported, sources
 
 pytestmark = pytest.mark.timeout(600)
 
 LOWEST = ROOT / "requirements-lowest.txt"
 _TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "aiosmtpd", "opentelemetry-sdk")
 _RUN_TIME_EXTRAS = ("metrics", "web", "otel")
+_MODULES = {"python-json-logger": "pythonjsonlogger", "opentelemetry-api": "opentelemetry"}
+
+_USERS = ("brokers", "cli", "config", "control", "link", "logs", "messages", "metrics", "system", "web", "worker")
+USERS = tuple(f"tests/unit/{folder}" for folder in _USERS)
+"""The unit tests of code that imports a library, or reads and writes what one has made."""
 
 
 def requirements() -> dict[str, str]:
@@ -40,13 +45,22 @@ def test_an_upper_bound_has_its_reason() -> None:
 
 
 @pytest.mark.parametrize("end", ["lowest", "newest"])
-def test_the_unit_tests_pass_at_both_ends_of_the_ranges(end: str, tmp_path: Path) -> None:
+def test_what_uses_a_library_works_at_both_ends_of_its_range(end: str, tmp_path: Path) -> None:
     environment = Environment(tmp_path / "venv")
     constraints = ["--constraint", str(LOWEST)] if end == "lowest" else []
-    environment.install(*constraints, f"{ROOT}[web,otel]", *_TOOLS)
-    environment.run("-m", "pip", "uninstall", "--yes", "--quiet", "preforkd", cwd=tmp_path)
-    told = environment.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit", cwd=ROOT, timeout_s=500)
+    environment.install(*constraints, *(f"{name}{range}" for name, range in requirements().items()), *_TOOLS)
+    environment.import_from(ROOT)
+    told = environment.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *USERS, cwd=ROOT, timeout_s=500)
     assert told.returncode == 0, told.stdout[-6000:] + told.stderr
+    drill = environment.run("-m", "supervisor", "drill", "--messages", "300", cwd=tmp_path)
+    assert "lost=0 duplicated=0" in drill.stdout, drill.stdout + drill.stderr
+
+
+def test_every_library_has_tests_that_use_it() -> None:
+    folders = {path.split("/")[2] for path in USERS}
+    code = {path for path in sources("supervisor") if path.parts[1] in folders or path.parts[1] == "scoreboard"}
+    used = {name.split(".")[0] for path in code for name in imported(path)}
+    assert {_MODULES.get(name, name.replace("-", "_")) for name in requirements()} <= used
 
 
 APPLICATIONS = {

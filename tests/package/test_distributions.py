@@ -15,18 +15,14 @@ import pytest
 from supervisor import __version__
 from tests.support.environments import Environment
 from tests.support.source_tree import ROOT
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(600)
 
 _NOT_SOURCE = shutil.ignore_patterns(".venv*", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
-_CONFIG = """
-[daemon]
-state_dir = "state"
-runtime_dir = "run"
-[pools.mail]
-handler = "workers.echo:handle"
-queue = "mail"
-"""
+
+_DIRECTORY = re.compile(r'^(state_dir|runtime_dir) = "[^"]*"', re.MULTILINE)
+"""Directories in the template: for root they are those of the machine."""
 
 
 def build(source: Path, kind: str, target: Path) -> Path:
@@ -89,18 +85,24 @@ def test_each_installs_and_runs_a_message_without_the_checkout(
     place = tmp_path / "place"
     place.mkdir()
 
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return environment.run("-m", "supervisor", *arguments, cwd=place)
+
     def preforkd(*arguments: str) -> str:
-        told = environment.run("-m", "supervisor", *arguments, cwd=place)
+        told = run(*arguments)
         assert told.returncode == 0, f"{arguments}: {told.stdout}{told.stderr}"
         return told.stdout
 
     assert re.fullmatch(rf"preforkd {re.escape(__version__)} \(commit \S+\)\n", preforkd("--version"))
     preforkd("init")
+    config = place / "preforkd.toml"
+    config.write_text(_DIRECTORY.sub(rf'\1 = "{place}/\1"', config.read_text()))
     preforkd("check")
     preforkd("start")
     try:
-        preforkd("publish", "default", "--id", "first", "--body", "hello")
-        assert "ok" in preforkd("status")
+        (place / "jobs").write_text("hello\n")
+        preforkd("publish", "default", "jobs", "--id-prefix", "job-")
+        eventually(lambda: ": done" in run("why", "job-0").stdout, "the message is done")
     finally:
         preforkd("stop")
-    assert "first" in preforkd("why", "first")
+    assert f"ExecStart={environment.folder}/bin/python" in preforkd("service")

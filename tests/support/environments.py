@@ -29,6 +29,11 @@ class Environment:
         told = self.run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments, cwd=ROOT)
         assert told.returncode == 0, told.stdout + told.stderr
 
+    def import_from(self, folder: Path) -> None:
+        """Let all its processes import from `folder`, which is not installed."""
+        (packages,) = self.folder.glob("lib/python*/site-packages")
+        (packages / "checkout.pth").write_text(f"{folder}\n")
+
     def run(self, *arguments: str, cwd: Path, timeout_s: float = _INSTALL_S) -> subprocess.CompletedProcess[str]:
         """Run its Python; nothing of the checkout or of the caller's environment is on its path."""
         variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
