@@ -39,11 +39,13 @@ from supervisor.logs.redaction import Redactor, passwords, secrets_of, without_p
 from supervisor.logs.target import STDERR
 from supervisor.master.host.pidfile import STATE_LOCK, find_holder
 from supervisor.master.host.privileges import account, become, refuse_directory
+from supervisor.master.stop.phases import CLEANUP_S
 from supervisor.quantities import show_seconds
 from supervisor.system.accounts import Account, account_of
 from supervisor.system.descent import shortcomings
 from supervisor.system.memory import rooms
 from supervisor.system.processes import real_uid
+from supervisor.system.stop_grace import stop_doubt
 from supervisor.system.trust import changeable_by
 from supervisor.web.token_file import TokenFile
 
@@ -123,8 +125,12 @@ def findings(config: Config) -> Iterator[Finding]:
         return
     for text in shortcomings():
         yield _warning("machine", text)
-    for key, text in advise(config, rooms(_running_pid(config))):
+    running = _running_pid(config)
+    for key, text in advise(config, rooms(running)):
         yield _warning(key, text)
+    pid = running or os.getpid()
+    if doubt := stop_doubt(config.daemon.stop_timeout_s, CLEANUP_S, pid, os.environ, Path("/")):
+        yield _warning("daemon.stop_timeout", doubt)
     yield from about_sidecars(config)
     for pool in config.pools.values():
         if f"pools.{pool.name}.handler" not in blocked:

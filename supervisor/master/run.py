@@ -20,8 +20,10 @@ from supervisor.master.host.privileges import account, become, prepare_directory
 from supervisor.master.limits.hang_detector import STALE_S
 from supervisor.master.loop import Master
 from supervisor.master.startup import OnReady
+from supervisor.master.stop.phases import CLEANUP_S
 from supervisor.system import descriptors, posix
 from supervisor.system.descent import shortcomings
+from supervisor.system.stop_grace import stop_doubt
 
 
 def run_daemon(
@@ -70,6 +72,7 @@ def _serve(
         # fail-point: master.start-locked: both locks are held, nothing is read
         posix.become_subreaper()
         with closing(LogRelay(config.log)) as relay:
-            for text in shortcomings():
+            doubt = stop_doubt(config.daemon.stop_timeout_s, CLEANUP_S, os.getpid(), os.environ, Path("/"))
+            for text in (*shortcomings(), *filter(None, [doubt])):
                 logging.getLogger(__name__).warning("%s", text)
             return Master(config, read_again, on_ready, stale_s, take_notifier(os.environ), relay).run()

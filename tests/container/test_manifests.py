@@ -18,6 +18,7 @@ from supervisor.config.load import interpret
 from supervisor.config.schema import Config
 from supervisor.master.stop import phases
 from supervisor.quantities import read_bytes, read_seconds
+from supervisor.system.stop_grace import VARIABLE as GRACE
 from tests.support import containerfile
 from tests.support.source_tree import ROOT
 
@@ -336,6 +337,7 @@ def test_compose_lets_the_daemon_drain_and_gives_it_what_the_configuration_reads
     text = (CONTAINER / "preforkd.toml").read_text()
 
     assert read_seconds(service["stop_grace_period"]) > config.daemon.stop_timeout_s + CLEAN_UP_S
+    assert service["environment"].pop(GRACE) == service["stop_grace_period"]
     assert set(re.findall(r"\$\{(\w+)\}", text)) == set(service["environment"])
     assert (service["user"], service["read_only"], service["cap_drop"]) == (image().user, True, ["ALL"])
     assert service["ports"] == [f"127.0.0.1:{config.web.address[1]}:{config.web.address[1]}"]

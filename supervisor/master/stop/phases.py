@@ -68,7 +68,7 @@ class Stop:
     @property
     def deadline_s(self) -> float:
         """When it is over at the latest, every phase taken to its end."""
-        return self.started_s + self.timeout_s + sum(_LIMITS_S.values()) + CLOSE_S
+        return self.started_s + self.timeout_s + CLEANUP_S
 
     def hurry(self, now_s: float) -> None:
         """A second request: kill what is still running."""
@@ -99,3 +99,6 @@ class Stop:
 
 
 _LIMITS_S = {StopPhase.LEAVING: LEAVE_S, StopPhase.KILLING: SETTLE_S, StopPhase.QUITTING: QUIT_S}
+
+CLEANUP_S = sum(_LIMITS_S.values()) + CLOSE_S
+"""How long a stop may take beyond its timeout, every phase taken to its end."""
