@@ -30,7 +30,7 @@ def test_the_first_minute_of_the_readme_works_as_written(home: Shell) -> None:
     assert found is not None
     lines = [line for line in found[1].splitlines() if line]
     assert [line.split()[1] for line in lines if line.startswith("preforkd")] == [
-        *("init", "check", "start", "status", "exits", "stop")
+        *("init", "check", "start", "status", "exits", "logs", "stop")
     ]
     said = {line.partition("#")[0].strip(): home.ok(line) for line in lines}
 
@@ -38,6 +38,7 @@ def test_the_first_minute_of_the_readme_works_as_written(home: Shell) -> None:
     assert said["preforkd start"].startswith("preforkd is ready, pid ")
     assert said["echo hello | preforkd publish default"] == "published 1 message(s) to default\n"
     assert "pool default: ok" in said["preforkd status"]
+    assert "hello" in said["preforkd logs"]
     assert "finished" in said["preforkd stop"]
     log = (home.folder / "preforkd-state" / "preforkd.log").read_text()
     assert "hello" in log
