@@ -47,13 +47,14 @@ def service_command(invocation: Invocation) -> int:
     env_file = invocation.env_file
     daemon = _daemon(config, env_file)
     user = daemon.user or UNIT_USER
-    group = daemon.group or user
+    account: Account | None = None
+    warnings: list[str] = []
     try:
         account = account_of(user, daemon.group)
-        group = account.group
-        warnings = list(_warnings(config, env_file, daemon, account))
     except StateError as error:
-        warnings = [str(error)]
+        warnings.append(str(error))
+    warnings += _warnings(config, env_file, daemon, account)
+    group = account.group if account else daemon.group or user
     command = " --env-file ".join(filter(None, [program(Path(sys.argv[0]), Path(sys.executable)), env_file]))
     click.echo(unit(command, config, user, group), nl=False)
     for text in warnings:
@@ -85,10 +86,12 @@ def _daemon(config: Path, env_file: str | None) -> DaemonConfig:
         return DaemonConfig()
 
 
-def _warnings(config: Path, env_file: str | None, daemon: DaemonConfig, account: Account) -> Iterator[str]:
-    """All that would keep a service of this account from its work, as far as files can tell."""
-    called = Path(sys.argv[0]).absolute()  # a script: it is run, and read
-    files = [*of_python(), *(Needed(PYTHON, called, right, tree=Path(sys.prefix)) for right in ("x", "r"))]
+def _warnings(config: Path, env_file: str | None, daemon: DaemonConfig, account: Account | None) -> Iterator[str]:
+    """All that would keep a service of this account from its work, as far as files can tell. `account`: None for none,
+    so that no file can be tried."""
+    called = Path(sys.argv[0]).absolute()
+    rights = ("x", "r") if called.name == "preforkd" else ()  # a script: it is run, and read
+    files = [*of_python(), *(Needed(PYTHON, called, right, tree=Path(sys.prefix)) for right in rights)]
     loaded: Config | None = None
     try:
         files += of_configuration(config, env_file)
@@ -102,7 +105,8 @@ def _warnings(config: Path, env_file: str | None, daemon: DaemonConfig, account:
             f"the unit hides home directories (ProtectHome=yes), and {path} is in one: "
             "install elsewhere (/opt/preforkd), or set ProtectHome=read-only and User= in a drop-in"
         )
-    yield from _unreadable([file for file in files if not hidden([file.path])], account)
+    if account:
+        yield from _unreadable([file for file in files if not hidden([file.path])], account)
     yield from _read_only(daemon, loaded)
 
 

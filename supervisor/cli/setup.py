@@ -107,14 +107,16 @@ def _write(target: Path, text: str, force: bool, owner: Account | None) -> None:
 
 
 def _make_folder(folder: Path, owner: Account | None) -> None:
-    """Make a folder where it is missing: for root and the group of `owner` alone, whatever the umask is."""
-    if folder.is_dir():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o750)
-    if owner:
-        os.chown(folder, -1, owner.gid)
-        folder.chmod(0o750)
+    """Make a folder where it is missing, and those above; with `owner`, for root and its group, whatever the umask is.
+
+    The folders above can be passed by all users.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.is_dir()]
+    for place in reversed(missing):
+        place.mkdir(mode=0o750 if place == folder else 0o755)
+        if owner:
+            os.chown(place, -1, owner.gid if place == folder else -1)
+            place.chmod(0o750 if place == folder else 0o755)
 
 
 @command(

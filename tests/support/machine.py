@@ -48,6 +48,12 @@ exec systemd-nspawn --quiet --directory="$1/root" --machine="$2" --register=no -
 """Run as the init of namespaces of its own: mounts and processes end with it. $1: our folder, $2: the machine's name,
 $3: its control groups, $4: the checkout, $5: Python, $6: its packages."""
 
+_FORGET = """
+rm -rf /etc/preforkd /var/lib/preforkd /opt/preforkd* /usr/local/bin/preforkd /etc/systemd/system/preforkd*
+! getent passwd preforkd || userdel preforkd
+"""
+"""What this machine may have of preforkd, and a bare one must not."""
+
 _TARGET = """
 [Unit]
 Description=All that a test needs
@@ -257,6 +263,8 @@ def booted_machine(folder: Path, bare: bool = False) -> Iterator[Machine]:
     machine = Machine(folder, bare)
     try:
         machine.boot()
+        if bare:
+            machine.ok("sh", "-c", _FORGET)
         yield machine
     finally:
         machine.end()

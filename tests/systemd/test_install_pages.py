@@ -181,3 +181,14 @@ def test_an_environment_of_a_closed_umask_is_named_before_the_service_fails(inst
     told = next(line for line in checked.stdout.splitlines() if line.startswith("error    python: "))
     assert "chmod -R o+rX /opt/preforkd-0.1.0" in told
     mended_by_its_own_words(installed, told.partition(", or keep it")[0])
+
+
+def test_a_file_without_a_user_is_tried_as_the_units_user_too(installed: Typed) -> None:
+    other = "/etc/preforkd/other.toml"
+    installed.types(f"sed '/^user = /d' {CONFIG} > {other} && chmod 600 {other}")
+
+    checked = installed.machine.types(f"{PREFORKD} --config {other} check", CHECKOUT).stdout
+
+    assert "warning  daemon.user: handlers will run as root" in checked
+    told = "the unit of `preforkd service` runs as preforkd: user preforkd may not read it: chgrp preforkd"
+    assert f"warning  {other}: {told} {other} && chmod g+r {other}" in checked
