@@ -83,6 +83,8 @@ try:
     publisher.publish("how-to-publish-not-there", "order-1", b"{}")
 except UnroutableError:
     print("unroutable", flush=True)
+else:
+    print("vanished", flush=True)
 input()
 publisher.publish("how-to-publish", "order-2", b"{}")
 print("published", flush=True)
