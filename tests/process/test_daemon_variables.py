@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.cli.catalogue import COMMANDS
 from tests.support.site import Site, make_site
 from tests.support.waiting import eventually
 
@@ -141,6 +142,8 @@ WITHOUT = {
     "scale": (["scale", "mail", "1"], 0),
     "retry": (["retry", "mail"], 0),
     "exits": (["exits"], 0),
+    "logs": (["logs"], 0),
+    "logs of a pool": (["logs", "mail"], 0),
     "exits --pool": (["exits", "--pool", "mail"], 0),
     "why a pool": (["why", "mail"], 0),
     "why a worker": (["why", "mail/0"], 0),
@@ -162,6 +165,14 @@ WITH = {
     "dead list": ["dead", "list", "mail"],
 }
 """Commands that use the broker's URL."""
+
+
+APART = {"init": "reads no configuration", "drill": "has its own", "reload": "below", "stop": "below"}
+
+
+def test_every_command_is_in_one_of_the_tables() -> None:
+    tabled = {words[0] for words, _code in WITHOUT.values()} | {words[0] for words in WITH.values()}
+    assert tabled | set(APART) == set(COMMANDS)
 
 
 @pytest.fixture(scope="module")
