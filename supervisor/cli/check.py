@@ -12,6 +12,7 @@ import os
 import shlex
 import shutil
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -40,6 +41,7 @@ from supervisor.logs.target import STDERR
 from supervisor.master.host.pidfile import STATE_LOCK, find_holder
 from supervisor.master.host.privileges import account, become, refuse_directory
 from supervisor.master.stop.phases import CLEANUP_S
+from supervisor.own_names import conflict
 from supervisor.quantities import show_seconds
 from supervisor.system.accounts import Account, account_of
 from supervisor.system.descent import shortcomings
@@ -243,6 +245,8 @@ def _about_handler(pool: PoolConfig, config: Config) -> Iterator[Finding]:
         yield _error(key, str(error), error.exit_code)
     else:
         yield _ok(key, f"{pool.handler} imports in {show_seconds(took.import_s)}")
+        if hidden := conflict(pool.handler.partition(":")[0], [*pool.path, *sys.path]):
+            yield _warning(key, hidden)
         if pool.init:
             yield _ok(init, f"{pool.init} runs; a worker is ready in {show_seconds(took.boot_s)}")
 

@@ -460,3 +460,17 @@ def test_check_names_a_good_init(tmp_path: Path, handler: Path, capfd: pytest.Ca
     write_config(tmp_path, f'init = "{INIT}"')
     assert main(["check"]) == 0
     assert f"ok       pools.email.init: {INIT} runs; a worker is ready in " in capfd.readouterr().out
+
+
+def test_check_names_a_package_of_the_application_that_hides_a_ready_made_handler(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers/__init__.py").touch()
+    (tmp_path / "workers/log.py").write_text("def run(message): pass\n")
+    write_config(tmp_path)
+    config = tmp_path / "preforkd.toml"
+    config.write_text(config.read_text().replace("myapp_under_check:send", "workers.log:run"))
+    assert main(["check"]) == 0
+    hides = f"{tmp_path}/workers/__init__.py hides preforkd's own workers.log"
+    assert f"warning  pools.email.handler: {hides}; name supervisor.workers.log" in capfd.readouterr().out
