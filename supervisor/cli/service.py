@@ -17,7 +17,7 @@ import click
 from supervisor.cli.command import command
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.reach import PYTHON, UNIT_USER, Needed, obstacles, of_code, of_configuration, of_python
-from supervisor.config.load import load, load_daemon
+from supervisor.config.load import load_daemon, load_without_secrets
 from supervisor.config.schema import Config, DaemonConfig
 from supervisor.errors import ConfigError, StateError
 from supervisor.logs.target import STDERR
@@ -95,7 +95,7 @@ def _warnings(config: Path, env_file: str | None, daemon: DaemonConfig, account:
     loaded: Config | None = None
     try:
         files += of_configuration(config, env_file)
-        loaded = load(str(config), env_file)
+        loaded = load_without_secrets(str(config), env_file)
         files += of_code(loaded)
     except ConfigError as error:
         yield f"{config}: {error.problems[0]}; the code of its handlers was not tested: `preforkd check` does"

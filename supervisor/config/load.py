@@ -30,6 +30,7 @@ from supervisor.system.trust import changeable_by
 
 _SECTIONS = ("daemon", "log", "broker", "ledger", "pools", "web", "hooks")
 _ENV_FILE = ("daemon", "env_file")
+_SOME_BROKER = "amqp://localhost"
 _FILES = (
     *("broker.url_file", "broker.tls.ca_file", "broker.tls.cert_file", "broker.tls.key_file"),
     *("web.token_file", "hooks.webhook_file"),
@@ -50,6 +51,21 @@ def load(path: str | None, env_file: str | None = None) -> schema.Config:
     """
     source = _find(path, os.environ)
     return interpret(_parsed(source, _text(source)), source, os.environ, env_file)
+
+
+def load_without_secrets(path: str | None, env_file: str | None = None) -> schema.Config:
+    """The configuration as `load` reads it, but with another broker's URL, and without [web] and [hooks].
+
+    The variables and files of secrets need not be there: a service has its own. Raises ConfigError as `load`.
+    """
+    source = _find(path, os.environ)
+    tree = _parsed(source, _text(source))
+    tree = {name: table for name, table in tree.items() if name not in ("web", "hooks")}
+    broker = _table(tree, ["broker"])
+    urls = [broker.pop(key) for key in ("url", "url_file") if key in broker]
+    if urls not in ([], ["embedded:"]):
+        broker["url"] = _SOME_BROKER
+    return interpret(tree, source, os.environ, env_file)
 
 
 def load_daemon(

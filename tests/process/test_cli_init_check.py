@@ -349,13 +349,12 @@ def test_check_names_a_log_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_handler_is_tried_out_where_nothing_temporary_can_be_written(
-    tmp_path: Path, handler: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, handler: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler.write_text("def send(message): pass\n")
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/none"])
     monkeypatch.setattr(tempfile, "tempdir", None)
-    state = tmp_path / "s"
-    state.mkdir()
+    state = tmp_path_factory.mktemp("s")  # short: a socket's path has at most 107 bytes
     assert probe_handler(pool(tmp_path), places=[state]).import_s < handler_probe.TIMEOUT_S
     assert list(state.iterdir()) == []
     with pytest.raises(StateError, match="name one in TMPDIR"):

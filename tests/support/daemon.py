@@ -166,9 +166,10 @@ class Daemon:
         return worker
 
     def exits(self, **facts: Any) -> list[Exit]:
-        """The exit records in which these fields have these values."""
+        """The exit records in which these fields have these values; a line that is being written is left out."""
         path = self.state_dir / "exits.jsonl"
-        records = [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        records = [json.loads(line) for line in lines if line.endswith(b"\n")]
         return [record for record in records if facts.items() <= record.items()]
 
     def exit(self, **facts: Any) -> Exit:
