@@ -113,12 +113,12 @@ def load_queues(path: str | None, env_file: str | None = None) -> dict[str, str]
     """
     source = _find(path, os.environ)
     tree = _parsed(source, _text(source))
-    pools, daemon = tree.get("pools", {}), tree.get("daemon", {})
+    pools = tree.get("pools", {})
     if isinstance(pools, dict):
         pools = {name: {"queue": pool.get("queue", "")} for name, pool in pools.items() if isinstance(pool, dict)}
-    env_file_key = {_ENV_FILE[1]: daemon[_ENV_FILE[1]]} if isinstance(daemon, dict) and _ENV_FILE[1] in daemon else {}
+    tables = {"daemon": _only((), _table(tree, ["daemon"])), "pools": pools}
     report = Report(tree)
-    filled, _variables = _filled({"daemon": env_file_key, "pools": pools}, source, os.environ, env_file, report)
+    filled, _variables = _filled(tables, source, os.environ, env_file, report)
     found = Sections(source.parent, report).table(("pools",), filled["pools"]) or {}
     _raise_problems(source, report)
     return {name: str(pool["queue"]) for name, pool in found.items()}

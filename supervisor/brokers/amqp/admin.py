@@ -113,7 +113,11 @@ class AmqpAdmin(BrokerAdmin):
         version = str(properties.get("version", "unknown"))
         return BrokerFacts(
             server=f"{properties.get('product', 'AMQP server')} {version} at {self._target.host}",
-            remarks=[*self._queue_remarks(queue, version), *self._timeout_remarks(), *_pika_remarks()],
+            remarks=[
+                *self._queue_remarks(queue, version),
+                *self._timeout_remarks(),
+                *filter(None, [receiving_way().reason]),
+            ],
         )
 
     def review(self, pool: PoolConfig, pools: Sequence[PoolConfig]) -> PoolReview:
@@ -156,11 +160,6 @@ class AmqpAdmin(BrokerAdmin):
             f" {_DEFAULT_ACK_TIMEOUT_S:g} s:"
             " raise consumer_timeout in rabbitmq.conf to the same, or longer handlers will lose their message"
         ]
-
-
-def _pika_remarks() -> list[str]:
-    reason = receiving_way().reason
-    return [f"{reason}; the daemon will receive messages at a third of the speed"] if reason else []
 
 
 def _connect(candidates: list[BrokerHost]) -> tuple[BrokerHost, pika.BlockingConnection]:

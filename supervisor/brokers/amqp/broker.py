@@ -90,11 +90,7 @@ class AmqpBroker(Broker):
         name = self._pool.name
         try:
             if reason := receiving_way().reason:
-                log(
-                    Event.CONSUMER_SLOWER,
-                    f"{reason}; messages are received at a third of the speed",
-                    level=logging.WARNING,
-                )
+                log(Event.CONSUMER_SLOWER, reason, level=logging.WARNING)
             consuming = targets(self._config, f"preforkd consumer {name}", heartbeats_s)
             publishing = targets(self._config, f"preforkd publisher {name}", publish_timeout_s)
         except BrokerRefused as error:
