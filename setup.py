@@ -5,7 +5,7 @@ A wheel from a checkout asks git. A source distribution carries the file, so a w
 
 from __future__ import annotations
 
-import subprocess
+import sys
 from pathlib import Path
 
 from setuptools import setup
@@ -13,26 +13,16 @@ from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))  # the build's own path leads to no source
+
+from supervisor.cli.version import commit_of  # noqa: E402
+
 COMMIT = "supervisor/commit.txt"
-
-
-def commit() -> str:
-    """The commit of this source, `-dirty` where files differ from it; "" if it is not known."""
-    carried = HERE / COMMIT
-    if carried.is_file():
-        return carried.read_text()
-    if not (HERE / ".git").exists():  # in a folder of another repository, git would tell that one's commit
-        return ""
-    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, or another user's checkout
-        return ""
 
 
 def write_commit(folder: str) -> None:
     """Write the file below `folder`, where the commit is known."""
-    if found := commit():
+    if found := commit_of(HERE / "supervisor"):
         target = Path(folder, COMMIT)
         target.unlink(missing_ok=True)  # it may be a link to the source
         target.write_text(found)
