@@ -15,6 +15,7 @@ from typing import Any, Protocol, SupportsFloat
 
 import msgspec
 
+from supervisor.messages.inbox_run import InboxRun
 from supervisor.messages.message import Properties, Publication
 from supervisor.messages.publications import LARGEST_RUN_BYTES, sendable, weight_bytes
 
@@ -116,7 +117,8 @@ class Message(msgspec.Struct, eq=False, weakref=True):
     `id`: the same in all runs of this message. `round`, `attempt`: number the runs from 1; a failed run leads to the
     next attempt, a message put back from the dead-letter queue to the next round. `redelivered`: the broker's flag.
     `maybe_duplicate`: the message has no id, and an earlier run of it cannot be ruled out. `publications`: collected by
-    `publish`, for tests of handlers; `publications_bytes`: their size.
+    `publish`, for tests of handlers; `publications_bytes`: their size. `key`: 24 bytes that stand for vhost, queue, id
+    and content, the same in all runs of this message; b"" outside a worker.
     """
 
     body: bytes
@@ -132,6 +134,8 @@ class Message(msgspec.Struct, eq=False, weakref=True):
     publications: list[Publication] = []
     limit: RunLimit | None = None
     publications_bytes: int = 0
+    key: bytes = b""
+    inbox: InboxRun | None = None
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -201,9 +205,17 @@ class Message(msgspec.Struct, eq=False, weakref=True):
         self.publications.append(publication)
         self._must_run()  # the run may have ended meanwhile
 
+    def inbox_run(self) -> InboxRun:
+        """This run's use of an inbox, for `supervisor.inbox`."""
+        if self.inbox is None:
+            self.inbox = InboxRun()
+        return self.inbox
+
     def _must_run(self) -> None:
         if self.limit is not None and self.limit.is_over:
             raise ValueError("publish: the run of this message is over, so nothing is sent any more")
+        if self.inbox is not None and (refusal := self.inbox.publish_refusal()):
+            raise ValueError(f"publish: {refusal}")
 
 
 def sendable_publications(given: object) -> list[Publication]:

@@ -122,8 +122,11 @@ def call(handler: Handler, message: Message) -> object:
 
 
 def collected(message: Message) -> tuple[Ending, list[Publication]]:
-    """The publications of a handler that has returned; a failed run if it has replaced them with another object."""
+    """The publications of a handler that has returned; a failed run if it has replaced them with another object, or
+    has not ended its use of an inbox."""
     try:
+        if message.inbox is not None and (fault := message.inbox.fault()):
+            return Ending(OutcomeKind.FAILED, None, fault), []
         publications = message.publications
         if type(publications) is list and not publications:
             return DONE, publications

@@ -200,6 +200,7 @@ class Worker:
             run.run.attempt,
             run.redelivered,
             run.maybe_duplicate,
+            key=run.run.key,
         )
 
     def _settle(self, run: RunId, ending: Ending, elapsed_s: float) -> None:
