@@ -25,8 +25,9 @@ format: venv ## rewrite the sources as ruff formats them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: venv ## every test; installs RabbitMQ, logrotate, systemd-nspawn, Chromium, promtool and debootstrap where missing (apt; root or sudo)
+test: venv ## every test; installs RabbitMQ, databases, logrotate, systemd-nspawn, Chromium and so on where missing (apt; root or sudo)
 	@.ci/need-rabbitmq
+	@.ci/need-databases $(VENV)
 	@.ci/need-logrotate
 	@.ci/need-systemd
 	@.ci/need-chromium
@@ -51,6 +52,7 @@ LONG_FORMS = $(shell grep -rlE 'PREFORKD_SOAK|support.crash_sites' tests --inclu
 
 soak: venv ## long forms of tests, then chaos on RabbitMQ 3.10 and 4.0 (root, an hour; SEED, MESSAGES, FAULTS), and the table
 	@.ci/need-rabbitmq
+	@.ci/need-databases $(VENV)
 	@.ci/need-debootstrap
 	PREFORKD_SOAK=$(or $(SEED),1) $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 1800 $(LONG_FORMS)
 	$(BIN)/python -m benchmarks.soak --seed $(or $(SEED),1) \

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.brokers import driver, pool
 from tests.support.longest_first import longest_first
+from tests.support.mariadb import mariadb
 from tests.support.pools import make_master
+from tests.support.postgresql import postgresql
 from tests.support.rabbitmq import own_rabbitmq, rabbitmq
 from tests.support.sleeping import process
 from tests.support.trixie import node, rabbit_4
@@ -24,9 +26,11 @@ settings.load_profile(
 __all__ = [
     "driver",
     "make_master",
+    "mariadb",
     "node",
     "own_rabbitmq",
     "pool",
+    "postgresql",
     "process",
     "pytest_collection_modifyitems",
     "pytest_configure",
