@@ -74,6 +74,10 @@ _ok = partial(Finding, Level.OK)
 _warning = partial(Finding, Level.WARNING)
 _error = partial(Finding, Level.ERROR)
 
+_OTHERS = (
+    "queue {queue!r} has {others} consumer(s) beside this daemon: end them, or set exclusive = true; no message runs "
+    "twice only while there is no other consumer"
+)
 _REFUSED = "a reload is refused; `preforkd restart` applies it"
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
@@ -309,10 +313,21 @@ def _about_broker(config: Config) -> Iterator[Finding]:
         return
     try:
         with open_admin(config.broker, config.daemon.state_dir) as admin:
+            consumed = _consumed_here(config)
             for pool in config.pools.values():
-                yield from _about_queue(pool, admin, list(config.pools.values()))
+                yield from _about_queue(pool, admin, list(config.pools.values()), pool.queue in consumed)
     except PreforkdError as error:
         yield _error("broker.url", str(error), error.exit_code)
+
+
+def _consumed_here(config: Config) -> set[str]:
+    """The queues that the running daemon of this configuration consumes; none where it does not answer."""
+    try:
+        with ControlClient(Path(config.daemon.runtime_dir)) as daemon:
+            pools = daemon.status().pools.values()
+    except (NotRunning, ControlError):
+        return set()
+    return {pool.queue for pool in pools if pool.consumer.state == "consuming"}
 
 
 def _embedded_queue(config: Config) -> Path:
@@ -321,7 +336,10 @@ def _embedded_queue(config: Config) -> Path:
     return Path(config.daemon.state_dir, FILE_NAME)
 
 
-def _about_queue(pool: PoolConfig, admin: BrokerAdmin, pools: Sequence[PoolConfig]) -> Iterator[Finding]:
+def _about_queue(
+    pool: PoolConfig, admin: BrokerAdmin, pools: Sequence[PoolConfig], is_consumed: bool
+) -> Iterator[Finding]:
+    """`is_consumed`: whether the running daemon of this configuration is a consumer of the queue."""
     key = f"pools.{pool.name}.queue"
     try:
         facts = admin.facts(pool.queue)
@@ -334,6 +352,8 @@ def _about_queue(pool: PoolConfig, admin: BrokerAdmin, pools: Sequence[PoolConfi
         yield _error(key, text)
     for remark in (*facts.remarks, *review.remarks):
         yield _warning(key, remark)
+    if depth and (others := depth.consumers - is_consumed) > 0:
+        yield _warning(key, _OTHERS.format(queue=pool.queue, others=others))
     if depth:
         text = f"{pool.queue} on {facts.server}: {depth.ready} ready, {depth.consumers} consumer(s)"
         yield _ok(key, text)

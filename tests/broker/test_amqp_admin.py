@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from supervisor.brokers.admin import BrokerAdmin
 from supervisor.brokers.amqp.admin import AmqpAdmin
-from supervisor.brokers.base import Subscribed
 from supervisor.config.schema import BrokerConfig
 from supervisor.errors import BrokerUnavailable
 from supervisor.messages.message import Properties, Publication
-from tests.support.brokers import Backend, a_pool
+from tests.support.brokers import a_pool
 from tests.support.rabbitmq import RabbitNode
 
 pytestmark = pytest.mark.rabbitmq
@@ -165,20 +163,10 @@ def test_deleting_a_missing_queue_is_silent(admin: BrokerAdmin) -> None:
     admin.delete_queue("no-such-queue")
 
 
-def test_facts_name_the_server_and_what_an_operator_should_know(
-    config: BrokerConfig, admin: BrokerAdmin, tmp_path: Path
-) -> None:
-    pool = a_pool()
-    facts = admin.facts(pool.queue)
+def test_facts_name_the_server_and_what_an_operator_should_know(admin: BrokerAdmin) -> None:
+    facts = admin.facts(a_pool().queue)
     assert facts.server.startswith("RabbitMQ 3.")
     assert any("does not exist yet" in remark for remark in facts.remarks)
-
-    backend = Backend(config, tmp_path)
-    with backend.driver(pool) as driver:
-        driver.start()
-        assert driver.of(Subscribed)
-        assert any("1 consumer" in remark for remark in admin.facts(pool.queue).remarks)
-    backend.clean_up(pool)
 
 
 def test_an_ack_timeout_above_the_brokers_default_is_remarked(rabbitmq: RabbitNode) -> None:

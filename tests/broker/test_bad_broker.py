@@ -148,6 +148,18 @@ def test_a_queue_that_drops_messages_is_named_by_check_start_and_status(site: Si
     assert site.status()["pools"]["mail"]["state"] == "ok"
 
 
+def test_check_warns_of_other_consumers_and_not_of_its_own_daemon(site: Site, rabbitmq: RabbitNode) -> None:
+    with rabbitmq.channel() as channel:
+        started_with(site)
+        assert "beside this daemon" not in site.cli("check").stdout
+
+        channel.basic_consume(queue(site), lambda *_: None)
+        assert "has 1 consumer(s) beside this daemon" in site.cli("check").stdout
+
+        site.ok("stop")
+        assert "has 1 consumer(s) beside this daemon" in site.cli("check").stdout
+
+
 def test_a_missing_right_ends_a_start_with_the_command_that_gives_it(site: Site, rabbitmq: RabbitNode) -> None:
     rabbitmq.add_user("copies-nothing", "pw", (".*", "^mail", ".*"))
     configure(site, "guest:guest@", "copies-nothing:pw@")

@@ -135,15 +135,9 @@ class AmqpAdmin(BrokerAdmin):
         return self._moving
 
     def _queue_remarks(self, queue: str, version: str) -> list[str]:
-        depth = self.depth(queue)
-        if depth is None:
+        if self.depth(queue) is None:
             return [f"queue {queue!r} does not exist yet: it is declared at the first start, unless declare = false"]
         remarks = []
-        if depth.consumers:
-            remarks.append(
-                f"queue {queue!r} has {depth.consumers} consumer(s) already: if that is not this daemon, end it or set"
-                " exclusive = true; no message runs twice only while there is no other consumer"
-            )
         if version.split(".")[0].isdigit() and int(version.split(".")[0]) >= 4:
             remarks.append(
                 f"if queue {queue!r} is a quorum queue that preforkd did not declare: RabbitMQ 4 drops a message after"
