@@ -97,6 +97,20 @@ class _TraceContext:
 _context = _TraceContext()
 
 
+class _Inboxes:
+    """Makes a run's state of an inbox when its handler first uses one. A worker puts its own function here."""
+
+    def __init__(self) -> None:
+        self.make: Callable[[Message], InboxRun] = lambda message: InboxRun()
+
+    def made_by(self, make: Callable[[Message], InboxRun]) -> None:
+        """Use `make`, which knows what earlier attempts have done."""
+        self.make = make
+
+
+_inboxes = _Inboxes()
+
+
 class RunLimit(Protocol):
     """The time limit of one run, kept by its worker."""
 
@@ -206,9 +220,9 @@ class Message(msgspec.Struct, eq=False, weakref=True):
         self._must_run()  # the run may have ended meanwhile
 
     def inbox_run(self) -> InboxRun:
-        """This run's use of an inbox, for `supervisor.inbox`."""
+        """This run's use of an inbox, for `supervisor.inbox`. Raises InboxError in a worker once the run is over."""
         if self.inbox is None:
-            self.inbox = InboxRun()
+            self.inbox = _inboxes.make(self)
         return self.inbox
 
     def _must_run(self) -> None:

@@ -34,6 +34,9 @@ LEFT_OUT = "x-preforkd-left-out"
 FORMER = "x-preforkd-former"
 """A list of tables, oldest first: how the rounds before this one ended, in short. The first header to be left out."""
 
+EARLIER = "x-preforkd-earlier"
+"""A table on retry copies: what the next attempt is to know of earlier ones of its round (`settlement/copies.py`)."""
+
 STAMPS = frozenset({QUEUE, ROUND, ATTEMPT, EXCHANGE, ROUTING_KEY, ORIGINAL})
 """Headers of preforkd that a retried copy keeps: they make it the next round once, however often it is sent."""
 

@@ -374,7 +374,7 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
         _at_least("max_attempts", 1),
         Rule(("retry_delays",), _bad_delays),
         Rule(("transport_headers",), _bad_header),
-        _one_of("on_crash", "retry", "park"),
+        _one_of("on_crash", "retry", "park", "inbox"),
         _at_least("max_messages", 0),
         Rule(
             ("max_memory", "kill_memory"),

@@ -56,6 +56,7 @@ class Outcome(Frame, frozen=True):
     reason: str
     stack: str
     elapsed_s: Seconds
+    database: bytes = b""  # the identity of that whose inbox the run used
 
 
 class Publish(Frame, frozen=True):
@@ -95,6 +96,8 @@ class Run(Frame, frozen=True):
     routing_key: str
     redelivered: bool
     maybe_duplicate: bool
+    database: bytes = b""  # as in Outcome, of an earlier attempt
+    given_up: str = ""  # why the message has no attempt left: this run only asks its inbox
 
 
 class Recall(Frame, frozen=True):
@@ -143,13 +146,10 @@ class Quit(Frame, frozen=True):
 
 
 class Build(Frame, frozen=True):
-    """The only frame of a child whose build has other frames than its master: it names its own build.
+    """The only frame of a child whose build has other frames than its master: it must be the same in all builds."""
 
-    `version` is its VERSION, `release` the package's version. This frame must be the same in all builds.
-    """
-
-    version: str
-    release: str
+    version: str  # its VERSION
+    release: str  # the package's version
 
 
 # ---- forkserver -> master -----------------------------------------------------------------------------------------

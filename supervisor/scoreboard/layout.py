@@ -19,9 +19,10 @@ A field longer than a word is written alternately in two copies, or published by
     record   = u32 crc32 of the rest | u32 payload length | u64 sequence | payload
     identity = u32 pid | u32 generation | u64 start ticks | u32 since | u64 base | u8 ready | 36 bytes boot id
     running  = u64 number, round, attempt | f64 started (wall), started, deadline | u8 source, publishing, key length,
-               id length | 32 bytes key | message id
-    cell     = u32 crc32 of the rest | u16 text length | u8 kind, key length | u64 index | u32 generation
-               | u64 round, attempt | f64 delay (nan: none), elapsed | 32 bytes key | text
+               id length | 32 bytes key | message id | 16 bytes database of its inbox, if known
+    cell     = u32 crc32 of the rest | u16 text length (top bit: a database follows) | u8 kind, key length | u64 index
+               | u32 generation | u64 round, attempt | f64 delay (nan: none), elapsed | 32 bytes key | text
+               | 16 bytes database of its inbox, if known
 
 A record with an even sequence goes to A, one with an odd sequence to B: a writer's death leaves the other copy whole.
 A cell is written before the head that publishes it, and is reused only once the tail has passed it.
@@ -54,6 +55,7 @@ Record = tuple[int, bytes]
 """Sequence and payload."""
 
 KEY_BYTES = 32
+DATABASE_BYTES = 16
 ID_BYTES = 255
 
 _CRC = struct.Struct("=I")
@@ -63,9 +65,10 @@ _IDENTITY = struct.Struct("=IIQIQ?36s")
 _RUN = struct.Struct("=QQQdddB?BB32s")
 _CELL = struct.Struct("=HBBQIQQdd32s")
 
-TEXT_BYTES = CELL_BYTES - _CRC.size - _CELL.size
+TEXT_BYTES = CELL_BYTES - _CRC.size - _CELL.size - DATABASE_BYTES
 _TEXT_HEAD, _TEXT_GAP = 128, b" ... "
 _TEXT_TAIL = TEXT_BYTES - _TEXT_HEAD - len(_TEXT_GAP)
+_DATABASE_FOLLOWS = 1 << 15
 
 _KINDS = dict(enumerate(OutcomeKind, 1))
 _KIND_CODES = {kind: code for code, kind in _KINDS.items()}
@@ -121,7 +124,10 @@ def decode_identity(payload: bytes) -> Identity:
 
 
 def encode_running(running: Running) -> bytes:
-    """The payload of a running record; a message id is cut at 255 bytes. Raises ValueError for a key over 32 bytes."""
+    """The payload of a running record; a message id is cut at 255 bytes.
+
+    Raises ValueError for a key over 32 bytes, and for a database that has not 16.
+    """
     run, name = running.run, running.message_id.encode("utf-8", "replace")[:ID_BYTES]
     return (
         _RUN.pack(
@@ -138,6 +144,7 @@ def encode_running(running: Running) -> bytes:
             run.key,
         )
         + name
+        + _checked_database(running.database)
     )
 
 
@@ -146,15 +153,17 @@ def decode_running(payload: bytes) -> Running:
     number, round_, attempt, started_at_s, started_s, deadline_s, source, publishing, key_length, length, key = (
         _RUN.unpack_from(payload)
     )
+    end = _RUN.size + length
     return Running(
         number=number,
         run=RunId(key[:key_length], round_, attempt),
-        message_id=payload[_RUN.size : _RUN.size + length].decode("utf-8", "ignore"),
+        message_id=payload[_RUN.size : end].decode("utf-8", "ignore"),
         started_at_s=started_at_s,
         started_s=started_s,
         deadline_s=deadline_s,
         source=LimitSource(source),
         publishing=publishing,
+        database=payload[end : end + DATABASE_BYTES],
     )
 
 
@@ -167,11 +176,14 @@ def cell_at(index: int) -> int:
 
 
 def encode_cell(cell: Cell) -> bytes:
-    """The bytes of a cell; of a long text both ends are kept. Raises ValueError for a key over 32 bytes."""
+    """The bytes of a cell; of a long text both ends are kept.
+
+    Raises ValueError for a key over 32 bytes, and for a database that has not 16.
+    """
     run, text = cell.run, _clip(cell.text)
     body = (
         _CELL.pack(
-            len(text),
+            len(text) | (_DATABASE_FOLLOWS if cell.database else 0),
             _KIND_CODES[cell.kind],
             _key_length(run.key),
             cell.index,
@@ -183,6 +195,7 @@ def encode_cell(cell: Cell) -> bytes:
             run.key,
         )
         + text
+        + _checked_database(cell.database)
     )
     return _CRC.pack(crc32(body)) + body
 
@@ -193,7 +206,8 @@ def decode_cell(data: bytes, index: int) -> Cell | None:
         data, _CRC.size
     )
     start = _CRC.size + _CELL.size
-    end = start + length
+    text_end = start + (length & ~_DATABASE_FOLLOWS)
+    end = text_end + (DATABASE_BYTES if length & _DATABASE_FOLLOWS else 0)
     sound = end <= len(data) and crc32(memoryview(data)[_CRC.size : end]) == _CRC.unpack_from(data)[0]
     if not sound or own_index != index:
         return None
@@ -204,7 +218,8 @@ def decode_cell(data: bytes, index: int) -> Cell | None:
         kind=_KINDS[kind],
         delay_s=None if delay_s != delay_s else delay_s,
         elapsed_s=elapsed_s,
-        text=data[start:end].decode("utf-8", "ignore"),
+        text=data[start:text_end].decode("utf-8", "ignore"),
+        database=data[text_end:end],
     )
 
 
@@ -213,6 +228,12 @@ def _clip(text: str) -> bytes:
     if len(data) <= TEXT_BYTES:
         return data
     return data[:_TEXT_HEAD] + _TEXT_GAP + data[-_TEXT_TAIL:]
+
+
+def _checked_database(database: bytes) -> bytes:
+    if len(database) not in (0, DATABASE_BYTES):
+        raise ValueError(f"the identity of a database has {DATABASE_BYTES} bytes, not {len(database)}")
+    return database
 
 
 def _key_length(key: bytes) -> int:

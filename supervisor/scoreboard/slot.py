@@ -87,7 +87,8 @@ class Slot:
         lost = self._record_fault()
         leftover = self.running()
         if leftover is not None:
-            self._append(leftover.run, former.generation if former else 0, OutcomeKind.IN_DOUBT, None, 0.0, "")
+            by = former.generation if former else 0
+            self._append(leftover.run, by, OutcomeKind.IN_DOUBT, database=leftover.database)
         # fail-point: worker.leftover-handed-in: the former owner's run is in the ring
         since = former.since if former is not None and former.boot_id == boot and not lost else generation
         self._resume_sequences()
@@ -127,6 +128,16 @@ class Slot:
         """Mark a new deadline (CLOCK_MONOTONIC) of the present run, extended by its handler."""
         self._write_run(msgspec.structs.replace(self._begun(), deadline_s=deadline_s, source=LimitSource.EXTENDED))
 
+    def mark_inbox(self, run: RunId, database: bytes) -> None:
+        """Mark that this run is about to use the inbox of a database with this identity of 16 bytes.
+
+        Raises RuntimeError if the run is over, ValueError for another length.
+        """
+        begun = self._begun()
+        if begun.run != run:
+            raise RuntimeError(f"{self.path}: {run} is over")
+        self._write_run(msgspec.structs.replace(begun, database=database))
+
     def mark_publishing(self) -> None:
         """Mark that the handler has returned and its publishes wait for confirms: no time limit is in force."""
         self._write_run(msgspec.structs.replace(self._begun(), deadline_s=0.0, publishing=True))
@@ -136,8 +147,8 @@ class Slot:
 
         `delay_s`: of a Retry, else None; `text`: reason and stack, of which both ends are kept.
         """
-        run = self._begun().run
-        return self._append(run, self._taken().generation, kind, delay_s, elapsed_s, text)
+        begun, generation = self._begun(), self._taken().generation
+        return self._append(begun.run, generation, kind, delay_s, elapsed_s, text, begun.database)
 
     def mark_leaving(self, reason: LeavingReason) -> None:
         """Mark why this worker is about to exit by itself."""
@@ -266,16 +277,23 @@ class Slot:
         self._bytes[start : start + len(data)] = data
 
     def _append(
-        self, run: RunId, generation: int, kind: OutcomeKind, delay_s: float | None, elapsed_s: float, text: str
+        self,
+        run: RunId,
+        generation: int,
+        kind: OutcomeKind,
+        delay_s: float | None = None,
+        elapsed_s: float = 0.0,
+        text: str = "",
+        database: bytes = b"",
     ) -> int:
-        index: int = self._words[HEAD]
-        data = layout.encode_cell(Cell(index, run, generation, kind, delay_s, elapsed_s, text))
-        start = layout.cell_at(index)
+        cell = Cell(self._words[HEAD], run, generation, kind, delay_s, elapsed_s, text, database)
+        data = layout.encode_cell(cell)
+        start = layout.cell_at(cell.index)
         self._bytes[start : start + len(data)] = data
         # fail-point: worker.cell-written: the outcome's cell is whole, the head is still before it
-        self._words[HEAD] = index + 1
+        self._words[HEAD] = cell.index + 1
         self._run = None
-        return index
+        return cell.index
 
     def _resume_sequences(self) -> None:
         self._identity_sequence, self._running_sequence = (

@@ -77,7 +77,10 @@ class LimitSource(IntEnum):
 
 
 class Running(msgspec.Struct, frozen=True):
-    """The run of a worker. `started_at_s`: wall clock; `started_s`, `deadline_s` (0: none): CLOCK_MONOTONIC."""
+    """The run of a worker. `started_at_s`: wall clock; `started_s`, `deadline_s` (0: none): CLOCK_MONOTONIC.
+
+    `database`: the identity of the database whose inbox it uses, 16 bytes; b"" if it uses none.
+    """
 
     number: int  # counts the runs of this slot file, from 1
     run: RunId
@@ -87,6 +90,7 @@ class Running(msgspec.Struct, frozen=True):
     deadline_s: float
     source: LimitSource
     publishing: bool
+    database: bytes = b""
 
     @property
     def limit_s(self) -> float:
@@ -111,7 +115,10 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """One outcome in the ring. `index`: counts from 0 over the life of the slot file; run number n has index n - 1."""
+    """One outcome in the ring. `index`: counts from 0 over the life of the slot file; run number n has index n - 1.
+
+    `database`: as in `Running`.
+    """
 
     index: int
     run: RunId
@@ -120,3 +127,4 @@ class Cell(msgspec.Struct, frozen=True):
     delay_s: float | None
     elapsed_s: float
     text: str  # reason and the end of the stack, capped
+    database: bytes = b""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from os import getpid
 from typing import NamedTuple
 
-from supervisor.api import Message
+from supervisor.api import Message, _inboxes
 from supervisor.link.frames import (
     VERSION,
     Bye,
@@ -29,6 +29,7 @@ from supervisor.link.frames import (
     Welcome,
     WorkerFrame,
 )
+from supervisor.messages.inbox_run import InboxError, InboxRun
 from supervisor.messages.message import Publication
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
@@ -97,6 +98,9 @@ class Worker:
         self._link = Uplink(address.link_path, self._greeting)
         self._runs: deque[Run] = deque()
         self._publishing: _Publishing | None = None
+        self._present: Run | None = None
+        self._database = b""  # whose inbox the present run uses
+        _inboxes.made_by(self._inbox_of)
         self._unflushed = 0
         self._flushed_s = 0.0
         self._obey: dict[type, Callable[..., object]] = {
@@ -166,6 +170,7 @@ class Worker:
 
     def _run(self, run: Run) -> None:
         self._upkeep.begin()
+        self._present, self._database = run, b""
         message = self._message(run)
         limit = self._policy.limit_for(message.headers)
         started_s = monotonic_s()
@@ -177,6 +182,7 @@ class Worker:
             ending = self._handle(message)
         finally:
             self._alarm.end()
+        self._present = None
         if getpid() != self._pid:
             _leave_as_a_stray_child(ending)
         # fail-point: worker.handler-over: the handler has ended, no mark says how
@@ -203,12 +209,25 @@ class Worker:
             key=run.run.key,
         )
 
+    def _inbox_of(self, message: Message) -> InboxRun:
+        """The state of the inbox for the present run. Raises InboxError for a message of another run."""
+        run = self._present
+        if run is None or run.run != RunId(message.key, message.round, message.attempt):
+            raise InboxError("once: the run of this message is over")
+        return InboxRun(run.database, run.given_up, lambda database: self._mark_inbox(run.run, database))
+
+    def _mark_inbox(self, run: RunId, database: bytes) -> None:
+        self._slot.mark_inbox(run, database)
+        self._database = database
+
     def _settle(self, run: RunId, ending: Ending, elapsed_s: float) -> None:
         """Mark the outcome, then report it: from the mark on, the run will not happen again (I2)."""
         text = f"{ending.reason}\n{ending.stack}" if ending.reason else ""
         cell = self._slot.mark_outcome(ending.kind, ending.delay_s, elapsed_s, text)
         # fail-point: worker.outcome-marked: the run is over, no process was told
-        self._link.send(Outcome(cell, run, ending.kind, ending.delay_s, ending.reason, ending.stack, elapsed_s))
+        self._link.send(
+            Outcome(cell, run, ending.kind, ending.delay_s, ending.reason, ending.stack, elapsed_s, self._database)
+        )
         self._unflushed += 1
         if self._unflushed >= _BATCH or monotonic_s() - self._flushed_s >= _BATCH_S:
             self._flush()

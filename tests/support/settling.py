@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from supervisor.brokers import copy_headers
 from supervisor.brokers.base import Delivery, Outgoing
 from supervisor.config.schema import PoolConfig
-from supervisor.consumer.settlement.messages import Arrival, Entry, Failure
+from supervisor.consumer.settlement import copies
+from supervisor.consumer.settlement.messages import NONE_EARLIER, Arrival, Earlier, Entry, Failure
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.consumer.settlement.unit_of_work import Ack, Effect, PublishLater, Requeue, Say, Send
 from supervisor.ledger.base import Row, RowState
@@ -63,6 +64,7 @@ class Bench:
         body: bytes = b"",
         worn: bool = False,
         repeats: bool = False,
+        earlier: Earlier = NONE_EARLIER,
     ) -> int:
         """A delivery; `run`: stamped as this (round, attempt). Returns its tag."""
         tag = next(self._tags)
@@ -71,12 +73,21 @@ class Bench:
         name = id or f"preforkd-{next(self._given):032x}"
         likeness = b"" if id else b"like" + body
         arrival = Arrival(
-            delivery, key_of(name, body), name, bool(id), *(run or (1, 1)), run is not None, likeness, worn, repeats
+            *(delivery, key_of(name, body), name, bool(id)),
+            *(*(run or (1, 1)), run is not None, likeness, worn, repeats),
+            earlier=earlier,
         )
         known = [row for row in self.rows.values() if row.key[:16] == arrival.key[:16]]
         self.settlement.decisions.count("delivered")  # as BrokerHearing does
         self.settlement.delivered(arrival, known)
         return tag
+
+    def comes(self, copy: Outgoing) -> RunId:
+        """A retry copy comes from the queue and goes to W0."""
+        delivery = Delivery(self.epoch, 0, "", QUEUE, False, copy.properties, copy.body)
+        return self.begun(
+            copy.properties.message_id, copies.stamp(delivery, QUEUE), earlier=copies.earlier_of(delivery)
+        )[1]
 
     def assign(self, worker: Incarnation = W0) -> RunId:
         """The oldest waiting message goes to a worker."""

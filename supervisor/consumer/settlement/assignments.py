@@ -29,7 +29,7 @@ class Assignments:
         """Give a waiting message to a worker: durable first, sent after."""
         del self.waiting[entry.key]
         self.give(entry, worker)
-        self._decisions.record(entry, RowState.DISPATCHED)
+        self._decisions.record(entry, RowState.DISPATCHED, entry.earlier.note)
         self._decisions.send(worker, order_of(entry, self._queue))
 
     def give(self, entry: Entry, worker: Incarnation) -> None:

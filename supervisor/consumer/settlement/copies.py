@@ -16,6 +16,7 @@ import msgspec
 from supervisor.brokers.base import Delivery, Outgoing
 from supervisor.brokers.copy_headers import (
     ATTEMPT,
+    EARLIER,
     EXCHANGE,
     FORMER,
     LEFT_OUT,
@@ -31,9 +32,9 @@ from supervisor.brokers.copy_headers import (
     rounds_behind,
 )
 from supervisor.brokers.names import dead_queue, parked_queue
-from supervisor.consumer.settlement.messages import Entry, Failure
+from supervisor.consumer.settlement.messages import NONE_EARLIER, Earlier, Entry, Failure
 from supervisor.ledger.base import RowState
-from supervisor.link.frames import Run
+from supervisor.link.frames import Run, RunId
 from supervisor.logs.events import Event
 from supervisor.messages.message import Properties, UnreadableHeaders
 from supervisor.messages.transport_headers import is_left_behind
@@ -56,6 +57,8 @@ MOST_RUNS = 2**31 - 1
 STACK_CHARACTERS = 8000
 """Headers must fit into one AMQP frame (128 KiB as negotiated by default) together with the user's own."""
 
+_EARLIER_REASON_CHARACTERS = 1000
+
 _TO_BROKERS = ("expiration", "user_id", "cluster_id")
 _PERSISTENT = 2
 _SHORT_BYTES = 255  # of a name or property in AMQP
@@ -77,6 +80,27 @@ def stamp(delivery: Delivery, queue: str) -> tuple[int, int] | None:
     if type(round_) is int and type(attempt) is int and 1 <= round_ <= MOST_RUNS and 1 <= attempt <= MOST_RUNS:
         return round_, attempt
     return None
+
+
+def earlier_of(delivery: Delivery) -> Earlier:
+    """What a copy of ours says of earlier attempts of its round; of a header that cannot be read nothing."""
+    table = (delivery.properties.headers or {}).get(EARLIER)
+    if table is None:
+        return NONE_EARLIER
+    try:
+        return msgspec.convert(table, Earlier)
+    except msgspec.ValidationError:  # any publisher may have written it
+        return NONE_EARLIER
+
+
+def _in_header(earlier: Earlier) -> dict[str, Any]:
+    given_up = earlier.given_up
+    if given_up is not None:
+        reason = given_up.reason[:_EARLIER_REASON_CHARACTERS]
+        given_up = msgspec.structs.replace(given_up, reason=reason)
+        earlier = msgspec.structs.replace(earlier, given_up=given_up)
+    table: dict[str, Any] = msgspec.to_builtins(earlier)
+    return table
 
 
 def origin(delivery: Delivery, queue: str) -> tuple[str, str]:
@@ -107,7 +131,12 @@ def order_of(entry: Entry, queue: str) -> Run:
     if properties.headers:  # it may be a copy of ours
         properties, (exchange, routing_key) = as_handled(delivery, queue), origin(delivery, queue)
     body, redelivered = delivery.body, delivery.redelivered
-    return Run(entry.run, entry.id, properties, body, exchange, routing_key, redelivered, entry.maybe_duplicate)
+    earlier, again = entry.earlier, entry.maybe_duplicate
+    return Run(
+        *(entry.run, entry.id, properties, body, exchange, routing_key, redelivered, again),
+        database=earlier.database,
+        given_up=earlier.told,
+    )
 
 
 def next_round(entry: Entry, properties: Properties, queue: str) -> Properties:
@@ -126,7 +155,8 @@ def copy_of(entry: Entry, queue: str, host: str, token: int) -> Outgoing:
         raise ValueError("a copy needs the message and the reason")
     retry = entry.pending is RowState.RETRY_PENDING
     round_, attempt = (entry.round, entry.attempt + 1) if retry else (entry.round + 1, 1)
-    properties = _stamped(entry, delivery, queue, round_, attempt)
+    earlier = (failure.earlier if retry else None) or NONE_EARLIER
+    properties = _stamped(entry, delivery, queue, RunId(entry.key, round_, attempt), earlier)
     if not retry:
         headers = (properties.headers or {}) | _diagnosis(entry, failure, host)
         properties = msgspec.structs.replace(properties, headers=headers)
@@ -172,7 +202,7 @@ def saved_copy(entry: Entry, queue: str, token: int) -> Outgoing:
     delivery = entry.delivery
     if delivery is None:
         raise ValueError("a copy needs the message")
-    properties = _stamped(entry, delivery, queue, entry.round, entry.attempt)
+    properties = _stamped(entry, delivery, queue, entry.run, entry.earlier)
     if not entry.has_id:
         headers = (properties.headers or {}) | {REPEATS: True}
         properties = msgspec.structs.replace(properties, headers=headers, message_id=None)
@@ -185,15 +215,15 @@ def is_repetition(delivery: Delivery) -> bool:
     return headers is not None and headers.get(REPEATS) is True
 
 
-def _stamped(entry: Entry, delivery: Delivery, queue: str, round_: int, attempt: int) -> Properties:
+def _stamped(entry: Entry, delivery: Delivery, queue: str, run: RunId, earlier: Earlier) -> Properties:
     """The properties of a copy: those of the original, as far as a broker takes them, and the run it stands for."""
     original = as_handled(delivery, queue)
     properties, lacking = without(original)
     exchange, routing_key = origin(delivery, queue)
     headers: dict[str, Any] = (properties.headers or {}) | {
         QUEUE: queue,
-        ROUND: round_,
-        ATTEMPT: attempt,
+        ROUND: run.round,
+        ATTEMPT: run.attempt,
         EXCHANGE: exchange,
         ROUTING_KEY: routing_key,
     }
@@ -202,6 +232,8 @@ def _stamped(entry: Entry, delivery: Delivery, queue: str, round_: int, attempt:
         properties = msgspec.structs.replace(properties, message_id=entry.id)
     if lacking:
         headers[ORIGINAL] = lacking
+    if earlier != NONE_EARLIER:
+        headers[EARLIER] = _in_header(earlier)
     if former := rounds_behind(delivery.properties.headers, queue):
         headers[FORMER] = former
     if isinstance(original.headers, UnreadableHeaders):

@@ -17,7 +17,7 @@ from supervisor.brokers.base import Delivery
 from supervisor.config.schema import BrokerConfig, PoolConfig
 from supervisor.consumer.settlement import copies
 from supervisor.consumer.settlement.delivery_limit import count_of, limit_of, worn_from
-from supervisor.consumer.settlement.messages import Arrival
+from supervisor.consumer.settlement.messages import NONE_EARLIER, Arrival
 from supervisor.ledger.base import Row
 from supervisor.messages.identity import DIGEST_BYTES, content_digest, former_digests, message_key
 from supervisor.messages.message import Properties, UnreadableHeaders
@@ -89,6 +89,7 @@ class Arrivals:
             b"" if found else _likeness(delivery, digest),
             worn,
             found is None and copies.is_repetition(delivery),
+            earlier=NONE_EARLIER if stamp is None else copies.earlier_of(delivery),
         )
 
     def as_known(self, arrival: Arrival, known: Sequence[Row]) -> Arrival:

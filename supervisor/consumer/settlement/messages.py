@@ -40,6 +40,15 @@ class Failure(msgspec.Struct, frozen=True):
     at_s: float = 0.0
     pending: str = ""  # the state of a row that is GONE, before
     lost: str = ""  # of a row that is GONE: how its retry copy was lost, until that is mended or let go
+    database: bytes = b""  # the identity of the database whose inbox the run used
+    earlier: Earlier | None = None  # what the next attempt is to know, where that is anything
+
+    @property
+    def how(self) -> str:
+        """The cause, with signal or status where there is one, and the worker: `crash (SIGSEGV), email/0`."""
+        how = self.signal or ("" if self.status is None else f"status {self.status}")
+        cause = f"{self.cause} ({how})" if how else self.cause
+        return f"{cause}, {self.worker}" if self.worker else cause
 
     @property
     def waits_s(self) -> float | None:
@@ -53,6 +62,40 @@ class Failure(msgspec.Struct, frozen=True):
             return self
         ends = self.stack[:_STACK_END_CHARACTERS], self.stack[-_STACK_END_CHARACTERS:]
         return msgspec.structs.replace(self, stack="\n[… cut …]\n".join(ends))
+
+
+class Earlier(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an attempt knows of earlier ones of its round: it travels with their copies, and is in its row.
+
+    `deaths`: attempts whose worker died. `database`: as in `Failure`, of the last attempt that used an inbox.
+    `given_up`: the death that used up the attempts. An attempt with it only asks its inbox whether another one has
+    committed; `attempts`: so many there were then.
+    """
+
+    deaths: int = 0
+    database: bytes = b""
+    given_up: Failure | None = None
+    attempts: int = 0
+
+    def with_run(self, died: bool, database: bytes) -> Earlier:
+        """The same after one more attempt."""
+        return Earlier(self.deaths + died, database or self.database)
+
+    @property
+    def told(self) -> str:
+        """Why the message has no attempt left, for its worker; "" if it has."""
+        if self.given_up is None:
+            return ""
+        return f"{self.attempts} attempt{'s'[: self.attempts != 1]}, the last: {self.given_up.how}"
+
+    @property
+    def note(self) -> Failure | None:
+        """What the row of an attempt says of this; None for nothing."""
+        return None if self == NONE_EARLIER else Failure("", "", earlier=self)
+
+
+NONE_EARLIER = Earlier()
+"""A round's first attempt knows this, and each one of a daemon that used no inbox."""
 
 
 def failure_of(row: Row) -> Failure:
@@ -87,6 +130,7 @@ class Entry(msgspec.Struct, eq=False):
     worn: bool = False  # its queue may drop it when it comes back once more: it is never given back
     published_s: float = 0.0  # when what its handler published was sent first, in this epoch
     missing_since_s: float | None = None  # it has not come back to an empty queue
+    earlier: Earlier = NONE_EARLIER
 
     @classmethod
     def of(cls, run: Arrival | Row) -> Entry:
@@ -115,6 +159,7 @@ class Arrival(msgspec.Struct, frozen=True):
     worn: bool = False  # it has come back so often that its queue may soon drop it (`delivery_limit.py`)
     repeats: bool = False  # it is a copy of a message without an id that may be a repetition
     unreadable: str = ""
+    earlier: Earlier = NONE_EARLIER
 
     @property
     def may_repeat(self) -> bool:

@@ -18,9 +18,9 @@ from supervisor.consumer.settlement import copies, missing
 from supervisor.consumer.settlement.admission import SENT_MEANWHILE, SETTLED, Meaning, meaning_beside, meaning_of
 from supervisor.consumer.settlement.assignments import Assignments
 from supervisor.consumer.settlement.content_matches import ContentMatches
-from supervisor.consumer.settlement.failure_policy import fate_of
+from supervisor.consumer.settlement.failure_policy import asking, attempt_of, fate_of
 from supervisor.consumer.settlement.identification import given
-from supervisor.consumer.settlement.messages import Arrival, Entry, Failure, Phase, failure_of
+from supervisor.consumer.settlement.messages import NONE_EARLIER, Arrival, Entry, Failure, Phase, failure_of
 from supervisor.consumer.settlement.publications import Publications
 from supervisor.consumer.settlement.unit_of_work import UnitOfWork
 from supervisor.ledger.base import Row, RowState
@@ -153,6 +153,8 @@ class Settlement:
             entry.worn, entry.likeness = True, b""  # dropped by its queue, it would be taken for another one like it
         if entry.delivery is None:
             entry.delivery = arrival.delivery
+            if entry.earlier == NONE_EARLIER:  # its row may be of a former version
+                entry.earlier = arrival.earlier
         if entry.phase is Phase.COPYING and entry.token is None:
             self.publications.publish_copy(entry)
 
@@ -198,7 +200,8 @@ class Settlement:
         for entry in self.assignments.of(worker):
             self.publications.cancel_handlers(entry)
             if entry.run == running or not proof:
-                self._failed(entry, OutcomeKind.IN_DOUBT, failure)
+                its_own = failure if entry.run == running else msgspec.structs.replace(failure, database=b"")
+                self._failed(entry, OutcomeKind.IN_DOUBT, its_own)
             else:
                 self._unbegun(entry)
 
@@ -304,6 +307,7 @@ class Settlement:
         self.entries[entry.key] = entry
         if row.state is RowState.DISPATCHED:
             self.assignments.give(entry, Incarnation(row.slot, row.generation))
+            entry.earlier = (failure_of(row).earlier if row.note else None) or NONE_EARLIER
         elif not entry.has_id:
             self._unbegun(entry)  # no body and no id since a restart: it comes back as another message
         else:
@@ -314,10 +318,10 @@ class Settlement:
 
     def _failed(self, entry: Entry, kind: OutcomeKind, failure: Failure) -> None:
         self.decisions.count("failed")
-        attempt = f"attempt {entry.attempt} of {self.pool.max_attempts}"
+        attempt = attempt_of(kind, entry.attempt, self.pool, entry.earlier)
         text = f"message {entry.id!r}, {attempt}: {failure.cause}: {failure.reason}"
         self.decisions.say_failure(Event.MESSAGE_FAILED, text, entry, failure, warning=True)
-        self._decide(entry, *fate_of(kind, entry.attempt, self.pool, failure))
+        self._decide(entry, *fate_of(kind, entry.attempt, self.pool, failure, entry.earlier))
 
     def _decide(self, entry: Entry, pending: RowState, failure: Failure) -> None:
         """Record the outcome; the copy follows the commit, the ack follows the copy's confirm."""
@@ -338,7 +342,7 @@ class Settlement:
         state, counter, event = copies.CONFIRMED[entry.pending]
         self.decisions.record(entry, state, entry.failure.in_short)
         self.decisions.count(counter)
-        text = f"message {entry.id!r}: {counter} after attempt {entry.attempt}"
+        text = f"message {entry.id!r}: {counter} after attempt {entry.attempt}{asking(entry.failure)}"
         self.decisions.say_failure(event, text, entry, entry.failure)
         self._settle(entry)
 

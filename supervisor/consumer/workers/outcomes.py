@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from supervisor.consumer.observe.measures import Histogram
 from supervisor.consumer.settlement.messages import Failure
 from supervisor.consumer.settlement.settlement import Settlement
@@ -163,7 +165,9 @@ class Outcomes:
         failure = _NO_FAILURE
         if kind is not OutcomeKind.DONE:
             delay_s = _asked_delay_s(outcome.delay_s)
-            failure = Failure(kind, outcome.reason, self.name(worker), outcome.stack, delay_s=delay_s)
+            failure = Failure(
+                kind, outcome.reason, self.name(worker), outcome.stack, delay_s=delay_s, database=outcome.database
+            )
         self._take(worker, outcome.cell, outcome.run, kind, failure, outcome.elapsed_s)
 
     def died(self, exit_notice: ExitNotice) -> None:
@@ -251,6 +255,7 @@ class Outcomes:
         if mark is not None and identity is not None and identity.generation == worker.generation:
             running = mark.run
             self._note_kind(worker, running)
+            failure = msgspec.structs.replace(failure, database=mark.database)
         self.hand_in(worker.slot)
         self._settlement.died(worker, running, failure, proof and slot.marks_complete_since(worker.generation))
         del self._deaths[worker]
@@ -267,9 +272,11 @@ class Outcomes:
 
     def _failure_of(self, worker: Incarnation, cell: Cell) -> Failure:
         if cell.kind is OutcomeKind.IN_DOUBT:
-            return self._deaths.get(worker, _UNKNOWN_DEATH)
+            return msgspec.structs.replace(self._deaths.get(worker, _UNKNOWN_DEATH), database=cell.database)
         reason, _, stack = cell.text.partition("\n")
-        return Failure(cell.kind, reason, self.name(worker), stack, delay_s=_asked_delay_s(cell.delay_s))
+        return Failure(
+            cell.kind, reason, self.name(worker), stack, delay_s=_asked_delay_s(cell.delay_s), database=cell.database
+        )
 
 
 def _asked_delay_s(delay_s: float | None) -> float:

@@ -394,7 +394,7 @@ def test_what_else_a_shell_would_understand_is_refused() -> None:
 
 def test_problems_show_what_was_written_not_what_was_filled_in() -> None:
     (only,) = problems(MINIMAL + 'on_crash = "${SECRET}"', SECRET="hidden")
-    assert 'on_crash = "${SECRET}": must be one of retry, park' in only
+    assert 'on_crash = "${SECRET}": must be one of retry, park, inbox' in only
     assert "hidden" not in only
 
 

@@ -60,7 +60,7 @@ def pool(line: str) -> str:
         ("retry_delays = []", "must name at least one delay"),
         ("retry_delays = [0]", "more than 0 and at most 7d"),
         ('retry_delays = ["8d"]', "more than 0 and at most 7d"),
-        ('on_crash = "prak"', 'must be one of retry, park (did you mean "park"?)'),
+        ('on_crash = "prak"', 'must be one of retry, park, inbox (did you mean "park"?)'),
         ("max_messages = -1", "must be at least 0"),
         ("max_age = -1", "must not be negative"),
         ('max_memory = "1GiB"', "must be below kill_memory"),

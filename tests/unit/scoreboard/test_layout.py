@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,10 +16,12 @@ from supervisor.scoreboard.words import Cell, Identity, Intent, LeavingReason, L
 U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)
 SECONDS = st.floats(allow_nan=False)
+DATABASES = st.just(b"") | st.binary(min_size=16, max_size=16)
 RUNS = st.builds(RunId, st.binary(max_size=layout.KEY_BYTES), U64, U64)
 
 RUNNING = Running(7, RunId(b"k" * 24, 1, 2), "order-4711", 1.7e9, 10.0, 40.0, LimitSource.MESSAGE, False)
 CELL = Cell(6, RunId(b"k" * 24, 1, 2), 3, OutcomeKind.RETRY, 2.5, 0.25, "try later")
+DATABASE = b"0123456789abcdef"
 IDENTITY = Identity(4711, 123456, 9, "c841139a-ff5c-4208-8da8-037b1bf7babf", True, 5, 77)
 
 
@@ -33,6 +36,7 @@ IDENTITY = Identity(4711, 123456, 9, "c841139a-ff5c-4208-8da8-037b1bf7babf", Tru
         deadline_s=SECONDS,
         source=st.sampled_from(LimitSource),
         publishing=st.booleans(),
+        database=DATABASES,
     )
 )
 def test_a_running_mark_is_read_as_it_was_written(running: Running) -> None:
@@ -40,13 +44,20 @@ def test_a_running_mark_is_read_as_it_was_written(running: Running) -> None:
 
 
 @given(
-    U64, RUNS, U32, st.sampled_from(OutcomeKind), st.none() | SECONDS, SECONDS, st.text(alphabet="aé€😀\n", max_size=90)
+    st.builds(
+        Cell,
+        index=U64,
+        run=RUNS,
+        generation=U32,
+        kind=st.sampled_from(OutcomeKind),
+        delay_s=st.none() | SECONDS,
+        elapsed_s=SECONDS,
+        text=st.text(alphabet="aé€😀\n", max_size=90),
+        database=DATABASES,
+    )
 )
-def test_a_cell_is_read_as_it_was_written(
-    index: int, run: RunId, generation: int, kind: OutcomeKind, delay_s: float | None, elapsed_s: float, text: str
-) -> None:
-    cell = Cell(index, run, generation, kind, delay_s, elapsed_s, text)
-    assert layout.decode_cell(layout.encode_cell(cell).ljust(layout.CELL_BYTES, b"?"), index) == cell
+def test_a_cell_is_read_as_it_was_written(cell: Cell) -> None:
+    assert layout.decode_cell(layout.encode_cell(cell).ljust(layout.CELL_BYTES, b"?"), cell.index) == cell
 
 
 @given(U32, U64, U32, st.booleans(), U32, U64)
@@ -125,7 +136,7 @@ def test_two_copies_written_and_unreadable_are_damage() -> None:
 
 
 def test_any_damaged_byte_of_a_cell_makes_it_unreadable() -> None:
-    data = layout.encode_cell(CELL)
+    data = layout.encode_cell(msgspec.structs.replace(CELL, database=DATABASE))
     for position in range(len(data)):
         torn = bytearray(data)
         torn[position] ^= 0x55
@@ -140,13 +151,23 @@ def test_a_cell_of_an_earlier_lap_is_not_taken_for_this_one() -> None:
 
 def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
     text = "ValueError: no such order\n" + "  frame\n" * 400 + "the last line"
-    cell = Cell(0, RunId(b"k", 1, 1), 1, OutcomeKind.FAILED, None, 0.1, text)
+    cell = Cell(0, RunId(b"k", 1, 1), 1, OutcomeKind.FAILED, None, 0.1, text, b"d" * 16)
     data = layout.encode_cell(cell)
     read = layout.decode_cell(data, 0)
     assert len(data) == layout.CELL_BYTES
     assert read is not None
     assert read.text.startswith("ValueError: no such order\n")
     assert read.text.endswith("the last line")
+    assert read.database == cell.database
+
+
+def test_a_mark_without_a_database_has_the_bytes_of_former_versions() -> None:
+    """A slot file of before the inbox is read, and an older build reads this one."""
+    mark = layout.encode_running(RUNNING)
+    assert mark == layout.encode_running(msgspec.structs.replace(RUNNING, database=b"d" * 16))[:-16]
+    cell = layout.encode_cell(CELL)
+    assert len(cell) == layout._CRC.size + layout._CELL.size + len(CELL.text)
+    assert layout._CELL.unpack_from(cell, layout._CRC.size)[0] == len(CELL.text)
 
 
 def test_a_text_cut_within_a_character_stays_readable() -> None:

@@ -20,7 +20,10 @@ from tests.support.slots import (
     mark_seeded,
     mark_seeded_outcome,
     opened_slots,
+    run_id,
 )
+
+DATABASE = b"0123456789abcdef"
 
 
 @pytest.fixture
@@ -216,6 +219,33 @@ def test_a_left_over_run_becomes_in_doubt_when_the_slot_is_taken(open_slot: Open
     assert assert_seeded_cell(cell) == 5
 
 
+def test_the_database_of_an_inbox_is_in_the_mark_and_in_the_cell_of_its_run(open_slot: OpenSlot, path: Path) -> None:
+    worker = taken(open_slot(path), 1)
+    for seed in (1, 2, 3):
+        mark_seeded(worker, seed)
+        if seed != 2:
+            worker.mark_inbox(run_id(seed), DATABASE)
+        worker.mark_extended(50.0)
+        worker.mark_publishing()
+        running = open_slot(path).running()
+        assert running is not None
+        assert running.database == (b"" if seed == 2 else DATABASE)
+        if seed < 3:
+            mark_seeded_outcome(worker, seed)
+    cells = taken(open_slot(path), 2).cells(0)
+    assert [cell.database for cell in cells] == [DATABASE, b"", DATABASE]
+    assert cells[2].kind is OutcomeKind.IN_DOUBT
+
+
+def test_the_inbox_of_a_run_that_is_over_is_not_marked(open_slot: OpenSlot, path: Path) -> None:
+    worker = taken(open_slot(path), 1)
+    mark_seeded(worker, 1)
+    with pytest.raises(RuntimeError, match="is over"):
+        worker.mark_inbox(run_id(2), DATABASE)
+    with pytest.raises(ValueError, match="has 16 bytes, not 5"):
+        worker.mark_inbox(run_id(1), b"short")
+
+
 def test_a_finished_run_is_not_in_doubt(open_slot: OpenSlot, path: Path) -> None:
     worker = taken(open_slot(path), 1)
     mark_seeded(worker, 5)
@@ -257,6 +287,7 @@ def test_a_taker_that_dies_at_any_byte_leaves_the_run_in_doubt_exactly_once(open
 MARKS: dict[str, Callable[[Slot], object]] = {
     "running": lambda slot: mark_seeded(slot, 8),
     "outcome": lambda slot: mark_seeded_outcome(slot, 7),
+    "inbox": lambda slot: slot.mark_inbox(run_id(7), DATABASE),
     "extended": lambda slot: slot.mark_extended(500.0),
     "publishing": lambda slot: slot.mark_publishing(),
 }

@@ -21,6 +21,7 @@ from tests.support.settling import QUEUE, Bench
 from tests.support.slots import opened_slots
 
 W = Incarnation(0, 7)
+DATABASE = b"0123456789abcdef"
 NOTICE = ExitNotice(W, "killed", None, "SIGKILL", "stack of the dead")
 
 
@@ -158,6 +159,34 @@ def test_the_exit_notice_explains_what_the_slots_next_owner_found_running(shop: 
     failure = shop.bench.entry().failure
     assert failure
     assert failure.cause == "killed"
+
+
+@pytest.mark.parametrize("taken_before", [False, True])
+def test_a_death_tells_the_database_of_the_inbox_that_its_run_used(shop: Shop, taken_before: bool) -> None:
+    (run,) = shop.give("m")
+    shop.begin(run)
+    shop.worker.mark_inbox(run, DATABASE)
+    if taken_before:
+        shop.worker.take(os.getpid(), posix.start_ticks(os.getpid()) or 0, 8)
+    shop.outcomes.died(NOTICE)
+    failure = shop.bench.entry().failure
+    assert failure
+    assert (failure.cause, failure.database) == ("killed", DATABASE)
+
+
+@pytest.mark.parametrize("reported", [False, True])
+def test_a_failed_run_tells_the_database_of_its_inbox(shop: Shop, reported: bool) -> None:
+    (run,) = shop.give("m")
+    shop.begin(run)
+    shop.worker.mark_inbox(run, DATABASE)
+    cell = shop.worker.mark_outcome(OutcomeKind.FAILED, None, 0.1, "no")
+    if reported:
+        shop.outcomes.heard(W, Outcome(cell, run, OutcomeKind.FAILED, None, "no", "", 0.1, DATABASE))
+    else:
+        shop.outcomes.hand_in(0)
+    failure = shop.bench.entry().failure
+    assert failure
+    assert failure.database == DATABASE
 
 
 @pytest.mark.parametrize("how", ["another boot", "a slot file that is gone", "a generation before the file"])
