@@ -133,11 +133,11 @@ class Ledger(ABC):
         """Begin one request, all of it in one transaction: write `rows`, given by key, add to `counters`, and look up
         the keys in `look_ups`.
 
-        A row is refused where another owner's row with its key is open; also where that is closed, of the same run or a
-        later one, and not RETURNED. Nothing is written of it then. So a row DISPATCHED is a claim, and only messages
-        whose claim was granted may be sent to workers. A request ends before the next one is submitted. `look_up` sees
-        claims once they are granted, and all other rows from now on. They survive the process from then on, and a power
-        loss once there are `results`.
+        A row is refused where another owner's row with its key is open, is of a later run, or is of the same run and
+        not RETURNED; also where that is DONE in the same round. Nothing is written of it then. So a row DISPATCHED is a
+        claim, and only messages whose claim was granted may be sent to workers. A request ends before the next one is
+        submitted. `look_up` sees claims once they are granted, and all other rows from now on. They survive the process
+        from then on, and a power loss once there are `results`.
         """
 
     @abstractmethod

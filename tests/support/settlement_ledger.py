@@ -41,13 +41,18 @@ class LedgerModel:
     def grants(self, claim: Row) -> bool:
         """Whether the other daemon may begin this run now: it sees nothing of ours that is not durable."""
         known = (rows.get(claim.key) for rows in (self.rows, self.durable_rows, self.others))
-        return not any(row is not None and _in_the_way(row, claim) for row in known)
+        return not any(row is not None and in_the_way(row, claim) for row in known)
 
     def _refuses(self, row: Row) -> bool:
         there = self.others.get(row.key)
-        return there is not None and _in_the_way(there, row)
+        return there is not None and in_the_way(there, row)
 
 
-def _in_the_way(there: Row, row: Row) -> bool:
-    later = (there.round, there.attempt) >= (row.round, row.attempt)
-    return there.state.open or (later and there.state is not RowState.RETURNED)
+def in_the_way(there: Row, row: Row) -> bool:
+    """Whether another owner's row refuses `row`: as in `Ledger.submit`."""
+    known, asked = (there.round, there.attempt), (row.round, row.attempt)
+    if there.state.open or known > asked:
+        return True
+    if there.state is RowState.DONE:
+        return there.round == row.round
+    return known == asked and there.state is not RowState.RETURNED

@@ -210,18 +210,21 @@ class Settlement:
     def refused(self, key: bytes, row: Row) -> None:
         """The last commit has written nothing of the message with this key: `row` is in the way (`Ledger.submit`).
 
-        Nothing is sent to a worker. What another daemon has settled is a duplicate. All else goes back to the queue.
+        Nothing is sent to a worker. A run that another daemon has settled, or left behind, is a duplicate. All others
+        go back to the queue.
         """
         entry = self.entries.get(key)
         self.decisions.revoke(key, entry.token if entry is not None else None)
         if entry is None:
             return
         self.assignments.take_away(entry)
-        if row.state not in SETTLED:
+        is_later = (row.round, row.attempt) > (entry.round, entry.attempt)
+        if row.state not in SETTLED and not is_later:
             self._give_up(entry)
             return
         self.decisions.ack(entry.tags, entry.likeness)
-        self.decisions.say_duplicate(entry, f"another daemon has settled it ({row.state})", len(entry.tags))
+        known = "has a later run of it on record" if is_later else "has settled it"
+        self.decisions.say_duplicate(entry, f"another daemon {known} ({row.state})", len(entry.tags))
         self._forget(entry)
 
     # ---- the broker -----------------------------------------------------------------------------------------------
