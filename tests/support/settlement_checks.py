@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from supervisor.link.frames import RunId
+from tests.support import settlement_inbox
 from tests.support.settlement_parts import Broken, SlotModel
 from tests.support.settlement_states import memories
 
@@ -78,6 +79,7 @@ def check_rest(world: World) -> None:
         "unacked": world.unacked,
         "open rows": [row for row in world.ledger.rows.values() if row.state.open],
     }
+    settlement_inbox.check_rest(world)
     stuck = {name: what for name, what in left.items() if what}
     if stuck:
         raise Broken(f"at rest, but not over: {stuck}")

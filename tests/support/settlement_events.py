@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from supervisor.consumer.settlement.messages import Phase
+from tests.support import settlement_inbox as inbox
 from tests.support import settlement_rival as rival
 from tests.support.settlement_parts import Copy, Event, SlotModel
 from tests.support.settlement_world import World
@@ -84,7 +85,16 @@ _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World
         World.deliver,
     ),
     "start": (_slots(lambda slot: slot.held and not slot.running), False, World.start),
-    "finish": (_slots(lambda slot: slot.may_finish), False, World.finish),
+    "use_inbox": (
+        lambda world: _slots(lambda slot: slot.may_finish and not slot.used)(world) if world.has_inbox else [],
+        False,
+        inbox.use,
+    ),
+    "finish": (
+        lambda world: _slots(lambda slot: slot.may_finish and (slot.used or not world.has_inbox))(world),
+        False,
+        World.finish,
+    ),
     "hear": (_slots(lambda slot: slot.linked and len(slot.ring) > slot.taken), False, World.hear),
     "accept": (_flights(False), False, World.accept),
     "turn_down": (_flights(False, taken=False), False, World.refuse),

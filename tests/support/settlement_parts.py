@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
 
 from supervisor.brokers import copy_headers
 from supervisor.brokers.base import Delivery, Outgoing
@@ -15,9 +17,20 @@ T = TypeVar("T")
 
 QUEUE = "q"
 AUDIT_QUEUE = "audit"
+DATABASE = b"0123456789abcdef"
 DEATH = Failure("killed", "its worker was killed")
 LOST = Failure("lost", "its worker died")
 FAILED = Failure("failed", "the handler raised")
+UNDONE = Failure("reject", "no earlier attempt has committed")
+FAILURES = {
+    OutcomeKind.IN_DOUBT: LOST,
+    OutcomeKind.REJECT: UNDONE,
+    OutcomeKind.PUBLISH_FAILED: Failure("publish_failed", "no queue"),
+}
+"""What an outcome in a ring says; any other is FAILED."""
+_KEPT = frozenset(
+    {copy_headers.QUEUE, copy_headers.ROUND, copy_headers.ATTEMPT, copy_headers.REPEATS, copy_headers.EARLIER}
+)
 
 
 def audit(run: RunId) -> Publication:
@@ -28,6 +41,12 @@ def audit(run: RunId) -> Publication:
 def key_of(id: str, body: bytes) -> bytes:
     """A message's key in the ledger."""
     return id.encode() + body.rjust(8, b"/")  # a digest's length
+
+
+def former_runs(laws: Laws) -> list[RunId]:
+    """The runs that were over when the world began."""
+    keys = [key_of(f"id-{i}", body) for i, body in enumerate(laws.bodies)]
+    return [RunId(key, 1, attempt + 1) for key in keys for attempt in range(laws.deaths)]
 
 
 def shallow(original: T) -> T:
@@ -57,6 +76,8 @@ class Laws(NamedTuple):
     slow_disk: bool = False  # further turns hear of events while one is committed
     window: int = 1000  # deliveries that may be unsettled at a time
     refuses: tuple[str, ...] = ()  # queues that take nothing, until `reopen`
+    deaths: int = 0  # attempts that have ended with their worker before the world begins
+    committed: bool = False  # the last of them had committed
     rival: bool = False  # another daemon takes messages, each of which is in the queue twice
 
     def repeats(self, run: RunId, former: RunId) -> bool:
@@ -88,15 +109,18 @@ class Copy(NamedTuple):
         """What the broker has once it has taken a publication."""
         headers = (outgoing.properties.headers or {}).items()
         kept = tuple(
-            (name, value)
+            (name, msgspec.msgpack.encode(value) if name == copy_headers.EARLIER else value)
             for name, value in headers
-            if name in (copy_headers.QUEUE, copy_headers.ROUND, copy_headers.ATTEMPT, copy_headers.REPEATS)
+            if name in _KEPT
         )
         return cls(outgoing.body, outgoing.properties.message_id, kept)
 
     def delivered(self, epoch: int, tag: int) -> Delivery:
         """It comes from the queue."""
-        properties = Properties(headers=dict(self.headers) or None, message_id=self.id)
+        headers: dict[str, Any] = dict(self.headers)
+        if copy_headers.EARLIER in headers:
+            headers[copy_headers.EARLIER] = msgspec.msgpack.decode(headers[copy_headers.EARLIER])
+        properties = Properties(headers=headers or None, message_id=self.id)
         return Delivery(epoch, tag, "", QUEUE, self.redelivered, properties, self.body)
 
 
@@ -118,6 +142,7 @@ class SlotModel:
         self.returning: tuple[RunId, ...] = ()  # given back unbegun, the consumer has not heard
         self.running: RunId | None = None
         self.publishing = False
+        self.used = False  # its run has been in its inbox
         self.ring: tuple[tuple[RunId, OutcomeKind, int], ...] = ()
         self.tail = 0
         self.taken = 0

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from supervisor.consumer.settlement.messages import failure_of
 from supervisor.ledger.base import Row
 from tests.support.settlement_checks import check_fed, check_rest
 from tests.support.settlement_events import happen, possible
@@ -115,6 +116,8 @@ def _mark(world: World) -> int:
         (
             settlement_state(world.settlement, tags, tokens),
             _rows_state(world.ledger.rows),
+            _known_of(world.ledger.rows) if world.has_inbox else None,
+            world.inbox.state if world.has_inbox else None,
             _rows_state(world.ledger.durable_rows) if world.committing else None,
             _rows_state(world.ledger.others),
             (world.rival, world.rival_linked),
@@ -133,6 +136,10 @@ def _mark(world: World) -> int:
 def _in_any_order(found: list[Copy]) -> Collection[object]:
     """Equal for equal copies in another order."""
     return frozenset(Counter(found).items()) if len(found) > 1 else tuple(found)
+
+
+def _known_of(rows: dict[bytes, Row]) -> frozenset[object]:
+    return frozenset((row.key, failure_of(row).earlier) for row in rows.values())
 
 
 def _rows_state(rows: dict[bytes, Row]) -> frozenset[object]:

@@ -129,6 +129,8 @@ def _entry_state(entry: Entry, tags: dict[int, int], tokens: dict[int, int]) -> 
         entry.pending,
         entry.delivery is None,
         entry.maybe_duplicate,
+        entry.earlier,
+        entry.failure.earlier if entry.failure else None,
         entry.worn,
         tokens.get(entry.token or 0),
         None if entry.unconfirmed is None else frozenset(tokens.get(token) for token in entry.unconfirmed),

@@ -19,13 +19,17 @@ from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.consumer.settlement.unit_of_work import Ack, Effect, PublishLater, RecallAll, Requeue, Send
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, Published, Run, RunId
+from supervisor.messages.message import Publication
 from supervisor.scoreboard.words import OutcomeKind
+from tests.support import settlement_inbox as inbox
 from tests.support.settlement_broker import BrokerModel
 from tests.support.settlement_checks import check_kept, check_start
+from tests.support.settlement_inbox import InboxModel
 from tests.support.settlement_ledger import LedgerModel
 from tests.support.settlement_parts import (
     DEATH,
     FAILED,
+    FAILURES,
     LOST,
     QUEUE,
     Broken,
@@ -34,6 +38,7 @@ from tests.support.settlement_parts import (
     Laws,
     SlotModel,
     audit,
+    former_runs,
     shallow,
 )
 from tests.support.settlement_states import clone_settlement
@@ -48,6 +53,7 @@ class World(BrokerModel):
         self.pool = PoolConfig("p", QUEUE, "h:h", max_attempts=laws.max_attempts, on_crash=laws.on_crash)
         self.settlement = Settlement(self.pool, "host")
         self.ledger = LedgerModel()
+        self.inbox = InboxModel(laws)
         self.committing: list[int] | None = None  # a turn under way: how far its rows go in each ring
         self.synced = False  # the disk is done with it, the consumer has not looked
         self.recalls = 0  # decided, on their way to the workers
@@ -56,9 +62,9 @@ class World(BrokerModel):
         self.faults = laws.faults
         self.heard = 0  # events of the present turn
         self.slots = [SlotModel() for _ in range(laws.workers)]
-        self.started: frozenset[RunId] = frozenset()
+        self.started: frozenset[RunId] = frozenset(former_runs(laws))
         self.warned: frozenset[RunId] = frozenset()  # sent with `maybe_duplicate`
-        self.cut_off: frozenset[RunId] = frozenset()  # whose worker died in them
+        self.cut_off: frozenset[RunId] = self.started  # whose worker died in them
         self.unproven: frozenset[RunId] = frozenset()  # that had a worker when the power failed
         self.remembers = True  # which messages began: only a consumer without ids to go by forgets it, as it dies
         self.done: frozenset[bytes] = frozenset()  # keys whose outcome `done` was marked
@@ -74,7 +80,7 @@ class World(BrokerModel):
         for name in ("ready", "dropped", "delayed", "dead", "parked", "unacked", "flights", "timers"):
             inside[name] = inside[name].copy()
         other.slots = [slot.clone() for slot in self.slots]
-        other.ledger = self.ledger.clone()
+        other.ledger, other.inbox = self.ledger.clone(), self.inbox.clone()
         return other
 
     def turn(self, crash_after: int | None = None) -> int:
@@ -122,6 +128,18 @@ class World(BrokerModel):
         self.synced = True
         return True
 
+    @property
+    def has_inbox(self) -> bool:
+        return self.laws.on_crash == "inbox"
+
+    def _published_by(self, run: RunId) -> Publication:
+        return inbox.publication(run) if self.has_inbox else audit(run)
+
+    def _put(self, outgoing: Outgoing) -> None:
+        if self.has_inbox and outgoing.routing_key == f"{QUEUE}.dead":
+            inbox.check_letter(self, outgoing)
+        super()._put(outgoing)
+
     # ---- the turn -------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
@@ -163,11 +181,13 @@ class World(BrokerModel):
             if self.paused and not self.recalls:
                 raise Broken("a run follows the Recall that was to bring it back")
             slot.held += (effect.frame.run,)
+            if self.has_inbox:
+                inbox.sent(self, effect.frame)
             self.warned |= {effect.frame.run} if effect.frame.maybe_duplicate else set()
         elif isinstance(effect.frame, Published) and slot.publishing and slot.running == effect.frame.run:
-            if effect.frame.ok and audit(slot.running).body not in self.audited:
+            if effect.frame.ok and self._published_by(slot.running).body not in self.audited:
                 raise Broken("a run is done before the broker has what it published")
-            self._mark(slot, OutcomeKind.DONE if effect.frame.ok else OutcomeKind.PUBLISH_FAILED)
+            self.mark(slot, OutcomeKind.DONE if effect.frame.ok else OutcomeKind.PUBLISH_FAILED)
 
     def _recall(self, _effect: RecallAll) -> None:
         self.recalls -= 1
@@ -193,7 +213,7 @@ class World(BrokerModel):
         held = [slot.running] if slot.running else []
         self.settlement.greeted(worker, [*held, *slot.held])
         if slot.running:
-            self.settlement.publications.publish_for(worker, slot.running, [audit(slot.running)])
+            self.settlement.publications.publish_for(worker, slot.running, [self._published_by(slot.running)])
         return True
 
     def start(self, number: int) -> bool:
@@ -207,17 +227,17 @@ class World(BrokerModel):
     def finish(self, number: int) -> bool:
         slot = self.slots[number]
         if not self.laws.publishes:
-            self._mark(slot, OutcomeKind.DONE)
+            self.mark(slot, OutcomeKind.DONE)
             return False
         slot.publishing = True
         if slot.linked and slot.running:
             self.settlement.publications.publish_for(
-                Incarnation(number, slot.generation), slot.running, [audit(slot.running)]
+                Incarnation(number, slot.generation), slot.running, [self._published_by(slot.running)]
             )
         return slot.linked
 
     def fail(self, number: int) -> bool:
-        self._mark(self.slots[number], OutcomeKind.FAILED)
+        self.mark(self.slots[number], OutcomeKind.FAILED)
         return False
 
     def hear(self, number: int) -> bool:
@@ -242,7 +262,7 @@ class World(BrokerModel):
 
     def worker_death(self, number: int) -> bool:
         slot = self.slots[number]
-        self.cut_off |= {slot.running} if slot.running else set()
+        self._cut_off(slot)
         slot.die()
         slot.exit_notices += (slot.generation,)
         return False
@@ -261,16 +281,23 @@ class World(BrokerModel):
         slot = self.slots[number]
         running = slot.running if slot.generation == generation else None
         self._hand_in(number)
+        failure = inbox.failure_with(self, running, failure)
         self.settlement.died(Incarnation(number, generation), running, failure, proof)
 
     def _hand_in(self, number: int) -> None:
         slot = self.slots[number]
         for run, kind, generation in slot.ring[slot.taken :]:
-            failure = LOST if kind is OutcomeKind.IN_DOUBT else FAILED
+            failure = inbox.failure_with(self, run, FAILURES.get(kind, FAILED))
             self.settlement.outcome(Incarnation(number, generation), run, kind, failure)
         slot.taken = len(slot.ring)
 
-    def _mark(self, slot: SlotModel, kind: OutcomeKind) -> None:
+    def _cut_off(self, slot: SlotModel) -> None:
+        if slot.running:
+            self.cut_off |= {slot.running}
+            inbox.ended(self, slot, OutcomeKind.IN_DOUBT)
+
+    def mark(self, slot: SlotModel, kind: OutcomeKind) -> None:
+        inbox.ended(self, slot, kind)
         run = slot.mark(kind)
         if kind is OutcomeKind.DONE:
             self.done |= {run.key}
@@ -342,7 +369,7 @@ class World(BrokerModel):
         }
         self.done = self.done & self.done_rows if what else self.done
         for slot in self.slots:
-            self.cut_off |= {slot.running} if slot.running else set()
+            self._cut_off(slot)
             slot.lose_power(what == 0)
         self._die_and_restart(0, proof=False)
         return False

@@ -38,6 +38,8 @@ class _Ended(NamedTuple):
 _ASKS = RowState.RETRY_PENDING
 """The message's inbox is asked: by an attempt, so by a retry copy."""
 
+_COMMITTED = "its effect is committed, and a new round would repeat it"
+
 _RULES: tuple[tuple[Callable[[_Ended], bool], RowState], ...] = (
     (lambda run: run.earlier.given_up is not None, RowState.DEAD_PENDING),
     (lambda run: run.kind is OutcomeKind.REJECT, RowState.DEAD_PENDING),
@@ -59,7 +61,7 @@ def fate_of(
     pending = next(state for test, state in _RULES if test(run))
     if pending is not RowState.RETRY_PENDING:
         return pending, _diagnosed(run, failure)
-    after = earlier.with_run(run.died, failure.database)
+    after = earlier.with_run(run.died and pool.on_crash == "inbox", failure.database)
     known = None if after == NONE_EARLIER else after
     if run.died and pool.on_crash == "inbox":
         if run.used_up:
@@ -94,6 +96,8 @@ def _diagnosed(run: _Ended, failure: Failure) -> Failure:
     if given_up is not None:
         if run.kind is OutcomeKind.REJECT:
             found = f"then its inbox was asked: {failure.reason}"
+        elif run.kind is OutcomeKind.PUBLISH_FAILED and failure.database:
+            found = f"then its inbox was asked: {_COMMITTED}; what it stored was not published: {failure.reason}"
         else:
             found = (
                 f"then its inbox was asked, without an answer ({failure.cause}: {failure.reason}): it is not known "
@@ -101,6 +105,5 @@ def _diagnosed(run: _Ended, failure: Failure) -> Failure:
             )
         return msgspec.structs.replace(given_up, reason=f"{given_up.reason}; {found}")
     if run.kind is OutcomeKind.PUBLISH_FAILED and failure.database:
-        done = "its effect is committed, and a new round of it would repeat that"
-        return msgspec.structs.replace(failure, reason=f"{failure.reason}; {done}")
+        return msgspec.structs.replace(failure, reason=f"{failure.reason}; {_COMMITTED}")
     return failure

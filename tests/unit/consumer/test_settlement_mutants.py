@@ -10,10 +10,11 @@ import pytest
 
 from supervisor.brokers import copy_headers
 from supervisor.brokers.base import Outgoing
+from supervisor.config.schema import PoolConfig
 from supervisor.consumer.settlement import copies, failure_policy
 from supervisor.consumer.settlement.assignments import Assignments
 from supervisor.consumer.settlement.content_matches import ContentMatches
-from supervisor.consumer.settlement.messages import Arrival, Entry, Failure, Phase
+from supervisor.consumer.settlement.messages import NONE_EARLIER, Arrival, Earlier, Entry, Failure, Phase
 from supervisor.consumer.settlement.publications import Publications
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.consumer.settlement.unit_of_work import RecallAll, UnitOfWork
@@ -346,6 +347,49 @@ def marks_count_after_a_power_loss(patch: Patch) -> None:
     patch.setattr(Settlement, "died", mutant)
 
 
+# ---- an inbox decides ------------------------------------------------------------------------------------------------
+
+
+def a_death_is_given_up_without_asking(patch: Patch) -> None:
+    rules = tuple(row for row in failure_policy._RULES if row[1] is not RowState.RETRY_PENDING)
+    patch.setattr(failure_policy, "_RULES", (*rules, failure_policy._RULES[-1]))
+
+
+def the_first_death_is_charged(patch: Patch) -> None:
+    patch.setattr(failure_policy, "_uncharged", lambda kind, pool, earlier: False)
+
+
+def no_death_is_charged(patch: Patch) -> None:
+    def mutant(kind: OutcomeKind, pool: PoolConfig, earlier: Earlier) -> int:
+        return earlier.deaths + (kind is OutcomeKind.IN_DOUBT)
+
+    patch.setattr(failure_policy, "_uncharged", mutant)
+
+
+def an_inbox_is_asked_until_it_answers(patch: Patch) -> None:
+    rules = failure_policy._RULES
+    patch.setattr(failure_policy, "_RULES", (*rules[1:4], *rules[4:]))
+
+
+def a_copy_tells_nothing_of_earlier_attempts(patch: Patch) -> None:
+    patch.setattr(copies, "earlier_of", lambda delivery: NONE_EARLIER)
+
+
+def the_database_of_a_death_is_forgotten(patch: Patch) -> None:
+    def mutant(self: Earlier, died: bool, database: bytes) -> Earlier:
+        return Earlier(self.deaths + died)
+
+    patch.setattr(Earlier, "with_run", mutant)
+
+
+def a_run_knows_nothing_of_earlier_ones_after_a_restart(patch: Patch) -> None:
+    patch.setattr(Earlier, "note", property(lambda self: None))
+
+
+def the_letter_of_an_unanswered_question_tells_of_the_death_alone(patch: Patch) -> None:
+    patch.setattr(failure_policy, "_diagnosed", lambda run, failure: run.earlier.given_up or failure)
+
+
 FOUND_IN: dict[Callable[[Patch], None], Laws] = {
     pending_counts_as_final: Laws(ONE, faults=3),
     any_run_of_an_id_matches: Laws(ONE, faults=3),
@@ -386,6 +430,18 @@ FOUND_IN: dict[Callable[[Patch], None], Laws] = {
     acks_are_kept_when_their_epoch_is_over: Laws(ONE, faults=1, slow_disk=True),
     acks_that_never_left_are_not_expected_back: Laws(ONE, ids=False, faults=1, slow_disk=True),
     marks_count_after_a_power_loss: Laws(ONE, faults=1, slow_disk=True),
+    a_death_is_given_up_without_asking: Laws(ONE, faults=1, on_crash="inbox", max_attempts=1, deaths=1),
+    the_first_death_is_charged: Laws(ONE, faults=1, on_crash="inbox", max_attempts=1),
+    no_death_is_charged: Laws(ONE, faults=1, workers=1, on_crash="inbox", max_attempts=1, deaths=1),
+    an_inbox_is_asked_until_it_answers: Laws(ONE, faults=1, workers=1, on_crash="inbox", max_attempts=1, deaths=2),
+    a_copy_tells_nothing_of_earlier_attempts: Laws(ONE, faults=1, on_crash="inbox", max_attempts=1, deaths=2),
+    the_database_of_a_death_is_forgotten: Laws(ONE, faults=1, workers=1, on_crash="inbox"),
+    a_run_knows_nothing_of_earlier_ones_after_a_restart: Laws(
+        ONE, faults=2, workers=1, on_crash="inbox", max_attempts=1, deaths=2
+    ),
+    the_letter_of_an_unanswered_question_tells_of_the_death_alone: Laws(
+        ONE, faults=1, workers=1, on_crash="inbox", max_attempts=1, deaths=2, committed=True
+    ),
 }
 DEPTH = 10
 
