@@ -19,7 +19,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("cli", "__main__"),
     ("drill",),
     ("master", "forkserver", "consumer", "worker", "web", "hooks"),  # processes: never each other
-    ("brokers", "ledger", "scoreboard", "link", "control", "metrics"),
+    ("brokers", "ledger", "scoreboard", "link", "control", "metrics", "inbox"),
     ("config", "logs", "messages", "system", "vocabulary"),
 ]
 """From top to bottom; everything may import what is below it. `vocabulary` is every loose file of `supervisor/`."""
@@ -41,6 +41,7 @@ MUST_NOT: list[tuple[str, str, str]] = [
     ("master", "metrics", "the master tells; the process that asks draws, with an extra's library"),
     ("worker", "brokers", "a worker's death must never touch a broker connection (I7)"),
     ("worker", "ledger", "a crashing handler must not be able to damage the record of messages"),
+    ("worker", "inbox", "user code imports it, and workers without it pay nothing"),
     ("forkserver", "brokers", "forks would share the connection"),
     ("forkserver", "ledger", "SQLite's locks do not survive a fork"),
     ("hooks", "brokers", "what runs commands and posts to the network has no business with the queue"),

@@ -167,7 +167,13 @@ WITH = {
 """Commands that use the broker's URL."""
 
 
-APART = {"init": "reads no configuration", "drill": "has its own", "reload": "below", "stop": "below"}
+APART = {
+    "init": "reads no configuration",
+    "inbox": "as init",
+    "drill": "has its own",
+    "reload": "below",
+    "stop": "below",
+}
 
 
 def test_every_command_is_in_one_of_the_tables() -> None:

@@ -170,6 +170,7 @@ def _files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 GLOBAL = [option for option in global_options() if isinstance(option, click.Option)]
 ARGUMENTS: dict[Names, list[str]] = {
     ("completion",): ["bash"],
+    ("inbox", "sql"): ["--dialect", "mysql"],
     ("pause",): ["p"],
     ("resume",): ["p"],
     ("retry",): ["p"],

@@ -1,0 +1,251 @@
+"""What `once` needs of a user's connection, and the five drivers that have it. Runs in workers.
+
+It never begins, commits or rolls back: the transaction is the user's. It imports no driver: an object of one brings its
+own module along, found in `sys.modules`. Cursors are plain ones, whatever row or cursor class the connection has.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from supervisor.inbox.dialects import MYSQL, POSTGRESQL, SQLITE, Dialect
+from supervisor.messages.inbox_run import InboxError
+
+_IDLE, _IN_ERROR = 0, 3
+"""libpq's PGTransactionStatusType: PQTRANS_IDLE, PQTRANS_INERROR."""
+
+_IN_TRANSACTION = 1
+"""The flag SERVER_STATUS_IN_TRANS in MySQL's protocol."""
+
+_NO_SAVEPOINT = 1305  # ER_SP_DOES_NOT_EXIST
+_SAVEPOINT = "preforkd_inbox"
+
+_AUTOCOMMIT = "the connection is in autocommit and has no transaction: begin one, and commit it after the block"
+_CLOSED = "the connection is closed"
+
+
+class Connection(ABC):
+    """A user's connection with a transaction, in which `once` runs its statements."""
+
+    dialect: Dialect
+
+    tells_rollbacks = False
+    """Whether `open_until_ended` also tells that a savepoint around the block was rolled back."""
+
+    @abstractmethod
+    def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Run `sql`, which answers with rows; `parameters` stand for its `%s`. Raises what the driver raises."""
+
+    @abstractmethod
+    def count(self, sql: str, *parameters: object) -> int:
+        """Run `sql`, which changes rows, and return their number. Raises what the driver raises."""
+
+    @abstractmethod
+    def refusal(self) -> str:
+        """Why no row may be written on this connection now; "" if it may."""
+
+    @abstractmethod
+    def place(self) -> str:
+        """The database by its name, for an error; the transaction may have failed."""
+
+    @abstractmethod
+    def open_until_ended(self, transaction: int) -> Callable[[], bool]:
+        """A function that tells whether the present transaction is still open; False where that cannot be told.
+
+        `transaction`: PostgreSQL's number for it, 0 elsewhere. The function raises what the driver raises, and
+        InboxError if the end of the transaction is unknown.
+        """
+
+    def is_in_savepoint(self) -> bool:
+        """Whether the library says so; PostgreSQL says it with the row itself."""
+        return False
+
+
+class DbapiConnection(Connection):
+    """A `connection` of DB-API 2.0 (PEP 249)."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with closing(self.cursor()) as cursor:
+            cursor.execute(self.in_style(sql), parameters)
+            return [tuple(map(plain, row)) for row in cursor.fetchall()]
+
+    def count(self, sql: str, *parameters: object) -> int:
+        with closing(self.cursor()) as cursor:
+            cursor.execute(self.in_style(sql), parameters)
+            return int(cursor.rowcount)
+
+    @abstractmethod
+    def cursor(self) -> Any:
+        """A new cursor that gives rows as tuples."""
+
+    def in_style(self, sql: str) -> str:
+        """The statement `sql` with its parameters as this driver marks them."""
+        return sql
+
+
+def plain(value: object) -> object:
+    """The `value` from a row; psycopg2 gives bytes as a memoryview."""
+    return bytes(value) if isinstance(value, memoryview | bytearray) else value
+
+
+# ---- PostgreSQL -----------------------------------------------------------------------------------------------------
+
+
+class _PostgreSQL(DbapiConnection):
+    dialect = POSTGRESQL
+
+    @abstractmethod
+    def status(self) -> int:
+        """libpq's status of the transaction."""
+
+    @abstractmethod
+    def is_lost(self) -> bool:
+        """Whether the connection has ended by itself."""
+
+    def refusal(self) -> str:
+        if self.connection.closed:
+            return _CLOSED
+        if self.status() == _IN_ERROR:
+            return "the transaction has failed before: roll it back, and begin with `once`"
+        return _AUTOCOMMIT if self.connection.autocommit and self.status() == _IDLE else ""
+
+    def place(self) -> str:
+        return f'the PostgreSQL database "{self.connection.info.dbname}"'
+
+    def open_until_ended(self, transaction: int) -> Callable[[], bool]:
+        return lambda: self._is_open(transaction)
+
+    def _is_open(self, transaction: int) -> bool:
+        if self.is_lost():
+            raise InboxError("the connection was lost before the handler returned: its transaction may have failed")
+        if self.connection.closed or self.status() == _IDLE:
+            return False
+        if self.status() == _IN_ERROR:
+            return True
+        ((now,),) = self.rows("SELECT txid_current_if_assigned()")
+        return bool(now == transaction)  # else the handler has committed, and begun another one
+
+
+class Psycopg(_PostgreSQL):
+    """psycopg 3, `psycopg.Connection`."""
+
+    def cursor(self) -> Any:
+        return sys.modules["psycopg"].Cursor(self.connection, row_factory=lambda cursor: tuple)
+
+    def status(self) -> int:
+        return int(self.connection.info.transaction_status)
+
+    def is_lost(self) -> bool:
+        return bool(self.connection.broken)
+
+
+class Psycopg2(_PostgreSQL):
+    """psycopg2, `psycopg2.extensions.connection`."""
+
+    def cursor(self) -> Any:
+        return self.connection.cursor(cursor_factory=sys.modules["psycopg2.extensions"].cursor)
+
+    def refusal(self) -> str:
+        return "an asynchronous connection cannot be used" if self.connection.async_ else super().refusal()
+
+    def status(self) -> int:
+        return int(self.connection.get_transaction_status())
+
+    def is_lost(self) -> bool:
+        return bool(self.connection.closed > 1)
+
+
+# ---- MySQL and MariaDB ----------------------------------------------------------------------------------------------
+
+
+class _MySQL(DbapiConnection):
+    dialect = MYSQL
+
+    def refusal(self) -> str:
+        if not self.connection.open:
+            return _CLOSED
+        return _AUTOCOMMIT if self.connection.get_autocommit() and not self._keeps_a_savepoint() else ""
+
+    def place(self) -> str:
+        ((name,),) = self.rows("SELECT DATABASE()")
+        return f'the MySQL database "{name.decode() if isinstance(name, bytes) else name}"'
+
+    def _keeps_a_savepoint(self) -> bool:
+        """Without a transaction a savepoint is gone at once (in autocommit only)."""
+        self.count(f"SAVEPOINT {_SAVEPOINT}")
+        return self.released()
+
+    def released(self) -> bool:
+        """Release the savepoint; False if there is none."""
+        try:
+            self.count(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+        except Exception as error:  # each driver's own class
+            if error.args[:1] == (_NO_SAVEPOINT,):
+                return False
+            raise
+        return True
+
+
+class PyMySQL(_MySQL):
+    """PyMySQL, `pymysql.connections.Connection`."""
+
+    def cursor(self) -> Any:
+        return self.connection.cursor(sys.modules["pymysql.cursors"].Cursor)
+
+    def open_until_ended(self, transaction: int) -> Callable[[], bool]:
+        return lambda: bool(self.connection.open and self.connection.server_status & _IN_TRANSACTION)
+
+
+class MySQLClient(_MySQL):
+    """mysqlclient, `MySQLdb.connections.Connection`, which does not give the server's flags: a savepoint tells."""
+
+    def cursor(self) -> Any:
+        return self.connection.cursor(sys.modules["MySQLdb.cursors"].Cursor)
+
+    def open_until_ended(self, transaction: int) -> Callable[[], bool]:
+        self.count(f"SAVEPOINT {_SAVEPOINT}")
+        return lambda: bool(self.connection.open) and self.released()
+
+
+# ---- SQLite ---------------------------------------------------------------------------------------------------------
+
+
+class Sqlite3(DbapiConnection):
+    """The standard library's sqlite3, `sqlite3.Connection`."""
+
+    dialect = SQLITE
+
+    def cursor(self) -> Any:
+        cursor = self.connection.cursor()
+        cursor.row_factory = None
+        return cursor
+
+    def in_style(self, sql: str) -> str:
+        return sql.replace("%s", "?")
+
+    def refusal(self) -> str:
+        if (is_open := self._in_transaction()) is None:
+            return _CLOSED
+        begins_itself = self.connection.isolation_level is not None and getattr(self.connection, "autocommit", -1) == -1
+        return "" if is_open or begins_itself else f'{_AUTOCOMMIT} (`db.execute("BEGIN IMMEDIATE")`)'
+
+    def place(self) -> str:
+        files = [file for _number, name, file in self.rows("PRAGMA database_list") if name == "main"]
+        return f'the SQLite database "{files[0] if files and files[0] else ":memory:"}"'
+
+    def open_until_ended(self, transaction: int) -> Callable[[], bool]:
+        return lambda: bool(self._in_transaction())
+
+    def _in_transaction(self) -> bool | None:
+        """None for a closed connection."""
+        try:
+            return bool(self.connection.in_transaction)
+        except sys.modules["sqlite3"].ProgrammingError:
+            return None
