@@ -186,7 +186,7 @@ def _act(
 @contextmanager
 def _browser(invocation: Invocation, queue: str, parked: bool) -> Iterator[DeadLetterBrowser]:
     try:
-        with open_browser(invocation.config.broker, str(invocation.state_dir), queue, parked) as letters:
+        with open_browser(invocation.messages.broker, str(invocation.state_dir), queue, parked) as letters:
             yield letters
     except NoSuchQueue as error:
         raise PreforkdError(f"{error}{like_a_pool(queue, invocation.queues(None))}") from error

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from supervisor.cli.names import pool_of
-from supervisor.config.load import load, load_daemon, load_log, load_queues
+from supervisor.config.load import load, load_daemon, load_log, load_queues, load_without_sidecars
 from supervisor.config.schema import Config, DaemonConfig, LogConfig
 from supervisor.control import SOCKET_NAME
 from supervisor.control.client import ControlClient, NotRunning, OtherRuntimeDir
@@ -64,6 +64,11 @@ class Invocation:
     def config(self) -> Config:
         """The configuration, read when it is first needed. Raises ConfigError."""
         return load(self.config_path, self.env_file)
+
+    @cached_property
+    def messages(self) -> Config:
+        """The configuration for a command about messages, without [web] and [hooks]. Raises ConfigError."""
+        return load_without_sidecars(self.config_path, self.env_file)
 
     def daemon(self, *keys: str) -> DaemonConfig:
         """These keys of [daemon], the others at their defaults: a command that finds the daemon needs nothing else of

@@ -154,8 +154,8 @@ def _advice(queue: str, pools: Mapping[str, PoolConfig]) -> str:
 
 
 def _publish(invocation: Invocation, queue: str, messages: Iterator[Publication]) -> PublishReport:
-    with open_admin(invocation.config.broker, str(invocation.state_dir)) as admin, progress_bar() as bar:
-        _refuse_missing(admin, queue, invocation.config.pools)
+    with open_admin(invocation.messages.broker, str(invocation.state_dir)) as admin, progress_bar() as bar:
+        _refuse_missing(admin, queue, invocation.messages.pools)
         task = bar.add_task("published", total=None)
         confirmed = 0
 

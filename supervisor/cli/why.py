@@ -309,13 +309,13 @@ class Sources:
 
     def _read_all(self, message_id: str) -> dict[str, FoundInPool]:
         try:
-            return {name: self._read(name, message_id) for name in self._invocation.config.pools}
+            return {name: self._read(name, message_id) for name in self._invocation.messages.pools}
         except ConfigError as error:  # a message's key has the vhost of the broker's URL in it
             self.gaps.append(f"the ledgers could not be read ({error})")
             return {}
 
     def _read(self, name: str, message_id: str) -> FoundInPool:
-        config = self._invocation.config
+        config = self._invocation.messages
         key = Arrivals(config.pools[name], config.broker).key_of(message_id)
         pool_dir = Path(config.daemon.state_dir) / "pools" / name
         try:

@@ -53,19 +53,31 @@ def load(path: str | None, env_file: str | None = None) -> schema.Config:
     return interpret(_parsed(source, _text(source)), source, os.environ, env_file)
 
 
+def load_without_sidecars(path: str | None, env_file: str | None = None) -> schema.Config:
+    """The configuration as `load` reads it, but without [web] and [hooks], whose variables and files need not be there.
+
+    Raises ConfigError as `load`.
+    """
+    source = _find(path, os.environ)
+    return interpret(_without_sidecars(source), source, os.environ, env_file)
+
+
 def load_without_secrets(path: str | None, env_file: str | None = None) -> schema.Config:
-    """The configuration as `load` reads it, but with another broker's URL, and without [web] and [hooks].
+    """The configuration as `load_without_sidecars` reads it, but with another broker's URL.
 
     The variables and files of secrets need not be there: a service has its own. Raises ConfigError as `load`.
     """
     source = _find(path, os.environ)
-    tree = _parsed(source, _text(source))
-    tree = {name: table for name, table in tree.items() if name not in ("web", "hooks")}
+    tree = _without_sidecars(source)
     broker = _table(tree, ["broker"])
     urls = [broker.pop(key) for key in ("url", "url_file") if key in broker]
     if urls not in ([], ["embedded:"]):
         broker["url"] = _SOME_BROKER
     return interpret(tree, source, os.environ, env_file)
+
+
+def _without_sidecars(source: Path) -> dict[str, Any]:
+    return {name: table for name, table in _parsed(source, _text(source)).items() if name not in ("web", "hooks")}
 
 
 def load_daemon(

@@ -214,6 +214,20 @@ def test_a_command_that_uses_the_broker_names_the_variable(elsewhere: Site, name
     assert elsewhere.status()["state"] == "running"
 
 
+@pytest.mark.parametrize("words", [["publish", "mail"], ["dead", "list", "mail"], ["why", "m0"]], ids=" ".join)
+def test_a_command_about_messages_asks_for_no_variable_of_web_and_hooks(tmp_path: Path, words: list[str]) -> None:
+    with make_site(tmp_path) as site:
+        sidecars = '[web]\nlisten = "127.0.0.1:9750"\ntoken = "${WEB_TOKEN}"\n[hooks]\nwebhook = "${HOOK_URL}"\n'
+        site.config.write_text(site.config.read_text() + sidecars)
+
+        done = site.cli(*words)
+
+        told = done.stdout + done.stderr
+        assert "WEB_TOKEN" not in told
+        assert "HOOK_URL" not in told
+        assert done.returncode != 78, told
+
+
 def test_reload_asks_the_daemon_which_has_the_variable(elsewhere: Site) -> None:
     assert "reloaded" in elsewhere.ok("reload")
 
