@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from supervisor.brokers.admin import BrokerAdmin
     from supervisor.brokers.base import Broker
+    from supervisor.brokers.producer import Producer
     from supervisor.config.schema import BrokerConfig, PoolConfig
     from supervisor.system.reactor import Reactor
 
@@ -41,3 +42,19 @@ def open_admin(broker: BrokerConfig, state_dir: str) -> BrokerAdmin:
     from supervisor.brokers.amqp.admin import AmqpAdmin
 
     return AmqpAdmin(broker)
+
+
+def open_producer(broker: BrokerConfig, name: str, state_dir: str, reactor: Reactor) -> Producer:
+    """The broker for a client in a user's process, under this `name`; nothing is opened before its `start()`.
+
+    pika is imported as it is: the process may use it for itself.
+    """
+    if broker.embedded:
+        from pathlib import Path
+
+        from supervisor.brokers.embedded.producer import EmbeddedProducer
+
+        return EmbeddedProducer(Path(state_dir), reactor)
+    from supervisor.brokers.amqp.producer import AmqpProducer
+
+    return AmqpProducer(broker, name, reactor)

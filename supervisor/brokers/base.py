@@ -81,7 +81,7 @@ class Unpublished(msgspec.Struct, frozen=True):
 
     `lost`: the connection ended before the confirm; the broker may have it, and it must be published again.
     `for_good`: the publication itself is the reason (too large, invalid), not its queue or a right.
-    `absent`: it is certainly in no queue.
+    `absent`: it is certainly in no queue. `unroutable`: there is no queue for it.
     """
 
     token: int
@@ -89,6 +89,7 @@ class Unpublished(msgspec.Struct, frozen=True):
     lost: bool = False
     for_good: bool = False
     absent: bool = False
+    unroutable: bool = False
 
 
 class Blocked(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ PATHS = {module_name(path): path for path in sources(*CODE)}
 
 LAYERS: list[tuple[str, ...]] = [
     ("cli", "__main__"),
-    ("drill",),
+    ("drill", "client"),  # a test of the whole daemon; a library for the processes of users
     ("master", "forkserver", "consumer", "worker", "web", "hooks"),  # processes: never each other
     ("brokers", "ledger", "scoreboard", "link", "control", "metrics", "inbox"),
     ("config", "logs", "messages", "system", "vocabulary"),
@@ -46,6 +46,10 @@ MUST_NOT: list[tuple[str, str, str]] = [
     ("forkserver", "ledger", "SQLite's locks do not survive a fork"),
     ("hooks", "brokers", "what runs commands and posts to the network has no business with the queue"),
     ("hooks", "ledger", "nor with the record of messages"),
+    *(
+        ("client", process, "a library in the process of a web application: nothing of the daemon runs there")
+        for process in ("master", "forkserver", "consumer", "worker", "web", "hooks", "ledger", "link", "control")
+    ),
     ("link", "brokers", "frames are read by processes that must not load a broker's client"),
 ]
 """(package, what it must not reach even through others, why). Layers alone do not catch `master -> ledger`."""

@@ -15,6 +15,7 @@ HEAVY = {"pika", "sqlite3", "rich", "asyncio", "email", "importlib.metadata", "z
 NOT_FOR: dict[str, set[str]] = {
     "supervisor.api": HEAVY | {"click", "psutil", "setproctitle", "pythonjsonlogger"},  # users' own tests import it
     "supervisor.cli.start": HEAVY | {"_hashlib"},  # the master, to be; _hashlib: OpenSSL
+    "supervisor.client": HEAVY | {"click", "psutil", "setproctitle", "pythonjsonlogger"},  # web applications import it
     "supervisor.forkserver.__main__": HEAVY | {"click", "psutil"},  # and with it every worker
     "supervisor.consumer.__main__": HEAVY - {"sqlite3"} | {"click", "psutil"},  # where the broker is the embedded queue
 }
@@ -25,6 +26,25 @@ NOT_FOR: dict[str, set[str]] = {
 def test_nothing_heavy_is_imported_that_is_not_used(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({NOT_FOR[module]!r} & set(sys.modules)))"
     assert _told(code).split() == []
+
+
+CLIENT = """
+import logging, signal, sys
+before = (logging.root.handlers, logging.root.level, [signal.getsignal(n) for n in signal.valid_signals()])
+from supervisor.client import Client, ClientError
+client = Client("amqp://127.0.0.1:1/")
+try:
+    client.publish("q", b"", timeout_s=0.1)
+except ClientError as error:
+    print(type(error).__name__)
+loggers = {name for name, one in logging.root.manager.loggerDict.items() if getattr(one, "level", 0)}
+print(before == (logging.root.handlers, logging.root.level, [signal.getsignal(n) for n in signal.valid_signals()]))
+print("pika" in sys.modules, *loggers)
+"""
+
+
+def test_a_client_leaves_logging_and_signals_of_the_application_alone() -> None:
+    assert _told(CLIENT).split() == ["TimedOut", "True", "True"]
 
 
 OPENED = """

@@ -15,7 +15,7 @@ import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 
 from supervisor.brokers.admin import BrokerAdmin, BrokerFacts, PoolReview, PublishReport
-from supervisor.brokers.amqp.connection import BrokerHost, targets
+from supervisor.brokers.amqp.connection import BrokerHost, silence_pika, targets
 from supervisor.brokers.amqp.errors import Trouble, explain
 from supervisor.brokers.amqp.messages import encode, fitted, to_properties
 from supervisor.brokers.amqp.pika_check import receiving_way
@@ -41,6 +41,7 @@ class AmqpAdmin(BrokerAdmin):
 
     def __init__(self, broker: BrokerConfig) -> None:
         self._config = broker
+        silence_pika()
         self._targets = targets(broker, _NAME, max(_HEARTBEAT_S * 2.0, broker.blocked_timeout_s))
         for target in self._targets:
             target.parameters.heartbeat = max(_HEARTBEAT_S, round(broker.heartbeat_s))

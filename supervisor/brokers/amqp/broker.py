@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pika
 
-from supervisor.brokers.amqp.connection import Backoff, Dialer, targets
+from supervisor.brokers.amqp.connection import Backoff, Dialer, silence_pika, targets
 from supervisor.brokers.amqp.copy_queues import CopyQueues
 from supervisor.brokers.amqp.declarer import Declarer, Permit, QueueFindings
 from supervisor.brokers.amqp.errors import Trouble, explain, with_command
@@ -88,6 +88,7 @@ class AmqpBroker(Broker):
         heartbeats_s = 2 * self._config.heartbeat_s
         publish_timeout_s = max(heartbeats_s, self._config.blocked_timeout_s)
         name = self._pool.name
+        silence_pika()
         try:
             if reason := receiving_way().reason:
                 log(Event.CONSUMER_SLOWER, reason, level=logging.WARNING)

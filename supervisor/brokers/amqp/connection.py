@@ -1,7 +1,8 @@
 """One connection to RabbitMQ that reconnects: one host of the list per attempt, exponential back-off with jitter.
 
-Runs in the consumer and the command line, on the process's Reactor. pika recovers nothing by itself, and in a list of
-hosts an unresolvable first name would keep it from ever trying the others, so each attempt gets exactly one host.
+Runs in the consumer, the command line and a client's thread, on a Reactor of theirs. pika recovers nothing by itself,
+and in a list of hosts an unresolvable first name would keep it from ever trying the others, so each attempt gets
+exactly one host.
 """
 
 from __future__ import annotations
@@ -47,6 +48,11 @@ class BrokerHost(msgspec.Struct, frozen=True):
     parameters: pika.ConnectionParameters
 
 
+def silence_pika() -> None:
+    """Leave out what pika logs: it returns the same as errors. Only for processes of preforkd."""
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+
+
 def targets(config: BrokerConfig, connection_name: str, user_timeout_s: float) -> list[BrokerHost]:
     """The hosts of `[broker] url`, in their order.
 
@@ -54,7 +60,6 @@ def targets(config: BrokerConfig, connection_name: str, user_timeout_s: float) -
     Raises BrokerRefused when a URL or a TLS file cannot be used.
     """
     tables.install()
-    logging.getLogger("pika").setLevel(logging.CRITICAL)  # it returns the same as errors
     return [_target(url, config, connection_name, user_timeout_s) for url in config.urls]
 
 
@@ -194,6 +199,15 @@ class Dialer:
             self.connection.close()
         elif self.connection is not None and not self.connection.is_closing:
             self.cut("closed while it was opening")
+
+    def abandon(self) -> None:
+        """In a fork of the process: close the inherited descriptor. The connection is the parent's, and goes on there.
+
+        Nothing is written, and the socket is not shut down. pika has no public way.
+        """
+        socket = getattr(getattr(self.connection, "_transport", None), "_sock", None)
+        if socket is not None:
+            socket.close()
 
     @property
     def closed(self) -> bool:

@@ -74,4 +74,4 @@ class CopyQueues:
 
     def _fail(self, name: str, reason: str, lost: bool) -> None:
         for token, _ in self._waiting.pop(name):
-            self._publisher.tell_unpublished(token, reason, lost)
+            self._publisher.tell_unpublished(token, reason, lost=lost)

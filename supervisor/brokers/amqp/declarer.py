@@ -1,7 +1,8 @@
 """Checks for queues on RabbitMQ, makes and binds missing ones, and finds the arguments of existing ones.
 
-Runs in the consumer. A former run may have declared a queue without the right to bind it, so bindings are made each
-time. A binding that exists is not changed. Findings are collected until the queues are ready, then reported once.
+Runs in the consumer and a client's thread. A former run may have declared a queue without the right to bind it, so
+bindings are made each time. A binding that exists is not changed. Findings are collected until the queues are ready,
+then reported once.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ class Permit:
     permit is a lock on a file of the state directory, so it ends with its holder.
     """
 
-    def __init__(self, reactor: Reactor, state_dir: Path) -> None:
+    def __init__(self, reactor: Reactor, state_dir: Path | None) -> None:
+        """`state_dir` None: for a program outside of the daemon, which makes few queues and needs no permit."""
         self._reactor = reactor
-        self._paths = [state_dir / f"declaring.{number}.lock" for number in range(PERMITS)]
+        self._paths = [state_dir / f"declaring.{number}.lock" for number in range(PERMITS)] if state_dir else []
         self._lock: FileLock | None = None
         self._timer: Timer | None = None
 
@@ -72,7 +74,7 @@ class Permit:
                 continue
             except OSError:
                 return True
-        return self._lock is not None
+        return self._lock is not None or not self._paths
 
 
 class QueueFindings:

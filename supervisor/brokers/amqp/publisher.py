@@ -1,9 +1,9 @@
 """The publishing connection: pipelined publisher confirms, and exactly one fate for every publication.
 
-Runs in the consumer and the command line. A connection of its own, because RabbitMQ stops reading from any connection
-that has published while a memory or disk alarm is up: acks on it would stall; and because a publish to a missing
-exchange closes its channel, which would return everything in flight. What may have closed it is sent again alone
-(suspects.py), so that it fails by itself.
+Runs in the consumer, the command line and a client's thread. A connection of its own, because RabbitMQ stops reading
+from any connection that has published while a memory or disk alarm is up: acks on it would stall; and because a
+publish to a missing exchange closes its channel, which would return everything in flight. What may have closed it is
+sent again alone (suspects.py), so that it fails by itself.
 Confirms: https://www.rabbitmq.com/confirms.html (a Return comes before the confirm of its message).
 """
 
@@ -88,12 +88,10 @@ class Publisher:
         (self._suspects if alone else self._waiting).append(entry)
         self._send_waiting()
 
-    def tell_unpublished(
-        self, token: int, reason: str, lost: bool = False, for_good: bool = False, absent: bool = False
-    ) -> None:
-        """Report an Unpublished, with its fields as parameters."""
+    def tell_unpublished(self, token: int, reason: str, **facts: bool) -> None:
+        """Report an Unpublished; `facts`: its fields."""
         self.failures += 1
-        self._events.append(Unpublished(token, reason, lost, for_good, absent))
+        self._events.append(Unpublished(token, reason, **facts))
 
     def restart_deadlines(self) -> None:
         """Give all publications without a fate the whole time again."""
@@ -281,13 +279,11 @@ class Publisher:
         for entry in found:
             entry.returned = len(found) == 1
             if not entry.settled:
-                self._settle(entry, where, absent=entry.returned and entry.sent == 1)
+                self._settle(entry, where, absent=entry.returned and entry.sent == 1, unroutable=entry.returned)
 
-    def _settle(
-        self, entry: Unconfirmed, reason: str, lost: bool = False, for_good: bool = False, absent: bool = False
-    ) -> None:
+    def _settle(self, entry: Unconfirmed, reason: str, **facts: bool) -> None:
         entry.settled = True
-        self.tell_unpublished(entry.token, reason, lost, for_good, absent)
+        self.tell_unpublished(entry.token, reason, **facts)
 
     def _end(self, end: End, reason: str, words: str, for_good: bool) -> None:
         """The channel is gone: the publication that closed it is refused, unread ones are sent again."""
