@@ -26,6 +26,7 @@ _SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 _CTL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
 _INSTALL = "RabbitMQ is not installed here: .ci/need-rabbitmq"
 _START_TIMEOUT_S = 90.0
+_CALL_S = 10.0
 
 
 def require_rabbitmq() -> None:
@@ -130,14 +131,21 @@ class RabbitNode:
         return subprocess.run(command, env=self._env, check=True, capture_output=True, text=True, timeout=60).stdout
 
     def call(self, expression: str) -> str:
-        """Evaluate Erlang in the node, for example `rabbit_networking:connections()`."""
+        """Evaluate Erlang in the node, for example `rabbit_networking:connections()`.
+
+        On a busy machine erl_call may not reach the node at first; nothing has been evaluated then.
+        """
+        done = eventually(lambda: self._called(expression), f"erl_call reaches the node for {expression}", _CALL_S)
+        if not done.stdout.startswith("{ok, "):
+            raise AssertionError(f"{expression}: {done.stdout} {done.stderr}")
+        return done.stdout.strip().removeprefix("{ok, ").removesuffix("}")
+
+    def _called(self, expression: str) -> subprocess.CompletedProcess[str] | None:
         command = ["erl_call", "-c", self._cookie, "-n", self._name, "-e"]
         done = subprocess.run(
             command, input=f"{expression}.\n", env=self._env, capture_output=True, text=True, timeout=60
         )
-        if not done.stdout.startswith("{ok, "):
-            raise AssertionError(f"{expression}: {done.stdout} {done.stderr}")
-        return done.stdout.strip().removeprefix("{ok, ").removesuffix("}")
+        return None if "failed to connect" in done.stderr else done
 
     def connections(self) -> int:
         """How many client connections are open."""
