@@ -22,6 +22,9 @@ EXCHANGE = "x-preforkd-exchange"
 ROUTING_KEY = "x-preforkd-routing-key"
 REPEATS = "x-preforkd-maybe-duplicate"
 
+EXPIRES = "x-preforkd-expires"
+"""Of publishers: when the message's first run is of no use any more (`consumer/settlement/expiries.py`)."""
+
 ORIGINAL = "x-preforkd-original"
 """A table: what the message had and its copy does not carry as it was (`consumer/settlement/copies.py`)."""
 UNREADABLE_HEADERS = "x-preforkd-unreadable-headers"

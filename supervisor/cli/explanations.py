@@ -82,6 +82,11 @@ CAUSES: dict[str, Explanation] = {
         "its headers cannot be read, so it cannot be given to a handler",
         "check its publisher; the bytes are in x-preforkd-unreadable-headers, the body is complete",
     ),
+    "expired": Explanation(
+        "its time was over before a worker could begin it: max_wait of the pool, or its header x-preforkd-expires",
+        "the reason has both times: too few workers, a pool that was away, or a clock that is wrong? "
+        "`preforkd dead retry` runs it all the same",
+    ),
     "unpublished": Explanation("the broker did not take its copy", "read the broker's log and alarms"),
 }
 """By the cause of an exit, or of a failed run."""

@@ -102,7 +102,7 @@ def _list(value: Any, what: str, length: int | None = None) -> list[Any]:
     return value
 
 
-OPTIONAL = frozenset({"soft_timeout", "max_messages", "max_age", "max_memory", "kill_memory"})
+OPTIONAL = frozenset({"soft_timeout", "max_wait", "max_messages", "max_age", "max_memory", "kill_memory"})
 """Limits that 0 or "" turns off."""
 
 _RENAMED = {"urls": "url"}

@@ -84,6 +84,7 @@ class PoolConfig(msgspec.Struct, frozen=True):
     soft_timeout_s: float = 0.0  # 0: none
     max_timeout_s: float = 300.0
     timeout_header: str = ""
+    max_wait_s: float = 0.0  # 0: none
     kill_grace_s: float = 2.0
     max_attempts: int = 5
     retry_delays_s: tuple[float, ...] = (1.0, 10.0, 60.0, 600.0)

@@ -33,7 +33,7 @@ from supervisor.consumer.workers.links import WorkerLinks
 from supervisor.consumer.workers.outcomes import Outcomes
 from supervisor.ledger.base import Ledger
 from supervisor.link.frames import Drained, ExitNotice, Incarnation, Snapshot, StartConsumer, WorkerFrame
-from supervisor.system.clock import monotonic_s, wall_s
+from supervisor.system.clock import boottime_s, monotonic_s, wall_s
 from supervisor.system.reactor import Callback, Reactor
 
 
@@ -82,7 +82,7 @@ class Session:
         """
         # fail-point: consumer.start-ledger-open: the ledger is ours, nothing is recovered
         self.observer.measures.weigh(*self._ledger.size())
-        self.settlement.begin_turn(self._ledger.now_s, wall_s())
+        self.settlement.begin_turn(self._ledger.now_s, wall_s(), boottime_s())
         unproven = set()
         for row in self._ledger.open_rows():
             self.settlement.restore_row(row)
@@ -118,7 +118,7 @@ class Session:
 
     def begin_turn(self) -> list[tuple[Incarnation, WorkerFrame]]:
         """Set the settlement's time; the frames that workers have sent since the last turn."""
-        self.settlement.begin_turn(self._ledger.now_s, wall_s())
+        self.settlement.begin_turn(self._ledger.now_s, wall_s(), boottime_s())
         # fail-point: consumer.woken: frames of workers are read, none has had an effect
         return self.links.take()
 
@@ -137,11 +137,9 @@ class Session:
         self.pipeline.turn()
 
     def _dispatch(self) -> None:
-        """Give waiting messages to workers with room, the oldest first."""
+        """Give waiting messages to workers with room."""
         assignments = self.settlement.assignments
-        waiting = list(assignments.waiting.values())
-        for entry, worker in zip(waiting, self.dispatcher.places(assignments.load), strict=False):
-            assignments.assign(entry, worker)
+        assignments.fill(self.dispatcher.places(assignments.load), self.settlement.expires)
 
     # ---- orders ---------------------------------------------------------------------------------------------------
 

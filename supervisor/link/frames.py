@@ -86,7 +86,8 @@ class Welcome(Frame, frozen=True):
 
 
 class Run(Frame, frozen=True):
-    """Run this message; the worker holds it until its outcome, its return or the worker's death."""
+    """Run this message; the worker holds it until its outcome, its return or the worker's death.
+    From `due_s` on (CLOCK_BOOTTIME; 0: never) it is returned, and not begun."""
 
     run: RunId
     id: str
@@ -98,6 +99,7 @@ class Run(Frame, frozen=True):
     maybe_duplicate: bool
     database: bytes = b""  # as in Outcome, of an earlier attempt
     given_up: str = ""  # why the message has no attempt left: this run only asks its inbox
+    due_s: Seconds = 0.0
 
 
 class Recall(Frame, frozen=True):

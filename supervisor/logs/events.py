@@ -54,6 +54,8 @@ class Event(StrEnum):
     COPIES_REFUSED = "copies.refused"
     """A symptom: some copies are refused now."""
     MESSAGE_ID_REUSED = "message.id_reused"
+    MESSAGE_EXPIRY_UNREADABLE = "message.expiry_unreadable"
+    """The header x-preforkd-expires of a message is no time; logged once in a session."""
     POOL_DEGRADED = "pool.degraded"
     POOL_CRASHING = "pool.crashing"
     SERVICE_CRASHING = "service.crashing"

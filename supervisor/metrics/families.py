@@ -251,6 +251,10 @@ OF_A_POOL: dict[str, Family[PoolStatus]] = {
         "Deliveries by how they ended.", counted(lambda measures: measures.outcomes, *OUTCOMES), "outcome"
     ),
     "preforkd_failed_runs_total": counter("Failed attempts.", one_count(lambda measures: measures.outcomes, "failed")),
+    "preforkd_expired_messages_total": counter(
+        "Messages dead-lettered without a run because their time was over; dead counts them, too.",
+        one_count(lambda measures: measures.outcomes, "expired"),
+    ),
     "preforkd_handler_duration_seconds": histogram(
         "How long handlers ran, failed attempts included.", fact(lambda pool: pool.measures.handler_s)
     ),

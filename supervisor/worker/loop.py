@@ -33,7 +33,7 @@ from supervisor.messages.inbox_run import InboxError, InboxRun
 from supervisor.messages.message import Publication
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
-from supervisor.system.clock import monotonic_s, wall_s
+from supervisor.system.clock import boottime_s, monotonic_s, wall_s
 from supervisor.worker.handler_call import DONE, Ending, collected
 from supervisor.worker.limits import Alarm, LimitPolicy, Recycling
 from supervisor.worker.requests import Requests
@@ -131,7 +131,7 @@ class Worker:
             return None
         reason = self._reason_to_leave(now_s)
         if reason is None and self._may_start():
-            self._run(self._runs.popleft())
+            self._begin(self._runs.popleft())
         return reason
 
     # ---- waiting and receiving ------------------------------------------------------------------------------------
@@ -167,6 +167,14 @@ class Worker:
         return bool(self._runs) and self._publishing is None and self._slot.free_cell()
 
     # ---- running --------------------------------------------------------------------------------------------------
+
+    def _begin(self, run: Run) -> None:
+        """Run it, or give it back if its time is over: the consumer decides about it."""
+        if run.due_s and boottime_s() >= run.due_s:
+            self._link.send(Returned([run.run]))
+            self._flush()
+        else:
+            self._run(run)
 
     def _run(self, run: Run) -> None:
         self._upkeep.begin()

@@ -18,32 +18,34 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WallClock:
 
 
 def send_again(under_test: Daemon, count: int) -> None:
-    """Send ids 0 to `count` and wait until each is settled, as a run or as a duplicate."""
-    settled = sum(under_test.pool()["counters"].get(name, 0) for name in ("done", "duplicate"))
+    """Send ids 0 to `count` and wait until each is settled: as a run, a duplicate or a dead letter."""
+
+    def settled() -> int:
+        counters = under_test.pool()["counters"]
+        return sum(counters.get(name, 0) for name in ("done", "duplicate", "dead"))
+
+    before = settled()
     for number in range(count):
-        under_test.send("nothing", message_id=str(number))
-    eventually(
-        lambda: sum(under_test.pool()["counters"].get(name, 0) for name in ("done", "duplicate")) == settled + count,
-        "all are settled",
-    )
+        under_test.send("nothing", message_id=str(number), timestamp=int(wall_s()))
+    eventually(lambda: settled() == before + count, "all are settled")
 
 
-def test_a_clock_that_is_ten_days_ahead_for_a_moment_makes_nothing_run_again_and_is_told(
+def test_a_clock_that_is_ten_days_ahead_for_a_moment_makes_nothing_run_again_or_expire_and_is_told(
     tmp_path: Path, clock: WallClock
 ) -> None:
-    with daemon(tmp_path) as under_test:
+    with daemon(tmp_path, 'workers = 1\nmax_wait = "10m"') as under_test:
         send_again(under_test, 20)
         clock.set(864_000.0)
         jumped = eventually(lambda: under_test.events("clock.jumped"), "the jump is told")
         assert "set forward by 10d" in jumped[0]["message"]
         eventually(lambda: [each["name"] for each in under_test.pool()["symptoms"]] == ["clock.jumped"], "it is shown")
-        send_again(under_test, 20)
+        send_again(under_test, 25)
         clock.set(0.0)
         eventually(lambda: len(under_test.events("clock.jumped")) == 2, "its end is told, too")
-        send_again(under_test, 20)
-        assert len(under_test.marked("done")) == 20
+        send_again(under_test, 25)
+        assert len(under_test.marked("done")) == 25
         assert under_test.pool()["state"] == "ok"
-        assert under_test.pool()["counters"]["duplicate"] == 40
+        assert under_test.pool()["counters"]["duplicate"] == 45
 
 
 def test_a_boot_in_1970_that_is_set_right_later_makes_nothing_run_again(tmp_path: Path, clock: WallClock) -> None:

@@ -12,6 +12,7 @@ import pytest
 from supervisor.link.frames import Outcome, Publish, Published, Recall, Returned, RunId
 from supervisor.messages.message import Properties
 from supervisor.scoreboard.words import OutcomeKind
+from supervisor.system.clock import boottime_s
 from supervisor.system.stacks import REASON_BYTES, STACK_BYTES
 from tests.support.pools import MakeMaster, run_frame
 from tests.support.waiting import eventually
@@ -133,6 +134,24 @@ def test_a_recall_returns_all_that_was_not_started_before_the_next_start(make_ma
     assert link.expect(Returned).runs == [run.run for run in ahead]
     assert link.outcome_of(run_frame(3, "done")).kind == OutcomeKind.DONE
     assert master.noted() == ["waiting m0", "done m3"]
+
+
+def test_a_message_whose_time_is_over_when_its_turn_comes_is_returned_and_not_run(make_master: MakeMaster) -> None:
+    master = make_master()
+    master.boot()
+    _, link = master.worker()
+    gate = master.gate()
+    first = run_frame(0, "wait", gate=str(gate))
+    over, in_time = (
+        run_frame(at, "done", facts={"due_s": boottime_s() + left_s}) for at, left_s in ((1, 0.0), (2, 900))
+    )
+    link.run(first, over, in_time)
+    master.note("waiting m0")
+    master.open_gate(gate)
+    assert link.expect(Outcome).run == first.run
+    assert link.expect(Returned).runs == [over.run]
+    assert link.expect(Outcome).run == in_time.run
+    assert master.noted() == ["waiting m0", "done m2"]
 
 
 def test_a_recall_of_nothing_is_answered_with_nothing(make_master: MakeMaster) -> None:

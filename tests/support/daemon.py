@@ -131,10 +131,12 @@ class Daemon:
 
     # ---- work -----------------------------------------------------------------------------------------------------
 
-    def send(self, do: str, *arguments: Any, message_id: str = "", queue: str = "email") -> None:
+    def send(
+        self, do: str, *arguments: Any, message_id: str = "", queue: str = "email", timestamp: int | None = None
+    ) -> None:
         """Send a message to daemon_handlers:run."""
         body = json.dumps({"do": do, "arguments": arguments}).encode()
-        properties = Properties(message_id=message_id or do)
+        properties = Properties(message_id=message_id or do, timestamp=timestamp)
         with open_admin(BrokerConfig(), str(self.state_dir)) as admin:
             report = admin.publish([Publication("", queue, properties, body)], 10, lambda total: None)
         assert report.sent == 1, report

@@ -7,7 +7,7 @@ from supervisor.consumer.settlement import copies
 from supervisor.consumer.settlement.delivery_limit import worn_from
 from supervisor.consumer.settlement.messages import Arrival
 from tests.support.settlement_inbox import former
-from tests.support.settlement_parts import AUDIT_QUEUE, QUEUE, Broken, Copy, Flight, Laws, key_of
+from tests.support.settlement_parts import AUDIT_QUEUE, EXPIRES_S, QUEUE, Broken, Copy, Flight, Laws, key_of
 
 
 class BrokerModel:
@@ -15,6 +15,7 @@ class BrokerModel:
 
     def __init__(self, laws: Laws) -> None:
         self.delivery_limit = laws.delivery_limit
+        self.expires = laws.expires
         self.dropped: list[Copy] = []  # since the present consumer was started
         ready = [Copy(body, f"id-{i}" if laws.ids else None, former(laws)) for i, body in enumerate(laws.bodies)]
         self.ready = ready * 2 if laws.rival else ready
@@ -69,8 +70,8 @@ class BrokerModel:
         run = (*(stamp or (1, 1)), stamp is not None)
         worn = self.delivery_limit is not None and found.count >= worn_from({"x-delivery-limit": self.delivery_limit})
         repeats = found.id is None and copies.is_repetition(delivery)
-        earlier = copies.earlier_of(delivery)
-        return Arrival(delivery, key, id, found.id is not None, *run, likeness, worn, repeats, earlier=earlier)
+        more = {"earlier": copies.earlier_of(delivery), "expires": EXPIRES_S if self.expires else None}
+        return Arrival(delivery, key, id, found.id is not None, *run, likeness, worn, repeats, **more)
 
     def settled(self, epoch: int, tag: int) -> Copy:
         """The consumer settles a delivery."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from supervisor.brokers.base import Outgoing
+from supervisor.brokers.copy_headers import PREFIX
+from supervisor.consumer.settlement.messages import EXPIRED
+from supervisor.ledger.base import RowState
 from supervisor.link.frames import RunId
 from tests.support import settlement_inbox
-from tests.support.settlement_parts import Broken, SlotModel
+from tests.support.settlement_parts import Broken, SlotModel, key_of
 from tests.support.settlement_states import memories
 
 if TYPE_CHECKING:  # the world calls these
@@ -35,7 +39,7 @@ def check_kept(world: World, body: bytes, at_rest: bool = False) -> None:
 
 
 def check_start(world: World, run: RunId, mine: SlotModel) -> None:
-    """I2 to I5, as a run begins."""
+    """I2 to I5, and no first run after its time, as a run begins."""
     others = [slot.running for slot in world.slots if slot.alive and slot.running and slot is not mine]
     there = world.ledger.others.get(run.key)
     if any(other.key == run.key for other in others) or (there is not None and there.state.open):
@@ -48,8 +52,22 @@ def check_start(world: World, run: RunId, mine: SlotModel) -> None:
     former = RunId(run.key, run.round, run.attempt - 1)
     if run.attempt > 1 and former not in world.started and former not in world.unproven:
         raise Broken(f"I4: {run} is charged for a run that never began")
+    if world.late and (run.round, run.attempt) == (1, 1) and run not in world.warned:
+        raise Broken(f"{run} begins after its time")
     if world.laws.on_crash == "park" and former in world.cut_off:
         raise Broken(f"I5: {run} follows a crash, which was to be parked")
+
+
+def check_published(world: World, outgoing: Outgoing) -> None:
+    """A message that has begun does not expire."""
+    if (outgoing.properties.headers or {}).get(f"{PREFIX}cause") != EXPIRED:
+        return
+    key = key_of(outgoing.properties.message_id or "", outgoing.body)
+    nameless = not world.laws.ids and world.laws.bodies.count(outgoing.body) == 1
+    begun = [run for run in world.started if run.key == key or (nameless and run.key.endswith(b"/" + outgoing.body))]
+    elsewhere = world.ledger.others.get(key)
+    if begun or (elsewhere is not None and elsewhere.state is not RowState.RETURNED):
+        raise Broken(f"{outgoing.properties.message_id} has begun, and expires")
 
 
 def _check_repetition(world: World, run: RunId) -> None:

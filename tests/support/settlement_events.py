@@ -114,6 +114,7 @@ _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World
     "disconnect": (lambda world: [0], True, World.disconnect),
     "give_up_missing": (_missing, True, World.give_up_missing),
     "pause": (lambda world: range(not world.paused), True, World.pause),
+    "grow_late": (lambda world: range(world.laws.expires and not world.late), True, World.grow_late),
     "retry_dead": (lambda world: _kinds(world.dead), True, World.retry_dead),
     "rival_return": (lambda world: range(world.rival is not None), True, rival.give_back),
     "rival_disconnect": (

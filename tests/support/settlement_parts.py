@@ -31,6 +31,7 @@ FAILURES = {
 _KEPT = frozenset(
     {copy_headers.QUEUE, copy_headers.ROUND, copy_headers.ATTEMPT, copy_headers.REPEATS, copy_headers.EARLIER}
 )
+EXPIRES_S = 2e9  # in the header of messages that expire
 
 
 def audit(run: RunId) -> Publication:
@@ -79,6 +80,7 @@ class Laws(NamedTuple):
     deaths: int = 0  # attempts that have ended with their worker before the world begins
     committed: bool = False  # the last of them had committed
     rival: bool = False  # another daemon takes messages, each of which is in the queue twice
+    expires: bool = False  # messages are of no use once it is late, if no worker has begun them
 
     def repeats(self, run: RunId, former: RunId) -> bool:
         """Whether two runs without an id are of one message: nothing tells where another is like it."""

@@ -126,9 +126,10 @@ def _mark(world: World) -> int:
             tuple((tokens.get(flight.outgoing.token), flight.accepted) for flight in world.flights),
             frozenset(tokens.get(token) for token in world.timers),
             tuple(slot.state for slot in world.slots),
-            (world.paused, world.faults, world.heard, world.given),
+            (world.paused, world.faults, world.heard, world.given, world.late),
             (world.started, world.warned, world.done, world.audited, world.cut_off),
             (world.closed, world.synced, tuple(world.committing or ()), world.recalls, world.unproven, world.remembers),
+            world.expiring,
         )
     )
 

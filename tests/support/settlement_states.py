@@ -27,6 +27,8 @@ def clone_settlement(original: Settlement) -> Settlement:
         likeness: deque(waiting) for likeness, waiting in original.content_matches._expected.items()
     }
     clone.decisions = _clone_decisions(original.decisions)
+    clone.expiries = shallow(original.expiries)
+    clone.expiries._decisions = clone.decisions
     clone.assignments = _clone_assignments(original.assignments, clone.decisions, entries)
     clone.publications = _clone_publications(original.publications, clone.assignments, clone.decisions, entries)
     return clone
@@ -132,6 +134,7 @@ def _entry_state(entry: Entry, tags: dict[int, int], tokens: dict[int, int]) -> 
         entry.earlier,
         entry.failure.earlier if entry.failure else None,
         entry.worn,
+        entry.expiry,
         tokens.get(entry.token or 0),
         None if entry.unconfirmed is None else frozenset(tokens.get(token) for token in entry.unconfirmed),
         tuple(tags.get(tag) for _epoch, tag in entry.tags),

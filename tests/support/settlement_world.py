@@ -23,11 +23,12 @@ from supervisor.messages.message import Publication
 from supervisor.scoreboard.words import OutcomeKind
 from tests.support import settlement_inbox as inbox
 from tests.support.settlement_broker import BrokerModel
-from tests.support.settlement_checks import check_kept, check_start
+from tests.support.settlement_checks import check_kept, check_published, check_start
 from tests.support.settlement_inbox import InboxModel
 from tests.support.settlement_ledger import LedgerModel
 from tests.support.settlement_parts import (
     DEATH,
+    EXPIRES_S,
     FAILED,
     FAILURES,
     LOST,
@@ -51,7 +52,9 @@ class World(BrokerModel):
         super().__init__(laws)
         self.laws = laws
         self.pool = PoolConfig("p", QUEUE, "h:h", max_attempts=laws.max_attempts, on_crash=laws.on_crash)
-        self.settlement = Settlement(self.pool, "host")
+        self.late = False  # what expires is of no use any more
+        self.expiring: frozenset[RunId] = frozenset()  # runs that workers must not begin then
+        self.settlement = self._settlement()
         self.ledger = LedgerModel()
         self.inbox = InboxModel(laws)
         self.committing: list[int] | None = None  # a turn under way: how far its rows go in each ring
@@ -82,6 +85,17 @@ class World(BrokerModel):
         other.slots = [slot.clone() for slot in self.slots]
         other.ledger, other.inbox = self.ledger.clone(), self.inbox.clone()
         return other
+
+    def _settlement(self) -> Settlement:
+        settlement = Settlement(self.pool, "host")
+        settlement.expiries.look(float(self.late), EXPIRES_S - 0.5 + self.late)
+        return settlement
+
+    def grow_late(self, _what: int) -> bool:
+        """A second goes by."""
+        self.late = True
+        self.settlement.expiries.look(1.0, EXPIRES_S + 0.5)
+        return False
 
     def turn(self, crash_after: int | None = None) -> int:
         """Dispatch, commit, carry out; returns how many steps. The consumer dies after `crash_after` of them."""
@@ -143,12 +157,13 @@ class World(BrokerModel):
     # ---- the turn -------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
+        self.settlement.assignments.fill(self._places(), self.settlement.expires)
+
+    def _places(self) -> Iterator[Incarnation]:
         load = self.settlement.assignments.load
         workers = [Incarnation(number, slot.generation) for number, slot in enumerate(self.slots) if slot.linked]
-        for entry in list(self.settlement.assignments.waiting.values()):
-            worker = min(workers, key=load, default=None)
-            if worker is not None and load(worker) < self.laws.room:
-                self.settlement.assignments.assign(entry, worker)
+        while workers and load(worker := min(workers, key=load)) < self.laws.room:
+            yield worker
 
     def _commit(self, rows: dict[bytes, Row], taken: list[int]) -> None:
         self.ledger.submit(rows, {})
@@ -183,6 +198,7 @@ class World(BrokerModel):
             slot.held += (effect.frame.run,)
             if self.has_inbox:
                 inbox.sent(self, effect.frame)
+            self.expiring |= {effect.frame.run} if effect.frame.due_s else set()
             self.warned |= {effect.frame.run} if effect.frame.maybe_duplicate else set()
         elif isinstance(effect.frame, Published) and slot.publishing and slot.running == effect.frame.run:
             if effect.frame.ok and self._published_by(slot.running).body not in self.audited:
@@ -198,6 +214,7 @@ class World(BrokerModel):
     def _publish_out(self, effect: Outgoing) -> None:
         if any(flight.outgoing.token == effect.token for flight in self.flights):
             raise Broken("a publication is published again before the broker has said anything about it")
+        check_published(self, effect)
         self.flights.append(Flight(effect))
 
     def _publish_later(self, effect: PublishLater) -> None:
@@ -219,6 +236,9 @@ class World(BrokerModel):
     def start(self, number: int) -> bool:
         slot = self.slots[number]
         run, slot.held = slot.held[0], slot.held[1:]
+        if self.late and run in self.expiring:
+            slot.returning += (run,) if slot.linked else ()
+            return False
         slot.running = run
         check_start(self, run, slot)
         self.started |= {run}
@@ -387,7 +407,7 @@ class World(BrokerModel):
         self.paused = self.synced = False
         self.remembers = self.laws.ids
         self.committing = None
-        self.settlement = type(self.settlement)(self.pool, "host")
+        self.settlement = self._settlement()
         for row in [row for row in self.ledger.rows.values() if row.state.open]:
             self.settlement.restore_row(row)
         for number, slot in enumerate(self.slots):

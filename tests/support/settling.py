@@ -65,17 +65,21 @@ class Bench:
         worn: bool = False,
         repeats: bool = False,
         earlier: Earlier = NONE_EARLIER,
+        expires: Any = None,
+        timestamp: int | None = None,
     ) -> int:
         """A delivery; `run`: stamped as this (round, attempt). Returns its tag."""
         tag = next(self._tags)
         headers = {copy_headers.QUEUE: QUEUE, copy_headers.ROUND: run[0], copy_headers.ATTEMPT: run[1]} if run else None
-        delivery = Delivery(self.epoch, tag, "", QUEUE, redelivered, Properties(headers=headers, message_id=id), body)
+        properties = Properties(headers=headers, message_id=id, timestamp=timestamp)
+        delivery = Delivery(self.epoch, tag, "", QUEUE, redelivered, properties, body)
         name = id or f"preforkd-{next(self._given):032x}"
         likeness = b"" if id else b"like" + body
         arrival = Arrival(
             *(delivery, key_of(name, body), name, bool(id)),
             *(*(run or (1, 1)), run is not None, likeness, worn, repeats),
             earlier=earlier,
+            expires=expires,
         )
         known = [row for row in self.rows.values() if row.key[:16] == arrival.key[:16]]
         self.settlement.decisions.count("delivered")  # as BrokerHearing does

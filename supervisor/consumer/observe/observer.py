@@ -13,6 +13,7 @@ from supervisor.brokers import base
 from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.health import Health
 from supervisor.consumer.observe.measures import Measures
+from supervisor.consumer.settlement.messages import UNRUN
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.consumer.settlement.unit_of_work import Say, Turn
 from supervisor.link.frames import Letters, Snapshot
@@ -61,7 +62,7 @@ def _facts(saying: Say) -> dict[str, Any]:
         "event": str(saying.event),
         "message_id": fields["message_id"],
         "round": fields["round"],
-        "attempts": fields["attempt"],
+        "attempts": 0 if fields["cause"] in UNRUN else fields["attempt"],
         "cause": fields["cause"],
         "reason": fields["reason"][:_REASON_CHARACTERS],
         "status": fields["status"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from supervisor.consumer.settlement.copies import order_of
 from supervisor.consumer.settlement.messages import Arrival, Entry, Phase
 from supervisor.consumer.settlement.unit_of_work import UnitOfWork
@@ -24,6 +26,18 @@ class Assignments:
         """The message waits for a worker."""
         entry.phase = Phase.WAITING
         self.waiting[entry.key] = entry
+
+    def fill(self, places: Iterable[Incarnation], is_over: Callable[[Entry], bool]) -> None:
+        """Give waiting messages to workers, the oldest first, one for each of `places`. `is_over`: drops one of those
+        that expire, if its time is over; asked as its turn comes."""
+        workers = iter(places)
+        worker = next(workers, None)
+        for entry in list(self.waiting.values()):
+            if worker is None:
+                return
+            if entry.expiry is None or not is_over(entry):
+                self.assign(entry, worker)
+                worker = next(workers, None)
 
     def assign(self, entry: Entry, worker: Incarnation) -> None:
         """Give a waiting message to a worker: durable first, sent after."""

@@ -136,6 +136,7 @@ def order_of(entry: Entry, queue: str) -> Run:
         *(entry.run, entry.id, properties, body, exchange, routing_key, redelivered, again),
         database=earlier.database,
         given_up=earlier.told,
+        due_s=0.0 if entry.expiry is None else entry.expiry.due_s,
     )
 
 
@@ -245,7 +246,7 @@ def _diagnosis(entry: Entry, failure: Failure, host: str) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "cause": failure.cause,
         "reason": failure.reason[:STACK_CHARACTERS],
-        "attempts": entry.attempt,
+        "attempts": entry.attempt if failure.ran else 0,
         "status": failure.status,
         "signal": failure.signal,
         "worker": failure.worker,

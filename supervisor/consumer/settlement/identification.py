@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from supervisor.brokers.base import Delivery
+from supervisor.brokers.copy_headers import EXPIRES
 from supervisor.config.schema import BrokerConfig, PoolConfig
 from supervisor.consumer.settlement import copies
 from supervisor.consumer.settlement.delivery_limit import count_of, limit_of, worn_from
@@ -68,9 +69,10 @@ class Arrivals:
         )
 
     def _identified(self, delivery: Delivery) -> Arrival:
-        properties, stamp, worn = delivery.properties, None, False
+        properties, stamp, worn, expires = delivery.properties, None, False, None
         if properties.headers:
             properties, stamp = copies.as_handled(delivery, self._queue), copies.stamp(delivery, self._queue)
+            expires = properties.headers.get(EXPIRES) if properties.headers else None
             count = count_of(delivery)
             worn = count >= self._worn_from
             self._most_worn = max(self._most_worn, count if worn else 0)  # `take_worn` tells of it
@@ -90,6 +92,7 @@ class Arrivals:
             worn,
             found is None and copies.is_repetition(delivery),
             earlier=NONE_EARLIER if stamp is None else copies.earlier_of(delivery),
+            expires=expires,
         )
 
     def as_known(self, arrival: Arrival, known: Sequence[Row]) -> Arrival:

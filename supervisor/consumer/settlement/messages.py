@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import Any
 
 import msgspec
 
@@ -12,6 +13,10 @@ from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, RunId
 
 _STACK_END_CHARACTERS = 1000
+
+EXPIRED = "expired"
+UNRUN = frozenset({"missing_id", "unreadable", EXPIRED})
+"""Causes of a dead letter that no handler has seen."""
 
 
 class Phase(Enum):
@@ -49,6 +54,15 @@ class Failure(msgspec.Struct, frozen=True):
         how = self.signal or ("" if self.status is None else f"status {self.status}")
         cause = f"{self.cause} ({how})" if how else self.cause
         return f"{cause}, {self.worker}" if self.worker else cause
+
+    @property
+    def ran(self) -> bool:
+        """Whether there was a run."""
+        return self.cause not in UNRUN
+
+    def after(self, attempt: int) -> str:
+        """When in its life the message of this `attempt` ended, for people."""
+        return f"after attempt {attempt}" if self.ran else f"without a run: {self.reason}"
 
     @property
     def waits_s(self) -> float | None:
@@ -103,6 +117,19 @@ def failure_of(row: Row) -> Failure:
     return msgspec.msgpack.decode(row.note, type=Failure) if row.note else Failure("failed", "no reason on record")
 
 
+class Expiry(msgspec.Struct, frozen=True):
+    """When the time of a message that no worker has begun is over, by which statement of its publisher.
+
+    `due_s`: CLOCK_BOOTTIME. `stated_s`: the publisher's wall clock, of the publication; without `max_wait_s` of the end
+    itself. `stamped`: whether the publisher said when that was.
+    """
+
+    due_s: float
+    stated_s: float
+    max_wait_s: float = 0.0
+    stamped: bool = True
+
+
 class Entry(msgspec.Struct, eq=False):
     """One message in flight, and the run that it stands for.
 
@@ -131,6 +158,7 @@ class Entry(msgspec.Struct, eq=False):
     published_s: float = 0.0  # when what its handler published was sent first, in this epoch
     missing_since_s: float | None = None  # it has not come back to an empty queue
     earlier: Earlier = NONE_EARLIER
+    expiry: Expiry | None = None  # of a message that has certainly not begun
 
     @classmethod
     def of(cls, run: Arrival | Row) -> Entry:
@@ -145,7 +173,7 @@ class Arrival(msgspec.Struct, frozen=True):
     """A delivery as the settlement sees it: identified and placed in the order of runs.
 
     `likeness`: what makes a message without an id recognisable after a connection loss (b"" where it has an id).
-    `unreadable`: why it cannot be given to a handler.
+    `unreadable`: why it cannot be given to a handler. `expires`: the value of the header `EXPIRES`, None without it.
     """
 
     delivery: Delivery
@@ -160,6 +188,7 @@ class Arrival(msgspec.Struct, frozen=True):
     repeats: bool = False  # it is a copy of a message without an id that may be a repetition
     unreadable: str = ""
     earlier: Earlier = NONE_EARLIER
+    expires: Any = None
 
     @property
     def may_repeat(self) -> bool:
@@ -170,3 +199,10 @@ class Arrival(msgspec.Struct, frozen=True):
     def tag(self) -> tuple[int, int]:
         """(epoch, tag), by which it is settled: tags begin at 1 again in every epoch."""
         return self.delivery.epoch, self.delivery.tag
+
+
+def unfit(arrival: Arrival, missing_id: str) -> Failure | None:
+    """Why this message can be given to no handler, None where it can. `missing_id`: as in the configuration."""
+    if not arrival.has_id and missing_id == "dead_letter":
+        return Failure("missing_id", "the message has no id")
+    return Failure("unreadable", arrival.unreadable) if arrival.unreadable else None

@@ -1,9 +1,8 @@
 """The settlement: what every delivery, outcome, confirm and death means for a message. Pure: events in, actions out.
 
-Runs in the consumer process, which feeds it, commits the rows of a turn and only then carries out its effects. It
-does no I/O and has no clocks (`decisions.now_s`, `ahead_s` are set each turn), so that it can be model-checked. Two
-rules carry the rest: nothing is acked before the row that says why is durable (effects follow the commit); and an OWNED
-message is its worker's until that worker says otherwise or is declared dead by the master.
+Runs in the consumer process, which feeds it, commits the rows of a turn and only then carries out its effects. It does
+no I/O and reads no clock, so that it can be model-checked. Two rules carry the rest: nothing is acked before the row
+that says why is durable; and an OWNED message is its worker's until that worker or the master's exit notice ends that.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from supervisor.consumer.settlement import copies, missing
 from supervisor.consumer.settlement.admission import SENT_MEANWHILE, SETTLED, Meaning, meaning_beside, meaning_of
 from supervisor.consumer.settlement.assignments import Assignments
 from supervisor.consumer.settlement.content_matches import ContentMatches
+from supervisor.consumer.settlement.expiries import Expiries
 from supervisor.consumer.settlement.failure_policy import asking, attempt_of, fate_of
 from supervisor.consumer.settlement.identification import given
-from supervisor.consumer.settlement.messages import NONE_EARLIER, Arrival, Entry, Failure, Phase, failure_of
+from supervisor.consumer.settlement.messages import NONE_EARLIER, Arrival, Entry, Failure, Phase, failure_of, unfit
 from supervisor.consumer.settlement.publications import Publications
 from supervisor.consumer.settlement.unit_of_work import UnitOfWork
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import Incarnation, RunId
-from supervisor.logs.events import Event
 from supervisor.scoreboard.words import OutcomeKind
 from supervisor.system.clock import ahead_s
 
@@ -46,11 +45,13 @@ class Settlement:
         self._dedupe = dedupe
         self.decisions = UnitOfWork(epoch)
         self.assignments = Assignments(self.decisions, pool.queue)
+        self.expiries = Expiries(self.decisions)
         self.publications = Publications(self.decisions, self.assignments, pool.queue, host, publish_timeout_s)
 
-    def begin_turn(self, now_s: float, wall_s: float) -> None:
-        """Set the time: `now_s` of the ledger, `wall_s` of the machine's clock."""
+    def begin_turn(self, now_s: float, wall_s: float, passed_s: float) -> None:
+        """Set the time: `now_s` of the ledger, `wall_s` of the machine's clock, `passed_s` of CLOCK_BOOTTIME."""
         self.decisions.now_s = now_s
+        self.expiries.look(passed_s, wall_s)
         self.ahead_s = ahead_s(wall_s, now_s, self.ahead_s)
 
     def configure(self, pool: PoolConfig) -> None:
@@ -137,11 +138,9 @@ class Settlement:
         self.entries[entry.key] = entry
         self.assignments.wait(entry)
         self._attach(entry, arrival)
-        if not arrival.has_id and self.pool.missing_id == "dead_letter":
-            self._decide(entry, RowState.DEAD_PENDING, Failure("missing_id", "the message has no id"))
-        elif arrival.unreadable:
-            self._decide(entry, RowState.DEAD_PENDING, Failure("unreadable", arrival.unreadable))
-        elif entry.worn:
+        if (failure := unfit(arrival, self.pool.missing_id)) is not None:
+            self._decide(entry, RowState.DEAD_PENDING, failure)
+        elif not (self.accepting and self.expires(entry)) and entry.worn:
             self._save(entry)
         return entry
 
@@ -151,6 +150,8 @@ class Settlement:
             self.publications.came_again(entry)
         if arrival.worn:
             entry.worn, entry.likeness = True, b""  # dropped by its queue, it would be taken for another one like it
+        if self.pool.max_wait_s or arrival.expires is not None or entry.expiry is not None:
+            entry.expiry = self.expiries.of(entry, arrival, self.pool.max_wait_s)
         if entry.delivery is None:
             entry.delivery = arrival.delivery
             if entry.earlier == NONE_EARLIER:  # its row may be of a former version
@@ -163,6 +164,14 @@ class Settlement:
         self.decisions.say_duplicate(arrival, why)
 
     # ---- workers --------------------------------------------------------------------------------------------------
+
+    def expires(self, entry: Entry) -> bool:
+        """Whether the time of this waiting message is over: then it is a dead letter."""
+        if entry.expiry is None or not self.expiries.is_over(entry.expiry):
+            return False
+        self.decisions.count("expired")
+        self._decide(entry, RowState.DEAD_PENDING, self.expiries.failure(entry.expiry))
+        return True
 
     def greeted(self, worker: Incarnation, held: Iterable[RunId]) -> None:
         """A worker said hello; the outcomes in its ring were handed in before. What is not held never reached it."""
@@ -320,10 +329,7 @@ class Settlement:
     # ---- decisions ------------------------------------------------------------------------------------------------
 
     def _failed(self, entry: Entry, kind: OutcomeKind, failure: Failure) -> None:
-        self.decisions.count("failed")
-        attempt = attempt_of(kind, entry.attempt, self.pool, entry.earlier)
-        text = f"message {entry.id!r}, {attempt}: {failure.cause}: {failure.reason}"
-        self.decisions.say_failure(Event.MESSAGE_FAILED, text, entry, failure, warning=True)
+        self.decisions.say_failed(entry, failure, attempt_of(kind, entry.attempt, self.pool, entry.earlier))
         self._decide(entry, *fate_of(kind, entry.attempt, self.pool, failure, entry.earlier))
 
     def _decide(self, entry: Entry, pending: RowState, failure: Failure) -> None:
@@ -345,7 +351,7 @@ class Settlement:
         state, counter, event = copies.CONFIRMED[entry.pending]
         self.decisions.record(entry, state, entry.failure.in_short)
         self.decisions.count(counter)
-        text = f"message {entry.id!r}: {counter} after attempt {entry.attempt}{asking(entry.failure)}"
+        text = f"message {entry.id!r}: {counter} {entry.failure.after(entry.attempt)}{asking(entry.failure)}"
         self.decisions.say_failure(event, text, entry, entry.failure)
         self._settle(entry)
 
@@ -367,9 +373,7 @@ class Settlement:
     def _saved(self, entry: Entry) -> None:
         """The broker has the copy: this one may go, and the copy is run when it comes."""
         self.saved.add(entry.run)
-        self.decisions.count("saved")
-        text = f"message {entry.id!r} had come back too often: a copy of it takes its place before its queue drops it"
-        self.decisions.say(Event.MESSAGE_SAVED, text, entry)
+        self.decisions.say_saved(entry)
         self._settle(entry)
 
     def _give_up(self, entry: Entry) -> None:

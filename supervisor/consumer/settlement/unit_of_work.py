@@ -186,6 +186,18 @@ class UnitOfWork:
             stack=failure.stack,
         )
 
+    def say_failed(self, entry: Entry, failure: Failure, attempt: str) -> None:
+        """Count and log a failed run. `attempt`: which one, for people."""
+        self.count("failed")
+        text = f"message {entry.id!r}, {attempt}: {failure.cause}: {failure.reason}"
+        self.say_failure(Event.MESSAGE_FAILED, text, entry, failure, warning=True)
+
+    def say_saved(self, entry: Entry) -> None:
+        """Count and log that a copy has taken the place of this message."""
+        self.count("saved")
+        text = f"message {entry.id!r} had come back too often: a copy of it takes its place before its queue drops it"
+        self.say(Event.MESSAGE_SAVED, text, entry)
+
     def say_duplicate(self, about: Arrival | Entry, why: str, deliveries: int = 1) -> None:
         """Count and log so many `deliveries` of a message that are acked without a run; `why`: for people."""
         self.count("duplicate", deliveries)

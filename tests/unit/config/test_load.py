@@ -161,7 +161,7 @@ def test_every_kind_of_value_is_read() -> None:
     assert (pool.declare, pool.environment) == (False, {"A": "1"})
 
 
-@pytest.mark.parametrize("key", ["soft_timeout", "max_messages", "max_age", "max_memory", "kill_memory"])
+@pytest.mark.parametrize("key", ["soft_timeout", "max_wait", "max_messages", "max_age", "max_memory", "kill_memory"])
 @pytest.mark.parametrize("off", ['""', "0"])
 def test_a_limit_is_turned_off_by_nothing_or_zero(key: str, off: str) -> None:
     pool = read(MINIMAL + f"{key} = {off}").pools["email"]

@@ -61,6 +61,12 @@ SMALL_WORLDS = {
         Laws(ONE, faults=2, workers=1, on_crash="inbox", max_attempts=1, deaths=2, slow_disk=True),
         10,
     ),
+    "expiry": (Laws(ONE, faults=3, expires=True), 8),
+    "expiry, two messages": (Laws(TWO, faults=2, expires=True), 6),
+    "expiry, no id": (Laws(ONE, ids=False, faults=3, expires=True), 7),
+    "expiry, slow disk": (Laws(ONE, faults=2, slow_disk=True, expires=True), 8),
+    "expiry, delivery limit of 1": (Laws(ONE, faults=3, delivery_limit=1, expires=True), 6),
+    "expiry, another daemon": (Laws(ONE, faults=3, workers=1, rival=True, expires=True), 7),
     "slow disk": (Laws(ONE, faults=2, slow_disk=True), 9),
     "slow disk, two messages": (Laws(TWO, faults=1, slow_disk=True), 8),
     "slow disk, no id": (Laws(ONE, ids=False, faults=2, slow_disk=True), 8),
@@ -99,6 +105,7 @@ LARGE_WORLDS = [
     Laws((b"a", b"b", b"c"), workers=2, faults=12, together=2, delivery_limit=2, slow_disk=True),
     Laws((b"a", b"a", b"b"), ids=False, workers=2, faults=10, together=2, delivery_limit=1),
     Laws((b"a", b"b", b"c"), workers=2, faults=16, together=2, slow_disk=True, rival=True),
+    Laws((b"a", b"b", b"c"), workers=2, publishes=True, faults=12, together=2, slow_disk=True, expires=True),
 ]
 
 

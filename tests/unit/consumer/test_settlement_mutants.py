@@ -11,15 +11,16 @@ import pytest
 from supervisor.brokers import copy_headers
 from supervisor.brokers.base import Outgoing
 from supervisor.config.schema import PoolConfig
-from supervisor.consumer.settlement import copies, failure_policy
+from supervisor.consumer.settlement import assignments, copies, expiries, failure_policy
 from supervisor.consumer.settlement.assignments import Assignments
 from supervisor.consumer.settlement.content_matches import ContentMatches
-from supervisor.consumer.settlement.messages import NONE_EARLIER, Arrival, Earlier, Entry, Failure, Phase
+from supervisor.consumer.settlement.expiries import Expiries
+from supervisor.consumer.settlement.messages import NONE_EARLIER, Arrival, Earlier, Entry, Expiry, Failure, Phase
 from supervisor.consumer.settlement.publications import Publications
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.consumer.settlement.unit_of_work import RecallAll, UnitOfWork
 from supervisor.ledger.base import Row, RowState
-from supervisor.link.frames import Incarnation, RunId
+from supervisor.link.frames import Incarnation, Run, RunId
 from supervisor.scoreboard.words import OutcomeKind
 from tests.support.settlement_events import happen, possible
 from tests.support.settlement_parts import Broken, Laws
@@ -390,6 +391,57 @@ def the_letter_of_an_unanswered_question_tells_of_the_death_alone(patch: Patch) 
     patch.setattr(failure_policy, "_diagnosed", lambda run, failure: run.earlier.given_up or failure)
 
 
+# ---- expiry ---------------------------------------------------------------------------------------------------------
+
+
+def expiry_is_only_looked_at_on_arrival(patch: Patch) -> None:
+    def mutant(self: Assignments, places: Iterable[Incarnation], is_over: Callable[[Entry], bool]) -> None:
+        fill(self, places, lambda entry: False)
+
+    fill = Assignments.fill
+    patch.setattr(Assignments, "fill", mutant)
+
+
+def what_a_worker_has_does_not_expire(patch: Patch) -> None:
+    def mutant(entry: Entry, queue: str) -> Run:
+        return msgspec.structs.replace(order_of(entry, queue), due_s=0.0)
+
+    order_of = copies.order_of
+    patch.setattr(assignments, "order_of", mutant)
+
+
+def any_attempt_expires(patch: Patch) -> None:
+    patch.setattr(expiries, "_FIRST", AnyRun())
+
+
+class AnyRun:
+    """Equals every run."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def what_may_have_begun_expires(patch: Patch) -> None:
+    def mutant(self: Expiries, entry: Entry, arrival: Arrival, max_wait_s: float) -> Expiry | None:
+        return of(self, Entry.of(arrival), arrival, max_wait_s)
+
+    of = Expiries.of
+    patch.setattr(Expiries, "of", mutant)
+
+
+def what_expires_is_acked_and_no_dead_letter(patch: Patch) -> None:
+    def mutant(self: Settlement, entry: Entry) -> bool:
+        if entry.expiry is None or not self.expiries.is_over(entry.expiry):
+            return False
+        self.decisions.record(entry, RowState.DEAD)
+        self._settle(entry)
+        return True
+
+    patch.setattr(Settlement, "expires", mutant)
+
+
 FOUND_IN: dict[Callable[[Patch], None], Laws] = {
     pending_counts_as_final: Laws(ONE, faults=3),
     any_run_of_an_id_matches: Laws(ONE, faults=3),
@@ -442,6 +494,11 @@ FOUND_IN: dict[Callable[[Patch], None], Laws] = {
     the_letter_of_an_unanswered_question_tells_of_the_death_alone: Laws(
         ONE, faults=1, workers=1, on_crash="inbox", max_attempts=1, deaths=2, committed=True
     ),
+    expiry_is_only_looked_at_on_arrival: Laws(ONE, faults=2, expires=True),
+    what_a_worker_has_does_not_expire: Laws(ONE, faults=2, expires=True),
+    any_attempt_expires: Laws(ONE, faults=2, expires=True),
+    what_may_have_begun_expires: Laws(ONE, ids=False, faults=2, expires=True),
+    what_expires_is_acked_and_no_dead_letter: Laws(ONE, faults=1, expires=True),
 }
 DEPTH = 10
 

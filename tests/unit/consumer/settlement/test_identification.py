@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 
 from supervisor.brokers.base import Delivery
+from supervisor.brokers.copy_headers import EXPIRES
 from supervisor.config.schema import BrokerConfig, PoolConfig
 from supervisor.consumer.settlement import copies
 from supervisor.consumer.settlement.identification import Arrivals, given
@@ -57,6 +59,25 @@ def test_i2_a_copy_is_the_same_message_and_a_later_run(id: str | None, pending: 
     assert copy.key == first.key
     assert (copy.id, copy.has_id, copy.stamped) == (first.id, True, True)
     assert ((first.round, first.attempt), (copy.round, copy.attempt)) == ((1, 1), run)
+
+
+@pytest.mark.parametrize(
+    "expires", [1_800_000_000, "2027-01-15T08:00:00Z", datetime(2027, 1, 15, 8, tzinfo=UTC), [], None]
+)
+def test_a_message_that_is_sent_again_with_another_expiry_is_the_same_message(expires: Any) -> None:
+    known = arrivals()
+    headers = (ORIGINAL.headers or {}) | {EXPIRES: expires}
+    sent_again = known.identify(a_delivery(msgspec.structs.replace(ORIGINAL, headers=headers)))
+    assert (sent_again.key, sent_again.expires) == (known.identify(a_delivery()).key, expires)
+
+
+def test_copies_keep_the_expiry_and_the_header_that_a_handler_sees() -> None:
+    known = arrivals()
+    properties = msgspec.structs.replace(ORIGINAL, headers={EXPIRES: 1_800_000_000})
+    for pending in (RowState.RETRY_PENDING, RowState.DEAD_PENDING):
+        copy = copy_of(a_delivery(properties), pending)
+        assert known.identify(copy).expires == 1_800_000_000
+        assert copies.as_handled(copy, "work").headers == {EXPIRES: 1_800_000_000}
 
 
 def test_a_redelivery_on_another_epoch_is_the_same_message() -> None:
