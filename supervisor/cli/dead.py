@@ -29,7 +29,7 @@ from supervisor.cli.console import (
     report_missing,
     shown,
 )
-from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.invocation import AtLeast, Invocation, pass_invocation
 from supervisor.errors import PreforkdError, like_a_pool
 
 _COLUMNS = ("ID", "CAUSE", ">ATTEMPTS", "AT", "REASON")
@@ -74,7 +74,7 @@ def dead_group() -> None:
 @_parked
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=AtLeast(1),
     default=100,
     show_default=True,
     metavar="NUMBER",

@@ -11,7 +11,7 @@ import click
 from supervisor.cli.command import command
 from supervisor.cli.completion import pools
 from supervisor.cli.console import child_of, ended_with, print_line, print_table, shown
-from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.invocation import AtLeast, Invocation, pass_invocation
 from supervisor.errors import ConfigError, PreforkdError, no_such_pool
 from supervisor.exit_history import HistoryTail, Record, wanted
 from supervisor.logs.events import Cause
@@ -39,7 +39,7 @@ _FOLLOW_S = 0.25
 @click.option(
     "-n",
     "count",
-    type=click.IntRange(min=0),
+    type=AtLeast(0),
     metavar="NUMBER",
     default=20,
     show_default=True,

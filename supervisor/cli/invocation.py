@@ -46,6 +46,25 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # no generic before c
 SECONDS = Seconds()
 
 
+class AtLeast(click.ParamType):  # type: ignore[type-arg]  # as above
+    """A whole number of `least` or more. `click.IntRange` shows its limit as `x>=0` in the help."""
+
+    name = "number"
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it."""
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number", param, ctx)
+        if number < self._least:
+            self.fail(f"{number} is less than {self._least}", param, ctx)
+        return number
+
+
 class Invocation:
     """One run of the command line. Commands take it as their first argument (`@pass_invocation`)."""
 

@@ -18,7 +18,7 @@ from supervisor.brokers.admin import BrokerAdmin, PublishReport
 from supervisor.cli.command import command
 from supervisor.cli.completion import pools
 from supervisor.cli.console import print_line, progress_bar, shown
-from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.invocation import AtLeast, Invocation, pass_invocation
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import BrokerRefused, PreforkdError
 from supervisor.messages.message import Properties, Publication
@@ -63,7 +63,7 @@ class Header(click.ParamType):  # type: ignore[type-arg]  # as in invocation.py
 @click.option("--content-type", metavar="TYPE", help="Set the content type of all messages.")
 @click.option(
     "--count",
-    type=click.IntRange(min=1),
+    type=AtLeast(1),
     default=1,
     metavar="NUMBER",
     show_default=True,

@@ -14,7 +14,7 @@ import click
 
 from supervisor.cli.command import command
 from supervisor.cli.completion import pools
-from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.invocation import AtLeast, Invocation, pass_invocation
 from supervisor.cli.logs.lines import Line, is_about, shown_line
 from supervisor.cli.logs.place import find_log
 from supervisor.errors import ConfigError, PreforkdError, no_such_pool
@@ -33,7 +33,7 @@ from supervisor.errors import ConfigError, PreforkdError, no_such_pool
     "--lines",
     "-n",
     "count",
-    type=click.IntRange(min=0),
+    type=AtLeast(0),
     metavar="NUMBER",
     default=100,
     show_default=True,

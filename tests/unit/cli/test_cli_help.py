@@ -230,3 +230,14 @@ def test_of_a_global_option_given_twice_the_later_counts(
 def test_every_command_is_made_in_the_same_way() -> None:
     assert {type(command) for command in LEAVES.values()} == {Command}
     assert all(isinstance(command, Group) for names, command in ALL.items() if names not in LEAVES)
+
+
+@pytest.mark.parametrize("names", LEAVES, ids=" ".join)
+def test_no_help_shows_a_limit_as_a_formula(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "x>" not in "\n".join(_help(names, 80, monkeypatch))
+
+
+@pytest.mark.parametrize(("words", "told"), [("-1", "-1 is less than 0"), ("ten", "'ten' is not a whole number")])
+def test_a_number_that_an_option_cannot_have_is_told_with_the_limit(words: str, told: str) -> None:
+    with pytest.raises(click.BadParameter, match=told):
+        preforkd.main(["exits", "-n", words], prog_name="preforkd", standalone_mode=False)
