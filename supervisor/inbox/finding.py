@@ -74,10 +74,11 @@ def _driver(connection: Any, of: str) -> DbapiConnection:
 # ---- frameworks -----------------------------------------------------------------------------------------------------
 
 
-def _sqlalchemy(connection: Any) -> Connection:
+def _sqlalchemy(current: Callable[[], Any]) -> Connection:
+    connection = current()
     if connection.closed:
         raise InboxError("once: the connection is closed")
-    return SqlAlchemy(connection, _driver(connection.connection.driver_connection, "SQLAlchemy's connection"))
+    return SqlAlchemy(current, _driver(connection.connection.driver_connection, "SQLAlchemy's connection"))
 
 
 def _django(connection: Any) -> Connection:
@@ -93,9 +94,9 @@ def _of_alias(alias: str) -> Any:
 
 
 _FRAMEWORKS: dict[str, Callable[[Any], Connection]] = {
-    "sqlalchemy.engine.base.Connection": _sqlalchemy,
-    "sqlalchemy.orm.session.Session": lambda session: _sqlalchemy(session.connection()),
-    "sqlalchemy.orm.scoping.scoped_session": lambda session: _sqlalchemy(session.connection()),
+    "sqlalchemy.engine.base.Connection": lambda connection: _sqlalchemy(lambda: connection),
+    "sqlalchemy.orm.session.Session": lambda session: _sqlalchemy(session.connection),
+    "sqlalchemy.orm.scoping.scoped_session": lambda session: _sqlalchemy(session.connection),
     "django.db.backends.base.base.BaseDatabaseWrapper": _django,
     "django.utils.connection.ConnectionProxy": lambda proxy: _django(_of_alias(proxy.alias)),
 }

@@ -28,7 +28,11 @@ class _Framework(Connection):
 
 
 class SqlAlchemy(_Framework):
-    """`sqlalchemy.Connection`, also that of a session."""
+    """`sqlalchemy.Connection`, also that of a session, which has another one after each commit and rollback."""
+
+    def __init__(self, current: Callable[[], Any], driver: DbapiConnection) -> None:
+        super().__init__(current(), driver)
+        self._current = current
 
     def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         return [tuple(map(plain, row)) for row in self._run(sql, parameters).fetchall()]
@@ -38,7 +42,7 @@ class SqlAlchemy(_Framework):
             return int(result.rowcount)
 
     def _run(self, sql: str, parameters: tuple[object, ...]) -> Any:
-        return self.connection.exec_driver_sql(self.driver.in_style(sql), parameters)
+        return self._current().exec_driver_sql(self.driver.in_style(sql), parameters)
 
     def refusal(self) -> str:
         return self.driver.refusal()
@@ -47,7 +51,7 @@ class SqlAlchemy(_Framework):
         return bool(self.connection.in_nested_transaction())
 
     def open_until_ended(self, transaction: int) -> Callable[[], bool]:
-        begun = self.connection.get_transaction()
+        begun = self._current().get_transaction()
         return lambda: begun is not None and bool(begun.is_active)
 
 

@@ -73,6 +73,10 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], str]] = {
     "starlette": (("supervisor/web/*.py",), "HTTP is spoken by a child that nothing depends on"),
     "uvicorn": (("supervisor/web/*.py",), "as starlette"),
     "opentelemetry": (("supervisor/worker/tracing.py",), "who does not have it, or does not want it, pays nothing"),
+    "django": (
+        ("supervisor/inbox/django/*.py",),
+        "an app that only Django imports: handlers with another library do not have it",
+    ),
     "tomllib": (("supervisor/config/*.py",), "one reader of configuration"),
     "ctypes": (
         ("supervisor/system/posix.py", "supervisor/ledger/kernel_aio.py", "supervisor/drill/handler.py"),

@@ -12,20 +12,18 @@ from tests.support.postgresql import PostgreSQL
 from tests.support.waiting import eventually
 
 _PSYCOPG = """
-import psycopg, sys
+import psycopg, signal, sys
 db = psycopg.connect(f"host=127.0.0.1 port={sys.argv[1]} user=postgres dbname={sys.argv[2]}")
 db.execute("INSERT INTO t VALUES (1)")
 print("open", flush=True)
-sys.stdin.read()
-db.commit()
+signal.pause()
 """
 _PYMYSQL = """
-import pymysql, sys
+import pymysql, signal, sys
 db = pymysql.connect(host="127.0.0.1", port=int(sys.argv[1]), user="root", database=sys.argv[2])
 db.cursor().execute("INSERT INTO t VALUES (1)")
 print("open", flush=True)
-sys.stdin.read()
-db.commit()
+signal.pause()
 """
 _OPEN = {
     PostgreSQL: "SELECT 1 FROM pg_stat_activity WHERE datname = '{}' AND state = 'idle in transaction'",
