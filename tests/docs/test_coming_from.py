@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 import supervisor
+from supervisor.brokers.copy_headers import EXPIRES
 from supervisor.cli.program import preforkd
 from supervisor.config import schema
 from supervisor.config.keys import keys_of
@@ -45,14 +46,15 @@ def ours(page: Path) -> list[str]:
 
 
 def exists(name: str) -> bool:
-    """Whether it is a key, a section, a command, an attribute of a message, a name of the API, a cause or a queue."""
+    """Whether it is a key, a section, a command, an attribute of a message, a name of the API, a cause, a queue or
+    a publisher's header."""
     if name.startswith("preforkd "):
         why = [refusal(arguments) for arguments in commands(name)]
         return not [text for text in why if text.startswith("No such")]
     if name.startswith("message."):
         return hasattr(supervisor.Message(b""), name.removeprefix("message."))
     key = name.partition(" = ")[0]
-    known = KEYS | SECTIONS | API | NAMES_OF_QUEUES | {str(cause) for cause in Cause} | {"message"}
+    known = KEYS | SECTIONS | API | NAMES_OF_QUEUES | {str(cause) for cause in Cause} | {"message", EXPIRES}
     return key in known
 
 

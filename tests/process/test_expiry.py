@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from supervisor.brokers.copy_headers import EXPIRES
 from supervisor.config.schema import BrokerConfig
 from supervisor.messages.message import Properties, Publication
 from tests.support.site import Site, make_site
+from tests.support.source_tree import ROOT
 from tests.support.waiting import eventually
 
 
@@ -28,10 +30,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield site
 
 
-def publish(site: Site, message_id: str, order: str = "nothing", **properties: Any) -> None:
-    """Send one message to the pool."""
+def publish(site: Site, message_id: str, order: str = "nothing", queue: str = "mail", **properties: Any) -> None:
+    """Send one message to a pool."""
     with open_admin(BrokerConfig(), str(site.folder / "state")) as admin:
-        message = Publication("", "mail", Properties(message_id=message_id, **properties), order.encode())
+        message = Publication("", queue, Properties(message_id=message_id, **properties), order.encode())
         assert admin.publish([message], 10, lambda total: None).sent == 1
 
 
@@ -72,3 +74,16 @@ def test_what_waits_too_long_is_a_dead_letter_with_both_times_and_runs_when_it_i
     site.ok("dead", "retry", "mail", "--all")
     site.wait_for_counter("done", 5)
     assert sorted(site.runs()[3:]) == ["late 2 1", "old 2 1"]
+
+
+def test_the_example_sends_no_code_that_is_too_old(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "etc/examples/expiry", tmp_path, dirs_exist_ok=True)
+    with make_site(tmp_path, config=False) as site:
+        site.ok("start")
+        publish(site, "old", "ada 1", "codes", timestamp=int(time.time()) - 400)
+        site.ok("publish", "codes", stdin="ada 2\n")
+        site.wait_for_pool_counter("codes", "done", 1)
+        site.wait_for_pool_counter("codes", "dead", 1)
+        assert "expired" in site.ok("dead", "list", "codes")
+        log = site.log_path.read_text()
+    assert ("to ada: your code is 2" in log, "to ada: your code is 1" in log) == (True, False)

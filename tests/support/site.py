@@ -68,11 +68,13 @@ on_crash = "retry"
 class Site:
     """A folder with everything in it. `cli(...)` runs one command to its end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: bool = True) -> None:
+        """`config`: whether to write one, and its handler; else they are there."""
         self.folder = folder
         self.config = folder / "preforkd.toml"
-        self.config.write_text(_CONFIG)
-        (folder / "site_handler.py").write_text(_HANDLER)
+        if config:
+            self.config.write_text(_CONFIG)
+            (folder / "site_handler.py").write_text(_HANDLER)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFORKD")},
             "PYTHONPATH": str(ROOT),
@@ -165,9 +167,9 @@ class Site:
 
 
 @contextmanager
-def make_site(folder: Path) -> Iterator[Site]:
+def make_site(folder: Path, config: bool = True) -> Iterator[Site]:
     """A site; nothing of it runs any more at the end, also when the test has failed (then its log is printed)."""
-    site = Site(folder)
+    site = Site(folder, config)
     failed = True
     try:
         yield site
