@@ -37,7 +37,8 @@ from supervisor.link.channel import (
 )
 from supervisor.link.frames import BootFailed, ConsumerFrame, ForkOrder, Imported, StartForkserver
 from supervisor.logs import structured
-from supervisor.logs.pipe import print_through_relay
+from supervisor.logs.prints import prints
+from supervisor.logs.run_fields import run_fields
 from supervisor.scoreboard.board import Board
 from supervisor.system import descent, descriptors, posix
 from supervisor.system.clock import monotonic_s
@@ -115,8 +116,9 @@ def _settle_in(start: StartForkserver) -> int:
     open_null(0)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # output of a handler is not lost with its worker
-    print_through_relay()
+    prints.install()
     structured.configure(start.log, f"forkserver {start.pool.name}")
+    run_fields.of_process(start.pool.name)
     stacks = open_stacks(start.pool_dir, "forkserver")
     dump_on_sigquit(stacks)
     return stacks
@@ -145,6 +147,7 @@ def _import(start: StartForkserver, own: set[int]) -> Handlers:
             raise BootError(_where(start.pool, "closed descriptors that are not its own (as a daemon does)"))
         with suppress(AttributeError, OSError, ValueError):  # an object of user code
             sys.stdout.flush()  # every worker would write a buffer again
+        prints.end_run()
 
 
 def _where(pool: PoolConfig, what: str) -> str:

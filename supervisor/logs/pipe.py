@@ -11,11 +11,11 @@ import errno
 import io
 import os
 import select
-import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from os import getpid
+from typing import TextIO
 
 from supervisor.logs.relay import FIRST, FRAME_BYTES, HEAD, LINE, MAGIC, MORE, STDERR, STDOUT
 from supervisor.system.clock import monotonic_s
@@ -117,7 +117,7 @@ def frames(kind: int, pid: int, text: bytes) -> Iterator[bytes]:
 
 
 class _Printed(io.BufferedIOBase):
-    """The stream behind `print`: it sends whole lines, without waiting. `fileno`: the standard descriptor."""
+    """A stream of text: it sends whole lines, without waiting. `fileno`: the standard descriptor."""
 
     def __init__(self, standard: int, kind: int) -> None:
         self._standard = standard
@@ -164,12 +164,11 @@ class _Printed(io.BufferedIOBase):
             self._lost += data.count(b"\n") or 1
 
 
-def print_through_relay() -> None:
-    """Send printed lines of this process and its forks to the log relay whole; nothing if stderr is not its pipe."""
+def relayed_text() -> tuple[TextIO, TextIO] | None:
+    """Streams that send text to the log relay whole, for stdout and stderr; None if stderr is not the relay's pipe."""
     if own_reader() is None:
-        return
-    sys.stdout.flush()
-    sys.stdout, sys.stderr = _text(_Printed(1, STDOUT)), _text(_Printed(_STDERR_FD, STDERR))
+        return None
+    return _text(_Printed(1, STDOUT)), _text(_Printed(_STDERR_FD, STDERR))
 
 
 def _text(printed: _Printed) -> io.TextIOWrapper:

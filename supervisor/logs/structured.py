@@ -19,6 +19,7 @@ from supervisor.config.schema import LogConfig
 from supervisor.logs.events import Event
 from supervisor.logs.readable import HEAD, readable
 from supervisor.logs.redaction import Redactor, passwords, redact
+from supervisor.logs.run_fields import NAMES, is_missing, run_fields
 from supervisor.logs.target import LineHandler, open_target
 from supervisor.system.clock import rfc3339
 
@@ -83,7 +84,8 @@ class LogGuard:
 
     Made after the log is configured, before user code runs; `level`: as in [log]. User code may configure the root
     logger for its own lines. Restored are: preforkd's loggers, if disabled (as `logging.config.dictConfig` does to all
-    loggers) or at another level, `logging.disable`, and a record factory that makes no records.
+    loggers) or at another level, `logging.disable`, a record factory that makes no records, and the fields of the run
+    on each record.
     """
 
     def __init__(self, level: str) -> None:
@@ -93,6 +95,7 @@ class LogGuard:
         known = [logger for logger in logging.Logger.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
         self._loggers = [logger for logger in known if f"{logger.name}.".startswith(f"{OWN}.")]
         self._factory = logging.getLogRecordFactory()
+        run_fields.install()
 
     def restore(self) -> None:
         """Restore the loggers of preforkd, if user code has changed them. Costs no system call."""
@@ -108,6 +111,7 @@ class LogGuard:
         factory = logging.getLogRecordFactory()
         if factory is not self._factory and not _makes_records(factory):
             logging.setLogRecordFactory(self._factory)
+        run_fields.install()
 
     def _attach(self, handler: LineHandler) -> None:
         if not self._root.handlers:
@@ -157,6 +161,9 @@ class JsonLines(JsonFormatter):
         event, fields = getattr(record, _EXTRA, ("", {"logger": record.name}))
         more: dict[str, Any] = {}
         super().add_fields(more, record, message_dict)
+        for name in NAMES:
+            if name in fields or is_missing(more.get(name)):  # a field of the event comes first
+                more.pop(name, None)
         log_data.update(self._head(record, event))
         for name, value in {**fields, **more}.items():
             if name not in HEAD or name == "pid":

@@ -28,6 +28,7 @@ from supervisor.errors import BootError
 from supervisor.link.frames import StartForkserver
 from supervisor.logs import structured
 from supervisor.logs.events import Event
+from supervisor.logs.run_fields import run_fields
 from supervisor.logs.structured import log
 from supervisor.quantities import show_bytes
 from supervisor.scoreboard.slot import Slot
@@ -187,6 +188,7 @@ class Life:
         dump_on_faults(self._stacks)
         posix.set_title(f"preforkd: {self._assigned.name}")
         structured.rename(self._assigned.start.log, self._assigned.name)
+        run_fields.of_process(self._assigned.pool.name, self._assigned.slot)
         api._recorder.call = self._record_group
 
     def _init(self) -> bool:

@@ -29,6 +29,8 @@ from supervisor.link.frames import (
     Welcome,
     WorkerFrame,
 )
+from supervisor.logs.prints import prints
+from supervisor.logs.run_fields import run_fields
 from supervisor.messages.inbox_run import InboxError, InboxRun
 from supervisor.messages.message import Publication
 from supervisor.scoreboard.slot import Slot
@@ -180,6 +182,7 @@ class Worker:
         self._upkeep.begin()
         self._present, self._database = run, b""
         message = self._message(run)
+        run_fields.begin(run)
         limit = self._policy.limit_for(message.headers)
         started_s = monotonic_s()
         # fail-point: worker.unbegun: a message is about to begin, no mark says so
@@ -193,6 +196,8 @@ class Worker:
         self._present = None
         if getpid() != self._pid:
             _leave_as_a_stray_child(ending)
+        prints.end_run()
+        run_fields.end()
         # fail-point: worker.handler-over: the handler has ended, no mark says how
         self._recycling.handled += 1
         elapsed_s = monotonic_s() - started_s

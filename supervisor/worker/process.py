@@ -28,6 +28,7 @@ import msgspec
 from supervisor.errors import PreforkdError
 from supervisor.link.frames import StartForkserver
 from supervisor.logs import structured
+from supervisor.logs.prints import prints
 from supervisor.scoreboard.slot import Slot
 from supervisor.system import descent, posix
 from supervisor.system.process_state import blaming
@@ -155,6 +156,7 @@ def _run_exit_callbacks(status: int) -> None:
     if status not in (os.EX_SOFTWARE, os.EX_CONFIG):
         atexit._run_exitfuncs()
     flush_logs()
+    prints.end_run(leaving=True)
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):  # user code has closed or replaced it
             stream.flush()

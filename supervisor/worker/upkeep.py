@@ -53,7 +53,7 @@ class Upkeep:
 
     def adopt(self) -> list[str]:
         """Keep the lasting settings of the import or `init`; returns the names of vital state that it has changed."""
-        return self._restored(self._state.adopt)
+        return self._restored(self._streams.adopt, self._state.adopt)
 
     def close(self) -> None:
         """Close own copies of the standard streams."""
@@ -79,14 +79,14 @@ class Upkeep:
         self._due_s = max(self._due_s, now_s - _BURST_S) + EVERY_S
         self._last_s, self._is_dirty = now_s, False
         self._had_threads = bool(_count())
-        lost = self._restored(self._state.restore)
+        lost = self._restored(self._streams.restore, self._state.restore)
         if lost and not self.spoilt:
             self.spoilt = ", ".join(lost)
             self._told(self.spoilt)
 
-    def _restored(self, restore_state: Callable[[], list[str]]) -> list[str]:
+    def _restored(self, restore_streams: Callable[[], None], restore_state: Callable[[], list[str]]) -> list[str]:
         """Restore everything; returns the names of state that cannot be restored."""
-        self._streams.restore()
+        restore_streams()
         lost = [name for name, (number, former) in self._own.items() if identity(number) != former]
         lost = restore_state() + lost
         self._log_guard.restore()
@@ -99,7 +99,8 @@ class StandardStreams:
     """The files of descriptors 0, 1 and 2 when this object is made (/dev/null for a closed one); copies 1 and 2.
 
     After descriptor 2 is closed, the next file that user code opens gets this number, and log lines and tracebacks
-    would be written to it. An open replacement of `sys.stdout` by user code is left alone.
+    would be written to it. A replacement of `sys.stdout` or `sys.stderr` counts until the end of the run; that of the
+    import or `init` stays.
     """
 
     def __init__(self) -> None:
@@ -107,15 +108,25 @@ class StandardStreams:
         self._identities: dict[int, tuple[int, int] | None] = {}
         for number in _FILE_MODES:
             self._save(number)
+        self._files = {name: getattr(sys, name, None) for name in _NAMES.values()}
+
+    def adopt(self) -> None:
+        """Keep the open `sys.stdout` and `sys.stderr` that the import or `init` has set, and restore the rest."""
+        for name in _NAMES.values():
+            if not _is_closed(file := getattr(sys, name, None)):
+                self._files[name] = file
+        self.restore()
 
     def restore(self) -> None:
-        """Restore each descriptor, and closed `sys.stdout` and `sys.stderr`."""
+        """Restore each descriptor, and `sys.stdout` and `sys.stderr`."""
         for number, former in self._identities.items():
             if identity(number) != former:
                 self._put_back(number)
         for number, name in _NAMES.items():
-            if _is_closed(getattr(sys, name, None)):
-                setattr(sys, name, _stream(number))
+            if _is_closed(self._files[name]):
+                self._files[name] = _stream(number)
+            if getattr(sys, name, None) is not self._files[name]:
+                setattr(sys, name, self._files[name])
 
     def close(self) -> None:
         """Close the copies."""

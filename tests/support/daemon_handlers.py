@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -188,6 +189,13 @@ def _poison() -> None:
     _left_behind.append("a broken connection")
 
 
+def _complain() -> None:
+    """Log and print a line each, then fail."""
+    logging.getLogger("daemon_handlers").warning("a line of the handler")
+    print("a printed line")  # noqa: T201  (that is what is tested)
+    _fail()
+
+
 def _fail() -> None:
     raise ValueError("as ordered")
 
@@ -209,6 +217,7 @@ def _nothing() -> None:
 _left_behind: list[str] = []
 
 _DEEDS: dict[str, Any] = {
+    "complain": _complain,
     "fail": _fail,
     "poison": _poison,
     "unless_poisoned": _unless_poisoned,

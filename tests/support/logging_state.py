@@ -21,6 +21,7 @@ def logging_as_before() -> Iterator[None]:
     lists = [(one.filters, list(one.filters)) for one in (*loggers, *handlers)]
     lists += [(logger.handlers, list(logger.handlers)) for logger in loggers]
     switches = manager.disable, logging.raiseExceptions, logging.getLogRecordFactory()
+    make_record = logging.Logger.makeRecord
     try:
         yield
     finally:
@@ -32,6 +33,7 @@ def logging_as_before() -> Iterator[None]:
             now[:] = then
         manager.disable, logging.raiseExceptions = switches[:2]
         logging.setLogRecordFactory(switches[2])
+        logging.Logger.makeRecord = make_record  # type: ignore[method-assign]
         for logger in set(_all(root)) - set(loggers):
             logger.handlers.clear()
         for handler in added:

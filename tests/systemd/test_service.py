@@ -94,15 +94,26 @@ def test_a_bad_configuration_is_an_error_in_the_journal_line_by_line(machine: Ma
 def test_entries_in_the_journal_have_fields_and_priorities(machine: Machine, rabbitmq: RabbitNode) -> None:
     with service(machine, rabbitmq, ONE + "max_attempts = 1\n") as under_test:
         start(under_test)
-        under_test.send("fail", message_id="bad")
+        under_test.send("complain", message_id="bad")
         (failed,) = eventually(lambda: under_test.journal("PREFORKD_EVENT=message.failed"), "the failure is on record")
         assert (failed["PREFORKD_POOL"], failed["PREFORKD_MESSAGE_ID"]) == ("email", "bad")
+        halves = [_facts(entry) for entry in under_test.journal("PREFORKD_MESSAGE_ID=bad")]
+        assert halves[:2] == [
+            ("a line of the handler", "daemon_handlers", "4", "email", "0", "1", "1"),
+            ("a printed line", "stdout", "6", "email", "0", "1", "1"),
+        ]
+        assert failed["MESSAGE"] in [facts[0] for facts in halves[2:]]
         assert failed["SYSLOG_IDENTIFIER"] == "preforkd"
         assert failed["PRIORITY"] in ("3", "4")
         assert failed["_SYSTEMD_UNIT"] == UNIT
-        assert "fails as ordered" in json.dumps(failed)
+        assert "as ordered" in json.dumps(failed)
         (ready,) = under_test.journal("PREFORKD_EVENT=worker.ready", "PREFORKD_POOL=email")
         assert (ready["PRIORITY"], ready["MESSAGE"], ready["PREFORKD_SLOT"]) == ("6", "email/0 is ready", "0")
+
+
+def _facts(entry: dict[str, str]) -> tuple[str | None, ...]:
+    fields = ("LOGGER", "PRIORITY", "POOL", "SLOT", "ROUND", "ATTEMPT")
+    return entry["MESSAGE"], *(entry.get(name if name == "PRIORITY" else f"PREFORKD_{name}") for name in fields)
 
 
 def test_its_log_is_read_from_the_journal_while_it_runs_and_afterwards(machine: Machine, rabbitmq: RabbitNode) -> None:
