@@ -14,6 +14,7 @@ NAVIGATION: dict[str, list[str]] = {
     "Tutorial": ["docs/tutorial"],
     "How to": [
         "docs/how-to/publish",
+        "docs/how-to/inbox",
         "docs/how-to/django",
         "docs/how-to/sqlalchemy",
         "docs/how-to/sentry",
@@ -59,6 +60,7 @@ SHORT_TITLES = {
     "README": "README",
     "docs/tutorial": "Ten minutes",
     "docs/how-to/publish": "Publish from a web application",
+    "docs/how-to/inbox": "Effects in a database, once",
     "docs/how-to/django": "Django",
     "docs/how-to/sqlalchemy": "SQLAlchemy",
     "docs/how-to/sentry": "Sentry",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
+import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,16 +15,39 @@ from threading import Thread
 import pytest
 
 from tests.support.how_to import reader_in, write_files
+from tests.support.postgresql import PostgreSQL
 from tests.support.shells import Shell
+from tests.support.source_tree import ROOT
 from tests.support.waiting import eventually
 
 _SETTINGS = """
-INSTALLED_APPS = ["shop"]
+INSTALLED_APPS = ["shop", "supervisor.inbox.django"]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "FOLDER/shop.db"}}
 SECRET_KEY = "x"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 """
+
+_ACCOUNTS = """
+CREATE TABLE accounts (name TEXT PRIMARY KEY, amount INTEGER NOT NULL);
+INSERT INTO accounts VALUES ('ann', 100);
+"""
+
+_ORDER = '{"amount": 5, "from": "ann", "dies": true}'
+
+_DIES = """
+
+def dying(message, charge=charge):
+    charge(message)
+    if message.attempt == 1:
+        os.kill(os.getpid(), 9)
+
+
+charge = dying
+"""
+"""For the end of the page's handlers: the first attempt is killed after its commit."""
+
+_SQLITE = "python -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.stdin.read())'"
 
 _AMOUNTS = "SELECT amount FROM invoices ORDER BY amount"
 
@@ -63,7 +88,7 @@ def test_django_models_are_changed_once_for_each_message(tmp_path: Path, readers
     orders = "SELECT number, confirmed FROM shop_order"
     eventually(lambda: rows(tmp_path / "shop.db", orders) == [("7", 1)], "the order is confirmed")
     eventually(lambda: "no 'number' in the message" in reader.ok("preforkd dead list orders"), "the odd one is dead")
-    assert rows(tmp_path / "shop.db", "SELECT message_id FROM shop_done") == [("order-0",)]
+    assert rows(tmp_path / "shop.db", "SELECT count(*) FROM preforkd_inbox WHERE round > 0") == [(1,)]
     reader.ok("preforkd stop")
 
 
@@ -95,6 +120,7 @@ def test_sqlalchemy_writes_an_invoice_once_whatever_the_attempt(tmp_path: Path, 
     write_files("sqlalchemy", tmp_path)
     reader = reader_in(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}/shop.db")
     readers.append(reader)
+    reader.ok(f"preforkd inbox sql --dialect sqlite | {_SQLITE} shop.db")
 
     reader.ok("preforkd start; echo '{\"amount\": 7}' | preforkd publish invoices --id-prefix i-")
     eventually(lambda: rows(tmp_path / "shop.db", _AMOUNTS) == [(7,)], "it is written")
@@ -110,7 +136,47 @@ for attempt in (1, 2):
 END""")
 
     assert rows(tmp_path / "shop.db", _AMOUNTS) == [(7,), (8,)]
-    assert rows(tmp_path / "shop.db", "SELECT message_id FROM done ORDER BY 1") == [("i-0",), ("i-1",)]
+
+
+def test_the_inbox_page_charges_an_order_once_although_its_worker_dies_after_the_commit(
+    tmp_path: Path, readers: list[Shell], postgresql: PostgreSQL
+) -> None:
+    write_files("inbox", tmp_path)
+    database = postgresql.new_database()
+    reader = reader_in(tmp_path, DATABASE_URL=postgresql.dsn(database))
+    readers.append(reader)
+    postgresql.ask(database, reader.ok("preforkd inbox sql --dialect postgresql") + _ACCOUNTS)
+    with (tmp_path / "handlers.py").open("a") as handlers:
+        handlers.write(_DIES)
+
+    reader.ok(f"preforkd start; echo '{_ORDER}' | preforkd publish orders --id-prefix order-")
+
+    charged_once(reader, lambda: postgresql.ask(database, "SELECT amount FROM accounts WHERE name = 'ann'"))
+    postgresql.ask(database, "UPDATE preforkd_inbox SET at = '2001-01-01'")
+    reader.ok("python clean.py")
+    assert postgresql.ask(database, "SELECT round FROM preforkd_inbox") == [(0,)]
+
+
+def test_the_example_of_the_inbox_charges_an_order_once_although_its_worker_dies_after_the_commit(
+    tmp_path: Path, readers: list[Shell]
+) -> None:
+    shutil.copytree(ROOT / "etc/examples/inbox", tmp_path, dirs_exist_ok=True)
+    reader = reader_in(tmp_path, DATABASE=f"{tmp_path}/shop.db")
+    readers.append(reader)
+
+    reader.ok(f"python make_tables.py; preforkd start; echo '{_ORDER}' | preforkd publish orders --id-prefix order-")
+
+    charged_once(reader, lambda: rows(tmp_path / "shop.db", "SELECT amount FROM accounts WHERE name = 'ann'"))
+
+
+def charged_once(reader: Shell, account: Callable[[], list[tuple[object, ...]]]) -> None:
+    """The worker of the order has died once, both attempts are over, the account has paid once, one message is out."""
+    eventually(lambda: "was charged" in reader.ok("cat state/preforkd.log"), "what it published has arrived")
+    reader.ok("preforkd stop")
+    exits = [json.loads(line) for line in reader.ok("preforkd exits --json -n 0").splitlines()]
+    assert [exit["cause"] for exit in exits if exit["cause"] != "clean_stop"] == ["killed"]
+    assert account() == [(95,)]
+    assert reader.ok("cat state/preforkd.log").count("was charged") == 1
 
 
 class _Sentry:
