@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Hundreds of daemons and commands start in a run: where the environment keeps them from caching what they compile
+# (PYTHONDONTWRITEBYTECODE), each would compile preforkd again.
+COMPILE := $(BIN)/python -m compileall -q supervisor workers tests/support
+
 .DEFAULT_GOAL := help
 .PHONY: help venv check format test package demo docs soak peers bench clean
 
@@ -19,6 +23,7 @@ check: venv ## format, lint, types, architecture and unit tests: under a minute,
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@$(COMPILE)
 	$(BIN)/python -m pytest -q -n 2 tests/architecture tests/unit
 
 format: venv ## rewrite the sources as ruff formats them
@@ -35,6 +40,7 @@ test: venv ## every test; installs RabbitMQ, databases, logrotate, systemd-nspaw
 	@.ci/need-promtool
 	@.ci/need-tmux
 	@.ci/need-debootstrap
+	@$(COMPILE)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(or $(TESTS),--ignore=tests/package)
 
 package: venv ## wheel and source distribution; the unit tests at both ends of the ranges of the dependencies

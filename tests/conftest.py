@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -47,7 +48,12 @@ _DEFAULTS = {
 
 
 def pytest_configure() -> None:
-    """A run in the background, or under nohup, ignores these; daemons and programs under test must not inherit that."""
+    """A run in the background, or under nohup, ignores these; daemons and programs under test must not inherit that.
+
+    Compiled tests are kept in any environment (PYTHONDONTWRITEBYTECODE), or each worker of each run would compile all
+    again. What a test starts goes by its environment: it may load a module that changes within a second.
+    """
+    sys.dont_write_bytecode = False
     for number, handler in _DEFAULTS.items():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
