@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import logging
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from supervisor.cli.command import command
 from supervisor.cli.completion import pools
 from supervisor.cli.console import print_line, progress_bar, shown
 from supervisor.cli.invocation import AtLeast, Invocation, pass_invocation
+from supervisor.client import BufferFull, Client, ClientError, ClientFailed, LoginRefused, TimedOut
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import BrokerRefused, PreforkdError
 from supervisor.messages.message import Properties, Publication
@@ -26,6 +30,7 @@ from supervisor.messages.publications import sendable
 
 _WINDOW = 1000  # messages on their way without a confirm, at most
 _REASONS_SHOWN = 5
+_HEARTBEAT_S = 60.0
 
 
 class Header(click.ParamType):  # type: ignore[type-arg]  # as in invocation.py
@@ -154,21 +159,96 @@ def _advice(queue: str, pools: Mapping[str, PoolConfig]) -> str:
 
 
 def _publish(invocation: Invocation, queue: str, messages: Iterator[Publication]) -> PublishReport:
-    with open_admin(invocation.messages.broker, str(invocation.state_dir)) as admin, progress_bar() as bar:
-        _refuse_missing(admin, queue, invocation.messages.pools)
+    with open_admin(invocation.config.broker, str(invocation.state_dir)) as admin:
+        _refuse_missing(admin, queue, invocation.config.pools)
+    client = _client(invocation)
+    with progress_bar() as bar:
         task = bar.add_task("published", total=None)
-        confirmed = 0
-
-        def count(total: int) -> None:
-            nonlocal confirmed
-            confirmed = total
-            bar.update(task, completed=total)
-
+        run = _Run(client, invocation.config.broker.blocked_timeout_s, lambda sent: bar.update(task, completed=sent))
         try:
-            return admin.publish(messages, _WINDOW, count)
-        except KeyboardInterrupt:
-            click.echo(f"\n{confirmed} message(s) were confirmed until then; others may be in the queue, too", err=True)
+            report = run.report(messages)
+        except BaseException as error:  # the client must not wait for confirms that are reported by none
+            client.close(0.0)
+            if isinstance(error, KeyboardInterrupt):
+                confirmed = f"{run.sent} message(s) were confirmed until then"
+                click.echo(f"\n{confirmed}; others may be in the queue, too", err=True)
             raise
+    client.close()
+    return report
+
+
+def _client(invocation: Invocation) -> Client:
+    """A client of the configuration's broker. What it would log is in the errors that this command shows."""
+    broker = invocation.config.broker
+    logging.getLogger("preforkd.client").addHandler(logging.NullHandler())
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # it returns the same as errors
+    urls = f"embedded:{invocation.state_dir}" if broker.embedded else broker.urls
+    return Client(urls, tls=broker.tls, name="preforkd publish", heartbeat_s=max(_HEARTBEAT_S, broker.heartbeat_s))
+
+
+class _Run:
+    """Publishes with at most `_WINDOW` messages on their way. `on_confirmed`: called with the number of confirmed ones.
+
+    A message has `limit_s` for its confirm. One that has none by then ends the run: the broker is away.
+    """
+
+    def __init__(self, client: Client, limit_s: float, on_confirmed: Callable[[int], object]) -> None:
+        self.sent = 0
+        self._client = client
+        self._limit_s = limit_s
+        self._on_confirmed = on_confirmed
+        self._pending: deque[tuple[int, Future[str]]] = deque()
+        self._failed: list[tuple[int, str]] = []
+        self._absent: set[int] = set()
+        self._over = ""
+
+    def report(self, messages: Iterable[Publication]) -> PublishReport:
+        """Publish all. Raises what `messages` raises."""
+        for index, publication in enumerate(messages):
+            future = None if self._over else self._submitted(publication)
+            if future is None:
+                self._note(index, f"not sent, nor any message after it: {self._over}", absent=True)
+                break
+            self._pending.append((index, future))
+            while self._pending and (len(self._pending) >= _WINDOW or self._pending[0][1].done()):
+                self._settle_oldest()
+        while self._pending:
+            self._settle_oldest()
+        return PublishReport(self.sent, sorted(self._failed), frozenset(self._absent))
+
+    def _submitted(self, publication: Publication) -> Future[str] | None:
+        """The future of a message; None where the run is over."""
+        while not self._over:
+            try:
+                return self._client.submit(
+                    publication.routing_key,
+                    publication.body,
+                    properties=publication.properties,
+                    timeout_s=self._limit_s,
+                )
+            except BufferFull:  # large messages: fewer of them are on their way
+                self._settle_oldest()
+            except LoginRefused as error:
+                self._over = error.reason
+        return None
+
+    def _settle_oldest(self) -> None:
+        index, future = self._pending.popleft()
+        error = future.exception()
+        if error is None:
+            self.sent += 1
+            self._on_confirmed(self.sent)
+            return
+        if not isinstance(error, ClientError):
+            raise error
+        self._note(index, error.reason, absent=not error.maybe_published)
+        if isinstance(error, TimedOut | LoginRefused | ClientFailed):
+            self._over = error.reason
+
+    def _note(self, index: int, reason: str, absent: bool) -> None:
+        self._failed.append((index, reason))
+        if absent:
+            self._absent.add(index)
 
 
 def _say(report: PublishReport, queue: str) -> int:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from supervisor.client.errors import ClientError, told
+from supervisor.client.errors import ClientError, for_programs, told
 from supervisor.client.request import name_of
 from supervisor.messages.message import Publication
 from supervisor.messages.publications import weight_bytes
@@ -74,7 +74,7 @@ class Item:
             self.told = True
             maybe = self.sent > 1 or (self.sent == 1 and not absent)
             text = told(name_of(self.publication), reason, self.message_id, maybe)
-            self.future.set_exception(kind(text, self.message_id, maybe))
+            self.future.set_exception(kind(text, self.message_id, maybe, for_programs(reason)))
 
 
 class Backlog:

@@ -13,13 +13,17 @@ class ClientError(PreforkdError):
     """The base of all errors of `supervisor.client`.
 
     `message_id`: of the message that failed, "" where there is none. `maybe_published`: the broker may have the message
-    or not, so publish it again with the same id; False: it is certainly not there.
+    or not, so publish it again with the same id; False: it is certainly not there. `reason`: the text's middle part,
+    without the message and the advice.
     """
 
-    def __init__(self, text: str, message_id: str = "", maybe_published: bool = False) -> None:
+    def __init__(
+        self, text: str, message_id: str = "", maybe_published: bool = False, reason: str | None = None
+    ) -> None:
         super().__init__(text)
         self.message_id = message_id
         self.maybe_published = maybe_published
+        self.reason = text if reason is None else reason
 
 
 class InvalidMessage(ClientError, ValueError):

@@ -110,4 +110,4 @@ class Intake:
 
 
 def _error(kind: type[ClientError], item: Item, reason: str) -> ClientError:
-    return kind(told(name_of(item.publication), reason, item.message_id, False), item.message_id)
+    return kind(told(name_of(item.publication), reason, item.message_id, False), item.message_id, False, reason)
