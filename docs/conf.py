@@ -35,6 +35,7 @@ NAVIGATION: dict[str, list[str]] = {
     "Reference": [
         "docs/configuration",
         "docs/handlers",
+        "docs/client",
         "docs/exits",
         "docs/operations",
         "docs/web",

@@ -12,13 +12,11 @@ from typing import Any
 
 import msgspec
 
+from supervisor.brokers.copy_headers import EXPIRES
 from supervisor.brokers.names import DELAY_LADDER_S
 from supervisor.client.errors import InvalidMessage
 from supervisor.messages.message import Properties, Publication
 from supervisor.messages.publications import sendable
-
-EXPIRES_HEADER = "x-preforkd-expires"
-"""From this time on the message must not run: seconds since the epoch, an integer. The consumer reads it."""
 
 _PERSISTENT = 2
 
@@ -85,4 +83,4 @@ def _with_expiry(headers: Any, expires_s: float | None, now_s: float) -> Any:
         return headers
     if not 0 < expires_s < math.inf:
         raise InvalidMessage(f"publish: expires_s = {expires_s:g}: it is a number of seconds, more than 0")
-    return {**(headers or {}), EXPIRES_HEADER: math.ceil(now_s + expires_s)}
+    return {**(headers or {}), EXPIRES: math.ceil(now_s + expires_s)}

@@ -117,7 +117,7 @@ def test_every_order_that_a_web_application_accepts_runs_exactly_once_though_the
         "environment": {"ORDERS": orders},
         "log": "info",
     }
-    with rabbit_daemon(tmp_path, own_rabbitmq, "workers = 2", log="info", **options) as daemon:
+    with rabbit_daemon(tmp_path, own_rabbitmq, "workers = 2", **options) as daemon:
         own_rabbitmq.keep_queues()
         with (
             served("django", own_rabbitmq.url, daemon.queue, tmp_path) as django,

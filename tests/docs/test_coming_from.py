@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 import supervisor
+import supervisor.client
 from supervisor.brokers.copy_headers import EXPIRES
 from supervisor.cli.program import preforkd
 from supervisor.config import schema
@@ -26,7 +27,7 @@ PAGES = sorted((ROOT / "docs/coming-from").glob("*.md"))
 _SECTIONS = [found for found in vars(schema).values() if isinstance(found, type) and issubclass(found, msgspec.Struct)]
 KEYS = {name for section in _SECTIONS if section is not schema.Config for name in keys_of(section)}
 SECTIONS = {"[daemon]", "[log]", "[broker]", "[ledger]", "[web]", "[hooks]"}
-API = set(supervisor.__all__)
+API = set(supervisor.__all__) | set(supervisor.client.__all__)
 NAMES_OF_QUEUES = {"<queue>.dead", "<queue>.parked", "<queue>.retry.<ms>"}
 
 

@@ -94,7 +94,6 @@ def test_django_models_are_changed_once_for_each_message(tmp_path: Path, readers
 
 def test_a_view_publishes_after_its_commit(tmp_path: Path) -> None:
     write_files("django", tmp_path)
-    write_files("publish", tmp_path)
     (tmp_path / "shop/__init__.py").touch()
     (tmp_path / "shop/settings.py").write_text(_SETTINGS.replace("FOLDER", str(tmp_path)))
     reader = reader_in(tmp_path, DJANGO_SETTINGS_MODULE="shop.settings")
@@ -109,11 +108,11 @@ call_command("migrate", run_syncdb=True, verbosity=0)
 from django.db import transaction
 from django.test import RequestFactory
 import views
-views.publisher.publish = lambda *message: print(message, transaction.get_connection().in_atomic_block)
+views.client.send_later = lambda *sent, **given: print(sent, given, transaction.get_connection().in_atomic_block)
 print(views.order(RequestFactory().post("/", {"number": "8"})).status_code)
 END""")
 
-    assert said == "('orders', 'order-8', b'{\"number\": \"8\"}') False\n202\n"
+    assert said == "('orders', {'number': '8'}) {'message_id': 'order-8'} False\n202\n"
 
 
 def test_sqlalchemy_writes_an_invoice_once_whatever_the_attempt(tmp_path: Path, readers: list[Shell]) -> None:

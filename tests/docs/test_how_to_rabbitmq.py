@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -72,45 +73,54 @@ def host(folder: Path, url: str, queue: str = "orders", more: str = "") -> Shell
 
 
 _PUBLISHES = """
+import asyncio
+import os
 import sys
-import warnings
-warnings.simplefilter("ignore")
-from pika.exceptions import UnroutableError
-from publishing import Publisher
-publisher = Publisher(sys.argv[1])
-publisher.publish("how-to-publish", "order-1", b"{}")
-try:
-    publisher.publish("how-to-publish-not-there", "order-1", b"{}")
-except UnroutableError:
-    print("unroutable", flush=True)
-else:
-    print("vanished", flush=True)
+import careful
+import plain
+import publishing
+import three_ways
+publishing.confirm(1)
+print(three_ways.wait_for_the_confirm(2), three_ways.go_on(3).result(30), asyncio.run(three_ways.in_a_coroutine(4)))
+print(careful.accept(5)[0])
+plain.publish(os.environ["RABBITMQ_URL"], "orders", "order-6", b"{}")
 input()
-publisher.publish("how-to-publish", "order-2", b"{}")
-print("published", flush=True)
+publishing.confirm(7)
+print(three_ways.in_a_minute(8))
+input()
+print(*careful.accept(9), flush=True)
 """
 
 
-def test_the_publisher_returns_with_a_durable_message_and_survives_a_lost_connection(
+def test_a_web_application_that_follows_the_page_publishes_in_every_way_and_survives_a_lost_connection(
     tmp_path: Path, rabbitmq: RabbitNode
 ) -> None:
-    assert write_files("publish", tmp_path) == ["publishing.py"]
+    assert write_files("publish", tmp_path) == ["publishing.py", "three_ways.py", "careful.py", "plain.py"]
     (tmp_path / "web.py").write_text(_PUBLISHES)
     with rabbitmq.channel() as channel:
-        channel.queue_declare("how-to-publish", durable=True)
-    command = [sys.executable, "web.py", rabbitmq.url]
-    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as web:
+        channel.queue_declare("orders", durable=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RABBITMQ_URL": rabbitmq.url}
+    command = [sys.executable, "-u", "-W", "ignore", "web.py"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as web:
         assert web.stdin is not None
         assert web.stdout is not None
-        assert web.stdout.readline() == "unroutable\n"
+        assert [web.stdout.readline(), web.stdout.readline()] == ["order-2 order-3 order-4\n", "202\n"]
+        eventually(lambda: rabbitmq.depth("orders") == 6, "all have arrived")
         with rabbitmq.channel() as channel:
-            _, properties, body = channel.basic_get("how-to-publish", auto_ack=True)
-        assert (properties.message_id, properties.delivery_mode, body) == ("order-1", 2, b"{}")
+            _, properties, body = channel.basic_get("orders", auto_ack=True)
+        assert (properties.message_id, properties.delivery_mode, body) == ("order-1", 2, b'{"number": 1}')
         rabbitmq.close_all_connections()
         web.stdin.write("\n")
+        web.stdin.flush()
+        assert web.stdout.readline() == "order-8\n"
+        with rabbitmq.channel() as channel:
+            channel.queue_delete("orders.retry.60000")
+            channel.queue_delete("orders")
+        web.stdin.write("\n")
         web.stdin.close()
-        assert web.stdout.readline() == "published\n"
-    assert rabbitmq.depth("how-to-publish") == 1
+        assert web.stdout.readline().startswith("503 message 'order-9' for queue 'orders': amqp://")
 
 
 # ---- rights ---------------------------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from supervisor.brokers.copy_headers import EXPIRES
 from supervisor.brokers.names import DELAY_LADDER_S
 from supervisor.client.errors import InvalidMessage, for_programs, told
-from supervisor.client.request import EXPIRES_HEADER, checked_delay_s, json_body, name_of, publication_of
+from supervisor.client.request import checked_delay_s, json_body, name_of, publication_of
 from supervisor.messages.message import Properties, Publication
 
 
@@ -39,7 +40,7 @@ def test_an_empty_id_is_none() -> None:
 
 
 def test_an_expiry_is_whole_seconds_since_the_epoch_rounded_up() -> None:
-    assert made(expires_s=1.5, headers={"a": 1}).properties.headers == {"a": 1, EXPIRES_HEADER: 1_700_000_002}
+    assert made(expires_s=1.5, headers={"a": 1}).properties.headers == {"a": 1, EXPIRES: 1_700_000_002}
 
 
 @pytest.mark.parametrize("expires_s", [0, -1.0, float("nan"), float("inf")])
