@@ -237,7 +237,7 @@ def _about_source(source: Path, config: Config) -> Iterator[Finding]:
 
 
 def _about_handler(pool: PoolConfig, config: Config) -> Iterator[Finding]:
-    key, init = f"pools.{pool.name}.handler", f"pools.{pool.name}.init"
+    key, init = f"pools.{pool.name}.handler", f"pools.{pool.name}.{'init' if pool.init else 'middleware'}"
     folders = (Path(config.daemon.runtime_dir), Path(config.daemon.state_dir))
     places = [place for folder in folders for place in (folder, folder.parent)]  # a first start makes them
     try:
@@ -251,8 +251,8 @@ def _about_handler(pool: PoolConfig, config: Config) -> Iterator[Finding]:
         yield _ok(key, f"{pool.handler} imports in {show_seconds(took.import_s)}")
         if hidden := conflict(pool.handler.partition(":")[0], [*pool.path, *sys.path]):
             yield _warning(key, hidden)
-        if pool.init:
-            yield _ok(init, f"{pool.init} runs; a worker is ready in {show_seconds(took.boot_s)}")
+        if called := ", ".join(filter(None, (pool.init, *pool.middleware))):
+            yield _ok(init, f"{called} runs; a worker is ready in {show_seconds(took.boot_s)}")
 
 
 # ---- web page and hooks ------------------------------------------------------------------------------------------

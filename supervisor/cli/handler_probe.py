@@ -52,8 +52,11 @@ class WorkerFailed(ImportFailed):
     """A worker cannot boot, by its `init` or its limits. An exception of `init` may heal by itself (status 1)."""
 
     def __init__(self, pool: PoolConfig, reason: str, stack: str = "") -> None:
-        self.key = f"pools.{pool.name}.{'init' if pool.init else 'handler'}"
-        super().__init__(f"{self.key} = {pool.init or pool.handler!r}: {reason}", stack)
+        key, value = ("init", pool.init) if pool.init else ("handler", pool.handler)
+        if pool.middleware and ": middleware " in reason:
+            key, value = "middleware", ", ".join(pool.middleware)
+        self.key = f"pools.{pool.name}.{key}"
+        super().__init__(f"{self.key} = {value!r}: {reason}", stack)
         if "\n" in stack.strip():
             self.exit_code = 1
 

@@ -86,7 +86,7 @@ def _of_pool(pool: PoolConfig) -> Iterator[Needed]:
     key = f"pools.{pool.name}.handler"
     for folder in filter(os.path.exists, pool.path):
         yield Needed(key, Path(folder), "rx")
-    for function in filter(None, (pool.handler, pool.init)):
+    for function in filter(None, (pool.handler, pool.init, *pool.middleware)):
         for file in _modules(function.partition(":")[0], [*pool.path, *sys.path]):
             package = file.parent if "." in function.partition(":")[0] else None
             yield Needed(key, file, tree=package)

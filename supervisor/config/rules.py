@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from supervisor.config import schema
+from supervisor.config.functions import function_hint, is_function, wrong_names
 from supervisor.config.keys import keys_of
 from supervisor.config.report import Place, Report, did_you_mean
 from supervisor.logs.events import Cause
@@ -33,7 +34,6 @@ _MAX_QUEUE_BYTES = 255 - len(".retry.604800000")  # AMQP's short string, less th
 _MAX_HEADER_BYTES = 255  # AMQP's short string
 MAX_WORKERS = 10_000
 _HEARTBEAT_S = (1.0, 300.0)
-_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _URL_SCHEMES = ("amqp", "amqps")
 _HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?", re.IGNORECASE)
 MIN_TOKEN_CHARACTERS = 16
@@ -165,16 +165,15 @@ def _heartbeat(broker: schema.BrokerConfig) -> str:
 def _function(name: str, optional: bool = False) -> Rule:
     def bad(pool: schema.PoolConfig) -> bool:
         text = getattr(pool, name)
-        return not (_FUNCTION.fullmatch(text) or (optional and not text))
+        return not (is_function(text) or (optional and not text))
 
     reason = 'must be "module:function", such as "myapp.email:send"'
-    return Rule((name,), _when(bad, reason), lambda pool: _function_hint(getattr(pool, name)))
+    return Rule((name,), _when(bad, reason), lambda pool: function_hint(getattr(pool, name)))
 
 
-def _function_hint(text: str) -> str:
-    module, _, function = text.removesuffix("()").replace(":", ".").replace("/", ".").rpartition(".")
-    guess = f"{module.removesuffix('.py').strip('.')}:{function}"
-    return f'did you mean "{guess}"?' if _FUNCTION.fullmatch(guess) else ""
+def _bad_middleware(pool: schema.PoolConfig) -> str:
+    wrong = wrong_names(pool.middleware)
+    return f'{wrong[0]!r} must be "module:Class", each only once, such as "myapp.middleware:Locale"' if wrong else ""
 
 
 def _bad_queue(pool: schema.PoolConfig) -> str:
@@ -357,6 +356,7 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
         Rule(("queue",), _bad_queue),
         _function("handler"),
         _function("init", optional=True),
+        Rule(("middleware",), _bad_middleware, lambda pool: function_hint(wrong_names(pool.middleware)[0])),
         _between("workers", 1, MAX_WORKERS),
         _between("prefetch", 1, _MAX_PREFETCH),
         _above_zero("timeout"),

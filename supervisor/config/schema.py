@@ -77,6 +77,7 @@ class PoolConfig(msgspec.Struct, frozen=True):
     queue: str
     handler: str
     init: str = ""
+    middleware: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
     workers: int = 4
     prefetch: int = 112  # see docs/configuration.md; fewer where ack_timeout allows no more: cross_checks.fitted

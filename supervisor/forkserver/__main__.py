@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
     try:
         board = Board(Path(start.pool_dir) / "board", owner=False)
         handlers = _boot(start, channel, notification)
-        spec = WorkerSpec(start, handlers.run, handlers.init, replacements.put_back)
+        spec = WorkerSpec(start, handlers.run, handlers.init, replacements.put_back, handlers.middleware)
         Forkserver(channel, board, functools.partial(run_worker, spec, notification)).run()
     except NotUnderstood as error:
         text = "what the master sent cannot be understood: %s; leaving"

@@ -28,6 +28,7 @@ from typing import Any
 from supervisor.api import Message
 from supervisor.config.schema import PoolConfig
 from supervisor.errors import BootError
+from supervisor.middleware_methods import fault_of, has_async
 from supervisor.own_names import conflict
 from supervisor.system.clock import monotonic_s
 from supervisor.system.stacks import reason_of
@@ -53,14 +54,18 @@ _LIBRARIES = {
 
 @dataclass(frozen=True)
 class Handlers:
-    """The functions that a worker calls: `run` for every message, `init` once after its fork (None: none)."""
+    """The functions that a worker calls: `run` for every message, `init` once after its fork (None: none).
+
+    `middleware`: each with its name, and the class or function that makes it; called once after `init`.
+    """
 
     run: Callable[[Message], object]
     init: Callable[[], object] | None
+    middleware: tuple[tuple[str, Callable[[], object]], ...] = ()
 
 
 def import_handlers(pool: PoolConfig) -> Handlers:
-    """Import the pool's handler and init hook, in its environment and with its path in front of sys.path.
+    """Import the pool's handler, init hook and middleware, in its environment and with its path in front of sys.path.
 
     Changes this process permanently. Raises BootError if a worker could not run them or may not be forked any more;
     the error's `__cause__` is the exception of user code, if there was one.
@@ -71,6 +76,7 @@ def import_handlers(pool: PoolConfig) -> Handlers:
     handlers = Handlers(
         run=_load(pool, "handler", pool.handler, Message(b"")),
         init=_load(pool, "init", pool.init) if pool.init else None,
+        middleware=tuple((path, _load_middleware(pool, at, path)) for at, path in enumerate(pool.middleware)),
     )
     faulthandler.cancel_dump_traceback_later()  # its timer is a thread, and may be set to end the process
     _refuse_threads(pool, threads)
@@ -84,13 +90,34 @@ def import_handlers(pool: PoolConfig) -> Handlers:
 
 def _load(pool: PoolConfig, key: str, path: str, *arguments: object) -> Callable[..., Any]:
     where = f"pools.{pool.name}.{key} = {path!r}"
+    function: Callable[..., Any] = _found(where, path, pool)
+    _check_callable(where, function, arguments)
+    return function
+
+
+def _load_middleware(pool: PoolConfig, at: int, path: str) -> Callable[[], object]:
+    """The class, or a function without arguments that makes the middleware. Its methods are known for a class only."""
+    where = f"pools.{pool.name}.middleware[{at}] = {path!r}"
+    maker: Callable[[], object] = _found(where, path, pool)
+    if inspect.isclass(maker):
+        _check_arguments(where, maker, ())
+        if fault := fault_of(maker):
+            raise BootError(f"{where}: {fault}")
+        if has_async(maker):
+            importlib.import_module("asyncio")  # workers share its pages
+    elif callable(maker):
+        _check_callable(where, maker, ())
+    else:
+        raise BootError(f"{where}: is an object of type {type(maker).__name__}; name its class, or a function")
+    return maker
+
+
+def _found(where: str, path: str, pool: PoolConfig) -> Any:
+    """The object named `path` in the configuration."""
     module_name, _, name = path.partition(":")
     if hidden := conflict(module_name, sys.path):
         _log.warning("%s: %s", where, hidden)
-    module = _import(where, module_name, pool.path)
-    function: Callable[..., Any] = _find(where, module, name)
-    _check_callable(where, function, arguments)
-    return function
+    return _find(where, _import(where, module_name, pool.path), name)
 
 
 def _import(where: str, name: str, path: tuple[str, ...]) -> ModuleType:
@@ -151,6 +178,10 @@ def _check_callable(where: str, function: Any, arguments: tuple[object, ...]) ->
             f"{where}: is a class whose objects are called: calling the class itself only makes an object, and every "
             "message would count as done; name a function, or an object of the class"
         )
+    _check_arguments(where, function, arguments)
+
+
+def _check_arguments(where: str, function: Any, arguments: tuple[object, ...]) -> None:
     with suppress(ValueError, TypeError):  # builtins and objects of C code may not tell their signature
         signature = inspect.signature(function)
         try:

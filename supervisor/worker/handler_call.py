@@ -48,10 +48,20 @@ _KINDS: tuple[tuple[type[BaseException], OutcomeKind], ...] = (
 )
 """The first matching class gives the kind."""
 
-_OURS = (Retry, Reject, SoftTimeout)
+
+class UndoneWorkError(Exception):
+    """A handler or middleware has returned work that was not done. Its text is the reason of the run."""
+
+
+class BlamedError(Exception):
+    """A method of a middleware has raised the cause of this exception. Its text is the name of the method."""
+
+
+_OURS = (Retry, Reject, SoftTimeout, UndoneWorkError)
 _OWN_MODULES = "supervisor.worker."
 
-_EXITS = (SystemExit, KeyboardInterrupt)
+EXITS = (SystemExit, KeyboardInterrupt)
+"""Exceptions that end the process, and not only the run."""
 
 _TRACING = "supervisor.worker.tracing"
 
@@ -96,7 +106,7 @@ def run_handler(handler: Handler, message: Message) -> Ending:
     try:
         returned = _called(handler, message)
         return DONE if returned is None else _ending_of_value(returned)
-    except _EXITS:
+    except EXITS:
         raise
     except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the outcome of its run)
         return _ending_of(error)
@@ -137,6 +147,9 @@ def collected(message: Message) -> tuple[Ending, list[Publication]]:
 
 def _ending_of(error: BaseException) -> Ending:
     try:
+        if type(error) is BlamedError and error.__cause__ is not None:
+            ending = _classified(error.__cause__)
+            return ending._replace(reason=f"middleware {error}: {ending.reason}")
         return _classified(error)
     except BaseException as failure:  # noqa: BLE001  (an exception class of user code: its attributes may raise)
         return Ending(OutcomeKind.FAILED, None, f"an exception that cannot be inspected: {type(failure).__name__}")
@@ -146,6 +159,8 @@ def _classified(error: BaseException) -> Ending:
     kind = next(kind for raised, kind in _KINDS if isinstance(error, raised))
     frame = handlers_frame(error)
     stack = stack_of(error, frame) if frame else stack_of(error.with_traceback(None))
+    if isinstance(error, UndoneWorkError):
+        stack = ""  # of preforkd's own frames
     delay_s: float | None = None
     if isinstance(error, Retry):
         try:
@@ -161,6 +176,12 @@ def _delay_of(error: Retry) -> float | None:
     """The delay of a Retry. A derived class may not have called its constructor, or may set the attribute."""
     asked = getattr(error, "delay_s", None)
     return None if asked is None else retry_delay_s(asked)
+
+
+def error_type(ending: Ending) -> str:
+    """The class of the exception in the reason of a failed run, without the name of a middleware."""
+    parts = ending.reason.split(": ", 2)
+    return parts[1] if parts[0].startswith("middleware ") and len(parts) > 1 else parts[0]
 
 
 def handlers_frame(error: BaseException) -> TracebackType | None:

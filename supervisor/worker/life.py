@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
+from inspect import isclass
 from os import _exit as leave  # bound before user code can replace it
 from os import close, getpid, write
 from sys import getprofile, getrecursionlimit, gettrace, setprofile, setrecursionlimit, settrace
@@ -30,6 +31,7 @@ from supervisor.logs import structured
 from supervisor.logs.events import Event
 from supervisor.logs.run_fields import run_fields
 from supervisor.logs.structured import log
+from supervisor.middleware_methods import fault_of
 from supervisor.quantities import show_bytes
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import EXIT_STATUS, Intent, LeavingReason
@@ -41,6 +43,7 @@ from supervisor.system.stacks import dump_on_faults, reason_of, sendable, stack_
 from supervisor.worker.handler_call import Ending, Handler, call, handlers_frame, run_handler, runner, undone_work
 from supervisor.worker.limits import Alarm, LimitPolicy, Recycling, keeps_soft_limit_out
 from supervisor.worker.loop import Limits, Worker, WorkerAddress
+from supervisor.worker.middleware import Chain, EventLoop, Stage
 from supervisor.worker.requests import Requests
 from supervisor.worker.upkeep import Upkeep
 
@@ -98,6 +101,8 @@ class WorkerSpec:
     init: Callable[[], object] | None
     put_back: Callable[[], list[str]] = list
     """Restores names that user code has replaced, before a failure of preforkd is reported; returns them."""
+    middleware: Sequence[tuple[str, Callable[[], object]]] = ()
+    """Each with its name, and the class or function that makes it."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,8 @@ class Life:
 
     def rehearse(self) -> None:
         """Do what `live` does up to the first Hello, without user code. Raises OSError and PreforkdError."""
-        with closing(self._upkeep()) as upkeep, closing(self._worker(upkeep, run_handler)) as worker:
+        handle = partial(run_handler, self._assigned.spec.run)
+        with closing(self._upkeep()) as upkeep, closing(self._worker(upkeep, handle)) as worker:
             worker.turn()
 
     def live(self, handshake: ForkHandshake) -> int:
@@ -146,12 +152,14 @@ class Life:
         try:
             self._take_name()
             upkeep = self._upkeep()
-            if not self._init():
+            handler = self._handler() if self._init() else None
+            if handler is None:
                 return self._leaving(LeavingReason.BOOT_FAILED)
             self._adopt_state(upkeep)
             self._tell_soft_limit()
             self._require_memory()
-            worker = self._worker(upkeep, runner(self._assigned.name.removeprefix("worker ")))
+            run = runner(self._assigned.name.removeprefix("worker "))
+            worker = self._worker(upkeep, partial(run, handler))
             worker.turn()  # sends Hello to the consumer while the intermediate process ends
             self._be_adopted(handshake)
             return EXIT_STATUS[worker.run()]
@@ -200,11 +208,32 @@ class Life:
             except BootError:
                 raise
             except BaseException as error:  # noqa: BLE001  (user code; nothing it raises may pass as a boot)
-                frame = handlers_frame(error)
-                replaced = () if frame else self._assigned.spec.put_back()  # preforkd's own code failed after it
-                self._report(f"init {self._assigned.pool.init!r} failed", error, frame, replaced)
+                self._report_boot(f"init {self._assigned.pool.init!r} failed", error)
                 return False
         return True
+
+    def _handler(self) -> Handler | None:
+        """The handler with the pool's middleware around it; None if one cannot be made. Raises BootError."""
+        spec, loop = self._assigned.spec, EventLoop()
+        stages: list[Stage] = []
+        for name, make in spec.middleware:
+            try:
+                made = _called(make)
+                fault = (
+                    "is a function that returns a class: let it return an object" if isclass(made) else fault_of(made)
+                )
+            except BaseException as error:  # noqa: BLE001  (as above)
+                self._report_boot(f"middleware {name}: it cannot be made", error, f"middleware {name}: ")
+                return None
+            if fault:
+                raise BootError(f"middleware {name} {fault}")
+            stages.append(Stage(name, made, loop))
+        return Chain(spec.run, stages) if stages else spec.run
+
+    def _report_boot(self, what: str, error: BaseException, place: str = "") -> None:
+        frame = handlers_frame(error)
+        replaced = () if frame else self._assigned.spec.put_back()  # preforkd's own code failed after it
+        self._report(what, error, frame, replaced, place)
 
     def _adopt_state(self, upkeep: Upkeep) -> None:
         if changed := upkeep.adopt():
@@ -239,7 +268,7 @@ class Life:
         restorers = (partial(dump_on_faults, self._stacks), self._requests.take_back, self._hear_master)
         return Upkeep(self._assigned.start.log.level, own, restorers, self._spoilt)
 
-    def _worker(self, upkeep: Upkeep, run: Callable[[Handler, api.Message], Ending]) -> Worker:
+    def _worker(self, upkeep: Upkeep, handle: Callable[[api.Message], Ending]) -> Worker:
         # fail-point: worker.booted: the init hook has run, no process is told
         assigned, pool = self._assigned, self._assigned.pool
         alarm = Alarm(call.__code__, pool.max_timeout_s, self._time_is_over, self._slot.mark_extended)
@@ -247,7 +276,7 @@ class Life:
         return Worker(
             WorkerAddress(assigned.slot, assigned.generation, pool.queue, assigned.start.link_path),
             self._slot,
-            partial(run, assigned.spec.run),
+            handle,
             Limits(LimitPolicy(pool), alarm, recycling, upkeep),
             self._requests,
             self._ready,
@@ -316,13 +345,18 @@ class Life:
             _log.error("%s: %s", self._assigned.name, text)
 
     def _report(
-        self, what: str, error: BaseException, since: TracebackType | None = None, replaced: Sequence[str] = ()
+        self,
+        what: str,
+        error: BaseException,
+        since: TracebackType | None = None,
+        replaced: Sequence[str] = (),
+        place: str = "",
     ) -> None:
         """Report why this worker exits, in the log and in the file that the master reads for the exit record.
 
-        `since`: the first frame of user code. `replaced`: names for `blaming`.
+        `since`: the first frame of user code. `replaced`: names for `blaming`. `place`: begins the reason.
         """
-        stack, reason = stack_of(error, since), blaming(reason_of(error).partition("\n")[0], replaced)
+        stack, reason = stack_of(error, since), place + blaming(reason_of(error).partition("\n")[0], replaced)
         told = {"stack": stack}
         if stack.rstrip().rpartition("\n")[2] != reason:  # a text of several lines; a SyntaxError's place
             stack = f"{stack}{reason}\n"
@@ -332,11 +366,11 @@ class Life:
             _log.error("%s: %s", self._assigned.name, what, extra=told)
 
 
-def _called(init: Callable[[], object]) -> object:
+def _called(made: Callable[[], object]) -> object:
     """Call it, and restore a lowered recursion limit; after an exception also trace and profile functions."""
     traced, profiled, depth = gettrace(), getprofile(), getrecursionlimit()
     try:
-        return init()
+        return made()
     except BaseException:
         settrace(traced)
         setprofile(profiled)

@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 import supervisor
 from supervisor.api import Message
 from supervisor.scoreboard.words import OutcomeKind
-from supervisor.worker.handler_call import Ending, Handler, run_handler
+from supervisor.worker.handler_call import Ending, Handler, error_type, run_handler
 
 _logger = logging.getLogger("preforkd.tracing")
 
@@ -138,7 +138,7 @@ def _conclude(span: Span, ending: Ending | None) -> None:
     span.set_attribute("preforkd.outcome", str(ending.kind))
     if ending.kind is OutcomeKind.DONE:
         return
-    kind = _OURS.get(ending.kind) or ending.reason.partition(":")[0]
+    kind = _OURS.get(ending.kind) or error_type(ending)
     event = {"exception.type": kind, "exception.message": ending.reason, "exception.stacktrace": ending.stack}
     span.add_event("exception", event)
     span.set_attribute("error.type", kind)

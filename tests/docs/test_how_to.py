@@ -92,6 +92,23 @@ def test_django_models_are_changed_once_for_each_message(tmp_path: Path, readers
     reader.ok("preforkd stop")
 
 
+def test_a_middleware_sets_the_language_of_a_run(tmp_path: Path, readers: list[Shell]) -> None:
+    write_files("middleware", tmp_path)
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/__init__.py").touch()
+    (tmp_path / "shop/models.py").touch()
+    (tmp_path / "shop/settings.py").write_text(_SETTINGS.replace("FOLDER", str(tmp_path)))
+    reader = reader_in(tmp_path, DJANGO_SETTINGS_MODULE="shop.settings")
+    readers.append(reader)
+
+    reader.ok("preforkd start; echo '{}' | preforkd publish letters --header language=de --id-prefix de-")
+    reader.ok("echo '{}' | preforkd publish letters --id-prefix en-")
+
+    for text in ("Ja  logger=stdout  message_id=de-0", "Yes  logger=stdout  message_id=en-0"):
+        eventually(lambda text=text: text in reader.ok("preforkd logs letters"), f"the log has {text}")
+    reader.ok("preforkd stop")
+
+
 def test_a_view_publishes_after_its_commit(tmp_path: Path) -> None:
     write_files("django", tmp_path)
     (tmp_path / "shop/__init__.py").touch()

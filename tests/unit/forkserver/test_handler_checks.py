@@ -117,3 +117,40 @@ def test_a_module_that_is_not_found_tells_what_is_wrong_with_the_places_looked_i
         _import("pools.a.handler = 'no_such:run'", "no_such", (missing,))
     with pytest.raises(BootError, match=r"name the module without \.py"):
         _import("pools.a.handler = 'no_such.py:run'", "no_such.py", (str(tmp_path),))
+
+
+# ---- middleware -----------------------------------------------------------------------------------------------------
+
+_RUN = "def run(message): pass\n"
+_CLASS = "class Locale:\n    def before(self, message): pass\n"
+
+
+def test_classes_and_functions_that_make_middleware_are_found_in_their_order(module: Path) -> None:
+    module.write_text(f"{_RUN}{_CLASS}def made(): return Locale()\n")
+    handlers = import_handlers(pool(module, middleware=("under_check:made", "under_check:Locale")))
+    found = sys.modules["under_check"]
+    assert handlers.middleware == (("under_check:made", found.made), ("under_check:Locale", found.Locale))
+
+
+BAD_MIDDLEWARE = {
+    "no such module": ("", "no_such:Locale", r"middleware\[0\] = 'no_such:Locale': there is no module 'no_such'"),
+    "no such class": (_CLASS, "under_check:Local", r"has no 'Local'; did you mean 'Locale'\?"),
+    "an object": (f"{_CLASS}one = Locale()\n", "under_check:one", "is an object of type Locale; name its class"),
+    "a misspelt method": (_CLASS.replace("before", "befor"), "under_check:Locale", "did you mean 'before'"),
+    "a constructor with arguments": (
+        f"{_CLASS}    def __init__(self, url): pass\n",
+        "under_check:Locale",
+        "cannot be called with no arguments: it takes",
+    ),
+    "a function with arguments": ("def made(url): pass\n", "under_check:made", "cannot be called with no arguments"),
+    "an async function": ("async def made(): pass\n", "under_check:made", "is an async or generator function"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MIDDLEWARE)
+def test_what_cannot_be_middleware_is_refused_with_its_place(module: Path, case: str) -> None:
+    source, name, reason = BAD_MIDDLEWARE[case]
+    module.write_text(_RUN + source)
+    with pytest.raises(BootError, match=reason) as caught:
+        import_handlers(pool(module, middleware=(name,)))
+    assert str(caught.value).startswith(f"pools.email.middleware[0] = {name!r}: ")
