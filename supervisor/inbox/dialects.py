@@ -24,6 +24,7 @@ class Dialect(NamedTuple):
 
     `identity`, `insert`, `finish`, `read`: the statements of `once`, in this order. `clean`: two parameters, the age in
     seconds and the largest number of rows. `returns_rows`: `insert`, `finish` and `clean` answer with rows (see each).
+    `lock`: a statement before all of them, if there is one.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Dialect(NamedTuple):
     read: str
     clean: str
     returns_rows: bool
+    lock: str = ""
     drop: str = f"DROP TABLE {TABLE}"
 
 
@@ -125,6 +127,8 @@ SQLITE = Dialect(
     clean=f"DELETE FROM {TABLE} WHERE rowid IN (SELECT rowid FROM {TABLE} WHERE round > 0"
     " AND at < datetime('now', '-' || %s || ' seconds') ORDER BY at LIMIT %s)",
     returns_rows=False,
+    # It changes nothing, and waits for other writers. A transaction that reads first and writes then fails at once.
+    lock=f"DELETE FROM {TABLE} WHERE 0",
 )
 
 DIALECTS = {dialect.name: dialect for dialect in (POSTGRESQL, MYSQL, SQLITE)}

@@ -39,6 +39,8 @@ class Row:
     def identity(self) -> bytes:
         """The identity of the database, 16 bytes. Raises InboxError if the table or its first row is missing."""
         with self._explained():
+            if self._db.dialect.lock:
+                self._db.count(self._db.dialect.lock)
             found = self._db.rows(self._db.dialect.identity, IDENTITY_KEY)
         if not found or found[0][0] is None or len(found[0][0]) != IDENTITY_BYTES:
             raise InboxError(
