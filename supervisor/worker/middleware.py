@@ -180,7 +180,11 @@ class _Run:
         return getpid() != self._pid
 
     def tell_failed(self, error: BaseException) -> None:
-        """Call `failed` of all reached stages, the innermost first. Their exceptions are logged: the reason stays."""
+        """Call `failed` of all reached stages, the innermost first. Their exceptions are logged: the reason stays.
+
+        The traceback that they see begins in user code.
+        """
+        error = error.with_traceback(handlers_frame(error) or error.__traceback__)
         for stage in reversed(self._reached):
             try:
                 stage.do("failed", self._message, error)

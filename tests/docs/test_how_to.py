@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -216,6 +217,19 @@ class _Sentry:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.dsn = f"http://key@127.0.0.1:{self.server.server_address[1]}/1"
 
+    def event(self, text: str) -> str:
+        """The first envelope with this text, without blanks after its separators."""
+        said = "no envelope"
+
+        def found() -> bool:
+            nonlocal said
+            envelopes = [one.replace(": ", ":").replace(", ", ",") for one in list(self.envelopes)]
+            said = next((one for one in envelopes if text.replace(": ", ":") in one), "")
+            return bool(said)
+
+        eventually(found, f"Sentry has an envelope with {text}")
+        return said
+
 
 @pytest.fixture
 def sentry() -> Iterator[_Sentry]:
@@ -230,16 +244,40 @@ def sentry() -> Iterator[_Sentry]:
         thread.join()
 
 
-def test_a_failure_reaches_sentry_with_its_message(tmp_path: Path, sentry: _Sentry, readers: list[Shell]) -> None:
-    write_files("sentry", tmp_path)
+_KILLED = """
+
+import os
+import signal
+
+_confirm = confirm
+
+def confirm(message):
+    if message.json()["number"] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    _confirm(message)
+"""
+
+
+def test_exceptions_and_kills_reach_sentry_with_their_message(
+    tmp_path: Path, sentry: _Sentry, readers: list[Shell]
+) -> None:
+    assert write_files("sentry", tmp_path) == ["preforkd.toml", "reporting.py", "report_exit.py", "handlers.py"]
+    settings = (tmp_path / "preforkd.toml").read_text().replace("/srv/shop/.venv/bin/python", sys.executable)
+    (tmp_path / "preforkd.toml").write_text(settings.replace("/srv/shop", str(tmp_path)))
+    with (tmp_path / "handlers.py").open("a") as handlers:
+        handlers.write(_KILLED)
     reader = reader_in(tmp_path, SENTRY_DSN=sentry.dsn)
     readers.append(reader)
 
     reader.ok("preforkd start; echo '{}' | preforkd publish orders --id-prefix odd-")
-
-    eventually(lambda: sentry.envelopes, "Sentry has an envelope")
-    (first, *_) = sentry.envelopes
-    for text in ('"type":"KeyError"', '"id":"odd-0"', '"attempt":1', '"queue":"orders"'):
-        assert text in first.replace(": ", ":").replace(", ", ","), first
-    assert "failed: KeyError" in reader.ok("cat state/preforkd.log"), "preforkd's own record is as before"
+    raised = sentry.event('"type":"KeyError"')
+    for text in ('"message_id":"odd-0"', '"attempt":1', '"queue":"orders"', '"round":1', '"function":"confirm"'):
+        assert text in raised, raised
+    assert "supervisor/worker" not in raised, "its stack begins in the handler"
+    reader.ok('echo \'{"number": "kill"}\' | preforkd publish orders --id-prefix killed-')
+    killed = sentry.event("worker.exited: killed")
+    for text in ('"message_id":"killed-0"', '"attempt":1', '"cause":"killed"', '"signal":"SIGKILL"'):
+        assert text in killed, killed
+    log = "preforkd logs orders"
+    eventually(lambda: "failed: KeyError" in reader.ok(log), "preforkd's own record is as before")
     reader.ok("preforkd stop --now")
