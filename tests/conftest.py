@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.workermanage import WorkerController
 
 from tests.support.brokers import driver, pool
 from tests.support.longest_first import longest_first
@@ -16,6 +17,7 @@ from tests.support.mariadb import mariadb
 from tests.support.pools import make_master
 from tests.support.postgresql import postgresql
 from tests.support.rabbitmq import own_rabbitmq, rabbitmq
+from tests.support.site import running, site
 from tests.support.sleeping import process
 from tests.support.trixie import node, rabbit_4
 
@@ -38,6 +40,8 @@ __all__ = [
     "pytest_runtest_makereport",
     "rabbit_4",
     "rabbitmq",
+    "running",
+    "site",
 ]
 
 _DEFAULTS = {
@@ -59,9 +63,17 @@ def pytest_configure() -> None:
             signal.signal(number, handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which files come first; within a file the order stays."""
-    items.sort(key=longest_first(str(Path(__file__).parent)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: WorkerController) -> None:
+    """Let each worker of a run know what is handed out: whole files, or tests one by one."""
+    node.workerinput["whole_files"] = node.config.getoption("dist") == "loadfile"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long files first where a worker gets whole files; else last, as then tests are handed out two at a time."""
+    whole_files = getattr(config, "workerinput", {"whole_files": True})["whole_files"]
+    place = longest_first(str(Path(__file__).parent))
+    items.sort(key=place if whole_files else lambda item: -place(item))
 
 
 @pytest.hookimpl(wrapper=True)

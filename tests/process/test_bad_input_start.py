@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,12 +152,6 @@ CASES = {
     ),
 }
 NEED_ROOT = {"a state directory of another user", "a user that is not there", "a control socket of another user"}
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with make_site(tmp_path) as site:
-        yield site
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=needs_root if name in NEED_ROOT else ()) for name in CASES])

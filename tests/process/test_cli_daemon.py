@@ -7,26 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.site import Site, make_site
+from tests.support.site import Site
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with make_site(tmp_path) as site:
-        yield site
-
-
-@pytest.fixture
-def running(site: Site) -> Site:
-    site.ok("start")
-    return site
-
 
 # ---- start ----------------------------------------------------------------------------------------------------------
 

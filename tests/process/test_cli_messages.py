@@ -5,28 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from supervisor.brokers import open_admin
 from supervisor.brokers.copy_headers import retry_copy
 from supervisor.config.schema import BrokerConfig
-from tests.support.site import Site, make_site
+from tests.support.site import Site
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with make_site(tmp_path) as site:
-        yield site
-
-
-@pytest.fixture
-def running(site: Site) -> Site:
-    site.ok("start")
-    return site
 
 
 @pytest.fixture

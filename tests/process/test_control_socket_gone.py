@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.site import Site, make_site
+from tests.support.site import Site
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Site]:
-    with make_site(tmp_path) as site:
-        site.ok("start")
-        yield site
 
 
 def answers(site: Site) -> bool:

@@ -18,14 +18,8 @@ from typing import IO
 
 import pytest
 
-from tests.support.site import Site, make_site
+from tests.support.site import Site
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with make_site(tmp_path) as site:
-        yield site
 
 
 @contextmanager

@@ -5,21 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.support.site import Site, make_site
+from tests.support.site import Site
 from tests.support.waiting import eventually
 
 _BROKER = 'url = "amqp://user:${PREFORKD_TEST_PASSWORD}@127.0.0.1:1"'
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with make_site(tmp_path) as site:
-        yield site
 
 
 def shell(site: Site, redirections: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:

@@ -7,30 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from supervisor.cli import probe
 from supervisor.control import SOCKET_NAME
-from tests.support.site import Site, make_site
+from tests.support.site import Site
 from tests.support.waiting import eventually
 
 _HELD = "\nrestart_intensity = [1, '60s']\nrestart_backoff = ['10ms', '10ms']\nhold_retry = '1h'\n"
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with make_site(tmp_path) as site:
-        yield site
-
-
-@pytest.fixture
-def running(site: Site) -> Site:
-    site.ok("start")
-    return site
 
 
 def asked(site: Site, kind: str) -> tuple[int, str]:

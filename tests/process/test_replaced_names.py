@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.site import Site, make_site
+from tests.support.site import Site
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with make_site(tmp_path) as site:
-        yield site
 
 
 def handler(site: Site, code: str, where: str) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.site import Site, make_site
+from tests.support.site import Site
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")]
@@ -20,12 +18,6 @@ _HIDE = (
     '{more} cd / && exec "$@"'
 )
 """Run by a shell of its own mount namespace: nothing can be written but below /mnt."""
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with make_site(tmp_path) as made:
-        yield made
 
 
 def without_tmp(site: Site, *words: str, more: str = "", **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,8 @@
 """The order in which a run begins the test files: the long ones first, so that no worker is alone with one at the end.
 
 A file is one worker's (`--dist loadfile`), for the sake of its shared fixtures; what is not named here takes less than
-some 15 s. The order is all that counts: no test may depend on it.
+some 15 s. The order is all that counts: no test may depend on it. Where tests are handed out one by one (`make check`),
+the order is reversed: large pieces are handed out first, and pairs at the end.
 """
 
 from __future__ import annotations

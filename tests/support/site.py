@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from supervisor.control.client import ControlClient
 from supervisor.master.host.pidfile import PID_FILE, find_holder
 from tests.support.settled_log import settle_log
@@ -179,6 +181,20 @@ def make_site(folder: Path, config: bool = True) -> Iterator[Site]:
         log = folder / "state" / "preforkd.log"
         if failed and log.exists():
             sys.stderr.write(log.read_text())
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A site without a daemon."""
+    with make_site(tmp_path) as site:
+        yield site
+
+
+@pytest.fixture
+def running(site: Site) -> Site:
+    """A site whose daemon runs."""
+    site.ok("start")
+    return site
 
 
 def _open_files(process: Path) -> Iterator[Path]:

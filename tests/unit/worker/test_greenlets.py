@@ -47,6 +47,9 @@ class Loop:
             function(*arguments)
 
 
+pytestmark = pytest.mark.timeout(method="thread")  # SIGALRM is what is tested here
+
+
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
     return Loop(monkeypatch)

@@ -111,6 +111,9 @@ def test_a_run_that_is_over_cannot_be_extended() -> None:
 # ---- the timer ----------------------------------------------------------------------------------------------------
 
 
+pytestmark = pytest.mark.timeout(method="thread")  # SIGALRM is what is tested here
+
+
 @pytest.fixture
 def alarm() -> Iterator[Alarm]:
     before = signal.getsignal(signal.SIGALRM)
