@@ -9,6 +9,7 @@ import click
 
 from supervisor.cli.command import group
 from supervisor.inbox.dialects import DIALECTS, script
+from supervisor.outbox import tables
 
 
 @group(
@@ -24,6 +25,7 @@ def inbox_group() -> None:
     examples=(
         ("Make the table in PostgreSQL", "preforkd inbox sql --dialect postgresql | psql shop"),
         ("Make the table in MariaDB or MySQL", "preforkd inbox sql --dialect mysql | mariadb shop"),
+        ("Print that of the outbox", "preforkd inbox sql --outbox --dialect sqlite"),
     ),
 )
 @click.option(
@@ -33,9 +35,10 @@ def inbox_group() -> None:
     metavar="NAME",
     help="postgresql, mysql (also for MariaDB) or sqlite.",
 )
-def sql_command(dialect: str) -> None:
+@click.option("--outbox", is_flag=True, help="Print that of the outbox (`supervisor.outbox`) instead.")
+def sql_command(dialect: str, outbox: bool) -> None:
     """Print the SQL that makes the table of the inbox.
 
     The script may run again: it keeps the table and its rows.
     """
-    click.echo(script(DIALECTS[dialect]), nl=False)
+    click.echo(tables.script(dialect) if outbox else script(DIALECTS[dialect]), nl=False)

@@ -17,7 +17,7 @@ PATHS = {module_name(path): path for path in sources(*CODE)}
 
 LAYERS: list[tuple[str, ...]] = [
     ("cli", "__main__"),
-    ("drill", "client"),  # a test of the whole daemon; a library for the processes of users
+    ("drill", "client", "outbox"),  # a test of the whole daemon; a library for the processes of users
     ("master", "forkserver", "consumer", "worker", "web", "hooks"),  # processes: never each other
     ("brokers", "ledger", "scoreboard", "link", "control", "metrics", "inbox"),
     ("config", "logs", "messages", "system", "vocabulary"),
@@ -41,6 +41,7 @@ MUST_NOT: list[tuple[str, str, str]] = [
     ("master", "metrics", "the master tells; the process that asks draws, with an extra's library"),
     ("worker", "brokers", "a worker's death must never touch a broker connection (I7)"),
     ("worker", "ledger", "a crashing handler must not be able to damage the record of messages"),
+    ("client", "inbox", "programs without a database pay nothing"),
     ("worker", "inbox", "user code imports it, and workers without it pay nothing"),
     ("forkserver", "brokers", "forks would share the connection"),
     ("forkserver", "ledger", "SQLite's locks do not survive a fork"),
@@ -74,7 +75,7 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], str]] = {
     "uvicorn": (("supervisor/web/*.py",), "as starlette"),
     "opentelemetry": (("supervisor/worker/tracing.py",), "who does not have it, or does not want it, pays nothing"),
     "django": (
-        ("supervisor/inbox/django/*.py",),
+        ("supervisor/inbox/django/*.py", "supervisor/outbox/django/*.py"),
         "an app that only Django imports: handlers with another library do not have it",
     ),
     "tomllib": (("supervisor/config/*.py",), "one reader of configuration"),

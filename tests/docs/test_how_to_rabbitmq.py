@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.outbox.tables import script
 from tests.support.how_to import reader_in, write_files
 from tests.support.pages import blocks
 from tests.support.rabbitmq import RabbitNode
@@ -79,11 +80,18 @@ import sys
 import careful
 import plain
 import publishing
+import shop
+import sqlite3
 import three_ways
 publishing.confirm(1)
 print(three_ways.wait_for_the_confirm(2), three_ways.go_on(3).result(30), asyncio.run(three_ways.in_a_coroutine(4)))
 print(careful.accept(5)[0])
 plain.publish(os.environ["RABBITMQ_URL"], "orders", "order-6", b"{}")
+db = sqlite3.connect("shop.db")
+db.execute("CREATE TABLE orders (number INTEGER)")
+db.executescript(sys.stdin.readline().rstrip())
+shop.accept(db, 10)
+print(shop.relay_all(db, publishing.client))
 input()
 publishing.confirm(7)
 print(three_ways.in_a_minute(8))
@@ -95,7 +103,9 @@ print(*careful.accept(9), flush=True)
 def test_a_web_application_that_follows_the_page_publishes_in_every_way_and_survives_a_lost_connection(
     tmp_path: Path, rabbitmq: RabbitNode
 ) -> None:
-    assert write_files("publish", tmp_path) == ["publishing.py", "three_ways.py", "careful.py", "plain.py"]
+    assert write_files("publish", tmp_path) == [
+        *("publishing.py", "three_ways.py", "careful.py", "shop.py", "plain.py")
+    ]
     (tmp_path / "web.py").write_text(_PUBLISHES)
     with rabbitmq.channel() as channel:
         channel.queue_declare("orders", durable=True)
@@ -107,7 +117,10 @@ def test_a_web_application_that_follows_the_page_publishes_in_every_way_and_surv
         assert web.stdin is not None
         assert web.stdout is not None
         assert [web.stdout.readline(), web.stdout.readline()] == ["order-2 order-3 order-4\n", "202\n"]
-        eventually(lambda: rabbitmq.depth("orders") == 6, "all have arrived")
+        web.stdin.write(" ".join(script("sqlite").split()) + "\n")
+        web.stdin.flush()
+        assert web.stdout.readline() == "[]\n"
+        eventually(lambda: rabbitmq.depth("orders") == 7, "all have arrived")
         with rabbitmq.channel() as channel:
             _, properties, body = channel.basic_get("orders", auto_ack=True)
         assert (properties.message_id, properties.delivery_mode, body) == ("order-1", 2, b'{"number": 1}')

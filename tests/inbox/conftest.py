@@ -48,7 +48,7 @@ def django_places(postgresql_place: Any, mysql_place: Any, sqlite_place: Any) ->
             "mysql": {"ENGINE": f"{engine}mysql", **at(mysql_place, "root")},
             "sqlite": {"ENGINE": f"{engine}sqlite3", "NAME": sqlite_place.path},
         },
-        INSTALLED_APPS=["supervisor.inbox.django"],
+        INSTALLED_APPS=["supervisor.inbox.django", "supervisor.outbox.django"],
         USE_TZ=True,
     )
     django.setup()

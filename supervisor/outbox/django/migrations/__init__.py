@@ -1,0 +1,1 @@
+"""The app's migrations; Django imports them by their names."""

@@ -1,0 +1,160 @@
+"""`put` writes a message into the outbox, `relay` publishes what is in it. Runs in processes of users.
+
+Neither begins, commits or rolls back: the transaction is the user's. A row leaves only after the broker's confirm, in
+the transaction that the caller commits afterwards. A relay that dies in between leaves the row, and its message goes
+again with the same id: it runs once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import msgspec
+
+from supervisor.client import Client, ClientError
+from supervisor.client.request import publication_of
+from supervisor.errors import PreforkdError
+from supervisor.inbox.connections import Connection
+from supervisor.inbox.faults import Fault, fault_of
+from supervisor.inbox.finding import connection_of
+from supervisor.inbox.stored import packed, unpacked
+from supervisor.messages.inbox_run import InboxError
+from supervisor.messages.message import Properties, Publication
+from supervisor.outbox.tables import LOOK, PUT, TABLE, delete, take
+from supervisor.system.clock import wall_s
+
+_SLACK_S = 10.0
+
+
+class OutboxError(PreforkdError):
+    """The outbox cannot be used like this. The text says what was wrong and what to do."""
+
+
+class Failed(NamedTuple):
+    """A row that stays, and why. `id`: the row's; `message_id`: "" where the row cannot be read."""
+
+    id: int
+    message_id: str
+    error: Exception
+
+
+class Relayed(NamedTuple):
+    """What one call of `relay` has done: rows `published` and deleted, and those that failed and stay.
+
+    `last`: the highest id that it has looked at, for the next call's `after`; 0 where nothing is left.
+    """
+
+    published: int
+    failed: tuple[Failed, ...]
+    last: int
+
+
+def put(
+    db: Any,
+    routing_key: str,
+    body: bytes | str,
+    *,
+    message_id: str | None = None,
+    exchange: str = "",
+    properties: Properties | None = None,
+    expires_s: float | None = None,
+    using: str | None = None,
+    **fields: Any,
+) -> str:
+    """Write a message into the outbox, within the transaction of `db`; returns its id.
+
+    `db`: a connection as for `supervisor.inbox.once`, or None with `using`, the alias of one of Django's databases.
+    The others are those of `Client.publish`; `**fields` are single `properties`. Without a `message_id` it is a UUID.
+    Raises OutboxError without a transaction or table, InvalidMessage and TypeError for a message that cannot be sent,
+    and what the driver raises.
+    """
+    given = msgspec.structs.replace(properties or Properties(), **fields)
+    if message_id is not None:
+        given = msgspec.structs.replace(given, message_id=message_id)
+    publication = publication_of(routing_key, body, exchange, given, expires_s, wall_s())
+    with _used(db, using) as connection:
+        connection.count(PUT, packed([publication]))
+    return str(publication.properties.message_id)
+
+
+def relay(
+    db: Any, client: Client, limit: int = 100, *, after: int = 0, timeout_s: float = 30.0, using: str | None = None
+) -> Relayed:
+    """Publish at most `limit` rows in the order of their ids, and delete each that the broker has confirmed.
+
+    Commit afterwards. `db` and `using`: as of `put`. `after`: rows up to this id are left out, so that rows which fail
+    hold up no later ones. `timeout_s`: how long to wait for confirms. Rows of another relay's open transaction are
+    left out (on SQLite it waits: begin with BEGIN IMMEDIATE).
+    Raises OutboxError without a transaction or table, and what the driver raises; a row that cannot be published is in
+    the result.
+    """
+    with _used(db, using) as connection:
+        rows, last = _rows(connection, limit, after)
+        confirmed, failed = _published(rows, client, timeout_s)
+        if confirmed:
+            connection.count(delete(len(confirmed)), *confirmed)
+    return Relayed(len(confirmed), tuple(failed), last)
+
+
+def _rows(connection: Connection, limit: int, after: int) -> tuple[list[tuple[int, bytes]], int]:
+    """At most `limit` rows that are locked from now on, and the last id that was looked at."""
+    while found := connection.rows(LOOK, after, limit):
+        ids = [id for (id,) in found]
+        if rows := connection.rows(take(connection.dialect.name, len(ids)), *ids):
+            return [(int(id), bytes(publication)) for id, publication in rows], ids[-1]
+        after = ids[-1]  # another relay has all of them
+    return [], 0
+
+
+def _published(rows: list[tuple[int, bytes]], client: Client, timeout_s: float) -> tuple[list[int], list[Failed]]:
+    """The ids of the rows that the broker has confirmed, and those that failed."""
+    confirmed: list[int] = []
+    failed: list[Failed] = []
+    pending: list[tuple[int, str, Future[str]]] = []
+    for id, data in rows:
+        message_id = ""
+        try:
+            (publication,) = unpacked(data)
+            message_id = str(publication.properties.message_id)
+            pending.append((id, message_id, _submitted(client, publication, timeout_s)))
+        except (ClientError, InboxError, ValueError) as error:
+            failed.append(Failed(id, message_id, error))
+    for id, message_id, future in pending:
+        try:
+            future.result(timeout_s + _SLACK_S)
+        except (ClientError, TimeoutError) as error:
+            failed.append(Failed(id, message_id, error))
+        else:
+            confirmed.append(id)
+    return confirmed, failed
+
+
+def _submitted(client: Client, publication: Publication, timeout_s: float) -> Future[str]:
+    return client.submit(
+        publication.routing_key,
+        publication.body,
+        exchange=publication.exchange,
+        properties=publication.properties,
+        timeout_s=timeout_s,
+    )
+
+
+@contextmanager
+def _used(db: Any, using: str | None) -> Iterator[Connection]:
+    """The connection behind `db` or `using`, in a transaction; a missing table is an OutboxError."""
+    try:
+        connection = connection_of(db, using)
+    except InboxError as error:
+        raise OutboxError(str(error).replace("once: ", "outbox: ", 1)) from None
+    if refusal := connection.refusal():
+        raise OutboxError(f"outbox: {refusal}")
+    try:
+        yield connection
+    except Exception as error:  # each driver's own class
+        if fault_of(error) is Fault.MISSING:
+            command = f"`preforkd inbox sql --outbox --dialect {connection.dialect.name}`"
+            raise OutboxError(f"outbox: there is no table {TABLE}: {command} prints what makes it") from error
+        raise

@@ -1,0 +1,229 @@
+"""The outbox on real databases: it publishes what was committed, nothing else, and nothing is lost by a kill -9."""
+
+from __future__ import annotations
+
+import io
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from supervisor.brokers.embedded.admin import EmbeddedAdmin
+from supervisor.client import Client, InvalidMessage, TimedOut, Unroutable
+from supervisor.outbox import OutboxError, put, relay
+from supervisor.outbox.tables import TABLES
+from tests.support.inbox_ways import FilePlace, InDjango, Use, Way, make_way
+from tests.support.rabbitmq import free_port
+from tests.support.source_tree import ROOT
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[EmbeddedAdmin]:
+    """An embedded queue, which the clients of these tests publish to."""
+    folder = tmp_path / "state"
+    (folder / "embedded").mkdir(parents=True)
+    with EmbeddedAdmin(str(folder)) as admin:
+        admin.ensure_queue("orders")
+        yield admin
+
+
+@pytest.fixture
+def client(broker: EmbeddedAdmin, tmp_path: Path) -> Iterator[Client]:
+    with Client(f"embedded:{tmp_path / 'state'}") as client:
+        yield client
+
+
+def arrived(broker: EmbeddedAdmin) -> list[str]:
+    """The ids of messages that have arrived since the last call, in order."""
+    found = broker.take("orders", 1000)
+    for one in found:
+        broker.drop(one)
+    return [str(one.properties.message_id) for one in found]
+
+
+def emptied(way: Way) -> Way:
+    """The way, with an empty outbox."""
+    way.place.ask(TABLES[way.place.dialect.name].make)
+    way.place.ask("DELETE FROM preforkd_outbox")
+    return way
+
+
+def in_outbox(way: Way) -> int:
+    ((count,),) = way.place.ask("SELECT count(*) FROM preforkd_outbox")
+    assert isinstance(count, int)
+    return count
+
+
+def given(use: Use) -> dict[str, Any]:
+    """The connection, as `put` and `relay` take it."""
+    return {"db": None, "using": use.alias} if isinstance(use, InDjango) else {"db": use.db}
+
+
+def test_what_is_committed_is_published_once_in_order_and_what_is_rolled_back_is_not(
+    way: Way, client: Client, broker: EmbeddedAdmin
+) -> None:
+    emptied(way)
+    ids = [f"{uuid4().hex}-{number}" for number in range(3)]
+    with way.use() as use:
+        for message_id in ids[:2]:
+            assert put(**given(use), routing_key="orders", body=b"x", message_id=message_id) == message_id
+        use.commit()
+        put(**given(use), routing_key="orders", body=b"x", message_id=ids[2])
+        use.rollback()
+        relayed = relay(**given(use), client=client)
+        assert (relayed.published, relayed.failed) == (2, ())
+        assert arrived(broker) == ids[:2]
+        assert relay(**given(use), client=client, after=relayed.last) == (0, (), 0)
+        use.commit()
+    assert in_outbox(way) == 0
+
+
+def test_properties_and_headers_arrive_as_they_were_given(
+    dialect_way: Way, client: Client, broker: EmbeddedAdmin
+) -> None:
+    emptied(dialect_way)
+    with dialect_way.use() as use:
+        put(use.db, "orders", "é", headers={"half": 0.5, "n": [1, None]}, priority=3, expires_s=60)
+        use.commit()
+        relay(use.db, client)
+        use.commit()
+    (found,) = broker.take("orders", 1)
+    assert found.body == "é".encode()
+    headers = dict(found.properties.headers or {})
+    assert headers.pop("x-preforkd-expires") >= (found.properties.timestamp or 0) + 59
+    assert (headers, found.properties.priority) == ({"half": 0.5, "n": [1, None]}, 3)
+
+
+def test_a_row_that_cannot_be_published_stays_and_holds_up_no_later_one(
+    dialect_way: Way, client: Client, broker: EmbeddedAdmin
+) -> None:
+    emptied(dialect_way)
+    with dialect_way.use() as use:
+        put(use.db, "no-such-queue", b"", message_id="lost")
+        put(use.db, "orders", b"", message_id="good")
+        use.commit()
+        first = relay(use.db, client, limit=1)
+        second = relay(use.db, client, limit=1, after=first.last)
+        use.commit()
+    (failed,) = first.failed
+    assert failed.message_id == "lost"
+    assert isinstance(failed.error, Unroutable)
+    assert second.published == 1
+    assert arrived(broker) == ["good"]
+    assert in_outbox(dialect_way) == 1
+
+
+def test_while_the_broker_is_away_all_rows_stay(driver_way: Way) -> None:
+    emptied(driver_way)
+    with driver_way.use() as use, Client(f"amqp://127.0.0.1:{free_port()}/") as away:
+        for number in range(3):
+            put(use.db, "orders", b"", message_id=f"m{number}")
+        use.commit()
+        relayed = relay(use.db, away, timeout_s=0.3)
+        use.commit()
+    assert [type(failed.error) for failed in relayed.failed] == [TimedOut] * 3
+    assert in_outbox(driver_way) == 3
+
+
+@pytest.mark.parametrize("name", ["psycopg", "pymysql"])
+def test_two_relays_share_the_rows_and_writers_go_on_meanwhile(
+    name: str, request: pytest.FixtureRequest, client: Client, broker: EmbeddedAdmin
+) -> None:
+    way = emptied(make_way(request, name))
+    with way.use() as one, way.use() as two, way.use() as writer:
+        for number in range(4):
+            put(writer.db, "orders", b"", message_id=f"m{number}")
+        writer.commit()
+        assert relay(one.db, client, limit=2).published == 2
+        assert relay(two.db, client).published == 2, "those of the other one's transaction are left out"
+        put(writer.db, "orders", b"", message_id="later")  # no lock of the relays holds it up
+        writer.commit()
+        one.commit()
+        two.commit()
+        assert relay(one.db, client).published == 1
+        one.commit()
+    assert arrived(broker) == ["m0", "m1", "m2", "m3", "later"]
+
+
+_KILLED = """
+import os, signal, sqlite3, sys
+from supervisor.client import Client
+from supervisor.outbox import relay
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+assert relay(db, Client(sys.argv[2])).published == 1
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_relay_killed_between_the_confirm_and_its_commit_sends_the_row_again_with_the_same_id(
+    request: pytest.FixtureRequest, tmp_path: Path, client: Client, broker: EmbeddedAdmin
+) -> None:
+    way = emptied(make_way(request, "sqlite3"))
+    assert isinstance(way.place, FilePlace)
+    with way.use() as use:
+        put(use.db, "orders", b"", message_id="order-1")
+        use.commit()
+    command = [sys.executable, "-c", _KILLED, str(way.place.path), f"embedded:{tmp_path / 'state'}"]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert in_outbox(way) == 1
+    with way.use() as use:
+        assert relay(use.db, client).published == 1
+        use.commit()
+    assert arrived(broker) == ["order-1", "order-1"], "preforkd runs an id once"
+    assert in_outbox(way) == 0
+
+
+def test_a_wrong_use_is_told_with_what_to_do(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    way = emptied(make_way(request, "sqlite3"))
+    assert way.autocommit is not None
+    autocommit = way.autocommit()
+    with pytest.raises(OutboxError, match=r"outbox: the connection is in autocommit.*BEGIN IMMEDIATE"):
+        put(autocommit.db, "orders", b"")
+    autocommit.close()
+    with pytest.raises(OutboxError, match="outbox: this is no connection that it can use"):
+        put(object(), "orders", b"")
+    with way.use() as use:
+        with pytest.raises(InvalidMessage):
+            put(use.db, "orders", b"", headers={"x": float("nan")})
+        way.place.ask("DROP TABLE preforkd_outbox")
+        with pytest.raises(OutboxError, match=r"no table preforkd_outbox: `preforkd inbox sql --outbox"):
+            put(use.db, "orders", b"")
+        use.rollback()
+    command = [sys.executable, "-m", "supervisor", "inbox", "sql", "--outbox", "--dialect", "sqlite"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert "CREATE TABLE IF NOT EXISTS preforkd_outbox" in told.stdout
+
+
+def test_django_makes_the_table_and_relays_by_a_command(
+    request: pytest.FixtureRequest, tmp_path: Path, broker: EmbeddedAdmin
+) -> None:
+    from django.core.management import CommandError, call_command
+    from django.db import connections
+
+    way = make_way(request, "django sqlite")
+    way.place.ask("DROP TABLE IF EXISTS preforkd_outbox")
+    call_command("migrate", "preforkd_outbox", database="sqlite", verbosity=0)
+    try:
+        with way.use() as use:
+            put(None, "orders", b"", message_id="m1", using="sqlite")
+            put(None, "no-such-queue", b"", message_id="m2", using="sqlite")
+            use.commit()
+        said, complained = io.StringIO(), io.StringIO()
+        url = f"embedded:{tmp_path / 'state'}"
+        with pytest.raises(CommandError, match="1 message"):
+            call_command("preforkd_relay_outbox", url=[url], database="sqlite", stdout=said, stderr=complained)
+        assert said.getvalue() == "1 message(s) published\n"
+        assert "message 'm2' for queue 'no-such-queue'" in complained.getvalue()
+        assert arrived(broker) == ["m1"]
+        assert in_outbox(way) == 1
+        call_command("migrate", "preforkd_outbox", "zero", database="sqlite", verbosity=0)
+        call_command("migrate", "preforkd_outbox", database="sqlite", verbosity=0)
+    finally:
+        connections["sqlite"].close()
