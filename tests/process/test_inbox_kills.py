@@ -26,8 +26,8 @@ from tests.support.inbox_site import (
 )
 
 SOAK = os.environ.get("PREFORKD_SOAK", "")
-KILLS = 10_000 if SOAK else 100
-BATCH = 500 if SOAK else 40
+KILLS = 10_000 if SOAK else 40
+BATCH = 500 if SOAK else 30
 WORKERS = 8 if SOAK else 4
 
 _NEW: dict[str, Callable[[Path, Any], Database]] = {

@@ -12,6 +12,7 @@ import secrets
 import signal
 import threading
 from functools import cache
+from importlib import import_module
 from random import Random
 from typing import Any
 
@@ -25,6 +26,12 @@ DATABASES = "INBOX_DATABASES"
 AUDIT_QUEUE = "audit"
 
 _LATEST_S = 0.004
+
+
+def import_drivers() -> None:
+    """In the forkserver, so that ten thousand workers need not."""
+    for kind, _place in json.loads(os.environ.get(DATABASES, "[]")):
+        _driver(kind)
 
 
 def run(message: Message) -> None:
@@ -107,18 +114,17 @@ def _die_within(seconds: float) -> None:
 
 @cache
 def _connection(kind: str, where: str) -> Any:
-    place = json.loads(where)
+    place, driver = json.loads(where), _driver(kind)
     if kind == "postgresql":
-        import psycopg
-
-        return psycopg.connect(place)
+        return driver.connect(place)
     if kind == "mysql":
-        import pymysql
+        return driver.connect(**place, autocommit=False)
+    return driver.connect(place, timeout=30.0, isolation_level=None)
 
-        return pymysql.connect(**place, autocommit=False)
-    import sqlite3
 
-    return sqlite3.connect(place, timeout=30.0, isolation_level=None)
+@cache
+def _driver(kind: str) -> Any:
+    return import_module({"postgresql": "psycopg", "mysql": "pymysql", "sqlite": "sqlite3"}[kind])
 
 
 def _begin(connection: Any, kind: str) -> None:
@@ -126,3 +132,6 @@ def _begin(connection: Any, kind: str) -> None:
         connection.execute("BEGIN IMMEDIATE")
     elif kind == "mysql":
         connection.begin()
+
+
+import_drivers()

@@ -131,13 +131,11 @@ def order_of(entry: Entry, queue: str) -> Run:
     if properties.headers:  # it may be a copy of ours
         properties, (exchange, routing_key) = as_handled(delivery, queue), origin(delivery, queue)
     body, redelivered = delivery.body, delivery.redelivered
-    earlier, again = entry.earlier, entry.maybe_duplicate
-    return Run(
-        *(entry.run, entry.id, properties, body, exchange, routing_key, redelivered, again),
-        database=earlier.database,
-        given_up=earlier.told,
-        due_s=0.0 if entry.expiry is None else entry.expiry.due_s,
-    )
+    order = Run(entry.run, entry.id, properties, body, exchange, routing_key, redelivered, entry.maybe_duplicate)
+    if entry.earlier is NONE_EARLIER and entry.expiry is None:  # nearly always
+        return order
+    due_s = 0.0 if entry.expiry is None else entry.expiry.due_s
+    return msgspec.structs.replace(order, database=entry.earlier.database, given_up=entry.earlier.told, due_s=due_s)
 
 
 def next_round(entry: Entry, properties: Properties, queue: str) -> Properties:

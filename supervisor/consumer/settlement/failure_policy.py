@@ -101,7 +101,7 @@ def _diagnosed(run: _Ended, failure: Failure) -> Failure:
         else:
             found = (
                 f"then its inbox was asked, without an answer ({failure.cause}: {failure.reason}): it is not known "
-                "whether its effect has happened"
+                "whether its effect has happened, and a new round would repeat it"
             )
         return msgspec.structs.replace(given_up, reason=f"{given_up.reason}; {found}")
     if run.kind is OutcomeKind.PUBLISH_FAILED and failure.database:

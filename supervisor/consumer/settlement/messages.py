@@ -105,7 +105,7 @@ class Earlier(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def note(self) -> Failure | None:
         """What the row of an attempt says of this; None for nothing."""
-        return None if self == NONE_EARLIER else Failure("", "", earlier=self)
+        return None if self is NONE_EARLIER or self == NONE_EARLIER else Failure("", "", earlier=self)
 
 
 NONE_EARLIER = Earlier()

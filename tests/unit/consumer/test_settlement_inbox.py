@@ -213,3 +213,14 @@ def test_the_question_is_told_in_the_log() -> None:
     bench.confirmed(copy.token)
     (retried,) = [saying for saying in bench.turn().said if saying.event is Event.MESSAGE_RETRIED]
     assert "asks its inbox" in retried.text
+
+
+def test_a_pool_that_gets_an_inbox_by_a_reload_does_not_charge_the_next_death() -> None:
+    bench = inbox_bench(on_crash="retry", max_attempts=2)
+    _, run = bench.begun()
+    run = bench.comes(copy_after(bench, run))
+    bench.settlement.configure(msgspec.structs.replace(bench.pool, on_crash="inbox"))
+    run = bench.comes(copy_after(bench, run))
+    assert (run.attempt, sent_run(bench).given_up, sent_run(bench).database) == (3, "", DATABASE)
+    bench.comes(copy_after(bench, run))
+    assert sent_run(bench).given_up == "3 attempts, the last: killed (SIGKILL), p/0"

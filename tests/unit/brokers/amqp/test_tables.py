@@ -8,12 +8,14 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pika.data
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.brokers.amqp import tables
+from supervisor.consumer.settlement.messages import Earlier, Failure
 
 
 @pytest.fixture(autouse=True)
@@ -152,3 +154,9 @@ def test_subclasses_go_as_what_they_are() -> None:
         pass
 
     assert _through({"w": Word("x"), "tuple": (1, 2)}) == {"w": "x", "tuple": [1, 2]}
+
+
+def test_what_attempts_of_a_message_tell_each_other_comes_through() -> None:
+    death = Failure("crash", "it ended", "p/0", "frames", None, "SIGSEGV", 0.0, 1.5, database=b"0123456789abcdef")
+    earlier = Earlier(2, b"0123456789abcdef", death, 3)
+    assert msgspec.convert(_through({"earlier": msgspec.to_builtins(earlier)})["earlier"], Earlier) == earlier
