@@ -21,8 +21,12 @@ _IDLE, _IN_ERROR = 0, 3
 _IN_TRANSACTION = 1
 """The flag SERVER_STATUS_IN_TRANS in MySQL's protocol."""
 
-_NO_SAVEPOINT = 1305  # ER_SP_DOES_NOT_EXIST
 _SAVEPOINT = "preforkd_inbox"
+_NO_SAVEPOINT = ((1305,), (f"no such savepoint: {_SAVEPOINT}",))
+"""What errors begin with: MySQL's ER_SP_DOES_NOT_EXIST, SQLite's text."""
+
+_LEGACY = -1
+"""sqlite3.LEGACY_TRANSACTION_CONTROL"""
 
 _AUTOCOMMIT = "the connection is in autocommit and has no transaction: begin one, and commit it after the block"
 _CLOSED = "the connection is closed"
@@ -84,6 +88,20 @@ class DbapiConnection(Connection):
     @abstractmethod
     def cursor(self) -> Any:
         """A new cursor that gives rows as tuples."""
+
+    def set_savepoint(self) -> None:
+        """Mark the present transaction."""
+        self.count(f"SAVEPOINT {_SAVEPOINT}")
+
+    def has_savepoint(self) -> bool:
+        """Whether the marked transaction is still open; takes the mark away. Raises what the driver raises."""
+        try:
+            self.count(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+        except Exception as error:  # each driver's own class
+            if error.args[:1] in _NO_SAVEPOINT:
+                return False
+            raise
+        return True
 
     def in_style(self, sql: str) -> str:
         """The statement `sql` with its parameters as this driver marks them."""
@@ -179,18 +197,8 @@ class _MySQL(DbapiConnection):
 
     def _keeps_a_savepoint(self) -> bool:
         """Without a transaction a savepoint is gone at once (in autocommit only)."""
-        self.count(f"SAVEPOINT {_SAVEPOINT}")
-        return self.released()
-
-    def released(self) -> bool:
-        """Release the savepoint; False if there is none."""
-        try:
-            self.count(f"RELEASE SAVEPOINT {_SAVEPOINT}")
-        except Exception as error:  # each driver's own class
-            if error.args[:1] == (_NO_SAVEPOINT,):
-                return False
-            raise
-        return True
+        self.set_savepoint()
+        return self.has_savepoint()
 
 
 class PyMySQL(_MySQL):
@@ -210,8 +218,8 @@ class MySQLClient(_MySQL):
         return self.connection.cursor(sys.modules["MySQLdb.cursors"].Cursor)
 
     def open_until_ended(self, transaction: int) -> Callable[[], bool]:
-        self.count(f"SAVEPOINT {_SAVEPOINT}")
-        return lambda: bool(self.connection.open) and self.released()
+        self.set_savepoint()
+        return lambda: bool(self.connection.open) and self.has_savepoint()
 
 
 # ---- SQLite ---------------------------------------------------------------------------------------------------------
@@ -233,7 +241,7 @@ class Sqlite3(DbapiConnection):
     def refusal(self) -> str:
         if (is_open := self._in_transaction()) is None:
             return _CLOSED
-        begins_itself = self.connection.isolation_level is not None and getattr(self.connection, "autocommit", -1) == -1
+        begins_itself = self.connection.isolation_level is not None and self._autocommit() == _LEGACY
         return "" if is_open or begins_itself else f'{_AUTOCOMMIT} (`db.execute("BEGIN IMMEDIATE")`)'
 
     def place(self) -> str:
@@ -241,7 +249,14 @@ class Sqlite3(DbapiConnection):
         return f'the SQLite database "{files[0] if files and files[0] else ":memory:"}"'
 
     def open_until_ended(self, transaction: int) -> Callable[[], bool]:
-        return lambda: bool(self._in_transaction())
+        if self._autocommit():
+            return lambda: bool(self._in_transaction())
+        self.set_savepoint()  # with autocommit=False a commit begins the next transaction
+        return lambda: self._in_transaction() is not None and self.has_savepoint()
+
+    def _autocommit(self) -> int:
+        """The attribute of Python 3.12 and later: False, True, or -1 for the older way, which begins before a write."""
+        return int(getattr(self.connection, "autocommit", _LEGACY))
 
     def _in_transaction(self) -> bool | None:
         """None for a closed connection."""

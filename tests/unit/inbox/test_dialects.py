@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from supervisor.api import Message
-from supervisor.inbox import clean, once
+from supervisor.inbox import InboxError, clean, once
 from supervisor.inbox.dialects import DIALECTS, SQLITE, script
 from supervisor.inbox.once import key_of, longest_wait_s
+
+_SINCE_312 = pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has it since Python 3.12")
 
 
 class Limit:
@@ -57,6 +61,37 @@ def test_a_test_of_a_handler_needs_no_worker_and_the_id_decides(db: sqlite3.Conn
             answers.append(first)
         db.commit()
     assert answers == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"isolation_level": "IMMEDIATE"}, pytest.param({"autocommit": False}, marks=_SINCE_312)],
+    ids=["default", "immediate", "autocommit=False"],
+)
+def test_the_end_of_a_transaction_is_told_in_each_mode_of_sqlite3(
+    settings: dict[str, Any], db: sqlite3.Connection, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "inbox.db", **settings)) as own:
+        with once(message := Message(b"", id="m"), own) as first:
+            pass
+        assert first and "still open" in message.inbox_run().fault()
+        own.commit()
+        assert message.inbox_run().fault() == ""
+    assert message.inbox_run().fault() == ""
+
+
+@pytest.mark.parametrize(
+    "settings", [{"isolation_level": None}, pytest.param({"autocommit": True}, marks=_SINCE_312)], ids=["none", "true"]
+)
+def test_each_autocommit_of_sqlite3_is_refused(
+    settings: dict[str, Any], db: sqlite3.Connection, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "inbox.db", **settings)) as own:
+        with pytest.raises(InboxError, match="BEGIN IMMEDIATE"):
+            once(Message(b"", id="m"), own).__enter__()
+        own.execute("BEGIN IMMEDIATE")
+        with once(Message(b"", id="m"), own) as first:
+            assert first
 
 
 def test_a_key_of_a_worker_is_the_key_of_the_row() -> None:
