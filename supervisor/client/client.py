@@ -213,7 +213,7 @@ class Client:
         limit_s: float | None,
         waited_for: bool,
     ) -> Item:
-        publication = publication_of(routing_key, body, exchange, given, expires_s, wall_s())
+        publication = publication_of(routing_key, body, exchange, given, expires_s, wall_s(), delay_s)
         return Item(publication, checked_delay_s(delay_s, publication), limit_s, waited_for)
 
     def _put(self, item: Item, wait_s: float) -> None:

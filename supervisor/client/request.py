@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from supervisor.brokers.copy_headers import EXPIRES
-from supervisor.brokers.names import DELAY_LADDER_S
+from supervisor.brokers.names import DELAY_LADDER_S, delay_step_s
 from supervisor.client.errors import InvalidMessage
 from supervisor.messages.message import Properties, Publication
 from supervisor.messages.publications import sendable
@@ -30,22 +30,34 @@ def name_of(publication: Publication) -> str:
 
 
 def publication_of(
-    routing_key: str, body: bytes | str, exchange: str, properties: Properties, expires_s: float | None, now_s: float
+    routing_key: str,
+    body: bytes | str,
+    exchange: str,
+    properties: Properties,
+    expires_s: float | None,
+    now_s: float,
+    delay_s: float = 0.0,
 ) -> Publication:
     """A publication in plain types, persistent, with an id and a time.
 
     `properties`: those that the program gives. `expires_s`: how long the message may wait for its run; None: for ever.
-    `now_s`: wall clock. Raises TypeError for another body, InvalidMessage for what cannot be sent.
+    `now_s`: wall clock. `delay_s`: as checked by `checked_delay_s`; the message's time is the end of its delay, as it
+    cannot be run before. Raises TypeError for another body, InvalidMessage for what cannot be sent.
     """
     if not isinstance(body, bytes | str):
         raise TypeError(f"publish: the body must be bytes or str, not {type(body).__name__}; send_later takes objects")
     if not exchange and not routing_key:
         raise InvalidMessage("publish: name the queue, or an exchange: the message has neither")
     data = body.encode() if isinstance(body, str) else bytes(body)
+    due_s = now_s + (delay_step_s(delay_s) if delay_s > 0 else 0.0)
+    if expires_s is not None and delay_s > 0 and expires_s <= due_s - now_s:
+        raise InvalidMessage(
+            f"publish: with expires_s = {expires_s:g} it expires before its delay of {due_s - now_s:g} s"
+        )
     given = msgspec.structs.replace(
         properties,
         message_id=uuid.uuid4().hex if properties.message_id in (None, "") else properties.message_id,
-        timestamp=max(0, int(now_s)) if properties.timestamp is None else properties.timestamp,
+        timestamp=max(0, int(due_s)) if properties.timestamp is None else properties.timestamp,
         delivery_mode=_PERSISTENT,
         headers=_with_expiry(properties.headers, expires_s, now_s),
     )

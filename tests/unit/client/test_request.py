@@ -49,6 +49,19 @@ def test_an_expiry_that_is_no_time_is_refused(expires_s: float) -> None:
         made(expires_s=expires_s)
 
 
+@pytest.mark.parametrize(("delay_s", "timestamp"), [(0.0, 1_700_000_000), (0.75, 1_700_000_001), (59.0, 1_700_000_060)])
+def test_the_time_of_a_delayed_message_is_the_end_of_its_delay(delay_s: float, timestamp: int) -> None:
+    publication = publication_of("orders", b"", "", Properties(), None, 1_700_000_000.25, delay_s)
+
+    assert publication.properties.timestamp == timestamp
+
+
+def test_a_message_that_expires_before_its_delay_is_over_is_refused() -> None:
+    with pytest.raises(InvalidMessage, match="with expires_s = 60 it expires before its delay of 60 s"):
+        publication_of("orders", b"", "", Properties(), 60.0, 0.0, 45.0)
+    publication_of("orders", b"", "", Properties(), 61.0, 0.0, 45.0)
+
+
 def test_a_clock_before_1970_gives_a_timestamp_that_amqp_has() -> None:
     publication = publication_of("orders", b"", "", Properties(), None, now_s=-5.0)
 
