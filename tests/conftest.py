@@ -16,7 +16,7 @@ from tests.support.longest_first import longest_first
 from tests.support.mariadb import mariadb
 from tests.support.pools import make_master
 from tests.support.postgresql import postgresql
-from tests.support.rabbitmq import own_rabbitmq, rabbitmq
+from tests.support.rabbitmq import lent_rabbitmq, node_of_module, own_rabbitmq, rabbitmq
 from tests.support.site import running, site
 from tests.support.sleeping import process
 from tests.support.trixie import node, rabbit_4
@@ -28,9 +28,11 @@ settings.load_profile(
 
 __all__ = [
     "driver",
+    "lent_rabbitmq",
     "make_master",
     "mariadb",
     "node",
+    "node_of_module",
     "own_rabbitmq",
     "pool",
     "postgresql",

@@ -79,15 +79,15 @@ def test_a_lost_publishing_connection_does_not_end_the_epoch(
     driver.wait_for_depth(0)
 
 
-def test_a_broker_that_was_killed_brings_everything_back(own_rabbitmq: RabbitNode, tmp_path: Path) -> None:
-    backend = Backend(BrokerConfig(urls=(own_rabbitmq.url,)), tmp_path)
+def test_a_broker_that_was_killed_brings_everything_back(lent_rabbitmq: RabbitNode, tmp_path: Path) -> None:
+    backend = Backend(BrokerConfig(urls=(lent_rabbitmq.url,)), tmp_path)
     with backend.driver(a_pool()) as driver:
         driver.start()
         backend.put(driver.pool.queue, b"kept", b"acked")
         _kept, acked = driver.many(Delivery, 2)
         driver.ack(acked)
         driver.wait_for_depth(0)
-        own_rabbitmq.restart()
+        lent_rabbitmq.restart()
 
         driver.next(Disconnected)
         driver.next(Subscribed, timeout_s=60)
@@ -97,31 +97,31 @@ def test_a_broker_that_was_killed_brings_everything_back(own_rabbitmq: RabbitNod
         assert driver.next(Confirmed).token == 1
 
 
-def test_a_hung_broker_is_noticed_within_two_heartbeats(own_rabbitmq: RabbitNode, tmp_path: Path) -> None:
+def test_a_hung_broker_is_noticed_within_two_heartbeats(lent_rabbitmq: RabbitNode, tmp_path: Path) -> None:
     heartbeat_s = 4.0
-    backend = Backend(BrokerConfig(urls=(own_rabbitmq.url,), heartbeat_s=heartbeat_s), tmp_path)
+    backend = Backend(BrokerConfig(urls=(lent_rabbitmq.url,), heartbeat_s=heartbeat_s), tmp_path)
     with backend.driver(a_pool()) as driver:
         driver.start()
-        own_rabbitmq.stop_signal()
+        lent_rabbitmq.stop_signal()
         stopped_s = monotonic_s()
 
         driver.until(lambda: driver.broker.silent_s > heartbeat_s, "the silence is seen")
         driver.next(Disconnected)
         assert monotonic_s() - stopped_s < 2 * heartbeat_s
-        own_rabbitmq.cont()
+        lent_rabbitmq.cont()
         driver.next(Subscribed, timeout_s=60)
 
 
-def test_a_queue_that_does_not_answer_is_unresponsive(own_rabbitmq: RabbitNode, tmp_path: Path) -> None:
-    with Backend(BrokerConfig(urls=(own_rabbitmq.url,)), tmp_path).driver(a_pool()) as driver:
+def test_a_queue_that_does_not_answer_is_unresponsive(lent_rabbitmq: RabbitNode, tmp_path: Path) -> None:
+    with Backend(BrokerConfig(urls=(lent_rabbitmq.url,)), tmp_path).driver(a_pool()) as driver:
         driver.start()
         driver.depth()
-        own_rabbitmq.stop_signal()
+        lent_rabbitmq.stop_signal()
         try:
             driver.broker.probe()
             assert driver.next(Unresponsive).waited_s == pytest.approx(5.0)
         finally:
-            own_rabbitmq.cont()
+            lent_rabbitmq.cont()
         driver.depth()
 
 

@@ -39,11 +39,11 @@ def works(under_test: RabbitDaemon) -> None:
 
 @pytest.mark.parametrize("resource", ["memory", "disk"])
 def test_an_alarm_while_copies_are_refused_is_told_also_after_a_restart_and_stops_no_stop(
-    own_rabbitmq: RabbitNode, tmp_path: Path, resource: str
+    lent_rabbitmq: RabbitNode, tmp_path: Path, resource: str
 ) -> None:
-    with rabbit_daemon(tmp_path, own_rabbitmq, ONCE, start=False, daemon='stop_timeout = "60s"') as under_test:
+    with rabbit_daemon(tmp_path, lent_rabbitmq, ONCE, start=False, daemon='stop_timeout = "60s"') as under_test:
         dead = f"{under_test.queue}.dead"
-        with own_rabbitmq.channel() as channel:
+        with lent_rabbitmq.channel() as channel:
             full = QUORUM | {"x-max-length": 1, "x-overflow": "reject-publish"}
             channel.queue_declare(dead, durable=True, arguments=full)
             for _ in range(2):
@@ -52,7 +52,7 @@ def test_an_alarm_while_copies_are_refused_is_told_also_after_a_restart_and_stop
         bad = [f"bad-{number}" for number in range(15)]
         under_test.send_all([under_test.order("reject", message_id=name) for name in bad])
         under_test.wait_counted(failed=len(bad))
-        own_rabbitmq.set_alarm(resource)
+        lent_rabbitmq.set_alarm(resource)
         eventually(lambda: connection(under_test) == "blocked", "the alarm is told")
         assert under_test.pool()["state"] == "degraded"
 
@@ -63,9 +63,9 @@ def test_an_alarm_while_copies_are_refused_is_told_also_after_a_restart_and_stop
             under_test.start()
             eventually(lambda: connection(under_test) == "blocked", "the alarm is told after a restart")
 
-        with own_rabbitmq.channel() as channel:
+        with lent_rabbitmq.channel() as channel:
             channel.queue_delete(dead)
-        own_rabbitmq.clear_alarm(resource)
+        lent_rabbitmq.clear_alarm(resource)
         under_test.wait_counted(dead=len(bad), timeout_s=60)
         eventually(lambda: connection(under_test) == "connected", "the end of the alarm is told")
         assert sorted(properties.message_id for properties, _ in under_test.dead()) == sorted(bad)
@@ -92,15 +92,15 @@ def vhost_limit(node: RabbitNode, limit: str) -> None:
     ids=["channels of a user", "connections of a user", "connections of a virtual host"],
 )
 def test_a_limit_that_is_reached_is_waited_for_by_the_same_consumer(
-    own_rabbitmq: RabbitNode, tmp_path: Path, set_limit: Callable[[RabbitNode, str], None], limit: str, told: str
+    lent_rabbitmq: RabbitNode, tmp_path: Path, set_limit: Callable[[RabbitNode, str], None], limit: str, told: str
 ) -> None:
-    with rabbit_daemon(tmp_path, own_rabbitmq, ONCE) as under_test:
-        set_limit(own_rabbitmq, limit)
-        own_rabbitmq.close_all_connections()
+    with rabbit_daemon(tmp_path, lent_rabbitmq, ONCE) as under_test:
+        set_limit(lent_rabbitmq, limit)
+        lent_rabbitmq.close_all_connections()
         eventually(lambda: told in under_test.pool()["why"], "the limit is told")
         assert under_test.pool()["state"] == "degraded"
-        own_rabbitmq.call('rabbit_auth_backend_internal:clear_user_limits(<<"guest">>, <<"all">>, <<"test">>)')
-        own_rabbitmq.call('rabbit_vhost_limit:clear(<<"/">>, <<"test">>)')
+        lent_rabbitmq.call('rabbit_auth_backend_internal:clear_user_limits(<<"guest">>, <<"all">>, <<"test">>)')
+        lent_rabbitmq.call('rabbit_vhost_limit:clear(<<"/">>, <<"test">>)')
         works(under_test)
         assert under_test.exits(kind="consumer") == []
 
@@ -144,40 +144,40 @@ def mended(node: RabbitNode) -> None:
     ],
 )
 def test_what_the_broker_refuses_holds_the_pool_with_the_reason_until_it_is_mended(
-    own_rabbitmq: RabbitNode, tmp_path: Path, change: Callable[[RabbitNode], None], told: str
+    lent_rabbitmq: RabbitNode, tmp_path: Path, change: Callable[[RabbitNode], None], told: str
 ) -> None:
-    mended(own_rabbitmq)
-    with rabbit_daemon(tmp_path, own_rabbitmq, ONCE, start=False) as under_test:
+    mended(lent_rabbitmq)
+    with rabbit_daemon(tmp_path, lent_rabbitmq, ONCE, start=False) as under_test:
         text = under_test.config_path.read_text().replace("guest:guest", "changing:pw").replace("/%2F", "/changing")
         under_test.config_path.write_text(text)
         under_test.start()
-        change(own_rabbitmq)
+        change(lent_rabbitmq)
         eventually(lambda: under_test.pool()["state"] == "held", "the pool is held")
         assert told in under_test.pool()["why"]
         recovered = under_test.has("pool.recovered")
         assert not recovered(), "a consumer that the broker has not taken yet is no recovery"
-        mended(own_rabbitmq)
+        mended(lent_rabbitmq)
         eventually(lambda: under_test.pool()["state"] == "ok" and recovered(), "it heals by itself")
         assert under_test.stop() == 0
 
 
 def test_a_virtual_host_that_is_made_again_names_the_retries_that_went_with_it(
-    own_rabbitmq: RabbitNode, tmp_path: Path
+    lent_rabbitmq: RabbitNode, tmp_path: Path
 ) -> None:
-    mended(own_rabbitmq)
+    mended(lent_rabbitmq)
     pool = 'workers = 1\nretry_delays = ["5m"]\nhold_retry = "2s"\n'
-    with rabbit_daemon(tmp_path, own_rabbitmq, pool, start=False) as under_test:
+    with rabbit_daemon(tmp_path, lent_rabbitmq, pool, start=False) as under_test:
         text = under_test.config_path.read_text().replace("guest:guest", "changing:pw").replace("/%2F", "/changing")
         under_test.config_path.write_text(text)
         under_test.start()
-        url = f"amqp://changing:pw@127.0.0.1:{own_rabbitmq.port}/changing"
+        url = f"amqp://changing:pw@127.0.0.1:{lent_rabbitmq.port}/changing"
         with pika.BlockingConnection(pika.URLParameters(url)) as connection:
             body = under_test.order("fail").body
             connection.channel().basic_publish("", under_test.queue, body, pika.BasicProperties(message_id="lost"))
         under_test.wait_counted(retried=1)
-        lose_vhost(own_rabbitmq)
+        lose_vhost(lent_rabbitmq)
         eventually(lambda: under_test.pool()["state"] == "held", "the pool is held")
-        mended(own_rabbitmq)
+        mended(lent_rabbitmq)
         eventually(lambda: "'lost'" in under_test.pool()["why"], "the lost message is named", 60)
         assert [line["message_id"] for line in under_test.events("message.gone")] == ["lost"]
 

@@ -113,6 +113,18 @@ class RabbitNode:
         """SIGCONT after `stop_signal`."""
         self._processes["node"].send_signal(signal.SIGCONT)
 
+    def restore(self) -> None:
+        """Undo what a test may have left: a stopped node, an alarm, a limit."""
+        self.cont()
+        alarms = (
+            f"rabbit_alarm:clear_alarm({{resource_limit, {resource}, node()}})" for resource in ("memory", "disk")
+        )
+        limits = (
+            'rabbit_auth_backend_internal:clear_user_limits(<<"guest">>, <<"all">>, <<"test">>)',
+            'rabbit_vhost_limit:clear(<<"/">>, <<"test">>)',
+        )
+        self.call(", ".join((*alarms, *limits)))
+
     def close(self) -> None:
         """End everything; nothing is kept."""
         for name in ("node", "epmd"):
@@ -328,6 +340,23 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
     """One node for the whole run: use unique queue names, leave no alarm behind."""
     with running_node(tmp_path_factory.mktemp("rabbitmq")) as node:
         yield node
+
+
+@pytest.fixture(scope="module")
+def node_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """One node for the tests of a module: `lent_rabbitmq` restores it after each."""
+    with running_node(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node
+
+
+@pytest.fixture
+def lent_rabbitmq(node_of_module: RabbitNode) -> Iterator[RabbitNode]:
+    """A node for one test after another, which may restart or stop it, set alarms and limits, and change its users.
+
+    Names of queues must be unique. A start costs five seconds of processor time: more than most tests.
+    """
+    yield node_of_module
+    node_of_module.restore()
 
 
 @pytest.fixture
