@@ -61,10 +61,7 @@ class Stage:
         self.name = name
         self._loop = loop
         self._methods = {name: method for name in METHODS if (method := getattr(middleware, name, None)) is not None}
-
-    def has(self, method: str) -> bool:
-        """Whether it has this method."""
-        return method in self._methods
+        self._async = {name for name, method in self._methods.items() if inspect.iscoroutinefunction(method)}
 
     def do(self, name: str, message: Message, *more: object) -> None:
         """Call a method other than `around`, if it has it. Raises what the method raises, and UndoneWorkError."""
@@ -73,8 +70,8 @@ class Stage:
             return
         given = partial(method, message, *more[:-1]) if more else method
         returned = call(given, more[-1] if more else message)  # type: ignore[arg-type]
-        if inspect.iscoroutinefunction(method) and inspect.iscoroutine(returned):
-            self._loop.complete(returned)
+        if name in self._async:
+            self._loop.complete(returned)  # type: ignore[arg-type]
         elif returned is not None and (why := undone_work(returned)):
             raise UndoneWorkError(why)
 

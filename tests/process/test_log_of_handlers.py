@@ -11,7 +11,7 @@ import pytest
 from tests.support.site import Site, make_site
 
 _HANDLER = """
-import contextlib, io, logging, os, subprocess, sys, threading, traceback
+import atexit, io, logging, sys, threading
 from supervisor import SoftTimeout
 
 log = logging.getLogger("app")
@@ -39,6 +39,22 @@ def endless(message):
 
 def connect():
     print("connected")
+
+def shout():
+    atexit.register(print, "left")
+    sys.stdout = Shouting(sys.stdout)
+
+class Shouting:
+    def __init__(self, stream):
+        self.stream = stream
+    def write(self, text):
+        return self.stream.write(text.upper())
+    def flush(self):
+        self.stream.flush()
+
+def shouts(message):
+    print("of run", message.id)
+    sys.stdout = None
 
 def exits(message):
     print("half of an exit", end="")
@@ -75,6 +91,12 @@ init = "site_handler:connect"
 path = ["."]
 workers = 1
 max_attempts = 1
+[pools.shouts]
+queue = "shouts"
+handler = "site_handler:shouts"
+init = "site_handler:shout"
+path = ["."]
+workers = 1
 [pools.own]
 queue = "own"
 handler = "own_handler:run"
@@ -95,6 +117,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site.ok("publish", "mail", "--id-prefix", "m", stdin="x\n")
         site.ok("publish", "endless", "--id-prefix", "e", stdin="x\n")
         site.ok("publish", "exits", "--id-prefix", "x", stdin="x\n")
+        site.ok("publish", "shouts", "--id-prefix", "s", stdin="x\n")
+        site.wait_for_pool_counter("shouts", "done", 1)
         site.ok("publish", "own", "--id-prefix", "o", stdin="plain\nwith its own\n")
         site.wait_for_counter("dead", 1)
         site.wait_for_pool_counter("exits", "dead", 1)
@@ -168,3 +192,18 @@ def test_logs_of_a_pool_has_what_its_handler_prints(site: Site) -> None:
 
     assert "worker own/0[" in shown
     assert "printed by own  logger=stdout  message_id=o1\n" in shown
+
+
+def test_a_stream_that_init_has_set_stays_and_one_of_a_run_goes(site: Site) -> None:
+    site.ok("publish", "shouts", "--id-prefix", "again", stdin="x\n")
+    site.wait_for_pool_counter("shouts", "done", 2)
+
+    told = [line["message"] for line in lines(site, pool="shouts", logger="stdout")]
+    assert [text for text in told if text.startswith("OF RUN")] == ["OF RUN S0", "OF RUN AGAIN0"]
+
+
+def test_a_worker_that_leaves_is_in_no_run(site: Site) -> None:
+    site.ok("stop")
+
+    (left,) = lines(site, message="LEFT", pool="shouts")
+    assert (left["slot"], left.get("message_id"), left.get("attempt")) == (0, None, None)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -220,6 +220,17 @@ def test_an_exception_in_failed_is_logged_and_the_run_keeps_its_reason(
     assert "in failed" in record.__dict__["stack"]
 
 
+def test_failed_sees_a_traceback_that_begins_in_user_code(run: Callable[..., Ending]) -> None:
+    class Looking:
+        def failed(self, message: Message, error: BaseException) -> None:
+            assert error.__traceback__ is not None
+            found.append(error.__traceback__.tb_frame.f_code.co_name)
+
+    found: Notes = []
+    run(handler_of([], ValueError("x")), ("app:L", Looking()))
+    assert found == ["handle"]
+
+
 def test_an_around_may_swallow_an_exception_and_the_run_is_done(kind: type[Plain], run: Callable[..., Ending]) -> None:
     notes: Notes = []
     error = ValueError("as ordered")
@@ -307,18 +318,21 @@ def test_publications_of_methods_belong_to_the_run(loop: EventLoop) -> None:
     assert [one.body for one in message.publications] == [b"before", b"after"]
 
 
+@pytest.mark.parametrize("error", [None, ValueError("of the child")])
 def test_nothing_of_it_runs_in_a_child_that_the_handler_has_forked(
-    loop: EventLoop, monkeypatch: pytest.MonkeyPatch
+    loop: EventLoop, monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
     """Nor does a generator's `finally`, which would run with its end."""
     notes: Notes = []
 
     def fork(message: Message) -> None:
         monkeypatch.setattr(middleware, "getpid", lambda: os.getppid())
+        if error is not None:
+            raise error
 
     chain = Chain(fork, [Stage(name, one, loop) for name, one in two(Plain, notes)])
 
-    assert run_handler(chain, Message(b"")) is DONE
+    assert (run_handler(chain, Message(b"")) is DONE) is (error is None)
     assert notes == _BEFORE
 
 
@@ -345,8 +359,12 @@ class Watched:
     def failed(self, message: Message, error: BaseException) -> None:
         self.look("failed")
 
+    def around(self, message: Message) -> AbstractContextManager[None]:
+        self.look("around")
+        return self._looking()
+
     @contextmanager
-    def around(self, message: Message) -> Iterator[None]:
+    def _looking(self) -> Iterator[None]:
         self.look("enter")
         try:
             yield
@@ -364,7 +382,7 @@ def test_the_soft_limit_may_raise_in_each_method_and_in_the_handler(run: Callabl
     run(handle, ("app:W", watched))
     run(handler_of([], ValueError("x")), ("app:W", watched))
 
-    assert found == {"before", "after", "failed", "enter", "leave", "handler"}
+    assert found == {"around", "before", "after", "failed", "enter", "leave", "handler"}
 
 
 def test_an_async_method_that_the_soft_limit_ends_is_cancelled(
