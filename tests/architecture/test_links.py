@@ -39,3 +39,9 @@ def test_the_pages_for_newcomers_link_the_glossary() -> None:
     pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/architecture.md")]
 
     assert [page.name for page in pages if glossary not in dict(links(page))] == []
+
+
+def test_decisions_are_numbered_without_gap_or_repetition() -> None:
+    numbers = sorted(int(page.name[:4]) for page in (ROOT / "docs/decisions").glob("[0-9]*.md"))
+
+    assert numbers == list(range(1, len(numbers) + 1))
