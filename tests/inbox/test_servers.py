@@ -27,8 +27,7 @@ signal.pause()
 """
 _OPEN = {
     PostgreSQL: "SELECT 1 FROM pg_stat_activity WHERE datname = '{}' AND state = 'idle in transaction'",
-    MariaDB: "SELECT 1 FROM information_schema.innodb_trx JOIN information_schema.processlist p"
-    " ON p.id = trx_mysql_thread_id WHERE p.db = '{}'",
+    MariaDB: "SELECT 1 FROM information_schema.processlist WHERE db = '{}'",
 }
 
 
