@@ -15,6 +15,7 @@ import sys
 from _thread import _local  # bound before user code can replace it: the greenlets of a thread share its text
 from collections import deque
 from collections.abc import Mapping
+from os import getpid  # as above
 from typing import TextIO
 from weakref import ref
 
@@ -87,6 +88,7 @@ class _Prints:
         self._below: dict[str, TextIO] = {}
         self._threads: list[_ThreadText] = []
         self._own = _local()
+        self._pid = getpid()
 
     def install(self) -> None:
         """Log what is printed in this process and its forks; nothing if stderr is not the pipe of a log relay."""
@@ -105,7 +107,7 @@ class _Prints:
         if _in_log_handler():
             self._below[name].write(text)
             return
-        thread: _ThreadText | None = getattr(self._own, "text", None)
+        thread = self._own_text()
         if thread is None:
             self._own.life = life = _Life()
             self._own.text = thread = _ThreadText(life)
@@ -116,7 +118,7 @@ class _Prints:
     def flush(self, name: str) -> None:
         """End the calling thread's line."""
         self._below[name].flush()
-        thread: _ThreadText | None = getattr(self._own, "text", None)
+        thread = self._own_text()
         if thread is not None and not _in_log_handler():
             thread.end_lines(self._below)
 
@@ -124,13 +126,20 @@ class _Prints:
         """End the line of the calling thread and those of threads that have ended; all lines if it is `leaving`."""
         if not self._threads:
             return
-        own = getattr(self._own, "text", None)
+        own = self._own_text()
         for thread in list(self._threads):
             has_ended = thread.life() is None
             if has_ended:
                 self._threads.remove(thread)
             if has_ended or leaving or thread is own:
                 thread.end_lines(self._below)
+
+    def _own_text(self) -> _ThreadText | None:
+        """The text of the calling thread. A process that was forked does not have the lines that others had begun."""
+        if self._pid != getpid():
+            self._pid, self._threads, self._own = getpid(), [], _local()
+        text: _ThreadText | None = getattr(self._own, "text", None)
+        return text
 
 
 prints = _Prints()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 import traceback
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from supervisor.config.schema import LogConfig
-from supervisor.logs import structured
+from supervisor.logs import prints, structured
 from supervisor.logs.prints import LINE_CHARACTERS, _Prints
 from supervisor.logs.run_fields import run_fields
 from tests.support.logging_state import logging_as_before
@@ -113,6 +114,16 @@ def test_a_line_without_an_end_is_logged_at_the_end_of_the_run(bench: Bench) -> 
 
     assert bench.texts() == ["half"]
     assert bench.lines()[0]["message_id"] == "order-7"
+
+
+def test_a_line_that_was_begun_before_a_fork_is_the_parents(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with bench:
+        print("of the parent, ", end="")
+        monkeypatch.setattr(prints, "getpid", os.getppid)
+        print("of the child, ", end="")
+        bench.prints.end_run(leaving=True)
+
+    assert bench.texts() == ["of the child, "]
 
 
 def test_a_line_is_cut_into_records_of_bounded_length_and_nothing_of_it_is_missing(bench: Bench) -> None:
