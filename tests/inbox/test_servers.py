@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import socket
+
 import pytest
 
 from tests.support.children import snippet
@@ -52,3 +57,34 @@ def test_a_transaction_outlives_its_client_behind_a_held_line_until_the_line_tel
         line.release()
         eventually(lambda: not server.ask("", still_open), "the server has ended the transaction")
     assert server.ask(database, "SELECT n FROM t") == []
+
+
+_RUN = """
+import signal, sys
+from tests.support.mariadb import running_mariadb
+from tests.support.postgresql import running_postgresql
+with {"postgresql": running_postgresql, "mariadb": running_mariadb}[sys.argv[1]]() as server:
+    print(server.port, server.pid, server.folder, flush=True)
+    signal.pause()
+"""
+
+
+def test_a_server_ends_with_a_test_run_that_is_killed(server: DatabaseServer) -> None:
+    name = "postgresql" if isinstance(server, PostgreSQL) else "mariadb"
+    with snippet(_RUN, name) as run:
+        port, pid, folder = run.line().split()
+        assert listens(port)
+        run.kill()
+    try:
+        eventually(lambda: not listens(port), "the server has ended, too")
+    except AssertionError:
+        os.kill(int(pid), signal.SIGINT if name == "postgresql" else signal.SIGKILL)
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def listens(port: str) -> bool:
+    """Whether a server accepts connections there."""
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", int(port))) == 0

@@ -24,7 +24,7 @@ _END_TIMEOUT_S = 20.0
 class DatabaseServer(ABC):
     """One server. `folder`: its own, empty, and such that other users may enter it. `port`: the same after a restart.
 
-    `end_signal`: ends it without waiting for clients.
+    `end_signal`: ends it without waiting for clients; it also gets this when the test run is killed.
     """
 
     end_signal = signal.SIGKILL
@@ -42,7 +42,8 @@ class DatabaseServer(ABC):
         """Start it (again) on the same data and port, and wait until it answers."""
         with (self.folder / "server.out").open("ab") as output:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *_as_nobody(), *self.command()],
+                # In this order: the kernel forgets the signal when the user changes (prctl(2), PR_SET_PDEATHSIG).
+                [*_as_nobody(), "setpriv", "--pdeathsig", self.end_signal.name[3:], *self.command()],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -50,6 +51,11 @@ class DatabaseServer(ABC):
                 start_new_session=True,
             )
         eventually(self._answers, f"{type(self).__name__} answers on port {self.port}\n{self.log()}", _START_TIMEOUT_S)
+
+    @property
+    def pid(self) -> int:
+        """The server's first process."""
+        return self._running().pid
 
     def stop_signal(self) -> None:
         """SIGSTOP: connections stay open and no new one is accepted, as with a hung host."""
