@@ -56,7 +56,15 @@ def shouts(message):
     print("of run", message.id)
     sys.stdout = None
 
+def talk(begun):
+    print("half of a thread", end="")
+    begun.set()
+    threading.Event().wait()
+
 def exits(message):
+    begun = threading.Event()
+    threading.Thread(target=talk, args=(begun,), daemon=True).start()
+    begun.wait()
     print("half of an exit", end="")
     sys.exit(3)
 """
@@ -176,7 +184,8 @@ def test_what_is_printed_before_an_exit_is_logged_with_its_run(site: Site) -> No
     (half,) = lines(site, message="half of an exit")
     exited = lines(site, message_id="x0", process="worker exits/0", level="error")
 
-    assert (half["message_id"], half["attempt"]) == ("x0", 1)
+    (of_thread,) = lines(site, message="half of a thread")
+    assert (half["message_id"], half["attempt"]) == (of_thread["message_id"], of_thread["attempt"]) == ("x0", 1)
     assert [line["message"] for line in exited] == ["worker exits/0: the handler called exit(3)"]
 
 

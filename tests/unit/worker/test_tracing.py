@@ -17,6 +17,7 @@ from supervisor.messages.message import Properties
 from supervisor.scoreboard.words import OutcomeKind
 from supervisor.worker import handler_call, tracing
 from supervisor.worker.handler_call import DONE, run_handler
+from supervisor.worker.middleware import Chain, EventLoop, Stage
 from supervisor.worker.tracing import Tracing
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -109,6 +110,22 @@ def test_what_a_handler_raises_is_on_its_span_and_its_ending_is_the_same(
     attributes = dict(event.attributes or {})
     assert (event.name, attributes["exception.type"]) == ("exception", named)
     assert attributes["exception.stacktrace"] == ending.stack
+
+
+def test_middleware_runs_within_the_span_and_its_error_is_of_the_class_that_it_raised(
+    traced: Tracing, exporter: InMemorySpanExporter
+) -> None:
+    class Locale:
+        def before(self, message: Message) -> None:
+            trace.get_current_span().set_attribute("locale", "none")
+            raise KeyError("language")
+
+    ending = traced.run(Chain(lambda message: None, [Stage("app:Locale", Locale(), EventLoop())]), message())
+
+    span = only(exporter)
+    assert ending.reason == "middleware app:Locale.before: KeyError: 'language'"
+    assert span.attributes is not None
+    assert (span.attributes["locale"], span.attributes["error.type"]) == ("none", "KeyError")
 
 
 def test_a_handler_that_calls_exit_leaves_its_span_ended(traced: Tracing, exporter: InMemorySpanExporter) -> None:
