@@ -35,6 +35,7 @@ from supervisor.system.reactor import Reactor
 
 MAX_MESSAGES = 10_000
 MAX_BYTES = 64 * 1024 * 1024
+_SENDER = "sender"
 _PUBLISH_S = 30.0
 _CLOSE_S = 5.0
 _SLACK_S = 10.0
@@ -78,8 +79,8 @@ class Client:
         self._publish_timeout_s = publish_timeout_s
         self._bounds = (max_messages, max_bytes)
         self._full_wait_s = full_wait_s
-        self._guard = threading.Lock()
-        self._sender: Sender | None = None
+        self._guard = threading.RLock()
+        self._present: dict[str, Sender] = {}  # one at most; a dict, because its `setdefault` is one step
         self._dropped: weakref.finalize[..., Client] | None = None
         self._inherited: list[Sender] = []
         self._closed = False
@@ -110,12 +111,14 @@ class Client:
         `delay_s`: the message waits so long before it is in its queue, rounded up to the next step of the delay queues.
         `timeout_s`: how long to wait for the confirm; None: the client's `publish_timeout_s`.
 
-        Raises a ClientError, whose `maybe_published` says whether the broker may have the message; TypeError for a body
-        of another type or an unknown keyword.
+        Raises a ClientError, whose `maybe_published` says whether the broker may have the message (ClientFailed in a
+        future's callback: use `submit` there); TypeError for a body of another type or an unknown keyword.
         """
         limit_s = self._publish_timeout_s if timeout_s is None else timeout_s
         given = _given(properties, message_id, fields)
         item = self._item(routing_key, body, exchange, given, expires_s, delay_s, limit_s, waited_for=True)
+        if self._running().is_this_thread:
+            raise ClientFailed("publish: a future's callback would wait for its own thread: call submit there")
         self._put(item, self._full_wait_s)
         return _result(item, limit_s)
 
@@ -185,7 +188,7 @@ class Client:
         """
         with self._guard:
             self._closed = True
-            sender = self._sender
+            sender = self._present.get(_SENDER)
         if sender is None:
             return []
         sender.finish(timeout_s)
@@ -217,15 +220,16 @@ class Client:
         return Item(publication, checked_delay_s(delay_s, publication), limit_s, waited_for)
 
     def _put(self, item: Item, wait_s: float) -> None:
-        while not self._running().intake.put(item, wait_s):
+        while not (sender := self._running()).intake.put(item, wait_s):
             with self._guard:
-                self._sender = None  # its thread has ended by an error: start another
+                if self._present.get(_SENDER) is sender:
+                    del self._present[_SENDER]  # its thread has ended by an error: start another
 
     def _running(self) -> Sender:
-        sender = self._sender
+        sender = self._present.get(_SENDER)
         if sender is None:
             with self._guard:
-                sender = self._sender or self._started()
+                sender = self._present.get(_SENDER) or self._started()
         return sender
 
     def _started(self) -> Sender:
@@ -240,21 +244,25 @@ class Client:
         def opened(reactor: Reactor) -> Any:
             return open_producer(broker, name, state_dir, reactor)
 
-        self._sender = Sender(opened, *self._bounds)
-        self._dropped = weakref.finalize(self, self._sender.finish, _CLOSE_S)
+        started = Sender(opened, *self._bounds)
+        present = self._present.setdefault(_SENDER, started)
+        if present is not started:  # a signal handler has published meanwhile, in this thread
+            started.finish(0.0)
+            return present
+        self._dropped = weakref.finalize(self, started.finish, _CLOSE_S)
         self._dropped.atexit = False
-        return self._sender
+        return started
 
     def _forked(self) -> None:
         """In a child: the thread, the connection and the messages are the parent's. Any lock may be held for ever."""
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         if self._dropped is not None:
             self._dropped.detach()
-        if self._sender is not None:
-            if not self._sender.intake.is_over:
-                self._sender.abandon()
-            self._inherited.append(self._sender)  # never freed, so that nothing of it is closed by the collector
-            self._sender = None
+        for sender in self._present.values():
+            if not sender.intake.is_over:
+                sender.abandon()
+            self._inherited.append(sender)  # never freed, so that nothing of it is closed by the collector
+        self._present.clear()
 
 
 def _check(urls: tuple[str, ...]) -> None:

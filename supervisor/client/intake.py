@@ -71,10 +71,11 @@ class Intake:
             self._trouble, self._refusal = trouble, refusal
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """Take no more messages; those that were taken stay."""
+    def close(self, then: Callable[[], object] = lambda: None) -> None:
+        """Take no more messages, those that were taken stay; and call `then()`, before the client's thread is woken."""
         with self._changed:
             self._closed = True
+            then()
             self._changed.notify_all()
             if not self._over:
                 self._wake()

@@ -64,15 +64,19 @@ class Sender:
 
     def finish(self, timeout_s: float) -> None:
         """Take no more messages, and end within `timeout_s`. Does not wait."""
-        self._close_by_s = monotonic_s() + timeout_s
-        self.intake.close()
+        self.intake.close(lambda: self._close_by(monotonic_s() + timeout_s))
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the end of the thread; False if it has not come, or this is that thread."""
-        if self._thread is threading.current_thread():
+        if self.is_this_thread:
             return False
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    @property
+    def is_this_thread(self) -> bool:
+        """Whether the caller runs in this thread: in a callback of a future."""
+        return self._thread is threading.current_thread()
 
     def abandon(self) -> None:
         """In a fork of the process, where the thread does not run: close inherited descriptors, touch nothing else."""
@@ -80,40 +84,47 @@ class Sender:
         if self._producer is not None:
             self._producer.abandon()
 
+    def _close_by(self, time_s: float) -> None:
+        self._close_by_s = time_s
+
     def _wake(self) -> None:
         self._reactor.add_callback(lambda: None)
 
     # ---- the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        end: tuple[type[ClientError], str] = (ClientClosed, "the client was closed")
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # those are the application's
         try:
             self._producer = self._open_producer(self._reactor)
             self._producer.start()
-            self._turn(self._producer)
             while not self._is_over():
                 self._turn(self._producer)
             self._say_goodbye(self._producer)
         except Exception as error:  # noqa: BLE001  (whatever it is, no caller may wait for ever)
             _log.exception("the client's thread ended by an error; the next message starts another")
-            self._fail_all(ClientFailed, f"the client's thread ended by an error of its own ({error!r})")
+            end = (ClientFailed, f"the client's thread ended by an error of its own ({error!r})")
+            self._fail_all(*end)
             if self._producer is not None:
                 self._producer.abandon()
         finally:
             for item in self.intake.end(self._reactor.close):
-                item.fail(ClientClosed, "the client was closed")
+                item.fail(*end)
 
     def _turn(self, producer: Producer) -> None:
         """One pass: hear, give up what is overdue, send what may be sent."""
         self._reactor.poll(self._wait_s())
-        for item in self.intake.take():
-            self._backlog.add(item)
+        self._take()
         self._hear(producer)
         now_s = monotonic_s()
         for item in self._backlog.overdue(now_s):
             self._fail(item, TimedOut, f"no confirm within {item.limit_s:g} s: {self._why_not()}")
         self._send(producer)
         self._report_failures()
+
+    def _take(self) -> None:
+        for item in self.intake.take():
+            self._backlog.add(item)
 
     def _send(self, producer: Producer) -> None:
         """Hand over what the window has room for; what is confirmed at once makes room again."""
@@ -198,6 +209,7 @@ class Sender:
     def _is_over(self) -> bool:
         if self._close_by_s is None:
             return False
+        self._take()  # the last ones: the intake is closed
         return not len(self._backlog.untold) or monotonic_s() >= self._close_by_s
 
     def _say_goodbye(self, producer: Producer) -> None:
@@ -213,8 +225,7 @@ class Sender:
             self._reactor.poll(_GOODBYE_S)
 
     def _fail_all(self, kind: type[ClientError], reason: str) -> None:
-        for item in self.intake.take():
-            self._backlog.add(item)
+        self._take()
         for item in self._backlog.forget_untold():
             self._fail(item, kind, reason)
         self._report_failures()

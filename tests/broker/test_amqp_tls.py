@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.brokers.base import Connected, Disconnected, Fatal
+from supervisor.client import Client, LoginRefused, TimedOut, Tls, Unroutable
 from supervisor.config.schema import BrokerConfig, TlsConfig
 from tests.support.brokers import Backend, a_pool
 from tests.support.rabbitmq import free_port, running_node
@@ -73,6 +74,24 @@ def test_a_broker_with_our_cas_certificate_is_used(tls_port: int, tls_folder: Pa
         driver.start()
         assert driver.of(Connected)[0].host.startswith("amqps://localhost")
     backend.clean_up(pool)
+
+
+def test_a_client_of_a_program_publishes_over_tls_and_names_a_certificate_that_is_not_trusted(
+    tls_port: int, tls_folder: Path
+) -> None:
+    config = _config(tls_port, tls_folder)
+    with Client(config.urls, tls=config.tls) as client, pytest.raises(Unroutable, match="amqps://localhost"):
+        client.publish("no-such-queue", b"")
+    with (
+        Client(config.urls, tls=Tls(ca_file=str(tls_folder / "client.pem"))) as client,
+        pytest.raises((LoginRefused, TimedOut), match="certificate"),
+    ):
+        client.publish("no-such-queue", b"", timeout_s=5)
+    with (
+        Client(config.urls, tls=Tls(ca_file=str(tls_folder / "missing.pem"))) as client,
+        pytest.raises(LoginRefused, match=r"tls: ca_file = .*cannot be read.*check the client's URL and its `tls`"),
+    ):
+        client.publish("no-such-queue", b"", timeout_s=5)
 
 
 def _trouble(config: BrokerConfig, tmp_path: Path) -> str:

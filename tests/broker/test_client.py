@@ -226,12 +226,16 @@ def test_an_alarm_of_the_broker_keeps_messages_until_it_ends(rabbitmq: RabbitNod
         try:
             client.submit(queue, b"", message_id="noticed")  # the broker tells of an alarm once something is published
             late = eventually(lambda: _alarmed(client, queue), "the alarm is told")
+            withdrawn = raised(lambda: client.publish(queue, b"", message_id="withdrawn", timeout_s=0.2))
             kept = client.submit(queue, b"", message_id="kept")
         finally:
             rabbitmq.clear_memory_alarm()
         assert kept.result(30) == "kept"
     assert "memory" in str(late)
-    assert "kept" in ids(rabbitmq, queue)
+    assert not withdrawn.maybe_published
+    found = ids(rabbitmq, queue)
+    assert "kept" in found
+    assert "withdrawn" not in found
 
 
 def _alarmed(client: Client, queue: str) -> ClientError | None:
