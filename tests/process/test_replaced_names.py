@@ -67,6 +67,8 @@ def test_a_boot_that_fails_by_a_replaced_name_says_which_one(site: Site, where: 
 def test_a_worker_that_fails_before_it_has_its_slot_says_why(site: Site, name: str) -> None:
     module = name.partition(".")[0]
     handler(site, f"import {module}; {name} = None", "import")
+    with site.config.open("a") as config:  # else it is tried for a minute
+        config.write("restart_intensity = [2, '60s']\nrestart_backoff = ['10ms', '10ms']\n")
     failed = site.cli("start")
     assert failed.returncode == 1
     assert "the worker failed before it had its slot: TypeError" in failed.stderr
