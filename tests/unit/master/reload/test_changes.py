@@ -38,6 +38,7 @@ OTHER: dict[str, Any] = {
     "queue_arguments": {"x-queue-type": "classic"},
     "bindings": (Binding("e"),),
     "environment": {"A": "b"},
+    "middleware": ("m:Class",),
 }
 """Another value for each key that is no number."""
 
