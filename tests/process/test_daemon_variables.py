@@ -66,14 +66,16 @@ def test_a_handler_does_not_have_the_brokers_url_from_the_file(site: Site) -> No
     """The broker cannot be reached, so the handler module tells what it sees at its import."""
     (site.folder / "site_handler.py").write_text(
         "import json, os\nfrom pathlib import Path\n"
-        "Path(__file__).with_name('seen.json').write_text(json.dumps(dict(os.environ)))\ndef run(message): pass\n"
+        "seen = Path(__file__).with_name('seen.new')\nseen.write_text(json.dumps(dict(os.environ)))\n"
+        "seen.rename(seen.with_suffix('.json'))\ndef run(message): pass\n"
     )
     site.config.write_text(site.config.read_text().replace("embedded:", "${MAIL_URL}"))
     url = f"amqp://mailer:{PASSWORD}@127.0.0.1:1/"
     write_env(site, STATE="state", API_KEY=API_KEY, MAIL_URL=url, MAIL_PASSWORD=PASSWORD)
 
-    started = site.cli("start", "--timeout", "30s")
+    started = site.cli("start", "--timeout", "1s")  # it goes on starting
     eventually((site.folder / "seen.json").exists, "the handler is imported")
+    eventually(lambda: "consumer.disconnected" in site.log_path.read_text(), "the failed connection is told")
 
     environment = json.loads((site.folder / "seen.json").read_text())
     assert environment["API_KEY"] == API_KEY
