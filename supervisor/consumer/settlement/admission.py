@@ -24,7 +24,7 @@ class Meaning(Enum):
 
     ATTACH = auto()  # another delivery of the run in hand: settled with it
     AFTER = auto()  # a newer run: waits until the run in hand is over
-    COPY = auto()  # the copy itself that the run in hand waits for: proof that the broker has it
+    COPY = auto()  # the copy that the run in hand waits for, or a later one: proof that it need not be made
     RUN = auto()
     ORDER = auto()  # sent again on purpose: a new order, whose next delivery may be a repetition
     DUPLICATE = auto()
@@ -40,7 +40,9 @@ SETTLED = frozenset({RowState.DONE, RowState.RETRY, RowState.DEAD, RowState.PARK
 _BESIDE_RULES: tuple[tuple[_BesideTest, Meaning, str], ...] = (
     (
         lambda entry, arrival, here, there: (
-            entry.pending is RowState.RETRY_PENDING and here == (entry.round, entry.attempt + 1)
+            entry.pending is RowState.RETRY_PENDING
+            and here[0] == entry.round
+            and (here[1] == entry.attempt + 1 or (entry.delivery is None and here > there))
         ),
         Meaning.COPY,
         "",

@@ -224,3 +224,14 @@ def test_a_pool_that_gets_an_inbox_by_a_reload_does_not_charge_the_next_death() 
     assert (run.attempt, sent_run(bench).given_up, sent_run(bench).database) == (3, "", DATABASE)
     bench.comes(copy_after(bench, run))
     assert sent_run(bench).given_up == "3 attempts, the last: killed (SIGKILL), p/0"
+
+
+def test_a_failed_message_that_another_daemon_took_on_does_not_hold_up_its_later_runs() -> None:
+    """Two daemons on one queue: the original went to the other one, so it never comes back here."""
+    bench = inbox_bench()
+    _, run = bench.begun()
+    bench.settlement.died(W0, run, USED)
+    bench.turn()
+    bench.restart()
+    bench.begun(run=(1, 3))
+    assert bench.runs() == [(1, 3)]

@@ -83,6 +83,7 @@ def test_with_dedupe_by_redelivery_the_first_delivery_of_a_settled_id_is_a_new_o
     [
         (Phase.COPYING, RowState.RETRY_PENDING, FIRST, RETRIED, False, COPY),
         (Phase.COPYING, RowState.RETRY_PENDING, FIRST, RETRIED, True, COPY),
+        (Phase.COPYING, RowState.RETRY_PENDING, FIRST, (1, 5), False, COPY),
         (Phase.COPYING, RowState.RETRY_PENDING, FIRST, REPLAYED, False, AFTER),
         (Phase.COPYING, RowState.DEAD_PENDING, FIRST, RETRIED, False, AFTER),
         (Phase.COPYING, RowState.DEAD_PENDING, RETRIED, REPLAYED, False, AFTER),
