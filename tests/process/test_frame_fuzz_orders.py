@@ -207,9 +207,9 @@ def has_left(master: Master, pid: int) -> bool:
 
 def free_cells(master: Master) -> None:
     """Take the outcomes of runs that the fuzz has begun, as a consumer does: a full ring stops the worker."""
-    with contextlib.closing(master.slot()) as slot:
-        for cell in slot.cells(slot.tail):
-            slot.advance_tail(cell.index + 1)
+    slot = master.slot()
+    for cell in slot.cells(slot.tail):
+        slot.advance_tail(cell.index + 1)
 
 
 def test_whatever_a_consumer_says_its_worker_reports_only_what_it_has_run(make_master: MakeMaster) -> None:

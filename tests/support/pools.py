@@ -176,6 +176,7 @@ class Master:
         self.inbox: Inbox
         self.workers: set[int] = set()
         self.links: list[Link] = []
+        self.slots: list[Slot] = []
 
     @property
     def link_path(self) -> Path:
@@ -236,8 +237,9 @@ class Master:
         return pid, link
 
     def slot(self, number: int = 0) -> Slot:
-        """The slot as other processes see it."""
-        return Slot(self.pool_dir / "slots" / f"{number}.slot")
+        """The slot as other processes see it; closed with the master."""
+        self.slots.append(Slot(self.pool_dir / "slots" / f"{number}.slot"))
+        return self.slots[-1]
 
     def stacks(self, number: int = 0) -> str:
         return (self.pool_dir / "stacks" / f"{number}.txt").read_text()
@@ -299,6 +301,8 @@ class Master:
                 os.waitpid(pid, 0)
         for link in self.links:
             link.close()
+        for slot in self.slots:
+            slot.close()
         for descriptor in (self.notification, self.readiness_write):
             os.close(descriptor)
         self.listener.close()
