@@ -159,12 +159,12 @@ def _advice(queue: str, pools: Mapping[str, PoolConfig]) -> str:
 
 
 def _publish(invocation: Invocation, queue: str, messages: Iterator[Publication]) -> PublishReport:
-    with open_admin(invocation.config.broker, str(invocation.state_dir)) as admin:
-        _refuse_missing(admin, queue, invocation.config.pools)
+    with open_admin(invocation.messages.broker, str(invocation.state_dir)) as admin:
+        _refuse_missing(admin, queue, invocation.messages.pools)
     client = _client(invocation)
     with progress_bar() as bar:
         task = bar.add_task("published", total=None)
-        run = _Run(client, invocation.config.broker.blocked_timeout_s, lambda sent: bar.update(task, completed=sent))
+        run = _Run(client, invocation.messages.broker.blocked_timeout_s, lambda sent: bar.update(task, completed=sent))
         try:
             report = run.report(messages)
         except BaseException as error:  # the client must not wait for confirms that are reported by none
@@ -179,7 +179,7 @@ def _publish(invocation: Invocation, queue: str, messages: Iterator[Publication]
 
 def _client(invocation: Invocation) -> Client:
     """A client of the configuration's broker. What it would log is in the errors that this command shows."""
-    broker = invocation.config.broker
+    broker = invocation.messages.broker
     logging.getLogger("preforkd.client").addHandler(logging.NullHandler())
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # it returns the same as errors
     urls = f"embedded:{invocation.state_dir}" if broker.embedded else broker.urls
@@ -242,7 +242,7 @@ class _Run:
         if not isinstance(error, ClientError):
             raise error
         self._note(index, error.reason, absent=not error.maybe_published)
-        if isinstance(error, TimedOut | LoginRefused | ClientFailed):
+        if isinstance(error, TimedOut | LoginRefused | ClientFailed) or error.maybe_published:
             self._over = error.reason
 
     def _note(self, index: int, reason: str, absent: bool) -> None:

@@ -60,8 +60,8 @@ class EmbeddedProducer(Producer):
         try:
             with self._store.transaction():
                 refusals = [_put(self._store, one) for one in outgoing]
-        except StoreError as error:
-            self.events.extend(Unpublished(one.token, str(error), lost=True) for one in outgoing)
+        except StoreError as error:  # told at once: waiting does not free a full disk
+            self.events.extend(Unpublished(one.token, str(error)) for one in outgoing)
             self._lose(str(error), error.lasting)
             return
         for one, refusal in zip(outgoing, refusals, strict=True):
