@@ -27,7 +27,7 @@ def trace_of(pool: str, row: Row, ahead_s: float = 0.0) -> Trace:
         attempt=row.attempt,
         at=rfc3339(row.at_s + ahead_s),
         worker=f"{pool}/{row.slot}" if row.slot >= 0 else "",
-        failure=_failure(failure) if (failure := failure_of(row)).cause and row.note else None,
+        failure=_failure(failure) if row.note and (failure := failure_of(row)).cause else None,
     )
 
 

@@ -61,15 +61,15 @@ def fate_of(
     pending = next(state for test, state in _RULES if test(run))
     if pending is not RowState.RETRY_PENDING:
         return pending, _diagnosed(run, failure)
-    after = earlier.with_run(run.died and pool.on_crash == "inbox", failure.database)
-    known = None if after == NONE_EARLIER else after
-    if run.died and pool.on_crash == "inbox":
+    inbox_decides = run.died and pool.on_crash == "inbox"
+    after = earlier.with_run(inbox_decides, failure.database)
+    if inbox_decides:
         if run.used_up:
             after = msgspec.structs.replace(after, given_up=failure.in_short, attempts=attempt)
         return pending, msgspec.structs.replace(failure, delay_s=0.0, earlier=after)
     delays_s = pool.retry_delays_s
     delay_s = failure.delay_s or delays_s[min(attempt, len(delays_s)) - 1]
-    return pending, msgspec.structs.replace(failure, delay_s=delay_s, earlier=known)
+    return pending, msgspec.structs.replace(failure, delay_s=delay_s, earlier=None if after == NONE_EARLIER else after)
 
 
 def attempt_of(kind: OutcomeKind, attempt: int, pool: PoolConfig, earlier: Earlier) -> str:
