@@ -31,8 +31,8 @@ from supervisor.cli.console import block
 from supervisor.cli.handler_probe import ImportFailed, WorkerFailed, probe_handler
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.reach import PYTHON, UNIT_USER, Needed, obstacles, of_code, of_configuration, of_python
-from supervisor.config.rules import is_loopback
 from supervisor.config.schema import Config, DaemonConfig, HooksConfig, PoolConfig, WebConfig
+from supervisor.config.sidecar_rules import is_loopback
 from supervisor.control.client import ControlClient, NotRunning
 from supervisor.errors import BrokerRefused, ConfigError, ControlError, PreforkdError, StateError
 from supervisor.extras import missing

@@ -13,7 +13,7 @@ from supervisor.cli.completion import pools
 from supervisor.cli.console import ask_first, print_line, shown
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.pools import scaled_text
-from supervisor.config.rules import MAX_WORKERS
+from supervisor.config.pool_rules import MAX_WORKERS
 from supervisor.control.results import PoolStatus, Scaled, Status
 from supervisor.quantities import show_bytes
 from supervisor.system.memory import Room, rooms

@@ -16,8 +16,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from supervisor.config.rules import is_loopback
 from supervisor.config.schema import WebConfig
+from supervisor.config.sidecar_rules import is_loopback
 from supervisor.errors import StateError
 from supervisor.system.clock import monotonic_s
 from supervisor.web.answers import ApiError, error_answer

@@ -19,8 +19,8 @@ from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from supervisor.config.rules import is_loopback
 from supervisor.config.schema import WebConfig
+from supervisor.config.sidecar_rules import is_loopback
 from supervisor.errors import StateError
 from supervisor.link.channel import Channel, ChannelClosed
 from supervisor.link.frames import Quit, Serving, SidecarOrder, StartSidecar

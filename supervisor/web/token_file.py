@@ -12,8 +12,8 @@ import stat
 from pathlib import Path
 from typing import Protocol
 
-from supervisor.config.rules import MIN_TOKEN_CHARACTERS, bad_token
 from supervisor.config.schema import WebConfig
+from supervisor.config.sidecar_rules import MIN_TOKEN_CHARACTERS, bad_token
 from supervisor.errors import StateError
 from supervisor.logs import structured
 from supervisor.system.secret_file import exposure, readable_by

@@ -9,7 +9,7 @@ import pytest
 
 from supervisor.brokers.names import DELAY_LADDER_S, retry_queue
 from supervisor.config.load import interpret
-from supervisor.config.rules import LONGEST_DELAY_S
+from supervisor.config.pool_rules import LONGEST_DELAY_S
 from supervisor.config.schema import Config
 from supervisor.errors import ConfigError
 

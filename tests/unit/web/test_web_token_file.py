@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.config.rules import MIN_TOKEN_CHARACTERS
 from supervisor.config.schema import WebConfig
+from supervisor.config.sidecar_rules import MIN_TOKEN_CHARACTERS
 from supervisor.errors import StateError
 from supervisor.web.token_file import FixedToken, TokenFile, token_of
 from tests.support.nobody import a_public_folder

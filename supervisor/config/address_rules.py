@@ -1,0 +1,54 @@
+"""The rules of the URLs that lead to the broker and to the store of a fleet. Pure.
+
+A reason never shows the URL: its password would be in it.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from supervisor.config import schema
+
+_URL_SCHEMES = ("amqp", "amqps")
+
+
+def bad_urls(broker: schema.BrokerConfig) -> str:
+    """What is wrong with the URLs of the broker; "" for nothing."""
+    if not broker.urls:
+        return "must not be empty"
+    if "embedded:" in broker.urls and not broker.embedded:
+        return '"embedded:" cannot be in a list with others'
+    return "" if broker.embedded else next(filter(None, map(_bad_url, broker.urls)), "")
+
+
+def _bad_url(url: str) -> str:
+    if not url.isprintable() or " " in url:
+        return "contains a blank or a control character: write a blank in user, password and vhost as %20"
+    if "#" in url or "@" in url.partition("//")[2][_authority_end(url) :]:
+        return "contains a character that ends the password early: write # as %23, ? as %3F, / as %2F, @ as %40"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        return f"not a URL: {_bad_part(str(error))}"
+    if parts.scheme not in _URL_SCHEMES or not url.partition(":")[2].startswith("//"):
+        return 'must be "embedded:", "amqp://…" or "amqps://…"'
+    if port == 0:
+        return "not a URL: there is no port 0"
+    if not parts.hostname:
+        return "names no host: write amqp://user:password@host:5672/vhost"
+    if "/" in parts.path[1:]:
+        return "write a / in the vhost's name as %2F"
+    return ""
+
+
+def _authority_end(url: str) -> int:
+    """The length of user, password, host and port as RFC 3986, 3.2 reads a URL."""
+    rest = url.partition("//")[2]
+    return min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
+
+
+def _bad_part(error: str) -> str:
+    if "out of range" in error:
+        return "the port is no number up to 65535"
+    return "the port is no number" if "ort" in error else "brackets are for IPv6 hosts"
