@@ -97,7 +97,7 @@ def check_command(invocation: Invocation) -> int:
     redactor = Redactor()
     try:
         config = invocation.config
-        for secret in set().union(*map(passwords, config.broker.urls), secrets_of(config.hooks.webhook)):
+        for secret in set().union(*map(passwords, config.secret_urls), secrets_of(config.hooks.webhook)):
             redactor.add(secret)
         for finding in findings(config):
             found.append(finding)
@@ -230,7 +230,7 @@ def _about_source(source: Path, config: Config) -> Iterator[Finding]:
         return
     readable_by_all = source.stat().st_mode & stat.S_IROTH
     text = source.read_text(encoding="utf-8")
-    if readable_by_all and any(word in text for url in config.broker.urls for word in passwords(url)):
+    if readable_by_all and any(word in text for url in config.secret_urls for word in passwords(url)):
         yield _warning(str(source), "all users may read the password in it: chmod o-r, or use broker.url_file")
     if readable_by_all and config.web.token and config.web.token in text:
         yield _warning(str(source), "all users may read the token in it: chmod o-r, or use web.token_file")

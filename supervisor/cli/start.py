@@ -18,7 +18,7 @@ from supervisor.config.load import load
 from supervisor.config.schema import Config
 from supervisor.control.results import PoolStatus
 from supervisor.errors import PreforkdError, StateError
-from supervisor.extras import refuse_missing
+from supervisor.extras import FLEET_UNUSED, refuse_missing
 from supervisor.logs import structured
 from supervisor.logs.journal import is_journal
 from supervisor.logs.target import STDERR
@@ -106,7 +106,7 @@ def start(invocation: Invocation, timeout_s: float) -> int:
 
 
 def _serve(config: Config, env_file: str | None, on_ready: OnReady, on_failed: Callable[[str], None]) -> int:
-    structured.hide_passwords(config.broker.urls)
+    structured.hide_passwords(config.secret_urls)
     structured.add_secret(config.web.token)
     with acting_as(account(config.daemon)):
         structured.configure(config.log, "master")
@@ -116,7 +116,7 @@ def _serve(config: Config, env_file: str | None, on_ready: OnReady, on_failed: C
 def _read_again(former: Config, env_file: str | None) -> Config:
     """The same files as they are now, for a reload; a daemon that logs to a file of its own goes on doing so."""
     config = refuse_missing(load(former.source, env_file))
-    structured.hide_passwords(config.broker.urls)
+    structured.hide_passwords(config.secret_urls)
     structured.add_secret(config.web.token)
     own_file = str(Path(former.daemon.state_dir) / LOG_NAME)
     return _with_log_file(config) if former.log.file == own_file else config
@@ -193,6 +193,8 @@ def _with_log_file(config: Config) -> Config:
 
 def _prepare_log(config: Config) -> None:
     """Make the log file the daemon's own before any process writes to it: root starts, but will not stay root."""
+    if config.fleet is not None:
+        click.echo(f"[fleet]: {FLEET_UNUSED}", err=True)
     owner = account(config.daemon)
     prepare_directory(Path(config.daemon.state_dir), owner)
     if owner is not None and config.log.file != STDERR:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from supervisor.config import schema
 
 _URL_SCHEMES = ("amqp", "amqps")
+_STORE_SCHEMES = ("postgresql", "postgres")
 
 
 def bad_urls(broker: schema.BrokerConfig) -> str:
@@ -52,3 +53,16 @@ def _bad_part(error: str) -> str:
     if "out of range" in error:
         return "the port is no number up to 65535"
     return "the port is no number" if "ort" in error else "brackets are for IPv6 hosts"
+
+
+def bad_store_url(fleet: schema.FleetConfig) -> str:
+    """What is wrong with the URL of a fleet's PostgreSQL, as far as this is seen without libpq; "" for nothing."""
+    url = fleet.url
+    if not url.isprintable() or " " in url:
+        return "the URL in it contains a blank or a control character: write a blank as %20"
+    if url.partition(":")[0] not in _STORE_SCHEMES or not url.partition(":")[2].startswith("//"):
+        return 'the URL in it must be "postgresql://user:password@host/database?sslmode=verify-full"'
+    end = _authority_end(url)
+    if "@" in url.partition("//")[2][end:] or url.partition("//")[2][:end].count("@") > 1:
+        return "the password in it ends early, or a value has a bare @: write / as %2F, ? as %3F, # as %23, @ as %40"
+    return ""

@@ -28,6 +28,7 @@ def apply_cross_checks(config: Config, report: Report) -> None:
         _pool_name(pool, report)
         _before_ack_timeout(pool, config.broker, report)
     _queues_not_shared(config, report)
+    _fit_for_a_fleet(config, report)
     _socket_paths(config.daemon, list(config.pools), report)
 
 
@@ -106,6 +107,22 @@ def _queues_not_shared(config: Config, report: Report) -> None:
         if owner != pool.name and not report.wrong(place):
             hint = "give each pool its own queue, or one pool more workers"
             report.add(place, f"pools.{owner} has this queue already", hint)
+
+
+def _fit_for_a_fleet(config: Config, report: Report) -> None:
+    """A fleet shares a queue between hosts: what rests on being its only consumer does not go with it."""
+    if config.fleet is None:
+        return
+    if config.broker.embedded and not report.wrong(("broker", "url")) and not report.wrong(("broker", "url_file")):
+        reason = "a fleet shares the queues of a RabbitMQ, and the embedded queue is this host's alone"
+        report.add(("fleet",), reason, "set broker.url or broker.url_file, or remove [fleet]")
+    if config.ledger.dedupe == "redelivery":
+        reason = "in a fleet a message that another host has returned looks like one that was sent again on purpose"
+        report.add(("ledger", "dedupe"), reason, 'dedupe = "keep", or remove [fleet]')
+    for pool in config.pools.values():
+        if pool.exclusive:
+            reason = "it keeps the other hosts of the fleet from the queue"
+            report.add(("pools", pool.name, "exclusive"), reason, "exclusive = false, or remove [fleet]")
 
 
 def _socket_paths(daemon: DaemonConfig, pools: list[str], report: Report) -> None:

@@ -105,7 +105,8 @@ def _list(value: Any, what: str, length: int | None = None) -> list[Any]:
 OPTIONAL = frozenset({"soft_timeout", "max_wait", "max_messages", "max_age", "max_memory", "kill_memory"})
 """Limits that 0 or "" turns off."""
 
-_RENAMED = {"urls": "url"}
+_RENAMED = {"urls": "url", "url": "url_file"}
+"""Fields whose key has another name. [fleet] has its URL in a file only."""
 
 _READERS: dict[str, Reader] = {"url": _urls, "restart_intensity": _intensity, "rate": _intensity}
 

@@ -7,7 +7,6 @@ only the machine or the broker can tell (does the handler import, does the queue
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import stat
 import tomllib
@@ -15,25 +14,24 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from supervisor.config import schema
-from supervisor.config.cross_checks import apply_cross_checks, fitted
+from supervisor.config.content import daemon_uid, read
+from supervisor.config.cross_checks import apply_cross_checks
 from supervisor.config.location import SEARCHED, VARIABLE, named
-from supervisor.config.report import Report, did_you_mean
+from supervisor.config.report import Report
 from supervisor.config.rules import apply_rules
-from supervisor.config.sections import S, Sections, home_of
+from supervisor.config.sections import S, Sections
 from supervisor.config.text import NoText, read_text
 from supervisor.config.variables import Variables, filled_in
 from supervisor.errors import ConfigError, Problem
 from supervisor.system.trust import changeable_by
 
-_SECTIONS = ("daemon", "log", "broker", "ledger", "pools", "web", "hooks")
+_NOT_FOR_MESSAGES = ("web", "hooks", "fleet")
 _ENV_FILE = ("daemon", "env_file")
 _SOME_BROKER = "amqp://localhost"
 _FILES = (
     *("broker.url_file", "broker.tls.ca_file", "broker.tls.cert_file", "broker.tls.key_file"),
-    *("web.token_file", "hooks.webhook_file"),
+    *("web.token_file", "hooks.webhook_file", "fleet.url_file"),
 )
 """The keys of files that the daemon reads."""
 
@@ -54,7 +52,9 @@ def load(path: str | None, env_file: str | None = None) -> schema.Config:
 
 
 def load_without_sidecars(path: str | None, env_file: str | None = None) -> schema.Config:
-    """The configuration as `load` reads it, but without [web] and [hooks], whose variables and files need not be there.
+    """The configuration as `load` reads it, but without [web], [hooks] and [fleet].
+
+    Their variables and files need not be there.
 
     Raises ConfigError as `load`.
     """
@@ -77,7 +77,7 @@ def load_without_secrets(path: str | None, env_file: str | None = None) -> schem
 
 
 def _without_sidecars(source: Path) -> dict[str, Any]:
-    return {name: table for name, table in _parsed(source, _text(source)).items() if name not in ("web", "hooks")}
+    return {name: table for name, table in _parsed(source, _text(source)).items() if name not in _NOT_FOR_MESSAGES}
 
 
 def load_daemon(
@@ -147,7 +147,7 @@ def interpret(
     report = Report(tree)
     filled, variables = _filled(tree, source, environment, env_file, report)
     variables.report_file(("--env-file",) if env_file else _ENV_FILE, report)
-    config = _read(filled, source, report, variables.added)
+    config = read(filled, source, report, variables.added)
     _check(config, report)
     _raise_problems(source, report)
     return config
@@ -162,7 +162,7 @@ def files_in(source: Path, environment: Mapping[str, str], env_file: str | None 
     tree = _parsed(source, _text(source))
     named = _env_file_of(_table(tree, ["daemon"]), source, environment)[0] if env_file is None else env_file
     found = {"daemon.env_file": Path(named)} if isinstance(named, str) and named else dict[str, Path]()
-    variables = Variables(environment, found.get("daemon.env_file"), _daemon_uid(tree))
+    variables = Variables(environment, found.get("daemon.env_file"), daemon_uid(tree))
     for key in _FILES:
         *sections, name = key.split(".")
         value = _table(tree, sections).get(name)
@@ -286,7 +286,7 @@ def _filled(
         return tree, Variables(environment)
     path, problem = (env_file, None) if env_file else _env_file_of(daemon, source, environment)
     file = Path(path) if path and isinstance(path, str) else None
-    variables = Variables(environment, file, _daemon_uid(tree), problem)
+    variables = Variables(environment, file, daemon_uid(tree), problem)
     others = {key: value for key, value in daemon.items() if key != _ENV_FILE[1]}
     filled: dict[str, Any] = filled_in({**tree, "daemon": others}, variables, report)
     if path != "":
@@ -303,70 +303,11 @@ def _env_file_of(daemon: dict[str, Any], source: Path, environment: Mapping[str,
     return ("", report.problems[0]) if report.problems else (path, None)
 
 
-# ---- what it says -------------------------------------------------------------------------------------------------
-
-
-def _read(tree: dict[str, Any], source: Path, report: Report, variables: dict[str, str]) -> schema.Config:
-    for name, value in tree.items():
-        if name not in _SECTIONS and isinstance(value, dict):
-            report.add((name,), "there is no such section", did_you_mean(name, _SECTIONS))
-        elif name not in _SECTIONS:
-            report.add((name,), "there is no such key outside of the sections", home_of(name))
-    sections = Sections(source.parent, report, _daemon_uid(tree))
-    pools = sections.table(("pools",), tree.get("pools", {})) or {}
-    broker = _read_broker(sections, tree.get("broker", {}))
-    return schema.Config(
-        source=str(source),
-        daemon=sections.read(schema.DaemonConfig, ("daemon",), tree.get("daemon", {})),
-        log=sections.read(schema.LogConfig, ("log",), tree.get("log", {})),
-        broker=broker,
-        ledger=sections.read(schema.LedgerConfig, ("ledger",), tree.get("ledger", {})),
-        pools={name: _read_pool(name, table, broker, sections) for name, table in pools.items()},
-        web=sections.read(schema.WebConfig, ("web",), tree.get("web", {})),
-        hooks=_read_hooks(sections, tree.get("hooks", {})),
-        variables=variables,
-    )
-
-
-def _read_pool(name: str, table: Any, broker: schema.BrokerConfig, sections: Sections) -> schema.PoolConfig:
-    pool = sections.read(schema.PoolConfig, ("pools", name), table, name=name)
-    if not isinstance(table, dict):
-        return pool
-    if "max_timeout" not in table:  # its default does not limit a longer timeout
-        pool = msgspec.structs.replace(pool, max_timeout_s=max(pool.max_timeout_s, pool.timeout_s))
-    return pool if "prefetch" in table else fitted(pool, broker)
-
-
-def _daemon_uid(tree: dict[str, Any]) -> int | None:
-    """The uid of `user` in [daemon]; None where there is none."""
-    daemon = tree.get("daemon")
-    name = daemon.get("user") if isinstance(daemon, dict) else None
-    try:
-        return pwd.getpwnam(name).pw_uid if isinstance(name, str) and name else None
-    except (KeyError, ValueError):  # no user of that name: the start says so
-        return None
-
-
-def _read_broker(sections: Sections, table: Any) -> schema.BrokerConfig:
-    broker = dict(sections.table(("broker",), table) or {})
-    tls = sections.read(schema.TlsConfig, ("broker", "tls"), broker.pop("tls", {}))
-    urls = sections.urls_of(("broker", "url_file"), "url", broker)
-    if urls is not None:
-        broker["url"] = urls or list(schema.BrokerConfig().urls)
-    return sections.read(schema.BrokerConfig, ("broker",), broker, tls=tls)
-
-
-def _read_hooks(sections: Sections, table: Any) -> schema.HooksConfig:
-    hooks = dict(sections.table(("hooks",), table) or {})
-    urls = sections.urls_of(("hooks", "webhook_file"), "webhook", hooks)
-    if urls is not None:
-        hooks["webhook"] = urls[0] if urls else ""
-    return sections.read(schema.HooksConfig, ("hooks",), hooks)
-
-
 def _check(config: schema.Config, report: Report) -> None:
     for name in ("daemon", "log", "broker", "ledger", "web", "hooks"):
         apply_rules(getattr(config, name), (name,), report)
+    if config.fleet is not None:
+        apply_rules(config.fleet, ("fleet",), report)
     apply_rules(config.broker.tls, ("broker", "tls"), report)
     for name, pool in config.pools.items():
         apply_rules(pool, ("pools", name), report)

@@ -6,10 +6,12 @@ sections are in `cross_checks.py`; what needs the machine or the broker to answe
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from supervisor.config import schema
-from supervisor.config.address_rules import bad_urls
+from supervisor.config.address_rules import bad_store_url, bad_urls
 from supervisor.config.keys import keys_of
 from supervisor.config.pool_rules import BINDING_RULES, POOL_RULES
 from supervisor.config.report import Place, Report
@@ -18,6 +20,8 @@ from supervisor.config.sidecar_rules import HOOKS_RULES, WEB_RULES
 from supervisor.quantities import show_seconds
 
 _HEARTBEAT_S = (1.0, 300.0)
+_LEASE_S = (30.0, 3600.0)
+_FLEET_NAME = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 
 
 def apply_rules(section: msgspec.Struct, place: Place, report: Report) -> None:
@@ -41,6 +45,15 @@ def _heartbeat(broker: schema.BrokerConfig) -> str:
     if least <= broker.heartbeat_s <= most and broker.heartbeat_s == int(broker.heartbeat_s):
         return ""
     return f"must be whole seconds from {show_seconds(least)} to {show_seconds(most)}"
+
+
+def _lease(fleet: schema.FleetConfig) -> str:
+    least, most = _LEASE_S
+    return "" if least <= fleet.lease_s <= most else f"must be from {show_seconds(least)} to {show_seconds(most)}"
+
+
+def _fleet_name(fleet: schema.FleetConfig) -> str:
+    return "" if _FLEET_NAME.fullmatch(fleet.name) else "must be 1 to 63 ASCII letters, digits, dots, - and _"
 
 
 RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
@@ -72,6 +85,11 @@ RULES: dict[type[msgspec.Struct], tuple[Rule, ...]] = {
         above_zero("keep"),
         at_least("keep_max", 1),
         one_of("dedupe", "keep", "redelivery"),
+    ),
+    schema.FleetConfig: (
+        Rule(("url_file",), bad_store_url),
+        Rule(("name",), _fleet_name),
+        Rule(("lease",), _lease),
     ),
     schema.WebConfig: WEB_RULES,
     schema.HooksConfig: HOOKS_RULES,

@@ -63,6 +63,14 @@ class LedgerConfig(msgspec.Struct, frozen=True):
     dedupe: str = "keep"
 
 
+class FleetConfig(msgspec.Struct, frozen=True):
+    """[fleet]: the ledger that several daemons share. `url` is the content of `url_file`, and as secret as `urls`."""
+
+    url: str
+    name: str
+    lease_s: float = 90.0
+
+
 class Binding(msgspec.Struct, frozen=True):
     """One entry of `bindings`: bind the pool's queue to this exchange when it is declared."""
 
@@ -163,4 +171,10 @@ class Config(msgspec.Struct, frozen=True):
     pools: dict[str, PoolConfig]
     web: WebConfig = WebConfig()
     hooks: HooksConfig = HooksConfig()
+    fleet: FleetConfig | None = None
     variables: dict[str, str] = {}
+
+    @property
+    def secret_urls(self) -> tuple[str, ...]:
+        """The URLs whose passwords belong in no log, no error and no handler's environment."""
+        return (*self.broker.urls, *([self.fleet.url] if self.fleet else ()))

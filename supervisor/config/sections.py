@@ -37,9 +37,13 @@ _HOMES: dict[str, type[msgspec.Struct]] = {
     "broker": schema.BrokerConfig,
     "broker.tls": schema.TlsConfig,
     "ledger": schema.LedgerConfig,
+    "fleet": schema.FleetConfig,
     "web": schema.WebConfig,
     "hooks": schema.HooksConfig,
 }
+
+_BESIDE = {"url_file": "broker", "webhook_file": "hooks"}
+"""The sections of keys that are no field of their struct: it has the content of the file."""
 
 
 class Sections:
@@ -120,12 +124,14 @@ class Sections:
     def urls_of(self, here: tuple[str, str], instead_of: str, table: dict[str, Any]) -> list[str] | None:
         """The content of the file at the key `here`, the key taken out of its `table`; None where no file is named.
 
-        `instead_of`: the key that must then be absent.
+        `instead_of`: the key that must then be absent; "": none.
         """
         file = table.pop(here[1], "")
         if not isinstance(file, str):
             self._report.add(here, "expected a string: the path of a file with the URL")
-        elif file and instead_of in table:
+        elif "://" in file:
+            self._report.add(here, "expected the path of a file with the URL, got a URL", "write the URL into a file")
+        elif file and instead_of and instead_of in table:
             self._report.add(here, f"{instead_of} is given, too", "keep one of the two")
         elif file:
             return self._urls_in(here, Path(self.located(here, file)))
@@ -145,5 +151,6 @@ class Sections:
 
 def home_of(name: str, kind: type[msgspec.Struct] | None = None) -> str:
     """Which section a key belongs in, if it is a known one in the wrong place: in the section `kind`, or in none."""
-    homes = [section for section, other in _HOMES.items() if other is not kind and name in keys_of(other)]
+    homes = [_BESIDE[name]] if name in _BESIDE else []
+    homes += [section for section, other in _HOMES.items() if other is not kind and name in keys_of(other)]
     return f"it belongs in [{homes[0]}]" if homes else ""

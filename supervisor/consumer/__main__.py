@@ -31,7 +31,7 @@ def consume(start: StartConsumer, master: Channel[ConsumerOrder], descriptors: l
         Path(start.pool_dir) / "stacks" / "consumer.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640
     )
     faulthandler.register(signal.SIGQUIT, file=report, all_threads=True, chain=False)
-    structured.hide_passwords(start.broker.urls)
+    structured.hide_passwords((*start.broker.urls, *([start.fleet.url] if start.fleet else ())))
     gc.set_threshold(_OBJECTS)
     (listener,) = descriptors
     return Consumer(start, socket.socket(fileno=listener), master).run()

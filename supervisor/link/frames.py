@@ -11,16 +11,7 @@ from typing import Any
 
 import msgspec
 
-from supervisor.config.schema import (
-    Binding,
-    BrokerConfig,
-    HooksConfig,
-    LedgerConfig,
-    LogConfig,
-    PoolConfig,
-    TlsConfig,
-    WebConfig,
-)
+from supervisor.config import schema
 from supervisor.link.consumer_state import ConnectionStatus, Durations, Measurements, QueueStatus, Trace, TraceFailure
 from supervisor.link.identities import Count, Number, Pid, Seconds, fingerprint
 from supervisor.link.identities import Incarnation as Incarnation
@@ -126,8 +117,8 @@ class StartForkserver(Frame, frozen=True):
     """
 
     version: str
-    pool: PoolConfig
-    log: LogConfig
+    pool: schema.PoolConfig
+    log: schema.LogConfig
     pool_dir: str
     link_path: str
     master_pid: int
@@ -196,16 +187,17 @@ class StartConsumer(Frame, frozen=True):
     """
 
     version: str
-    pool: PoolConfig
-    broker: BrokerConfig
-    ledger: LedgerConfig
-    log: LogConfig
+    pool: schema.PoolConfig
+    broker: schema.BrokerConfig
+    ledger: schema.LedgerConfig
+    log: schema.LogConfig
     state_dir: str
     pool_dir: str
     link_path: str
     master_pid: int
     alive: list[Incarnation]
     paused: bool = False
+    fleet: schema.FleetConfig | None = None
 
 
 class Spawned(Frame, frozen=True):
@@ -239,8 +231,8 @@ class Resume(Frame, frozen=True):
 class Reconfigure(Frame, frozen=True):
     """Use these settings; those of connection and subscription are unchanged."""
 
-    pool: PoolConfig
-    log: LogConfig
+    pool: schema.PoolConfig
+    log: schema.LogConfig
 
 
 class Find(Frame, frozen=True):
@@ -345,10 +337,10 @@ class StartSidecar(Frame, frozen=True):
     """
 
     version: str
-    web: WebConfig
-    hooks: HooksConfig
-    broker: BrokerConfig
-    log: LogConfig
+    web: schema.WebConfig
+    hooks: schema.HooksConfig
+    broker: schema.BrokerConfig
+    log: schema.LogConfig
     state_dir: str
     runtime_dir: str
     source: str
@@ -390,9 +382,10 @@ SidecarOrder = StartSidecar | Happened | Missed | Quit
 SidecarReport = Build | Serving | Refused
 
 PARTS = (
-    *(RunId, Incarnation, Properties, Publication, Binding, Symptom),
+    *(RunId, Incarnation, Properties, Publication, schema.Binding, Symptom),
     *(ConnectionStatus, QueueStatus, Durations, Measurements, Trace, TraceFailure),
-    *(BrokerConfig, HooksConfig, LedgerConfig, LogConfig, PoolConfig, TlsConfig, WebConfig),
+    *(schema.BrokerConfig, schema.TlsConfig, schema.LedgerConfig, schema.FleetConfig, schema.PoolConfig),
+    *(schema.LogConfig, schema.WebConfig, schema.HooksConfig),
 )
 """The structs in fields of frames."""
 

@@ -1,4 +1,4 @@
-"""Removes passwords of broker URLs from texts: pure functions, and a set of secrets.
+"""Removes passwords of the URLs of broker and store from texts: pure functions, and a set of secrets.
 
 Every process uses it through `supervisor.logs.structured`; errors about the configuration use `redact` directly.
 Malformed URLs are redacted, too, since these are the ones in error messages.
@@ -20,20 +20,23 @@ _MISSPELT = re.compile(r"^(\s*[a-z][a-z0-9+.-]*:?/+)([^:\[\]]*):(.*)@", re.IGNOR
 _NO_HOST = re.compile(
     r"^(\s*[a-z][a-z0-9+.-]*:/+)([^:/@\[\]]*):(?!\d{0,5}(?:[/?\s]|$))(.*)$", re.IGNORECASE | re.DOTALL
 )
+# libpq takes a password as a parameter, too: PostgreSQL, "Connection URIs".
+_PARAMETER = re.compile(r"([?&](?:ssl)?password=)([^&#\s]+)", re.IGNORECASE)
 
 
 def redact(url: str) -> str:
-    """The `url` with its password masked: `amqp://user:***@host`."""
+    """The `url` with its passwords masked: `amqp://user:***@host`."""
     match = _secret_of(url)
-    return url if match is None else f"{match[1]}{match[2]}:{MASK}{url[match.end(3) :]}"
+    shown = url if match is None else f"{match[1]}{match[2]}:{MASK}{url[match.end(3) :]}"
+    return _PARAMETER.sub(rf"\1{MASK}", shown)
 
 
 def passwords(url: str) -> set[str]:
-    """The password in `url`, as written and percent-decoded; empty if there is none."""
+    """The passwords in `url`, as written and percent-decoded; empty if there is none."""
     match = _secret_of(url)
-    if match is None or not match[3]:
-        return set()
-    return {match[3], unquote(match[3])}
+    found = [match[3]] if match is not None and match[3] else []
+    found += [match[2] for match in _PARAMETER.finditer(url)]
+    return {text for password in found for text in (password, unquote(password))}
 
 
 def _secret_of(url: str) -> re.Match[str] | None:

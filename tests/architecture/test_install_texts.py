@@ -63,7 +63,7 @@ def test_what_works_without_an_index_is_no_mistake(text: str) -> None:
 
 def test_each_extra_that_a_hint_names_exists() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    for extra in ("metrics", "web", "otel"):
+    for extra in ("metrics", "web", "otel", "fleet"):
         assert extra in extras
         assert tells(install_hint(extra)) == []
         assert f".[{extra}]" in install_hint(extra)

@@ -40,7 +40,8 @@ def whole(tree: dict[str, Any]) -> dict[str, Any]:
     for number, name in enumerate(sorted(pools)):
         if "queue" not in tree.get("pools", {}).get(name, {}):
             pools[name] = pools[name] | {"queue": f"q{number}"}
-    return tree | {"pools": pools}
+    broker = {"broker": {"url": "amqp://h"} | tree.get("broker", {})} if "fleet" in tree else {}
+    return tree | broker | {"pools": pools}
 
 
 @pytest.mark.parametrize("block", all_blocks("toml"), ids=_id)
@@ -53,13 +54,13 @@ def test_a_configuration_on_a_page_is_one_that_preforkd_takes(block: Block, tmp_
 
 def with_files(tree: dict[str, Any], folder: Path) -> None:
     """Let the files of secrets be there, which a configuration only names."""
-    secret = folder / "secret"
-    secret.write_text("amqp://user:password@host:5672/vhost\n")
-    secret.chmod(0o600)
-    for section in ("broker", "hooks"):
-        for key in ("url_file", "webhook_file"):
-            if key in tree.get(section, {}):
-                tree[section][key] = str(secret)
+    for section, key in (("broker", "url_file"), ("hooks", "webhook_file"), ("fleet", "url_file")):
+        if key in tree.get(section, {}):
+            scheme = "postgresql" if section == "fleet" else "amqp"
+            secret = folder / section
+            secret.write_text(f"{scheme}://user:password@host:5672/vhost\n")
+            secret.chmod(0o600)
+            tree[section][key] = str(secret)
 
 
 # ---- commands -------------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def _environment_of(first: Frame, configs: Sequence[Config]) -> dict[str, str]:
 
     A pool's variables are there when its interpreter starts: TZ, LD_PRELOAD or PYTHONHASHSEED count as if exported.
     """
-    urls = [url for config in configs for url in config.broker.urls]
+    urls = [url for config in configs for url in config.secret_urls]
     tokens = [config.web.token for config in configs]
     variables = configs[-1].variables if configs else {}
     environment = without_passwords({**variables, **os.environ}, urls, tokens)

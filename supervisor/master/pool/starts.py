@@ -59,6 +59,7 @@ def _start_consumer(pool: Pool, spec: ChildSpec, reactor: Reactor) -> None:
         master_pid=os.getpid(),
         alive=_alive(pool),
         paused=not (takes := pool.intake.wanted),
+        fleet=pool.whole_config.fleet,
     )
     descriptor, configs = pool.endpoints.link.fileno(), (pool.whole_config,)
     wire = _start_service(pool, spec, reactor, first, descriptor, frames.ConsumerReport, CONSUMER_REPORTS, configs)

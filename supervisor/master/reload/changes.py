@@ -30,9 +30,9 @@ RECONNECT = frozenset(
         *("id_header", "transport_headers"),  # a message in flight would come back under another name
     }
 )
-"""Keys of a pool that need a new consumer; so does everything in [broker] and [ledger] but these:"""
+"""Keys of a pool that need a new consumer; so does everything in [broker], [ledger] and [fleet] but these:"""
 
-_SECTIONS = ("daemon", "log", "ledger", "web", "hooks", "broker")
+_SECTIONS = ("daemon", "log", "ledger", "fleet", "web", "hooks", "broker")
 _CHECKED_ONLY = frozenset({"ack_timeout"})
 
 
@@ -64,7 +64,7 @@ def compare(old: Config, new: Config) -> Changes:
         sections["daemon"].append(ENV_FILE)  # the path is the same, what it has is not
     kept = [name for name in new.pools if name in old.pools]
     changed = {name: changed_keys(old.pools[name], new.pools[name]) for name in kept}
-    everywhere = bool(sections["ledger"] or set(sections["broker"]) - _CHECKED_ONLY)
+    everywhere = bool(sections["ledger"] or sections["fleet"] or set(sections["broker"]) - _CHECKED_ONLY)
     return Changes(
         added=[name for name in new.pools if name not in old.pools],
         removed=[name for name in old.pools if name not in new.pools],
@@ -74,9 +74,17 @@ def compare(old: Config, new: Config) -> Changes:
     )
 
 
-def changed_keys(old: S, new: S) -> list[str]:
-    """The keys of one section whose values differ, as users write them."""
-    return [key.name for key in keys_of(type(new)).values() if getattr(old, key.field) != getattr(new, key.field)]
+def changed_keys(old: S | None, new: S | None) -> list[str]:
+    """The keys of one section whose values differ, as users write them; all keys if one of the two has no section."""
+    some = new or old
+    if some is None:
+        return []
+    keys = keys_of(type(some)).values()
+    return [key.name for key in keys if _value(old, key.field) != _value(new, key.field)]
+
+
+def _value(section: msgspec.Struct | None, field: str) -> Any:
+    return None if section is None else getattr(section, field)
 
 
 def _refuse_fixed(old: Config, new: Config) -> None:

@@ -15,6 +15,7 @@ from supervisor.config.schema import (
     BrokerConfig,
     Config,
     DaemonConfig,
+    FleetConfig,
     HooksConfig,
     LedgerConfig,
     LogConfig,
@@ -32,7 +33,7 @@ def said(**sections: object) -> list[tuple[Level, str, str]]:
 
 @pytest.fixture
 def without_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "uvicorn" else object())
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name in ("uvicorn", "psycopg") else object())
 
 
 def test_what_is_off_needs_nothing(without_extra: None) -> None:
@@ -46,6 +47,12 @@ def test_a_web_page_without_its_extra_is_an_error_that_says_how(without_extra: N
     assert "there is no uvicorn (pip install '.[web]' in a checkout of preforkd, or pip install './preforkd-" in text
     with pytest.raises(ConfigError, match="preforkd"):
         extras.refuse_missing(msgspec.structs.replace(NOTHING, web=WebConfig("127.0.0.1:9750")))
+
+
+def test_a_fleet_without_its_extra_is_an_error_that_says_how(without_extra: None) -> None:
+    ((level, subject, text),) = said(fleet=FleetConfig("postgresql://h/db", "prod"))
+    assert (level, subject) == (Level.ERROR, "fleet")
+    assert "there is no psycopg (pip install '.[fleet]' in a checkout of preforkd" in text
 
 
 @pytest.mark.parametrize("verb", ["run", "start"])

@@ -419,13 +419,19 @@ def test_root_takes_no_orders_from_what_others_may_change(file: Path, what: str)
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
-@pytest.mark.parametrize("key", ["[broker]\nurl_file", '[hooks]\non_exit = "true"\nwebhook_file'])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("[broker]\nurl_file", '[hooks]\non_exit = "true"\nwebhook_file'),
+        '[broker]\nurl = "amqp://h"\n[fleet]\nname = "prod"\nurl_file',
+    ],
+)
 @pytest.mark.parametrize("what", ["the file", "its directory", "a link to it", "its owner"])
 def test_root_reads_no_secret_that_others_could_put_another_file_in_place_of(file: Path, key: str, what: str) -> None:
     folder = file.parent / "secrets"
     folder.mkdir()
     secret = folder / "url"
-    secret.write_text("amqp://host/\n" if "url_file" in key else "https://host/\n")
+    secret.write_text(f"{'postgresql' if 'fleet' in key else 'amqp' if 'url_file' in key else 'https'}://host/\n")
     file.write_text(f'{MINIMAL}\n{key} = "secrets/url"\n')
     load(None)
     if what == "the file":

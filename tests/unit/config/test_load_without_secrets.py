@@ -26,6 +26,7 @@ def written(folder: Path, text: str) -> str:
         '[broker]\nurl_file = "/nowhere/url"\n',
         '[web]\nlisten = "0.0.0.0:9750"\ntoken = "${NOT_SET}"\n',
         '[web]\nlisten = "0.0.0.0:9750"\ntoken_file = "/nowhere/token"\n',
+        '[broker]\nurl = "amqp://h"\n[fleet]\nurl_file = "/nowhere/url"\nname = "prod"\n',
         '[hooks]\nwebhook = "https://example.org/${NOT_SET}"\n',
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 from supervisor.config.schema import (
     Binding,
     BrokerConfig,
+    FleetConfig,
     HooksConfig,
     LedgerConfig,
     LogConfig,
@@ -62,6 +63,10 @@ SPOKEN: list[Frame] = [
     frames.ForkFailed(3, 7, "EAGAIN"),
     frames.StartConsumer(
         *(frames.VERSION, POOL, BROKER, LedgerConfig(), LogConfig()), *("/s", "/s/p", "/r/l", 1, [Incarnation(3, 7)])
+    ),
+    frames.StartConsumer(
+        *(frames.VERSION, POOL, BROKER, LedgerConfig(), LogConfig()),
+        *("/s", "/s/p", "/r/l", 1, [], True, FleetConfig("postgresql://h/db", "prod")),
     ),
     frames.Spawned(Incarnation(3, 7)),
     frames.ExitNotice(Incarnation(3, 7), "crash", None, "SIGSEGV", "stack"),

@@ -37,6 +37,9 @@ from supervisor.logs.redaction import Redactor, passwords, redact, without_passw
         ("amqp://host:5672/vhost", "amqp://host:5672/vhost"),
         ("amqp://user@host:5672/", "amqp://user@host:5672/"),
         ("embedded:", "embedded:"),
+        ("postgresql://u:pw@h1:5432,h2/db?sslmode=require", "postgresql://u:***@h1:5432,h2/db?sslmode=require"),
+        ("postgresql://u@h1:5432,h2:5432/db", "postgresql://u@h1:5432,h2:5432/db"),
+        ("postgresql://h/db?user=u&password=pw&sslpassword=k", "postgresql://h/db?user=u&password=***&sslpassword=***"),
         ("", ""),
     ],
 )
@@ -48,6 +51,7 @@ def test_a_password_is_known_as_written_and_decoded() -> None:
     assert passwords("amqp://user:p%40w@host") == {"p%40w", "p@w"}
     assert passwords("amqp://host") == set()
     assert passwords("amqp://user:@host") == set()
+    assert passwords("postgresql://h/db?password=p%40w&sslpassword=k&sslmode=require") == {"p%40w", "p@w", "k"}
 
 
 def test_secrets_are_struck_out_deep_inside_values() -> None:

@@ -12,6 +12,7 @@ from supervisor.config.schema import (
     BrokerConfig,
     Config,
     DaemonConfig,
+    FleetConfig,
     LedgerConfig,
     LogConfig,
     PoolConfig,
@@ -85,6 +86,7 @@ def test_keys_that_cost_the_connection_exist() -> None:
         ({"broker": BrokerConfig(tls=TlsConfig(verify=False))}, {"broker": ["tls"]}, {"email", "mail"}),
         ({"broker": BrokerConfig(ack_timeout_s=5.0)}, {"broker": ["ack_timeout"]}, set()),
         ({"ledger": LedgerConfig(sync="normal")}, {"ledger": ["sync"]}, {"email", "mail"}),
+        ({"fleet": FleetConfig("u", "prod")}, {"fleet": ["url_file", "name", "lease"]}, {"email", "mail"}),
         ({"log": LogConfig(level="debug")}, {"log": ["level"]}, set()),
         ({"daemon": DaemonConfig(stop_timeout_s=5.0)}, {"daemon": ["stop_timeout"]}, set()),
     ],
@@ -93,6 +95,22 @@ def test_sections(sections: Any, keys: dict[str, list[str]], reconnect: set[str]
     found = compare(config(EMAIL, MAIL), config(EMAIL, MAIL, **sections))
     assert found.sections == keys
     assert set(found.reconnect) == reconnect
+
+
+@pytest.mark.parametrize(
+    ("new", "keys"),
+    [
+        (FleetConfig("postgresql://h/db", "prod", 90.0), []),
+        (FleetConfig("postgresql://other/db", "prod", 90.0), ["url_file"]),
+        (FleetConfig("postgresql://h/db", "test", 90.0), ["name"]),
+        (FleetConfig("postgresql://h/db", "prod", 60.0), ["lease"]),
+        (None, ["url_file", "name", "lease"]),
+    ],
+)
+def test_every_change_of_the_fleet_costs_the_connection(new: FleetConfig | None, keys: list[str]) -> None:
+    found = compare(config(EMAIL, fleet=FleetConfig("postgresql://h/db", "prod", 90.0)), config(EMAIL, fleet=new))
+    assert found.sections == ({"fleet": keys} if keys else {})
+    assert found.reconnect == ({"email"} if keys else set())
 
 
 @pytest.mark.parametrize("key", FIXED)
