@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -116,15 +117,26 @@ class Daemon:
             if entry.name.isdecimal() and executes(int(entry.name)) and mark in _environment(entry)
         ]
 
+    def titled(self, title: str) -> list[int]:
+        """The processes whose titles match this pattern: `worker email/0`, `consumer email`, `master`."""
+        return [pid for pid in self.processes() if re.fullmatch(f"preforkd: {title}", _title(pid))]
+
+    def kill_all(self) -> None:
+        """kill -9 of all processes, as if at one moment: none that still runs sees another one dead."""
+        frozen: list[int] = []
+        while fresh := self.processes():
+            send_signal(fresh, signal.SIGSTOP)
+            frozen += fresh
+        send_signal(frozen, signal.SIGKILL)
+        self.wait()
+
     def clean_up(self) -> None:
         """End everything that is left."""
         for _ in range(100):
             left = self.processes()
             if not left:
                 break
-            for pid in left:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            send_signal(left, signal.SIGKILL)
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -210,6 +222,19 @@ def cleaned_up(under_test: Daemon, start: bool) -> Iterator[None]:
         raise
     finally:
         under_test.clean_up()
+
+
+def send_signal(pids: Iterable[int], signum: int) -> None:
+    """Send a signal to processes, some of which may have ended."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signum)
+
+
+def _title(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0 ")
+    return ""
 
 
 def _environment(entry: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 The body is JSON. `deeds`: what each attempt does, such as `kill left` or `raise before`; nothing beyond the list. Or
 `seed`: what an attempt does follows from it, the message and the attempt (`drawn`). Places: PLACES, in this order.
+`lasts_s`: how long PostgreSQL holds the effect's transaction.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ def run(message: Message) -> None:
     if place == "anywhere":
         _die_within(float(deed))
     try:
-        _use(message, 1 if order.get("other_at") == message.attempt else 0, deed, place)
+        _use(message, order, deed, place)
     except InboxError:
         if not order.get("swallows"):
             raise
 
 
-def _use(message: Message, database: int, deed: str, place: str) -> None:
-    kind, where = json.loads(os.environ[DATABASES])[database]
+def _use(message: Message, order: dict[str, Any], deed: str, place: str) -> None:
+    kind, where = json.loads(os.environ[DATABASES])[1 if order.get("other_at") == message.attempt else 0]
     connection = _connection(kind, json.dumps(where))
     _at("before", deed, place)
     try:
@@ -57,6 +58,8 @@ def _use(message: Message, database: int, deed: str, place: str) -> None:
             _at("inserted", deed, place)
             if first:
                 _have_effect(message, connection, kind)
+                if "lasts_s" in order:
+                    connection.execute("SELECT pg_sleep(%s)", (order["lasts_s"],))
                 _at("effect", deed, place)
         _at("left", deed, place)
         connection.commit()

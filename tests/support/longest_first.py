@@ -21,6 +21,7 @@ LONGEST = (
     "process/test_cli_daemon.py",
     "process/test_bad_input_start.py",
     "docs/test_how_to_rabbitmq.py",
+    "broker/test_inbox_two_daemons.py",
     "broker/test_incident_2_half_open.py",
     "browser/test_web_page.py",
     "broker/test_amqp_outages.py",

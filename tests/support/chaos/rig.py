@@ -6,7 +6,6 @@ answers.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -59,10 +58,6 @@ class ChaosDaemon(RabbitDaemon):
             log="info",
         )
         self.delay_queue = retry_queue(self.queue, shape.delay_s)
-
-    def titled(self, title: str) -> list[int]:
-        """The pids of this daemon's processes whose titles match: `worker email/0`, `consumer email`, `master`."""
-        return [pid for pid in self.processes() if re.fullmatch(f"preforkd: {title}", _title(pid))]
 
 
 class Rig:
@@ -189,9 +184,3 @@ def _make_classic_delay_queue(daemon: ChaosDaemon, delay_s: float) -> None:
     }
     with daemon.node.channel() as channel:
         channel.queue_declare(daemon.delay_queue, durable=True, arguments=arguments)
-
-
-def _title(pid: int) -> str:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0 ")
-    return ""

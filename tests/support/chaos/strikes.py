@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 
 from tests.support.chaos.plan import Fault, Strike
 from tests.support.chaos.rig import Rig
+from tests.support.daemon import send_signal
 from tests.support.proxy import BASIC_ACK
 from tests.support.waiting import eventually
 
@@ -32,7 +32,7 @@ def _victims(rig: Rig, strike: Strike, title: str) -> list[int]:
 
 def _kill(title: str) -> Act:
     def act(rig: Rig, strike: Strike) -> None:
-        _signal(_victims(rig, strike, title), signal.SIGKILL)
+        send_signal(_victims(rig, strike, title), signal.SIGKILL)
 
     return act
 
@@ -40,8 +40,8 @@ def _kill(title: str) -> Act:
 def _stop(title: str) -> Act:
     def act(rig: Rig, strike: Strike) -> Undo:
         pids = _victims(rig, strike, title)
-        _signal(pids, signal.SIGSTOP)
-        return lambda: _signal(pids, signal.SIGCONT)
+        send_signal(pids, signal.SIGSTOP)
+        return lambda: send_signal(pids, signal.SIGCONT)
 
     return act
 
@@ -52,27 +52,15 @@ def _kill_master(rig: Rig, strike: Strike) -> None:
 
 
 def _kill_group(rig: Rig, strike: Strike) -> None:
-    """As if at one moment: no process that still runs sees another one dead."""
-    frozen: list[int] = []
-    while fresh := rig.daemon.processes():
-        _signal(fresh, signal.SIGSTOP)
-        frozen += fresh
-    _signal(frozen, signal.SIGKILL)
-    rig.daemon.wait()
+    rig.daemon.kill_all()
     rig.restart_daemon()
 
 
 def _hang_consumer(rig: Rig, strike: Strike) -> None:
     pids = rig.daemon.titled("consumer email")
-    _signal(pids, signal.SIGSTOP)
+    send_signal(pids, signal.SIGSTOP)
     _patiently(lambda: not rig.node.connections())
-    _signal(pids, signal.SIGCONT)
-
-
-def _signal(pids: list[int], signum: int) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signum)
+    send_signal(pids, signal.SIGCONT)
 
 
 # ---- connections ----------------------------------------------------------------------------------------------------
@@ -121,7 +109,7 @@ def _kill_broker(rig: Rig, strike: Strike) -> None:
 
 def _stop_broker(rig: Rig, strike: Strike) -> None:
     before = rig.losses()
-    rig.node.stop_signal()
+    rig.node.stopsend_signal()
     try:
         _patiently(lambda: rig.losses() > before)
     finally:
@@ -145,9 +133,9 @@ def _ack_timeout(rig: Rig, strike: Strike) -> None:
     _set_ack_timeout(rig, _USUAL_ACK_TIMEOUT_MS)
     workers = rig.daemon.titled(r"worker email/\d+")
     before = rig.losses()
-    _signal(workers, signal.SIGSTOP)
+    send_signal(workers, signal.SIGSTOP)
     _patiently(lambda: rig.losses() > before)
-    _signal(workers, signal.SIGCONT)
+    send_signal(workers, signal.SIGCONT)
     rig.proxy.reset()
 
 
