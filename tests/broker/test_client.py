@@ -417,6 +417,51 @@ def test_each_child_of_a_fork_connects_by_itself_and_sends_nothing_of_its_parent
     assert sorted(ids(rabbitmq, queue)) == sorted(expected)
 
 
+_PRELOADED = """
+import os, signal, sys
+from pathlib import Path
+from supervisor.client import Client
+url, queue = sys.argv[1:]
+
+def sockets():
+    links = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return {link for link in links if link.startswith("socket:")}
+
+client = Client(url)
+client.publish(queue, b"", message_id="parent-first")
+inherited, children = sockets(), []
+assert len(inherited) == 1
+for end in ("exit", "_exit", "kill"):
+    if not (pid := os.fork()):
+        assert not sockets() & inherited, "the child has the parent's connection"
+        futures = [client.submit(queue, b"c" * 3000, message_id=f"{end}-{n}") for n in range(300)]
+        assert [future.result(30) for future in futures] == [f"{end}-{n}" for n in range(300)]
+        {"exit": sys.exit, "_exit": os._exit, "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL)}[end](0)
+    children.append(pid)
+futures = [client.submit(queue, b"p" * 3000, message_id=f"parent-{n}") for n in range(1000)]
+print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children])
+assert [future.result(30) for future in futures] == [f"parent-{n}" for n in range(1000)]
+client.publish(queue, b"", message_id="parent-last")
+assert sockets() == inherited, "the parent has connected again"
+"""
+
+
+def test_a_parent_keeps_its_connection_though_its_children_publish_and_end_in_any_way(
+    proxy: Proxy, rabbitmq: RabbitNode, queue: str
+) -> None:
+    ran = script(_PRELOADED, f"amqp://guest:guest@127.0.0.1:{proxy.port}/", queue)
+
+    assert (ran.returncode, ran.stdout) == (0, "[0, 0, -9]\n"), ran.stderr
+    assert proxy.attempts == 4, "one connection for each process: a foreign byte would have ended one of them"
+    found = [(properties.message_id, body[:1], len(body)) for properties, body in taken(rabbitmq, queue)]
+    expected = [("parent-first", b"", 0), ("parent-last", b"", 0)]
+    expected += [(f"parent-{n}", b"p", 3000) for n in range(1000)]
+    expected += [(f"{end}-{n}", b"c", 3000) for end in ("exit", "_exit", "kill") for n in range(300)]
+    assert sorted(found) == sorted(expected)
+    parents = [message_id for message_id, _first, _size in found if message_id.startswith("parent-")]
+    assert parents == ["parent-first", *(f"parent-{n}" for n in range(1000)), "parent-last"]
+
+
 _ENDS = """
 import logging, sys
 logging.basicConfig(format="%(name)s %(levelname)s %(message)s")

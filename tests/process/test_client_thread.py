@@ -1,4 +1,4 @@
-"""The client's own thread, on the embedded queue: its errors, callbacks, signal handlers, end; delays of that queue."""
+"""The client's own thread, on the embedded queue: its errors, callbacks, signals, end; delays of that queue."""
 
 from __future__ import annotations
 
@@ -152,3 +152,24 @@ def test_a_signal_handler_may_submit_in_the_middle_of_a_submit(admin: EmbeddedAd
     ready = admin.depth("orders")
     assert ready is not None
     assert ready.ready == 5000 + int(ran.stdout)
+
+
+_WAITS_FOR_SIGNALS = """
+import os, signal, sys
+from supervisor.client import Client
+client = Client(sys.argv[1])
+client.publish("orders", b"")
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # from here on only the client's thread could take one
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD, signal.SIGRTMIN):
+    os.kill(os.getpid(), number)
+    client.publish("orders", b"")  # the thread runs, and the signal still waits
+    print(signal.sigwait([number]).name)
+"""
+
+
+def test_a_signal_that_all_other_threads_block_is_left_to_the_application(admin: EmbeddedAdmin, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _WAITS_FOR_SIGNALS, f"embedded:{tmp_path / 'state'}"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.split() == ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGCHLD", "SIGRTMIN"]
