@@ -48,7 +48,3 @@ class Producer(ABC):
     @abstractmethod
     def closed(self) -> bool:
         """Whether `close()` has completed."""
-
-    @abstractmethod
-    def abandon(self) -> None:
-        """In a fork of the process: close inherited descriptors without a word to the broker."""

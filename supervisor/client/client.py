@@ -258,11 +258,12 @@ class Client:
         self._guard = threading.RLock()
         if self._dropped is not None:
             self._dropped.detach()
-        for sender in self._present.values():
-            if not sender.intake.is_over:
-                sender.abandon()
-            self._inherited.append(sender)  # never freed, so that nothing of it is closed by the collector
+        inherited = list(self._present.values())
         self._present.clear()
+        self._inherited += inherited  # never freed, so that nothing of it is closed by the collector
+        for sender in inherited:
+            if not sender.intake.is_over:
+                sender.disown()
 
 
 def _check(urls: tuple[str, ...]) -> None:

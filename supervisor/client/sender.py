@@ -78,11 +78,14 @@ class Sender:
         """Whether the caller runs in this thread: in a callback of a future."""
         return self._thread is threading.current_thread()
 
-    def abandon(self) -> None:
-        """In a fork of the process, where the thread does not run: close inherited descriptors, touch nothing else."""
+    def disown(self) -> None:
+        """In a fork of the process, where the thread does not run: close what is inherited, touch nothing else.
+
+        SQLite's files stay open, as nothing in a fork may touch them (sqlite.org/howtocorrupt.html, 2.6).
+        Raises OSError where no descriptor is free.
+        """
+        self._reactor.disown()
         self._reactor.close()
-        if self._producer is not None:
-            self._producer.abandon()
 
     def _close_by(self, time_s: float) -> None:
         self._close_by_s = time_s
@@ -105,8 +108,7 @@ class Sender:
             _log.exception("the client's thread ended by an error; the next message starts another")
             end = (ClientFailed, f"the client's thread ended by an error of its own ({error!r})")
             self._fail_all(*end)
-            if self._producer is not None:
-                self._producer.abandon()
+            self._reactor.disown()
         finally:
             for item in self.intake.end(self._reactor.close):
                 item.fail(*end)

@@ -116,6 +116,17 @@ class Reactor:
         if failed:
             raise failed[0]
 
+    def disown(self) -> None:
+        """Close all watched files without a word to their peers, in a fork of the process whose files they are.
+
+        /dev/null takes their numbers, so that owners which close these later close nothing else. The epoll instance is
+        shared with the parent, and nothing is taken out of it. Raises OSError where no descriptor is free.
+        """
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for number in self._handlers.keys() - {self._wake_read}:
+            os.dup2(null, number, inheritable=False)
+        os.close(null)
+
     def close(self) -> None:
         """Close the reactor's own descriptors."""
         self._epoll.close()

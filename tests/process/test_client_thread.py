@@ -173,3 +173,57 @@ def test_a_signal_that_all_other_threads_block_is_left_to_the_application(admin:
 
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.split() == ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGCHLD", "SIGRTMIN"]
+
+
+_FORKED_IN_A_HANDSHAKE = """
+import os, socket, sys
+from pathlib import Path
+from supervisor.client import Client, Tls
+def sockets():
+    links = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return {link for link in links if link.startswith("socket:")}
+listener = socket.create_server(("127.0.0.1", 0))
+client = Client(f"amqps://127.0.0.1:{listener.getsockname()[1]}/", tls=Tls(verify=False))
+client.submit("orders", b"")
+peer, _ = listener.accept()
+assert peer.recv(1)  # the begin of TLS, which this peer never answers
+theirs = sockets() - {f"socket:[{os.fstat(sock.fileno()).st_ino}]" for sock in (listener, peer)}
+assert len(theirs) == 1
+if not (pid := os.fork()):
+    os._exit(len(sockets() & theirs))
+assert sockets() >= theirs
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+client.close(0.0)
+"""
+
+
+def test_a_child_that_is_forked_while_the_client_connects_has_nothing_of_the_connection() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", _FORKED_IN_A_HANDSHAKE]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (ran.returncode, ran.stdout) == (0, "0\n"), ran.stderr
+
+
+_FORKED_WITHOUT_A_FREE_DESCRIPTOR = """
+import os, resource, sys
+from supervisor.client import Client
+client = Client(sys.argv[1])
+client.publish("orders", b"", message_id="parent")
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+if not os.fork():
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    client.publish("orders", b"", message_id="child", timeout_s=20)
+    client.close()
+    os._exit(0)
+resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_a_child_that_cannot_close_what_it_inherits_does_not_use_it(admin: EmbeddedAdmin, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _FORKED_WITHOUT_A_FREE_DESCRIPTOR, f"embedded:{tmp_path / 'state'}"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (ran.returncode, ran.stdout) == (0, "0\n"), ran.stderr
+    assert {one.properties.message_id for one in admin.take("orders", 10)} == {"parent", "child"}

@@ -200,15 +200,6 @@ class Dialer:
         elif self.connection is not None and not self.connection.is_closing:
             self.cut("closed while it was opening")
 
-    def abandon(self) -> None:
-        """In a fork of the process: close the inherited descriptor. The connection is the parent's, and goes on there.
-
-        Nothing is written, and the socket is not shut down. pika has no public way.
-        """
-        socket = getattr(getattr(self.connection, "_transport", None), "_sock", None)
-        if socket is not None:
-            socket.close()
-
     @property
     def closed(self) -> bool:
         """Whether `close()` was called and has completed."""

@@ -74,9 +74,6 @@ class AmqpProducer(Producer):
     def closed(self) -> bool:
         return self._publisher.dialer.closed
 
-    def abandon(self) -> None:
-        self._publisher.dialer.abandon()
-
     def _publish_later(self, outgoing: Outgoing) -> None:
         connection = self._publisher.dialer.connection
         if connection is None or not connection.is_open:

@@ -84,9 +84,6 @@ class EmbeddedProducer(Producer):
     def closed(self) -> bool:
         return self._store is None
 
-    def abandon(self) -> None:
-        """Nothing is closed: SQLite must not touch a connection of the parent (sqlite.org/howtocorrupt.html, 2.6)."""
-
     def _lose(self, reason: str, lasting: bool) -> None:
         self.cut()
         self.events.append(Fatal(reason) if lasting else Disconnected(reason, self._host, self._reopen_s))

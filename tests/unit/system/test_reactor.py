@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 from pika.adapters.utils.selector_ioloop_adapter import AbstractSelectorIOLoop, SelectorIOServicesAdapter
@@ -285,3 +286,13 @@ def test_a_callback_that_fails_keeps_no_other_from_its_turn(reactor: Reactor) ->
     for pipe in (bad, good):
         for descriptor in (pipe.read, pipe.write):
             os.close(descriptor)
+
+
+def test_disowned_files_are_closed_to_their_peers_and_their_numbers_stay_taken(reactor: Reactor, pipe: Pipe) -> None:
+    reactor.add_handler(pipe.read, lambda fd, events: None, reactor.READ)
+    reactor.disown()
+
+    with pytest.raises(BrokenPipeError):
+        os.write(pipe.write, b"x")
+    assert os.path.samestat(os.fstat(pipe.read), Path(os.devnull).stat())
+    assert not os.get_inheritable(pipe.read)
