@@ -109,7 +109,7 @@ def _kill_broker(rig: Rig, strike: Strike) -> None:
 
 def _stop_broker(rig: Rig, strike: Strike) -> None:
     before = rig.losses()
-    rig.node.stopsend_signal()
+    rig.node.stop_signal()
     try:
         _patiently(lambda: rig.losses() > before)
     finally:
