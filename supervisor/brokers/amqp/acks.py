@@ -49,6 +49,11 @@ class AckBatcher:
         self._order.append(tag)
         self._open.add(tag)
 
+    @property
+    def any_open(self) -> bool:
+        """Whether a delivery is not settled."""
+        return bool(self._open)
+
     def open_between(self, after: int, last: int) -> bool:
         """Whether a delivery with a tag beyond `after`, up to `last`, is not settled."""
         return any(after < tag <= last for tag in self._open)

@@ -22,7 +22,8 @@ from supervisor.brokers.amqp.errors import Trouble, explain, with_command
 from supervisor.brokers.amqp.pika_check import receiving_way
 from supervisor.brokers.amqp.publisher import Publisher
 from supervisor.brokers.amqp.questions import Probe, ask_to_publish, rule_out_stream
-from supervisor.brokers.amqp.queues import pool_queues
+from supervisor.brokers.amqp.queues import QUORUM_TYPE, pool_queues
+from supervisor.brokers.amqp.rivals import AGAIN_S, Rivals
 from supervisor.brokers.amqp.subscription import Subscription
 from supervisor.brokers.base import (
     Broker,
@@ -53,6 +54,9 @@ _MAY_PUBLISH_S = 2.0
 _CHANNELS = 4
 """The consuming connection has channels for queues, deliveries, depths, and now and then for one more question."""
 
+STANDBY_S = 10.0
+"""How long a consumer waits at most before it looks again whether the queue has another consumer."""
+
 
 class AmqpBroker(Broker):
     """One pool's two connections to RabbitMQ."""
@@ -76,6 +80,7 @@ class AmqpBroker(Broker):
         self._subscription: Subscription | None = None
         self._most: int | None = None  # deliveries that may be out, if fewer than the pool says
         self._wanted = True
+        self._stands_by = False  # the queue had another consumer at the last look
         self._epoch = 0
         self._backoff = Backoff()
         self._retry: Timer | None = None
@@ -238,6 +243,14 @@ class AmqpBroker(Broker):
         )
         self._subscription.prefetch = min(self._pool.prefetch, self._most or self._pool.prefetch)
         self._subscription.wanted = self._wanted
+        if self._pool.exclusive and self._declarer is not None:
+            self._subscription.rivals = Rivals(
+                self._reactor,
+                self._declarer.channel,
+                self._pool.queue,
+                lambda: self._findings.type == QUORUM_TYPE,
+                AGAIN_S if self._stands_by else 0.0,
+            )
 
     def _end_epoch(self, trouble: Trouble, retry_in_s: float) -> None:
         """All delivery tags end. The deadlines of publications do not count while there is no broker."""
@@ -255,7 +268,8 @@ class AmqpBroker(Broker):
 
     def _restart_epoch(self, trouble: Trouble) -> None:
         """The connection lives, the channel or a queue does not: try again on the same connection."""
-        retry_in_s = self._backoff.next_s()
+        self._stands_by = trouble.taken
+        retry_in_s = self._backoff.next_s(STANDBY_S) if trouble.taken else self._backoff.next_s()
         self._end_epoch(trouble, retry_in_s)
         if not self._over:
             self._retry = self._reactor.call_later(retry_in_s, self._set_up)
@@ -271,14 +285,15 @@ class AmqpBroker(Broker):
             self.events.append(delivery)
 
     def _subscribed(self) -> None:
+        self._stands_by = False
         self._backoff.serves(monotonic_s())
         self._consuming.serves()
         self.events.append(Subscribed(self._epoch))
         self._findings.tell()
 
-    def _subscription_ended(self, reason: str) -> None:
+    def _subscription_ended(self, reason: str, by_broker: bool) -> None:
         """The subscription was cancelled; after a cancel by the broker the queues are checked again."""
-        if reason:
+        if by_broker:
             self._wanted = self._queues_ready = False
             self._findings.forget()
         self.events.append(Cancelled(reason))

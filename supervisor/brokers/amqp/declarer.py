@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pika
 
-from supervisor.brokers.amqp.errors import Trouble, explain
+from supervisor.brokers.amqp.errors import Trouble, explain, taken
 from supervisor.brokers.amqp.inquiry import QueueInquiry
 from supervisor.brokers.amqp.questions import QueryChannel, Question, Questions, Refusal, declare
 from supervisor.brokers.amqp.queues import STREAM, QueueFacts, QueuePlan, as_planned, broken_promises, declared_text
@@ -83,6 +83,8 @@ class QueueFindings:
     def __init__(self, queue: str, tell: Callable[[Declared | Held | Unsafe], object]) -> None:
         self.known: set[str] = set()
         """Queues that need not be examined again."""
+        self.type = ""
+        """The type of the pool's own queue: classic, quorum; "" while it is not known."""
         self._queue = queue
         self._tell = tell
         self._made: Declared | None = None
@@ -91,8 +93,10 @@ class QueueFindings:
 
     def declared(self, plan: QueuePlan) -> None:
         """A missing queue was made."""
-        self._remarks[plan.name] = broken_promises(plan, as_planned(plan))
+        facts = as_planned(plan)
+        self._remarks[plan.name] = broken_promises(plan, facts)
         if plan.name == self._queue:
+            self.type = facts.type
             self._made = Declared(declared_text(plan))
         else:
             self._tell(Held(plan.name, None))
@@ -101,6 +105,8 @@ class QueueFindings:
         """The arguments of an existing queue. A stream is refused: the trouble is returned."""
         if facts.type == STREAM:
             return Trouble(f"queue {plan.name!r} is a stream, which cannot be settled message by message", True)
+        if plan.name == self._queue:
+            self.type = facts.type
         self._remarks[plan.name] = broken_promises(plan, facts)
         return None
 
@@ -108,6 +114,7 @@ class QueueFindings:
         """The pool's own queue may have been deleted: examine the queue that takes its place."""
         self.known.discard(self._queue)
         self._remarks.pop(self._queue, None)
+        self.type = ""
 
     def tell(self) -> None:
         """Tell what is new."""
@@ -133,7 +140,8 @@ class Declarer:
         findings: QueueFindings,
         explained: Callable[[Trouble], Trouble],
     ) -> None:
-        self._channel = QueryChannel(connection)
+        self.channel = QueryChannel(connection)
+        """For other questions about queues, too."""
         self._permit = permit
         self._findings = findings
         self._explained = explained
@@ -148,7 +156,7 @@ class Declarer:
             done(trouble)
             self._permit.release()
 
-        self._channel.ask(self._ensure(plans), ended)
+        self.channel.ask(self._ensure(plans), ended)
 
     def close(self) -> None:
         """Release the permit after the end of the connection."""
@@ -164,7 +172,7 @@ class Declarer:
         found = yield declare(plan.name, passive=True)
         if not isinstance(found, Refusal):
             if plan.alone and found.method.consumer_count:
-                return Trouble(f"queue {plan.name!r} has a consumer already, and exclusive = true")
+                return taken(plan.name)
         elif found.reply_code != 404:
             return self._trouble(plan, "looked for", found)
         elif not plan.declare:

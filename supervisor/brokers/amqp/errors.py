@@ -28,12 +28,14 @@ ACCESS_REFUSED = 403
 class Trouble(msgspec.Struct, frozen=True):
     """Why a connection, channel or request failed. `fatal`: the broker refuses permanently.
 
-    `code`: AMQP's reply code where the broker closed a connection or channel, else 0.
+    `code`: AMQP's reply code where the broker closed a connection or channel, else 0. `taken`: the queue has another
+    consumer, and is to have one.
     """
 
     reason: str
     fatal: bool = False
     code: int = 0
+    taken: bool = False
 
     @property
     def is_crash(self) -> bool:
@@ -43,6 +45,15 @@ class Trouble(msgspec.Struct, frozen=True):
 
 _ERRORS_FROM = 500
 """Reply codes from here on close the connection (AMQP 0-9-1, 1.2: hard errors)."""
+
+
+class QueueTaken(Exception):
+    """A subscription gave way to another consumer of its queue."""
+
+
+def taken(queue: str) -> Trouble:
+    """The trouble of a pool with `exclusive = true` whose queue has another consumer."""
+    return Trouble(f"queue {queue!r} has a consumer already, and exclusive = true", taken=True)
 
 
 _CHECK_LOGIN = "check user and password in [broker] url"
@@ -75,6 +86,8 @@ _FINAL_CODES = frozenset({403, 530, 540})
 def explain(error: BaseException | None) -> Trouble:
     """The trouble behind `error`, which ended a connection or channel."""
     error = _root(error)
+    if isinstance(error, QueueTaken):
+        return taken(str(error))
     if isinstance(error, pika.exceptions.ConnectionClosed | pika.exceptions.ChannelClosed):
         words = f"{error.reply_code} {error.reply_text}"
         return _explain_words(words, error.reply_code in _FINAL_CODES, error.reply_code)

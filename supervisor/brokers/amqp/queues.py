@@ -16,6 +16,7 @@ from supervisor.config.schema import Binding, PoolConfig
 from supervisor.quantities import show_bytes, show_seconds
 
 STREAM = "stream"
+QUORUM_TYPE = "quorum"
 
 NO_DELIVERY_LIMIT = 1_000_000
 """RabbitMQ 4 drops a message after 20 returns by default; -1 does so at the first on 3.10. preforkd counts attempts."""

@@ -14,7 +14,9 @@ import pika.channel
 import pika.frame
 
 from supervisor.brokers.amqp.acks import STRAGGLER_S, AckBatcher, How
+from supervisor.brokers.amqp.errors import QueueTaken, taken
 from supervisor.brokers.amqp.receiving import DeliveryCallback
+from supervisor.brokers.amqp.rivals import Rivals
 from supervisor.brokers.base import Delivery
 from supervisor.config.schema import PoolConfig
 from supervisor.messages.message import Properties
@@ -27,7 +29,9 @@ class _State(Enum):
 
     OPENING = auto()
     IDLE = auto()
+    LOOKING = auto()
     SUBSCRIBING = auto()
+    PROVING = auto()
     SUBSCRIBED = auto()
     CANCELLING = auto()
     CLOSED = auto()
@@ -37,7 +41,9 @@ class Subscription:
     """The consuming channel of `epoch`, opened at once; it subscribes once it is ready if `wanted`.
 
     `deliver` gets the messages. `on_subscribed` is called when the subscription is up; `on_ended` when it was
-    cancelled, by this side (reason "") or by the broker, and the channel stays open; `on_closed` at the epoch's end.
+    cancelled, by this side (reason "") or by the broker (True), and the channel stays open; `on_closed` at the epoch's
+    end. With `rivals`, no message is delivered before the broker has counted no other consumer. Where it has counted
+    one, the channel is closed with QueueTaken; with unsettled deliveries it stays open, and only the subscription ends.
     """
 
     def __init__(
@@ -48,7 +54,7 @@ class Subscription:
         epoch: int,
         deliver: Callable[[Delivery], object],
         on_subscribed: Callable[[], object],
-        on_ended: Callable[[str], object],
+        on_ended: Callable[[str, bool], object],
         on_closed: Callable[[BaseException], object],
     ) -> None:
         self.epoch = epoch
@@ -57,6 +63,8 @@ class Subscription:
         """The limit of unsettled deliveries, set when the channel opens and by `widen`."""
         self.acks = AckBatcher()
         """Settles deliveries with the next `flush`."""
+        self.rivals: Rivals | None = None
+        """Looks for other consumers, where there may be none."""
         self._reactor = reactor
         self._pool = pool
         self._deliver = deliver
@@ -71,6 +79,8 @@ class Subscription:
         self._before = 0  # deliveries up to this tag are of a former consumer tag
         self._former: list[tuple[int, int]] = []  # of former consumer tags: deliveries beyond the one, up to the other
         self._renewing = False
+        self._held: list[Delivery] = []  # until the subscription is known to be the only one
+        self._gives_way = False
 
     def want(self, wanted: bool) -> None:
         """Subscribe if `wanted`, or cancel, as soon as the channel allows."""
@@ -139,43 +149,70 @@ class Subscription:
 
     def _steer(self) -> None:
         if self._state is _State.IDLE and self.wanted:
-            self._state = _State.SUBSCRIBING
             self._former.append((self._before, self._last_delivery))
             self._before = self._last_delivery
-            self._tag = self._channel.basic_consume(
-                self._pool.queue,
-                DeliveryCallback(self._on_delivery),
-                exclusive=self._pool.exclusive,
-                arguments={"x-priority": self._pool.consumer_priority} if self._pool.consumer_priority else None,
-                callback=self._on_consuming,
-            )
-        elif self._state is _State.SUBSCRIBED and not self.wanted:
+            if self.rivals is None:
+                self._consume()
+            else:
+                self._state = _State.LOOKING
+                self.rivals.look(0, lambda: self.former, self._looked)
+        elif self._state is _State.LOOKING and not self.wanted:
+            self._on_idle("")
+        elif self._state in (_State.SUBSCRIBED, _State.PROVING) and not self.wanted:
             self._cancel()
+
+    def _consume(self) -> None:
+        self._state = _State.SUBSCRIBING
+        self._tag = self._channel.basic_consume(
+            self._pool.queue,
+            DeliveryCallback(self._on_delivery),
+            exclusive=self._pool.exclusive,
+            arguments={"x-priority": self._pool.consumer_priority} if self._pool.consumer_priority else None,
+            callback=self._on_consuming,
+        )
 
     def _cancel(self) -> None:
         self._state = _State.CANCELLING
         self._channel.basic_cancel(self._tag, callback=lambda _ok: self._on_idle(""))
 
     def _on_consuming(self, _frame: pika.frame.Method) -> None:
+        if self.rivals is None:
+            self._begin()
+            return
+        self._state = _State.PROVING
+        self.rivals.look(1, lambda: self.former, self._proved)
+        self._steer()
+
+    def _begin(self) -> None:
+        """Deliver from now on."""
         self._state = _State.SUBSCRIBED
         if not self._renewing:
             self._on_subscribed()
         self._renewing = False
+        held, self._held = self._held, []
+        for delivery in held:
+            self._deliver(delivery)
         self._steer()
 
-    def _on_idle(self, reason: str) -> None:
-        if self._state is _State.IDLE:  # cancelled from both sides at once
+    def _on_idle(self, reason: str, by_broker: bool = False) -> None:
+        if self._state in (_State.IDLE, _State.CLOSED):  # cancelled from both sides at once
             return
         self._state = _State.IDLE
+        if self.rivals is not None:
+            self.rivals.close()
+        self._return_held()
+        if self._gives_way:
+            self._give_way()
+            return
         self._renewing = self._renewing and self.wanted
         if not self._renewing:
-            self._on_ended(reason)
+            self._on_ended(reason, by_broker)
         self._steer()
 
     def _on_cancelled(self, _frame: pika.frame.Method) -> None:
-        self.wanted = False
+        self.wanted = self._gives_way = False
         self._on_idle(
-            f"the broker ended the subscription: queue {self._pool.queue!r} was deleted, or its leader was lost"
+            f"the broker ended the subscription: queue {self._pool.queue!r} was deleted, or its leader was lost", True
         )
 
     def _on_delivery(
@@ -183,13 +220,57 @@ class Subscription:
     ) -> None:
         self.acks.delivered(tag)
         self._last_delivery = tag
-        self._deliver(Delivery(self.epoch, tag, exchange, routing_key, redelivered, properties, body))
+        delivery = Delivery(self.epoch, tag, exchange, routing_key, redelivered, properties, body)
+        if self.rivals is not None and (self._gives_way or self._state in (_State.SUBSCRIBING, _State.PROVING)):
+            self._held.append(delivery)
+        else:
+            self._deliver(delivery)
 
     def _on_channel_closed(self, _channel: pika.channel.Channel, error: BaseException) -> None:
         self._state = _State.CLOSED
         if self._later is not None:
             self._reactor.remove_timeout(self._later)
-        self._on_closed(error)
+        if self.rivals is not None:
+            self.rivals.close()
+        self._on_closed(QueueTaken(self._pool.queue) if self._gives_way else error)
+
+    # ---- other consumers ------------------------------------------------------------------------------------------
+
+    def _looked(self, others: bool) -> None:
+        """Before the subscription."""
+        if others:
+            self._state = _State.IDLE
+            self._give_way()
+        else:
+            self._consume()
+
+    def _proved(self, others: bool) -> None:
+        """After it. Another consumer may have looked at the same moment: both give way, and try again."""
+        if others:
+            self._gives_way = True
+            self._cancel()
+        else:
+            self._begin()
+
+    def _give_way(self) -> None:
+        """Runs under way keep their channel: another consumer would get their messages if it were closed."""
+        self._gives_way = self._renewing = False
+        if self.acks.any_open:
+            self.wanted = False
+            self._on_ended(taken(self._pool.queue).reason, False)
+        else:
+            self._gives_way = True
+            self.flush(everything=True)
+            self._channel.close()
+            self._state = _State.CLOSED
+
+    def _return_held(self) -> None:
+        """Messages of a subscription that ended before it was known to be the only one."""
+        held, self._held = self._held, []
+        for delivery in held:
+            self.acks.requeue(delivery.tag)
+        if held:
+            self.flush()
 
 
 _SEND: dict[How, Callable[[pika.channel.Channel, int], object]] = {
