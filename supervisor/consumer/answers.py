@@ -10,7 +10,7 @@ from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.traces import trace_of, trace_of_lost, trace_of_missing, trace_of_waiting
 from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.consumer.settlement.messages import Phase
-from supervisor.consumer.settlement.missing import missing
+from supervisor.consumer.settlement.missing import dropped_by, missing
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.ledger.base import Ledger
 from supervisor.link.frames import Find, FindGone, Found
@@ -57,6 +57,6 @@ class Answers:
         traces += [trace_of_lost(self._pool, row, self._settlement.ahead_s) for row in rows]
         if order.drop != []:
             for entry in found:
-                self._settlement.give_up_missing(entry, order.by)
+                self._settlement.give_up_missing(entry, dropped_by(order.by))
             self._delays.let_go(lost, order.by)
         return Found(order.number, traces, "", len(found) + len(lost))

@@ -162,15 +162,11 @@ def running_pair(folder: Path, node: RabbitNode, server: PostgreSQL) -> Iterator
         with node.channel() as channel:
             channel.queue_declare(AUDIT_QUEUE, durable=True)
         stack.callback(delete_audit_queue, node)
-        daemons: list[RabbitDaemon] = []
         for name in ("one", "two"):
             (folder / name).mkdir()
-            daemon = stack.enter_context(rabbit_daemon(folder / name, node, POOL, start=False, **options))
-            daemon.queue = daemons[0].queue if daemons else daemon.queue
-            daemon.configure(POOL)
-            daemon.start()
-            daemons.append(daemon)
-        yield Pair(node, database, daemons)
+        one = stack.enter_context(rabbit_daemon(folder / "one", node, POOL, **options))
+        two = stack.enter_context(rabbit_daemon(folder / "two", node, POOL, queue=one.queue, **options))
+        yield Pair(node, database, [one, two])
 
 
 def delete_audit_queue(node: RabbitNode) -> None:

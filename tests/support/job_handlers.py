@@ -93,6 +93,12 @@ def _back_until(message: Message, round: int) -> None:
         message.publish(message.body, routing_key=message.queue, properties=message.properties)
 
 
+def _told(message: Message, name: str) -> None:
+    """Wait for a word in this FIFO of the daemon's own: `reject`, or any other for a run that is done."""
+    if (Path(os.environ["MARKS"]) / name).read_text() == "reject":
+        raise Reject("as told")
+
+
 def _warned(message: Message) -> None:
     """Whether this run was told that it may be a repetition."""
     mark("warned", message.maybe_duplicate)
@@ -114,6 +120,7 @@ _DEEDS: dict[str, Callable[..., None]] = {
     "retry_after": _retry_after,
     "publish": _publish,
     "back_until": _back_until,
+    "told": _told,
     "warned": _warned,
     "by_attempt": _by_attempt,
 }

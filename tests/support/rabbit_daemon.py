@@ -47,12 +47,12 @@ class RabbitDaemon(Daemon):
 
     `pool`: lines of `[pools.email]`; `port`: where the daemon finds the broker, if not at the node's own port.
     `module`, `handler`: what its workers run; `log`: its level; `broker`: lines of `[broker]`; `environment`: of the
-    pool; `more`: further tables; `program`: how preforkd is called.
+    pool; `more`: further tables; `program`: how preforkd is called; `queue`: one that another daemon has, too.
     """
 
     def __init__(self, directory: Path, node: RabbitNode, pool: str, **options: Any) -> None:
         self.node = node
-        self.queue = f"job-{uuid4().hex[:8]}"
+        self.queue = options.get("queue") or f"job-{uuid4().hex[:8]}"
         self._options = options
         self.program = options.get("program", self.program)
         super().__init__(directory, pool)

@@ -16,6 +16,7 @@ class BrokerModel:
     def __init__(self, laws: Laws) -> None:
         self.delivery_limit = laws.delivery_limit
         self.expires = laws.expires
+        self._with_rounds = laws.neighbour
         self.dropped: list[Copy] = []  # since the present consumer was started
         ready = [Copy(body, f"id-{i}" if laws.ids else None, former(laws)) for i, body in enumerate(laws.bodies)]
         self.ready = ready * 2 if laws.rival else ready
@@ -41,7 +42,7 @@ class BrokerModel:
     def accept(self, index: int) -> bool:
         flight = self.flights[index]
         self.flights[index] = flight._replace(accepted=True)
-        self._put(flight.outgoing)
+        self.take_copy(flight.outgoing)
         return False
 
     def takes(self, outgoing: Outgoing) -> bool:
@@ -96,7 +97,8 @@ class BrokerModel:
         found = found._replace(redelivered=True, count=count if limit is None else min(count, limit))
         (self.dropped if drops and limit is not None and count > limit else self.ready).append(found)
 
-    def _put(self, outgoing: Outgoing) -> None:
+    def take_copy(self, outgoing: Outgoing) -> None:
+        """A publication is in its queue."""
         if outgoing.routing_key == AUDIT_QUEUE:
             self.audited |= {outgoing.body}
             return
@@ -105,4 +107,4 @@ class BrokerModel:
             f"{QUEUE}.dead": self.dead,
             f"{QUEUE}.parked": self.parked,
         }
-        places[outgoing.routing_key].append(Copy.of(outgoing))
+        places[outgoing.routing_key].append(Copy.of(outgoing, self._with_rounds))

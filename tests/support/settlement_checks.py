@@ -33,7 +33,7 @@ def check_kept(world: World, body: bytes, at_rest: bool = False) -> None:
         [world.rival] if world.rival and world.rival_linked else [],
     )
     kept = sum(found.body == body for place in places for found in place)
-    kept += sum(key.endswith(b"/" + body) for key in world.done_rows)
+    kept += sum(key.endswith(b"/" + body) for key in world.done_rows | world.done_elsewhere)
     if kept < Counter(world.laws.bodies)[body]:
         raise Broken(f"I1: a message {body!r} is acked and nowhere any more")
 
@@ -45,12 +45,12 @@ def check_start(world: World, run: RunId, mine: SlotModel) -> None:
     if any(other.key == run.key for other in others) or (there is not None and there.state.open):
         raise Broken(f"I3: {run} runs twice at the same time")
     _check_repetition(world, run)
-    if run.key in world.done:
+    if run.key in world.done and not (world.laws.neighbour and run.round > 1):
         raise Broken(f"I2: {run} begins after it was done")
     if run in world.started:
         raise Broken(f"I5: {run} begins again undeclared")
     former = RunId(run.key, run.round, run.attempt - 1)
-    if run.attempt > 1 and former not in world.started and former not in world.unproven:
+    if run.attempt > 1 and former not in world.started | world.unproven | world.run_elsewhere:
         raise Broken(f"I4: {run} is charged for a run that never began")
     if world.late and (run.round, run.attempt) == (1, 1) and run not in world.warned:
         raise Broken(f"{run} begins after its time")

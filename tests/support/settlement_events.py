@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from supervisor.consumer.settlement.messages import Phase
 from tests.support import settlement_inbox as inbox
+from tests.support import settlement_neighbour as neighbour
 from tests.support import settlement_rival as rival
 from tests.support.settlement_parts import Copy, Event, SlotModel
 from tests.support.settlement_world import World
@@ -103,6 +104,11 @@ _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World
     "time": (_timers(vain=False), False, World.time),
     "return_recalled": (_slots(lambda slot: slot.linked and slot.returning), False, World.return_recalled),
     "reopen": (lambda world: range(bool(world.closed)), False, World.reopen),
+    "queue_is_empty": (
+        lambda world: range(world.laws.neighbour and not world.ready and bool(_missing(world))),
+        False,
+        neighbour.queue_is_empty,
+    ),
     "time_in_vain": (_timers(vain=True), True, World.time),
     "fail": (_slots(lambda slot: slot.may_finish), True, World.fail),
     "return": (_slots(lambda slot: slot.linked and slot.held), True, World.return_),
@@ -127,6 +133,8 @@ _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World
         True,
         rival.claim,
     ),
+    "neighbour_done": (lambda world: _kinds(world.ready) if world.laws.neighbour else [], True, neighbour.done),
+    "neighbour_fail": (lambda world: _kinds(world.ready) if world.laws.neighbour else [], True, neighbour.fail),
     "consumer_death": (
         lambda world: range(1 + any(slot.exit_notices for slot in world.slots)),
         True,

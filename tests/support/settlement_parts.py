@@ -31,6 +31,8 @@ FAILURES = {
 _KEPT = frozenset(
     {copy_headers.QUEUE, copy_headers.ROUND, copy_headers.ATTEMPT, copy_headers.REPEATS, copy_headers.EARLIER}
 )
+_ROUNDS = frozenset({copy_headers.FORMER, f"{copy_headers.PREFIX}cause"})
+_TABLES = frozenset({copy_headers.EARLIER, copy_headers.FORMER})
 EXPIRES_S = 2e9  # in the header of messages that expire
 
 
@@ -80,6 +82,7 @@ class Laws(NamedTuple):
     deaths: int = 0  # attempts that have ended with their worker before the world begins
     committed: bool = False  # the last of them had committed
     rival: bool = False  # another daemon takes messages, each of which is in the queue twice
+    neighbour: bool = False  # another daemon takes messages, with a ledger of its own
     expires: bool = False  # messages are of no use once it is late, if no worker has begun them
 
     def repeats(self, run: RunId, former: RunId) -> bool:
@@ -107,21 +110,21 @@ class Copy(NamedTuple):
     count: int = 0  # how often the queue has had it back
 
     @classmethod
-    def of(cls, outgoing: Outgoing) -> Copy:
-        """What the broker has once it has taken a publication."""
+    def of(cls, outgoing: Outgoing, with_rounds: bool = False) -> Copy:
+        """What the broker has once it has taken a publication. `with_rounds`: also what tells of former rounds."""
         headers = (outgoing.properties.headers or {}).items()
         kept = tuple(
-            (name, msgspec.msgpack.encode(value) if name == copy_headers.EARLIER else value)
+            (name, msgspec.msgpack.encode(value) if name in _TABLES else value)
             for name, value in headers
-            if name in _KEPT
+            if name in _KEPT or (with_rounds and name in _ROUNDS)
         )
         return cls(outgoing.body, outgoing.properties.message_id, kept)
 
     def delivered(self, epoch: int, tag: int) -> Delivery:
         """It comes from the queue."""
         headers: dict[str, Any] = dict(self.headers)
-        if copy_headers.EARLIER in headers:
-            headers[copy_headers.EARLIER] = msgspec.msgpack.decode(headers[copy_headers.EARLIER])
+        for name in _TABLES & headers.keys():
+            headers[name] = msgspec.msgpack.decode(headers[name])
         properties = Properties(headers=headers or None, message_id=self.id)
         return Delivery(epoch, tag, "", QUEUE, self.redelivered, properties, self.body)
 

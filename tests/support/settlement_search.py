@@ -120,7 +120,7 @@ def _mark(world: World) -> int:
             world.inbox.state if world.has_inbox else None,
             _rows_state(world.ledger.durable_rows) if world.committing else None,
             _rows_state(world.ledger.others),
-            (world.rival, world.rival_linked),
+            (world.rival, world.rival_linked, world.done_elsewhere, world.run_elsewhere),
             tuple(_in_any_order(place) for place in places),
             tuple(world.unacked.values()),
             tuple((tokens.get(flight.outgoing.token), flight.accepted) for flight in world.flights),

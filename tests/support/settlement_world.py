@@ -15,6 +15,7 @@ from typing import Any
 from supervisor.brokers.base import Outgoing
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer.settlement.messages import Failure
+from supervisor.consumer.settlement.missing import TAKEN
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.consumer.settlement.unit_of_work import Ack, Effect, PublishLater, RecallAll, Requeue, Send
 from supervisor.ledger.base import Row, RowState
@@ -72,6 +73,8 @@ class World(BrokerModel):
         self.remembers = True  # which messages began: only a consumer without ids to go by forgets it, as it dies
         self.done: frozenset[bytes] = frozenset()  # keys whose outcome `done` was marked
         self.done_rows: frozenset[bytes] = frozenset()
+        self.done_elsewhere: frozenset[bytes] = frozenset()  # keys of what a neighbour has done
+        self.run_elsewhere: frozenset[RunId] = frozenset()  # what has failed there
         self.rival: Copy | None = None  # what another daemon has, which shares queue and ledger
         self.rival_linked = True  # its delivery of that is unsettled
 
@@ -149,10 +152,10 @@ class World(BrokerModel):
     def _published_by(self, run: RunId) -> Publication:
         return inbox.publication(run) if self.has_inbox else audit(run)
 
-    def _put(self, outgoing: Outgoing) -> None:
+    def take_copy(self, outgoing: Outgoing) -> None:
         if self.has_inbox and outgoing.routing_key == f"{QUEUE}.dead":
             inbox.check_letter(self, outgoing)
-        super()._put(outgoing)
+        super().take_copy(outgoing)
 
     # ---- the turn -------------------------------------------------------------------------------------------------
 
@@ -353,7 +356,7 @@ class World(BrokerModel):
         return True
 
     def give_up_missing(self, index: int) -> bool:
-        self.settlement.give_up_missing(list(self.settlement.entries.values())[index])
+        self.settlement.give_up_missing(list(self.settlement.entries.values())[index], TAKEN)
         return True
 
     def disconnect(self, _what: int) -> bool:

@@ -16,7 +16,7 @@ from supervisor.brokers.names import dead_queue, parked_queue
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer.observe.health import Health
 from supervisor.consumer.settlement.messages import failure_of
-from supervisor.consumer.settlement.missing import WaitingRetries
+from supervisor.consumer.settlement.missing import WaitingRetries, let_go, lose
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.ledger.base import Ledger, Row, RowState
 from supervisor.logs.events import Event
@@ -30,6 +30,8 @@ AT_ONCE = 200
 """So many messages, lost or given up, are recorded in one turn."""
 NAMED = 3
 _RETRY, _GONE = RowState.RETRY, RowState.GONE
+_RECORD = {_RETRY: lose, _GONE: let_go}
+"""What is recorded of a message, by the state of its row."""
 _LOOKS_BACK_S = 8 * 86_400.0  # the longest delay, and a day for a copy that is overdue
 
 
@@ -60,7 +62,6 @@ class DelayWatch:
         self._letters = {dead_queue(queue): ("dead", "dead-lettered"), parked_queue(queue): ("parked", "parked")}
         self._empty = False  # the pool's queue, ours alone, at the last look
         self._due: dict[bytes, tuple[RowState, str]] = {}  # to be recorded, if the ledger knows nothing later of them
-        self._record = {_RETRY: settlement.lose, _GONE: settlement.let_go}  # by the state of their rows
         self._call_later: CallLater = lambda delay_s, callback: None
 
     def begin(self, call_later: CallLater) -> None:
@@ -186,8 +187,8 @@ class DelayWatch:
         due = {key: self._due.pop(key) for key in keys}
         for row in self.rows(keys):
             state, text = due[row.key]
-            if row.state is state:
-                self._record[state](row, text)
+            if row.state is state and self._settlement.is_last(row):
+                _RECORD[state](self._settlement.decisions, row, text)
         if self._due:
             self._call_later(STEP_S, self._record_piece)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
+from supervisor.brokers.copy_headers import QUEUE, rounds_behind
 from supervisor.consumer.settlement.messages import Arrival, Entry, Phase
 from supervisor.ledger.base import Row, RowState
 
@@ -24,7 +25,8 @@ class Meaning(Enum):
 
     ATTACH = auto()  # another delivery of the run in hand: settled with it
     AFTER = auto()  # a newer run: waits until the run in hand is over
-    COPY = auto()  # the copy that the run in hand waits for, or a later one: proof that it need not be made
+    COPY = auto()  # the copy that the run in hand waits for, or what has become of it: proof that it need not be made
+    OVERTAKEN = auto()  # proof that another daemon has carried on the message that the run in hand waits for
     RUN = auto()
     ORDER = auto()  # sent again on purpose: a new order, whose next delivery may be a repetition
     DUPLICATE = auto()
@@ -37,6 +39,15 @@ _BesideTest = Callable[[Entry, Arrival, _Place, _Place], bool]
 _Test = Callable[[RowState, _Place, _Place], bool]
 SETTLED = frozenset({RowState.DONE, RowState.RETRY, RowState.DEAD, RowState.PARKED})
 
+
+def _was_given_up(arrival: Arrival, round_: int) -> bool:
+    """Whether a letter of this round has gone back to the queue: later runs of the message tell of it."""
+    headers = arrival.delivery.properties.headers or {}
+    return arrival.stamped and any(
+        former.get("round") == round_ for former in rounds_behind(headers, headers.get(QUEUE, ""))
+    )
+
+
 _BESIDE_RULES: tuple[tuple[_BesideTest, Meaning, str], ...] = (
     (
         lambda entry, arrival, here, there: (
@@ -45,6 +56,25 @@ _BESIDE_RULES: tuple[tuple[_BesideTest, Meaning, str], ...] = (
             and (here[1] == entry.attempt + 1 or (entry.delivery is None and here > there))
         ),
         Meaning.COPY,
+        "",
+    ),
+    (
+        lambda entry, arrival, here, there: (
+            entry.pending in (RowState.DEAD_PENDING, RowState.PARKED_PENDING)
+            and here[0] > entry.round
+            and _was_given_up(arrival, entry.round)
+        ),
+        Meaning.COPY,
+        "",
+    ),
+    (
+        lambda entry, arrival, here, there: (
+            entry.pending is not None
+            and entry.delivery is None
+            and here > there
+            and (here[0] == entry.round or _was_given_up(arrival, entry.round))
+        ),
+        Meaning.OVERTAKEN,
         "",
     ),
     (lambda entry, arrival, here, there: here > there, Meaning.AFTER, ""),
@@ -84,6 +114,13 @@ def meaning_beside(entry: Entry, arrival: Arrival, dedupe: str) -> tuple[Meaning
         return Meaning.AFTER, ""
     here, there = (arrival.round, arrival.attempt), (entry.round, entry.attempt)
     return next((meaning, why) for test, meaning, why in _BESIDE_RULES if test(entry, arrival, here, there))
+
+
+def meaning_behind(entry: Entry, dedupe: str) -> Meaning:
+    """What those that wait behind a run mean for it, now that it is decided: the strongest proof among them, or AFTER.
+    `dedupe`: as in `meaning_beside`."""
+    found = {meaning_beside(entry, arrival, dedupe)[0] for arrival in entry.later}
+    return next((proof for proof in (Meaning.COPY, Meaning.OVERTAKEN) if proof in found), Meaning.AFTER)
 
 
 def meaning_of(row: Row, arrival: Arrival, dedupe: str) -> tuple[Meaning, str]:

@@ -1,7 +1,8 @@
 """Messages that failed and are where they should be no more: the original before its copy was made, or the retry copy.
 
 Part of the settlement, in the consumer process; pure. A queue was purged or deleted, or another consumer took them. An
-original that does not come back to its empty queue is waited for, and given up after a while or by an operator. A lost
+original that does not come back to its empty queue is waited for, and given up after a while, by an operator, or when
+a later run of it shows that another daemon has carried it on. A lost
 retry copy is on record until the message is published again, comes after all, or an operator lets it go.
 """
 
@@ -30,13 +31,30 @@ SHARED_S = 120.0
 connection of ours."""
 
 
+TAKEN = (
+    "has not come back, although its queue is empty: another consumer has taken it, or it was purged; no copy of it "
+    "can be made, unless it comes"
+)
+OVERTAKEN = "is carried on by another daemon, as a later run shows that has come: no copy of it is made here"
+"""Why the wait for a failed message ends, for people."""
+
+
+def dropped_by(operator: str) -> str:
+    """The same, by order of this operator."""
+    return f"has not come back: dropped by {operator}; if it comes, its copy is made"
+
+
 def missing(entries: Iterable[Entry]) -> list[Entry]:
     """Those that failed and have not come back since the consumer started, the oldest first."""
     return [entry for entry in entries if entry.phase is Phase.COPYING and entry.delivery is None]
 
 
 def given_up(entries: Iterable[Entry], now_s: float) -> list[Entry]:
-    """Those that have been missing for too long. Called while their queue is empty, ours alone, and subscribed to."""
+    """Those that have been missing for too long. Called while their queue is empty and subscribed to.
+
+    Then none of them is in it. Another consumer has settled it, or may have it; if that gives it back, and it comes, it
+    gets its copy. So nothing is lost by no longer waiting for it.
+    """
     found = missing(entries)
     for entry in found:
         if entry.missing_since_s is None:
@@ -44,18 +62,16 @@ def given_up(entries: Iterable[Entry], now_s: float) -> list[Entry]:
     return [entry for entry in found if now_s - (entry.missing_since_s or 0.0) >= MISSING_S]
 
 
-def give_up(decisions: UnitOfWork, entry: Entry, by: str) -> None:
+def give_up(decisions: UnitOfWork, entry: Entry, why: str) -> None:
     """Stop waiting for a failed message: no copy of it can be made. If it comes after all, the copy is made then.
 
-    `by`: the operator that has given it up, "" for none. Raises ValueError where the message has not failed.
+    `why`: one of the texts above. Raises ValueError where the message has not failed.
     """
     if entry.failure is None or entry.pending is None:
         raise ValueError("only a decided message is waited for")
-    text = f"message {entry.id!r} failed and is in its queue no more (purged?): no copy of it can be made"
-    if by:
-        text = f"message {entry.id!r} failed and has not come back: dropped by {by}; if it comes, its copy is made"
     decisions.count("gone")
-    _record(decisions, entry, msgspec.structs.replace(entry.failure.in_short, pending=entry.pending, lost=""), text)
+    failure = msgspec.structs.replace(entry.failure.in_short, pending=entry.pending, lost="")
+    _record(decisions, entry, failure, f"message {entry.id!r} failed and {why}")
 
 
 def lose(decisions: UnitOfWork, row: Row, why: str) -> None:

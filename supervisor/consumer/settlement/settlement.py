@@ -13,12 +13,12 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from supervisor.config.schema import PoolConfig
-from supervisor.consumer.settlement import copies, missing
-from supervisor.consumer.settlement.admission import SENT_MEANWHILE, SETTLED, Meaning, meaning_beside, meaning_of
+from supervisor.consumer.settlement import admission, copies, missing
+from supervisor.consumer.settlement.admission import SENT_MEANWHILE, SETTLED, Meaning
 from supervisor.consumer.settlement.assignments import Assignments
 from supervisor.consumer.settlement.content_matches import ContentMatches
 from supervisor.consumer.settlement.expiries import Expiries
-from supervisor.consumer.settlement.failure_policy import asking, attempt_of, fate_of
+from supervisor.consumer.settlement.failure_policy import attempt_of, fate_of
 from supervisor.consumer.settlement.identification import given
 from supervisor.consumer.settlement.messages import NONE_EARLIER, Arrival, Entry, Failure, Phase, failure_of, unfit
 from supervisor.consumer.settlement.publications import Publications
@@ -96,15 +96,21 @@ class Settlement:
             self._duplicate(arrival, "its run had ended when the connection was lost")
 
     def _admit_beside(self, entry: Entry, arrival: Arrival) -> None:
-        meaning, why = meaning_beside(entry, arrival, self._dedupe)
+        meaning, why = admission.meaning_beside(entry, arrival, self._dedupe)
         if meaning is Meaning.DUPLICATE:
             self._duplicate(arrival, why)
         elif meaning is Meaning.ATTACH:
             self._attach(entry, arrival)
         else:
             entry.later.append(arrival)
-            if meaning is Meaning.COPY:
-                self.copy_confirmed(entry)
+            self._go_on(entry, meaning)
+
+    def _go_on(self, entry: Entry, meaning: Meaning) -> None:
+        """What has come behind this run, with this `meaning`, may be proof that it need not be waited for."""
+        if meaning is Meaning.COPY:
+            self.copy_confirmed(entry)
+        elif meaning is Meaning.OVERTAKEN:
+            self.give_up_missing(entry, missing.OVERTAKEN)
 
     def _admit_by_ledger(self, arrival: Arrival, known: Sequence[Row]) -> None:
         row = self.decisions.row(arrival.key)
@@ -118,7 +124,7 @@ class Settlement:
         self._enter(arrival)
 
     def _admit_by_row(self, row: Row, arrival: Arrival) -> None:
-        meaning, why = meaning_of(row, arrival, self._dedupe)
+        meaning, why = admission.meaning_of(row, arrival, self._dedupe)
         if meaning is Meaning.DUPLICATE:
             self._duplicate(arrival, why)
             return
@@ -274,24 +280,18 @@ class Settlement:
             self._enter(arrival).tags.clear()
 
     def queue_is_empty(self) -> None:
-        """Nothing is ready in the queue, it is ours alone, we are subscribed: messages not back are missing."""
+        """Nothing is ready in the queue, and we are subscribed: messages not back are missing."""
         for entry in missing.given_up(self.entries.values(), self.decisions.now_s):
-            self.give_up_missing(entry)
+            self.give_up_missing(entry, missing.TAKEN)
 
-    def give_up_missing(self, entry: Entry, by: str = "") -> None:
-        """Stop waiting for a failed message that is missing (`missing.give_up`). `by`: an operator, "" for none."""
-        missing.give_up(self.decisions, entry, by)
+    def give_up_missing(self, entry: Entry, why: str) -> None:
+        """Stop waiting for a failed message that is missing (`missing.give_up`)."""
+        missing.give_up(self.decisions, entry, why)
         self._forget(entry)
 
-    def lose(self, row: Row, why: str) -> None:
-        """The retry copy of this row is at the broker no more; `why`: how it was lost."""
-        if row.key not in self.entries and self.decisions.row(row.key) is None:
-            missing.lose(self.decisions, row, why)
-
-    def let_go(self, row: Row, by: str) -> None:
-        """The operator `by` has given up this lost message."""
-        if row.key not in self.entries and self.decisions.row(row.key) is None:
-            missing.let_go(self.decisions, row, by)
+    def is_last(self, row: Row) -> bool:
+        """Whether nothing has happened to the message since this `row`, its last one in the ledger."""
+        return row.key not in self.entries and self.decisions.row(row.key) is None
 
     # ---- the operator ---------------------------------------------------------------------------------------------
 
@@ -343,16 +343,12 @@ class Settlement:
         self.decisions.record(entry, pending, entry.failure)
         if entry.delivery is not None:
             self.publications.publish_copy(entry)
+        else:
+            self._go_on(entry, admission.meaning_behind(entry, self._dedupe))
 
     def _copied(self, entry: Entry) -> None:
         """The broker has the copy: final, and the original may go."""
-        if entry.pending is None or entry.failure is None:
-            raise ValueError("only a decided message has a copy")
-        state, counter, event = copies.CONFIRMED[entry.pending]
-        self.decisions.record(entry, state, entry.failure.in_short)
-        self.decisions.count(counter)
-        text = f"message {entry.id!r}: {counter} {entry.failure.after(entry.attempt)}{asking(entry.failure)}"
-        self.decisions.say_failure(event, text, entry, entry.failure)
+        self.decisions.record_copied(entry)
         self._settle(entry)
 
     def _unbegun(self, entry: Entry) -> None:

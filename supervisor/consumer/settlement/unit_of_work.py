@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 
 from supervisor.brokers.base import Outgoing
+from supervisor.consumer.settlement.copies import CONFIRMED
+from supervisor.consumer.settlement.failure_policy import asking
 from supervisor.consumer.settlement.messages import Arrival, Entry, Failure
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import ConsumerFrame, Incarnation, Run
@@ -114,6 +116,19 @@ class UnitOfWork:
         self._rows[entry.key] = Row(
             entry.key, entry.round, entry.attempt, state, slot, generation, self.now_s, entry.id, note, self._epoch
         )
+
+    def record_copied(self, entry: Entry) -> None:
+        """Record, count and log that the broker has the copy of a failed message: its state is final.
+
+        Raises ValueError where nothing is decided.
+        """
+        if entry.pending is None or entry.failure is None:
+            raise ValueError("only a decided message has a copy")
+        state, counter, event = CONFIRMED[entry.pending]
+        self.record(entry, state, entry.failure.in_short)
+        self.count(counter)
+        text = f"message {entry.id!r}: {counter} {entry.failure.after(entry.attempt)}{asking(entry.failure)}"
+        self.say_failure(event, text, entry, entry.failure)
 
     def count(self, name: str, by: int = 1) -> None:
         """Add `by` to a counter, in the same commit."""

@@ -155,7 +155,7 @@ class BrokerHearing:
 
     def _depth(self, event: base.Depth) -> None:
         ours = self._settlement.content_matches.queue_is_ours = self._observer.health.queue_is_ours
-        empty = self._observer.subscribed and not event.ready and ours
+        empty = self._observer.subscribed and not event.ready
         if empty:
             self._settlement.queue_is_empty()
-        self._delays.looked(empty, shared=event.consumers - event.former > 1)
+        self._delays.looked(empty and ours, shared=event.consumers - event.former > 1)

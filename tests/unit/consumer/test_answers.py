@@ -11,6 +11,7 @@ from supervisor.brokers import copy_headers
 from supervisor.consumer.answers import NAMED, Answers
 from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.health import Health
+from supervisor.consumer.settlement.missing import lose
 from supervisor.ledger.base import Row, RowState
 from supervisor.link.frames import FindGone, Found
 from supervisor.logs.events import Event
@@ -113,7 +114,7 @@ def lost(*ids: str) -> Bench:
     bench = Bench()
     for name in ids:
         bench.has_row(RowState.RETRY, id=name, note=msgspec.msgpack.encode(RAISED))
-        bench.settlement.lose(bench.rows[key_of(name)], "'q.retry.1000' was deleted")
+        lose(bench.settlement.decisions, bench.rows[key_of(name)], "'q.retry.1000' was deleted")
     bench.turn()
     return bench
 
@@ -160,6 +161,6 @@ def test_a_copy_that_came_back_meanwhile_is_not_lost() -> None:
     bench = Bench()
     bench.has_row(RowState.RETRY, note=msgspec.msgpack.encode(RAISED))
     row = bench.rows[key_of("m")]
+    assert bench.settlement.is_last(row)
     bench.deliver("m", (1, 2))
-    bench.settlement.lose(row, "deleted")
-    assert bench.turn().said == []
+    assert not bench.settlement.is_last(row)

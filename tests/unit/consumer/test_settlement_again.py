@@ -8,7 +8,7 @@ import pytest
 from supervisor.brokers import copy_headers
 from supervisor.consumer.observe.traces import trace_of
 from supervisor.consumer.settlement.messages import Failure
-from supervisor.consumer.settlement.missing import MISSING_S
+from supervisor.consumer.settlement.missing import MISSING_S, TAKEN
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Published, RunId
@@ -197,7 +197,7 @@ def test_only_what_was_decided_can_be_given_up() -> None:
     bench = Bench()
     bench.begun()
     with pytest.raises(ValueError, match="decided"):
-        bench.settlement.give_up_missing(bench.entry())
+        bench.settlement.give_up_missing(bench.entry(), TAKEN)
 
 
 def test_the_note_of_what_is_gone_says_what_was_decided() -> None:

@@ -10,6 +10,7 @@ import pytest
 from supervisor.brokers import copy_headers
 from supervisor.brokers.base import Outgoing
 from supervisor.consumer.settlement.messages import NONE_EARLIER, Earlier, Failure
+from supervisor.consumer.settlement.missing import lose
 from supervisor.ledger.base import RowState
 from supervisor.link.frames import Run, RunId
 from supervisor.logs.events import Event
@@ -152,7 +153,7 @@ def test_a_lost_copy_that_is_published_again_knows_what_the_first_knew() -> None
     bench = inbox_bench()
     _, run = bench.begun()
     copy_after(bench, run)
-    bench.settlement.lose(bench.rows[run.key], "purged")
+    lose(bench.settlement.decisions, bench.rows[run.key], "purged")
     bench.turn()
     bench.deliver()
     again = confirmed_copy(bench)

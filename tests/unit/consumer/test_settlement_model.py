@@ -46,6 +46,8 @@ SMALL_WORLDS = {
     "another daemon": (Laws(ONE, faults=3, workers=1, rival=True), 8),
     "another daemon, two messages": (Laws(TWO, faults=2, workers=1, room=1, rival=True), 7),
     "another daemon, slow disk": (Laws(ONE, faults=2, slow_disk=True, rival=True), 7),
+    "a neighbour": (Laws(ONE, workers=1, faults=5, neighbour=True), 8),
+    "a neighbour, one attempt": (Laws(ONE, workers=1, faults=5, max_attempts=1, neighbour=True), 8),
     "inbox": (Laws(ONE, faults=2, on_crash="inbox", publishes=True), 10),
     "inbox, after a death": (Laws(ONE, faults=3, on_crash="inbox", max_attempts=1, deaths=1), 9),
     "inbox, committed before a death": (
@@ -105,6 +107,7 @@ LARGE_WORLDS = [
     Laws((b"a", b"b", b"c"), workers=2, faults=12, together=2, delivery_limit=2, slow_disk=True),
     Laws((b"a", b"a", b"b"), ids=False, workers=2, faults=10, together=2, delivery_limit=1),
     Laws((b"a", b"b", b"c"), workers=2, faults=16, together=2, slow_disk=True, rival=True),
+    Laws((b"a", b"b", b"c"), workers=2, faults=16, together=2, slow_disk=True, neighbour=True),
     Laws((b"a", b"b", b"c"), workers=2, publishes=True, faults=12, together=2, slow_disk=True, expires=True),
 ]
 

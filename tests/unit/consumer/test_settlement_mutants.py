@@ -11,7 +11,8 @@ import pytest
 from supervisor.brokers import copy_headers
 from supervisor.brokers.base import Outgoing
 from supervisor.config.schema import PoolConfig
-from supervisor.consumer.settlement import assignments, copies, expiries, failure_policy
+from supervisor.consumer.settlement import admission, assignments, copies, expiries, failure_policy
+from supervisor.consumer.settlement.admission import Meaning
 from supervisor.consumer.settlement.assignments import Assignments
 from supervisor.consumer.settlement.content_matches import ContentMatches
 from supervisor.consumer.settlement.expiries import Expiries
@@ -442,6 +443,39 @@ def what_expires_is_acked_and_no_dead_letter(patch: Patch) -> None:
     patch.setattr(Settlement, "expires", mutant)
 
 
+def only_the_next_attempt_ends_a_wait(patch: Patch) -> None:
+    """As if a message always came back."""
+
+    def mutant(entry: Entry, arrival: Arrival, dedupe: str) -> tuple[Meaning, str]:
+        meaning, why = meaning_beside(entry, arrival, dedupe)
+        is_next = (arrival.round, arrival.attempt) == (entry.round, entry.attempt + 1)
+        proof = meaning in (Meaning.COPY, Meaning.OVERTAKEN)
+        return (Meaning.AFTER, "") if proof and not is_next and entry.phase is Phase.COPYING else (meaning, why)
+
+    meaning_beside = admission.meaning_beside
+    patch.setattr(admission, "meaning_beside", mutant)
+
+
+def what_another_daemon_carries_on_is_waited_for(patch: Patch) -> None:
+    def mutant(self: Settlement, entry: Entry, meaning: Meaning) -> None:
+        go_on(self, entry, Meaning.AFTER if meaning is Meaning.OVERTAKEN else meaning)
+
+    go_on = Settlement._go_on
+    patch.setattr(Settlement, "_go_on", mutant)
+
+
+def what_has_come_before_the_decision_proves_nothing(patch: Patch) -> None:
+    patch.setattr(admission, "meaning_behind", lambda entry, dedupe: Meaning.AFTER)
+
+
+def letters_that_come_back_prove_nothing(patch: Patch) -> None:
+    patch.setattr(admission, "_was_given_up", lambda arrival, round_: False)
+
+
+def an_empty_queue_ends_no_wait(patch: Patch) -> None:
+    patch.setattr(Settlement, "queue_is_empty", lambda self: None)
+
+
 FOUND_IN: dict[Callable[[Patch], None], Laws] = {
     pending_counts_as_final: Laws(ONE, faults=3),
     any_run_of_an_id_matches: Laws(ONE, faults=3),
@@ -494,6 +528,11 @@ FOUND_IN: dict[Callable[[Patch], None], Laws] = {
     the_letter_of_an_unanswered_question_tells_of_the_death_alone: Laws(
         ONE, faults=1, workers=1, on_crash="inbox", max_attempts=1, deaths=2, committed=True
     ),
+    only_the_next_attempt_ends_a_wait: Laws(ONE, faults=4, workers=1, max_attempts=1, neighbour=True),
+    what_another_daemon_carries_on_is_waited_for: Laws(ONE, faults=5, workers=1, neighbour=True),
+    what_has_come_before_the_decision_proves_nothing: Laws(ONE, faults=4, workers=1, neighbour=True),
+    letters_that_come_back_prove_nothing: Laws(ONE, faults=4, workers=1, max_attempts=1, neighbour=True),
+    an_empty_queue_ends_no_wait: Laws(ONE, faults=3, workers=1, neighbour=True),
     expiry_is_only_looked_at_on_arrival: Laws(ONE, faults=2, expires=True),
     what_a_worker_has_does_not_expire: Laws(ONE, faults=2, expires=True),
     any_attempt_expires: Laws(ONE, faults=2, expires=True),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from supervisor.brokers import copy_headers
 from supervisor.brokers.base import Delivery
 from supervisor.consumer.settlement.admission import Meaning, meaning_beside, meaning_of
 from supervisor.consumer.settlement.messages import Arrival, Entry, Phase
@@ -19,12 +21,16 @@ RUN, ORDER, DUPLICATE, DECIDED, IN_DOUBT = (
     Meaning.DECIDED,
     Meaning.IN_DOUBT,
 )
-ATTACH, AFTER, COPY = Meaning.ATTACH, Meaning.AFTER, Meaning.COPY
+ATTACH, AFTER, COPY, OVERTAKEN = Meaning.ATTACH, Meaning.AFTER, Meaning.COPY, Meaning.OVERTAKEN
 
 
-def arrival(place: tuple[int, int], worn: bool = False, redelivered: bool = False) -> Arrival:
-    """A delivery of the message; of a run beyond the first it is a copy of ours, and stamped."""
-    delivery = Delivery(1, 7, "", "q", redelivered, Properties(), b"")
+def arrival(
+    place: tuple[int, int], worn: bool = False, redelivered: bool = False, letter_of: int | None = None
+) -> Arrival:
+    """A delivery of the message; of a run beyond the first it is a copy of ours, and stamped. `letter_of`: the round
+    after which it was a dead letter."""
+    headers = {copy_headers.QUEUE: "q", copy_headers.FORMER: [{"round": letter_of}]} if letter_of else None
+    delivery = Delivery(1, 7, "", "q", redelivered, Properties(headers=headers), b"")
     return Arrival(delivery, KEY, "m", True, *place, stamped=place != FIRST, worn=worn)
 
 
@@ -85,7 +91,8 @@ def test_with_dedupe_by_redelivery_the_first_delivery_of_a_settled_id_is_a_new_o
         (Phase.COPYING, RowState.RETRY_PENDING, FIRST, RETRIED, True, COPY),
         (Phase.COPYING, RowState.RETRY_PENDING, FIRST, (1, 5), False, COPY),
         (Phase.COPYING, RowState.RETRY_PENDING, FIRST, REPLAYED, False, AFTER),
-        (Phase.COPYING, RowState.DEAD_PENDING, FIRST, RETRIED, False, AFTER),
+        (Phase.COPYING, RowState.DEAD_PENDING, FIRST, RETRIED, False, OVERTAKEN),
+        (Phase.COPYING, RowState.PARKED_PENDING, FIRST, (1, 4), False, OVERTAKEN),
         (Phase.COPYING, RowState.DEAD_PENDING, RETRIED, REPLAYED, False, AFTER),
         (Phase.OWNED, None, FIRST, RETRIED, False, AFTER),
         (Phase.WAITING, None, FIRST, REPLAYED, True, AFTER),
@@ -113,6 +120,37 @@ def test_the_run_in_hand_and_the_places_decide(
     found, why = meaning_beside(entry, arrival(here, worn), "keep")
     assert found is meaning
     assert bool(why) is (meaning is DUPLICATE)
+
+
+@pytest.mark.parametrize(
+    ("pending", "has_come", "letter_of", "here", "meaning"),
+    [
+        (RowState.DEAD_PENDING, False, 1, REPLAYED, COPY),
+        (RowState.PARKED_PENDING, False, 1, (2, 3), COPY),
+        (RowState.DEAD_PENDING, True, 1, REPLAYED, COPY),
+        (RowState.RETRY_PENDING, False, 1, REPLAYED, OVERTAKEN),
+        (RowState.RETRY_PENDING, True, 1, REPLAYED, AFTER),
+        (RowState.DEAD_PENDING, True, None, RETRIED, AFTER),
+        (RowState.DEAD_PENDING, False, 2, (3, 1), AFTER),
+        (None, False, 1, REPLAYED, AFTER),
+    ],
+)
+def test_a_letter_that_comes_back_proves_that_its_copy_was_made(
+    pending: RowState | None, has_come: bool, letter_of: int | None, here: tuple[int, int], meaning: Meaning
+) -> None:
+    """`has_come`: the message that waits for its copy is here."""
+    entry = Entry(KEY, "m", *FIRST)
+    entry.phase, entry.pending = Phase.COPYING if pending else Phase.OWNED, pending
+    entry.delivery = arrival(FIRST).delivery if has_come else None
+    assert meaning_beside(entry, arrival(here, letter_of=letter_of), "keep")[0] is meaning
+
+
+def test_a_letter_of_another_round_is_told_by_a_publisher_in_vain() -> None:
+    """Only the headers of copies are read: a message without their stamp is the first round."""
+    entry = Entry(KEY, "m", *FIRST)
+    entry.phase, entry.pending = Phase.COPYING, RowState.DEAD_PENDING
+    forged = msgspec.structs.replace(arrival(REPLAYED, letter_of=1), stamped=False)
+    assert meaning_beside(entry, forged, "keep")[0] is AFTER
 
 
 @pytest.mark.parametrize(
