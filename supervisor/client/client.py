@@ -7,6 +7,7 @@ loops of the application alone, and survive a fork: a child connects by itself, 
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import select
@@ -21,12 +22,10 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
-
 from supervisor.brokers import open_producer
 from supervisor.client.backlog import Item
 from supervisor.client.errors import ClientClosed, ClientError, ClientFailed
-from supervisor.client.request import checked_delay_s, json_body, publication_of
+from supervisor.client.request import Request, json_body, properties_of
 from supervisor.client.sender import Sender
 from supervisor.config.schema import BrokerConfig, TlsConfig
 from supervisor.messages.message import Properties
@@ -67,8 +66,9 @@ class Client:
         daemon on this machine, for trials. `tls`: the files for `amqps://`. `name`: shown at the broker.
         `max_messages`, `max_bytes`: the most that may be unconfirmed; then BufferFull, for `publish` after
         `full_wait_s`.
-        Raises ValueError for a URL of another kind.
+        Raises ValueError for a URL of another kind, ClientFailed under gevent and eventlet.
         """
+        _refuse_greenlets("Client")
         urls = (url,) if isinstance(url, str) else tuple(url)
         _check(urls)
         self._state_dir = urls[0].removeprefix("embedded:") if urls[0].startswith("embedded:") else ""
@@ -115,8 +115,8 @@ class Client:
         future's callback: use `submit` there); TypeError for a body of another type or an unknown keyword.
         """
         limit_s = self._publish_timeout_s if timeout_s is None else timeout_s
-        given = _given(properties, message_id, fields)
-        item = self._item(routing_key, body, exchange, given, expires_s, delay_s, limit_s, waited_for=True)
+        given = properties_of(properties, message_id, fields)
+        item = _item(Request(routing_key, body, exchange, given, expires_s, delay_s), limit_s, waited_for=True)
         if self._running().is_this_thread:
             raise ClientFailed("publish: a future's callback would wait for its own thread: call submit there")
         self._put(item, self._full_wait_s)
@@ -141,8 +141,8 @@ class Client:
         stays. Its callbacks run in the client's thread and must not block it.
         Raises BufferFull, ClientClosed, LoginRefused, InvalidMessage and TypeError at once: nothing was taken then.
         """
-        given = _given(properties, message_id, fields)
-        item = self._item(routing_key, body, exchange, given, expires_s, delay_s, timeout_s, waited_for=False)
+        given = properties_of(properties, message_id, fields)
+        item = _item(Request(routing_key, body, exchange, given, expires_s, delay_s), timeout_s, waited_for=False)
         self._put(item, 0.0)
         return item.future
 
@@ -166,8 +166,8 @@ class Client:
         import asyncio  # loaded late: programs without an event loop do not need it
 
         limit_s = self._publish_timeout_s if timeout_s is None else timeout_s
-        given = _given(properties, message_id, fields)
-        item = self._item(routing_key, body, exchange, given, expires_s, delay_s, limit_s, waited_for=True)
+        given = properties_of(properties, message_id, fields)
+        item = _item(Request(routing_key, body, exchange, given, expires_s, delay_s), limit_s, waited_for=True)
         self._put(item, 0.0)
         return await asyncio.wrap_future(item.future)
 
@@ -205,20 +205,6 @@ class Client:
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
-    def _item(
-        self,
-        routing_key: str,
-        body: bytes | str,
-        exchange: str,
-        given: Properties,
-        expires_s: float | None,
-        delay_s: float,
-        limit_s: float | None,
-        waited_for: bool,
-    ) -> Item:
-        publication = publication_of(routing_key, body, exchange, given, expires_s, wall_s(), delay_s)
-        return Item(publication, checked_delay_s(delay_s, publication), limit_s, waited_for)
-
     def _put(self, item: Item, wait_s: float) -> None:
         while not (sender := self._running()).intake.put(item, wait_s):
             with self._guard:
@@ -226,6 +212,7 @@ class Client:
                     del self._present[_SENDER]  # its thread has ended by an error: start another
 
     def _running(self) -> Sender:
+        _refuse_greenlets("publish")  # a library may have replaced threads since the client was made
         sender = self._present.get(_SENDER)
         if sender is None:
             with self._guard:
@@ -235,10 +222,6 @@ class Client:
     def _started(self) -> Sender:
         if self._closed:
             raise ClientClosed("publish: the client is closed, and takes no messages: make another one")
-        if not hasattr(select, "epoll"):
-            raise ClientFailed(
-                "publish: this process has no epoll, which gevent and eventlet take away: publish elsewhere"
-            )
         broker, name, state_dir = self._broker, self._name, self._state_dir
 
         def opened(reactor: Reactor) -> Any:
@@ -266,6 +249,21 @@ class Client:
                 sender.disown()
 
 
+def _refuse_greenlets(what: str) -> None:
+    """Raise ClientFailed where a library has replaced threads or epoll of the standard library.
+
+    A thread that is a greenlet would block all signals of the process and stop it at its first wait.
+    """
+    if hasattr(select, "epoll") and _thread.start_new_thread.__module__ == _thread.__name__:
+        return
+    library = " and ".join(name for name in ("gevent", "eventlet") if name in sys.modules) or "a library"
+    raise ClientFailed(
+        f"{what}: {library} has replaced threads or epoll in this process, and the client needs both: use workers with"
+        " threads (gunicorn: --worker-class gthread), or put messages into the outbox, and relay them in a process of"
+        " its own"
+    )
+
+
 def _check(urls: tuple[str, ...]) -> None:
     for url in urls:
         try:
@@ -278,9 +276,9 @@ def _check(urls: tuple[str, ...]) -> None:
         raise ValueError("Client: give one URL or several of RabbitMQ, or one embedded:FOLDER with the state directory")
 
 
-def _given(properties: Properties | None, message_id: str | None, fields: dict[str, Any]) -> Properties:
-    given = msgspec.structs.replace(properties or Properties(), **fields)
-    return given if message_id is None else msgspec.structs.replace(given, message_id=message_id)
+def _item(request: Request, limit_s: float | None, waited_for: bool) -> Item:
+    request = request.in_delay_queue()
+    return Item(request.publication(wall_s()), request.delay_s, limit_s, waited_for)
 
 
 def _result(item: Item, limit_s: float) -> str:

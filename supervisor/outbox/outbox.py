@@ -12,10 +12,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import msgspec
-
 from supervisor.client import Client, ClientError
-from supervisor.client.request import publication_of
+from supervisor.client.request import Request, properties_of
 from supervisor.errors import PreforkdError
 from supervisor.inbox.connections import Connection
 from supervisor.inbox.faults import Fault, fault_of
@@ -71,10 +69,8 @@ def put(
     Raises OutboxError without a transaction or table, InvalidMessage and TypeError for a message that cannot be sent,
     and what the driver raises.
     """
-    given = msgspec.structs.replace(properties or Properties(), **fields)
-    if message_id is not None:
-        given = msgspec.structs.replace(given, message_id=message_id)
-    publication = publication_of(routing_key, body, exchange, given, expires_s, wall_s())
+    given = properties_of(properties, message_id, fields)
+    publication = Request(routing_key, body, exchange, given, expires_s).publication(wall_s())
     with _used(db, using) as connection:
         connection.count(PUT, packed([publication]))
     return str(publication.properties.message_id)

@@ -227,3 +227,38 @@ def test_a_child_that_cannot_close_what_it_inherits_does_not_use_it(admin: Embed
 
     assert (ran.returncode, ran.stdout) == (0, "0\n"), ran.stderr
     assert {one.properties.message_id for one in admin.take("orders", 10)} == {"parent", "child"}
+
+
+_PATCHES = {
+    "gevent": "from gevent import monkey; monkey.patch_all({})",
+    "eventlet": "import eventlet; eventlet.monkey_patch({})",
+}
+_PATCHED = """
+import sys
+{before}
+from supervisor.client import Client, ClientFailed
+try:
+    client = Client(sys.argv[1])
+    {after}
+    print(client.publish("orders", b"", message_id="taken"))
+except ClientFailed as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("library", _PATCHES)
+def test_a_process_that_a_library_of_greenlets_has_patched_is_refused_at_once(
+    library: str, admin: EmbeddedAdmin, tmp_path: Path
+) -> None:
+    pytest.importorskip(library)
+
+    def said(before: str = "", after: str = "") -> str:
+        code = _PATCHED.format(before=before, after=after)
+        command = [sys.executable, "-W", "ignore", "-c", code, f"embedded:{tmp_path / 'state'}"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    patch = _PATCHES[library]
+    assert said(before=patch.format("")).startswith(f"Client: {library} has replaced threads or epoll")
+    assert said(before=patch.format("select=False")).startswith(f"Client: {library} has replaced threads or epoll")
+    assert said(after=patch.format("")).startswith(f"publish: {library} has replaced threads or epoll")
+    assert said(before=f"import {library}") == "taken\n"

@@ -11,12 +11,12 @@ import pytest
 from supervisor.brokers.copy_headers import EXPIRES
 from supervisor.brokers.names import DELAY_LADDER_S
 from supervisor.client.errors import InvalidMessage, for_programs, told
-from supervisor.client.request import checked_delay_s, json_body, name_of, publication_of
+from supervisor.client.request import Request, json_body, name_of, properties_of
 from supervisor.messages.message import Properties, Publication
 
 
 def made(body: Any = b"x", expires_s: float | None = None, exchange: str = "", **fields: Any) -> Publication:
-    return publication_of("orders", body, exchange, Properties(**fields), expires_s, now_s=1_700_000_000.25)
+    return Request("orders", body, exchange, Properties(**fields), expires_s).publication(now_s=1_700_000_000.25)
 
 
 def test_a_message_is_persistent_with_an_id_and_a_time() -> None:
@@ -51,19 +51,19 @@ def test_an_expiry_that_is_no_time_is_refused(expires_s: float) -> None:
 
 @pytest.mark.parametrize(("delay_s", "timestamp"), [(0.0, 1_700_000_000), (0.75, 1_700_000_001), (59.0, 1_700_000_060)])
 def test_the_time_of_a_delayed_message_is_the_end_of_its_delay(delay_s: float, timestamp: int) -> None:
-    publication = publication_of("orders", b"", "", Properties(), None, 1_700_000_000.25, delay_s)
+    publication = Request("orders", b"", delay_s=delay_s).in_delay_queue().publication(1_700_000_000.25)
 
     assert publication.properties.timestamp == timestamp
 
 
 def test_a_message_that_expires_before_its_delay_is_over_is_refused() -> None:
     with pytest.raises(InvalidMessage, match="with expires_s = 60 it expires before its delay of 60 s"):
-        publication_of("orders", b"", "", Properties(), 60.0, 0.0, 45.0)
-    publication_of("orders", b"", "", Properties(), 61.0, 0.0, 45.0)
+        Request("orders", b"", expires_s=60.0, delay_s=45.0).in_delay_queue().publication(0.0)
+    Request("orders", b"", expires_s=61.0, delay_s=45.0).in_delay_queue().publication(0.0)
 
 
 def test_a_clock_before_1970_gives_a_timestamp_that_amqp_has() -> None:
-    publication = publication_of("orders", b"", "", Properties(), None, now_s=-5.0)
+    publication = Request("orders", b"").publication(now_s=-5.0)
 
     assert publication.properties.timestamp == 0
 
@@ -93,22 +93,33 @@ def test_a_body_of_another_type_is_a_type_error_that_names_the_way() -> None:
 
 def test_a_message_without_queue_and_exchange_is_refused() -> None:
     with pytest.raises(InvalidMessage, match="neither"):
-        publication_of("", b"", "", Properties(), None, now_s=0.0)
+        Request("", b"").publication(now_s=0.0)
 
 
 @pytest.mark.parametrize("delay_s", [-0.1, DELAY_LADDER_S[-1] + 1, float("nan"), float("inf")])
 def test_a_delay_that_no_delay_queue_has_is_refused(delay_s: float) -> None:
     with pytest.raises(InvalidMessage, match=r"from 0 to 604800 s \(7 days\)"):
-        checked_delay_s(delay_s, made())
+        Request("orders", b"", delay_s=delay_s).in_delay_queue()
 
 
 def test_a_delay_is_for_a_queue_and_without_an_expiration_that_would_end_it() -> None:
-    assert checked_delay_s(60, made()) == 60.0
-    assert checked_delay_s(0, made(exchange="events", expiration="1")) == 0.0
+    assert Request("orders", b"", delay_s=59.0).in_delay_queue().delay_s == 60.0
+    without = Request("key", b"", "events", Properties(expiration="1"))
+    assert without.in_delay_queue() == without
     with pytest.raises(InvalidMessage, match="leave out exchange"):
-        checked_delay_s(60, made(exchange="events"))
+        Request("key", b"", "events", delay_s=60.0).in_delay_queue()
     with pytest.raises(InvalidMessage, match="use expires_s"):
-        checked_delay_s(60, made(expiration="1000"))
+        Request("orders", b"", properties=Properties(expiration="1000"), delay_s=60.0).in_delay_queue()
+
+
+def test_single_fields_replace_those_of_properties_and_an_id_of_its_own_comes_last() -> None:
+    given = Properties(message_id="m1", priority=1)
+
+    assert properties_of(given, None, {"priority": 2}) == Properties(message_id="m1", priority=2)
+    assert properties_of(given, "m2", {}) == Properties(message_id="m2", priority=1)
+    assert properties_of(None, None, {}) == Properties()
+    with pytest.raises(TypeError, match="color"):
+        properties_of(given, None, {"color": "red"})
 
 
 def test_json_is_utf_8_and_refuses_what_json_does_not_have() -> None:
