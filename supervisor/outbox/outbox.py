@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from supervisor.client import Client, ClientError
+from supervisor.client import Client, ClientError, InvalidMessage
 from supervisor.client.request import Request, properties_of
 from supervisor.errors import PreforkdError
 from supervisor.inbox.connections import Connection
@@ -25,6 +25,7 @@ from supervisor.outbox.tables import LOOK, PUT, TABLE, delete, take
 from supervisor.system.clock import wall_s
 
 _SLACK_S = 10.0
+_LONGEST_S = 100 * 365 * 86_400.0
 
 
 class OutboxError(PreforkdError):
@@ -55,31 +56,37 @@ def put(
     routing_key: str,
     body: bytes | str,
     *,
-    message_id: str | None = None,
     exchange: str = "",
     properties: Properties | None = None,
     expires_s: float | None = None,
+    delay_s: float = 0.0,
     using: str | None = None,
     **fields: Any,
 ) -> str:
     """Write a message into the outbox, within the transaction of `db`; returns its id.
 
     `db`: a connection as for `supervisor.inbox.once`, or None with `using`, the alias of one of Django's databases.
-    The others are those of `Client.publish`; `**fields` are single `properties`. Without a `message_id` it is a UUID.
+    `delay_s`: no relay publishes it earlier, by the wall clock; it may be for years, and to an exchange. The others are
+    those of `Client.publish`; `**fields` are single `properties`, as `message_id`, which is a UUID if you give none.
     Raises OutboxError without a transaction or table, InvalidMessage and TypeError for a message that cannot be sent,
     and what the driver raises.
     """
-    given = properties_of(properties, message_id, fields)
-    publication = Request(routing_key, body, exchange, given, expires_s).publication(wall_s())
+    if not 0 <= delay_s <= _LONGEST_S:
+        raise InvalidMessage(f"outbox: delay_s = {delay_s:g}: it is a number of seconds, from 0 to a hundred years")
+    request, now_s = (
+        Request(routing_key, body, exchange, properties_of(properties, None, fields), expires_s, delay_s),
+        wall_s(),
+    )
+    publication = request.publication(now_s)
     with _used(db, using) as connection:
-        connection.count(PUT, packed([publication]))
+        connection.count(PUT, packed([publication]), _ms(now_s + delay_s) if delay_s else 0)
     return str(publication.properties.message_id)
 
 
 def relay(
     db: Any, client: Client, limit: int = 100, *, after: int = 0, timeout_s: float = 30.0, using: str | None = None
 ) -> Relayed:
-    """Publish at most `limit` rows in the order of their ids, and delete each that the broker has confirmed.
+    """Publish at most `limit` rows that are due, in the order of their ids, and delete each one that is confirmed.
 
     Commit afterwards. `db` and `using`: as of `put`. `after`: rows up to this id are left out, so that rows which fail
     hold up no later ones. `timeout_s`: how long to wait for confirms. Rows of another relay's open transaction are
@@ -97,7 +104,7 @@ def relay(
 
 def _rows(connection: Connection, limit: int, after: int) -> tuple[list[tuple[int, bytes]], int]:
     """At most `limit` rows that are locked from now on, and the last id that was looked at."""
-    while found := connection.rows(LOOK, after, limit):
+    while found := connection.rows(LOOK, after, _ms(wall_s()), limit):
         ids = [id for (id,) in found]
         if rows := connection.rows(take(connection.dialect.name, len(ids)), *ids):
             return [(int(id), bytes(publication)) for id, publication in rows], ids[-1]
@@ -136,6 +143,10 @@ def _submitted(client: Client, publication: Publication, timeout_s: float) -> Fu
         properties=publication.properties,
         timeout_s=timeout_s,
     )
+
+
+def _ms(time_s: float) -> int:
+    return int(time_s * 1000)
 
 
 @contextmanager

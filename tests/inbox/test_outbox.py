@@ -1,9 +1,8 @@
-"""The outbox on real databases: it publishes what was committed, nothing else, and nothing is lost by a kill -9."""
+"""The outbox on real databases: it publishes what was committed, nothing else, and not before its time."""
 
 from __future__ import annotations
 
 import io
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,9 +16,11 @@ from supervisor.brokers.embedded.admin import EmbeddedAdmin
 from supervisor.client import Client, InvalidMessage, TimedOut, Unroutable
 from supervisor.outbox import OutboxError, put, relay
 from supervisor.outbox.tables import TABLES
-from tests.support.inbox_ways import FilePlace, InDjango, Use, Way, make_way
+from supervisor.system.clock import wall_s
+from tests.support.inbox_ways import InDjango, Use, Way, make_way
 from tests.support.rabbitmq import free_port
 from tests.support.source_tree import ROOT
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -48,7 +49,8 @@ def arrived(broker: EmbeddedAdmin) -> list[str]:
 
 def emptied(way: Way) -> Way:
     """The way, with an empty outbox."""
-    way.place.ask(TABLES[way.place.dialect.name].make)
+    for statement in TABLES[way.place.dialect.name].make:
+        way.place.ask(statement)
     way.place.ask("DELETE FROM preforkd_outbox")
     return way
 
@@ -97,6 +99,45 @@ def test_properties_and_headers_arrive_as_they_were_given(
     headers = dict(found.properties.headers or {})
     assert headers.pop("x-preforkd-expires") >= (found.properties.timestamp or 0) + 59
     assert (headers, found.properties.priority) == ({"half": 0.5, "n": [1, None]}, 3)
+
+
+def test_a_delayed_row_is_published_once_its_time_has_come_and_holds_up_no_later_one(
+    way: Way, client: Client, broker: EmbeddedAdmin
+) -> None:
+    emptied(way)
+    with way.use() as use:
+        put(**given(use), routing_key="orders", body=b"", message_id="in a year", delay_s=365 * 86_400)
+        put(**given(use), routing_key="orders", body=b"", message_id="now")
+        use.commit()
+        assert relay(**given(use), client=client).published == 1
+        use.commit()
+        assert arrived(broker) == ["now"]
+        due_s = wall_s() + 0.5
+        put(**given(use), routing_key="orders", body=b"", message_id="soon", delay_s=0.5, expires_s=60)
+        use.commit()
+        eventually(lambda: _relayed_one(use, client), "its time has come")
+    assert wall_s() >= due_s
+    (found,) = broker.take("orders", 10)
+    assert found.properties.message_id == "soon"
+    assert int(due_s) <= (found.properties.timestamp or 0) <= wall_s()
+    assert dict(found.properties.headers or {})["x-preforkd-expires"] <= wall_s() + 61
+    assert in_outbox(way) == 1
+
+
+def _relayed_one(use: Use, client: Client) -> bool:
+    done = relay(**given(use), client=client)
+    use.commit()
+    return done.published == 1
+
+
+def test_a_delay_that_is_no_time_or_outlasts_the_message_is_refused(request: pytest.FixtureRequest) -> None:
+    way = emptied(make_way(request, "sqlite3"))
+    with way.use() as use:
+        for delay_s in (-1, float("nan"), float("inf"), 1e10):
+            with pytest.raises(InvalidMessage, match=r"outbox: delay_s = .* from 0 to a hundred years"):
+                put(use.db, "orders", b"", delay_s=delay_s)
+        with pytest.raises(InvalidMessage, match="expires before its delay of 3600 s"):
+            put(use.db, "orders", b"", delay_s=3600, expires_s=60)
 
 
 def test_a_row_that_cannot_be_published_stays_and_holds_up_no_later_one(
@@ -148,36 +189,6 @@ def test_two_relays_share_the_rows_and_writers_go_on_meanwhile(
         assert relay(one.db, client).published == 1
         one.commit()
     assert arrived(broker) == ["m0", "m1", "m2", "m3", "later"]
-
-
-_KILLED = """
-import os, signal, sqlite3, sys
-from supervisor.client import Client
-from supervisor.outbox import relay
-db = sqlite3.connect(sys.argv[1], isolation_level=None)
-db.execute("BEGIN IMMEDIATE")
-assert relay(db, Client(sys.argv[2])).published == 1
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_a_relay_killed_between_the_confirm_and_its_commit_sends_the_row_again_with_the_same_id(
-    request: pytest.FixtureRequest, tmp_path: Path, client: Client, broker: EmbeddedAdmin
-) -> None:
-    way = emptied(make_way(request, "sqlite3"))
-    assert isinstance(way.place, FilePlace)
-    with way.use() as use:
-        put(use.db, "orders", b"", message_id="order-1")
-        use.commit()
-    command = [sys.executable, "-c", _KILLED, str(way.place.path), f"embedded:{tmp_path / 'state'}"]
-    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert in_outbox(way) == 1
-    with way.use() as use:
-        assert relay(use.db, client).published == 1
-        use.commit()
-    assert arrived(broker) == ["order-1", "order-1"], "preforkd runs an id once"
-    assert in_outbox(way) == 0
 
 
 def test_a_wrong_use_is_told_with_what_to_do(request: pytest.FixtureRequest, tmp_path: Path) -> None:

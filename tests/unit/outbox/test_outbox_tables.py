@@ -27,9 +27,11 @@ def test_the_script_of_sqlite_runs_again_and_keeps_the_rows() -> None:
     with closing(sqlite3.connect(":memory:")) as db:
         db.executescript(script("sqlite"))
         for body in (b"one", b"two", b"three"):
-            db.execute(PUT.replace("%s", "?"), (body,))
+            db.execute(PUT.replace("%s", "?"), (body, 0))
+        db.execute(PUT.replace("%s", "?"), (b"later", 1000))
         db.executescript(script("sqlite"))
-        assert db.execute(LOOK.replace("%s", "?"), (1, 10)).fetchall() == [(2,), (3,)]
+        assert db.execute(LOOK.replace("%s", "?"), (1, 999, 10)).fetchall() == [(2,), (3,)]
+        assert db.execute(LOOK.replace("%s", "?"), (1, 1000, 10)).fetchall() == [(2,), (3,), (4,)]
         assert db.execute(take("sqlite", 2).replace("%s", "?"), (3, 1)).fetchall() == [(1, b"one"), (3, b"three")]
         assert db.execute(delete(2).replace("%s", "?"), (1, 2)).rowcount == 2
         db.execute(DROP)

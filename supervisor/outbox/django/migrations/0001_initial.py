@@ -1,4 +1,4 @@
-"""Makes the table of the outbox, with the statement that `preforkd inbox sql --outbox` prints.
+"""Makes the table of the outbox, with the statements that `preforkd inbox sql --outbox` prints.
 
 Run by `manage.py migrate`, in each database that the project's routers allow (by the app label `preforkd_outbox`).
 """
@@ -16,7 +16,8 @@ def _make(apps: Any, schema_editor: Any) -> None:
     vendor = schema_editor.connection.vendor
     if vendor not in TABLES:
         raise NotSupportedError(f"preforkd's outbox works with {', '.join(TABLES)}, not with {vendor}")
-    schema_editor.execute(TABLES[vendor].make, params=None)
+    for statement in TABLES[vendor].make:
+        schema_editor.execute(statement, params=None)
 
 
 def _drop(apps: Any, schema_editor: Any) -> None:
