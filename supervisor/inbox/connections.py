@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 from supervisor.inbox.dialects import MYSQL, POSTGRESQL, SQLITE, Dialect
@@ -17,6 +18,12 @@ from supervisor.messages.inbox_run import InboxError
 
 _IDLE, _IN_ERROR = 0, 3
 """libpq's PGTransactionStatusType: PQTRANS_IDLE, PQTRANS_INERROR."""
+
+_BEGUN = 2
+"""psycopg2.extensions.STATUS_BEGIN"""
+
+_LOOK_S = 5
+"""How long a look for a row after the end of its connection may wait for the database."""
 
 _IN_TRANSACTION = 1
 """The flag SERVER_STATUS_IN_TRANS in MySQL's protocol."""
@@ -30,6 +37,11 @@ _LEGACY = -1
 
 _AUTOCOMMIT = "the connection is in autocommit and has no transaction: begin one, and commit it after the block"
 _CLOSED = "the connection is closed"
+UNCOMMITTED = "the connection was closed without a commit after the `once` block, and the handler went on: commit first"
+
+
+Query = tuple[str, tuple[object, ...]]
+"""A statement that answers with rows, and its parameters."""
 
 
 class Connection(ABC):
@@ -57,11 +69,11 @@ class Connection(ABC):
         """The database by its name, for an error; the transaction may have failed."""
 
     @abstractmethod
-    def open_until_ended(self, transaction: int) -> Callable[[], bool]:
+    def open_until_ended(self, transaction: int, row: Query) -> Callable[[], bool]:
         """A function that tells whether the present transaction is still open; False where that cannot be told.
 
-        `transaction`: PostgreSQL's number for it, 0 elsewhere. The function raises what the driver raises, and
-        InboxError if the end of the transaction is unknown.
+        `transaction`: PostgreSQL's number for it, 0 elsewhere. `row`: asks for the row that `once` has written. The
+        function raises what the driver raises, and InboxError if the transaction has not committed and cannot any more.
         """
 
     def is_in_savepoint(self) -> bool:
@@ -107,10 +119,44 @@ class DbapiConnection(Connection):
         """The statement `sql` with its parameters as this driver marks them."""
         return sql
 
+    def asked_before_close(self, is_open: Callable[[], bool]) -> Callable[[], bool]:
+        """`is_open` as a function that may be called after the connection was closed: it is asked before, too.
+
+        An attribute of the connection stands before its class's `close` until then. Raises InboxError where it was
+        open.
+        """
+        connection, was_open = self.connection, list[bool]()
+
+        def close(*arguments: Any, **named: Any) -> Any:
+            vars(connection).pop("close", None)
+            with suppress(Exception):  # of a lost connection, which is told by `is_open` itself
+                was_open.append(is_open())
+            return connection.close(*arguments, **named)
+
+        def ask() -> bool:
+            if vars(connection).pop("close", None) is None and any(was_open):
+                raise InboxError(UNCOMMITTED)
+            return is_open()
+
+        connection.close = close
+        return ask
+
 
 def plain(value: object) -> object:
     """The `value` from a row; psycopg2 gives bytes as a memoryview."""
     return bytes(value) if isinstance(value, memoryview | bytearray) else value
+
+
+def _look(connect: Callable[[], Any], trouble: type[Exception], row: Query) -> None:
+    """Ask for the `row` of a closed connection in another one. Raises InboxError if it is not there.
+
+    `trouble`: the driver's errors. After one of these, nothing is known, and nothing is raised.
+    """
+    with suppress(trouble), closing(connect()) as other:
+        cursor = other.cursor()
+        cursor.execute(*row)
+        if cursor.fetchone() is None:
+            raise InboxError(UNCOMMITTED)
 
 
 # ---- PostgreSQL -----------------------------------------------------------------------------------------------------
@@ -137,7 +183,7 @@ class _PostgreSQL(DbapiConnection):
     def place(self) -> str:
         return f'the PostgreSQL database "{self.connection.info.dbname}"'
 
-    def open_until_ended(self, transaction: int) -> Callable[[], bool]:
+    def open_until_ended(self, transaction: int, row: Query) -> Callable[[], bool]:
         return lambda: self._is_open(transaction)
 
     def _is_open(self, transaction: int) -> bool:
@@ -163,6 +209,9 @@ class Psycopg(_PostgreSQL):
     def is_lost(self) -> bool:
         return bool(self.connection.broken)
 
+    def open_until_ended(self, transaction: int, row: Query) -> Callable[[], bool]:
+        return self.asked_before_close(super().open_until_ended(transaction, row))
+
 
 class Psycopg2(_PostgreSQL):
     """psycopg2, `psycopg2.extensions.connection`."""
@@ -178,6 +227,20 @@ class Psycopg2(_PostgreSQL):
 
     def is_lost(self) -> bool:
         return bool(self.connection.closed > 1)
+
+    def open_until_ended(self, transaction: int, row: Query) -> Callable[[], bool]:
+        """A closed connection keeps its status: that of this transaction, or of one that was begun after its commit."""
+        is_open, info = super().open_until_ended(transaction, row), self.connection.info
+        place = {**info.dsn_parameters, "password": info.password, "connect_timeout": _LOOK_S}
+
+        def ask() -> bool:
+            if self.connection.closed == 1 and self.connection.status == _BEGUN:
+                psycopg2 = sys.modules["psycopg2"]
+                _look(lambda: psycopg2.connect(**place), psycopg2.Error, row)
+                return False
+            return is_open()
+
+        return ask
 
 
 # ---- MySQL and MariaDB ----------------------------------------------------------------------------------------------
@@ -207,8 +270,16 @@ class PyMySQL(_MySQL):
     def cursor(self) -> Any:
         return self.connection.cursor(sys.modules["pymysql.cursors"].Cursor)
 
-    def open_until_ended(self, transaction: int) -> Callable[[], bool]:
-        return lambda: bool(self.connection.open and self.connection.server_status & _IN_TRANSACTION)
+    def open_until_ended(self, transaction: int, row: Query) -> Callable[[], bool]:
+        """A connection keeps the server's last flags when it is closed."""
+
+        def is_open() -> bool:
+            in_transaction = bool(self.connection.server_status & _IN_TRANSACTION)
+            if in_transaction and not self.connection.open:
+                raise InboxError(UNCOMMITTED)
+            return in_transaction
+
+        return is_open
 
 
 class MySQLClient(_MySQL):
@@ -217,9 +288,9 @@ class MySQLClient(_MySQL):
     def cursor(self) -> Any:
         return self.connection.cursor(sys.modules["MySQLdb.cursors"].Cursor)
 
-    def open_until_ended(self, transaction: int) -> Callable[[], bool]:
+    def open_until_ended(self, transaction: int, row: Query) -> Callable[[], bool]:
         self.set_savepoint()
-        return lambda: bool(self.connection.open) and self.has_savepoint()
+        return self.asked_before_close(lambda: bool(self.connection.open) and self.has_savepoint())
 
 
 # ---- SQLite ---------------------------------------------------------------------------------------------------------
@@ -245,14 +316,31 @@ class Sqlite3(DbapiConnection):
         return "" if is_open or begins_itself else f'{_AUTOCOMMIT} (`db.execute("BEGIN IMMEDIATE")`)'
 
     def place(self) -> str:
-        files = [file for _number, name, file in self.rows("PRAGMA database_list") if name == "main"]
-        return f'the SQLite database "{files[0] if files and files[0] else ":memory:"}"'
+        return f'the SQLite database "{self._file() or ":memory:"}"'
 
-    def open_until_ended(self, transaction: int) -> Callable[[], bool]:
-        if self._autocommit():
-            return lambda: bool(self._in_transaction())
-        self.set_savepoint()  # with autocommit=False a commit begins the next transaction
-        return lambda: self._in_transaction() is not None and self.has_savepoint()
+    def _file(self) -> str:
+        """The path of the main database; "" for one in memory."""
+        return "".join(file for _number, name, file in self.rows("PRAGMA database_list") if name == "main")
+
+    def open_until_ended(self, transaction: int, row: Query) -> Callable[[], bool]:
+        file = self._file()
+        begins_again = not self._autocommit()
+        if begins_again:
+            self.set_savepoint()  # with autocommit=False a commit begins the next transaction
+
+        def is_open() -> bool:
+            if (in_transaction := self._in_transaction()) is None:
+                self._look_into(file, row)
+                return False
+            return self.has_savepoint() if begins_again else in_transaction
+
+        return is_open
+
+    def _look_into(self, file: str, row: Query) -> None:
+        if file:
+            sqlite3, (sql, parameters) = sys.modules["sqlite3"], row
+            place = f"{Path(file).absolute().as_uri()}?mode=ro"
+            _look(lambda: sqlite3.connect(place, _LOOK_S, uri=True), sqlite3.Error, (self.in_style(sql), parameters))
 
     def _autocommit(self) -> int:
         """The attribute of Python 3.12 and later: False, True, or -1 for the older way, which begins before a write."""

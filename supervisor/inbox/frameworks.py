@@ -11,8 +11,10 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from supervisor.inbox.connections import Connection, DbapiConnection, plain
+from supervisor.inbox.connections import Connection, DbapiConnection, Query, plain
 from supervisor.messages.inbox_run import InboxError
+
+ROLLED_BACK = "the transaction of the `once` block was rolled back, and the handler went on"
 
 
 class _Framework(Connection):
@@ -50,9 +52,21 @@ class SqlAlchemy(_Framework):
     def is_in_savepoint(self) -> bool:
         return bool(self.connection.in_nested_transaction())
 
-    def open_until_ended(self, transaction: int) -> Callable[[], bool]:
-        begun = self._current().get_transaction()
-        return lambda: begun is not None and bool(begun.is_active)
+    def open_until_ended(self, transaction: int, row: Query) -> Callable[[], bool]:
+        connection = self._current()
+        begun, committed = connection.get_transaction(), list[bool]()
+        listen = sys.modules["sqlalchemy.event"].listen
+        for name in ("commit", "commit_twophase"):
+            listen(connection, name, lambda *told: committed.append(True))
+
+        def is_open() -> bool:
+            if begun is not None and begun.is_active:
+                return True
+            if not committed:
+                raise InboxError(ROLLED_BACK)
+            return False
+
+        return is_open
 
 
 class Django(_Framework):
@@ -75,7 +89,7 @@ class Django(_Framework):
             return ""
         return f'there is no transaction: use it inside of `transaction.atomic(using="{self.connection.alias}")`'
 
-    def open_until_ended(self, transaction: int) -> Callable[[], bool]:
+    def open_until_ended(self, transaction: int, row: Query) -> Callable[[], bool]:
         """Django tells a commit, and no rollback, also not that of an outer block."""
         committed: list[bool] = []
         on_commit = sys.modules["django.db.transaction"].on_commit
@@ -85,4 +99,4 @@ class Django(_Framework):
     def _is_open(self) -> bool:
         if self.connection.in_atomic_block:
             return True
-        raise InboxError("the transaction of the `once` block was rolled back, and the handler went on")
+        raise InboxError(ROLLED_BACK)

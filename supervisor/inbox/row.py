@@ -96,7 +96,7 @@ class Row:
 
     def open_until_ended(self) -> Callable[[], bool]:
         """A function that tells whether the row's transaction is still open."""
-        return self._db.open_until_ended(self._transaction)
+        return self._db.open_until_ended(self._transaction, (self._db.dialect.read, self._key))
 
     def _inserted(self, values: tuple[object, ...]) -> bool:
         try:

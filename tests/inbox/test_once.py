@@ -9,6 +9,7 @@ import pytest
 from supervisor import Message, Reject, Retry
 from supervisor.inbox import InboxBusy, InboxError, InboxGivenUp, InboxPartial
 from supervisor.messages.inbox_run import InboxRun
+from supervisor.scoreboard.words import OutcomeKind
 from supervisor.worker.handler_call import DONE, collected
 from tests.support.inbox_ways import InDjango, Plain, Use, Way
 
@@ -89,6 +90,34 @@ def test_an_uncommitted_transaction_is_told_and_a_later_one_is_not(way: Way, att
         use.run("SELECT * FROM effects")
         assert fault(message) == "", "a read after the commit begins a transaction in some drivers"
     assert fault(message) == "", "the connection is closed"
+
+
+def test_a_handler_that_closes_its_connection_without_a_commit_is_not_done(way: Way, attempt: Attempt) -> None:
+    message = attempt()
+    use = way.opened()
+    with use.once(message):
+        use.effect(message)
+    use.close()
+
+    assert collected(message)[0].kind is OutcomeKind.FAILED
+    with pytest.raises(InboxError, match=r"closed without a commit after the `once` block|was rolled back"):
+        fault(message)
+    assert way.place.effects(message.id) == 0
+    with way.use() as again:
+        assert had(again, attempt()), "the next attempt has the effect"
+
+
+def test_a_handler_that_commits_and_then_closes_its_connection_is_done(way: Way, attempt: Attempt) -> None:
+    message = attempt()
+    use = way.opened()
+    with use.once(message):
+        use.effect(message)
+    use.commit()
+    use.run("SELECT * FROM effects")
+    use.close()
+
+    assert collected(message)[0] is DONE
+    assert way.place.effects(message.id) == 1
 
 
 def test_a_commit_in_the_middle_of_a_block_is_told_to_the_next_attempt(way: Way, attempt: Attempt) -> None:
