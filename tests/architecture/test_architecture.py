@@ -19,7 +19,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("cli", "__main__"),
     ("drill", "client", "outbox"),  # a test of the whole daemon; a library for the processes of users
     ("master", "forkserver", "consumer", "worker", "web", "hooks"),  # processes: never each other
-    ("brokers", "ledger", "scoreboard", "link", "control", "metrics", "inbox"),
+    ("brokers", "ledger", "fleet", "scoreboard", "link", "control", "metrics", "inbox"),
     ("config", "logs", "messages", "system", "vocabulary"),
 ]
 """From top to bottom; everything may import what is below it. `vocabulary` is every loose file of `supervisor/`."""
@@ -39,6 +39,10 @@ MUST_NOT: list[tuple[str, str, str]] = [
     ("master", "brokers", "the master must live when a broker misbehaves; consumers talk to brokers"),
     ("master", "ledger", "a full disk or a damaged database must not stop supervision"),
     ("master", "metrics", "the master tells; the process that asks draws, with an extra's library"),
+    ("master", "fleet", "an outage of PostgreSQL must not stop supervision"),
+    ("worker", "fleet", "a crashing handler must not be able to speak for its host"),
+    ("forkserver", "fleet", "forks would share the connection"),
+    ("fleet", "ledger", "the ledger of a fleet is one of the ledgers; the schema knows none of them"),
     ("worker", "brokers", "a worker's death must never touch a broker connection (I7)"),
     ("worker", "ledger", "a crashing handler must not be able to damage the record of messages"),
     ("client", "inbox", "programs without a database pay nothing"),
@@ -49,7 +53,18 @@ MUST_NOT: list[tuple[str, str, str]] = [
     ("hooks", "ledger", "nor with the record of messages"),
     *(
         ("client", process, "a library in the process of a web application: nothing of the daemon runs there")
-        for process in ("master", "forkserver", "consumer", "worker", "web", "hooks", "ledger", "link", "control")
+        for process in (
+            "master",
+            "forkserver",
+            "consumer",
+            "worker",
+            "web",
+            "hooks",
+            "ledger",
+            "fleet",
+            "link",
+            "control",
+        )
     ),
     ("link", "brokers", "frames are read by processes that must not load a broker's client"),
 ]

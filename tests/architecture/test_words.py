@@ -63,7 +63,7 @@ def pages() -> list[Path]:
 
 
 THIS = Path(__file__).relative_to(ROOT)
-SUFFIXES = {".md", ".py", ".toml", ".service", ".conf", ".logrotate", ".yml", ".json", ".js", ".html", ".css"}
+SUFFIXES = {".md", ".py", ".toml", ".service", ".conf", ".logrotate", ".yml", ".json", ".js", ".html", ".css", ".sql"}
 
 
 def words_in(text: str) -> list[str]:
