@@ -78,6 +78,13 @@ def test_a_message_that_was_gone_can_be_decided_again_but_not_run(
     assert a.call([Entry(1, state)]) == {1: Way(state.lower(), (1, 1), b.epoch, False)}, "the newest counts"
 
 
+def test_what_a_holder_has_open_stays_its_own_whatever_is_settled(store: FleetStore, a: Holder) -> None:
+    a.claim(1)
+    a.settle("g", 1)
+    assert a.call([Entry(1, "R")]) == a.claim(1) == {}
+    assert store.open_rows() == [Row(1, (1, 1), "c", a.epoch)]
+
+
 def test_a_retry_that_is_lost_can_be_decided_again(store: FleetStore, a: Holder, b: Holder) -> None:
     a.claim(1)
     a.settle("r", 1)

@@ -6,6 +6,7 @@ keeps the turn of its epoch, as a consumer does. Messages are small numbers, in 
 
 from __future__ import annotations
 
+import re
 import select
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ DAEMON = "preforkd_daemon"
 _TIMEOUT_S = 20.0
 _DIGEST = 7
 _ARRAYS = "%s::uuid[], %s::bigint[], %s::integer[], %s::integer[], %s::text[], %s::text[], %s::bytea[]"
-_TURN = f"SELECT * FROM preforkd.turn_1(%s, %s, {_ARRAYS}, {_ARRAYS})"
+TURN = f"SELECT * FROM preforkd.turn_1(%s, %s, {_ARRAYS}, {_ARRAYS})"
 _ROWS = "SELECT id, round, attempt, state::text, epoch FROM preforkd.{} ORDER BY id, round, attempt, {}"
 
 
@@ -80,6 +81,11 @@ class Caller:
         with psycopg.ClientCursor(self._connection) as cursor:
             self._wire.send_query((cursor.mogrify(sql, values) if values else sql).encode())
 
+    @property
+    def busy(self) -> bool:
+        """Whether a statement was begun whose answer was not taken."""
+        return self._wire.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
+
     def ended(self) -> bool:
         """Whether the answer is there."""
         self._wire.consume_input()
@@ -116,22 +122,8 @@ class Holder:
 
     def register(self, silent: tuple[int, int] | None = None) -> tuple[int, int] | None:
         """A new epoch; None, or the epoch and turn of the holder that blocks it."""
-        values = (
-            self.ledger,
-            self.place,
-            self.host,
-            "pool",
-            "queue",
-            90.0,
-            3600.0,
-            5,
-            "1.0",
-            *(silent or (None, None)),
-        )
-        marks = ", ".join(["%s"] * len(values))
-        ((epoch, turn, blocker, blocker_turn, _host, _lease),) = self.caller.ask(
-            f"SELECT * FROM preforkd.register_1({marks})", *values
-        )
+        sql, values = registration(self.ledger, self.place, self.host, silent)
+        ((epoch, turn, blocker, blocker_turn, _host, _lease),) = self.caller.ask(sql, *values)
         if epoch is None:
             return blocker, blocker_turn
         self.epoch, self.turn = epoch, turn
@@ -145,7 +137,7 @@ class Holder:
 
     def begin(self, claims: Iterable[Entry] = (), settles: Iterable[Entry] = ()) -> None:
         """Send a turn."""
-        self.caller.begin(_TURN, self.epoch, self.turn, *_columns([*claims]), *_columns([*settles]))
+        self.caller.begin(TURN, self.epoch, self.turn, *columns([*claims]), *columns([*settles]))
 
     def end(self) -> dict[int, Way]:
         """What was refused of it. Raises StoreError."""
@@ -183,7 +175,7 @@ class Holder:
 
 
 class FleetStore:
-    """A schema in a database, and all connections to it. `texts`: replaced in the SQL (old, new), for mutants."""
+    """A schema in a database, and all connections to it."""
 
     def __init__(self, server: PostgreSQL, database: str) -> None:
         self._server, self._database = server, database
@@ -192,20 +184,19 @@ class FleetStore:
         self.owner = self.caller("postgres")
 
     def make(self, texts: Sequence[tuple[str, str]] = ()) -> None:
-        """Make the schema again, empty. Each of `texts` replaces one text in the SQL by another."""
+        """Make the schema again, empty. Each of `texts` is a regular expression in the SQL and what replaces it."""
         self.owner.ask("DROP SCHEMA IF EXISTS preforkd CASCADE")
         with suppress(StoreError):  # it is there
             self.owner.ask(f"CREATE ROLE {DAEMON} LOGIN")
-        replaced = set()
+        statements = schema.statements(0, "test", DAEMON)
+        for pattern, text in texts:
+            replaced = [re.sub(pattern, text, statement) for statement in statements]
+            assert replaced != statements, f"{pattern} is not in the SQL"
+            statements = replaced
         self.owner.ask("BEGIN")
-        for statement in schema.statements(0, "test", DAEMON):
-            for old, new in texts:
-                if old in statement:
-                    replaced.add(old)
-                    statement = statement.replace(old, new)
+        for statement in statements:
             self.owner.ask(statement)
         self.owner.ask("COMMIT")
-        assert replaced == {old for old, _new in texts}
 
     def clear(self) -> None:
         """Forget all rows, and close all connections but the owner's."""
@@ -257,7 +248,17 @@ class FleetStore:
         eventually(lambda: self.waits(holder), f"{holder.host} waits for a lock")
 
 
-def _columns(entries: Sequence[Entry]) -> list[list[Any]]:
+def registration(
+    ledger: UUID, place: str, host: str, silent: tuple[int, int] | None = None
+) -> tuple[str, tuple[object, ...]]:
+    """The call `register_1`, and its values."""
+    values = (ledger, place, host, "pool", "queue", 90.0, 3600.0, 5, "1.0", *(silent or (None, None)))
+    marks = ", ".join(["%s"] * len(values))
+    return f"SELECT * FROM preforkd.register_1({marks})", values
+
+
+def columns(entries: Sequence[Entry]) -> list[list[Any]]:
+    """The arrays of a call."""
     return [
         [UUID(int=e.key << 96) for e in entries],
         [_DIGEST for _ in entries],

@@ -60,6 +60,7 @@ DECLARE
 BEGIN
     -- Two registrations of one ledger take place one after the other.
     PERFORM pg_advisory_xact_lock(hashtextextended('preforkd.register ' || register_1.ledger, 0));
+    -- step: registers
     -- Waits for a call of the former holder under way; what that call wrote is seen below.
     SELECT * INTO former FROM holder h WHERE h.ledger = register_1.ledger AND h.state = 'l' FOR UPDATE;
     IF FOUND AND former.place <> register_1.place
@@ -68,16 +69,19 @@ BEGIN
         RETURN;
     END IF;
 
+    -- step: fences
     UPDATE holder h SET state = 'f', last_part = current_part() WHERE h.epoch = former.epoch;
     INSERT INTO holder AS h (epoch, ledger, place, host, pool, queue, state, lease_s, max_run_s, settings, version)
     VALUES (nextval('epochs'), register_1.ledger, register_1.place, register_1.host, register_1.pool,
             register_1.queue, 'l', register_1.lease_s, register_1.max_run_s, register_1.settings, register_1.version)
     RETURNING h.epoch, h.turn INTO register_1.epoch, register_1.turn;
 
+    -- step: registered
     -- An adoption of such a row may be under way: locked in the order of keys, as adoptions are.
     PERFORM FROM open o
       WHERE o.epoch IN (SELECT h.epoch FROM holder h WHERE h.ledger = register_1.ledger)
       ORDER BY o.id, o.digest FOR UPDATE;
+    -- step: takes-over
     UPDATE open o SET epoch = register_1.epoch
      WHERE o.epoch IN (SELECT h.epoch FROM holder h WHERE h.ledger = register_1.ledger);
     RETURN NEXT;
@@ -118,6 +122,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = preforkd, pg_temp SET lock_t
 AS $$
 BEGIN
     PERFORM begin_turn(me, leave_1.turn);
+    -- step: leaves
     UPDATE holder h SET state = 'g', last_part = current_part()
      WHERE h.epoch = me AND NOT EXISTS (SELECT FROM open o WHERE o.epoch = me);
     RETURN FOUND;

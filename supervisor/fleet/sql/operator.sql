@@ -30,6 +30,7 @@ DECLARE
 BEGIN
     -- Waits for calls of these holders under way; what they wrote is counted.
     PERFORM FROM holder h WHERE h.host = forget_1.host AND h.state = 'l' ORDER BY h.epoch FOR UPDATE;
+    -- step: forgets
     WITH ended AS (
         UPDATE holder h SET state = 'f', lost = true, last_part = current_part()
          WHERE h.host = forget_1.host AND h.state = 'l' RETURNING h.epoch

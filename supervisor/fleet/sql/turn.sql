@@ -6,6 +6,9 @@
 -- Locks, in this order: the row of the holder, then rows of `open` in the order of their keys. Only claims wait for
 -- other holders. Settles touch rows of the holder itself, which no other process changes while its epoch is live.
 -- Nothing is retried out of this order: so no two turns wait for each other.
+--
+-- A line `-- step: name` is a place where tests hold a call (tests/support/fleet_steps.py). They run calls at the same
+-- time in every order of their steps.
 
 -- Internal: the messages of a call, from one array for each column.
 CREATE OR REPLACE FUNCTION preforkd.as_entries(ids uuid[], digests bigint[], rounds integer[], attempts integer[],
@@ -18,9 +21,10 @@ AS $$
                         u (id, digest, round, attempt, state, name, note))
 $$;
 
--- Internal: take the places of `claims`, given in the order of their keys. Gives those that `open` refuses.
-CREATE OR REPLACE FUNCTION preforkd.take(me bigint, claims preforkd.entry[], current integer)
-RETURNS SETOF preforkd.refusal
+-- Internal: take the places of `claims`, given in the order of their keys. `fresh`: those whose place was free; `settled`
+-- may still refuse them. `refused`: by `open`. All others are granted.
+CREATE OR REPLACE FUNCTION preforkd.take(me bigint, claims preforkd.entry[], current integer,
+                                         OUT fresh preforkd.entry[], OUT refused preforkd.refusal[])
 LANGUAGE plpgsql SET search_path = preforkd, pg_temp
 AS $$
 DECLARE
@@ -31,13 +35,20 @@ DECLARE
     order_   integer;             -- 1: the claim is of a later run; 0: of the same; -1: of an earlier
     replaced open[] := '{}';
 BEGIN
+    fresh := '{}';
+    refused := '{}';
     FOREACH claim IN ARRAY claims LOOP
         pending := CASE WHEN claim.state IN ('R', 'D', 'P') THEN claim.state ELSE 'c' END;
         LOOP  -- until decided: the row in the way may be gone when it is read
+            -- step: takes
             INSERT INTO open (id, digest, epoch, round, attempt, state, name, note)
             VALUES (claim.id, claim.digest, me, claim.round, claim.attempt, pending, claim.name, claim.note)
             ON CONFLICT DO NOTHING;
-            EXIT WHEN FOUND;
+            IF FOUND THEN
+                fresh := fresh || claim;
+                EXIT;
+            END IF;
+            -- step: not-taken
             SELECT * INTO other FROM open o WHERE o.id = claim.id AND o.digest = claim.digest;
             CONTINUE WHEN NOT FOUND;
             SELECT * INTO owner FROM holder h WHERE h.epoch = other.epoch;
@@ -49,6 +60,7 @@ BEGIN
             IF (other.epoch = me AND order_ >= 0)
                OR (owner.lost AND (order_ = 1 OR (order_ = 0 AND pending <> 'c' AND other.state IN ('c', pending))))
             THEN
+                -- step: replaces
                 UPDATE open o
                    SET epoch = me, at = now(), round = claim.round, attempt = claim.attempt, state = pending,
                        name = claim.name, note = claim.note
@@ -60,9 +72,10 @@ BEGIN
                     replaced := replaced || other;
                 END IF;
             ELSE
-                RETURN NEXT (claim.id, claim.digest, other.round, other.attempt, other.state::text, other.epoch,
-                             greatest(extract(epoch FROM now() - other.at), 0)::double precision, other.name, other.note,
-                             coalesce(owner.host, ''), coalesce(owner.lost, false), true)::refusal;
+                refused := refused || (
+                    claim.id, claim.digest, other.round, other.attempt, other.state::text, other.epoch,
+                    greatest(extract(epoch FROM now() - other.at), 0)::double precision, other.name, other.note,
+                    coalesce(owner.host, ''), coalesce(owner.lost, false), true)::refusal;
             END IF;
             EXIT;
         END LOOP;
@@ -77,7 +90,7 @@ BEGIN
 END
 $$;
 
--- Internal: give up those places again whose message is settled. Gives the claims that are refused so. The places are
+-- Internal: give up those fresh places again whose message is settled. Gives the claims that are refused so. The places are
 -- taken: what was settled before that is seen here, and no other holder can settle these messages meanwhile.
 --
 -- A settled row refuses if it is of a later run, of the same run, or done in the same round. Of several rows of one run
@@ -190,6 +203,7 @@ DECLARE
     current integer;
 BEGIN
     PERFORM begin_turn(me, turn_1.turn);
+    -- step: begun
     -- Read before `settled` is locked for the first time: so this part is known to be there.
     current := current_part();
     settles := as_entries(settle_ids, settle_digests, settle_rounds, settle_attempts, settle_states, settle_names,
@@ -200,16 +214,13 @@ BEGIN
     END IF;
     IF claims <> '{}' THEN
         claims := ARRAY(SELECT c::entry FROM unnest(claims) c ORDER BY c.id, c.digest);
-        refused := ARRAY(SELECT r::refusal FROM take(me, claims, current) r);
-        IF refused <> '{}' THEN
-            claims := ARRAY(SELECT c::entry FROM unnest(claims) c
-                             WHERE NOT EXISTS (SELECT FROM unnest(refused) r
-                                                WHERE r.id = c.id AND r.digest = c.digest));
-            RETURN QUERY SELECT * FROM unnest(refused);
-        END IF;
+        SELECT t.fresh, t.refused INTO claims, refused FROM take(me, claims, current) t;
+        RETURN QUERY SELECT * FROM unnest(refused);
+        -- step: taken
         RETURN QUERY SELECT * FROM give_up_settled(me, claims);
     END IF;
     IF settles <> '{}' THEN
+        -- step: settles
         PERFORM settle(me, settles, current);
     END IF;
 END
