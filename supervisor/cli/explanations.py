@@ -123,8 +123,8 @@ STATES: dict[str, Explanation] = {
         "fix the cause, then `preforkd dead retry {letter}` (or `dead drop`)",
     ),
     RowState.GONE: Explanation(
-        "failed, and no longer at the broker: it has not come back from its queue, or its copy for the next attempt "
-        "is lost",
+        "failed, and not known to be at the broker: it has not come back from its queue (another consumer may have "
+        "it), or its copy for the next attempt is lost",
         "find out why {queue} or its delay queues were purged or deleted; if the message is needed, publish it again "
         "with the same id and content: it goes on with its next attempt",
     ),
@@ -135,6 +135,13 @@ STATES: dict[str, Explanation] = {
     ),
 }
 """By the state of a message's trace (docs/control-protocol.md)."""
+
+MISSING = Explanation(
+    "failed, and has not come back from {queue}: its copy cannot be made before it comes; another consumer may have "
+    "it, or the queue was purged",
+    "the wait ends once {queue} has been empty for ten minutes, or by `preforkd pending drop {letter}`",
+)
+"""Of a message whose queue has not brought it back, whatever its state."""
 
 POOLS: dict[str, Explanation] = {
     "starting": Explanation("some of its processes are not ready yet"),

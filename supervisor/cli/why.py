@@ -18,7 +18,7 @@ import click
 from supervisor.cli.command import command
 from supervisor.cli.completion import targets
 from supervisor.cli.console import as_arguments, block, ended_with, print_line, shown
-from supervisor.cli.explanations import EXPECTED, POOLS, STATES, explain, explain_ending
+from supervisor.cli.explanations import EXPECTED, MISSING, POOLS, STATES, Explanation, explain, explain_ending
 from supervisor.cli.invocation import Invocation, pass_invocation
 from supervisor.cli.names import pool_of
 from supervisor.consumer.observe.traces import trace_of
@@ -91,7 +91,7 @@ def _about_message(sources: Sources, message_id: str) -> Iterator[Line]:
 
 def _about_trace(trace: Trace, queue: str, message_id: str) -> Iterator[Line]:
     names = {"queue": queue, "id": message_id, "letter": as_arguments(queue, message_id)}
-    state = explain(STATES, trace.state)
+    state = _state_of(trace)
     since = f" (since {trace.at})" if trace.at else ""
     yield "message", f"{message_id}, queue {queue}: {state.means.format(**names)}{since}"
     at = f" at {trace.worker}" if trace.worker else ""
@@ -103,6 +103,10 @@ def _about_trace(trace: Trace, queue: str, message_id: str) -> Iterator[Line]:
             yield "delay", f"attempt {trace.attempt + 1} comes {after}"
     if state.next:
         yield "next", state.next.format(**names)
+
+
+def _state_of(trace: Trace) -> Explanation:
+    return MISSING if trace.missing is True else explain(STATES, trace.state)
 
 
 def _about_failure(failure: TraceFailure) -> Iterator[Line]:
@@ -208,7 +212,7 @@ def _about_its_message(sources: Sources, record: Record) -> Iterator[Line]:
     pool = str(record.get("pool"))
     queue = sources.queue_of(pool)
     for trace in sources.traces(message_id).get(pool, ()):
-        means = explain(STATES, trace.state).means.format(queue=queue, id=message_id)
+        means = _state_of(trace).means.format(queue=queue, id=message_id)
         yield "message", f"now {means} (round {trace.round}, attempt {trace.attempt})"
 
 

@@ -6,13 +6,16 @@ messages only the first are named.
 
 from __future__ import annotations
 
+import msgspec
+
 from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.traces import trace_of, trace_of_lost, trace_of_missing, trace_of_waiting
 from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.consumer.settlement.messages import Phase
 from supervisor.consumer.settlement.missing import dropped_by, missing
 from supervisor.consumer.settlement.settlement import Settlement
-from supervisor.ledger.base import Ledger
+from supervisor.ledger.base import Ledger, Row
+from supervisor.link.consumer_state import Trace
 from supervisor.link.frames import Find, FindGone, Found
 
 NAMED = 1000
@@ -38,12 +41,17 @@ class Answers:
     def find(self, question: Find) -> Found:
         """What is known of the messages with the id that is asked for. Raises LedgerError."""
         message_id = question.message_id
-        here = (entry for entry in self._settlement.entries.values() if entry.id == message_id)
+        here = [entry for entry in self._settlement.entries.values() if entry.id == message_id]
+        awaited = {entry.key for entry in missing(here)}
         waiting = [trace_of_waiting(entry) for entry in here if entry.phase in (Phase.WAITING, Phase.SAVING)]
         key = self._arrivals.key_of(message_id)
         rows = self._ledger.look_up([key])[key]
-        traces = [*waiting, *(trace_of(self._pool, row, self._settlement.ahead_s) for row in rows)]
+        traces = [*waiting, *(self._trace_of(row, row.key in awaited) for row in rows)]
         return Found(question.number, traces, "", len(traces))
+
+    def _trace_of(self, row: Row, is_missing: bool) -> Trace:
+        trace = trace_of(self._pool, row, self._settlement.ahead_s)
+        return msgspec.structs.replace(trace, missing=True) if is_missing else trace
 
     def find_gone(self, order: FindGone) -> Found:
         """The failed messages that have not come back, and those whose retry is lost; with an order to drop, those that

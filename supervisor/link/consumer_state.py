@@ -73,7 +73,8 @@ class TraceFailure(msgspec.Struct, frozen=True):
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """One message, of its row or as it waits. `failure`: of the last run; `message_id`: where several are told."""
+    """One message, of its row or as it waits. `failure`: of the last run; `message_id`: where several are told;
+    `missing`: set where it has failed and its queue has not brought it back."""
 
     message_id: str | UnsetType = UNSET
     state: str
@@ -82,3 +83,4 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     at: str = ""
     worker: str = ""
     failure: TraceFailure | None = None
+    missing: bool | UnsetType = UNSET

@@ -47,6 +47,8 @@ class Event(StrEnum):
     MESSAGE_DUPLICATE = "message.duplicate"
     MESSAGE_GONE = "message.gone"
     """A message that failed while no consumer had it is missing in its queue, or its retry copy is missing."""
+    MESSAGES_MISSING = "messages.missing"
+    """A symptom: failed messages have not come back from their queue, and are waited for."""
     RETRIES_LOST = "retries.lost"
     """A symptom: the retry copies of some messages are lost."""
     COPY_REFUSED = "copy.refused"

@@ -46,6 +46,9 @@ def test_those_that_have_not_come_back_are_listed_and_dropped_by_id(site: Site) 
     lines = site.ok("pending", "list", "mail").splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [[name, "dead_pending", "1"] for name in LOST]
     assert all(line.endswith("ValueError: no") for line in lines[1:])
+    assert "failed, and has not come back from mail: its copy cannot be made before it comes" in site.ok(
+        "why", "lost-0"
+    )
 
     assert "1 message(s) of pool mail dropped" in site.ok("pending", "drop", "mail", "lost-1")
 

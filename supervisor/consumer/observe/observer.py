@@ -14,6 +14,7 @@ from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.health import Health
 from supervisor.consumer.observe.measures import Measures
 from supervisor.consumer.settlement.messages import UNRUN
+from supervisor.consumer.settlement.missing import missing
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.consumer.settlement.unit_of_work import Say, Turn
 from supervisor.link.frames import Letters, Snapshot
@@ -22,6 +23,9 @@ from supervisor.logs.structured import log
 
 NAMED = 20
 """How many letters of one turn are named."""
+
+MISSING_LOOKS = 12
+"""So many looks at the queue, five seconds apart, may find failed messages that have not come back yet."""
 
 _LETTERS = frozenset({Event.MESSAGE_DEAD, Event.MESSAGE_PARKED})
 _REASON_CHARACTERS = 1000
@@ -79,6 +83,7 @@ class Observer:
         self.measures = measures
         self.dead_letters = DeadLetterNews()
         self.subscribed = False
+        self._missing_looks = 0  # so often in a row there were some
         self._settlement = settlement
         self.delays = delays
         self._see: dict[type[Any], Callable[[Any], None]] = {
@@ -155,3 +160,19 @@ class Observer:
         if len(self._settlement.entries) >= prefetch:
             self.health.fed()  # there is no room for more: the pool is not starved
         self.health.depth(event, self.subscribed, self.measures.counters["delivered"], prefetch)
+        self._tell_missing()
+
+    def _tell_missing(self) -> None:
+        """Failed messages that their queue does not bring back are a note, once that lasts."""
+        count = len(missing(self._settlement.entries.values()))
+        self._missing_looks = self._missing_looks + 1 if count else 0
+        pool = self._settlement.pool
+        if not count:
+            self.health.heal(Event.MESSAGES_MISSING)
+        elif self._missing_looks >= MISSING_LOOKS:
+            text = (
+                f"{count} failed message(s) have not come back from {pool.queue!r}: another consumer may have them, or "
+                "it was purged. They are waited for until it has been empty for ten minutes; `preforkd pending list "
+                f"{pool.name}` names them"
+            )
+            self.health.notice(Event.MESSAGES_MISSING, text)

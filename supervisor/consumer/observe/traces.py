@@ -51,6 +51,7 @@ def trace_of_missing(entry: Entry) -> Trace:
         attempt=entry.attempt,
         at=failure.at,
         failure=failure,
+        missing=True,
     )
 
 

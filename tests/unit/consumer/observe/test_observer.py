@@ -12,11 +12,11 @@ from supervisor.brokers import base
 from supervisor.consumer.observe.delay_watch import DelayWatch
 from supervisor.consumer.observe.health import Health
 from supervisor.consumer.observe.measures import Measures
-from supervisor.consumer.observe.observer import Observer
+from supervisor.consumer.observe.observer import MISSING_LOOKS, Observer
 from supervisor.consumer.settlement.unit_of_work import Say, Turn
-from supervisor.ledger.base import Row
+from supervisor.ledger.base import Row, RowState
 from supervisor.logs.events import Event
-from tests.support.settling import Bench
+from tests.support.settling import RAISED, Bench, key_of
 
 
 class Delays:
@@ -118,6 +118,20 @@ def test_a_full_prefetch_window_is_not_starved(
     now_s[0] += 100.0
     observer.see(base.Depth(7, 1))
     assert [symptom.name for symptom in observer.health.present] == [Event.CONSUMER_STARVED]
+
+
+def test_failed_messages_that_do_not_come_back_are_a_note_after_a_minute(observer: Observer, bench: Bench) -> None:
+    def look(times: int) -> list[str]:
+        for _ in range(times):
+            observer.see(base.Depth(0, 2))
+        return [symptom.name for symptom in observer.health.present if symptom.name == Event.MESSAGES_MISSING]
+
+    bench.has_row(RowState.DEAD_PENDING, note=msgspec.msgpack.encode(RAISED))
+    bench.settlement.restore_row(bench.rows[key_of("m")])
+    assert look(MISSING_LOOKS - 1) == []
+    assert look(1) == [Event.MESSAGES_MISSING]
+    bench.deliver("m", redelivered=True)
+    assert look(1) == []
 
 
 def test_every_event_of_a_broker_is_known(observer: Observer) -> None:
