@@ -20,7 +20,7 @@ def clean(db: Any, older_than: timedelta, limit: int = 10_000) -> int:
     """
     if older_than < timedelta(0) or limit < 0:
         raise ValueError(f"clean: older_than={older_than}, limit={limit}: neither may be negative")
-    connection = connection_of(db, using=None)
+    connection = connection_of(db, None, "clean")
     parameters = (int(older_than.total_seconds()), limit)
     if connection.dialect.returns_rows:
         ((deleted,),) = connection.rows(connection.dialect.clean, *parameters)

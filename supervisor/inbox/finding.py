@@ -1,6 +1,7 @@
-"""Finds out what a handler has given to `once`: a table from the class of the object to the code for it.
+"""Finds out what `once`, `clean` or the outbox was given: a table from the class of the object to the code for it.
 
-Runs in workers. Classes are compared by name, so that nothing is imported that user code has not.
+Runs in workers and in processes of users. Classes are compared by name, so that nothing is imported that user code has
+not.
 """
 
 from __future__ import annotations
@@ -35,16 +36,19 @@ _DRIVERS: dict[str, Callable[[Any], DbapiConnection]] = {
 }
 
 
-def connection_of(db: Any, using: str | None) -> Connection:
-    """The connection behind `db`, or of Django's alias `using`. Raises InboxError for anything that is not supported.
+def connection_of(db: Any, using: str | None, caller: str) -> Connection:
+    """The connection behind `db`, or of Django's alias `using`. `caller`: what errors begin with.
 
-    Raises what SQLAlchemy or Django raise if they cannot connect.
+    Raises InboxError for anything that is not supported, and what SQLAlchemy or Django raise if they cannot connect.
     """
-    if using is not None:
+    try:
+        if using is None:
+            return _found(db)
         if db is not None:
-            raise InboxError("once: give a connection or `using`, not both")
+            raise InboxError("give a connection or `using`, not both")
         return _django(_of_alias(using))
-    return _found(db)
+    except InboxError as error:
+        raise InboxError(f"{caller}: {error}") from None
 
 
 def _found(db: Any) -> Connection:
@@ -54,9 +58,9 @@ def _found(db: Any) -> Connection:
         if name in _FRAMEWORKS:
             return _FRAMEWORKS[name](db)
     kind = f"{type(db).__module__}.{type(db).__qualname__}"
-    waits = "Async" in type(db).__name__ or ".asyncio" in kind
-    why = "an asynchronous connection, which a handler that is called and returns cannot use" if waits else kind
-    raise InboxError(f"once: this is no connection that it can use ({why}): {_SUPPORTED}")
+    is_asynchronous = "Async" in type(db).__name__ or ".asyncio" in kind
+    what = "an asynchronous connection, which a function that is called and returns cannot use"
+    raise InboxError(f"this is no connection that it can use ({what if is_asynchronous else kind}): {_SUPPORTED}")
 
 
 def _names(db: Any) -> list[str]:
@@ -68,7 +72,7 @@ def _driver(connection: Any, of: str) -> DbapiConnection:
     for name in _names(connection):
         if name in _DRIVERS:
             return _DRIVERS[name](connection)
-    raise InboxError(f"once: {of} uses the driver {type(connection).__module__}: {_SUPPORTED}")
+    raise InboxError(f"{of} uses the driver {type(connection).__module__}: {_SUPPORTED}")
 
 
 # ---- frameworks -----------------------------------------------------------------------------------------------------
@@ -77,7 +81,7 @@ def _driver(connection: Any, of: str) -> DbapiConnection:
 def _sqlalchemy(current: Callable[[], Any]) -> Connection:
     connection = current()
     if connection.closed:
-        raise InboxError("once: the connection is closed")
+        raise InboxError("the connection is closed")
     return SqlAlchemy(current, _driver(connection.connection.driver_connection, "SQLAlchemy's connection"))
 
 
@@ -89,7 +93,7 @@ def _django(connection: Any) -> Connection:
 def _of_alias(alias: str) -> Any:
     db = sys.modules.get("django.db")
     if db is None:
-        raise InboxError("once: `using` is for Django, which is not loaded here: import it, and call `django.setup()`")
+        raise InboxError("`using` is for Django, which is not loaded here: import it, and call `django.setup()`")
     return db.connections[alias]
 
 

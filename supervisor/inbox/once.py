@@ -55,7 +55,7 @@ def once(message: Message, db: Any = None, *, using: str | None = None) -> Itera
 
 def _row(message: Message, run: InboxRun, db: Any, using: str | None) -> Row:
     """The message's row, not written yet, in a database that may be used. Raises InboxError."""
-    connection = connection_of(db, using)
+    connection = connection_of(db, using, "once")
     if refusal := connection.refusal():
         raise InboxError(f"once: {refusal}")
     if message.publications:

@@ -1,4 +1,4 @@
-"""Publications as the bytes that stand in a row of the inbox, and back, without loss. Pure; runs in workers.
+"""Publications as the bytes that stand in a row of the inbox or outbox, and back, without loss. Pure.
 
 Another version of preforkd may read them after an upgrade or on another host, so the first byte names the format.
 """
@@ -36,10 +36,10 @@ def unpacked(data: bytes | None) -> list[Publication]:
         return []
     if data[:1] != _FORMAT:
         raise InboxError(
-            f"once: the publications in the inbox have the format {data[:1].hex()}, which this version of preforkd does"
-            " not know: run the message with the version that wrote them, or a later one"
+            f"what is stored to be published has the format {data[:1].hex()}, which this version of preforkd does not "
+            "know: use the version that wrote it, or a later one"
         )
     try:
         return _decode(memoryview(data)[1:])
     except msgspec.MsgspecError as error:
-        raise InboxError(f"once: the publications in the inbox are damaged: {error}") from error
+        raise InboxError(f"what is stored to be published is damaged: {error}") from error

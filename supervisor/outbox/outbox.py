@@ -153,9 +153,9 @@ def _ms(time_s: float) -> int:
 def _used(db: Any, using: str | None) -> Iterator[Connection]:
     """The connection behind `db` or `using`, in a transaction; a missing table is an OutboxError."""
     try:
-        connection = connection_of(db, using)
+        connection = connection_of(db, using, "outbox")
     except InboxError as error:
-        raise OutboxError(str(error).replace("once: ", "outbox: ", 1)) from None
+        raise OutboxError(str(error)) from None
     if refusal := connection.refusal():
         raise OutboxError(f"outbox: {refusal}")
     try:

@@ -145,7 +145,7 @@ def test_a_smaller_bound_of_the_user_is_kept(
     way = make_way(request, name)
     with way.use() as use:
         use.run(statement)
-        with bounded_wait(connection_of(use.db, None), 10):
+        with bounded_wait(connection_of(use.db, None, "test"), 10):
             assert setting(use, way.place) == kept
         assert setting(use, way.place) == kept
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
 from supervisor import Message, Reject, Retry
-from supervisor.inbox import InboxBusy, InboxError, InboxGivenUp, InboxPartial
+from supervisor.inbox import InboxBusy, InboxError, InboxGivenUp, InboxPartial, clean
 from supervisor.messages.inbox_run import InboxRun
 from supervisor.scoreboard.words import OutcomeKind
 from supervisor.worker.handler_call import DONE, collected
@@ -267,8 +268,10 @@ def test_another_database_than_at_an_earlier_attempt_is_refused(dialect_way: Way
 
 @pytest.mark.parametrize("given", [None, "text", object()])
 def test_an_object_that_is_no_connection_is_refused_with_a_list(given: object) -> None:
-    with pytest.raises(InboxError, match="psycopg, psycopg2, PyMySQL, mysqlclient or sqlite3"):
+    with pytest.raises(InboxError, match=r"once: .*psycopg, psycopg2, PyMySQL, mysqlclient or sqlite3"):
         Plain(given).once(Message(b"")).__enter__()
+    with pytest.raises(InboxError, match="clean: this is no connection that it can use"):
+        clean(given, timedelta(days=1))
 
 
 def test_errors_of_the_inbox_say_what_follows() -> None:
