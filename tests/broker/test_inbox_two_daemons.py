@@ -23,7 +23,7 @@ from supervisor.messages.message import Properties, Publication
 from supervisor.system.clock import monotonic_s
 from tests.support.daemon import send_signal
 from tests.support.inbox_handlers import AUDIT_QUEUE, DATABASES
-from tests.support.inbox_site import Database, postgresql_database
+from tests.support.inbox_site import Database, new_database
 from tests.support.postgresql import PostgreSQL
 from tests.support.rabbit_daemon import RabbitDaemon, rabbit_daemon
 from tests.support.rabbitmq import RabbitNode
@@ -153,7 +153,7 @@ def drawn(chance: Random) -> list[Callable[[Pair, Random], None]]:
 @contextmanager
 def running_pair(folder: Path, node: RabbitNode, server: PostgreSQL) -> Iterator[Pair]:
     """Both have the same queue; nothing of them is left at the end."""
-    database = postgresql_database(server)
+    database = new_database("postgresql", folder, server)
     options = {
         "module": "tests.support.inbox_handlers",
         "environment": {DATABASES: json.dumps([(database.kind, database.place)])},

@@ -18,12 +18,9 @@ from tests.support.inbox_site import (
     MAX_ATTEMPTS,
     NOT_HAPPENED,
     NOT_KNOWN,
-    Database,
     InboxSite,
     inbox_site,
-    mariadb_database,
-    postgresql_database,
-    sqlite_database,
+    new_database,
 )
 
 KINDS = ("sqlite", "postgresql", "mariadb")
@@ -33,24 +30,10 @@ WORKER_POINTS = (
 )
 
 Sites = Callable[[str], InboxSite]
-NewDatabase = Callable[[str, Path], Database]
 
 
 @pytest.fixture(scope="module")
-def new_database(request: pytest.FixtureRequest) -> NewDatabase:
-    """A new database of this kind; a server is started when the first one is needed."""
-
-    def made(kind: str, folder: Path) -> Database:
-        if kind == "sqlite":
-            return sqlite_database(folder, f"inbox{len(list(folder.glob('inbox*.db')))}")
-        server: Any = request.getfixturevalue(kind)
-        return postgresql_database(server) if kind == "postgresql" else mariadb_database(server)
-
-    return made
-
-
-@pytest.fixture(scope="module")
-def sites(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Iterator[Sites]:
+def sites(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Sites]:
     """The daemon of this kind of database; it has another database of its kind, for mistakes."""
     with ExitStack() as stack:
         made: dict[str, InboxSite] = {}
@@ -58,7 +41,8 @@ def sites(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -
         def site_of(kind: str) -> InboxSite:
             if kind not in made:
                 folder = tmp_path_factory.mktemp(kind)
-                databases = [new_database(kind, folder) for _ in range(2)]
+                server = None if kind == "sqlite" else request.getfixturevalue(kind)
+                databases = [new_database(kind, folder, server) for _ in range(2)]
                 made[kind] = stack.enter_context(inbox_site(folder, databases))
             return made[kind]
 
@@ -158,7 +142,7 @@ def test_a_death_in_the_workers_own_code_leaves_one_effect_and_its_publication(p
 
 @every_kind
 def test_two_daemons_with_the_same_message_and_one_database_have_one_effect(
-    kind: str, sites: Sites, new_database: NewDatabase, tmp_path: Path
+    kind: str, sites: Sites, tmp_path: Path
 ) -> None:
     """Two hosts, as far as the database can tell: neither knows of the other, and a message has one key at both."""
     one = sites(kind)

@@ -9,41 +9,25 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from supervisor.system.clock import monotonic_s
-from tests.support.inbox_site import (
-    NOT_HAPPENED,
-    NOT_KNOWN,
-    Database,
-    InboxSite,
-    inbox_site,
-    mariadb_database,
-    postgresql_database,
-    sqlite_database,
-)
+from tests.support.inbox_site import NOT_HAPPENED, NOT_KNOWN, InboxSite, inbox_site, new_database
 
 SOAK = os.environ.get("PREFORKD_SOAK", "")
 KILLS = 10_000 if SOAK else 40
 BATCH = 500 if SOAK else 30
 WORKERS = 8 if SOAK else 4
 
-_NEW: dict[str, Callable[[Path, Any], Database]] = {
-    "sqlite": lambda folder, server: sqlite_database(folder),
-    "postgresql": lambda folder, server: postgresql_database(server),
-    "mariadb": lambda folder, server: mariadb_database(server),
-}
 
-
-@pytest.mark.parametrize("kind", _NEW)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
 def test_random_kills_cause_no_second_effect_and_lose_no_publication(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> None:
     server = None if kind == "sqlite" else request.getfixturevalue(kind)
     began_s = monotonic_s()
-    with inbox_site(tmp_path, [_NEW[kind](tmp_path, server)], WORKERS) as site:
+    with inbox_site(tmp_path, [new_database(kind, tmp_path, server)], WORKERS) as site:
         while (kills := site.kills()) < KILLS:
             first = len(site.sent)
             site.send_orders({f"m{number}": {"seed": SOAK} for number in range(first, first + BATCH)})

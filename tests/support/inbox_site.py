@@ -56,9 +56,14 @@ class Database(NamedTuple):
     ask: Callable[[str], list[tuple[Any, ...]]]
 
 
-def sqlite_database(folder: Path, name: str = "inbox") -> Database:
-    """A file."""
-    path = folder / f"{name}.db"
+def new_database(kind: str, folder: Path, server: Any = None) -> Database:
+    """A new database: a file of `sqlite` in this folder; one of `postgresql` or `mariadb` on its running `server`."""
+    if kind == "sqlite":
+        return _sqlite_database(folder / f"inbox{len(list(folder.glob('inbox*.db')))}.db")
+    return {"postgresql": _postgresql_database, "mariadb": _mariadb_database}[kind](server)
+
+
+def _sqlite_database(path: Path) -> Database:
 
     def ask(sql: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(path, timeout=30.0, isolation_level=None)) as connection:
@@ -68,14 +73,12 @@ def sqlite_database(folder: Path, name: str = "inbox") -> Database:
     return _made(Database("sqlite", str(path), ask), SQLITE)
 
 
-def postgresql_database(server: PostgreSQL) -> Database:
-    """A new database on a running server."""
+def _postgresql_database(server: PostgreSQL) -> Database:
     name = server.new_database()
     return _made(Database("postgresql", server.dsn(name), lambda sql: server.ask(name, sql)), POSTGRESQL)
 
 
-def mariadb_database(server: MariaDB) -> Database:
-    """A new database on a running server."""
+def _mariadb_database(server: MariaDB) -> Database:
     name = server.new_database()
     return _made(Database("mysql", server.place(name), lambda sql: server.ask(name, sql)), MYSQL)
 
