@@ -13,28 +13,29 @@ import shlex
 import shutil
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
-from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
-import msgspec
 
-from supervisor.brokers import open_admin
-from supervisor.brokers.admin import BrokerAdmin
 from supervisor.cli.advice import advise
+from supervisor.cli.check_broker import about_broker
 from supervisor.cli.command import command
 from supervisor.cli.console import block
+from supervisor.cli.findings import Finding, Level
+from supervisor.cli.findings import error as _error
+from supervisor.cli.findings import ok as _ok
+from supervisor.cli.findings import warning as _warning
 from supervisor.cli.handler_probe import ImportFailed, WorkerFailed, probe_handler
 from supervisor.cli.invocation import Invocation, pass_invocation
+from supervisor.cli.partitions import about_partitions
 from supervisor.cli.reach import PYTHON, UNIT_USER, Needed, obstacles, of_code, of_configuration, of_python
 from supervisor.config.schema import Config, DaemonConfig, HooksConfig, PoolConfig, WebConfig
 from supervisor.config.sidecar_rules import is_loopback
 from supervisor.control.client import ControlClient, NotRunning
-from supervisor.errors import BrokerRefused, ConfigError, ControlError, PreforkdError, StateError
+from supervisor.errors import ConfigError, ControlError, PreforkdError, StateError
 from supervisor.extras import missing
 from supervisor.logs.redaction import Redactor, passwords, secrets_of, without_path
 from supervisor.logs.target import STDERR
@@ -51,33 +52,6 @@ from supervisor.system.stop_grace import stop_doubt
 from supervisor.system.trust import changeable_by
 from supervisor.web.token_file import TokenFile
 
-
-class Level(StrEnum):
-    """How much a finding matters."""
-
-    OK = "ok"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One line of the result. `status`: the exit code that an error asks for. `detail`: lines below it (a stack)."""
-
-    level: Level
-    subject: str
-    text: str
-    status: int = 1
-    detail: str = ""
-
-
-_ok = partial(Finding, Level.OK)
-_warning = partial(Finding, Level.WARNING)
-_error = partial(Finding, Level.ERROR)
-
-_OTHERS = (
-    "queue {queue!r} has {others} consumer(s) beside this daemon: end them, or set exclusive = true; no message runs "
-    "twice only while there is no other consumer"
-)
 _REFUSED = "a reload is refused; `preforkd restart` applies it"
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
@@ -132,7 +106,7 @@ def findings(config: Config) -> Iterator[Finding]:
     for text in shortcomings():
         yield _warning("machine", text)
     running = _running_pid(config)
-    for key, text in advise(config, rooms(running)):
+    for key, text in (*advise(config, rooms(running)), *about_partitions(config)):
         yield _warning(key, text)
     pid = running or os.getpid()
     if doubt := stop_doubt(config.daemon.stop_timeout_s, CLEANUP_S, pid, os.environ, Path("/")):
@@ -141,7 +115,7 @@ def findings(config: Config) -> Iterator[Finding]:
     for pool in config.pools.values():
         if f"pools.{pool.name}.handler" not in blocked:
             yield from _about_handler(pool, config)
-    yield from _about_broker(config)
+    yield from about_broker(config)
 
 
 def _about_files(config: Config, target: Account | None) -> Iterator[Finding]:
@@ -302,65 +276,6 @@ def _about_webhook(url: str) -> Finding:
         return _ok("hooks.webhook", f"events are posted to {without_path(url)}")
     text = f"{without_path(url)}: others can read the posted events on their way; use https"
     return _warning("hooks.webhook", text)
-
-
-# ---- the broker ---------------------------------------------------------------------------------------------------
-
-
-def _about_broker(config: Config) -> Iterator[Finding]:
-    if config.broker.embedded and not os.access(_embedded_queue(config), os.F_OK):
-        yield _ok("broker.url", f"the embedded queue will be made in {config.daemon.state_dir}")
-        return
-    try:
-        with open_admin(config.broker, config.daemon.state_dir) as admin:
-            consumed = _consumed_here(config)
-            for pool in config.pools.values():
-                yield from _about_queue(pool, admin, list(config.pools.values()), pool.queue in consumed)
-    except PreforkdError as error:
-        yield _error("broker.url", str(error), error.exit_code)
-
-
-def _consumed_here(config: Config) -> set[str]:
-    """The queues that the running daemon of this configuration consumes; none where it does not answer."""
-    try:
-        with ControlClient(Path(config.daemon.runtime_dir)) as daemon:
-            pools = daemon.status().pools.values()
-    except (NotRunning, ControlError):
-        return set()
-    return {pool.queue for pool in pools if pool.consumer.state == "consuming"}
-
-
-def _embedded_queue(config: Config) -> Path:
-    from supervisor.brokers.embedded.store import FILE_NAME  # loads SQLite, which only this queue needs
-
-    return Path(config.daemon.state_dir, FILE_NAME)
-
-
-def _about_queue(
-    pool: PoolConfig, admin: BrokerAdmin, pools: Sequence[PoolConfig], is_consumed: bool
-) -> Iterator[Finding]:
-    """`is_consumed`: whether the running daemon of this configuration is a consumer of the queue."""
-    key = f"pools.{pool.name}.queue"
-    try:
-        facts = admin.facts(pool.queue)
-        depth = admin.depth(pool.queue)
-        review = admin.review(pool, pools)
-    except BrokerRefused as error:
-        yield _error(key, str(error))
-        return
-    for text in review.errors:
-        yield _error(key, text)
-    for remark in (*facts.remarks, *review.remarks):
-        yield _warning(key, remark)
-    if depth and (others := depth.consumers - is_consumed) > 0:
-        yield _warning(key, _OTHERS.format(queue=pool.queue, others=others))
-    if depth:
-        text = f"{pool.queue} on {facts.server}: {depth.ready} ready, {depth.consumers} consumer(s)"
-        yield _ok(key, text)
-    elif pool.declare:
-        yield _ok(key, f"{pool.queue} is not on {facts.server} yet; it will be declared")
-    else:
-        yield _error(key, f"{pool.queue} is not on {facts.server}; make it, or set declare = true", os.EX_CONFIG)
 
 
 def _print(finding: Finding, redactor: Redactor) -> None:

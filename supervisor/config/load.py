@@ -136,6 +136,12 @@ def load_queues(path: str | None, env_file: str | None = None) -> dict[str, str]
     return {name: str(pool["queue"]) for name, pool in found.items()}
 
 
+def queues_as_written(source: Path) -> dict[str, str]:
+    """The queue of each pool in this file, with its variables. Raises ConfigError: as `load`, for the file."""
+    pools = _parsed(source, _text(source)).get("pools", {})
+    return {name: pool["queue"] for name, pool in pools.items()}
+
+
 def interpret(
     tree: dict[str, Any], source: Path, environment: Mapping[str, str], env_file: str | None = None
 ) -> schema.Config:

@@ -112,6 +112,20 @@ def _filled_in_text(text: str, variables: Variables, report: Report, place: Plac
     return _VARIABLE.sub(replacement, text)
 
 
+def values_in(text: str, filled: str) -> list[str]:
+    """The values of the variables in `text`, as `filled_in` has put them in; [] if it has none, or `filled` is another.
+
+    Of two variables with nothing between them the first one is taken for empty.
+    """
+    pattern, end = "", 0
+    for match in _VARIABLE.finditer(text):
+        plain = match[0][1:] if match[1] else ""
+        pattern += re.escape(text[end : match.start()] + plain) + ("" if match[1] else "(.*?)")
+        end = match.end()
+    found = re.fullmatch(pattern + re.escape(text[end:]), filled, re.DOTALL)
+    return list(found.groups()) if found else []
+
+
 def _is_unicode(text: str) -> bool:
     try:
         return bool(text.encode()) or not text
