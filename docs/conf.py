@@ -22,6 +22,7 @@ NAVIGATION: dict[str, list[str]] = {
         "docs/containers",
         "docs/how-to/rabbitmq-rights",
         "docs/how-to/warm-standby",
+        "docs/how-to/partitions",
         "docs/how-to/sizing",
     ],
     "Coming from": [
@@ -69,6 +70,7 @@ SHORT_TITLES = {
     "docs/how-to/sentry": "Sentry",
     "docs/how-to/rabbitmq-rights": "Rights of the RabbitMQ user",
     "docs/how-to/warm-standby": "Two hosts, one as a standby",
+    "docs/how-to/partitions": "Many hosts, a queue each",
     "docs/how-to/sizing": "Sizing",
     "docs/coming-from/celery": "Celery",
     "docs/coming-from/dramatiq": "dramatiq",

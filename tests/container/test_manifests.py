@@ -20,6 +20,7 @@ from supervisor.master.stop import phases
 from supervisor.quantities import read_bytes, read_seconds
 from supervisor.system.stop_grace import VARIABLE as GRACE
 from tests.support import containerfile
+from tests.support.pages import blocks
 from tests.support.source_tree import ROOT
 
 KUBERNETES, CONTAINER = ROOT / "etc/kubernetes", ROOT / "etc/container"
@@ -274,6 +275,34 @@ def test_keys_of_the_secret_are_there_for_all_that_name_them() -> None:
         only("ScaledObject")["spec"]["triggers"][0]["authenticationRef"]["name"]
         == (only("TriggerAuthentication")["metadata"]["name"])
     )
+
+
+def merged(base: Any, patch: Any) -> Any:
+    """A strategic merge, as far as the page needs one: tables by key, lists of named elements by name."""
+    if isinstance(base, dict) and isinstance(patch, dict):
+        return base | {key: merged(base.get(key), value) for key, value in patch.items()}
+    if isinstance(base, list) and isinstance(patch, list):
+        named = {each["name"]: each for each in base}
+        return list((named | {each["name"]: merged(named.get(each["name"]), each) for each in patch}).values())
+    return patch
+
+
+def test_pods_with_a_queue_each_have_the_variable_that_the_page_reads() -> None:
+    page = ROOT / "docs/how-to/partitions.md"
+    (patch,) = (yaml.safe_load(block.text) for block in blocks(page, "yaml"))
+    (config,) = (block.text for block in blocks(page, "toml"))
+    stateful = merged(only("StatefulSet"), patch)
+    (container,) = stateful["spec"]["template"]["spec"]["containers"]
+    (claim,) = stateful["spec"]["volumeClaimTemplates"]
+
+    kubernetes_validate.validate(stateful, RELEASE, strict=True)
+    assert {each["name"] for each in container["env"]} == {GRACE, "PARTITION"}
+    assert stateful["spec"]["replicas"] > 1
+    assert claim["spec"]["accessModes"] == ["ReadWriteOncePod"]
+    environment = {"RABBITMQ_URL": "amqp://h", "PARTITION": f"{stateful['metadata']['name']}-0"}
+    pool = interpret(tomllib.loads(config), Path("/etc/preforkd/preforkd.toml"), environment).pools["email"]
+    assert (pool.queue, pool.exclusive) == ("email.preforkd-0", True)
+    assert pool.queue in page.read_text()
 
 
 # ---- the image and Compose ------------------------------------------------------------------------------------------

@@ -19,7 +19,13 @@ from tests.support.pages import PAGES, Block, all_blocks
 from tests.support.source_tree import ROOT
 
 SHELLS = ("sh", "console", "bash")
-ENVIRONMENT = {"RABBITMQ_URL": "amqp://u:p@h/", "RABBITMQ_PASSWORD": "p", "SENTRY_DSN": "d", "DATABASE_URL": "d"}
+ENVIRONMENT = {
+    "RABBITMQ_URL": "amqp://u:p@h/",
+    "RABBITMQ_PASSWORD": "p",
+    "SENTRY_DSN": "d",
+    "DATABASE_URL": "d",
+    "PARTITION": "0",
+}
 """Variables that the pages' configurations name."""
 
 _POOL = {"queue": "q", "handler": "workers.log:run"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from supervisor.outbox.tables import script
 from tests.support.how_to import reader_in, write_files
 from tests.support.pages import blocks
-from tests.support.rabbitmq import RabbitNode
+from tests.support.rabbitmq import RabbitNode, running_node
 from tests.support.shells import Shell
 from tests.support.source_tree import ROOT
 from tests.support.waiting import eventually
@@ -232,3 +233,63 @@ def test_a_pool_with_the_default_delays_has_seven_queues(
     queues = own_rabbitmq.call("length(rabbit_amqqueue:list())")
     assert queues == "7"
     assert "seven queues" in (ROOT / "README.md").read_text()
+
+
+# ---- a queue for each host ------------------------------------------------------------------------------------------
+
+_PARTITIONS = 3
+_PLUGINS = "rabbitmq_consistent_hash_exchange, rabbitmq_sharding"
+_DIVIDES = """
+import sys
+import divided
+for number in range(int(sys.argv[1]), int(sys.argv[2])):
+    divided.send(number)
+"""
+
+
+@pytest.mark.parametrize("kind", ["x-consistent-hash", "x-modulus-hash"])
+def test_an_exchange_divides_messages_among_daemons_and_an_id_that_is_sent_again_runs_once(
+    tmp_path: Path, hosts: dict[str, Shell], kind: str
+) -> None:
+    (tmp_path / "rabbitmq").mkdir()
+    with running_node(tmp_path / "rabbitmq", plugins=_PLUGINS) as node:
+        assert write_files("partitions", tmp_path) == ["make_exchange.py", "divided.py", "preforkd.toml"]
+        program = tmp_path / "make_exchange.py"
+        config = (tmp_path / "preforkd.toml").read_text()
+        config = config.replace('"/var/lib/preforkd/state"', '"state"\nruntime_dir = "run"')
+        program.write_text(program.read_text().replace("x-consistent-hash", kind))
+        (tmp_path / "send.py").write_text(_DIVIDES)
+        publisher = reader_in(tmp_path, RABBITMQ_URL=node.url)
+        publisher.ok("python make_exchange.py")
+        refused = publisher.types("python send.py 0 1").stderr
+        assert "supervisor.client.errors.Unroutable" in refused, refused
+        for number in range(_PARTITIONS):
+            folder = tmp_path / f"host-{number}"
+            folder.mkdir()
+            (folder / "preforkd.toml").write_text(config)
+            name = f"host-{number}"
+            hosts[name] = reader_in(folder, RABBITMQ_URL=node.url, PARTITION=str(number))
+            hosts[name].ok("preforkd start")
+
+        publisher.ok("python send.py 0 60")
+        counted = eventually(lambda: _all_done(hosts, 60), "each message is done")
+        assert all(counted), "each daemon has had some"
+        publisher.ok("python send.py 0 60")
+        eventually(lambda: sum(_counters(host)["duplicate"] for host in hosts.values()) == 60, "all are known")
+
+        assert sum(_all_done(hosts, 60)) == 60
+        shared = config.replace("exclusive = true", "")
+        (tmp_path / "host-0" / "shared.toml").write_text(shared)
+        assert "Set exclusive = true" in hosts["host-0"].ok("preforkd --config shared.toml check")
+        assert "Set exclusive = true" not in hosts["host-0"].ok("preforkd check")
+
+
+def _counters(host: Shell) -> dict[str, int]:
+    found: dict[str, int] = json.loads(host.ok("preforkd status --json"))["pools"]["email"]["counters"]
+    return found
+
+
+def _all_done(hosts: dict[str, Shell], number: int) -> list[int]:
+    """How many each daemon has done, once that is all."""
+    done = [_counters(host)["done"] for host in hosts.values()]
+    return done if sum(done) == number else []

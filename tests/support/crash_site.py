@@ -106,6 +106,8 @@ class CrashSite(Daemon):
         self._notes = directory / "notes"
         self._failpoints.mkdir()
         self.failed = False
+        self.enter = "exec "
+        """Shell code after which the daemon's command follows."""
         stop_timeout = f'stop_timeout = "{0.5 if impatient else 3}s"'  # after this long a stuck former worker is ended
         limits = _IMPATIENT if impatient else _PATIENT
         super().__init__(directory, f'{_POOL}{limits}on_crash = "{on_crash}"', stop_timeout)
@@ -127,7 +129,7 @@ class CrashSite(Daemon):
     def start(self, ready: bool = True, stale_s: float | None = None, prefix: str = "") -> None:
         """Start a daemon whose processes have fail-points."""
         path = f"{ROOT / 'tests/support/failpoints'}{os.pathsep}{ROOT}"
-        super().start(ready, stale_s, f"export {FOLDER}='{self._failpoints}' PYTHONPATH='{path}'; exec ")
+        super().start(ready, stale_s, f"export {FOLDER}='{self._failpoints}' PYTHONPATH='{path}'; {self.enter}")
         if ready:
             self._with_admin(lambda admin: admin.ensure_queue(self.audit_queue))
 

@@ -45,7 +45,7 @@ class Churn(NamedTuple):
 class RabbitDaemon(Daemon):
     """A daemon whose pool `email` consumes a queue of its own on `node`.
 
-    `pool`: lines of `[pools.email]`; `port`: where the daemon finds the broker, if not at the node's own port.
+    `pool`: lines of `[pools.email]`; `port`, `url`: where the daemon finds the broker, if not at the node's own port.
     `module`, `handler`: what its workers run; `log`: its level; `broker`: lines of `[broker]`; `environment`: of the
     pool; `more`: further tables; `program`: how preforkd is called; `queue`: one that another daemon has, too.
     """
@@ -71,7 +71,7 @@ class RabbitDaemon(Daemon):
         self.config_path.write_text(
             f'[daemon]\nstate_dir = "{self.state_dir}"\nruntime_dir = "{self.runtime_dir}"\n'
             f'{options.get("daemon", daemon)}\n[log]\nlevel = "{options["log"]}"\n'
-            f'[broker]\nurl = "{url(options["port"])}"\n{options["broker"]}\n'
+            f'[broker]\nurl = "{options.get("url") or url(options["port"])}"\n{options["broker"]}\n'
             f'[pools.email]\nqueue = "{self.queue}"\nhandler = "{options["module"]}:{options["handler"]}"\n'
             f'path = ["{ROOT}"]\n{settings}\n'
             + ("" if "prefetch" in settings else "prefetch = 50\n")

@@ -65,11 +65,15 @@ leader not known"), where its neighbours had elected theirs: nothing published t
 class RabbitNode:
     """One node. `settings` are further lines of rabbitmq.conf, `rabbit` terms for it in advanced.config.
 
-    `root`: run the server that is installed below this directory instead of the machine's own (needs root).
+    `root`: run the server that is installed below this directory instead of the machine's own (needs root). `plugins`:
+    names of those that are enabled, with commas between them.
     """
 
-    def __init__(self, folder: Path, settings: str = "", rabbit: str = "", root: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, settings: str = "", rabbit: str = "", root: Path | None = None, plugins: str = ""
+    ) -> None:
         self.folder = folder
+        self._plugins = plugins
         self._root = root
         self.port = free_port()
         self._name = f"preforkd{self.port}@localhost"
@@ -252,7 +256,7 @@ class RabbitNode:
 
     def _environment(self, settings: str) -> dict[str, str]:
         plugins, config, cookie = self.folder / "plugins", self.folder / "rabbitmq.conf", self.folder / ".erlang.cookie"
-        plugins.write_text("[].\n")
+        plugins.write_text(f"[{self._plugins}].\n")
         config.write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\nloopback_users = none\n"
             f"disk_free_limit.absolute = 1MB\nlog.console = false\n{settings}\n"
@@ -324,10 +328,12 @@ def _all_threads_stopped(pid: int) -> bool:
 
 
 @contextmanager
-def running_node(folder: Path, settings: str = "", rabbit: str = "", root: Path | None = None) -> Iterator[RabbitNode]:
-    """A started node that is gone at the end, whatever happens in between."""
+def running_node(
+    folder: Path, settings: str = "", rabbit: str = "", root: Path | None = None, plugins: str = ""
+) -> Iterator[RabbitNode]:
+    """A started node that is gone at the end, whatever happens in between. Parameters: as for RabbitNode."""
     require_rabbitmq()
-    node = RabbitNode(folder, settings, rabbit, root)
+    node = RabbitNode(folder, settings, rabbit, root, plugins)
     try:
         node.start()
         yield node
