@@ -14,6 +14,7 @@ from pathlib import Path
 from supervisor.config.schema import Config
 from supervisor.errors import PreforkdError
 from supervisor.master.control.systemd import take_notifier
+from supervisor.master.exits.recovery import TITLE
 from supervisor.master.host.log_relay import LogRelay
 from supervisor.master.host.pidfile import PID_FILE, STATE_LOCK, LockFile, NameLock
 from supervisor.master.host.privileges import account, become, prepare_directory
@@ -54,7 +55,7 @@ def run_daemon(
 def _serve(
     config: Config, read_again: Callable[[], Config], on_ready: OnReady | None, stale_s: float
 ) -> tuple[str, int]:
-    posix.set_title("preforkd: master")
+    posix.set_title(TITLE)
     descriptors.raise_limit(os.environ)
     descriptors.require_at_start([pool.workers for pool in config.pools.values()])
     state_dir, runtime_dir = Path(config.daemon.state_dir), Path(config.daemon.runtime_dir)

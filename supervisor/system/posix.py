@@ -143,6 +143,12 @@ def is_child(pid: int) -> bool:
     return bool(fields) and int(fields[1]) == getpid()
 
 
+def parent(pid: int) -> int:
+    """The pid of a process's parent; 0 if the process is gone, or has none that can be seen here."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
+
+
 class Usage(NamedTuple):
     """The use of a process: resident memory now, processor time since its start."""
 

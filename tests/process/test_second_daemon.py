@@ -43,6 +43,20 @@ def test_no_second_daemon_starts_on_a_state_directory_whose_files_were_deleted(t
             assert f"is in use by pid {first_pid}" in second.log_path.read_text()
 
 
+def test_a_copy_of_a_living_daemons_state_directory_is_refused_and_its_children_live_on(tmp_path: Path) -> None:
+    with daemon(tmp_path) as first:
+        consumer = first.pool()["consumer"]["pid"]
+        (tmp_path / "second").mkdir()
+        second = Daemon(tmp_path / "second", "workers = 1")
+        shutil.copytree(first.state_dir, second.state_dir, ignore=shutil.ignore_patterns("*.bell"))
+        with cleaned_up(second, start=False):
+            second.start(ready=False)
+            assert second.wait() == 1
+            assert f"is a copy of that of a running daemon (pid {first.status()['pid']})" in second.log_path.read_text()
+        assert first.exits() == []
+        assert first.pool()["consumer"]["pid"] == consumer
+
+
 def test_a_state_directory_is_free_as_soon_as_its_daemon_is_dead(tmp_path: Path) -> None:
     with daemon(tmp_path) as under_test:
         under_test.kill()

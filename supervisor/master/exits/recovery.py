@@ -6,8 +6,9 @@ of it runs again before its end is declared.
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,11 @@ from supervisor.master.pool.pool import Pool
 from supervisor.scoreboard.words import Identity
 from supervisor.system import posix
 from supervisor.system.clock import monotonic_s, rfc3339, wall_s
+from supervisor.system.processes import command_line
 
 POLL_S = 0.1
+TITLE = "preforkd: master"
+"""Of each master."""
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -106,11 +110,12 @@ class Survivors:
         """When `turn` is needed next (CLOCK_MONOTONIC)."""
         return monotonic_s() + POLL_S if self._all else float("inf")
 
-    def take_over(self, services: Iterable[Service], grace_s: float) -> None:
+    def take_over(self, services: Sequence[Service], grace_s: float) -> None:
         """Put in order what a former daemon left, before any child is started.
 
-        `grace_s`: how long its workers may take to finish. Raises StateError like `admit`.
+        `grace_s`: how long its workers may take to finish. Raises StateError like `admit`, and where that daemon lives.
         """
+        _refuse_copy(services)
         # fail-point: master.start-unaware: what a former daemon left is not looked at
         lost = list(self._lost_services(services))
         for pool in self._pools.values():
@@ -170,6 +175,22 @@ class Survivors:
             elif self._history.recorded(child_name(pool.name, Kind.WORKER, number)) < identity.generation:
                 lost.append(_lost_worker(pool, number, identity))
         return lost
+
+
+def _refuse_copy(services: Iterable[Service]) -> None:
+    """Raise StateError if a daemon lives whose children these are: it has another state directory, and its lock.
+
+    So this directory is a copy, and its record of children must not be taken for that of a dead daemon.
+    """
+    for service in services:
+        if service.boot_id != posix.boot_id() or not posix.is_the_one(service.pid, service.ticks):
+            continue
+        master = posix.parent(service.pid)
+        if master != os.getpid() and command_line(master) == TITLE and not posix.is_dying(master):
+            raise StateError(
+                f"the state directory is a copy of that of a running daemon (pid {master}), and does not know what "
+                "that daemon has done since: stop that daemon and move its directory, or begin with an empty one"
+            )
 
 
 def _lost_worker(pool: Pool, number: int, identity: Identity) -> ExitRecord:
