@@ -63,6 +63,11 @@ def state(daemon: RabbitDaemon) -> tuple[str, str]:
     return "", ""
 
 
+def kind_of(pool: str) -> str:
+    """The type of the queue that a pool with these lines declares."""
+    return "classic" if "classic" in pool else "quorum"
+
+
 def consumers(node: RabbitNode, queue: str) -> int:
     with node.channel() as channel:
         return int(channel.queue_declare(queue, passive=True).method.consumer_count)
@@ -76,11 +81,13 @@ def test_of_two_daemons_that_subscribe_at_the_same_moment_one_consumes(
         first = daemon_in(stack, tmp_path / "a", node, POOL + kind, port=slow.port)
         second = daemon_in(stack, tmp_path / "b", node, POOL + kind, first.queue, slow.port)
         daemons = [first, second]
+        with node.channel() as channel:
+            channel.queue_declare(first.queue, durable=True, arguments={"x-queue-type": kind_of(kind)})
+        first.send_all(first.order("nothing", message_id=f"m-{n}") for n in range(40))
         for daemon in daemons:
             daemon.start(ready=False)
 
         eventually(lambda: any(map(consumes, daemons)) and any(map(waits, daemons)), "one consumes", TAKEOVER_S)
-        first.send_all(first.order("nothing", message_id=f"m-{n}") for n in range(40))
         eventually(lambda: sum(len(each.marked("done")) for each in daemons) == 40, "all are done")
 
         assert consumers(node, first.queue) == 1
