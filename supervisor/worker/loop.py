@@ -230,7 +230,9 @@ class Worker:
         return InboxRun(run.database, run.given_up, lambda database: self._mark_inbox(run.run, database))
 
     def _mark_inbox(self, run: RunId, database: bytes) -> None:
+        # fail-point: worker.inbox-unmarked: `once` has found its database, no mark names it
         self._slot.mark_inbox(run, database)
+        # fail-point: worker.inbox-marked: the slot names the inbox that is about to be used, it has no row
         self._database = database
 
     def _settle(self, run: RunId, ending: Ending, elapsed_s: float) -> None:

@@ -25,7 +25,8 @@ from tests.support.inbox_site import (
 
 KINDS = ("sqlite", "postgresql", "mariadb")
 WORKER_POINTS = (
-    *("worker.unbegun", "worker.running-marked", "worker.handler-over", "worker.publishing-marked"),
+    *("worker.unbegun", "worker.running-marked", "worker.inbox-unmarked", "worker.inbox-marked"),
+    *("worker.handler-over", "worker.publishing-marked"),
     *("worker.published", "worker.cell-written", "worker.outcome-marked", "worker.flushed"),
 )
 

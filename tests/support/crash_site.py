@@ -10,8 +10,9 @@ import itertools
 import os
 import shutil
 import signal
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,6 +21,7 @@ from supervisor.brokers.admin import BrokerAdmin
 from supervisor.brokers.names import dead_queue, parked_queue, retry_queue
 from supervisor.config.schema import BrokerConfig
 from supervisor.errors import ControlError
+from supervisor.inbox.dialects import SQLITE, script
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.messages.message import Properties, Publication
 from supervisor.system.posix import executes
@@ -27,6 +29,7 @@ from tests.support.daemon import ROOT, Daemon, cleaned_up
 from tests.support.failpoints.failpoints_runtime import ARMED, FIRED, FOLDER, MARKER, WHOLE_GROUP
 from tests.support.growing import JsonLines
 from tests.support.history import NOTES, History, Note, faults
+from tests.support.history_handlers import INBOX
 from tests.support.ledgers import all_named
 from tests.support.source_tree import sources
 from tests.support.waiting import eventually
@@ -35,7 +38,7 @@ T = TypeVar("T")
 
 WORKERS = 2
 RETRY_S = 0.1
-BATCH = [*["done"] * 14, *["fail"] * 4, *["publish"] * 4, *["crash"] * 3, *["reject"] * 2, *["done"] * 3]
+BATCH = [*["done"] * 14, *["fail"] * 4, *["publish"] * 4, *["crash"] * 3, *["reject"] * 2, *["once"] * 3]
 STUCK = [*["done"] * 6, "hang", "stick"]
 _BATCHES = 8
 _SETTLED = ("done", "dead", "parked")
@@ -104,6 +107,9 @@ class CrashSite(Daemon):
         self._names = itertools.count(1)
         self._failpoints = directory / "failpoints"
         self._notes = directory / "notes"
+        self._inbox = directory / "inbox.db"
+        with closing(sqlite3.connect(self._inbox)) as db:
+            db.executescript(f"PRAGMA journal_mode = WAL; {script(SQLITE)} CREATE TABLE effects (id TEXT NOT NULL)")
         self._failpoints.mkdir()
         self.failed = False
         self.enter = "exec "
@@ -123,7 +129,8 @@ class CrashSite(Daemon):
             f'[broker]\nurl = "{url}"\n'
             f'[pools.email]\nqueue = "{self.queue}"\nhandler = "tests.support.history_handlers:run"\n'
             f'path = ["{ROOT}"]\n{settings}\n'
-            f'[pools.email.environment]\n{NOTES} = "{self._notes}"\nAUDIT_QUEUE = "{self.audit_queue}"\n'
+            f'[pools.email.environment]\n{NOTES} = "{self._notes}"\n{INBOX} = "{self._inbox}"\n'
+            f'AUDIT_QUEUE = "{self.audit_queue}"\n'
         )
 
     def start(self, ready: bool = True, stale_s: float | None = None, prefix: str = "") -> None:
@@ -316,12 +323,17 @@ class CrashSite(Daemon):
             parked=self._ids_in(parked_queue(self.queue)),
             published=self._ids_in(self.audit_queue),
             rows=None if self.running else self._rows(),
+            committed=[id for id in self._committed() if id in sent],
             living={*self.processes(), *self._consumers()},
         )
 
     def notes(self) -> list[Note]:
         """What handlers have noted."""
         return self._noted.all()
+
+    def _committed(self) -> list[str]:
+        with closing(sqlite3.connect(self._inbox, timeout=20.0)) as db:
+            return [id for (id,) in db.execute("SELECT id FROM effects")]
 
     def _consumers(self) -> set[int]:
         """The consumer hides its environment from all but root, so the master is asked for it."""

@@ -49,7 +49,7 @@ class History(msgspec.Struct, frozen=True):
     """`sent`: the deed that each message orders. `living`: the daemon's processes now, without the master.
 
     `rows`: the final state of each message in the ledger, None while it may not be read; `published`: the ids that
-    came out of the handlers' own publishes.
+    came out of the handlers' own publishes; `committed`: an id for each effect that is in the database of the inbox.
     """
 
     sent: dict[str, str]
@@ -60,6 +60,7 @@ class History(msgspec.Struct, frozen=True):
     parked: Collection[str] = ()
     published: Collection[str] = ()
     rows: Mapping[str, Sequence[str]] | None = None
+    committed: Sequence[str] = ()
     living: Collection[int] = ()
 
 
@@ -83,6 +84,7 @@ def faults(history: History) -> list[str]:
         *_audited(history),
         *overlaps(history),
         *_unpublished(history),
+        *_not_once(history),
         *_unsettled(history),
         *_without_record(history),
         *_without_exit(history),
@@ -161,6 +163,14 @@ def _unpublished(history: History) -> Iterator[str]:
     for id, deed in history.sent.items():
         if deed == "publish" and id not in history.published and id not in history.parked:
             yield f"{id} is done, and what it published is nowhere"
+
+
+def _not_once(history: History) -> Iterator[str]:
+    """An effect with an inbox is in its database once, whatever the number of attempts; of a parked message at most."""
+    counts = Counter(history.committed)
+    for id, deed in history.sent.items():
+        if deed == "once" and counts[id] != 1 and not (id in history.parked and counts[id] == 0):
+            yield f"{id} has {counts[id]} effects in the database of its inbox"
 
 
 def _unsettled(history: History) -> Iterator[str]:

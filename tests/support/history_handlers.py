@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import threading
 import time
+from contextlib import closing
 
 import msgspec
 
 from supervisor import Message, Reject
+from supervisor.inbox import once
 from tests.support.history import NOTES, Note, Step
+
+INBOX = "HISTORY_INBOX"
+"""The environment variable with the path of an SQLite database: an inbox, and a table `effects` with ids."""
 
 _RUN_S = 0.002
 
@@ -66,6 +72,16 @@ def _crash(message: Message) -> None:
     note(message, Step.EFFECT)
 
 
+def _once(message: Message) -> None:
+    with closing(sqlite3.connect(os.environ[INBOX], timeout=20.0, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        with once(message, db) as first:
+            if first:
+                note(message, Step.EFFECT)
+                db.execute("INSERT INTO effects VALUES (?)", (message.id,))
+        db.execute("COMMIT")
+
+
 def _reject(message: Message) -> None:
     raise Reject("ordered")
 
@@ -88,6 +104,7 @@ DEEDS = {
     "publish": _publish,
     "fail": _fail,
     "crash": _crash,
+    "once": _once,
     "reject": _reject,
     "hang": _hang,
     "stick": _stick,

@@ -233,3 +233,20 @@ def test_an_attempt_is_charged_when_the_message_does_not_order_it(deed: str, cha
 
 def test_an_attempt_that_was_never_begun_is_charged_as_well() -> None:
     assert charges(history(notes=run("a", 0.0, attempt=3))) == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    ("committed", "parked", "found"),
+    [
+        (["a"], [], []),
+        (["a"], ["a"], []),
+        ([], ["a"], []),
+        ([], [], ["a has 0 effects in the database of its inbox"]),
+        (["a", "a"], [], ["a has 2 effects in the database of its inbox"]),
+        (["a", "a"], ["a"], ["a has 2 effects in the database of its inbox"]),
+    ],
+)
+def test_an_effect_with_an_inbox_is_in_its_database_once(
+    committed: list[str], parked: list[str], found: list[str]
+) -> None:
+    assert faults(history(sent={"a": "once"}, committed=committed, parked=parked)) == found
