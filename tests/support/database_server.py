@@ -1,7 +1,8 @@
 """A private database server for tests: own folder, own port on 127.0.0.1; it may be killed and stopped at will.
 
 The server is a direct child of the test run with PDEATHSIG set, in a session of its own, and not root's: both servers
-refuse root, or should. Nothing of the machine's own servers is used.
+refuse root, or should. Nothing of the machine's own servers is used. PDEATHSIG is sent at the end of the *thread* that
+has started the server: fixtures run in the main thread, also in a worker of pytest-xdist.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from pathlib import Path
 from tests.support.nobody import NOBODY
 from tests.support.rabbitmq import free_port
 from tests.support.waiting import eventually
+
+_BOUND = 'parent=$1; shift; [ "$PPID" = "$parent" ] || exit 1; exec "$@"'
+"""Runs a command unless the parent has ended before PDEATHSIG was set."""
 
 _START_TIMEOUT_S = 60.0
 _END_TIMEOUT_S = 20.0
@@ -33,6 +37,7 @@ class DatabaseServer(ABC):
         self.folder = folder
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._continuer: subprocess.Popen[bytes] | None = None
         if os.geteuid() == 0:
             os.chown(folder, NOBODY, NOBODY)
 
@@ -42,8 +47,7 @@ class DatabaseServer(ABC):
         """Start it (again) on the same data and port, and wait until it answers."""
         with (self.folder / "server.out").open("ab") as output:
             self._process = subprocess.Popen(
-                # In this order: the kernel forgets the signal when the user changes (prctl(2), PR_SET_PDEATHSIG).
-                [*_as_nobody(), "setpriv", "--pdeathsig", self.end_signal.name[3:], *self.command()],
+                [*bound_to_this_run(self.end_signal), *self.command()],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -58,17 +62,27 @@ class DatabaseServer(ABC):
         return self._running().pid
 
     def stop_signal(self) -> None:
-        """SIGSTOP: connections stay open and no new one is accepted, as with a hung host."""
-        os.killpg(self._running().pid, signal.SIGSTOP)
+        """SIGSTOP: connections stay open and no new one is accepted, as with a hung host.
+
+        A stopped server acts on no signal but SIGKILL. If the test run is killed meanwhile, another process continues
+        it: the end of its standard input tells it so.
+        """
+        group = self._running().pid
+        command = ["sh", "-c", f"read _; kill -s CONT -- -{group}"]
+        self._continuer = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+        os.killpg(group, signal.SIGSTOP)
 
     def cont(self) -> None:
         """SIGCONT after `stop_signal`."""
-        os.killpg(self._running().pid, signal.SIGCONT)
+        if self._continuer is not None:
+            self._continuer.communicate(timeout=_END_TIMEOUT_S)
+            self._continuer = None
 
     def end(self, number: signal.Signals | None = None) -> None:
         """End it with a signal, as a rule with `end_signal`; the data stays."""
         if self._process is None:
             return
+        self.cont()
         self._process.send_signal(self.end_signal if number is None else number)
         try:
             self._process.wait(_END_TIMEOUT_S)
@@ -106,7 +120,8 @@ class DatabaseServer(ABC):
 
     def prepare(self, *command: str) -> None:
         """Run a program of the server's as its user."""
-        done = subprocess.run([*_as_nobody(), *command], cwd=self.folder, capture_output=True, text=True, timeout=60)
+        words = [*bound_to_this_run(signal.SIGKILL), *command]
+        done = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -123,7 +138,10 @@ class DatabaseServer(ABC):
         return True
 
 
-def _as_nobody() -> list[str]:
-    if os.geteuid() != 0:
-        return []
-    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
+def bound_to_this_run(end_signal: signal.Signals) -> list[str]:
+    """The words before a command that is not to run as root, and gets `end_signal` at the end of this thread.
+
+    In this order: the kernel forgets that signal when the user changes (prctl(2), PR_SET_PDEATHSIG).
+    """
+    user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"] if os.geteuid() == 0 else []
+    return [*user, "setpriv", "--pdeathsig", end_signal.name[3:], "sh", "-c", _BOUND, "sh", str(os.getpid())]
