@@ -38,6 +38,7 @@ BECOMES = {"supervisor.forkserver.__main__": ("worker", "a fork of the forkserve
 MUST_NOT: list[tuple[str, str, str]] = [
     ("master", "brokers", "the master must live when a broker misbehaves; consumers talk to brokers"),
     ("master", "ledger", "a full disk or a damaged database must not stop supervision"),
+    ("master", "fleet", "an outage of PostgreSQL must not stop supervision"),
     ("master", "metrics", "the master tells; the process that asks draws, with an extra's library"),
     ("master", "fleet", "an outage of PostgreSQL must not stop supervision"),
     ("worker", "fleet", "a crashing handler must not be able to speak for its host"),
@@ -45,6 +46,11 @@ MUST_NOT: list[tuple[str, str, str]] = [
     ("fleet", "ledger", "the ledger of a fleet is one of the ledgers; the schema knows none of them"),
     ("worker", "brokers", "a worker's death must never touch a broker connection (I7)"),
     ("worker", "ledger", "a crashing handler must not be able to damage the record of messages"),
+    *(
+        (process, "fleet", "its store is the consumer's")
+        for process in ("worker", "forkserver", "hooks", "web", "client")
+    ),
+    ("fleet", "ledger", "the host's ledger builds on the fleet's, not the other way"),
     ("client", "inbox", "programs without a database pay nothing"),
     ("worker", "inbox", "user code imports it, and workers without it pay nothing"),
     ("forkserver", "brokers", "forks would share the connection"),
@@ -73,6 +79,7 @@ MUST_NOT: list[tuple[str, str, str]] = [
 LIBRARIES: dict[str, tuple[tuple[str, ...], str]] = {
     "pika": (("supervisor/brokers/amqp/*.py",), "14 MB, a thread for name lookups: only the consumer may pay for it"),
     "sqlite3": (("supervisor/ledger/sqlite*.py", "supervisor/brokers/embedded/*.py"), "one file per database"),
+    "psycopg": (("supervisor/fleet/*.py",), "an extra: 25 MiB that only consumers and commands of a fleet carry"),
     "mmap": (("supervisor/scoreboard/*.py",), "layout and write order of shared memory are proven there only"),
     "psutil": (
         ("supervisor/system/processes.py",),
