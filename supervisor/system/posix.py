@@ -30,15 +30,15 @@ _HIGH_DESCRIPTOR = 900  # below the usual limit of 1024
 _PF_EXITING = 0x4  # of the flags, field 9: it is inside exit(2)
 _SIGKILL_BIT = 1 << (signal.SIGKILL - 1)  # of the pending signals, field 31
 
+_TFD_NONBLOCK, _TFD_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 def _prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, value, 0, 0, 0) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+    _checked(_libc.prctl(option, value, 0, 0, 0))
 
 
 def die_with_parent(signum: int, parent_pid: int) -> bool:
@@ -248,6 +248,38 @@ def readable(descriptor: int, within_s: float) -> bool:
     poll = new_poll()
     poll.register(descriptor, POLLIN)
     return bool(poll.poll(within_s * 1000))
+
+
+class _Itimerspec(ctypes.Structure):
+    """struct itimerspec."""
+
+    _fields_ = tuple((name, ctypes.c_long) for name in ("every_s", "every_ns", "after_s", "after_ns"))
+
+
+def new_timer(clock: int) -> int:
+    """A descriptor that `set_timer` makes readable later, by `clock` (timerfd_create(2)). Raises OSError.
+
+    Python has it since 3.13 (os.timerfd_create).
+    """
+    return _checked(_libc.timerfd_create(clock, _TFD_NONBLOCK | _TFD_CLOEXEC))
+
+
+def set_timer(timer: int, delay_s: float | None) -> None:
+    """Let `timer` be readable in `delay_s` and not before, whatever was set; at once if that is not positive.
+
+    `delay_s`: None for never. Raises OSError.
+    """
+    after_ns = 0 if delay_s is None else max(1, round(delay_s * 1e9))
+    after_s, rest_ns = divmod(after_ns, 10**9)
+    value = _Itimerspec(0, 0, after_s, rest_ns)
+    _checked(_libc.timerfd_settime(timer, 0, ctypes.byref(value), None))
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
 
 
 def signal_name(signum: int) -> str:

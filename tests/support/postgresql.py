@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -38,6 +38,23 @@ class PostgreSQL(DatabaseServer):
         settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
         return [str(self._programs / "postgres"), "-D", str(data), "-p", str(self.port), *settings]
 
+    def stop_signal(self) -> None:
+        """As for every server; its children have process groups of their own."""
+        super().stop_signal()
+        self._signal_children(signal.SIGSTOP)
+
+    def cont(self) -> None:
+        """As for every server."""
+        super().cont()
+        self._signal_children(signal.SIGCONT)
+
+    def end(self, number: signal.Signals | None = None) -> None:
+        """As for every server. With SIGKILL all of it dies at one moment, as with a host that loses power."""
+        if number is signal.SIGKILL:
+            self.stop_signal()
+            self._signal_children(number)
+        super().end(number)
+
     def dsn(self, database: str) -> str:
         """The connection string of libpq, for psycopg and psycopg2."""
         return f"host=127.0.0.1 port={self.port} user=postgres dbname={database}"
@@ -59,6 +76,12 @@ class PostgreSQL(DatabaseServer):
         name = f"t{next(self._numbers)}"
         self.ask("", f"CREATE DATABASE {name} STRATEGY file_copy")
         return name
+
+    def _signal_children(self, number: signal.Signals) -> None:
+        told = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        for pid in map(int, told.split()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def programs() -> Path:

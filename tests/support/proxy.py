@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a broker that does what networks do: cut, reset, go silent without a FIN, delay, lose frames.
+"""A TCP proxy in front of a server that does what networks do: cut, reset, go silent without a FIN, delay, lose frames.
 
 It runs in threads of the test process. What it swallowed is gone for good, as with a host that lost power.
 """
@@ -24,7 +24,7 @@ class _Wire:
 
     def __init__(self, client: socket.socket, broker: socket.socket) -> None:
         self.client, self.broker = client, broker
-        self.silent = False
+        self.silent = self.one_way = False
 
     def close(self, reset: bool = False) -> None:
         """End both sides; threads that read from them wake up."""
@@ -39,10 +39,12 @@ class _Wire:
 class Proxy:
     """Listens on a port of its own. `attempts` counts the connections that clients have begun, refused ones included.
 
-    `delay_s`: how long every piece of data waits on its way, in seconds.
+    `delay_s`: how long every piece of data waits on its way, in seconds. `amqp`: whether clients speak that; only then
+    single frames can get lost.
     """
 
-    def __init__(self, broker_port: int) -> None:
+    def __init__(self, broker_port: int, amqp: bool = True) -> None:
+        self._amqp = amqp
         self.attempts = 0
         self.delay_s = 0.0
         self._broker_port = broker_port
@@ -64,6 +66,12 @@ class Proxy:
         with self._guard:
             for wire in self._wires:
                 wire.silent = True
+
+    def lose_answers(self) -> None:
+        """The connections there are now still carry what clients say, but not what they are answered."""
+        with self._guard:
+            for wire in self._wires:
+                wire.one_way = True
 
     def reset(self) -> None:
         """Every connection ends with a RST."""
@@ -134,12 +142,15 @@ class Proxy:
 
     def _to_client(self, wire: _Wire) -> None:
         for data in _pieces(wire.broker):
-            self._pass_on(wire, wire.client, data)
+            if not wire.one_way:
+                self._pass_on(wire, wire.client, data)
         self._ended(wire)
 
     def _to_broker(self, wire: _Wire) -> None:
         """Frame by frame, so that single ones can get lost."""
         held, head = b"", _PROTOCOL_HEADER_BYTES
+        for data in _pieces(wire.client) if not self._amqp else ():
+            self._pass_on(wire, wire.broker, data)
         for data in _pieces(wire.client):
             held += data
             passed, begin = b"", 0
@@ -184,9 +195,9 @@ def _frame_size(held: bytes, begin: int) -> int:
 
 
 @contextmanager
-def running_proxy(broker_port: int) -> Iterator[Proxy]:
+def running_proxy(broker_port: int, amqp: bool = True) -> Iterator[Proxy]:
     """A proxy that is gone at the end, whatever happens in between."""
-    proxy = Proxy(broker_port)
+    proxy = Proxy(broker_port, amqp)
     try:
         yield proxy
     finally:
