@@ -36,6 +36,9 @@ from supervisor.link.frames import Drained, ExitNotice, Incarnation, Snapshot, S
 from supervisor.system.clock import boottime_s, monotonic_s, wall_s
 from supervisor.system.reactor import Callback, Reactor
 
+CLAIM_AGAIN_S = 1.0
+"""How often messages that other daemons have in hand are claimed again."""
+
 
 class Session:
     """One pool's messages in flight, with all that moves them."""
@@ -99,6 +102,7 @@ class Session:
         self._every(PROBE_INTERVAL_S, self._housekeeping.probe)
         self._every(LOOK_INTERVAL_S, self._housekeeping.look_at_clock)
         self._every(LOOK_INTERVAL_S, self._guard.look)
+        self._every(CLAIM_AGAIN_S, self.settlement.claim_again)
         self.stalls.look(monotonic_s())
         self._every(LOOK_S, lambda: self.stalls.look(monotonic_s()))
         self._timer(EVICT_INTERVAL_S, self._housekeeping.evict)

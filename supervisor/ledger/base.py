@@ -63,12 +63,26 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     epoch: int = 0  # the last one: rows that were written before it was added are read with this value
 
 
-class Result(NamedTuple):
-    """What became of a request. `refused`: the keys of which nothing was written, with the row that was in the way.
-    `found`: for each key to be looked up what `look_up` would say."""
+class Rival(NamedTuple):
+    """Another owner's row that is in the way of one of ours.
 
-    refused: Mapping[bytes, Row]
-    found: Mapping[bytes, list[Row]]
+    `host`: the machine of its owner. `lost`: an operator has declared that owner lost; its open rows are decided by
+    the daemon that has the message in hand.
+    """
+
+    row: Row
+    host: str = ""
+    lost: bool = False
+
+
+class Result(NamedTuple):
+    """What became of a request. `refused`: the keys of which nothing was written, with what was in the way."""
+
+    refused: Mapping[bytes, Rival]
+
+
+GRANTED = Result({})
+"""Nothing was in the way."""
 
 
 class Damaged(Exception):
@@ -129,15 +143,17 @@ class Ledger(ABC):
         counts). Of one message there may be several, of which the first counts."""
 
     @abstractmethod
-    def submit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int], look_ups: Sequence[bytes] = ()) -> None:
-        """Begin one request, all of it in one transaction: write `rows`, given by key, add to `counters`, and look up
-        the keys in `look_ups`.
+    def submit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int]) -> None:
+        """Begin one request, all of it in one transaction: write `rows`, given by key, and add to `counters`.
 
         A row is refused where another owner's row with its key is open, is of a later run, or is of the same run and
         not RETURNED; also where that is DONE in the same round. Nothing is written of it then. So a row DISPATCHED is a
-        claim, and only messages whose claim was granted may be sent to workers. A request ends before the next one is
-        submitted. `look_up` sees claims once they are granted, and all other rows from now on. They survive the process
-        from then on, and a power loss once there are `results`.
+        claim, and only messages whose claim was granted may be sent to workers. What a lost owner has begun is decided
+        here: a `*_PENDING` row of the same run takes the place of its open row, and any row of a later run does. A
+        `*_PENDING` row also follows a GONE one of the same run: that owner had decided, and had no body to copy.
+
+        A request ends before the next one is submitted. `look_up` sees claims once they are granted, and all other rows
+        from now on. They survive the process from then on, and a power loss once there are `results`.
         """
 
     @abstractmethod
@@ -147,6 +163,9 @@ class Ledger(ABC):
     @abstractmethod
     def fileno(self) -> int | None:
         """A descriptor that is readable when there may be `results`. None: there are always results at once."""
+
+    def attend(self) -> None:  # noqa: B027  (most ledgers have nothing to do)
+        """Do what is due without a request; called in each turn of the loop. Never blocks."""
 
     def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> Result:
         """Submit a request with `rows` and `counters`, and wait for its results."""

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from supervisor.errors import LedgerError, LedgerUnusable
 from supervisor.ledger import schema
-from supervisor.ledger.base import Damaged, Ledger, Result, Row
+from supervisor.ledger.base import GRANTED, Damaged, Ledger, Result, Row
 from supervisor.ledger.sqlite_index import Index, meta
 from supervisor.ledger.syncing import Sync, begin_syncing
 from supervisor.ledger.witness import Mark
@@ -37,8 +37,6 @@ _CACHE_KIB = 4 * 1024  # written in sequence, and hardly read
 _BUSY_S = 1.0
 _FILES = ("", "-wal")
 """What is added to the ledger's path: SQLite keeps what is not yet in the one in the other."""
-
-_GRANTED = Result({}, {})
 
 _FULL = "the disk is full", "free some space"
 _DENIED = "no permission", "make the file and its folder belong to the user that preforkd runs as"
@@ -72,7 +70,6 @@ class SqliteLedger(Ledger):
 
     def __init__(self, path: Path, sync: str) -> None:
         self._path = path
-        self._result = _GRANTED
         self._sync: Sync | None = None
         self._syncing = False  # the last commit is not durable yet
         self._failed = False
@@ -139,7 +136,7 @@ class SqliteLedger(Ledger):
         with self._usable() as database:
             return dict(database.execute("SELECT name, value FROM counters"))
 
-    def submit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int], look_ups: Sequence[bytes] = ()) -> None:
+    def submit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int]) -> None:
         """The lock keeps other owners out: nothing is ever refused."""
         begun: list[Row] = []
         settled: list[Row] = []
@@ -150,7 +147,6 @@ class SqliteLedger(Ledger):
             database.executemany(schema.ADD_TO_COUNTER, counters.items())
             # fail-point: consumer.rows-written: in the transaction, which is not committed
             self._add(self._index.work(len(settled), self._seq), [])
-        self._result = Result({}, self.look_up(look_ups)) if look_ups else _GRANTED
         self._begin_sync()
 
     def fileno(self) -> int | None:
@@ -158,13 +154,13 @@ class SqliteLedger(Ledger):
 
     def results(self) -> Result | None:
         if self._sync is None or not self._syncing:
-            return self._result
+            return GRANTED
         try:
             self._syncing = not self._sync.ended()
         except OSError:
             with self._usable():
                 raise
-        return None if self._syncing else self._result
+        return None if self._syncing else GRANTED
 
     def evict(self, older_than_s: float, keep_max: int) -> tuple[int, int]:
         with self._usable():

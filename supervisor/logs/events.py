@@ -70,6 +70,7 @@ class Event(StrEnum):
     LEDGER_BEHIND = "ledger.behind"
     STATE_MISSING = "state.missing"
     LEDGER_EVICTED = "ledger.evicted"
+    FLEET_OVERRULED = "fleet.overruled"
     CLOCK_JUMPED = "clock.jumped"
     RELOAD_DONE = "reload.done"
     RELOAD_FAILED = "reload.failed"

@@ -13,7 +13,7 @@ import pytest
 
 from supervisor.config.schema import LedgerConfig
 from supervisor.errors import LedgerError
-from supervisor.ledger.base import Ledger, Result, Row, RowState
+from supervisor.ledger.base import GRANTED, Ledger, Row, RowState
 from tests.support.children import snippet
 from tests.support.descriptors import descriptors
 from tests.support.ledgers import Store, boot, found, key_of, row_of
@@ -110,16 +110,6 @@ def test_a_row_that_is_done_is_open_no_longer(ledger: Ledger) -> None:
 # ---- commits ------------------------------------------------------------------------------------------------------
 
 
-def test_a_request_answers_its_look_ups_with_what_it_wrote_itself(ledger: Ledger) -> None:
-    ledger.commit([row_of("before"), row_of("during", RowState.DISPATCHED)], {})
-    keys = [key_of(id) for id in ("before", "during", "never")]
-    ledger.submit({key_of("during"): row_of("during")}, {"done": 1}, keys)
-    eventually(ledger.results, "the results")
-    result = ledger.results()
-    assert result == Result({}, {keys[0]: [row_of("before")], keys[1]: [row_of("during")], keys[2]: []})
-    assert ledger.commit([], {}) == Result({}, {}), "they were of the request before"
-
-
 def test_look_ups_see_an_outcome_at_once_and_the_descriptor_tells_when_there_are_results(ledger: Ledger) -> None:
     poll = select.poll()
     descriptor = ledger.fileno()
@@ -130,7 +120,7 @@ def test_look_ups_see_an_outcome_at_once_and_the_descriptor_tells_when_there_are
         assert [row.at_s for row in found(ledger, "a")] == [number]
         while (result := ledger.results()) is None:
             assert poll.poll(30_000)
-        assert result == ledger.results() == Result({}, {}), "the same until the next request"
+        assert result == ledger.results() == GRANTED, "the same until the next request"
         assert not poll.poll(0), "the loop would turn for nothing"
 
 

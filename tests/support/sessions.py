@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from supervisor.brokers import open_admin
 from supervisor.config.schema import BrokerConfig, LedgerConfig, LogConfig, PoolConfig
 from supervisor.consumer.session import Session
 from supervisor.errors import LedgerError
-from supervisor.ledger.base import Result, Row
+from supervisor.ledger.base import Result, Rival, Row
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.link.channel import Channel
 from supervisor.link.frames import VERSION, ConsumerFrame, Hello, Incarnation, StartConsumer
@@ -38,19 +38,19 @@ class WatchedLedger(SqliteLedger):
         self.busy = False
         self.evictions = 0
         self.others: dict[bytes, Row] = {}  # another owner's rows: what is in their way is refused
-        self._refused: dict[bytes, Row] = {}
+        self._refused: dict[bytes, Rival] = {}
         super().__init__(path, "normal")
 
     def results(self) -> Result | None:
-        if self.busy or (results := super().results()) is None:
+        if self.busy or super().results() is None:
             return None
-        return Result(self._refused, results.found)
+        return Result(self._refused)
 
-    def submit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int], look_ups: Sequence[bytes] = ()) -> None:
+    def submit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int]) -> None:
         if self.fails:
             raise LedgerError("the disk is full")
-        self._refused = {key: self.others[key] for key in rows if key in self.others}
-        super().submit({key: row for key, row in rows.items() if key not in self._refused}, counters, look_ups)
+        self._refused = {key: Rival(self.others[key]) for key in rows if key in self.others}
+        super().submit({key: row for key, row in rows.items() if key not in self._refused}, counters)
         self.order.append("commit")
 
     def evict(self, older_than_s: float, keep_max: int) -> tuple[int, int]:

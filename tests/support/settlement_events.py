@@ -66,6 +66,13 @@ def _timers(vain: bool) -> Callable[[World], list[int]]:
     return found
 
 
+def _may_claim_again(world: World) -> bool:
+    """Whether messages are held and the other daemon has got on since: equal claims have equal answers."""
+    held = world.settlement.assignments.held
+    others = (world.ledger.others.get(key) for key in held)
+    return any(row is None or not row.state.open for row in others)
+
+
 def _missing(world: World) -> list[int]:
     """Decided messages that the broker has not brought back: the numbers of their entries."""
     entries = world.settlement.entries.values()
@@ -85,6 +92,7 @@ _EVENTS: dict[str, tuple[Callable[[World], Iterable[int]], bool, Callable[[World
         False,
         World.deliver,
     ),
+    "claim_again": (lambda world: range(_may_claim_again(world)), False, World.claim_again),
     "start": (_slots(lambda slot: slot.held and not slot.running), False, World.start),
     "use_inbox": (
         lambda world: _slots(lambda slot: slot.may_finish and not slot.used)(world) if world.has_inbox else [],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from supervisor.ledger.base import Result, Row, RowState
+from supervisor.ledger.base import GRANTED, Result, Rival, Row, RowState
 from tests.support.settlement_parts import shallow
 
 
@@ -15,7 +15,7 @@ class LedgerModel:
         self.rows: dict[bytes, Row] = {}  # ours on record: they outlive the consumer
         self.durable_rows: dict[bytes, Row] = {}  # they outlive the power
         self.others: dict[bytes, Row] = {}  # the other daemon's
-        self._result = Result({}, {})
+        self._result = GRANTED
 
     def clone(self) -> LedgerModel:
         """Another one, in the same state."""
@@ -23,11 +23,11 @@ class LedgerModel:
         other.rows, other.others = self.rows.copy(), self.others.copy()
         return other
 
-    def submit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int], look_ups: Sequence[bytes] = ()) -> None:
+    def submit(self, rows: Mapping[bytes, Row], counters: Mapping[str, int]) -> None:
         """As `Ledger.submit`."""
-        refused = {key: self.others[key] for key, row in rows.items() if self._refuses(row)}
+        refused = {key: Rival(self.others[key], "other") for key, row in rows.items() if self._refuses(row)}
         self.rows |= {key: row for key, row in rows.items() if key not in refused}
-        self._result = Result(refused, {})
+        self._result = Result(refused)
 
     def results(self) -> Result | None:
         """As `Ledger.results`; all is durable now."""

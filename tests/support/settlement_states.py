@@ -55,6 +55,7 @@ def _clone_assignments(original: Assignments, decisions: UnitOfWork, entries: di
     clone = shallow(original)
     clone._decisions = decisions
     clone.waiting = {key: entries[key] for key in original.waiting}
+    clone.held = {key: entries[key] for key in original.held}
     clone._by_worker = {worker: {key: entries[key] for key in theirs} for worker, theirs in original._by_worker.items()}
     return clone
 
@@ -83,6 +84,7 @@ def memories(settlement: Settlement) -> dict[str, object]:
     return {
         "entries": [entry.id for entry in settlement.entries.values()],
         "waiting": list(settlement.assignments.waiting),
+        "held": list(settlement.assignments.held),
         "holdings": settlement.assignments.workers(),
         "publications": settlement.publications._outgoing,
         "refused copies": settlement.publications.refused._copies,
@@ -96,6 +98,7 @@ def settlement_state(settlement: Settlement, tags: dict[int, int], tokens: dict[
         settlement.accepting,
         tuple(_entry_state(entry, tags, tokens) for entry in settlement.entries.values()),
         tuple(settlement.assignments.waiting),
+        tuple(settlement.assignments.held),
         frozenset(settlement.saved),
         tuple(tuple(theirs) for theirs in settlement.assignments._by_worker.values()),
         frozenset(tokens.get(token) for token in settlement.publications._later),

@@ -59,6 +59,7 @@ class World(BrokerModel):
         self.ledger = LedgerModel()
         self.inbox = InboxModel(laws)
         self.committing: list[int] | None = None  # a turn under way: how far its rows go in each ring
+        self.submitted: dict[bytes, Row] = {}  # its rows
         self.synced = False  # the disk is done with it, the consumer has not looked
         self.recalls = 0  # decided, on their way to the workers
         self.timers: list[int] = []
@@ -170,6 +171,7 @@ class World(BrokerModel):
 
     def _commit(self, rows: dict[bytes, Row], taken: list[int]) -> None:
         self.ledger.submit(rows, {})
+        self.submitted = rows
         self.committing = taken
         if not rows or not self.laws.slow_disk:
             self._durable()
@@ -177,8 +179,8 @@ class World(BrokerModel):
     def _durable(self) -> None:
         assert self.committing is not None
         results = self.ledger.results()
-        for key, row in results.refused.items() if results else ():
-            self.settlement.refused(key, row)
+        for key, rival in results.refused.items() if results else ():
+            self.settlement.refused(self.submitted[key], rival)
             self.heard += 1  # what follows from it is decided, and goes with the next turn
         self.done_rows |= {key for key, row in self.ledger.rows.items() if row.state is RowState.DONE}
         for slot, tail in zip(self.slots, self.committing, strict=True):
@@ -334,6 +336,10 @@ class World(BrokerModel):
     def deliver(self, index: int) -> bool:
         found = self.hand_over(index)
         self.settlement.delivered(self.arrival(found), [row for row in self.ledger.rows.values() if row.id == found.id])
+        return True
+
+    def claim_again(self, _what: int) -> bool:
+        self.settlement.claim_again()
         return True
 
     def confirm(self, index: int) -> bool:

@@ -13,11 +13,12 @@ from supervisor.messages.identity import DIGEST_BYTES
 
 
 class Assignments:
-    """The OWNED and PUBLISHING messages, by worker; keeps `Entry.owner` true. `waiting`: those in Phase.WAITING, by
-    key, in order of arrival."""
+    """The OWNED and PUBLISHING messages, by worker; keeps `Entry.owner` true. `waiting`, `held`: those in Phase.WAITING
+    and HELD, by key, in order of arrival."""
 
     def __init__(self, decisions: UnitOfWork, queue: str) -> None:
         self.waiting: dict[bytes, Entry] = {}
+        self.held: dict[bytes, Entry] = {}
         self._decisions = decisions
         self._queue = queue
         self._by_worker: dict[Incarnation, dict[bytes, Entry]] = {}
@@ -26,6 +27,16 @@ class Assignments:
         """The message waits for a worker."""
         entry.phase = Phase.WAITING
         self.waiting[entry.key] = entry
+
+    def hold(self, entry: Entry) -> None:
+        """Another daemon has the message in hand."""
+        entry.phase = Phase.HELD
+        self.held[entry.key] = entry
+
+    def take_held(self) -> list[Entry]:
+        """The messages that other daemons had in hand; they are held no more."""
+        held, self.held = list(self.held.values()), {}
+        return held
 
     def fill(self, places: Iterable[Incarnation], is_over: Callable[[Entry], bool]) -> None:
         """Give waiting messages to workers, the oldest first, one for each of `places`. `is_over`: drops one of those
@@ -55,6 +66,7 @@ class Assignments:
         """The message neither waits nor has a worker."""
         if entry.owner is None:
             self.waiting.pop(entry.key, None)
+            self.held.pop(entry.key, None)
             return
         theirs = self._by_worker[entry.owner]
         del theirs[entry.key]

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from supervisor.brokers.base import Delivery
+from supervisor.consumer.settlement.messages import Arrival
+from supervisor.link.frames import RunId
 
 DEFAULT_LIMIT = 20
 """Of a quorum queue without a limit of its own, from RabbitMQ 4.0 on."""
@@ -59,3 +61,14 @@ def count_of(delivery: Delivery) -> int:
     headers = delivery.properties.headers
     count = headers.get(_COUNT) if headers else None
     return count if type(count) is int else 0
+
+
+def is_surplus(arrival: Arrival, saved: set[RunId]) -> bool:
+    """Whether a saving copy of this worn message waits in its queue: each loss of a connection would double them.
+
+    `saved`: the runs of which one does. One that is not worn may be that copy: it has come, and is taken out.
+    """
+    run = RunId(arrival.key, arrival.round, arrival.attempt)
+    if not arrival.worn:
+        saved.discard(run)
+    return run in saved

@@ -15,6 +15,8 @@ from supervisor.link.frames import Incarnation, RunId
 _STACK_END_CHARACTERS = 1000
 
 EXPIRED = "expired"
+HOST_LOST = "host_lost"
+"""The cause of a run that another host had begun when an operator declared that host lost."""
 UNRUN = frozenset({"missing_id", "unreadable", EXPIRED})
 """Causes of a dead letter that no handler has seen."""
 
@@ -25,8 +27,14 @@ class Phase(Enum):
     WAITING = auto()  # delivered, without a worker; no row says DISPATCHED
     OWNED = auto()  # DISPATCHED: its worker has it, or is unheard of since we (re)started
     PUBLISHING = auto()  # its handler returned; what it published is under way
+    HELD = auto()  # another daemon has it in hand, in a ledger that several share: it is claimed again later
     SAVING = auto()  # a copy of it is under way that its queue has not had back too often; then this one may go
     COPYING = auto()  # *_pending: its copy is under way, or waits for the body to come back
+
+    @property
+    def is_unassigned(self) -> bool:
+        """Whether the message is here without a run: it can be given back at any time."""
+        return self in (Phase.WAITING, Phase.HELD)
 
 
 COPIED = (Phase.COPYING, Phase.SAVING)

@@ -8,8 +8,8 @@ retry copy is on record until the message is published again, comes after all, o
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Container, Iterable
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -29,6 +29,10 @@ EMPTY_S = 30.0
 SHARED_S = 120.0
 """How long there must be other consumers before a copy may have gone to them: longer than a broker waits for a dead
 connection of ours."""
+
+_About = TypeVar("_About", Entry, Row)
+Note = Callable[[UnitOfWork, _About, str], None]
+"""Records what became of a message that is missing; the last argument: by whom, or why."""
 
 
 TAKEN = (
@@ -72,6 +76,16 @@ def give_up(decisions: UnitOfWork, entry: Entry, why: str) -> None:
     decisions.count("gone")
     failure = msgspec.structs.replace(entry.failure.in_short, pending=entry.pending, lost="")
     _record(decisions, entry, failure, f"message {entry.id!r} failed and {why}")
+
+
+def hand_over(decisions: UnitOfWork, entry: Entry, by: str = "") -> None:
+    """Of several daemons that share a ledger, the one that gets this failed message makes its copy.
+
+    Raises ValueError where the message has not failed.
+    """
+    if entry.failure is None or entry.pending is None:
+        raise ValueError("only a decided message is handed over")
+    decisions.record(entry, RowState.GONE, msgspec.structs.replace(entry.failure.in_short, pending=entry.pending))
 
 
 def lose(decisions: UnitOfWork, row: Row, why: str) -> None:

@@ -14,16 +14,18 @@ import msgspec
 
 from supervisor.config.schema import PoolConfig
 from supervisor.consumer.settlement import admission, copies, missing
-from supervisor.consumer.settlement.admission import SENT_MEANWHILE, SETTLED, Meaning
+from supervisor.consumer.settlement.admission import SENT_MEANWHILE, Meaning
 from supervisor.consumer.settlement.assignments import Assignments
 from supervisor.consumer.settlement.content_matches import ContentMatches
+from supervisor.consumer.settlement.delivery_limit import is_surplus
 from supervisor.consumer.settlement.expiries import Expiries
 from supervisor.consumer.settlement.failure_policy import attempt_of, fate_of
 from supervisor.consumer.settlement.identification import given
 from supervisor.consumer.settlement.messages import NONE_EARLIER, Arrival, Entry, Failure, Phase, failure_of, unfit
 from supervisor.consumer.settlement.publications import Publications
+from supervisor.consumer.settlement.rivals import Standing, decision_of, is_overruled, loss_of, standing_of
 from supervisor.consumer.settlement.unit_of_work import UnitOfWork
-from supervisor.ledger.base import Row, RowState
+from supervisor.ledger.base import Rival, Row, RowState
 from supervisor.link.frames import Incarnation, RunId
 from supervisor.scoreboard.words import OutcomeKind
 from supervisor.system.clock import ahead_s
@@ -62,7 +64,7 @@ class Settlement:
 
     def delivered(self, arrival: Arrival, known: Sequence[Row]) -> None:
         """A message came from the queue; `known` are the ledger's rows with the same id."""
-        if self.saved and self._is_surplus(arrival):
+        if self.saved and is_surplus(arrival, self.saved):
             self._duplicate(arrival, "a copy of it waits in its queue")
         elif not self.accepting and not arrival.worn:
             self._requeue(arrival)
@@ -74,16 +76,6 @@ class Settlement:
             self._admit_beside(entry, arrival)
         else:
             self._admit_by_ledger(arrival, known)
-
-    def _is_surplus(self, arrival: Arrival) -> bool:
-        """Whether a saving copy of this worn message waits in its queue: each loss of a connection would double them.
-
-        One that is not worn may be that copy: it has come.
-        """
-        run = RunId(arrival.key, arrival.round, arrival.attempt)
-        if not arrival.worn:
-            self.saved.discard(run)
-        return run in self.saved
 
     def _requeue(self, arrival: Arrival) -> None:
         self.decisions.count("returned")
@@ -222,25 +214,37 @@ class Settlement:
 
     # ---- the ledger -----------------------------------------------------------------------------------------------
 
-    def refused(self, key: bytes, row: Row) -> None:
-        """The last commit has written nothing of the message with this key: `row` is in the way (`Ledger.submit`).
-
-        Nothing is sent to a worker. A run that another daemon has settled, or left behind, is a duplicate. All others
-        go back to the queue.
-        """
-        entry = self.entries.get(key)
-        self.decisions.revoke(key, entry.token if entry is not None else None)
+    def refused(self, row: Row, rival: Rival) -> None:
+        """The last commit has written nothing of this row: `rival` was in the way. Nothing leaves for it."""
+        entry = self.entries.get(row.key)
+        self.decisions.revoke(row.key, entry.token if entry is not None else None)
+        if is_overruled(row):
+            self.decisions.say_overruled(row, rival)
         if entry is None:
             return
         self.assignments.take_away(entry)
-        is_later = (row.round, row.attempt) > (entry.round, entry.attempt)
-        if row.state not in SETTLED and not is_later:
+        self.publications.cancel(entry)
+        standing, why = standing_of(entry, rival)
+        if standing is Standing.DUPLICATE:
+            self.decisions.ack(entry.tags, entry.likeness)
+            self.decisions.say_duplicate(entry, why, len(entry.tags))
+            self._forget(entry)
+        elif standing is Standing.DECIDED:
+            self._decide(entry, *decision_of(rival.row))
+        elif standing is Standing.IN_DOUBT:
+            self._failed(entry, OutcomeKind.IN_DOUBT, loss_of(rival))
+        elif entry.tags and self.accepting:
+            self.assignments.hold(entry)
+        else:
             self._give_up(entry)
-            return
-        self.decisions.ack(entry.tags, entry.likeness)
-        known = "has a later run of it on record" if is_later else "has settled it"
-        self.decisions.say_duplicate(entry, f"another daemon {known} ({row.state})", len(entry.tags))
-        self._forget(entry)
+
+    def claim_again(self) -> None:
+        """Claim the messages that other daemons had in hand once more."""
+        for entry in self.assignments.take_held():
+            if entry.pending is not None and entry.failure is not None:
+                self._decide(entry, entry.pending, entry.failure)
+            else:
+                self.assignments.wait(entry)
 
     # ---- the broker -----------------------------------------------------------------------------------------------
 
@@ -274,7 +278,7 @@ class Settlement:
             entry.tags.clear()
             entry.later.clear()
             entry.missing_since_s = None
-            if entry.phase is Phase.WAITING:
+            if entry.phase.is_unassigned:
                 self._give_up(entry)
         for arrival in (arrival for arrival in worn if arrival.key not in self.entries):
             self._enter(arrival).tags.clear()
@@ -284,9 +288,9 @@ class Settlement:
         for entry in missing.given_up(self.entries.values(), self.decisions.now_s):
             self.give_up_missing(entry, missing.TAKEN)
 
-    def give_up_missing(self, entry: Entry, why: str) -> None:
-        """Stop waiting for a failed message that is missing (`missing.give_up`)."""
-        missing.give_up(self.decisions, entry, why)
+    def give_up_missing(self, entry: Entry, why: str, note: missing.Note[Entry] = missing.give_up) -> None:
+        """Stop waiting for a failed message that is missing; `note` that (`missing.give_up`, `missing.hand_over`)."""
+        note(self.decisions, entry, why)
         self._forget(entry)
 
     def is_last(self, row: Row) -> bool:
@@ -303,7 +307,7 @@ class Settlement:
             for arrival in [arrival for arrival in entry.later if not arrival.worn]:
                 entry.later.remove(arrival)
                 self._requeue(arrival)
-            if entry.phase is Phase.WAITING:
+            if entry.phase.is_unassigned:
                 self._give_up(entry)
 
     def resume(self) -> None:

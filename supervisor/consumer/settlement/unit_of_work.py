@@ -16,7 +16,7 @@ from supervisor.brokers.base import Outgoing
 from supervisor.consumer.settlement.copies import CONFIRMED
 from supervisor.consumer.settlement.failure_policy import asking
 from supervisor.consumer.settlement.messages import Arrival, Entry, Failure
-from supervisor.ledger.base import Row, RowState
+from supervisor.ledger.base import Rival, Row, RowState
 from supervisor.link.frames import ConsumerFrame, Incarnation, Run
 from supervisor.logs.events import Event
 
@@ -218,6 +218,15 @@ class UnitOfWork:
         self.count("duplicate", deliveries)
         text = f"message {about.id!r} came again and is acked without a run: {why}"
         self.say(Event.MESSAGE_DUPLICATE, text, about)
+
+    def say_overruled(self, row: Row, rival: Rival) -> None:
+        """Log that the outcome of a run counts for nothing: another daemon had the message by then."""
+        text = (
+            f"message {row.id!r}, attempt {row.attempt}: its outcome ({row.state}) came too late: "
+            f"{rival.host or 'another daemon'} has the message ({rival.row.state}, attempt {rival.row.attempt})"
+        )
+        run = {"message_id": row.id, "round": row.round, "attempt": row.attempt, "host": rival.host}
+        self._said.append(Say(Event.FLEET_OVERRULED, text, run, warning=True))
 
     def say_id_reused(self, arrival: Arrival) -> None:
         """Log that an id on record has come with other content."""

@@ -139,6 +139,7 @@ class CommitPipeline:
         Call it after all that was read has been heard: a hello, or the end of a connection, withdraws effects (I3).
         Raises LedgerError.
         """
+        self._ledger.attend()
         self._finish()
         if self._commit is None:
             self._begin(self._decisions.take())
@@ -180,9 +181,8 @@ class CommitPipeline:
             self._time(monotonic_s() - commit.begun_s, results is not None)
             if results is None:
                 return
-            for key, row in results.refused.items():
-                commit.turn.rows.pop(key)
-                self._settlement.refused(key, row)
+            for key, rival in results.refused.items():
+                self._settlement.refused(commit.turn.rows.pop(key), rival)
         self._commit = None
         self._durable_exit_notices += commit.exit_notices
         # fail-point: consumer.committed: durable; tails, broker and workers are as before

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from supervisor.ledger.base import RowState
+from supervisor.ledger.base import Rival, RowState
 from supervisor.logs.events import Event
 from supervisor.scoreboard.words import OutcomeKind
 from tests.support.settling import KILLED, W0, W1, Bench
@@ -167,9 +167,9 @@ def test_a_message_that_another_daemon_has_begun_does_not_expire() -> None:
     bench = Clocked()
     bench.deliver(expires=NOW_S - 10)
     key, row = next(iter(bench.settlement.decisions._rows.items()))
-    bench.settlement.refused(key, msgspec.structs.replace(row, state=RowState.DISPATCHED))
+    bench.settlement.refused(row, Rival(msgspec.structs.replace(row, state=RowState.DISPATCHED)))
     bench.turn()
-    assert (bench.published(), len(bench.returned())) == ([], 1)
+    assert (bench.published(), bench.returned(), list(bench.settlement.assignments.held)) == ([], [], [key])
 
 
 def test_a_reload_changes_max_wait_for_what_arrives_then() -> None:

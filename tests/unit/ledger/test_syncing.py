@@ -14,7 +14,7 @@ import pytest
 
 from supervisor.errors import LedgerError
 from supervisor.ledger import kernel_aio, sqlite, syncing
-from supervisor.ledger.base import Result
+from supervisor.ledger.base import GRANTED
 from supervisor.ledger.kernel_aio import KernelSync
 from supervisor.ledger.sqlite import SqliteLedger
 from supervisor.ledger.syncing import Sync, ThreadSync
@@ -272,7 +272,7 @@ def test_i1_a_ledger_is_not_durable_before_the_disk_has_said_so(disk: Disk, tmp_
     assert ledger.results() is None
     assert len(ledger.look_up([row_of("a").key])[row_of("a").key]) == 1
     disk.end()
-    assert ledger.results() == Result({}, {})
+    assert ledger.results() == GRANTED
     ledger.close()
 
 
