@@ -152,8 +152,9 @@ class Ledger(ABC):
         here: a `*_PENDING` row of the same run takes the place of its open row, and any row of a later run does. A
         `*_PENDING` row also follows a GONE one of the same run: that owner had decided, and had no body to copy.
 
-        A request ends before the next one is submitted. `look_up` sees claims once they are granted, and all other rows
-        from now on. They survive the process from then on, and a power loss once there are `results`.
+        A request ends before the next one is submitted. `look_up` sees claims once they are granted, and so a decision
+        about a message that was not begun here; all other rows from now on. They survive the process from then on, and
+        a power loss once there are `results`.
         """
 
     @abstractmethod

@@ -11,7 +11,9 @@ is also looked up under the digests of former rules (`former_digests`).
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
+import uuid
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -25,10 +27,23 @@ ID_BYTES = 16
 DIGEST_BYTES = 8
 """The last bytes of a key: the content."""
 
+_PREFIX = "preforkd-"
+_GIVEN = re.compile(_PREFIX + "[0-9a-f]{32}")
+
 BUILT_IN: Matcher = transport()
 _FORMER_RULES = (transport_before(1),)
 
 _lengths = struct.Struct("<II").pack
+
+
+def give_id() -> str:
+    """An id for a message that came without one; no other has it."""
+    return _PREFIX + uuid.uuid4().hex
+
+
+def is_given(id: str) -> bool:
+    """Whether this `id` came from us: a first run under it has no original that could come back under the same id."""
+    return _GIVEN.fullmatch(id) is not None
 
 
 def message_key(vhost: str, queue: str, id: str, digest: bytes) -> bytes:

@@ -11,12 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervisor.config.schema import LedgerConfig
+from supervisor.config.schema import FleetConfig, LedgerConfig
 from supervisor.errors import LedgerError
 from supervisor.ledger.base import GRANTED, Ledger, Row, RowState
 from tests.support.children import snippet
 from tests.support.descriptors import descriptors
+from tests.support.fleet import emptied_store, made_store, store_url
 from tests.support.ledgers import Store, boot, found, key_of, row_of
+from tests.support.postgresql import PostgreSQL
 from tests.support.waiting import eventually
 
 OPEN = [state for state in RowState if state.open]
@@ -25,6 +27,7 @@ CLOSED = [state for state in RowState if not state.open]
 WRITER = """
 import sys
 from supervisor.ledger.base import RowState
+from tests.support.fleet import emptied_store, made_store, store_url
 from tests.support.ledgers import Store, row_of
 
 number = int(sys.argv[1])
@@ -37,9 +40,23 @@ while True:
 """
 
 
-@pytest.fixture(params=[LedgerConfig(sync="full"), LedgerConfig(sync="normal")], ids=["sqlite-full", "sqlite-normal"])
+@pytest.fixture(params=["sqlite-full", "sqlite-normal", "fleet-full", "fleet-normal"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return Store(request.param, tmp_path)
+    kind, _, sync = request.param.partition("-")
+    return Store(LedgerConfig(sync=sync), tmp_path, in_fleet(request) if kind == "fleet" else None)
+
+
+def in_fleet(request: pytest.FixtureRequest) -> FleetConfig:
+    """A fleet whose store, on a real PostgreSQL, is empty."""
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    database: str = request.getfixturevalue("fleet_database")
+    emptied_store(server, database)
+    return FleetConfig(store_url(server.port, database), "tests")
+
+
+@pytest.fixture(scope="module")
+def fleet_database(postgresql: PostgreSQL) -> str:
+    return made_store(postgresql)
 
 
 @pytest.fixture
@@ -83,7 +100,7 @@ def test_a_look_up_finds_reuses_of_the_id_and_no_neighbour(ledger: Ledger) -> No
 
 
 def test_a_later_row_replaces_the_earlier_also_within_one_commit(ledger: Ledger) -> None:
-    ledger.commit([row_of("a", RowState.DISPATCHED), row_of("a", RowState.DONE)], {})
+    ledger.commit([row_of("a", RowState.DISPATCHED), row_of("a", RowState.RETURNED)], {})
     ledger.commit([row_of("a", RowState.RETRY_PENDING)], {})
     assert [row.state for row in found(ledger, "a")] == [RowState.RETRY_PENDING]
 
@@ -115,9 +132,10 @@ def test_look_ups_see_an_outcome_at_once_and_the_descriptor_tells_when_there_are
     descriptor = ledger.fileno()
     if descriptor is not None:
         poll.register(descriptor, select.POLLIN)
-    for number in range(3):
-        ledger.submit({key_of("a"): row_of("a", at_s=number)}, {})
-        assert [row.at_s for row in found(ledger, "a")] == [number]
+    for id in "abc":
+        ledger.commit([row_of(id, RowState.DISPATCHED)], {})
+        ledger.submit({key_of(id): row_of(id)}, {})
+        assert [row.state for row in found(ledger, id)] == [RowState.DONE]
         while (result := ledger.results()) is None:
             assert poll.poll(30_000)
         assert result == ledger.results() == GRANTED, "the same until the next request"

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,23 +27,27 @@ class Snippet:
         assert line.endswith("\n"), f"the snippet ended with {self._process.wait(20)}"
         return line[:-1]
 
-    def kill(self) -> list[str]:
-        """SIGKILL; the whole lines that it had still printed."""
-        self._process.send_signal(signal.SIGKILL)
+    def rest(self) -> list[str]:
+        """The whole lines that it prints until it ends by itself."""
         assert self._process.stdout is not None
         rest = self._process.stdout.read()
         self._process.wait(20)
         return rest.split("\n")[:-1]
 
+    def kill(self) -> list[str]:
+        """SIGKILL; the whole lines that it had still printed."""
+        self._process.send_signal(signal.SIGKILL)
+        return self.rest()
+
 
 @contextmanager
-def snippet(code: str, *arguments: str) -> Iterator[Snippet]:
-    """Run `code` in a Python of its own, which never outlives the block."""
+def snippet(code: str, *arguments: str, environ: Mapping[str, str] | None = None) -> Iterator[Snippet]:
+    """Run `code` in a Python of its own, which never outlives the block; `environ` is added to its environment."""
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        env={**os.environ, "PYTHONPATH": str(_ROOT), **(environ or {})},
     )
     try:
         yield Snippet(process)

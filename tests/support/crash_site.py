@@ -70,9 +70,9 @@ class Point(NamedTuple):
 
     @property
     def situation(self) -> str:
-        """What leads there: `start`, `stop`, `timeout`, `reload`, or `work`."""
+        """What leads there: `start`, `stop`, `timeout`, `reload`, `fleet`, or `work`."""
         word = self.name.partition(".")[2].partition("-")[0]
-        return word if word in ("start", "stop", "timeout", "reload") else "work"
+        return word if word in ("start", "stop", "timeout", "reload", "fleet") else "work"
 
 
 def all_points() -> list[Point]:

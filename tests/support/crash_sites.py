@@ -16,7 +16,14 @@ import pytest
 from tests.support.crash_site import CrashSite, Point, all_points, crash_site
 
 SOAK = os.environ.get("PREFORKD_SOAK", "")
-POINTS = {point.name: point for point in all_points() if point.path.parent.name != "amqp"}
+
+
+def _is_reached(point: Point) -> bool:
+    """Whether a daemon with the embedded queue comes by: not to those of RabbitMQ, nor to those of a fleet."""
+    return point.path.parent.name != "amqp" and point.situation != "fleet"
+
+
+POINTS = {point.name: point for point in all_points() if _is_reached(point)}
 
 Sites = Callable[[bool, str], CrashSite]
 

@@ -11,11 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervisor.config.schema import LedgerConfig
-from supervisor.ledger import open_ledger, sqlite
+from supervisor.config.schema import FleetConfig, LedgerConfig, PoolConfig
+from supervisor.ledger import LedgerOpener, sqlite
 from supervisor.ledger.base import Ledger, Row, RowState
 from supervisor.ledger.schema import unpack
 from supervisor.ledger.sqlite import SqliteLedger
+
+POOL = PoolConfig("email", "email", "tests.support.sample_handlers:ok")
+"""The pool that all ledgers of tests belong to."""
 
 
 def key_of(id: str, content: str = "") -> bytes:
@@ -37,13 +40,15 @@ def found(ledger: Ledger, id: str) -> list[Row]:
 class Store:
     """The place of one ledger, which every test of the conformance suite opens, leaves and opens again."""
 
-    def __init__(self, config: LedgerConfig, folder: Path) -> None:
+    def __init__(self, config: LedgerConfig, folder: Path, fleet: FleetConfig | None = None) -> None:
         self.config = config
         self.folder = folder
+        self.fleet = fleet
+        self._opener = LedgerOpener(folder, config, fleet)
 
     def open(self) -> Ledger:
         """The ledger, made at the first time."""
-        return open_ledger(self.folder, self.config)
+        return self._opener.open(POOL)
 
     @contextmanager
     def opened(self) -> Iterator[Ledger]:
@@ -55,14 +60,15 @@ class Store:
             ledger.close()
 
     @property
-    def arguments(self) -> tuple[str, str]:
+    def arguments(self) -> tuple[str, str, str]:
         """For a program that opens it with `of_arguments`."""
-        return str(self.folder), msgspec.json.encode(self.config).decode()
+        return str(self.folder), *(msgspec.json.encode(config).decode() for config in (self.config, self.fleet))
 
     @classmethod
-    def of_arguments(cls, folder: str, config: str) -> Store:
+    def of_arguments(cls, folder: str, config: str, fleet: str) -> Store:
         """The same store, in another process."""
-        return cls(msgspec.json.decode(config, type=LedgerConfig), Path(folder))
+        decode = msgspec.json.decode
+        return cls(decode(config, type=LedgerConfig), Path(folder), decode(fleet, type=FleetConfig | None))
 
 
 def boot(monkeypatch: pytest.MonkeyPatch, name: str) -> None:

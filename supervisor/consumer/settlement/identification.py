@@ -5,8 +5,6 @@ A message without an id gets one, so that its copies have one. It is known again
 
 from __future__ import annotations
 
-import re
-import uuid
 from collections.abc import Sequence
 from hashlib import blake2b
 from urllib.parse import unquote, urlsplit
@@ -20,18 +18,11 @@ from supervisor.consumer.settlement import copies
 from supervisor.consumer.settlement.delivery_limit import count_of, limit_of, worn_from
 from supervisor.consumer.settlement.messages import NONE_EARLIER, Arrival
 from supervisor.ledger.base import Row
-from supervisor.messages.identity import DIGEST_BYTES, content_digest, former_digests, message_key
+from supervisor.messages.identity import DIGEST_BYTES, content_digest, former_digests, give_id, message_key
 from supervisor.messages.message import Properties, UnreadableHeaders
 from supervisor.messages.transport_headers import transport
 
 FIRST = (1, 1)
-_PREFIX = "preforkd-"
-_GIVEN = re.compile(_PREFIX + "[0-9a-f]{32}")
-
-
-def given(id: str) -> bool:
-    """Whether this `id` came from us: a first run under it has no original that could come back under the same id."""
-    return _GIVEN.fullmatch(id) is not None
 
 
 class Arrivals:
@@ -61,7 +52,7 @@ class Arrivals:
         """Told apart by body and bytes of its headers alone; to be set aside."""
         digest = blake2b(raw_headers + delivery.body, digest_size=16).digest()
         found = delivery.properties.message_id or None
-        id = found or _PREFIX + uuid.uuid4().hex
+        id = found or give_id()
         key = message_key(self._vhost, self._queue, id, digest)
         likeness = b"" if found else digest
         return Arrival(
@@ -78,7 +69,7 @@ class Arrivals:
             self._most_worn = max(self._most_worn, count if worn else 0)  # `take_worn` tells of it
         digest = content_digest(properties, delivery.body, self._is_transport)
         found = self._id_of(properties) or delivery.properties.message_id or None
-        id = found or _PREFIX + uuid.uuid4().hex
+        id = found or give_id()
         round_, attempt = stamp or FIRST
         return Arrival(
             delivery,

@@ -20,13 +20,13 @@ from supervisor.consumer.settlement.content_matches import ContentMatches
 from supervisor.consumer.settlement.delivery_limit import is_surplus
 from supervisor.consumer.settlement.expiries import Expiries
 from supervisor.consumer.settlement.failure_policy import attempt_of, fate_of
-from supervisor.consumer.settlement.identification import given
 from supervisor.consumer.settlement.messages import NONE_EARLIER, Arrival, Entry, Failure, Phase, failure_of, unfit
 from supervisor.consumer.settlement.publications import Publications
 from supervisor.consumer.settlement.rivals import Standing, decision_of, is_overruled, loss_of, standing_of
 from supervisor.consumer.settlement.unit_of_work import UnitOfWork
 from supervisor.ledger.base import Rival, Row, RowState
 from supervisor.link.frames import Incarnation, RunId
+from supervisor.messages.identity import is_given
 from supervisor.scoreboard.words import OutcomeKind
 from supervisor.system.clock import ahead_s
 
@@ -319,7 +319,7 @@ class Settlement:
     def restore_row(self, row: Row) -> None:
         """Take an open row of the ledger into memory, at start; a hello, exit notice or delivery decides its fate."""
         entry = Entry.of(row)
-        entry.has_id = (row.round, row.attempt) != (1, 1) or not given(row.id)
+        entry.has_id = (row.round, row.attempt) != (1, 1) or not is_given(row.id)
         self.entries[entry.key] = entry
         if row.state is RowState.DISPATCHED:
             self.assignments.give(entry, Incarnation(row.slot, row.generation))

@@ -12,9 +12,10 @@ from supervisor.brokers.base import Delivery
 from supervisor.brokers.copy_headers import EXPIRES
 from supervisor.config.schema import BrokerConfig, PoolConfig
 from supervisor.consumer.settlement import copies
-from supervisor.consumer.settlement.identification import Arrivals, given
+from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.consumer.settlement.messages import Entry, Failure
 from supervisor.ledger.base import RowState
+from supervisor.messages.identity import is_given
 from supervisor.messages.message import Properties
 
 ORIGINAL = Properties(
@@ -125,7 +126,7 @@ def test_without_an_id_each_delivery_gets_one_of_its_own_and_its_likeness(id: st
     known = arrivals()
     bare = msgspec.structs.replace(ORIGINAL, message_id=id)
     first, second = known.identify(a_delivery(bare)), known.identify(a_delivery(bare, redelivered=True))
-    assert given(first.id)
+    assert is_given(first.id)
     assert first.id != second.id
     assert not first.has_id
     assert first.likeness == second.likeness != b""
@@ -145,4 +146,4 @@ def test_with_an_id_there_is_no_likeness() -> None:
 
 @pytest.mark.parametrize("id", ["m", "preforkd-", "preforkd-12", "preforkd-" + "g" * 32, "x" + "preforkd-" + "0" * 32])
 def test_a_users_id_is_not_taken_for_ours(id: str) -> None:
-    assert not given(id)
+    assert not is_given(id)

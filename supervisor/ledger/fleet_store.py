@@ -1,0 +1,256 @@
+"""One holder's conversation with the store: one call at a time, repeated over lost connections until it is answered.
+
+Runs in the consumer; never waits but in `opened` and `leave`, which are bounded. An outage of the store raises nothing:
+calls only take longer. What is raised means that this holder is not the owner of its rows any more.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from enum import Enum, auto
+
+from supervisor.errors import LedgerError, LedgerUnusable
+from supervisor.fleet import calls
+from supervisor.fleet.address import Address
+from supervisor.fleet.calls import Entry, Epoch, Meaning, Refusal, meaning
+from supervisor.fleet.connection import Connection, Failure
+from supervisor.fleet.encoding import Answer, Statement
+from supervisor.fleet.reasons import explained
+from supervisor.fleet.targets import Targets
+from supervisor.logs.events import Event
+from supervisor.logs.structured import log
+from supervisor.quantities import show_seconds
+from supervisor.system.clock import boottime_s
+from supervisor.system.descriptor_set import DescriptorSet
+from supervisor.system.posix import readable
+
+OPEN_S = 15.0
+"""How long an opening may take in all; the master ends a consumer that makes no progress for 30 s."""
+LEAVE_S = 1.0
+"""How long a closing waits for the store."""
+TELL_S = 1.0
+"""An outage is told once it has lasted so long: a connection that is replaced at once is none."""
+BEATS = 9
+"""Beats in a lease."""
+_AGAIN_S = (0.1, 2.0)
+"""First and longest wait before a call that the store could not carry out is sent again."""
+
+
+class _Call(Enum):
+    RESUME = auto()
+    TURN = auto()
+    BEAT = auto()
+    MAINTAIN = auto()
+    LEAVE = auto()
+
+
+class Store:
+    """The store as one holder sees it. All times: CLOCK_BOOTTIME.
+
+    `application_name`: as PostgreSQL shows it. `lease_s`: beats follow from it.
+    """
+
+    def __init__(self, where: Address, application_name: str, descriptors: DescriptorSet, lease_s: float) -> None:
+        self.shown = where.shown
+        keywords = {"application_name": application_name, **where.keywords}
+        self._connection = Connection(keywords, Targets(where.hosts), descriptors)
+        self._descriptors = descriptors
+        self._beat_s = lease_s / BEATS
+        self._me = Epoch(0, 0)
+        self._resumed_on = 0  # the number of the connection that we have gone on with
+        self._asked: _Call | None = None  # under way
+        self._request: tuple[Sequence[Entry], Sequence[Entry]] | None = None  # not answered
+        self._keep_s: float | None = None  # what the next upkeep is for
+        self._leaving = self._left = False
+        self._spoke_s = boottime_s()
+        self._again_s = 0.0  # no call before that
+        self._repeats = 0
+        self._trouble = Failure("", "")
+        self._trouble_since_s: float | None = None
+        self._told = False
+
+    # ---- opening ----------------------------------------------------------------------------------------------------
+
+    def ask(self, statement: Statement, deadline_s: float) -> Answer:
+        """The answer to one statement, waited for until `deadline_s`. For an opening, before `begin_epoch`.
+
+        Raises LedgerError, which says what to do; LedgerUnusable if the store has other functions than this program.
+        """
+        sent_on = -1
+        while True:
+            news = self._connection.turn()
+            if isinstance(news, Answer):
+                return news
+            if isinstance(news, Failure):
+                raise self._error(news)
+            if self._connection.idle and sent_on != self._connection.opened:  # again after a loss
+                self._connection.send(statement)
+                sent_on = self._connection.opened
+            self._wait(deadline_s)
+
+    def begin_epoch(self, me: Epoch) -> None:
+        """Be this holder from now on."""
+        self._me, self._resumed_on, self._spoke_s = me, self._connection.opened, boottime_s()
+
+    # ---- calls ------------------------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The holder's."""
+        return self._me.epoch
+
+    @property
+    def due_s(self) -> float:
+        """When `go_on` has to be called at the latest."""
+        if self._asked is not None or not self._connection.idle:
+            return self._connection.due_s
+        return max(self._again_s, 0.0 if self._request is not None else self._spoke_s + self._beat_s)
+
+    @property
+    def outage(self) -> str:
+        """Why there is no answer at present; "" while there is no trouble."""
+        return "" if self._trouble_since_s is None else explained(*self._trouble)
+
+    def submit(self, claims: Sequence[Entry], settles: Sequence[Entry]) -> None:
+        """Begin a call; the former one was answered."""
+        self._request = (claims, settles)
+
+    def maintain(self, keep_s: float) -> None:
+        """Do the upkeep of the history soon, for a pool that keeps settled rows for `keep_s`."""
+        self._keep_s = keep_s
+
+    def go_on(self) -> dict[bytes, Refusal] | None:
+        """Do what is due without waiting. Returns what the store refused, by key, once the call is answered.
+
+        Raises LedgerError: another process has this holder's place, or the store refuses the call for good.
+        """
+        answered: dict[bytes, Refusal] | None = None
+        news = self._connection.turn()
+        if not self._connection.up:
+            self._asked = None  # it is asked again on the next connection
+            if self._connection.failure.text:
+                self._in_trouble(self._connection.failure)
+        elif news is not None and self._asked is not None:
+            asked, self._asked = self._asked, None
+            if isinstance(news, Answer):
+                answered = self._answered(asked, news)
+            else:
+                self._refused(asked, news)
+        if self._connection.idle and self._asked is None and boottime_s() >= self._again_s:
+            self._ask_next()
+        self._tell()
+        return answered
+
+    def leave(self) -> None:
+        """Tell the store that this holder stops, if it answers within a moment; nothing is wrong if it does not."""
+        self._leaving = True
+        deadline_s = boottime_s() + LEAVE_S
+        try:
+            while self._connection.up and self._request is None and not self._left:
+                self.go_on()
+                self._wait(deadline_s)
+        except LedgerError:
+            return
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+    # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _ask_next(self) -> None:
+        now_s = boottime_s()
+        if self._resumed_on != self._connection.opened:
+            self._send(_Call.RESUME, calls.resume(self._me.epoch))
+        elif self._request is not None:
+            self._send(_Call.TURN, calls.turn(self._me, *self._request))
+        elif self._leaving and not self._left:
+            self._send(_Call.LEAVE, calls.leave(self._me))
+        elif self._keep_s is not None:
+            self._send(_Call.MAINTAIN, calls.maintain(self._keep_s))
+        elif now_s >= self._spoke_s + self._beat_s:
+            self._send(_Call.BEAT, calls.turn(self._me, (), ()))
+
+    def _send(self, call: _Call, statement: Statement) -> None:
+        self._asked = call
+        if call is not _Call.MAINTAIN:
+            self._spoke_s = boottime_s()
+        self._connection.send(statement)
+
+    def _answered(self, asked: _Call, answer: Answer) -> dict[bytes, Refusal] | None:
+        self._repeats = 0
+        self._out_of_trouble()
+        if asked is _Call.RESUME:
+            self._me, self._resumed_on = self._me._replace(turn=calls.resumed(answer)), self._connection.opened
+        elif asked is _Call.MAINTAIN:
+            self._keep_s = None
+        elif asked is _Call.LEAVE:
+            self._left = True
+        else:
+            self._me = self._me._replace(turn=self._me.turn + 1)
+        if asked is not _Call.TURN:
+            return None
+        self._request = None
+        return calls.refusals(answer)
+
+    def _refused(self, asked: _Call, failure: Failure) -> None:
+        means = meaning(failure.sqlstate)
+        if asked is _Call.MAINTAIN and means is not Meaning.RECONNECT:
+            self._keep_s = None  # it is tried again with the next occasion
+            text = f"the store of the fleet at {self.shown} could not do its upkeep: {explained(*failure)}"
+            log(Event.FLEET_UPKEEP_FAILED, text, level=logging.WARNING)
+        elif means in (Meaning.ENDED, Meaning.BROKEN):
+            raise self._error(failure)
+        elif means is Meaning.RECONNECT:
+            self._connection.lose(failure.text)
+            self._in_trouble(failure)
+        else:
+            first_s, longest_s = _AGAIN_S
+            wait_s = min(longest_s, first_s * 2.0 ** min(self._repeats, 10)) * random.uniform(0.5, 1.0)
+            self._again_s, self._repeats = boottime_s() + wait_s, self._repeats + 1
+            self._in_trouble(failure)
+
+    def _error(self, failure: Failure) -> LedgerError:
+        where = f"the store of the fleet at {self.shown}"
+        if meaning(failure.sqlstate) is Meaning.ENDED:
+            return LedgerError(
+                f"{where}: {failure.text}: another process has registered this ledger, an operator has declared this "
+                "host lost, or the store was set back; this pool registers again"
+            )
+        if failure.sqlstate in ("3F000", "42883", "42P01"):
+            return LedgerUnusable(f"{where} has no schema that this version knows: run `preforkd fleet check`")
+        return LedgerError(f"{where}: {explained(*failure)}")
+
+    def _wait(self, deadline_s: float) -> None:
+        """Until there may be news. Raises LedgerError at `deadline_s`, or when no host could be reached."""
+        left_s = deadline_s - boottime_s()
+        if left_s <= 0 or (self._connection.rounds and not self._connection.up):
+            failure = self._connection.failure
+            raise self._error(failure if failure.text else Failure("", "it does not answer"))
+        self._descriptors.wake_at(self._connection.due_s)
+        readable(self._descriptors.fileno(), left_s)
+
+    def _in_trouble(self, failure: Failure) -> None:
+        self._trouble = failure
+        if self._trouble_since_s is None:
+            self._trouble_since_s = boottime_s()
+
+    def _out_of_trouble(self) -> None:
+        if self._told and self._trouble_since_s is not None:
+            lasted = show_seconds(round(boottime_s() - self._trouble_since_s))
+            text = f"the store of the fleet at {self.shown} answers again after {lasted}: messages are started again"
+            log(Event.FLEET_RESTORED, text)
+        self._trouble_since_s, self._told = None, False
+
+    def _tell(self) -> None:
+        since_s = self._trouble_since_s
+        if since_s is None or self._told or boottime_s() - since_s < TELL_S:
+            return
+        self._told = True
+        text = (
+            f"the store of the fleet at {self.shown} is not usable: {explained(*self._trouble)}; until it is, nothing "
+            "new is started, running messages finish, and their outcomes wait on this host"
+        )
+        log(Event.FLEET_UNREACHABLE, text, level=logging.WARNING)
