@@ -40,6 +40,7 @@ NAVIGATION: dict[str, list[str]] = {
         "docs/client",
         "docs/exits",
         "docs/operations",
+        "docs/fleet",
         "docs/web",
         "docs/metrics",
         "docs/hooks",
@@ -80,6 +81,7 @@ SHORT_TITLES = {
     "docs/coming-from/sidekiq": "Sidekiq",
     "docs/when-not": "When not to use it",
     "docs/operations": "Operations",
+    "docs/fleet": "A fleet of hosts",
     "docs/web": "Web page and API",
 }
 """Page: its name in the navigation, where its own title is too long there or says nothing."""

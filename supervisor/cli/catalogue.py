@@ -23,6 +23,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "check": Entry("Test the configuration, handlers, broker and directories", "check:check_command"),
         "service": Entry("Print a hardened systemd unit", "service:service_command"),
         "inbox": Entry("Print the SQL of the table that `supervisor.inbox` needs", "inbox:inbox_group"),
+        "fleet": Entry("Make, check and watch the store that several hosts share", "fleet:fleet_group"),
         "completion": Entry("Print the completion script for a shell", "setup:completion_command"),
         "drill": Entry("Make faults on purpose in a private daemon, and audit them", "drill:drill_command"),
     },

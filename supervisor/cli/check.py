@@ -116,6 +116,10 @@ def findings(config: Config) -> Iterator[Finding]:
         if f"pools.{pool.name}.handler" not in blocked:
             yield from _about_handler(pool, config)
     yield from about_broker(config)
+    if config.fleet is not None and not missing(config):
+        from supervisor.cli.fleet_check import about_fleet  # loads psycopg, which only a fleet needs
+
+        yield from about_fleet(config, config.fleet)
 
 
 def _about_files(config: Config, target: Account | None) -> Iterator[Finding]:

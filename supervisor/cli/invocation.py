@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from supervisor.cli.names import pool_of
-from supervisor.config.load import load, load_daemon, load_log, load_queues, load_without_sidecars
-from supervisor.config.schema import Config, DaemonConfig, LogConfig
+from supervisor.config.load import load, load_daemon, load_fleet, load_log, load_queues, load_without_sidecars
+from supervisor.config.schema import Config, DaemonConfig, FleetConfig, LogConfig
 from supervisor.control import SOCKET_NAME
 from supervisor.control.client import ControlClient, NotRunning, OtherRuntimeDir
 from supervisor.control.results import Result, Status
@@ -93,6 +93,10 @@ class Invocation:
         """These keys of [daemon], the others at their defaults: a command that finds the daemon needs nothing else of
         the file, and no variable of anything else. Raises ConfigError."""
         return load_daemon(self.config_path, self.env_file, keys)
+
+    def fleet(self, url_file: str | None = None) -> FleetConfig:
+        """[fleet], read as `daemon` is; `url_file`: as for `load_fleet`. Raises ConfigError."""
+        return load_fleet(self.config_path, self.env_file, url_file)
 
     @property
     def log(self) -> LogConfig:

@@ -39,7 +39,7 @@ def read(tree: dict[str, Any], source: Path, report: Report, variables: dict[str
         pools={name: _read_pool(name, table, broker, sections) for name, table in pools.items()},
         web=sections.read(schema.WebConfig, ("web",), tree.get("web", {})),
         hooks=_read_hooks(sections, tree.get("hooks", {})),
-        fleet=_read_fleet(sections, tree["fleet"], report) if "fleet" in tree else None,
+        fleet=read_fleet(sections, tree["fleet"], report) if "fleet" in tree else None,
         variables=variables,
     )
 
@@ -70,7 +70,8 @@ def _read_hooks(sections: Sections, table: Any) -> schema.HooksConfig:
     return sections.read(schema.HooksConfig, ("hooks",), hooks)
 
 
-def _read_fleet(sections: Sections, table: Any, report: Report) -> schema.FleetConfig:
+def read_fleet(sections: Sections, table: Any, report: Report) -> schema.FleetConfig:
+    """The section [fleet] and the file with its URL; `table`: as parsed, with its variables filled in."""
     here = ("fleet", "url_file")
     found = sections.table(here[:1], table)
     fleet = dict(found or {})

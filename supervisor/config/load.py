@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.config import schema
-from supervisor.config.content import daemon_uid, read
+from supervisor.config.content import daemon_uid, read, read_fleet
 from supervisor.config.cross_checks import apply_cross_checks
 from supervisor.config.location import SEARCHED, VARIABLE, named
 from supervisor.config.report import Report
@@ -95,6 +95,29 @@ def load_daemon(
 def load_log(path: str | None, env_file: str | None = None) -> schema.LogConfig:
     """Only [log]; as `load_daemon`."""
     return _load_section(schema.LogConfig, "log", path, env_file)
+
+
+def load_fleet(path: str | None, env_file: str | None = None, url_file: str | None = None) -> schema.FleetConfig:
+    """Only [fleet]; as `load_daemon`. `url_file`: the whole path of a file to be read instead of the one it names.
+
+    Raises ConfigError, also where there is no such section.
+    """
+    source = _find(path, os.environ)
+    tree = _parsed(source, _text(source))
+    if "fleet" not in tree:
+        raise _refused(str(source), "fleet", "there is no such section", "docs/fleet.md tells how a fleet begins")
+    given = {"url_file": url_file} if url_file else {}
+    tables = {"daemon": _only((), tree.get("daemon", {})), "fleet": _with(tree["fleet"], given)}
+    report = Report(tables)
+    filled, _variables = _filled(tables, source, os.environ, env_file, report)
+    section = read_fleet(Sections(source.parent, report, daemon_uid(tree)), filled["fleet"], report)
+    apply_rules(section, ("fleet",), report)
+    _raise_problems(source, report)
+    return section
+
+
+def _with(table: Any, values: dict[str, str]) -> Any:
+    return {**table, **values} if isinstance(table, dict) else table
 
 
 def _load_section(

@@ -32,8 +32,9 @@ _TABLE = (
     # ---- the way there
     Reason(
         "",
-        r'could not translate host name "(?P<name>[^"]*)" to address|(?P<found>\S+) cannot be looked up',
-        "there is no host {name}{found}",
+        r'could not translate host name "(?P<name>[^"]*)" to address|'
+        r"(?P<found>\S+) cannot be looked up|failed to resolve host '(?P<other>[^']*)'",
+        "there is no host {name}{found}{other}",
         "correct the host in the URL, or the name server",
     ),
     Reason(
@@ -208,6 +209,12 @@ _TABLE = (
         "see the pooler's log; its pool may be too small (one connection for each pool of each host)",
     ),
     Reason(
+        "",
+        r"not allowed in statement pooling mode",
+        "the pooler is in statement mode",
+        "set pool_mode = transaction there, or connect to PostgreSQL itself",
+    ),
+    Reason(
         "26000",
         r'prepared statement "[^"]*" does not exist|prepared statement "[^"]*" already exists',
         "",
@@ -225,6 +232,12 @@ _TABLE = (
         r"function (?P<name>[\w.]+)\(.*\) does not exist",
         "the schema in the database is older than this preforkd, which calls {name}",
         "`preforkd fleet upgrade`",
+    ),
+    Reason(
+        "",
+        r"permission denied for function forget_\d+",
+        "only the owner of the schema may declare a host lost",
+        "use a URL of the owner (--url-file)",
     ),
     Reason(
         "",

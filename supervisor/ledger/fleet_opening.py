@@ -14,8 +14,6 @@ from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
 
-import msgspec
-
 from supervisor import __version__
 from supervisor.config.schema import FleetConfig, LedgerConfig, PoolConfig
 from supervisor.errors import LedgerError, LedgerUnusable
@@ -23,6 +21,7 @@ from supervisor.fleet import calls
 from supervisor.fleet.address import Address, address
 from supervisor.fleet.calls import Blocker, Epoch, Holder
 from supervisor.fleet.schema import VERSION
+from supervisor.fleet.settings import settings_hash
 from supervisor.ledger.base import Ledger, Row
 from supervisor.ledger.fleet import FleetLedger
 from supervisor.ledger.fleet_store import OPEN_S, Store
@@ -161,17 +160,3 @@ def place_of(folder: Path) -> str:
         raise LedgerError(f"{folder}: {error.strerror}: the ledger's folder must stay where it is") from None
     parts = (boot_id(), os.major(found.st_dev), os.minor(found.st_dev), found.st_ino)
     return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
-
-
-def settings_hash(pool: PoolConfig, ledger: LedgerConfig) -> int:
-    """64 bits over the settings that must agree on all hosts: they decide which message is which, and who runs it."""
-    agreed = (
-        pool.on_crash,
-        pool.max_attempts,
-        pool.max_timeout_s,
-        pool.missing_id,
-        pool.id_header,
-        sorted(pool.transport_headers),
-        ledger.dedupe,
-    )
-    return int.from_bytes(blake2b(msgspec.json.encode(agreed), digest_size=8).digest(), "big", signed=True)

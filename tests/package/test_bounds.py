@@ -15,10 +15,13 @@ pytestmark = pytest.mark.timeout(600)
 
 LOWEST = ROOT / "requirements-lowest.txt"
 _TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "aiosmtpd", "opentelemetry-sdk")
-_RUN_TIME_EXTRAS = ("metrics", "web", "otel")
+_RUN_TIME_EXTRAS = ("metrics", "web", "otel", "fleet")
 _MODULES = {"python-json-logger": "pythonjsonlogger", "opentelemetry-api": "opentelemetry"}
 
-_USERS = ("brokers", "cli", "config", "control", "link", "logs", "messages", "metrics", "system", "web", "worker")
+_USERS = (
+    *("brokers", "cli", "config", "control", "fleet", "link", "logs", "messages", "metrics", "system", "web"),
+    "worker",
+)
 USERS = tuple(f"tests/unit/{folder}" for folder in _USERS)
 """The unit tests of code that imports a library, or reads and writes what one has made."""
 
@@ -27,13 +30,13 @@ def requirements() -> dict[str, str]:
     """Every dependency at run time, extras included, with its range as pyproject.toml says it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [line for extra in _RUN_TIME_EXTRAS for line in project["optional-dependencies"][extra]]
-    found = (re.fullmatch(r"([\w-]+)(>=.*)", line) for line in project["dependencies"] + extras)
+    found = (re.fullmatch(r"([\w-]+(?:\[\w+\])?)(>=.*)", line) for line in project["dependencies"] + extras)
     return {match[1]: match[2] for match in found if match is not None}
 
 
 def test_the_lower_bounds_are_those_of_the_constraints_file() -> None:
     pins = dict(line.split("==") for line in LOWEST.read_text().splitlines() if "==" in line and line[0] != "#")
-    assert {name: pins.get(name) for name in requirements()} == {
+    assert {name: pins.get(name.partition("[")[0]) for name in requirements()} == {
         name: range.removeprefix(">=").split(",")[0] for name, range in requirements().items()
     }
 
@@ -60,7 +63,8 @@ def test_every_library_has_tests_that_use_it() -> None:
     folders = {path.split("/")[2] for path in USERS}
     code = {path for path in sources("supervisor") if path.parts[1] in folders or path.parts[1] == "scoreboard"}
     used = {name.split(".")[0] for path in code for name in imported(path)}
-    assert {_MODULES.get(name, name.replace("-", "_")) for name in requirements()} <= used
+    names = {name.partition("[")[0] for name in requirements()}
+    assert {_MODULES.get(name, name.replace("-", "_")) for name in names} <= used
 
 
 APPLICATIONS = {

@@ -173,6 +173,7 @@ APART = {
     "init": "reads no configuration",
     "inbox": "as init",
     "drill": "has its own",
+    "fleet": "tests/fleet: asks the store",
     "reload": "below",
     "stop": "below",
 }

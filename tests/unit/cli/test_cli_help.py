@@ -183,6 +183,7 @@ ARGUMENTS: dict[Names, list[str]] = {
     ("dead", "drop"): ["q", "id"],
     ("pending", "list"): ["p"],
     ("pending", "drop"): ["p", "id"],
+    ("fleet", "forget"): ["host"],
 }
 """What a command needs to be parsed."""
 

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from supervisor.config.schema import LedgerConfig, PoolConfig
 from supervisor.fleet.calls import Blocker, Meaning, meaning
+from supervisor.fleet.settings import settings_hash
 from supervisor.ledger.base import RowState
-from supervisor.ledger.fleet_opening import Watch, is_tracked, place_of, settings_hash
+from supervisor.ledger.fleet_opening import Watch, is_tracked, place_of
 from tests.support.ledgers import row_of
 
 BLOCKER = Blocker(7, 40, "there", 90.0)
