@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.fleet_scenarios import SCENARIOS
-from tests.support.fleet_steps import LONGER, STEPS, World, explore
+from tests.support.fleet_steps import STEPPED, World, explore
 from tests.support.fleet_store import FleetStore
 
 SOAK = "PREFORKD_SOAK" in os.environ
@@ -16,8 +16,9 @@ SOAK = "PREFORKD_SOAK" in os.environ
 
 @pytest.fixture(scope="module")
 def world(fleet_database: FleetStore) -> Iterator[World]:
-    fleet_database.make([STEPS, LONGER])
-    yield World(fleet_database)
+    world = World(fleet_database)
+    fleet_database.make(STEPPED)
+    yield world
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.fleet_scenarios import SCENARIOS
-from tests.support.fleet_steps import LONGER, STEPS, World, explore
+from tests.support.fleet_steps import STEPPED, World, explore
 from tests.support.fleet_store import FleetStore
 
 LOOK_FIRST = """
@@ -118,7 +118,7 @@ def world(fleet_database: FleetStore) -> Iterator[World]:
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_rule_that_is_left_out_is_missed(world: World, name: str) -> None:
     pattern, text, scenario = MUTANTS[name]
-    world.store.make([(pattern, text), STEPS, LONGER])
+    world.store.make([(pattern, text), *STEPPED])
     with pytest.raises(AssertionError) as told:
         explore(world, SCENARIOS[scenario], 2)
     assert re.search("no order explains|wait for each other|23505", str(told.value)), told.value

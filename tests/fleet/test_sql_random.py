@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.fleet_model import Epoch, FleetModel
-from tests.support.fleet_steps import LONGER, STEPS, Call, Register, Scenario, Simple, Turn, World, explore
+from tests.support.fleet_steps import STEPPED, Call, Register, Scenario, Simple, Turn, World, explore
 from tests.support.fleet_store import Entry, FleetStore, Holder, StoreError
 
 SOAK = "PREFORKD_SOAK" in os.environ
@@ -94,7 +94,7 @@ def _known(world: World, call: Register) -> tuple[str, tuple[object, ...]]:
 
 @pytest.fixture(scope="module")
 def stepping(fleet_database: FleetStore, world: World) -> Iterator[World]:
-    fleet_database.make([STEPS, LONGER])
+    fleet_database.make(STEPPED)
     yield world
     fleet_database.make()
 

@@ -1,8 +1,9 @@
 """Calls of several holders at the same time, statement by statement, in every order that matters.
 
 A line `-- step: name` in the functions (supervisor/fleet/sql) becomes a call here that waits until the test lets it
-through. So a test runs two or three calls in each order of their statements, and compares every answer and the rows at
-the end with the rules (`fleet_model.py`): for each message there must be an order of whole calls that explains them.
+through; so does each insert of a row into `open`. So a test runs two or three calls in each order of their statements,
+and compares every answer and the rows at the end with the rules (`fleet_model.py`): for each message there must be an
+order of whole calls that explains them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ BEGIN
         PERFORM pg_advisory_lock_shared(who, nextval('public.step_' || who)::integer);
     END IF;
 END $$;
+CREATE OR REPLACE FUNCTION public.step() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM public.step('');
+    RETURN NEW;
+END $$;
 CREATE SEQUENCE IF NOT EXISTS public.step_1;
 CREATE SEQUENCE IF NOT EXISTS public.step_2;
 CREATE SEQUENCE IF NOT EXISTS public.step_3;
@@ -32,9 +38,16 @@ CREATE SEQUENCE IF NOT EXISTS public.step_3;
 _MOST_STEPS = 60
 """Of one session in one run."""
 
-STEPS = (r"-- step: [\w-]+", "PERFORM public.step('');")
-LONGER = ("lock_timeout = '2s'", "lock_timeout = '60s'")
-"""A step may be a long one for PostgreSQL."""
+STEPPED = [
+    (r"-- step: [\w-]+", "PERFORM public.step('');"),
+    # A statement that inserts several rows is held before each.
+    (
+        r"(CREATE SEQUENCE preforkd.settled_seq;)",
+        r"\1 CREATE TRIGGER step BEFORE INSERT ON preforkd.open FOR EACH ROW EXECUTE FUNCTION public.step();",
+    ),
+    ("lock_timeout = '2s'", "lock_timeout = '60s'"),  # a step may be a long one for PostgreSQL
+]
+"""What is replaced in the SQL (`FleetStore.make`), once a World is there."""
 
 
 class Turn(NamedTuple):

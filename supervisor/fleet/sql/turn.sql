@@ -21,6 +21,10 @@ AS $$
                         u (id, digest, round, attempt, state, name, note))
 $$;
 
+-- Internal: the state of the open row for a claim, or for a settle without one (see without_place).
+CREATE OR REPLACE FUNCTION preforkd.open_state(state "char") RETURNS "char" LANGUAGE sql IMMUTABLE
+AS $$ SELECT CASE WHEN state IN ('R', 'D', 'P') THEN state ELSE 'c' END $$;
+
 -- Internal: take the places of `claims`, given in the order of their keys. `fresh`: those whose place was free; `settled`
 -- may still refuse them. `refused`: by `open`. All others are granted.
 CREATE OR REPLACE FUNCTION preforkd.take(me bigint, claims preforkd.entry[], current integer,
@@ -35,12 +39,21 @@ DECLARE
     order_   integer;             -- 1: the claim is of a later run; 0: of the same; -1: of an earlier
     replaced open[] := '{}';
 BEGIN
-    fresh := '{}';
     refused := '{}';
+    -- As a rule all places are free: one statement is three times as fast as one for each claim. If one is not free, all
+    -- are given up again, and with them the locks: so the claims below begin again in the order of their keys.
+    BEGIN
+        INSERT INTO open (id, digest, epoch, round, attempt, state, name, note)
+        SELECT c.id, c.digest, me, c.round, c.attempt, open_state(c.state), c.name, c.note FROM unnest(claims) c;
+        fresh := claims;
+        RETURN;
+    EXCEPTION WHEN unique_violation THEN
+        fresh := '{}';
+    END;
+
     FOREACH claim IN ARRAY claims LOOP
-        pending := CASE WHEN claim.state IN ('R', 'D', 'P') THEN claim.state ELSE 'c' END;
+        pending := open_state(claim.state);
         LOOP  -- until decided: the row in the way may be gone when it is read
-            -- step: takes
             INSERT INTO open (id, digest, epoch, round, attempt, state, name, note)
             VALUES (claim.id, claim.digest, me, claim.round, claim.attempt, pending, claim.name, claim.note)
             ON CONFLICT DO NOTHING;
