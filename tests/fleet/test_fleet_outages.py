@@ -231,6 +231,23 @@ def test_a_lock_that_is_held_for_long_delays_a_claim_and_no_more(
     assert events(caplog) == [Event.FLEET_UNREACHABLE]
 
 
+def test_a_server_that_has_become_read_only_is_left_for_another_connection(here: Host, ask: Ask) -> None:
+    """As after a failover: the connection stays, and each call is refused."""
+    ledger = here.ledger
+    name = "preforkd.begin_turn(me bigint, turn bigint)"
+    ((was,),) = ask("SELECT pg_get_functiondef('preforkd.begin_turn'::regproc)")
+    body = "BEGIN RAISE EXCEPTION USING ERRCODE = '25006'; END"
+    ask(f"CREATE OR REPLACE FUNCTION {name} RETURNS void LANGUAGE plpgsql AS $$ {body} $$")
+    try:
+        submit(ledger, ("a", CLAIMED))
+        turn_until(ledger, lambda: ledger._store._connection.opened >= 2, "another connection")  # type: ignore[attr-defined]
+        assert ledger.results() is None
+    finally:
+        ask(was)
+    assert awaited(ledger) == GRANTED
+    assert effects(ask) == ([("a", "c")], [])
+
+
 # ---- the way there ------------------------------------------------------------------------------------------------
 
 
