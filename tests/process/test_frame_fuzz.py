@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import struct
@@ -46,6 +45,7 @@ from supervisor.scoreboard.words import Intent
 from supervisor.system import posix
 from supervisor.system.clock import monotonic_s
 from supervisor.system.reactor import Reactor
+from tests.support.descriptors import readable
 from tests.support.forked import forked
 from tests.support.frame_fuzz import FrameFuzz, framed
 from tests.support.sessions import Bench, W, living
@@ -245,7 +245,7 @@ def test_a_child_that_never_stops_writing_does_not_keep_the_master_from_its_turn
     with forked(flood):
         heard: list[Any] = []
         wire = Wire(ours, frames.ConsumerReport, books.reactor, heard.append, lambda reason: None)
-        select.select([ours], [], [], 20)
+        readable(ours, within_s=20)
         before = len(heard)
         books.reactor.poll(0.0)
         assert 0 < (len(heard) - before) * len(framed(["ExitNoticeTaken", [0, 1]])) <= 2 * Wire.read_at_once_bytes

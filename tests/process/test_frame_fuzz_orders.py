@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import select
 import socket
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from supervisor.link.channel import send_with_descriptors
 from supervisor.link.frames import VERSION, Frame, RunId, StartConsumer, StartSidecar
 from supervisor.messages.message import Properties, Publication
 from supervisor.scoreboard.words import LeavingReason, OutcomeKind
+from tests.support.descriptors import readable
 from tests.support.frame_fuzz import FrameFuzz, framed
 from tests.support.pools import MakeMaster, Master, run_frame
 from tests.support.source_tree import ROOT
@@ -199,8 +199,7 @@ def has_left(master: Master, pid: int) -> bool:
     """Whether the worker has ended, rather than connected again."""
     ends = os.pidfd_open(pid)
     try:
-        ready, _, _ = select.select([ends, master.listener], [], [], 20)
-        return ends in ready
+        return ends in readable(ends, master.listener, within_s=20)
     finally:
         os.close(ends)
 

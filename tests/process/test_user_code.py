@@ -8,7 +8,6 @@ by name.
 from __future__ import annotations
 
 import os
-import select
 import signal
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from supervisor.link.frames import BootFailed, Imported, Run
 from supervisor.messages.message import Properties
 from supervisor.scoreboard.words import Intent, LeavingReason, OutcomeKind
+from tests.support.descriptors import readable
 from tests.support.pools import Link, MakeMaster, run_frame
 from tests.support.user_code import DEEDS
 
@@ -103,7 +103,7 @@ class Bench:
 
     def forget_connections(self) -> None:
         """A worker that has lost its link greets once more before it leaves."""
-        while select.select([self.master.listener], [], [], 0)[0]:
+        while readable(self.master.listener):
             self.master.listener.accept()[0].close()
 
     def log(self) -> str:

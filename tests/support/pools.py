@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shutil
 import signal
 import socket
@@ -45,6 +44,7 @@ from supervisor.messages.message import Properties
 from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import LeavingReason
 from supervisor.system import posix
+from tests.support.descriptors import readable
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +83,7 @@ class Inbox:
 
     def poll(self) -> bool:
         """Whether frames wait to be taken."""
-        if not self.closed and select.select([self.channel], [], [], 0)[0]:
+        if not self.closed and readable(self.channel):
             try:
                 self.frames += self.channel.receive()
             except ChannelClosed:
@@ -218,14 +218,13 @@ class Master:
 
     def accept(self) -> Link:
         """The next connection of a worker, after its Hello."""
-        ready = select.select([self.listener], [], [], 20)[0]
-        assert ready, f"no worker connects; stderr: {self.errors.read_text()}"
+        assert readable(self.listener, within_s=20), f"no worker connects; stderr: {self.errors.read_text()}"
         self.links.append(Link(self.listener.accept()[0]))
         return self.links[-1]
 
     def rung(self) -> tuple[int, int]:
         """The next (slot, generation) that the readiness pipe tells."""
-        assert select.select([self.notification], [], [], 20)[0], "the readiness pipe stayed silent"
+        assert readable(self.notification, within_s=20), "the readiness pipe stayed silent"
         slot, generation = struct.unpack("<II", os.read(self.notification, 8))
         return slot, generation
 
