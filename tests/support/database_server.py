@@ -65,8 +65,10 @@ class DatabaseServer(ABC):
         """SIGSTOP: connections stay open and no new one is accepted, as with a hung host.
 
         A stopped server acts on no signal but SIGKILL. If the test run is killed meanwhile, another process continues
-        it: the end of its standard input tells it so.
+        it: the end of its standard input tells it so. A second call changes nothing.
         """
+        if self._continuer is not None:
+            return
         group = self._running().pid
         command = ["sh", "-c", f"read _; kill -s CONT -- -{group}"]
         self._continuer = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
