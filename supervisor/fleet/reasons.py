@@ -33,7 +33,8 @@ _TABLE = (
     Reason(
         "",
         r'could not translate host name "(?P<name>[^"]*)" to address|'
-        r"(?P<found>\S+) cannot be looked up|failed to resolve host '(?P<other>[^']*)'",
+        r"(?P<found>\S+) cannot be looked up|failed to resolve host '(?P<other>[^']*)'|"
+        r"Name or service not known",
         "there is no host {name}{found}{other}",
         "correct the host in the URL, or the name server",
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -44,15 +44,16 @@ def url(server: PostgreSQL, user: str = "postgres", rest: str = "", host: str = 
 
 def test_a_port_without_a_server() -> None:
     port = free_port()
-    assert refused(f"postgresql://u:wrong-password@127.0.0.1:{port}/d") == (
-        f"postgresql://u@127.0.0.1:{port}/d: no server listens there (127.0.0.1:{port}): start PostgreSQL, or correct "
-        "host and port in the URL"
-    )
+    said = refused(f"postgresql://u:wrong-password@127.0.0.1:{port}/d")
+    assert said.startswith(f"postgresql://u@127.0.0.1:{port}/d: no server listens there")
+    assert said.endswith(": start PostgreSQL, or correct host and port in the URL")
 
 
 def test_a_name_that_is_none() -> None:
     said = refused("postgresql://u@no-such-host.invalid/d")
-    assert "there is no host no-such-host.invalid: correct the host in the URL, or the name server" in said
+    assert "there is no host" in said
+    assert "no-such-host.invalid" in said
+    assert said.endswith(": correct the host in the URL, or the name server")
 
 
 def test_a_socket_that_is_not_there(tmp_path: Path) -> None:
@@ -65,11 +66,12 @@ def test_a_server_that_is_no_postgresql() -> None:
         listener.settimeout(30)
 
         def answer() -> None:
-            for _attempt in range(2):
-                connection, _address = listener.accept()
-                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-                connection.recv(1000)
-                connection.close()
+            with suppress(OSError):  # closed by then: how often libpq tries is its own choice
+                while True:
+                    connection, _address = listener.accept()
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                    connection.recv(1000)
+                    connection.close()
 
         server = threading.Thread(target=answer, daemon=True)
         server.start()
@@ -91,7 +93,7 @@ def test_the_second_host_is_taken_when_the_first_is_away(guarded: GuardedPostgre
         ("ann:wrong-password", "", "the user ann or its password is wrong"),
         ("ann", "", "the server asks for a password, and the URL has none"),
         ("bob", "?sslmode=disable", "the server does not let bob from 127.0.0.1 into database postgres without TLS"),
-        ("bob", "?sslmode=require", "the server does not let bob from 127.0.0.1 into database postgres (127"),
+        ("bob", "?sslmode=require", "the server does not let bob from 127.0.0.1 into database postgres"),
         ("carol", "?sslmode=disable", "into database postgres without TLS"),
         ("dora", "?sslmode=require", "the server does not let dora from 127.0.0.1 into database postgres"),
         ("erin", "", 'the role erin may not log in (127.0.0.1:PORT): ALTER ROLE "erin" LOGIN'),
