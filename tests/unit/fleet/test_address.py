@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("psycopg")
-
 from supervisor.fleet.address import Address, address
 
 
