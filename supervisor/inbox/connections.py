@@ -340,7 +340,11 @@ class Sqlite3(DbapiConnection):
         if file:
             sqlite3, (sql, parameters) = sys.modules["sqlite3"], row
             place = f"{Path(file).absolute().as_uri()}?mode=ro"
-            _look(lambda: sqlite3.connect(place, _LOOK_S, uri=True), sqlite3.Error, (self.in_style(sql), parameters))
+            _look(
+                lambda: sqlite3.connect(place, timeout=_LOOK_S, uri=True),
+                sqlite3.Error,
+                (self.in_style(sql), parameters),
+            )
 
     def _autocommit(self) -> int:
         """The attribute of Python 3.12 and later: False, True, or -1 for the older way, which begins before a write."""
