@@ -15,12 +15,6 @@ from supervisor.errors import ConfigError, Problem
 _OF_WEB = ("starlette", "uvicorn", "prometheus_client")
 _OF_FLEET = ("psycopg",)
 
-FLEET_UNUSED = (
-    "this version reads and checks it, but does not use it yet: a queue that the daemons of several hosts consume is "
-    "shared without [fleet], and a message may run twice"
-)
-"""What is to be known of [fleet] until consumers have its ledger."""
-
 
 def install_hint(extra: str) -> str:
     """How the packages of `extra` ("web", "metrics", "otel", "fleet") are installed: from a checkout or a wheel."""

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from supervisor.config.cross_checks import longest_wait_s
 from supervisor.config.schema import BrokerConfig, Config, PoolConfig, TlsConfig
 from supervisor.consumer.settlement.delivery_limit import danger
-from supervisor.extras import FLEET_UNUSED
 from supervisor.quantities import show_bytes, show_limit, show_seconds
 from supervisor.system.memory import MACHINE, Room
 
@@ -23,8 +22,6 @@ _MASTER_BYTES, _POOL_BYTES = 16 * 1024**2, 40 * 1024**2
 
 def advise(config: Config, rooms: Sequence[Room]) -> Iterator[tuple[str, str]]:
     """Pairs of a key's path and a warning. `rooms`: the memory of the machine, and limits of cgroups."""
-    if config.fleet is not None:
-        yield "fleet", FLEET_UNUSED
     yield from _about_broker(config.broker)
     pools = list(config.pools.values())
     for pool in pools:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from supervisor.consumer.observe.traces import WAITING
+from supervisor.consumer.observe.traces import HELD, WAITING
 from supervisor.ledger.base import RowState
 from supervisor.logs.events import Cause
 from supervisor.master.pool.exit_records import NO_FIRST_FRAME
@@ -87,6 +87,10 @@ CAUSES: dict[str, Explanation] = {
         "the reason has both times: too few workers, a pool that was away, or a clock that is wrong? "
         "`preforkd dead retry` runs it all the same",
     ),
+    "host_lost": Explanation(
+        "the host that had begun it was declared lost: its effect may have happened or not",
+        "find out on that host, in its exits and its log, when it is back; `message.attempt` tells the handler",
+    ),
     "unpublished": Explanation("the broker did not take its copy", "read the broker's log and alarms"),
 }
 """By the cause of an exit, or of a failed run."""
@@ -112,6 +116,10 @@ WITHOUT_FIRST_FRAME = Explanation(
 
 STATES: dict[str, Explanation] = {
     WAITING: Explanation("delivered, and waiting for a free worker", "`preforkd status` shows what the workers do"),
+    HELD: Explanation(
+        "another host of the fleet has it in hand: it is not run here meanwhile, and claimed again each second",
+        "`preforkd why` on that host shows what it does; `preforkd fleet status` shows whether that host is there",
+    ),
     RowState.DISPATCHED: Explanation("given to a worker; its outcome is not known yet"),
     RowState.RETURNED: Explanation("requeued unstarted; it will be delivered again"),
     RowState.DONE: Explanation("done; a further delivery is acked without a run"),

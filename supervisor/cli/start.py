@@ -18,7 +18,7 @@ from supervisor.config.load import load
 from supervisor.config.schema import Config
 from supervisor.control.results import PoolStatus
 from supervisor.errors import PreforkdError, StateError
-from supervisor.extras import FLEET_UNUSED, refuse_missing
+from supervisor.extras import refuse_missing
 from supervisor.logs import structured
 from supervisor.logs.journal import is_journal
 from supervisor.logs.target import STDERR
@@ -193,8 +193,6 @@ def _with_log_file(config: Config) -> Config:
 
 def _prepare_log(config: Config) -> None:
     """Make the log file the daemon's own before any process writes to it: root starts, but will not stay root."""
-    if config.fleet is not None:
-        click.echo(f"[fleet]: {FLEET_UNUSED}", err=True)
     owner = account(config.daemon)
     prepare_directory(Path(config.daemon.state_dir), owner)
     if owner is not None and config.log.file != STDERR:

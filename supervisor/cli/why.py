@@ -94,7 +94,7 @@ def _about_trace(trace: Trace, queue: str, message_id: str) -> Iterator[Line]:
     state = _state_of(trace)
     since = f" (since {trace.at})" if trace.at else ""
     yield "message", f"{message_id}, queue {queue}: {state.means.format(**names)}{since}"
-    at = f" at {trace.worker}" if trace.worker else ""
+    at = f" at {trace.worker}" if trace.worker else f" at {trace.holder}" if trace.holder else ""
     yield "run", f"round {trace.round}, attempt {trace.attempt}{at}"
     if trace.failure is not None:
         yield from _about_failure(trace.failure)

@@ -20,6 +20,7 @@ from supervisor.link.frames import Find, FindGone, Found
 
 NAMED = 1000
 """How many missing messages one answer names."""
+_UNBEGUN = (Phase.WAITING, Phase.SAVING, Phase.HELD)
 
 
 class Answers:
@@ -43,7 +44,7 @@ class Answers:
         message_id = question.message_id
         here = [entry for entry in self._settlement.entries.values() if entry.id == message_id]
         awaited = {entry.key for entry in missing(here)}
-        waiting = [trace_of_waiting(entry) for entry in here if entry.phase in (Phase.WAITING, Phase.SAVING)]
+        waiting = [trace_of_waiting(entry) for entry in here if entry.phase in _UNBEGUN]
         key = self._arrivals.key_of(message_id)
         rows = self._ledger.look_up([key])[key]
         traces = [*waiting, *(self._trace_of(row, row.key in awaited) for row in rows)]

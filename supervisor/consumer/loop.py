@@ -22,7 +22,7 @@ from supervisor.consumer.observe.file_watch import StateMissing
 from supervisor.consumer.reports import Reports
 from supervisor.consumer.session import Session
 from supervisor.errors import BrokerRefused, LedgerError, LedgerUnusable, StateError
-from supervisor.ledger import open_ledger
+from supervisor.ledger import LedgerOpener
 from supervisor.ledger.base import Ledger
 from supervisor.link import frames
 from supervisor.link.channel import Channel
@@ -54,6 +54,7 @@ class Consumer:
         self._reports = Reports(master)
         self._alive = set(start.alive)
         self._session: Session | None = None
+        self._opener = LedgerOpener(Path(start.pool_dir), start.ledger, start.fleet)
         self._ledger: Ledger | None = None
         self._lost: StateMissing | None = None  # files of ours that were deleted, moved or replaced
         self._detached: list[Ledger] = []  # those that had them
@@ -183,7 +184,7 @@ class Consumer:
         """Open the ledger and consume; while that fails, say why and try again later, ever more rarely."""
         try:
             self._have_back()
-            self._ledger = open_ledger(Path(self._start.pool_dir), self._start.ledger)
+            self._ledger = self._opener.open(self._start.pool)
             if (descriptor := self._ledger.fileno()) is not None:  # to be woken by it; the session looks
                 self._reactor.add_handler(descriptor, lambda fd, events: None, self._reactor.READ)
             self._session = Session(self._start, self._ledger, self._listener, self._reactor)

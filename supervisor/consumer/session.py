@@ -24,6 +24,7 @@ from supervisor.consumer.observe.observer import Observer
 from supervisor.consumer.settlement.delivery_limit import danger
 from supervisor.consumer.settlement.identification import Arrivals
 from supervisor.consumer.settlement.messages import COPIED
+from supervisor.consumer.settlement.missing import hand_over, missing
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.consumer.stalls import LOOK_S, Stalls
 from supervisor.consumer.turn.commit_pipeline import CommitPipeline, Effects
@@ -53,7 +54,9 @@ class Session:
             pool, socket.gethostname(), start.ledger.dedupe, start.broker.blocked_timeout_s, ledger.epoch
         )
         measures = Measures(start.ledger.keep_max, ledger.counters())
-        health = Health(pool.queue, "" if start.broker.embedded else danger(pool.queue_arguments))
+        self._in_fleet = start.fleet is not None
+        limits = "" if start.broker.embedded else danger(pool.queue_arguments)
+        health = Health(pool.queue, limits, shared=self._in_fleet)
         self._guard = StateGuard(start, ledger, settlement, health)
         self.links = links = WorkerLinks(listener, reactor)
         self.dispatcher = Dispatcher(pool)
@@ -94,6 +97,9 @@ class Session:
         self.outcomes.hand_in_all()
         for worker in self.settlement.assignments.workers() - alive:
             self.outcomes.lost(worker, proof=worker not in unproven)
+        if self._in_fleet:
+            for entry in missing(self.settlement.entries.values()):
+                self.settlement.give_up_missing(entry, "", hand_over)
         if not consume:
             self.drain()
         self.pipeline.turn()

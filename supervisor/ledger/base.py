@@ -168,6 +168,11 @@ class Ledger(ABC):
     def attend(self) -> None:  # noqa: B027  (most ledgers have nothing to do)
         """Do what is due without a request; called in each turn of the loop. Never blocks."""
 
+    @property
+    def waits_for(self) -> str:
+        """What a request that takes long waits for, for people."""
+        return "the disk is slow"
+
     def commit(self, rows: Iterable[Row], counters: Mapping[str, int]) -> Result:
         """Submit a request with `rows` and `counters`, and wait for its results."""
         self.submit({row.key: row for row in rows}, counters)

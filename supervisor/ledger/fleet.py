@@ -95,6 +95,12 @@ class FleetLedger(Ledger):
         self._usable()
         self._go_on()
 
+    @property
+    def waits_for(self) -> str:
+        if self._step is not _Step.STORE:
+            return self._host.waits_for
+        return f"the store of the fleet does not answer ({self._store.outage or 'it is slow'})"
+
     # ---- the host's part --------------------------------------------------------------------------------------------
 
     @property

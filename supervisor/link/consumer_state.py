@@ -74,7 +74,7 @@ class TraceFailure(msgspec.Struct, frozen=True):
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """One message, of its row or as it waits. `failure`: of the last run; `message_id`: where several are told;
-    `missing`: set where it has failed and its queue has not brought it back."""
+    `missing`: set where it has failed and its queue has not brought it back; `holder`: of a held one, who has it."""
 
     message_id: str | UnsetType = UNSET
     state: str
@@ -84,3 +84,4 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     worker: str = ""
     failure: TraceFailure | None = None
     missing: bool | UnsetType = UNSET
+    holder: str | UnsetType = UNSET

@@ -66,11 +66,12 @@ class Shrinkage:
 class Health(Symptoms):
     """The broker's state as last heard, and the symptoms that this process notices in its pool."""
 
-    def __init__(self, queue: str, danger: str = "") -> None:
-        """`danger`: the risk of the queue's limits, shown all the time."""
+    def __init__(self, queue: str, danger: str = "", shared: bool = False) -> None:
+        """`danger`: the risk of the queue's limits, shown all the time. `shared`: the daemons of a fleet consume it."""
         super().__init__(queue=queue)
         self._queue = queue
         self._danger = danger
+        self._shared = shared
         self._state, self._host, self._why, self._blocked = "connecting", "", "", ""
         self._since_s = monotonic_s()
         self._made = ""
@@ -129,7 +130,7 @@ class Health(Symptoms):
                 f"delivered for {hungry_s:.0f} s: look at the broker (flow control, alarms, a stuck queue process)",
                 degrades=True,
             )
-        if depth.consumers - depth.former > 1:
+        if depth.consumers - depth.former > 1 and not self._shared:
             self.notice(
                 Event.QUEUE_SHARED,
                 f"queue {self._queue!r} has {depth.consumers} consumers: the guarantees hold for a single "
@@ -208,7 +209,7 @@ class Health(Symptoms):
     @property
     def queue_is_ours(self) -> bool:
         """Whether we are known to be the queue's only consumer."""
-        return self._depth is not None and self._depth.consumers <= 1
+        return not self._shared and self._depth is not None and self._depth.consumers <= 1
 
     def connection_status(self, opened: int) -> ConnectionStatus:
         """`connection` of a Snapshot. `opened`: connections since the consumer started."""

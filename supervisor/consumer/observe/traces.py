@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import msgspec
 
-from supervisor.consumer.settlement.messages import Entry, Failure, failure_of
+from supervisor.consumer.settlement.messages import Entry, Failure, Phase, failure_of
 from supervisor.ledger.base import Row
 from supervisor.link.consumer_state import Trace, TraceFailure
 from supervisor.system.clock import rfc3339
 
 WAITING = "waiting"
 """The state of a delivered message that waits for a worker: no row says so."""
+HELD = "held"
+"""The state of a message that another host of the fleet has in hand, while this one has a delivery of it."""
 
 
 def trace_of(pool: str, row: Row, ahead_s: float = 0.0) -> Trace:
@@ -32,7 +34,9 @@ def trace_of(pool: str, row: Row, ahead_s: float = 0.0) -> Trace:
 
 
 def trace_of_waiting(entry: Entry) -> Trace:
-    """What is known of a message that waits for a worker."""
+    """What is known of a message that waits for a worker, or for another host."""
+    if entry.phase is Phase.HELD:
+        return Trace(state=HELD, round=entry.round, attempt=entry.attempt, holder=entry.holder)
     return Trace(state=WAITING, round=entry.round, attempt=entry.attempt)
 
 

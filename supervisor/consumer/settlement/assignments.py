@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 
 from supervisor.consumer.settlement.copies import order_of
 from supervisor.consumer.settlement.messages import Arrival, Entry, Phase
+from supervisor.consumer.settlement.rivals import holder_of
 from supervisor.consumer.settlement.unit_of_work import UnitOfWork
-from supervisor.ledger.base import RowState
+from supervisor.ledger.base import Rival, RowState
 from supervisor.link.frames import Incarnation, RunId
 from supervisor.messages.identity import DIGEST_BYTES
 
@@ -28,9 +29,9 @@ class Assignments:
         entry.phase = Phase.WAITING
         self.waiting[entry.key] = entry
 
-    def hold(self, entry: Entry) -> None:
-        """Another daemon has the message in hand."""
-        entry.phase = Phase.HELD
+    def hold(self, entry: Entry, rival: Rival) -> None:
+        """Another daemon has the message in hand; `rival`: by this row."""
+        entry.phase, entry.holder = Phase.HELD, holder_of(rival)
         self.held[entry.key] = entry
 
     def take_held(self) -> list[Entry]:

@@ -72,6 +72,11 @@ def is_overruled(row: Row) -> bool:
     return row.state is RowState.DONE or (row.state in PENDING.values() and failure_of(row).ran)
 
 
+def holder_of(rival: Rival) -> str:
+    """The host and the epoch of this row's owner, for people."""
+    return f"{host_of(rival)} (epoch {rival.row.epoch})"
+
+
 def host_of(rival: Rival) -> str:
     """The host of this row's owner, for people."""
     return f"host {rival.host!r}" if rival.host else "another daemon"

@@ -234,7 +234,7 @@ class Settlement:
         elif standing is Standing.IN_DOUBT:
             self._failed(entry, OutcomeKind.IN_DOUBT, loss_of(rival))
         elif entry.tags and self.accepting:
-            self.assignments.hold(entry)
+            self.assignments.hold(entry, rival)
         else:
             self._give_up(entry)
 

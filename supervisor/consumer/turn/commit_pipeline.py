@@ -199,5 +199,5 @@ class CommitPipeline:
         if took_s > SLOW_COMMIT_S and not self._slow:
             self._slow = True
             took = f"took {took_s:.1f} s" if durable else f"has not ended for {took_s:.1f} s"
-            text = f"a ledger commit {took}: the disk is slow and delays every message"
+            text = f"a ledger commit {took}: {self._ledger.waits_for}, which delays every message"
             log(Event.LEDGER_SLOW, text, level=logging.WARNING, seconds=round(took_s, 3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor.cli.explanations import CAUSES, EXPECTED, POOLS, STATES, explain, explain_ending
-from supervisor.consumer.observe.traces import WAITING
+from supervisor.consumer.observe.traces import HELD, WAITING
 from supervisor.ledger.base import RowState
 from supervisor.logs.events import Cause
 from supervisor.master.pool.exit_records import NO_FIRST_FRAME
@@ -19,7 +19,7 @@ def test_every_cause_of_an_exit_and_of_a_failed_run_is_explained() -> None:
 
 
 def test_every_state_of_a_message_is_explained() -> None:
-    assert {WAITING, *(state.value for state in RowState)} == STATES.keys()
+    assert {WAITING, HELD, *(state.value for state in RowState)} == STATES.keys()
 
 
 def test_every_state_of_a_pool_is_explained() -> None:

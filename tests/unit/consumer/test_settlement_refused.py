@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from supervisor.brokers.base import Outgoing
+from supervisor.consumer.observe.traces import trace_of_waiting
 from supervisor.consumer.settlement import missing
 from supervisor.consumer.settlement.messages import Phase, failure_of
 from supervisor.consumer.settlement.settlement import Settlement
@@ -59,6 +60,9 @@ def test_i3_a_message_that_another_daemon_has_in_hand_is_held_and_claimed_again(
     over = bench.turn()
     assert (over.effects, over.rows, over.counters) == ([], {}, {})
     assert bench.settlement.assignments.waiting == {}
+    (entry,) = bench.settlement.entries.values()
+    told = trace_of_waiting(entry)
+    assert (told.state, told.holder) == ("held", "host 'b' (epoch 99)")
     bench.settlement.claim_again()
     run = bench.assign()
     over = bench.turn()
