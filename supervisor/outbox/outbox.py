@@ -7,9 +7,9 @@ again with the same id: it runs once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 from supervisor.client import Client, ClientError, InvalidMessage
@@ -98,6 +98,32 @@ def relay(
         rows, last = _rows(connection, limit, after)
         confirmed, failed = _published(rows, client, timeout_s)
         if confirmed:
+            connection.count(delete(len(confirmed)), *confirmed)
+    return Relayed(len(confirmed), tuple(failed), last)
+
+
+def relay_in_two(
+    transaction: Callable[[], AbstractContextManager[object]],
+    client: Client,
+    limit: int = 100,
+    *,
+    after: int = 0,
+    timeout_s: float = 30.0,
+    using: str,
+) -> Relayed:
+    """`relay` with one transaction to read and another one to delete, for Django on SQLite.
+
+    SQLite refuses a write at once if another writer has committed since the transaction's first read. A lock that is
+    taken before the read would hold up all writers until the confirms. In between another relay may publish the same
+    rows with the same ids.
+    `transaction`: makes a context manager that begins and commits. The other parameters and the errors are those of
+    `relay`.
+    """
+    with transaction(), _used(None, using) as connection:
+        rows, last = _rows(connection, limit, after)
+    confirmed, failed = _published(rows, client, timeout_s)
+    if confirmed:
+        with transaction(), _used(None, using) as connection:
             connection.count(delete(len(confirmed)), *confirmed)
     return Relayed(len(confirmed), tuple(failed), last)
 

@@ -137,7 +137,7 @@ def test_sqlalchemy_writes_an_invoice_once_whatever_the_attempt(tmp_path: Path, 
     write_files("sqlalchemy", tmp_path)
     reader = reader_in(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}/shop.db")
     readers.append(reader)
-    reader.ok(f"preforkd inbox sql --dialect sqlite | {_SQLITE} shop.db")
+    reader.ok(f"preforkd inbox sql --dialect sqlite | {_SQLITE} shop.db; python handlers.py")
 
     reader.ok("preforkd start; echo '{\"amount\": 7}' | preforkd publish invoices --id-prefix i-")
     eventually(lambda: rows(tmp_path / "shop.db", _AMOUNTS) == [(7,)], "it is written")

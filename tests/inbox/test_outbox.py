@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -236,5 +237,36 @@ def test_django_makes_the_table_and_relays_by_a_command(
         assert in_outbox(way) == 1
         call_command("migrate", "preforkd_outbox", "zero", database="sqlite", verbosity=0)
         call_command("migrate", "preforkd_outbox", database="sqlite", verbosity=0)
+    finally:
+        connections["sqlite"].close()
+
+
+def test_djangos_relay_on_sqlite_goes_on_where_a_worker_writes_before_the_row_is_deleted(
+    request: pytest.FixtureRequest, tmp_path: Path, broker: EmbeddedAdmin
+) -> None:
+    from django.db import connections
+
+    from supervisor.outbox.django.management.commands.preforkd_relay_outbox import Command
+
+    way = emptied(make_way(request, "django sqlite"))
+    way.place.ask("CREATE TABLE IF NOT EXISTS worked (number INTEGER)")
+
+    class Overtaken(Client):
+        """A worker has the message, and has committed its effect into the same file, before the relay goes on."""
+
+        def submit(self, *words: Any, **fields: Any) -> Future[str]:
+            future = super().submit(*words, **fields)
+            future.result(20)
+            way.place.ask("INSERT INTO worked VALUES (1)")
+            return future
+
+    try:
+        with way.use() as use:
+            put(None, "orders", b"", message_id="m1", using="sqlite")
+            put(None, "orders", b"", message_id="m2", using="sqlite")
+            use.commit()
+        with Overtaken(f"embedded:{tmp_path / 'state'}") as client:
+            assert Command()._all(client, "sqlite", 1) == (2, [])
+        assert (arrived(broker), in_outbox(way)) == (["m1", "m2"], 0)
     finally:
         connections["sqlite"].close()

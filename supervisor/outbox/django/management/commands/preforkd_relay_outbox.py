@@ -1,7 +1,7 @@
 """`manage.py preforkd_relay_outbox --every 1`: publish the rows of the outbox. For a service, or once from a timer.
 
-Each part is a transaction of its own. Several may run at a time, except on SQLite, where they wait for each other. It
-may be killed at any time: a row whose message is at the broker goes again with the same id.
+Each part is a transaction of its own, on SQLite two. Several may run at a time; on SQLite they may publish a row twice,
+with the same id. It may be killed at any time: a row whose message is at the broker goes again with the same id.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import threading
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, close_old_connections, transaction
+from django.db import DEFAULT_DB_ALIAS, close_old_connections, connections, transaction
 
 from supervisor.client import Client
-from supervisor.outbox import relay
+from supervisor.outbox import Relayed, relay
+from supervisor.outbox.outbox import relay_in_two
 
 _SHOWN = 3
 
@@ -50,10 +51,17 @@ class Command(BaseCommand):
         """Relay all rows once. Returns how many were published, and the errors of the others."""
         published, failed, after = 0, list[Exception](), 0
         while True:
-            with transaction.atomic(using=alias):
-                done = relay(None, client, limit, after=after, using=alias)
+            done = _some(client, alias, limit, after)
             published += done.published
             failed += [one.error for one in done.failed]
             after = done.last
             if not after:
                 return published, failed
+
+
+def _some(client: Client, alias: str, limit: int, after: int) -> Relayed:
+    """Relay the rows of one part."""
+    if connections[alias].vendor == "sqlite":
+        return relay_in_two(lambda: transaction.atomic(using=alias), client, limit, after=after, using=alias)
+    with transaction.atomic(using=alias):
+        return relay(None, client, limit, after=after, using=alias)
