@@ -71,6 +71,10 @@ class FleetConfig(msgspec.Struct, frozen=True):
     lease_s: float = 90.0
 
 
+KERNEL_MARGIN_S = 3.0
+"""How long the kernel waits after `kill_grace` for the kill by the master, which comes with a stack dump."""
+
+
 class Binding(msgspec.Struct, frozen=True):
     """One entry of `bindings`: bind the pool's queue to this exchange when it is declared."""
 
@@ -115,6 +119,17 @@ class PoolConfig(msgspec.Struct, frozen=True):
     queue_arguments: dict[str, Any] = {}
     bindings: tuple[Binding, ...] = ()
     environment: dict[str, str] = {}
+
+    @property
+    def kernel_grace_s(self) -> float:
+        """How long after the hard limit of a run the kernel kills its worker, if neither worker nor master did."""
+        return self.kill_grace_s + KERNEL_MARGIN_S
+
+    @property
+    def longest_run_s(self) -> float:
+        """How long a run may last at most (CLOCK_BOOTTIME), whatever is stopped: with every extension, and until the
+        kernel kills its worker."""
+        return max(self.timeout_s, self.max_timeout_s) + self.kernel_grace_s
 
 
 class WebConfig(msgspec.Struct, frozen=True):

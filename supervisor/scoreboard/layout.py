@@ -10,6 +10,7 @@ A field longer than a word is written alternately in two copies, or published by
        192      8  intent       master    generation << 8 | Intent
        256      8  leaving      worker    generation << 8 | code of the LeavingReason
        264      8  group        worker    pgid << 40 | start ticks of its leader (a pid has 22 bits)
+       272      8  end          worker    CLOCK_BOOTTIME in ns at which the kernel kills it for its run, 0 for never
        512    128  identity A   worker    records, see below
        640    128  identity B
       1024    512  running  A   worker
@@ -46,7 +47,7 @@ RING = 4096
 FILE_BYTES = RING + CELLS * CELL_BYTES
 HEADER = b"prefslot" + struct.pack("=II", 1, FILE_BYTES)
 
-HEAD, TAIL, INTENT, LEAVING, GROUP = (offset // 8 for offset in (64, 128, 192, 256, 264))
+HEAD, TAIL, INTENT, LEAVING, GROUP, END = (offset // 8 for offset in (64, 128, 192, 256, 264, 272))
 """Indices of the words, for `memoryview.cast("Q")`."""
 
 IDENTITY = (slice(512, 640), slice(640, 768))

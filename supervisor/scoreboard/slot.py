@@ -17,7 +17,7 @@ import msgspec
 
 from supervisor.link.frames import RunId
 from supervisor.scoreboard import layout
-from supervisor.scoreboard.layout import GROUP, HEAD, INTENT, LEAVING, TAIL
+from supervisor.scoreboard.layout import END, GROUP, HEAD, INTENT, LEAVING, TAIL
 from supervisor.scoreboard.mapping import MappedFile, PositionalFile, fault_of, is_at_path, set_aside
 from supervisor.scoreboard.words import Cell, Identity, Intent, LeavingReason, LimitSource, OutcomeKind, Running
 from supervisor.system import posix
@@ -92,7 +92,7 @@ class Slot:
         # fail-point: worker.leftover-handed-in: the former owner's run is in the ring
         since = former.since if former is not None and former.boot_id == boot and not lost else generation
         self._resume_sequences()
-        self._words[GROUP] = 0
+        self._words[GROUP] = self._words[END] = 0
         self._write_identity(
             Identity(pid, start_ticks, generation, boot, ready=False, since=since, base=self._words[HEAD])
         )
@@ -127,6 +127,10 @@ class Slot:
     def mark_extended(self, deadline_s: float) -> None:
         """Mark a new deadline (CLOCK_MONOTONIC) of the present run, extended by its handler."""
         self._write_run(msgspec.structs.replace(self._begun(), deadline_s=deadline_s, source=LimitSource.EXTENDED))
+
+    def mark_end(self, at_s: float) -> None:
+        """Mark when the kernel kills this worker for its run (CLOCK_BOOTTIME, 0 for never)."""
+        self._words[END] = int(at_s * 1e9)
 
     def mark_inbox(self, run: RunId, database: bytes) -> None:
         """Mark that this run is about to use the inbox of a database with this identity of 16 bytes.
@@ -240,6 +244,11 @@ class Slot:
         if running is None or running.number <= self._words[HEAD]:  # the head comes last: a marked outcome wins
             return None
         return running
+
+    def end_s(self) -> float:
+        """When the kernel kills the worker for its run (CLOCK_BOOTTIME), 0 for never."""
+        end_s: float = self._words[END] / 1e9
+        return end_s
 
     def leaving(self, generation: int) -> LeavingReason | None:
         """Why this generation leaves; None if it has recorded no reason."""

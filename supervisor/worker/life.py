@@ -37,11 +37,12 @@ from supervisor.scoreboard.slot import Slot
 from supervisor.scoreboard.words import EXIT_STATUS, Intent, LeavingReason
 from supervisor.system import posix
 from supervisor.system.clock import monotonic_s
+from supervisor.system.kill_timer import KillTimer
 from supervisor.system.process_state import blaming
 from supervisor.system.reactor import HasFileno
 from supervisor.system.stacks import dump_on_faults, reason_of, sendable, stack_of, text_of
 from supervisor.worker.handler_call import Ending, Handler, call, handlers_frame, run_handler, runner, undone_work
-from supervisor.worker.limits import Alarm, LimitPolicy, Recycling, keeps_soft_limit_out
+from supervisor.worker.limits import Alarm, KernelEnd, LimitPolicy, Recycling, keeps_soft_limit_out
 from supervisor.worker.loop import Limits, Worker, WorkerAddress
 from supervisor.worker.middleware import Chain, EventLoop, Stage
 from supervisor.worker.requests import Requests
@@ -139,6 +140,7 @@ class Life:
         self._notification = notification
         self._pid = getpid()
         self._stacks = stacks
+        self._kill_timer = KillTimer()
         self._adopted = False
 
     def rehearse(self) -> None:
@@ -157,6 +159,7 @@ class Life:
                 return self._leaving(LeavingReason.BOOT_FAILED)
             self._adopt_state(upkeep)
             self._tell_soft_limit()
+            self._open_kill_timer()
             self._require_memory()
             run = runner(self._assigned.name.removeprefix("worker "))
             worker = self._worker(upkeep, partial(run, handler))
@@ -258,6 +261,14 @@ class Life:
             text = "%s: user code has loaded %s: soft_timeout does not work while a handler waits in it, `timeout` does"
             _log.warning(text, self._assigned.name, library)
 
+    def _open_kill_timer(self) -> None:
+        """Without the timer a worker works, too; only a stopped one then needs its master to end."""
+        try:
+            self._kill_timer.open()
+        except OSError as error:
+            text = "%s: the kernel cannot hold the end of runs, the master alone does: %s"
+            _log.warning(text, self._assigned.name, error)
+
     def _upkeep(self) -> Upkeep:
         """The upkeep of this process; made before user code runs in it."""
         own = {
@@ -271,7 +282,8 @@ class Life:
     def _worker(self, upkeep: Upkeep, handle: Callable[[api.Message], Ending]) -> Worker:
         # fail-point: worker.booted: the init hook has run, no process is told
         assigned, pool = self._assigned, self._assigned.pool
-        alarm = Alarm(call.__code__, pool.max_timeout_s, self._time_is_over, self._slot.mark_extended)
+        end = KernelEnd(pool.kernel_grace_s, self._kill_timer, self._slot.mark_end)
+        alarm = Alarm(call.__code__, pool.max_timeout_s, self._time_is_over, self._slot.mark_extended, end)
         recycling = Recycling(pool, monotonic_s(), _exceeds_memory, _dice)
         return Worker(
             WorkerAddress(assigned.slot, assigned.generation, pool.queue, assigned.start.link_path),

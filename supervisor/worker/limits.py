@@ -1,9 +1,10 @@
-"""The time limit of a run: its source, its length, and the worker's only alarm; the limits of the worker's own life.
+"""The time limit of a run: its source, its length, the worker's only alarm, and the end that the kernel holds; the
+limits of the worker's own life.
 
 Runs in workers. The soft limit raises SoftTimeout, only inside the handler's own frames: an exception between two runs,
 or in the worker's own code, could lose an outcome. The hard limit ends the process from the signal handler, so the
-interpreter must run; a worker that hangs in C code is left to the master. No library of greenlets is imported here: one
-that user code has not loaded is unused.
+interpreter must run; a worker that hangs in C code is left to the master, and to the kernel where the master is late.
+No library of greenlets is imported here: one that user code has not loaded is unused.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from supervisor.config.schema import PoolConfig
 from supervisor.quantities import read_seconds
 from supervisor.scoreboard.words import LeavingReason, LimitSource
 from supervisor.system.clock import monotonic_s
+from supervisor.system.kill_timer import KillTimer
 
 _log = logging.getLogger("preforkd.worker")
 
@@ -32,6 +34,7 @@ _AGAIN_S = 0.005
 _LEAST_S = 0.000_1  # a timer set to 0 would be switched off
 _BLUR = 0.1
 _MEMORY_CHECK_S = 0.1
+_SLACK_S = 0.5
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -76,10 +79,14 @@ def _read_limit_s(value: object) -> float:
 
 
 class RunTimer:
-    """The limit of one run, moved by `message.extend`; `moved(self)` is called then. Times are CLOCK_MONOTONIC."""
+    """The limit of one run, moved by `message.extend`; `moved(self)` is called then. Times are CLOCK_MONOTONIC, except
+    `began_s`: a time before the run was marked, by CLOCK_BOOTTIME."""
 
-    def __init__(self, limit: Limit, started_s: float, most_s: float, moved: Callable[[RunTimer], None]) -> None:
+    def __init__(
+        self, limit: Limit, started_s: float, most_s: float, moved: Callable[[RunTimer], None], began_s: float = 0.0
+    ) -> None:
         self._started_s = started_s
+        self._began_s = began_s
         self._most_s = most_s
         self._hard_s = limit.hard_s
         self._soft_s = limit.soft_s
@@ -91,6 +98,11 @@ class RunTimer:
     def deadline_s(self) -> float:
         """When the hard limit ends the run."""
         return self._started_s + self._hard_s
+
+    @property
+    def boottime_deadline_s(self) -> float:
+        """The same by CLOCK_BOOTTIME, counted from `began_s`."""
+        return self._began_s + self._hard_s
 
     @property
     def next_due_s(self) -> float:
@@ -131,11 +143,44 @@ class RunTimer:
         self.is_over = True
 
 
+class KernelEnd:
+    """The end of a run that the kernel holds: it kills this process `grace_s` after the hard limit, also one that is
+    stopped. By then worker and master have ended the run, unless they do not run themselves.
+
+    The timer of the last run serves the next one, too, if it is at most `_SLACK_S` early and not late: in a burst of
+    short runs it is set twice a second.
+    `mark(at_s)`: notes in the slot when the kernel kills (CLOCK_BOOTTIME, 0: never). By it the master finds the cause.
+    """
+
+    def __init__(self, grace_s: float, timer: KillTimer, mark: Callable[[float], None]) -> None:
+        self._grace_s = grace_s
+        self._timer = timer
+        self._mark = mark
+        self._at_s = 0.0
+
+    def hold(self, limit_s: float) -> None:
+        """Set it for a run with this hard limit (CLOCK_BOOTTIME); 0: for none.
+
+        The mark is never later than the timer: when the timer kills, the mark is due.
+        """
+        former_s, at_s = self._at_s, limit_s + self._grace_s if limit_s else 0.0
+        if at_s - _SLACK_S <= former_s <= at_s or not self._timer.is_open:
+            return
+        self._at_s = at_s
+        if not former_s or 0.0 < at_s < former_s:
+            self._mark(at_s)
+            self._timer.set(at_s)
+        else:
+            self._timer.set(at_s)
+            self._mark(at_s)
+
+
 class Alarm:
     """The worker's timer (setitimer(2) ITIMER_REAL) and its signal, SIGALRM: for one run at a time, or none.
 
     The timer of the last run serves the next one, too, if it is early, but not by much: setting it costs four times as
     much as reading it. After an early alarm the timer is set for the remaining time.
+    `kernel_end`: set for each run, switched off before a rest.
     `handler_call`: the code whose callees are the handler's frames. `overdue()` ends the process.
     `extended(deadline_s)` is called with a new deadline (CLOCK_MONOTONIC).
     """
@@ -146,18 +191,26 @@ class Alarm:
         max_timeout_s: float,
         overdue: Callable[[], NoReturn],
         extended: Callable[[float], None],
+        kernel_end: KernelEnd,
     ) -> None:
         self._handler_call = handler_call
         self._most_s = max_timeout_s
         self._overdue = overdue
         self._extended = extended
+        self._kernel_end = kernel_end
+        self._held: RunTimer | None = None  # whose end the kernel holds: the last run's, until the next begins
         self._run: RunTimer | None = None
         self._on_ring = self._ring  # one object, to compare with the installed handler
 
-    def begin(self, limit: Limit, started_s: float) -> RunTimer:
-        """Begin a run, which `end` must follow."""
+    def begin(self, limit: Limit, started_s: float, began_s: float) -> RunTimer:
+        """Begin a run, which `end` must follow.
+
+        `began_s`: read before the run was marked (CLOCK_BOOTTIME). A worker that is stopped after that reading, for
+        longer than the run may last, dies here: no late run begins.
+        """
         self._listen()
-        self._run = run = RunTimer(limit, started_s, self._most_s, self._move)
+        self._held = self._run = run = RunTimer(limit, started_s, self._most_s, self._move, began_s)
+        self._hold()
         due_in_s = run.next_due_s - started_s
         left_s, interval_s = signal.getitimer(signal.ITIMER_REAL)
         if interval_s or not due_in_s / 2 <= left_s <= due_in_s:
@@ -165,15 +218,26 @@ class Alarm:
         return run
 
     def end(self) -> None:
-        """End the run. The timer stays set for the next run; until then an alarm has no effect."""
+        """End the run. The timers stay set for the next run; until then an alarm has no effect."""
         if self._run is not None:
             self._run.end()
         self._run = None
         self._listen()  # an alarm handler of user code must not run in the worker's frames
 
     def rest(self) -> None:
-        """Stop the timer while no run begins."""
+        """Stop the timers while no run begins."""
         signal.setitimer(signal.ITIMER_REAL, 0)
+        if self._held is not None:
+            self._held = None
+            self._hold()
+
+    def _hold(self) -> None:
+        """Let the kernel hold the end of the present run, also if a thread extends it or the main thread ends it
+        meanwhile: then again."""
+        held_s = -1.0
+        while held_s != (limit_s := _boottime_deadline_s(self._held)):
+            held_s = limit_s
+            self._kernel_end.hold(limit_s)
 
     def _listen(self) -> None:
         if _signal.getsignal(_SIGALRM) is not self._on_ring:  # the first run, or user code has replaced it
@@ -183,6 +247,7 @@ class Alarm:
         signal.setitimer(signal.ITIMER_REAL, max(_LEAST_S, run.next_due_s - now_s))
 
     def _move(self, run: RunTimer) -> None:
+        self._hold()
         self._extended(run.deadline_s)
         self._arm(run, monotonic_s())
 
@@ -210,6 +275,10 @@ class Alarm:
             timeout = run.spend_soft()
             self._arm(run, now_s)
             main.throw(timeout)
+
+
+def _boottime_deadline_s(run: RunTimer | None) -> float:
+    return 0.0 if run is None else run.boottime_deadline_s
 
 
 def interruptible(frame: FrameType | None, handler_call: CodeType) -> bool:

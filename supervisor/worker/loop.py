@@ -171,14 +171,19 @@ class Worker:
     # ---- running --------------------------------------------------------------------------------------------------
 
     def _begin(self, run: Run) -> None:
-        """Run it, or give it back if its time is over: the consumer decides about it."""
-        if run.due_s and boottime_s() >= run.due_s:
+        """Run it, or give it back if its time is over: the consumer decides about it.
+
+        Of this one reading of the clock the run's last end is counted: a worker that is stopped behind it begins
+        nothing late, because the kernel's timer then kills it before the handler is called.
+        """
+        began_s = boottime_s()
+        if run.due_s and began_s >= run.due_s:
             self._link.send(Returned([run.run]))
             self._flush()
         else:
-            self._run(run)
+            self._run(run, began_s)
 
-    def _run(self, run: Run) -> None:
+    def _run(self, run: Run, began_s: float) -> None:
         self._upkeep.begin()
         self._present, self._database = run, b""
         message = self._message(run)
@@ -188,7 +193,7 @@ class Worker:
         # fail-point: worker.unbegun: a message is about to begin, no mark says so
         self._slot.mark_running(run.run, run.id, wall_s(), started_s, started_s + limit.hard_s, limit.source)
         # fail-point: worker.running-marked: the run has begun, its handler was not called
-        message.limit = self._alarm.begin(limit, started_s)
+        message.limit = self._alarm.begin(limit, started_s, began_s)
         try:
             ending = self._handle(message)
         finally:
@@ -302,6 +307,7 @@ class Worker:
         return LeavingReason.SPOILED if self._upkeep.spoilt else self._recycling.due(now_s)
 
     def _take_leave(self, reason: LeavingReason) -> None:
+        self._alarm.rest()
         # fail-point: worker.reason-found: about to leave, no mark says so
         self._slot.mark_leaving(reason)
         # fail-point: worker.leaving-marked: the reason is marked, held runs are not requeued

@@ -102,7 +102,10 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "tomllib": (("supervisor/config/*.py",), "one reader of configuration"),
     "ctypes": (
-        ("supervisor/system/posix.py", "supervisor/ledger/kernel_aio.py", "supervisor/drill/handler.py"),
+        (
+            *("supervisor/system/posix.py", "supervisor/system/kill_timer.py"),
+            *("supervisor/ledger/kernel_aio.py", "supervisor/drill/handler.py"),
+        ),
         "system calls that Python lacks are declared here, and those that bring structures along; the drill's handler "
         "crashes with it",
     ),

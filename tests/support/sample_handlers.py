@@ -10,6 +10,7 @@ import atexit
 import ctypes
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor import Message, Reject, Retry, SoftTimeout, record_group
+from supervisor.scoreboard.slot import Slot
 
 atexit.register(lambda: note("exit callback of the import"))
 
@@ -36,6 +38,22 @@ def run(message: Message) -> object:
 def init() -> None:
     note(f"init {os.getpid()}")
     atexit.register(lambda: note("exit callback of init"))
+
+
+def allow_no_timers() -> None:
+    """No timer of timer_create(2) can be made from here on."""
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0))
+
+
+def stop_behind_the_mark() -> None:
+    """The worker is stopped each time right after it has marked a run."""
+    mark_running = Slot.mark_running
+
+    def mark_and_stop(*arguments: Any) -> None:
+        mark_running(*arguments)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    Slot.mark_running = mark_and_stop  # type: ignore[method-assign]
 
 
 def failing_init() -> None:

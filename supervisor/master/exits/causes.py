@@ -24,6 +24,7 @@ class Death:
     """What is known of a dead child. Exactly one of `status` and `signal` is set.
 
     `running`: its open run; `handled`: how many outcomes it has marked; `untaken`: the consumer has not taken all yet.
+    `timer_due`: the kernel's timer for the end of its run was due when it died.
     `oom_evidence`: what the kernel's counters say about a SIGKILL that was not ours: "confirmed", "suspected" or "".
     """
 
@@ -36,6 +37,7 @@ class Death:
     oom_evidence: str = ""
     handled: int = 0
     untaken: bool = False
+    timer_due: bool = False
 
     @classmethod
     def status_and_signal(cls, wait_status: int) -> tuple[int | None, int | None]:
@@ -54,6 +56,7 @@ class _Row(NamedTuple):
     leaving: Set[LeavingReason] | None = None
     running: bool | None = None
     oom_evidence: Set[str] | None = None
+    timer_due: bool | None = None
 
     def fits(self, death: Death) -> bool:
         return (
@@ -63,6 +66,7 @@ class _Row(NamedTuple):
             and (self.leaving is None or death.leaving in self.leaving)
             and (self.running is None or (death.running is not None) is self.running)
             and (self.oom_evidence is None or death.oom_evidence in self.oom_evidence)
+            and (self.timer_due is None or death.timer_due is self.timer_due)
         )
 
 
@@ -88,6 +92,7 @@ _OF_SIGNALS = (
     _Row(Cause.MEMORY_LIMIT, signal=_KILL, intent={Intent.MEMORY_KILL}),
     _Row(Cause.STOP_KILLED, signal=_KILL, intent={Intent.STOP_KILL}),
     _Row(Cause.CRASH, signal=_KILL, intent={Intent.PROTOCOL_KILL}),
+    _Row(Cause.TIMEOUT, signal=_KILL, timer_due=True),
     _Row(Cause.OUT_OF_MEMORY, signal=_KILL, oom_evidence={"confirmed", "suspected"}),
     _Row(Cause.CRASH, signal=_FAULTS),
     _Row(Cause.KILLED),

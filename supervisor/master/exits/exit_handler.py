@@ -36,12 +36,15 @@ from supervisor.master.pool.stand_ins import delay_notice
 from supervisor.master.stop.stopping import DaemonStop
 from supervisor.scoreboard.words import Intent
 from supervisor.system import posix
-from supervisor.system.clock import rfc3339, wall_s
+from supervisor.system.clock import boottime_s, monotonic_s, rfc3339, wall_s
 from supervisor.system.stacks import STACK_BYTES, users_frames
 
 _OUR_KILLS = frozenset(
     {Intent.STOP_KILL, Intent.TIMEOUT_KILL, Intent.MEMORY_KILL, Intent.PROTOCOL_KILL, Intent.BOOT_KILL}
 )
+KERNEL_TIMER = "kernel timer"
+"""In `requested_by` of the exit record of a worker that the kernel ended for the time of its run."""
+
 _EXPECTED = frozenset({Cause.CLEAN_STOP, Cause.RECYCLED})
 
 
@@ -73,7 +76,7 @@ class ExitHandler:
             return
         # fail-point: master.reaped: the dead are waited for, nothing is decided
         deaths = [_death(reaped) for reaped in reaped_children]
-        kills = sum(death.signal == signal.SIGKILL and death.intent not in _OUR_KILLS for death in deaths)
+        kills = sum(map(_needs_an_explanation, deaths))
         evidence = self._oom.evidence(kills)
         records = [
             self._handle(reaped, replace(death, oom_evidence=evidence), stopping)
@@ -148,6 +151,10 @@ class ExitHandler:
         return delay_s
 
 
+def _needs_an_explanation(death: Death) -> bool:
+    return death.signal == signal.SIGKILL and death.intent not in _OUR_KILLS and not death.timer_due
+
+
 def _death(reaped: ReapedChild) -> Death:
     """What its wait status and, of a worker, its slot say about a dead child."""
     child, slot = reaped.child, reaped.child.slot_file
@@ -162,6 +169,7 @@ def _death(reaped: ReapedChild) -> Death:
         running=slot.running(),
         handled=slot.handled,
         untaken=any(cell.generation == child.generation for cell in slot.cells(slot.tail)),
+        timer_due=0.0 < slot.end_s() <= boottime_s() - (monotonic_s() - reaped.died_s),
     )
 
 
@@ -179,7 +187,7 @@ def _record(reaped: ReapedChild, death: Death, cause: Cause, stack: str) -> Exit
         status=death.status,
         signal=None if death.signal is None else posix.signal_name(death.signal),
         core_dumped=os.WCOREDUMP(reaped.wait_status),
-        requested_by=child.requested_by or ("outside" if cause is Cause.CLEAN_STOP else ""),
+        requested_by=child.requested_by or _requested_by(death, cause),
         uptime_s=round(reaped.died_s - child.started_s, 3),
         messages=death.handled,
         message_id=running.message_id if running else "",
@@ -195,6 +203,13 @@ def _record(reaped: ReapedChild, death: Death, cause: Cause, stack: str) -> Exit
         stack=stack,
         unkillable=child.unkillable,
     )
+
+
+def _requested_by(death: Death, cause: Cause) -> str:
+    """What has ended a child that the master has not ended."""
+    if cause is Cause.CLEAN_STOP:
+        return "outside"
+    return KERNEL_TIMER if cause is Cause.TIMEOUT and death.signal == signal.SIGKILL and death.timer_due else ""
 
 
 def _stack(spec: ChildSpec | None, child: Child, cause: Cause) -> str:

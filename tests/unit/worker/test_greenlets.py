@@ -12,9 +12,10 @@ import pytest
 
 from supervisor.api import Message
 from supervisor.scoreboard.words import LimitSource, OutcomeKind
-from supervisor.system.clock import monotonic_s
+from supervisor.system.clock import boottime_s, monotonic_s
+from supervisor.system.kill_timer import KillTimer
 from supervisor.worker.handler_call import Ending, call, run_handler
-from supervisor.worker.limits import Alarm, Limit, call_in_loop, keeps_soft_limit_out, waiting_main
+from supervisor.worker.limits import Alarm, KernelEnd, Limit, call_in_loop, keeps_soft_limit_out, waiting_main
 
 
 class Greenlet:
@@ -61,14 +62,14 @@ def alarm() -> Iterator[Alarm]:
         raise AssertionError("the hard limit")
 
     before = signal.getsignal(signal.SIGALRM)
-    yield Alarm(call.__code__, 100.0, overdue, lambda deadline_s: None)
+    yield Alarm(call.__code__, 100.0, overdue, lambda deadline_s: None, KernelEnd(0.0, KillTimer(), lambda at_s: None))
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
 
 
 def run(alarm: Alarm, handler: Any, begun_s_ago: float = 10.0) -> Ending:
     """One run, whose soft limit of 5 s is over after that."""
-    alarm.begin(Limit(60.0, 5.0, LimitSource.POOL), monotonic_s() - begun_s_ago)
+    alarm.begin(Limit(60.0, 5.0, LimitSource.POOL), monotonic_s() - begun_s_ago, boottime_s())
     signal.setitimer(signal.ITIMER_REAL, 0)  # the test rings
     try:
         return run_handler(handler, Message(b""))

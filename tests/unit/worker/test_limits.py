@@ -12,8 +12,9 @@ import pytest
 
 from supervisor.config.schema import PoolConfig
 from supervisor.scoreboard.words import LimitSource
-from supervisor.system.clock import monotonic_s
-from supervisor.worker.limits import Alarm, Limit, LimitPolicy, RunTimer, interruptible
+from supervisor.system.clock import boottime_s, monotonic_s
+from supervisor.system.kill_timer import KillTimer
+from supervisor.worker.limits import Alarm, KernelEnd, Limit, LimitPolicy, RunTimer, interruptible
 
 
 def pool(**options: Any) -> PoolConfig:
@@ -117,14 +118,15 @@ pytestmark = pytest.mark.timeout(method="thread")  # SIGALRM is what is tested h
 @pytest.fixture
 def alarm() -> Iterator[Alarm]:
     before = signal.getsignal(signal.SIGALRM)
-    yield Alarm(own_frame.__code__, 60.0, overdue=lambda: sys.exit("overdue"), extended=lambda deadline_s: None)
+    end = KernelEnd(0.0, KillTimer(), mark=lambda at_s: None)
+    yield Alarm(own_frame.__code__, 60.0, lambda: sys.exit("overdue"), lambda deadline_s: None, end)
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
 
 
 def run_with(alarm: Alarm, soft_s: float) -> float:
     """A run begins and ends at once; for how long the timer was set in it."""
-    alarm.begin(Limit(30.0, soft_s, LimitSource.POOL), monotonic_s())
+    alarm.begin(Limit(30.0, soft_s, LimitSource.POOL), monotonic_s(), boottime_s())
     left_s, interval_s = signal.getitimer(signal.ITIMER_REAL)
     assert interval_s == 0
     alarm.end()
@@ -156,6 +158,64 @@ def test_at_rest_no_timer_is_set(alarm: Alarm) -> None:
     run_with(alarm, 24.0)
     alarm.rest()
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+# ---- the end that the kernel holds --------------------------------------------------------------------------------
+
+
+class Recorder(KillTimer):
+    """Writes down what a timer is set to, and what the slot says, in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_open = True
+        self.timer_s = self.mark_s = 0.0
+
+    def set(self, at_s: float) -> None:
+        self.timer_s = at_s
+        self.check()
+
+    def mark(self, at_s: float) -> None:
+        self.mark_s = at_s
+        self.check()
+
+    def check(self) -> None:
+        assert not self.timer_s or 0 < self.mark_s <= self.timer_s, "when the timer kills, the mark is due"
+
+
+def test_at_each_moment_the_mark_is_due_when_the_timer_kills() -> None:
+    recorder = Recorder()
+    end = KernelEnd(5.0, recorder, recorder.mark)
+    for limit_s in (100.0, 200.0, 150.0, 150.0, 0.0, 0.0, 300.0, 0.0):
+        end.hold(limit_s)
+        assert recorder.timer_s == recorder.mark_s == (limit_s + 5.0 if limit_s else 0.0)
+
+
+def test_the_timer_of_the_run_before_serves_if_it_is_little_early_and_never_if_it_is_late() -> None:
+    recorder = Recorder()
+    end = KernelEnd(5.0, recorder, recorder.mark)
+    ends = []
+    for limit_s in (100.0, 100.2, 100.5, 100.7, 100.6):
+        end.hold(limit_s)
+        ends.append(recorder.timer_s)
+    assert ends == [105.0, 105.0, 105.0, pytest.approx(105.7), pytest.approx(105.6)]
+
+
+def test_the_end_is_counted_from_before_the_run_was_marked_and_follows_extensions() -> None:
+    recorder = Recorder()
+    end = KernelEnd(5.0, recorder, recorder.mark)
+    alarm = Alarm(own_frame.__code__, 60.0, lambda: sys.exit("overdue"), lambda deadline_s: None, end)
+    run = alarm.begin(Limit(30.0, 0.0, LimitSource.POOL), monotonic_s(), began_s=1000.0)
+    assert recorder.timer_s == 1035.0
+    run.extend(10.0)
+    assert recorder.timer_s == 1045.0
+    alarm.end()
+    assert recorder.timer_s == 1045.0, "the next run replaces it"
+    alarm.begin(Limit(3.0, 0.0, LimitSource.POOL), monotonic_s(), began_s=1010.0)
+    assert recorder.timer_s == 1018.0
+    alarm.end()
+    alarm.rest()
+    assert recorder.timer_s == recorder.mark_s == 0.0
 
 
 # ---- the frames of a handler --------------------------------------------------------------------------------------
