@@ -152,6 +152,14 @@ class Message(msgspec.Struct, eq=False, weakref=True):
     inbox: InboxRun | None = None
 
     @property
+    def fence(self) -> int:
+        """A number that grows with each run of this message, by round and attempt; it fits into a bigint of SQL.
+
+        A handler that writes only where no greater one was written is safe also against a late run of its own message.
+        """
+        return self.round << 32 | self.attempt
+
+    @property
     def headers(self) -> dict[str, Any]:
         """The message's headers, {} if it has none."""
         return self.properties.headers or {}

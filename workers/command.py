@@ -4,13 +4,15 @@ Runs in workers. The pool's environment names the program: `PREFORKD_COMMAND` is
 given to a shell. `PREFORKD_COMMAND_OUTPUT` selects what happens to the output of a successful program.
 docs/handlers.md has the contract with the program.
 No process of the program may outlive its run. The program has its own process group, which is recorded in the worker's
-slot while it lives, and the group is killed before the run ends.
+slot while it lives, and the group is killed before the run ends. If the worker dies, the kernel kills the group.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import resource
 import select
 import shlex
 import shutil
@@ -38,6 +40,9 @@ _logger = logging.getLogger("preforkd.workers.command")
 
 _CHUNK = 64 * 1024
 _LAST_READS = 64
+_LIFELINE = 100
+"""The program's descriptor of the pipe whose other end only the worker has. Scripts use lower numbers."""
+
 _IGNORED_HERE = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that the worker or Python ignores; a program starts with their defaults."""
 
@@ -110,6 +115,7 @@ def facts_of(message: Message) -> dict[str, str]:
         "PREFORKD_ROUTING_KEY": message.routing_key,
         "PREFORKD_ROUND": str(message.round),
         "PREFORKD_ATTEMPT": str(message.attempt),
+        "PREFORKD_FENCE": str(message.fence),
         "PREFORKD_REDELIVERED": "1" if message.redelivered else "0",
         "PREFORKD_HEADERS": msgspec.json.encode(message.headers).decode(),
     }
@@ -151,14 +157,17 @@ class _Program:
         with ExitStack() as files:
             stdin, self._stdin = _pipe(files)
             self._output, output = _pipe(files)
+            lifeline, _workers_end = _pipe(files)
             os.set_blocking(self._stdin.fileno(), False)
             os.set_blocking(self._output.fileno(), False)
             try:
-                self.pid = _spawn(command, environment, stdin.fileno(), output.fileno())
+                self.pid = _spawn(command, environment, stdin.fileno(), output.fileno(), lifeline.fileno())
             except OSError as error:
                 raise ProgramFailed(f"{command[0]} cannot be started: {error.strerror}") from error
+            _kill_with_this_process(self.pid, lifeline.fileno())
             stdin.close()
             output.close()
+            lifeline.close()
             self._files = files.pop_all()
 
     def watch(self) -> None:
@@ -230,8 +239,22 @@ def _pipe(files: ExitStack) -> tuple[FileIO, FileIO]:
     return files.enter_context(FileIO(read, "rb")), files.enter_context(FileIO(write, "wb"))
 
 
-def _spawn(command: tuple[str, ...], environment: Mapping[str, str], stdin: int, output: int) -> int:
-    """Start a program in a new session, with these ends of pipes as its standard streams."""
+def _kill_with_this_process(pgid: int, lifeline: int) -> None:
+    """Let the kernel kill a program's process group when this process dies, and so closes the pipe's other end.
+
+    `lifeline`: the end that the program has, too. fcntl(2), "Managing signals": the end of the last writer is an event,
+    and its signal may be SIGKILL. PR_SET_PDEATHSIG is no choice: posix_spawn cannot set it, and it does not reach the
+    children of a shell. Where the kernel refuses, the master ends the group.
+    """
+    with suppress(OSError):
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -pgid)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
+
+
+def _spawn(command: tuple[str, ...], environment: Mapping[str, str], stdin: int, output: int, lifeline: int) -> int:
+    """Start a program in a new session, with these ends of pipes as its standard streams and as its lifeline."""
+    most, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return os.posix_spawnp(
         command[0],
         command,
@@ -240,6 +263,7 @@ def _spawn(command: tuple[str, ...], environment: Mapping[str, str], stdin: int,
             (os.POSIX_SPAWN_DUP2, stdin, 0),
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
+            (os.POSIX_SPAWN_DUP2, lifeline, _LIFELINE if most > _LIFELINE or most < 0 else most - 1),
         ],
         setsid=True,
         setsigmask=(),

@@ -149,6 +149,7 @@ def test_the_facts_of_the_message_are_in_the_environment(command: ModuleType) ->
         "PREFORKD_ROUTING_KEY": "mail.de",
         "PREFORKD_ROUND": "2",
         "PREFORKD_ATTEMPT": "3",
+        "PREFORKD_FENCE": str(2 << 32 | 3),
         "PREFORKD_REDELIVERED": "1",
     }
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from supervisor.scoreboard.words import OutcomeKind
 from supervisor.system.clock import boottime_s
 from supervisor.system.posix import executes, is_stopped
 from tests.support.daemon import Daemon, daemon, send_signal
-from tests.support.pools import Link, MakeMaster, Master, run_frame
+from tests.support.pools import ROOT, Link, MakeMaster, Master, run_frame
 from tests.support.waiting import eventually
 
 GRACE_S = 0.2
@@ -142,3 +145,35 @@ def test_the_masters_kill_comes_before_the_kernels(tmp_path: Path) -> None:
         record = under_test.exit(kind="worker")
         assert (record["cause"], record["signal"], record["requested_by"]) == ("timeout", "SIGKILL", "time limit")
         assert "in _hang_in_c" in record["stack"], "only the master asks for the stack"
+
+
+# ---- programs -------------------------------------------------------------------------------------------------------
+
+_RUNS_A_PROGRAM = """
+import os, sys
+from workers.command import run_program
+run_program(("sh", "-c", "sleep 1000 | sleep 1001 & echo $$ $! > $PIDS.new; mv $PIDS.new $PIDS; wait"), os.environ, b"")
+"""
+
+
+@pytest.mark.parametrize("descriptors", [1024, 40])
+def test_a_program_and_its_children_die_with_their_worker_without_a_master(tmp_path: Path, descriptors: int) -> None:
+    pids = tmp_path / "pids"
+    worker = subprocess.Popen(
+        [sys.executable, "-c", _RUNS_A_PROGRAM],
+        cwd=ROOT,
+        env={**os.environ, "PREFORKD_COMMAND": "true", "PIDS": str(pids)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors)),
+    )
+    try:
+        eventually(pids.exists, "the program runs")
+        program, *children = map(int, pids.read_text().split())
+        worker.kill()
+        worker.wait()
+        for pid in (program, *children):
+            eventually(lambda pid=pid: not executes(pid), f"{pid} is killed")
+    finally:
+        worker.kill()
+        worker.wait()
+        if pids.exists():
+            send_signal(map(int, pids.read_text().split()), signal.SIGKILL)

@@ -204,3 +204,10 @@ def test_extend_takes_any_number_and_no_other() -> None:
     for wrong in ("5", timedelta(seconds=5), None):
         with pytest.raises(TypeError, match="a number of seconds"):
             message.extend(wrong)  # type: ignore[arg-type]
+
+
+def test_the_fence_grows_with_each_run_and_fits_into_a_bigint() -> None:
+    runs = [(1, 1), (1, 2), (1, 1000), (2, 1), (2, 2), (2**20, 1)]
+    fences = [Message(b"", round=round_, attempt=attempt).fence for round_, attempt in runs]
+    assert fences == sorted(set(fences))
+    assert 0 < min(fences) < max(fences) < 2**63
