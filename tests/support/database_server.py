@@ -70,7 +70,8 @@ class DatabaseServer(ABC):
         if self._continuer is not None:
             return
         group = self._running().pid
-        command = ["sh", "-c", f"read _; kill -s CONT -- -{group}"]
+        children = f"$(cat /proc/{group}/task/{group}/children)"  # their groups may be their own
+        command = ["sh", "-c", f"read _; kill -s CONT -- -{group} {children}"]
         self._continuer = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         os.killpg(group, signal.SIGSTOP)
 

@@ -85,8 +85,9 @@ class Host:
         self.ok("mount", "--bind", str(volume), str(place))
 
     def unmount(self, place: Path) -> None:
-        """Detach a volume. Fails while a process uses it, as with a disk."""
-        self.ok("umount", str(place))
+        """Detach a volume, once no process uses it: one that was killed may still be closing its files."""
+        words = [*self._enter(), "umount", str(place)]
+        eventually(lambda: subprocess.run(words, check=False, stderr=subprocess.DEVNULL).returncode == 0, "it is free")
 
     # ---- its network ------------------------------------------------------------------------------------------------
 

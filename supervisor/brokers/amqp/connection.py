@@ -99,10 +99,10 @@ class Backoff:
         self._failures = 0
         self._up_since_s = self._serves_since_s = 0.0
 
-    def next_s(self, cap_s: float = _CAP_S) -> float:
+    def next_s(self, cap_s: float = float("inf")) -> float:
         """The delay before the next attempt, in seconds, `cap_s` at most."""
         exponent = min(self._failures - 1, 10)
-        delay_s = min(cap_s, _FIRST_S * 2**exponent) if self._failures else _QUICK_S
+        delay_s = min(cap_s, _CAP_S, _FIRST_S * 2**exponent) if self._failures else _QUICK_S
         self._failures += 1
         return delay_s * random.uniform(0.75, 1.0)
 
