@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/python -m compileall -q supervisor workers tests/support
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check format test package demo docs soak peers bench clean
+.PHONY: help venv check format test package demo docs soak soak-fleet peers bench clean
 
 help: ## print this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.complete ## build .venv with pinned versions, where it is missing or outdated
 
@@ -62,6 +62,13 @@ soak: venv ## long forms of tests, then chaos on RabbitMQ 3.10 and 4.0 (root, an
 	@.ci/need-debootstrap
 	PREFORKD_SOAK=$(or $(SEED),1) $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 1800 $(LONG_FORMS)
 	$(BIN)/python -m benchmarks.soak --seed $(or $(SEED),1) \
+	    --messages $(or $(MESSAGES),100000) --faults $(or $(FAULTS),500)
+
+soak-fleet: venv ## two and three hosts on one queue and one store under faults (root, an hour or two; SEED, MESSAGES, FAULTS), and the table
+	@.ci/need-rabbitmq
+	@.ci/need-databases $(VENV)
+	@.ci/need-debootstrap
+	$(BIN)/python -m benchmarks.soak_fleet --seed $(or $(SEED),1) \
 	    --messages $(or $(MESSAGES),100000) --faults $(or $(FAULTS),500)
 
 peers: venv ## preforkd, Celery and dramatiq under the same faults, and the table

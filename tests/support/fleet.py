@@ -98,9 +98,9 @@ def emptied_store(server: PostgreSQL, database: str) -> None:
     server.ask(database, "TRUNCATE preforkd.holder, preforkd.open, preforkd.settled")
 
 
-def store_url(port: int, database: str) -> str:
+def store_url(port: int, database: str, address: str = "127.0.0.1") -> str:
     """What `[fleet] url_file` has."""
-    return f"postgresql://postgres@127.0.0.1:{port}/{database}"
+    return f"postgresql://postgres@{address}:{port}/{database}"
 
 
 @contextmanager

@@ -80,15 +80,23 @@ _READY = ("worker.ready", "forkserver.ready", "consumer.ready")
 
 def faults(history: History) -> list[str]:
     """Everything that is wrong, in words; [] for a good history."""
+    return [*faults_of_messages(history), *faults_of_processes(history)]
+
+
+def faults_of_messages(history: History) -> list[str]:
+    """What is wrong with messages. In a fleet the history is that of all hosts."""
     return [
         *_audited(history),
         *overlaps(history),
         *_unpublished(history),
         *_not_once(history),
         *_unsettled(history),
-        *_without_record(history),
-        *_without_exit(history),
     ]
+
+
+def faults_of_processes(history: History) -> list[str]:
+    """What is wrong with the record of exits, of one host."""
+    return [*_without_record(history), *_without_exit(history)]
 
 
 def runs(history: History) -> dict[str, list[Run]]:

@@ -1,4 +1,4 @@
-"""Hosts for tests: network and mount namespaces, each with a cable that can be cut and a boot of its own. Root only.
+"""Hosts for tests: namespaces, each with a name, a cable that can be cut and a boot of its own. Root only.
 
 A host is a process that sleeps in namespaces of its own, and ends with the test run. Its cable is a veth pair: it ends
 with the host's network, so nothing is left even after a kill -9 of the test run. A host sees this machine's processes,
@@ -27,13 +27,16 @@ _CABLES = list(ipaddress.ip_network("10.213.0.0/16").subnets(new_prefix=30))
 
 
 class Host:
-    """One host. `folder`: for what its kernel is made to say. `gateway`: this machine's address as the host sees it."""
+    """One host. `folder`: for what its kernel is made to say; `name`: its host name. `gateway`: this machine's address
+    as the host sees it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
+        self.name = name
         self._name = f"pfk{uuid4().hex[:10]}"
+        begin = ["sh", "-c", 'hostname "$0" && exec sleep infinity', name]
         self._process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "sleep", "infinity"], cwd=ROOT
+            ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--uts", *begin], cwd=ROOT
         )
         pid = self._process.pid
         try:
@@ -63,14 +66,16 @@ class Host:
     @property
     def prefix(self) -> str:
         """Shell code after which a command runs on this host, and has the pid of the shell."""
-        return f"exec {shlex.join(self._enter())} "
+        return f"exec {shlex.join(self.enter())} "
 
     def ok(self, *command: str) -> str:
         """Run a command on it that must succeed; its output."""
-        return _run(*self._enter(), *command)
+        return _run(*self.enter(), *command)
 
-    def _enter(self) -> list[str]:
-        return ["nsenter", "--target", str(self._process.pid), "--net", "--mount", "env", f"--chdir={ROOT}"]
+    def enter(self) -> list[str]:
+        """The words before a command that is to run on this host."""
+        spaces = ["--net", "--mount", "--uts"]
+        return ["nsenter", "--target", str(self._process.pid), *spaces, "env", f"--chdir={ROOT}"]
 
     def boots(self, name: str) -> None:
         """From now on it is in the boot of this name; "": in this machine's own."""
@@ -86,7 +91,7 @@ class Host:
 
     def unmount(self, place: Path) -> None:
         """Detach a volume, once no process uses it: one that was killed may still be closing its files."""
-        words = [*self._enter(), "umount", str(place)]
+        words = [*self.enter(), "umount", str(place)]
         eventually(lambda: subprocess.run(words, check=False, stderr=subprocess.DEVNULL).returncode == 0, "it is free")
 
     # ---- its network ------------------------------------------------------------------------------------------------
@@ -116,8 +121,8 @@ def running_hosts(folder: Path, number: int = 2) -> Iterator[list[Host]]:
         cannot("no hosts can be made here: that takes iproute2, and the right to make namespaces")
     with ExitStack() as stack:
         hosts = []
-        for _ in range(number):
-            hosts.append(Host(folder))
+        for at in range(number):
+            hosts.append(Host(folder, f"host{at}"))
             stack.callback(hosts[-1].end)
         yield hosts
 

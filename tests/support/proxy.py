@@ -40,15 +40,15 @@ class Proxy:
     """Listens on a port of its own. `attempts` counts the connections that clients have begun, refused ones included.
 
     `delay_s`: how long every piece of data waits on its way, in seconds. `amqp`: whether clients speak that; only then
-    single frames can get lost.
+    single frames can get lost. `address`: where it listens.
     """
 
-    def __init__(self, broker_port: int, amqp: bool = True) -> None:
+    def __init__(self, broker_port: int, amqp: bool = True, address: str = "127.0.0.1") -> None:
         self._amqp = amqp
         self.attempts = 0
         self.delay_s = 0.0
         self._broker_port = broker_port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((address, 0))
         self.port: int = self._listener.getsockname()[1]
         self._refusing = False
         self._lost: set[tuple[int, int]] = set()
@@ -195,9 +195,9 @@ def _frame_size(held: bytes, begin: int) -> int:
 
 
 @contextmanager
-def running_proxy(broker_port: int, amqp: bool = True) -> Iterator[Proxy]:
+def running_proxy(broker_port: int, amqp: bool = True, address: str = "127.0.0.1") -> Iterator[Proxy]:
     """A proxy that is gone at the end, whatever happens in between."""
-    proxy = Proxy(broker_port, amqp)
+    proxy = Proxy(broker_port, amqp, address)
     try:
         yield proxy
     finally:
