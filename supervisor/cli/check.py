@@ -44,6 +44,7 @@ from supervisor.master.host.privileges import account, become, refuse_directory
 from supervisor.master.stop.phases import CLEANUP_S
 from supervisor.own_names import conflict
 from supervisor.quantities import show_seconds
+from supervisor.system import kill_timer
 from supervisor.system.accounts import Account, account_of
 from supervisor.system.descent import shortcomings
 from supervisor.system.memory import rooms
@@ -105,6 +106,8 @@ def findings(config: Config) -> Iterator[Finding]:
         return
     for text in shortcomings():
         yield _warning("machine", text)
+    if text := kill_timer.shortcoming():  # in a fleet the late run would be a second one at the same time
+        yield (_warning if config.fleet is None else _error)("machine", text)
     running = _running_pid(config)
     for key, text in (*advise(config, rooms(running)), *about_partitions(config)):
         yield _warning(key, text)

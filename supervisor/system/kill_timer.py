@@ -90,3 +90,17 @@ class KillTimer:
         made, self._id, self.is_open = self._id, None, False
         if made is not None and _CALLS is not None:
             _CALLS.timer_delete(made)
+
+
+def shortcoming() -> str:
+    """A sentence for a machine that gives this process no such timer; "" where it does."""
+    timer = KillTimer()
+    try:
+        timer.open()
+    except OSError as error:
+        return (
+            f"the kernel gives no timer that ends a run ({error}): the run of a daemon that is stopped (SIGSTOP) goes "
+            "on late when that is continued; allow one pending signal for each worker (RLIMIT_SIGPENDING)"
+        )
+    timer.close()
+    return ""

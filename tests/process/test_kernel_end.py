@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.cli.check import findings
+from supervisor.cli.findings import Level
+from supervisor.config.load import load
 from supervisor.config.schema import KERNEL_MARGIN_S
 from supervisor.link.frames import Outcome
 from supervisor.scoreboard.words import OutcomeKind
 from supervisor.system.clock import boottime_s
+from supervisor.system.kill_timer import shortcoming
 from supervisor.system.posix import executes, is_stopped
 from tests.support.daemon import Daemon, daemon, send_signal
 from tests.support.pools import ROOT, Link, MakeMaster, Master, run_frame
@@ -110,6 +114,24 @@ def test_a_worker_without_such_a_timer_works_and_says_so(make_master: MakeMaster
     assert master.slot().end_s() == 0.0, "no cause is found from a timer that is not there"
     master.open_gate(gate)
     assert link.expect(Outcome).kind == OutcomeKind.DONE
+
+
+@pytest.mark.parametrize("fleet", [False, True])
+def test_check_names_a_machine_without_such_timers(tmp_path: Path, fleet: bool) -> None:
+    path, url = tmp_path / "preforkd.toml", tmp_path / "url"
+    text = f'[daemon]\nstate_dir = "{tmp_path}"\nruntime_dir = "{tmp_path}"\n'
+    text += '[broker]\nurl = "amqp://127.0.0.1:1/"\n[pools.email]\nqueue = "email"\nhandler = "workers.log:run"\n'
+    path.write_text(text + (f'[fleet]\nname = "test"\nurl_file = "{url}"\n' if fleet else ""))
+    url.write_text("postgresql://127.0.0.1:1/none")
+    url.chmod(0o600)
+    soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, hard))
+    try:
+        found = [finding for finding in findings(load(path)) if "no timer that ends a run" in finding.text]
+    finally:
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft, hard))
+    assert [finding.level for finding in found] == [Level.ERROR if fleet else Level.WARNING]
+    assert shortcoming() == ""
 
 
 # ---- whole daemons --------------------------------------------------------------------------------------------------
