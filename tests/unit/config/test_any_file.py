@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.config.keys import keys_of
@@ -26,6 +27,8 @@ from supervisor.config.schema import (
     WebConfig,
 )
 from supervisor.errors import ConfigError, Problem
+
+TIMES = 40 if os.environ.get("PREFORKD_SOAK") else 1
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "daemon": DaemonConfig,
@@ -71,6 +74,7 @@ trees = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=50 * TIMES)
 @given(trees)
 def test_any_file_loads_or_is_refused_with_problems(tree: dict[str, Any]) -> None:
     try:
@@ -83,6 +87,7 @@ def test_any_file_loads_or_is_refused_with_problems(tree: dict[str, Any]) -> Non
         assert config.pools
 
 
+@settings(max_examples=50 * TIMES)
 @given(trees)
 def test_any_file_shows_no_secret(tree: dict[str, Any]) -> None:
     tree["broker"] = {"url": "wrong://user:geheim@host", "heartbeat": tree.get("broker", 0)}

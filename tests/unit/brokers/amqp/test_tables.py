@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -48,6 +49,8 @@ def _types(value: Any) -> Any:
     return type(value)
 
 
+TIMES = 30 if os.environ.get("PREFORKD_SOAK") else 1
+
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=20)
 SCALARS = st.one_of(
     st.none(),
@@ -64,7 +67,7 @@ SCALARS = st.one_of(
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100 * TIMES)
 @given(st.dictionaries(TEXT, VALUES, max_size=6))
 def test_every_value_survives_with_its_type(table: dict[str, Any]) -> None:
     tables.install()

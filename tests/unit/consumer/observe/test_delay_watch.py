@@ -71,15 +71,16 @@ def retries(ledger: SqliteLedger, *ids: str, state: RowState = RowState.RETRY) -
 
 
 def test_after_a_start_the_ledger_says_what_waits(ledger: SqliteLedger) -> None:
-    retries(ledger, *(f"m{number}" for number in range(5000)))
-    retries(ledger, "m1", "m4999", state=RowState.DONE)
+    many = 5 * AT_ONCE
+    retries(ledger, *(f"m{number}" for number in range(many)))
+    retries(ledger, "m1", f"m{many - 1}", state=RowState.DONE)
     watched = Watched(ledger)
     watched.begin()
     assert watched.watch.queues() == [HOUR]
     watched.watch.held(Held(HOUR, None))
     watched.settle()
-    assert len(watched.watch.lost_with(None)) == 4998
-    assert "4998 message(s) lost" in watched.told
+    assert len(watched.watch.lost_with(None)) == many - 2
+    assert f"{many - 2} message(s) lost" in watched.told
 
 
 def test_lost_ones_are_recorded_in_pieces(ledger: SqliteLedger) -> None:
