@@ -71,7 +71,7 @@ class DatabaseServer(ABC):
             return
         group = self._running().pid
         children = f"$(cat /proc/{group}/task/{group}/children)"  # their groups may be their own
-        command = ["sh", "-c", f"read _; kill -s CONT -- -{group} {children}"]
+        command = ["sh", "-c", f"read _; kill -s CONT -- -{group} {children} 2>/dev/null"]
         self._continuer = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         os.killpg(group, signal.SIGSTOP)
 

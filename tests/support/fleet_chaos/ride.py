@@ -239,7 +239,15 @@ def _ends(evidence: Evidence, notes: list[Note], exits: list[dict[str, Any]]) ->
             told.append(datetime.fromtimestamp(seen_s, UTC).isoformat())
         if told:
             at = min(told, key=datetime.fromisoformat)
-            yield {"pid": run[0], "message_id": run[1], "attempt": run[2], "at": at, "generation": None, "pool": ""}
+            yield {
+                "pid": run[0],
+                "message_id": run[1],
+                "attempt": run[2],
+                "at": at,
+                "cause": "",
+                "generation": None,
+                "pool": "",
+            }
 
 
 def _processes(evidence: Evidence) -> Iterator[str]:
