@@ -223,7 +223,7 @@ class Broker(ABC):
 
     @abstractmethod
     def cut(self) -> None:
-        """Break the connection as a network fault would; for the drill."""
+        """Break the connection as a network fault would: the broker has back what is not settled."""
 
     @abstractmethod
     def close(self, timeout_s: float) -> None:

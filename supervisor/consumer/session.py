@@ -27,6 +27,7 @@ from supervisor.consumer.settlement.messages import COPIED
 from supervisor.consumer.settlement.missing import hand_over, missing
 from supervisor.consumer.settlement.settlement import Settlement
 from supervisor.consumer.stalls import LOOK_S, Stalls
+from supervisor.consumer.tenure import Tenure
 from supervisor.consumer.turn.commit_pipeline import CommitPipeline, Effects
 from supervisor.consumer.turn.hearing import BrokerHearing, WorkerHearing
 from supervisor.consumer.workers.dispatch import Dispatcher
@@ -75,6 +76,7 @@ class Session:
         )
         self.answers = Answers(pool.name, settlement, ledger, arrivals, delays)
         self.stalls = Stalls(settlement, self.outcomes, self.pipeline, self.observer)
+        self._tenure = Tenure(ledger, settlement, self.broker, health)
         self._housekeeping = Housekeeping(
             start, ledger, settlement, self.pipeline, self.observer, self.broker, self._timer
         )
@@ -141,6 +143,7 @@ class Session:
         """Hear, decide, commit, carry out. `frames`: of `begin_turn`. Raises LedgerError, BrokerRefused."""
         self.worker_hearing.hear(frames)
         self.broker_hearing.hear()
+        self._tenure.look(boottime_s())
         if not self._housekeeping.broker_is_silent() and self.settlement.assignments.waiting:
             self._dispatch()
         self._housekeeping.look_at_refused()
@@ -149,20 +152,20 @@ class Session:
     def _dispatch(self) -> None:
         """Give waiting messages to workers with room."""
         assignments = self.settlement.assignments
-        assignments.fill(self.dispatcher.places(assignments.load), self.settlement.expires)
+        if not self._tenure.is_deaf:
+            places = self.dispatcher.places(assignments.load)
+            assignments.fill(places, self.settlement.expires, self._ledger.begins_until_s)
 
     # ---- orders ---------------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
         """Cancel the subscription and call back what no worker has begun."""
         # fail-point: consumer.stop-drain-ordered: a drain is ordered, the subscription is up
-        self.settlement.drain()
-        self.broker.cancel()
+        self._tenure.want(False)
 
     def resume(self) -> None:
         """Take messages again."""
-        self.settlement.resume()
-        self.broker.subscribe()
+        self._tenure.want(True)
 
     def reconfigure(self, pool: PoolConfig) -> None:
         """Go on with other settings of the pool; those of the connection are the same."""

@@ -6,6 +6,7 @@ import select
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -167,6 +168,17 @@ class Ledger(ABC):
 
     def attend(self) -> None:  # noqa: B027  (most ledgers have nothing to do)
         """Do what is due without a request; called in each turn of the loop. Never blocks."""
+
+    @property
+    def begins_until_s(self) -> float:
+        """Until when a run may begin on this host (CLOCK_BOOTTIME): later, another host may decide about its messages
+        before a run begun then has ended."""
+        return inf
+
+    @property
+    def holds_until_s(self) -> float:
+        """Until when no other host decides that this one is lost (CLOCK_BOOTTIME)."""
+        return inf
 
     @property
     def waits_for(self) -> str:

@@ -96,8 +96,16 @@ class FleetLedger(Ledger):
         self._go_on()
 
     @property
+    def begins_until_s(self) -> float:
+        return self._store.holds_until_s - self._store.lease_s / 2
+
+    @property
+    def holds_until_s(self) -> float:
+        return self._store.holds_until_s
+
+    @property
     def waits_for(self) -> str:
-        if self._step is not _Step.STORE:
+        if self._step in (_Step.ANSWERED, _Step.HOST):
             return self._host.waits_for
         return f"the store of the fleet does not answer ({self._store.outage or 'it is slow'})"
 

@@ -86,9 +86,10 @@ class FleetOpener:
             store = Store(where, f"preforkd {pool.name}", descriptors, self._fleet.lease_s)
             undo.callback(store.close)
             self._check(where, *calls.about(store.ask(calls.ABOUT, deadline_s)))
+            asked_s = boottime_s()
             epoch = self._register(store, host, pool, deadline_s)
             # fail-point: consumer.fleet-registered: the epoch has begun, its open rows are not compared
-            store.begin_epoch(epoch)
+            store.begin_epoch(epoch, asked_s)
             entries = calls.entries(store.ask(calls.mine(epoch.epoch), deadline_s))
             opened = FleetLedger(host, store, descriptors, is_tracked)
             opened.reconcile(entries, deadline_s)

@@ -57,6 +57,7 @@ class Store:
         keywords = {"application_name": application_name, **where.keywords}
         self._connection = Connection(keywords, Targets(where.hosts), descriptors)
         self._descriptors = descriptors
+        self.lease_s = lease_s
         self._beat_s = lease_s / BEATS
         self._me = Epoch(0, 0)
         self._resumed_on = 0  # the number of the connection that we have gone on with
@@ -64,7 +65,7 @@ class Store:
         self._request: tuple[Sequence[Entry], Sequence[Entry]] | None = None  # not answered
         self._keep_s: float | None = None  # what the next upkeep is for
         self._leaving = self._left = False
-        self._spoke_s = boottime_s()
+        self._spoke_s = self._answered_s = boottime_s()  # when the last call was sent; the last one with an answer
         self._again_s = 0.0  # no call before that
         self._repeats = 0
         self._trouble = Failure("", "")
@@ -90,9 +91,10 @@ class Store:
                 sent_on = self._connection.opened
             self._wait(deadline_s)
 
-    def begin_epoch(self, me: Epoch) -> None:
-        """Be this holder from now on."""
+    def begin_epoch(self, me: Epoch, asked_s: float) -> None:
+        """Be this holder from now on; `asked_s`: a time before the store was asked for it."""
         self._me, self._resumed_on, self._spoke_s = me, self._connection.opened, boottime_s()
+        self._answered_s = asked_s
 
     # ---- calls ------------------------------------------------------------------------------------------------------
 
@@ -100,6 +102,12 @@ class Store:
     def epoch(self) -> int:
         """The holder's."""
         return self._me.epoch
+
+    @property
+    def holds_until_s(self) -> float:
+        """Until when no other holder fences this one: the lease counts from the sending of the last call that had an
+        answer, as others may have seen that call at any time since."""
+        return self._answered_s + self.lease_s
 
     @property
     def due_s(self) -> float:
@@ -180,6 +188,8 @@ class Store:
         self._connection.send(statement)
 
     def _answered(self, asked: _Call, answer: Answer) -> dict[bytes, Refusal] | None:
+        if asked is not _Call.MAINTAIN:
+            self._answered_s = self._spoke_s
         self._repeats = 0
         self._out_of_trouble()
         if asked is _Call.RESUME:

@@ -70,6 +70,8 @@ class Event(StrEnum):
     LEDGER_BEHIND = "ledger.behind"
     FLEET_UNREACHABLE = "fleet.unreachable"
     """The store of the fleet cannot be used: nothing new is started until it can."""
+    FLEET_DEAF = "fleet.deaf"
+    """The store has not answered for half of the lease: nothing is taken or begun on this host."""
     FLEET_RESTORED = "fleet.restored"
     FLEET_BLOCKED = "fleet.blocked"
     """This host's ledger is registered from another place."""

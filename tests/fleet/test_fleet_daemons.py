@@ -11,9 +11,11 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -75,6 +77,10 @@ class Fleet:
         """How many effects each message has had."""
         return Counter(note.id for note in self.notes() if note.step is Step.EFFECT)
 
+    def is_degraded(self, daemon: RabbitDaemon) -> bool:
+        """Whether `status` shows that it cannot work."""
+        return bool(eventually(lambda: daemon.pool()["state"] == "degraded", "the pool is degraded", 10.0))
+
     def settle(self) -> None:
         """Wait until the broker has no message left, and the store none in hand."""
         queues = retry_queue(self.queue, DELAY_S), self.queue
@@ -120,6 +126,11 @@ def overlapping(notes: list[Note]) -> list[str]:
 def name_of(daemon: RabbitDaemon) -> str:
     """Its host's."""
     return daemon.directory.name
+
+
+def at(line: dict[str, Any]) -> float:
+    """When a line was logged, in seconds since 1970."""
+    return datetime.fromisoformat(line["at"]).timestamp()
 
 
 def held(daemon: RabbitDaemon, id: str) -> str:
@@ -213,6 +224,32 @@ def test_an_outage_of_the_store_loses_nothing_and_starts_nothing(lent_rabbitmq: 
         assert fleet.effects() == Counter(ids)
         assert len(before) < len(ids), "messages went on without the store"
         assert twice_begun(fleet.notes()) == []
+
+
+@pytest.mark.timeout(180)
+def test_i3_without_the_store_for_half_of_the_lease_nothing_is_taken_and_what_runs_ends_and_is_settled(
+    lent_rabbitmq: RabbitNode, tmp_path: Path
+) -> None:
+    with running_postgresql() as server, running_fleet(tmp_path, lent_rabbitmq, server) as fleet:
+        fleet.send_one("long", lasts_s=9.0)
+        eventually(lambda: fleet.notes(), "it has begun", 30.0)
+        ids = ["long", *fleet.send(60)]
+        eventually(lambda: len(fleet.effects()) >= 10, "some are done", 30.0)
+        server.stop_signal()
+        eventually(lambda: all(daemon.events("fleet.deaf") for daemon in fleet.daemons), "both are deaf", 40.0)
+        assert all(fleet.is_degraded(daemon) for daemon in fleet.daemons)
+        told = max(at(daemon.events("fleet.deaf")[0]) for daemon in fleet.daemons)
+        eventually(lambda: not fleet.node.unacked(), "the broker has back what is not settled", 40.0)
+        server.cont()
+        fleet.settle()
+        assert fleet.effects() == Counter(ids)
+        assert twice_begun(fleet.notes()) == []
+        restored = min(at(daemon.events("fleet.restored")[0]) for daemon in fleet.daemons)
+        begun = [note.wall_s for note in fleet.notes() if note.step is Step.START]
+        assert [wall_s for wall_s in begun if told < wall_s < restored] == [], "a run has begun meanwhile"
+        assert [
+            note for note in fleet.notes() if note.id == "long" and note.step is Step.END and note.wall_s < restored
+        ]
 
 
 @pytest.mark.timeout(120)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import inf
 
 from supervisor.consumer.settlement.copies import order_of
 from supervisor.consumer.settlement.messages import Arrival, Entry, Phase
@@ -39,24 +40,27 @@ class Assignments:
         held, self.held = list(self.held.values()), {}
         return held
 
-    def fill(self, places: Iterable[Incarnation], is_over: Callable[[Entry], bool]) -> None:
+    def fill(
+        self, places: Iterable[Incarnation], is_over: Callable[[Entry], bool], begins_until_s: float = inf
+    ) -> None:
         """Give waiting messages to workers, the oldest first, one for each of `places`. `is_over`: drops one of those
-        that expire, if its time is over; asked as its turn comes."""
+        that expire, if its time is over; asked as its turn comes. `begins_until_s`: as for `assign`."""
         workers = iter(places)
         worker = next(workers, None)
         for entry in list(self.waiting.values()):
             if worker is None:
                 return
             if entry.expiry is None or not is_over(entry):
-                self.assign(entry, worker)
+                self.assign(entry, worker, begins_until_s)
                 worker = next(workers, None)
 
-    def assign(self, entry: Entry, worker: Incarnation) -> None:
-        """Give a waiting message to a worker: durable first, sent after."""
+    def assign(self, entry: Entry, worker: Incarnation, begins_until_s: float = inf) -> None:
+        """Give a waiting message to a worker: durable first, sent after. It may begin until `begins_until_s`
+        (CLOCK_BOOTTIME)."""
         del self.waiting[entry.key]
         self.give(entry, worker)
         self._decisions.record(entry, RowState.DISPATCHED, entry.earlier.note)
-        self._decisions.send(worker, order_of(entry, self._queue))
+        self._decisions.send(worker, order_of(entry, self._queue, begins_until_s))
 
     def give(self, entry: Entry, worker: Incarnation) -> None:
         """The message is this worker's from now on."""

@@ -9,6 +9,7 @@ as pairs of name and value.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import msgspec
@@ -122,8 +123,9 @@ def as_handled(delivery: Delivery, queue: str) -> Properties:
     return restored(delivery.properties, headers.get(ORIGINAL))
 
 
-def order_of(entry: Entry, queue: str) -> Run:
-    """What a worker is sent to run this message. Raises ValueError where the entry has no delivery."""
+def order_of(entry: Entry, queue: str, begins_until_s: float = inf) -> Run:
+    """What a worker is sent to run this message. It may begin until `begins_until_s` (CLOCK_BOOTTIME), or until its own
+    time is over. Raises ValueError where the entry has no delivery."""
     delivery = entry.delivery
     if delivery is None:
         raise ValueError("a waiting message has its delivery")
@@ -132,9 +134,10 @@ def order_of(entry: Entry, queue: str) -> Run:
         properties, (exchange, routing_key) = as_handled(delivery, queue), origin(delivery, queue)
     body, redelivered = delivery.body, delivery.redelivered
     order = Run(entry.run, entry.id, properties, body, exchange, routing_key, redelivered, entry.maybe_duplicate)
-    if entry.earlier is NONE_EARLIER and entry.expiry is None:  # nearly always
+    if entry.earlier is NONE_EARLIER and entry.expiry is None and begins_until_s == inf:  # nearly always, on one host
         return order
-    due_s = 0.0 if entry.expiry is None else entry.expiry.due_s
+    due_s = begins_until_s if entry.expiry is None else min(entry.expiry.due_s, begins_until_s)
+    due_s = 0.0 if due_s == inf else due_s
     return msgspec.structs.replace(order, database=entry.earlier.database, given_up=entry.earlier.told, due_s=due_s)
 
 

@@ -404,8 +404,8 @@ def expiry_is_only_looked_at_on_arrival(patch: Patch) -> None:
 
 
 def what_a_worker_has_does_not_expire(patch: Patch) -> None:
-    def mutant(entry: Entry, queue: str) -> Run:
-        return msgspec.structs.replace(order_of(entry, queue), due_s=0.0)
+    def mutant(entry: Entry, queue: str, begins_until_s: float) -> Run:
+        return msgspec.structs.replace(order_of(entry, queue, begins_until_s), due_s=0.0)
 
     order_of = copies.order_of
     patch.setattr(assignments, "order_of", mutant)
