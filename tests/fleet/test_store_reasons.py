@@ -160,7 +160,7 @@ def test_a_server_without_tls(postgresql: PostgreSQL) -> None:
 
 
 def test_a_standby_is_refused_and_the_primary_behind_it_is_found(guarded: GuardedPostgreSQL) -> None:
-    with a_public_folder() as folder:
+    with a_public_folder(in_memory=True) as folder:
         standby = Standby(folder, programs(), guarded)
         with running(standby):
             said = refused(url(standby))
@@ -197,7 +197,7 @@ def test_a_server_that_takes_no_more_connections(guarded: GuardedPostgreSQL) -> 
 
 @pytest.fixture(params=["session", "transaction", "statement"])
 def bouncer(request: pytest.FixtureRequest, postgresql: PostgreSQL) -> Iterator[tuple[str, Bouncer]]:
-    with a_public_folder() as folder:
+    with a_public_folder(in_memory=True) as folder:
         server = Bouncer(folder, postgresql, request.param)
         with running(server):
             yield request.param, server

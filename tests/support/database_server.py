@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.support.nobody import NOBODY
-from tests.support.rabbitmq import free_port
+from tests.support.rabbitmq import all_threads_stopped, free_port
 from tests.support.waiting import eventually
 
 _BOUND = 'parent=$1; shift; [ "$PPID" = "$parent" ] || exit 1; exec "$@"'
@@ -74,6 +74,7 @@ class DatabaseServer(ABC):
         command = ["sh", "-c", f"read _; kill -s CONT -- -{group} {children} 2>/dev/null"]
         self._continuer = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         os.killpg(group, signal.SIGSTOP)
+        eventually(lambda: all_threads_stopped(group), f"{type(self).__name__} is stopped")
 
     def cont(self) -> None:
         """SIGCONT after `stop_signal`."""
@@ -82,9 +83,14 @@ class DatabaseServer(ABC):
             self._continuer = None
 
     def end(self, number: signal.Signals | None = None) -> None:
-        """End it with a signal, as a rule with `end_signal`; the data stays."""
+        """End it with a signal, as a rule with `end_signal`; the data stays.
+
+        A stopped server that gets SIGKILL does nothing more: it must not go on before.
+        """
         if self._process is None:
             return
+        if number is signal.SIGKILL:
+            self._process.kill()
         self.cont()
         self._process.send_signal(self.end_signal if number is None else number)
         try:

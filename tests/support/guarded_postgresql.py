@@ -148,7 +148,7 @@ def running(server: DatabaseServer) -> Iterator[None]:
 def guarded() -> Iterator[GuardedPostgreSQL]:
     """One guarded server for the tests of a file."""
     pytest.importorskip("psycopg")
-    with a_public_folder() as folder:
+    with a_public_folder(in_memory=True) as folder:
         server = GuardedPostgreSQL(folder, programs())
         with running(server):
             server.ask("", ROLES)

@@ -72,7 +72,7 @@ class MariaDB(DatabaseServer):
 def running_mariadb() -> Iterator[MariaDB]:
     """A started server that is gone at the end, whatever happens in between."""
     pytest.importorskip("pymysql")
-    with a_public_folder() as folder:
+    with a_public_folder(in_memory=True) as folder:
         server = MariaDB(folder, tool("mariadbd"))
         try:
             server.start()

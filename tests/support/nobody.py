@@ -8,7 +8,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tests.support.shells import Shell, with_command
 from tests.support.source_tree import ROOT
 
 NOBODY = 65534
+_MUCH_BYTES = 4 << 30
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 
@@ -44,10 +45,23 @@ def answer_of_nobody(action: Callable[[], str]) -> Iterator[int]:
         os.waitpid(pid, 0)
 
 
+def _memory() -> str | None:
+    """The folder of Linux whose files are in memory, with much room; None without."""
+    with suppress(OSError):
+        there = os.statvfs("/dev/shm")
+        if there.f_bavail * there.f_frsize > _MUCH_BYTES and os.access("/dev/shm", os.W_OK):
+            return "/dev/shm"
+    return None
+
+
 @contextmanager
-def a_public_folder() -> Iterator[Path]:
-    """A temporary folder that other users may enter (pytest's are private)."""
-    with tempfile.TemporaryDirectory(prefix="preforkd-test-") as name:
+def a_public_folder(in_memory: bool = False) -> Iterator[Path]:
+    """A temporary folder that other users may enter (pytest's are private).
+
+    `in_memory`: where there is room, for servers that sync often. A kill -9 loses no more there than on a disk: the
+    files are the kernel's.
+    """
+    with tempfile.TemporaryDirectory(prefix="preforkd-test-", dir=_memory() if in_memory else None) as name:
         folder = Path(name)
         folder.chmod(0o755)
         yield folder

@@ -15,6 +15,7 @@ import pytest
 from tests.support.database_server import DatabaseServer
 from tests.support.nobody import a_public_folder
 from tests.support.tools import cannot
+from tests.support.waiting import eventually
 
 _SETTINGS = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "shared_buffers": "16MB", "fsync": "on"}
 
@@ -50,10 +51,13 @@ class PostgreSQL(DatabaseServer):
 
     def end(self, number: signal.Signals | None = None) -> None:
         """As for every server. With SIGKILL all of it dies at one moment, as with a host that loses power."""
+        children = list[int]()
         if number is signal.SIGKILL:
             self.stop_signal()
+            children = self._children()
             self._signal_children(number)
         super().end(number)
+        eventually(lambda: not any(map(_is_alive, children)), "the server's children are gone, with their memory")
 
     def dsn(self, database: str) -> str:
         """The connection string of libpq, for psycopg and psycopg2."""
@@ -78,10 +82,21 @@ class PostgreSQL(DatabaseServer):
         return name
 
     def _signal_children(self, number: signal.Signals) -> None:
-        told = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-        for pid in map(int, told.split()):
+        for pid in self._children():
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+    def _children(self) -> list[int]:
+        told = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(pid) for pid in told.split()]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat[stat.rindex(")") + 2] not in "ZX"
 
 
 def programs() -> Path:
@@ -100,7 +115,7 @@ _MISSING = "PostgreSQL is not installed here: .ci/need-databases"
 def running_postgresql() -> Iterator[PostgreSQL]:
     """A started server that is gone at the end, whatever happens in between."""
     pytest.importorskip("psycopg")
-    with a_public_folder() as folder:
+    with a_public_folder(in_memory=True) as folder:
         server = PostgreSQL(folder, programs())
         try:
             server.start()

@@ -111,7 +111,7 @@ class RabbitNode:
         """SIGSTOP: connections stay open and nothing answers, as with a hung host."""
         process = self._processes["node"]
         process.send_signal(signal.SIGSTOP)
-        eventually(lambda: _all_threads_stopped(process.pid), "RabbitMQ is stopped")
+        eventually(lambda: all_threads_stopped(process.pid), "RabbitMQ is stopped")
 
     def cont(self) -> None:
         """SIGCONT after `stop_signal`."""
@@ -322,7 +322,8 @@ def _in_erlang(text: str) -> str:
     return text.replace("\\", "\\\\")
 
 
-def _all_threads_stopped(pid: int) -> bool:
+def all_threads_stopped(pid: int) -> bool:
+    """Whether a process that was sent SIGSTOP stands still: the signal takes its time."""
     stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
     return all(stat[stat.rindex(")") + 2] == "T" for stat in stats)
 
