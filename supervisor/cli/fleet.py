@@ -137,7 +137,7 @@ def forget_command(invocation: Invocation, host: str, yes: bool, force: bool, ur
     from supervisor.fleet.admin import StoreError
 
     with _store(invocation, url_file) as store:
-        found = [holder for holder in store.holders() if holder.host == host and holder.state == "l"]
+        found = [holder for holder in store.holders() if holder.host == host and not holder.lost]
         if not found:
             raise StoreError(f"no pool of host {shown(host)} is live; `preforkd fleet status` shows all hosts")
         alive = [holder for holder in found if holder.alive]
@@ -206,7 +206,7 @@ def _row(holder: Holder) -> tuple[str, ...]:
     pending = holder.retry_pending + holder.dead_pending + holder.parked_pending
     called = f"{show_seconds(round(holder.idle_s))} ago"
     return (
-        *(holder.host, holder.pool, holder.queue, _state(holder)),
+        *(holder.host, holder.pool, holder.queue, _shown_state(holder)),
         *(called, str(holder.claimed), str(pending), holder.version),
     )
 
@@ -214,7 +214,14 @@ def _row(holder: Holder) -> tuple[str, ...]:
 def _state(holder: Holder) -> str:
     if holder.lost:
         return "lost"
+    if holder.state == "f" and holder.fenced_by:
+        return "fenced"
     return "silent" if holder.state == "l" and not holder.alive else _STATES.get(holder.state, holder.state)
+
+
+def _shown_state(holder: Holder) -> str:
+    by = holder.lost_by if holder.lost else holder.fenced_by
+    return f"{_state(holder)} by {by}" if by else _state(holder)
 
 
 def _facts(holder: Holder) -> dict[str, object]:

@@ -44,7 +44,7 @@ def about_fleet(config: Config, fleet: FleetConfig) -> Iterator[Finding]:
 
 def _about_ack_timeout(config: Config, fleet: FleetConfig, pool: PoolConfig) -> Iterator[Finding]:
     """A message that another host runs is held here, unsettled, until that host settles it or is given up."""
-    longest_s = fleet.lease_s + _RATES * (pool.max_timeout_s + pool.kill_grace_s) + _REST_S
+    longest_s = fleet.lease_s + _RATES * pool.longest_run_s + _REST_S
     if longest_s >= config.broker.ack_timeout_s:
         text = (
             f"{show_seconds(pool.max_timeout_s)}: a message of another host may be held for {show_seconds(longest_s)}, "

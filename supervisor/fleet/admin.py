@@ -54,7 +54,9 @@ class Facts(NamedTuple):
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """A pool of a host in the fleet. `idle_s`: since its last call, by the server's clock. `lost`: by an operator."""
+    """A pool of a host in the fleet. `idle_s`: since its last call, by the server's clock. `lost`: others decide about
+    its messages. `fenced_by`: the host that has ended it for its silence; `lost_by`: the one that has declared it lost,
+    "" where an operator did."""
 
     host: str
     pool: str
@@ -70,6 +72,8 @@ class Holder(msgspec.Struct, frozen=True):
     lease_s: float
     settings: int
     version: str
+    fenced_by: str = ""
+    lost_by: str = ""
 
     @property
     def open_rows(self) -> int:

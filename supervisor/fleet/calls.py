@@ -32,6 +32,9 @@ ABOUT = Statement(b"SELECT schema, fleet FROM preforkd.about_1()")
 _REGISTER = b"SELECT * FROM preforkd.register_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _MINE = b"SELECT * FROM preforkd.mine_1($1)"
 _RESUME = b"SELECT preforkd.resume_1($1)"
+_PEERS = b"SELECT * FROM preforkd.peers_1($1)"
+_FENCE = b"SELECT preforkd.fence_1($1, $2, $3)"
+_LOSE = b"SELECT preforkd.lose_1($1, $2)"
 _LEAVE = b"SELECT preforkd.leave_1($1, $2)"
 _MAINTAIN = b"SELECT * FROM preforkd.maintain_1($1)"
 _BEAT = b"SELECT * FROM preforkd.turn_1($1, $2)"
@@ -67,6 +70,19 @@ class Epoch(NamedTuple):
 
     epoch: int
     turn: int
+
+
+class Peer(NamedTuple):
+    """Another holder on the queue. `turn`: the number of its next call. `state`: l, live, or f, fenced and not lost.
+    `max_run_s`: how long a run may last there. `open_rows`: of one that is fenced."""
+
+    epoch: int
+    turn: int
+    state: str
+    host: str
+    lease_s: float
+    max_run_s: float
+    open_rows: int = 0
 
 
 class Entry(NamedTuple):
@@ -158,6 +174,21 @@ def resume(epoch: int) -> Statement:
     return Statement(_RESUME, [bigint(epoch)])
 
 
+def peers(me: Epoch) -> Statement:
+    """The holders that `me` has to watch."""
+    return Statement(_PEERS, [bigint(me.epoch)])
+
+
+def fence(me: Epoch, peer: Peer) -> Statement:
+    """End the epoch of a `peer` that is silent, if its turn is still this one."""
+    return Statement(_FENCE, [bigint(me.epoch), bigint(peer.epoch), bigint(peer.turn)])
+
+
+def lose(me: Epoch, epoch: int) -> Statement:
+    """Let others decide about the rows of an `epoch` that was fenced."""
+    return Statement(_LOSE, [bigint(me.epoch), bigint(epoch)])
+
+
 def leave(me: Epoch) -> Statement:
     """The last call of a holder."""
     return Statement(_LEAVE, [bigint(me.epoch), bigint(me.turn)])
@@ -200,6 +231,22 @@ def registered(answer: Answer) -> Epoch | Blocker:
 def resumed(answer: Answer) -> int:
     """The number of the next call."""
     return to_bigint(_filled(answer.rows[0])[0])
+
+
+def watched(answer: Answer) -> list[Peer]:
+    """The rows of `peers`, by epoch."""
+    return [
+        Peer(
+            *(to_bigint(epoch), to_bigint(turn), state.decode(), host.decode(errors="replace")),
+            *(to_double(lease), to_double(max_run), to_bigint(open_rows)),
+        )
+        for epoch, turn, state, host, lease, max_run, open_rows in map(_filled, answer.rows)
+    ]
+
+
+def took_effect(answer: Answer) -> bool:
+    """Whether `fence` or `lose` has changed anything."""
+    return _filled(answer.rows[0])[0] == b"\1"
 
 
 def entries(answer: Answer) -> list[Entry]:

@@ -18,10 +18,13 @@ All that is asked in one `install` belongs to one transaction."""
 
 VERSION = 1
 
-FUNCTIONS = ("holder", "turn", "operator", "maintain")
+FUNCTIONS = ("holder", "turn", "takeover", "operator", "maintain")
 """The files of functions, in the order in which they refer to each other."""
 
-FOR_DAEMONS = ("about_1", "register_1", "resume_1", "mine_1", "turn_1", "leave_1", "holders_1", "maintain_1")
+FOR_DAEMONS = (
+    *("about_1", "register_1", "resume_1", "mine_1", "turn_1", "leave_1", "holders_1", "maintain_1"),
+    *("peers_1", "fence_1", "lose_1"),
+)
 """What the role of the daemons may execute. It has no right to any table, and none to other functions."""
 
 _EXCLUSIVE = "SELECT pg_advisory_xact_lock(hashtextextended('preforkd.install', 0))"

@@ -221,6 +221,22 @@ def test_a_silent_host_is_forgotten_after_a_yes(made: FleetSite) -> None:
     assert "lost" in made.site.ok("fleet", "status")
 
 
+def test_a_host_that_was_fenced_is_shown_with_the_one_that_did_it_and_may_be_forgotten(made: FleetSite) -> None:
+    made.register("alpha", claimed=1)
+    made.register("beta")
+    made.ask(
+        "SELECT preforkd.fence_1(b.epoch, a.epoch, a.turn) FROM preforkd.holder a, preforkd.holder b "
+        "WHERE a.host = 'alpha' AND b.host = 'beta'"
+    )
+    assert "fenced by beta" in made.site.ok("fleet", "status")
+    facts = json.loads(made.site.ok("fleet", "status", "--json").splitlines()[0])
+    assert (facts["state"], facts["fenced_by"], facts["lost_by"]) == ("fenced", "beta", "")
+    said = made.as_owner("forget", "alpha", "--yes")
+    assert "host alpha is declared lost: 1 pool(s), 1 message(s) in hand" in said
+    facts = json.loads(made.site.ok("fleet", "status", "--json").splitlines()[0])
+    assert (facts["state"], facts["fenced_by"], facts["lost_by"]) == ("lost", "beta", "")
+
+
 def test_only_the_owner_may_forget(made: FleetSite) -> None:
     made.register("alpha")
     made.ask("UPDATE preforkd.holder SET turned_at = now() - interval '91 s'")

@@ -107,7 +107,7 @@ def test_holders_are_shown_with_their_open_rows(store: FleetStore, a: Holder) ->
     store.forget(gone)
     first, second = b.caller.ask("SELECT * FROM preforkd.holders_1()")
     assert first[:6] == ("a", "pool", "queue", a.epoch, "f", True)
-    assert first[7:] == (1, 1, 1, 1, 90.0, 5, "1.0")
+    assert first[7:] == (1, 1, 1, 1, 90.0, 5, "1.0", "", "")
     assert second[:6] == ("b", "pool", "queue", b.epoch, "l", False)
     assert 0 <= second[6] < 60
     assert second[7:11] == (0, 0, 0, 0)
@@ -127,6 +127,7 @@ def test_the_role_of_daemons_reaches_no_table(store: FleetStore, table: str) -> 
     [
         "forget_1('a')",
         "begin_turn(1, 0)",
+        "lock_both(1, 2)",
         "take(1, '{}', 1)",
         "settle(1, '{}', 1)",
         "give_up_settled(1, '{}')",

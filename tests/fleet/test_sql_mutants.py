@@ -104,6 +104,21 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
         "leave with a row, claim",
     ),
     "forgets a pending copy of an earlier run": (r"IF replaced <> '\{\}' THEN", "IF false THEN", "adopt, a later run"),
+    "fences whatever its turn": (r" AND h\.turn = seen_turn", "", "fence, a call"),
+    "fences one that has ended": (r"(WHERE h\.epoch = other) AND h\.state = 'l'", r"\1", "fence, fence"),
+    "fences without a lock": (
+        r"ORDER BY h\.epoch FOR UPDATE;\n    -- step: both",
+        "; -- step: both",
+        "fence each other",
+    ),
+    "ends another after its own end": (
+        r"IF NOT EXISTS (\(SELECT FROM holder h WHERE h\.epoch = me)",
+        r"IF false AND NOT EXISTS \1",
+        "fence each other",
+    ),
+    "loses one that lives": (r"h\.epoch = other AND h\.state = 'f'", "h.epoch = other", "lose one that lives"),
+    "loses one again": (r"(h\.epoch = other AND h\.state = 'f') AND NOT h\.lost", r"\1", "lose, lose"),
+    "adopts from one that is fenced": (r"owner\.lost AND \(order_", "owner.state = 'f' AND (order_", "fence, settle"),
 }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.fleet_model import Epoch, FleetModel
-from tests.support.fleet_steps import STEPPED, Call, Register, Scenario, Simple, Turn, World, explore
+from tests.support.fleet_steps import STEPPED, Call, Register, Scenario, Simple, Takeover, Turn, World, explore
 from tests.support.fleet_store import Entry, FleetStore, Holder, StoreError
 
 SOAK = "PREFORKD_SOAK" in os.environ
@@ -45,9 +45,20 @@ def _random(rng: random.Random, model: FleetModel, host: str, me: Epoch) -> Call
         return Simple("leave", me, turn)
     if kind < 0.18:
         return Simple("resume", me)
+    if kind < 0.26:
+        return _takeover(rng, model, me)
     entries = [_entry(rng, model, me, key) for key in rng.sample(KEYS, rng.randrange(4))]
     claims = [e for e, is_claim in entries if is_claim]
     return Turn(me, claims, [e for e, is_claim in entries if not is_claim], turn)
+
+
+def _takeover(rng: random.Random, model: FleetModel, me: Epoch) -> Call:
+    known = sorted(model.fenced) if rng.random() < 0.5 else sorted(model.live.values())
+    others = [epoch for epoch in known if epoch[0] != me[0]]
+    if not others:
+        return Simple("resume", me)
+    other = rng.choice(others)
+    return Takeover(rng.choice(["fence", "lose"]), me, other, model.turns[other] - (rng.random() < 0.3))
 
 
 def _entry(rng: random.Random, model: FleetModel, me: Epoch, key: int) -> tuple[Entry, bool]:
@@ -108,17 +119,19 @@ def test_random_calls_at_the_same_time_are_answered_by_the_rules(stepping: World
     before += [random_call(rng, model) for _ in range(8)]
     known = {(host, number) for host, last in model.registered.items() for number in range(1, last + 1)}
     at_once = [[random_call(rng, one) for _ in range(number)] for one, number in ((model.copy(), 2), (model.copy(), 1))]
-    at_once = [[call for call in calls if _epoch(call) in known] for calls in at_once]
+    at_once = [[call for call in calls if _epochs(call) <= known] for calls in at_once]
     assert explore(stepping, Scenario(before, at_once), 2 if SOAK else 1)
 
 
-def _epoch(call: Call) -> Epoch:
-    """The epoch that it needs; the first one of a host where it needs none."""
+def _epochs(call: Call) -> set[Epoch]:
+    """Those that it needs."""
     if isinstance(call, Turn):
-        return call.me
+        return {call.me}
+    if isinstance(call, Takeover):
+        return {call.me, call.other}
     if isinstance(call, Register):
-        return call.silent[0] if call.silent else (call.host, 1)
-    return (call.of, 1) if call.what == "forget" else call.of
+        return {call.silent[0]} if call.silent else set()
+    return set() if call.what == "forget" else {call.of}
 
 
 # ---- threads ------------------------------------------------------------------------------------------------------

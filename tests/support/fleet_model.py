@@ -43,6 +43,7 @@ class FleetModel:
         self.live: dict[str, Epoch] = {}
         self.turns: dict[Epoch, int] = {}
         self.places: dict[str, str] = {}
+        self.fenced: set[Epoch] = set()
         self.lost: set[Epoch] = set()
         self.registered: dict[str, int] = {}
         self.open: dict[int, Held] = {}
@@ -59,6 +60,7 @@ class FleetModel:
         former = self.live.get(host)
         if former is not None and self.places[host] != place and (former, self.turns[former]) != silent:
             return "blocked"
+        self.fenced |= {former} if former is not None else set()
         self.registered[host] = self.registered.get(host, 0) + 1
         epoch = self.live[host] = (host, self.registered[host])
         self.places[host], self.turns[epoch] = place, 0
@@ -71,6 +73,27 @@ class FleetModel:
         """An operator declares it lost."""
         if host in self.live:
             self.lost.add(self.live.pop(host))
+        self.lost |= {epoch for epoch in self.fenced if epoch in self._with_rows() and epoch[0] == host}
+        self.fenced -= self.lost
+
+    def fence(self, me: Epoch, other: Epoch, seen: int) -> bool | str:
+        """Whether `other` has ended by this call. `seen`: its turn."""
+        if self.live.get(me[0]) != me:
+            return "PF001"
+        if self.live.get(other[0]) != other or self.turns[other] != seen:
+            return False
+        self.fenced.add(self.live.pop(other[0]))
+        return True
+
+    def lose(self, me: Epoch, other: Epoch) -> bool | str:
+        """Whether `other` is lost by this call."""
+        if self.live.get(me[0]) != me:
+            return "PF001"
+        if other not in self.fenced:
+            return False
+        self.fenced.remove(other)
+        self.lost.add(other)
+        return True
 
     def resume(self, me: Epoch) -> int | str:
         """The number of the next turn."""
@@ -100,6 +123,9 @@ class FleetModel:
         """The open row and the settled ones of each message that has any; the settled ones by run, then by age."""
         settled = {key: tuple(sorted(rows, key=lambda row: row.run)) for key, rows in self.settled.items()}
         return {key: (self.open.get(key), settled.get(key, ())) for key in self.open.keys() | settled.keys()}
+
+    def _with_rows(self) -> set[Epoch]:
+        return {row.epoch for row in self.open.values()}
 
     def _begin(self, me: Epoch, turn: int) -> str | None:
         if self.live.get(me[0]) != me:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.support.fleet_model import Epoch
-from tests.support.fleet_steps import Register, Scenario, Simple, Turn
+from tests.support.fleet_steps import Register, Scenario, Simple, Takeover, Turn
 from tests.support.fleet_store import Entry
 
 A, B, C = ("a", 1), ("b", 1), ("c", 1)
@@ -25,8 +25,19 @@ def forget(host: str) -> Simple:
     return Simple("forget", host)
 
 
+def fence(me: Epoch, other: Epoch, seen: int) -> Takeover:
+    """One ends the epoch of another."""
+    return Takeover("fence", me, other, seen)
+
+
+def lose(me: Epoch, other: Epoch) -> Takeover:
+    """One declares another lost."""
+    return Takeover("lose", me, other)
+
+
 _A_HAS = (*_HOSTS, claims(A, 1, 2))
 _A_IS_LOST = (*_A_HAS, settles(A, "R", 2, turn=1), forget("a"))
+_A_IS_FENCED = (*_A_HAS, fence(B, A, 1))
 
 SCENARIOS = {
     "claim, claim": Scenario(_HOSTS, [[claims(A, 1)], [claims(B, 1)]]),
@@ -100,4 +111,20 @@ SCENARIOS = {
         (*_A_HAS, settles(A, "r", 1, turn=1)),
         [[settles(B, "g", 1), claims(B, 1, state="R", turn=1)], [claims(C, 1, run=(1, 2))]],
     ),
+    "fence, a call": Scenario(_A_HAS, [[claims(A, 3, turn=1)], [fence(B, A, 1), claims(B, 3)]]),
+    "fence, settle": Scenario(_A_HAS, [[settles(A, "o", 1, turn=1)], [fence(B, A, 1), claims(B, 1, state="R")]]),
+    "fence, fence": Scenario(_A_HAS, [[fence(B, A, 1)], [fence(C, A, 1)]]),
+    "fence each other": Scenario(_A_HAS, [[fence(B, C, 0)], [fence(C, B, 0)]]),
+    "fence, its end": Scenario(_A_HAS, [[fence(B, A, 1)], [forget("b")]]),
+    "fence, resume": Scenario(_A_HAS, [[fence(B, A, 1)], [Simple("resume", A), claims(A, 3, turn=None)]]),
+    "fence, register": Scenario(_A_HAS, [[fence(B, A, 1)], [Register("a")]]),
+    "fence, register elsewhere": Scenario(_A_HAS, [[fence(B, A, 1)], [Register("a", "elsewhere", (A, 1))]]),
+    "fence, forget": Scenario(_A_HAS, [[fence(B, A, 1), lose(B, A)], [forget("a")]]),
+    "lose, adopt": Scenario(_A_IS_FENCED, [[lose(B, A)], [claims(C, 1, state="R")]]),
+    "lose, lose": Scenario(_A_IS_FENCED, [[lose(B, A)], [lose(C, A)]]),
+    "lose, its end": Scenario(_A_IS_FENCED, [[lose(B, A)], [forget("b")]]),
+    "lose and adopt, the host is back": Scenario(
+        _A_IS_FENCED, [[lose(B, A), claims(B, 1, 2, state="R")], [Register("a")]]
+    ),
+    "lose one that lives": Scenario(_A_HAS, [[lose(B, A), claims(B, 1, state="R")], [claims(A, 3, turn=1)]]),
 }

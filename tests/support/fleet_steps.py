@@ -121,7 +121,33 @@ class Simple(NamedTuple):
         return None if self.what == "forget" else rows[0][0]
 
 
-Call = Turn | Register | Simple
+class Takeover(NamedTuple):
+    """What an epoch does about another: fence (of that turn) or lose."""
+
+    what: str
+    me: Epoch
+    other: Epoch
+    seen: int = 0
+
+    def on_model(self, model: FleetModel, _resumed: int) -> object:
+        """As of Turn."""
+        if self.what == "fence":
+            return model.fence(self.me, self.other, self.seen)
+        return model.lose(self.me, self.other)
+
+    def on_store(self, world: World, _resumed: int) -> tuple[str, tuple[object, ...]]:
+        """As of Turn."""
+        both = world.epochs[self.me], world.epochs[self.other]
+        if self.what == "fence":
+            return "SELECT preforkd.fence_1(%s, %s, %s)", (*both, self.seen)
+        return "SELECT preforkd.lose_1(%s, %s)", both
+
+    def answer(self, _world: World, rows: list[tuple[Any, ...]]) -> object:
+        """As of Turn."""
+        return rows[0][0]
+
+
+Call = Turn | Register | Simple | Takeover
 
 
 @dataclass(frozen=True)

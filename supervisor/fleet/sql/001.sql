@@ -29,7 +29,9 @@ CREATE TABLE preforkd.holder (
     pool      text NOT NULL,
     queue     text NOT NULL,
     state     "char" NOT NULL CHECK (state IN ('l', 'f', 'g')),   -- live, fenced, gone
-    lost      boolean NOT NULL DEFAULT false,     -- an operator has declared it lost: others decide about its rows
+    lost      boolean NOT NULL DEFAULT false,     -- others decide about its rows
+    heir      bigint,                             -- the epoch that has fenced it for its silence
+    lost_by   bigint,                             -- the epoch that has declared it lost; none: an operator
     turn      bigint NOT NULL DEFAULT 0,
     turned_at timestamptz NOT NULL DEFAULT now(),
     began_at  timestamptz NOT NULL DEFAULT now(),
