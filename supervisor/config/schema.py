@@ -69,6 +69,7 @@ class FleetConfig(msgspec.Struct, frozen=True):
     url: str
     name: str
     lease_s: float = 90.0
+    host_wait_s: float = 0.0
 
 
 KERNEL_MARGIN_S = 3.0

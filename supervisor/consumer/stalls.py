@@ -98,10 +98,12 @@ class Stalls:
 
     def _look_at_pool(self, at_work: bool, now_s: float) -> None:
         refused = self._settlement.publications.refused
-        waiting = Counter(
+        waiting: Counter[Phase] = Counter(
             entry.phase
             for entry in self._settlement.entries.values()
-            if entry.delivery is not None and (entry.phase is not Phase.COPYING or entry.token not in refused)
+            if entry.delivery is not None
+            and entry.phase is not Phase.HELD  # another host has that one
+            and (entry.phase is not Phase.COPYING or entry.token not in refused)
         )
         if not waiting or at_work or not self._health.publishing or not self._settlement.accepting:
             self._moved = (-1, now_s)

@@ -83,7 +83,7 @@ class FleetOpener:
             where = self._address()
             descriptors = DescriptorSet()
             undo.callback(descriptors.close)
-            store = Store(where, f"preforkd {pool.name}", descriptors, self._fleet.lease_s)
+            store = Store(where, f"preforkd {pool.name}", descriptors, self._fleet.lease_s, self._fleet.host_wait_s)
             undo.callback(store.close)
             self._check(where, *calls.about(store.ask(calls.ABOUT, deadline_s)))
             asked_s = boottime_s()
@@ -122,7 +122,7 @@ class FleetOpener:
             pool=pool.name,
             queue=pool.queue,
             lease_s=self._fleet.lease_s,
-            max_run_s=pool.max_timeout_s,
+            max_run_s=pool.longest_run_s,
             settings=settings_hash(pool, self._ledger),
             version=__version__,
         )

@@ -14,11 +14,12 @@ from enum import Enum, auto
 from supervisor.errors import LedgerError, LedgerUnusable
 from supervisor.fleet import calls
 from supervisor.fleet.address import Address
-from supervisor.fleet.calls import Entry, Epoch, Meaning, Refusal, meaning
+from supervisor.fleet.calls import Entry, Epoch, Meaning, Peer, Refusal, meaning
 from supervisor.fleet.connection import Connection, Failure
 from supervisor.fleet.encoding import Answer, Statement
 from supervisor.fleet.reasons import explained
 from supervisor.fleet.targets import Targets
+from supervisor.ledger.fleet_peers import FENCED, Peers
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
 from supervisor.quantities import show_seconds
@@ -43,16 +44,30 @@ class _Call(Enum):
     TURN = auto()
     BEAT = auto()
     MAINTAIN = auto()
+    PEERS = auto()
+    FENCE = auto()
+    LOSE = auto()
     LEAVE = auto()
+
+
+_RENEWING = (_Call.RESUME, _Call.TURN, _Call.BEAT, _Call.LEAVE)
+"""Others see by these that the holder lives."""
 
 
 class Store:
     """The store as one holder sees it. All times: CLOCK_BOOTTIME.
 
-    `application_name`: as PostgreSQL shows it. `lease_s`: beats follow from it.
+    `application_name`: as PostgreSQL shows it. `lease_s`: beats follow from it. `host_wait_s`: as for `Peers`.
     """
 
-    def __init__(self, where: Address, application_name: str, descriptors: DescriptorSet, lease_s: float) -> None:
+    def __init__(
+        self,
+        where: Address,
+        application_name: str,
+        descriptors: DescriptorSet,
+        lease_s: float,
+        host_wait_s: float = 0.0,
+    ) -> None:
         self.shown = where.shown
         keywords = {"application_name": application_name, **where.keywords}
         self._connection = Connection(keywords, Targets(where.hosts), descriptors)
@@ -64,6 +79,9 @@ class Store:
         self._asked: _Call | None = None  # under way
         self._request: tuple[Sequence[Entry], Sequence[Entry]] | None = None  # not answered
         self._keep_s: float | None = None  # what the next upkeep is for
+        self._peers = Peers(self._beat_s, host_wait_s)
+        self._target: Peer | None = None  # of the fence or the loss under way
+        self._looked_s = 0.0
         self._leaving = self._left = False
         self._spoke_s = self._answered_s = boottime_s()  # when the last call was sent; the last one with an answer
         self._again_s = 0.0  # no call before that
@@ -114,7 +132,8 @@ class Store:
         """When `go_on` has to be called at the latest."""
         if self._asked is not None or not self._connection.idle:
             return self._connection.due_s
-        return max(self._again_s, 0.0 if self._request is not None else self._spoke_s + self._beat_s)
+        beat_s = min(self._spoke_s, self._looked_s) + self._beat_s
+        return max(self._again_s, 0.0 if self._request is not None else min(beat_s, self._peers.due_s))
 
     @property
     def outage(self) -> str:
@@ -180,15 +199,28 @@ class Store:
             self._send(_Call.MAINTAIN, calls.maintain(self._keep_s))
         elif now_s >= self._spoke_s + self._beat_s:
             self._send(_Call.BEAT, calls.turn(self._me, (), ()))
+        else:
+            self._ask_about_peers(now_s)
+
+    def _ask_about_peers(self, now_s: float) -> None:
+        if (peer := self._peers.silent(now_s)) is not None:
+            self._target = peer
+            self._send(_Call.FENCE, calls.fence(self._me, peer))
+        elif (peer := self._peers.over(now_s)) is not None:
+            self._target = peer
+            self._send(_Call.LOSE, calls.lose(self._me, peer.epoch))
+        elif now_s >= self._looked_s + self._beat_s:
+            self._looked_s = now_s
+            self._send(_Call.PEERS, calls.peers(self._me))
 
     def _send(self, call: _Call, statement: Statement) -> None:
         self._asked = call
-        if call is not _Call.MAINTAIN:
+        if call in _RENEWING:
             self._spoke_s = boottime_s()
         self._connection.send(statement)
 
     def _answered(self, asked: _Call, answer: Answer) -> dict[bytes, Refusal] | None:
-        if asked is not _Call.MAINTAIN:
+        if asked in _RENEWING:
             self._answered_s = self._spoke_s
         self._repeats = 0
         self._out_of_trouble()
@@ -198,6 +230,10 @@ class Store:
             self._keep_s = None
         elif asked is _Call.LEAVE:
             self._left = True
+        elif asked is _Call.PEERS:
+            self._peers.look(calls.watched(answer), boottime_s())
+        elif asked in (_Call.FENCE, _Call.LOSE):
+            self._took(asked, calls.took_effect(answer))
         else:
             self._me = self._me._replace(turn=self._me.turn + 1)
         if asked is not _Call.TURN:
@@ -213,6 +249,9 @@ class Store:
             log(Event.FLEET_UPKEEP_FAILED, text, level=logging.WARNING)
         elif means in (Meaning.ENDED, Meaning.BROKEN):
             raise self._error(failure)
+        elif means is Meaning.AGAIN and asked in (_Call.PEERS, _Call.FENCE, _Call.LOSE):
+            if self._target is not None:  # after the next look
+                self._peers.forget(self._target)
         elif means is Meaning.RECONNECT:
             self._connection.lose(failure.text)
             self._in_trouble(failure)
@@ -221,6 +260,31 @@ class Store:
             wait_s = min(longest_s, first_s * 2.0 ** min(self._repeats, 10)) * random.uniform(0.5, 1.0)
             self._again_s, self._repeats = boottime_s() + wait_s, self._repeats + 1
             self._in_trouble(failure)
+
+    def _took(self, asked: _Call, took_effect: bool) -> None:
+        """A holder was fenced, or declared lost; not so if it has called, or if another holder was faster."""
+        peer, self._target = self._target, None
+        if peer is None:
+            return
+        self._peers.forget(peer)
+        if not took_effect:
+            return
+        where = f"host {peer.host!r} (epoch {peer.epoch})"
+        if asked is _Call.FENCE:
+            self._peers.fenced(peer, boottime_s())
+            wait_s = self._peers.wait_s(peer._replace(state=FENCED))
+            silence = show_seconds(round(self._peers.wait_s(peer)))
+            text = (
+                f"{where} has not called the store for {silence} and is fenced: what it has in hand waits another "
+                f"{show_seconds(round(wait_s))} for it to come back, and is in doubt then"
+            )
+            log(Event.FLEET_FENCED, text, level=logging.WARNING, host=peer.host, epoch=peer.epoch)
+        else:
+            text = (
+                f"{where} has not come back: the {peer.open_rows} message(s) that it had in hand are in doubt, and "
+                "decided by the host that gets them (on_crash)"
+            )
+            log(Event.FLEET_HOST_LOST, text, level=logging.ERROR, host=peer.host, epoch=peer.epoch)
 
     def _error(self, failure: Failure) -> LedgerError:
         where = f"the store of the fleet at {self.shown}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,6 +35,8 @@ SOAK = os.environ.get("PREFORKD_SOAK", "")
 TIMES = 10 if SOAK else 1
 MESSAGES = 25  # for each fault
 DELAY_S = 0.1
+LEASE_S = 30.0
+LONGEST_RUN_S = 15.0  # max_timeout, kill_grace and the kernel's margin
 
 POOL = f"""
 workers = 3
@@ -41,6 +44,8 @@ prefetch = 8
 max_attempts = 100
 retry_delays = [{DELAY_S}]
 timeout = "10s"
+max_timeout = "10s"
+kill_grace = "2s"
 restart_backoff = ["1ms", "50ms"]
 restart_intensity = [1000000, "1s"]
 """
@@ -182,7 +187,7 @@ def running_fleet(folder: Path, node: RabbitNode, server: PostgreSQL) -> Iterato
                 "program": [*named, sys.executable, "-m", "supervisor"],
                 "module": "tests.support.fleet_handlers",
                 "environment": {NOTES: folder / "one" / "notes"},
-                "more": f'[fleet]\nurl_file = "{url_file}"\nname = "tests"\nlease = "30s"\n',
+                "more": f'[fleet]\nurl_file = "{url_file}"\nname = "tests"\nlease = "{LEASE_S:g}s"\n',
                 "queue": daemons[0].queue if daemons else "",
             }
             daemons.append(stack.enter_context(rabbit_daemon(folder / name, node, POOL, **options)))
@@ -273,3 +278,48 @@ def test_i5_the_messages_of_a_lost_host_wait_until_it_is_forgotten_and_are_decla
     lost.start()
     eventually(lambda: lost.is_ready(), "the lost host is back", 30.0)
     assert not [note for note in fleet.notes() if note.attempt == 3]
+
+
+@pytest.mark.timeout(180)
+def test_i5_the_messages_of_a_host_that_is_gone_are_decided_by_another_once_its_runs_must_have_ended(
+    fleet: Fleet,
+) -> None:
+    fleet.send_one("m", lasts_s=6.0)
+    eventually(lambda: fleet.notes(), "it has begun", 30.0)
+    (begun,) = fleet.notes()
+    first, second = fleet.daemons
+    lost, other = (first, second) if begun.pid in first.titled(r"worker email/\d+") else (second, first)
+    lost.kill_all()
+    killed_s = time.time()
+    (fenced,) = eventually(lambda: other.events("fleet.fenced"), "the host is fenced", 60.0)
+    assert (fenced["host"], at(fenced) - killed_s > LEASE_S) == (name_of(lost), True)
+    (decided,) = eventually(lambda: other.events("fleet.host_lost"), "its messages are decided", 60.0)
+    assert at(decided) - killed_s > LEASE_S / 2 + LONGEST_RUN_S, "a run may still have gone on"
+    assert other.events("pool.stalled") == [], "what is held for another host is no fault of this one"
+    fleet.settle()
+    (again,) = [note for note in fleet.notes() if note.step is Step.START][1:]
+    assert (again.id, again.round, again.attempt) == ("m", 1, 2)
+    (failed,) = other.events("message.retried")
+    assert (failed["cause"], failed["message_id"]) == ("host_lost", "m")
+    lost.start()
+    fleet.settle()
+    assert len([note for note in fleet.notes() if note.step is Step.START]) == 2
+
+
+@pytest.mark.timeout(180)
+def test_i3_a_host_that_stood_still_for_too_long_runs_no_instruction_of_a_handler_more(fleet: Fleet) -> None:
+    fleet.send_one("m", lasts_s=8.0)
+    eventually(lambda: fleet.notes(), "it has begun", 30.0)
+    (begun,) = fleet.notes()
+    first, second = fleet.daemons
+    stopped, other = (first, second) if begun.pid in first.titled(r"worker email/\d+") else (second, first)
+    pids = stopped.processes()
+    send_signal(pids, signal.SIGSTOP)
+    eventually(lambda: other.events("fleet.host_lost"), "its messages are decided", 90.0)
+    eventually(lambda: [note for note in fleet.notes() if note.attempt == 2], "the message runs again", 30.0)
+    send_signal(pids, signal.SIGCONT)
+    fleet.settle()
+    assert [note.step for note in fleet.notes() if note.pid == begun.pid] == [Step.START], "the first run went on"
+    assert fleet.effects() == Counter(["m"])
+    died = eventually(lambda: stopped.exits(message_id="m"), "the death is on record", 30.0)
+    assert [(each["cause"], each["run"]) for each in died] == [("timeout", "in_doubt")]

@@ -86,7 +86,7 @@ def test_keys_that_cost_the_connection_exist() -> None:
         ({"broker": BrokerConfig(tls=TlsConfig(verify=False))}, {"broker": ["tls"]}, {"email", "mail"}),
         ({"broker": BrokerConfig(ack_timeout_s=5.0)}, {"broker": ["ack_timeout"]}, set()),
         ({"ledger": LedgerConfig(sync="normal")}, {"ledger": ["sync"]}, {"email", "mail"}),
-        ({"fleet": FleetConfig("u", "prod")}, {"fleet": ["url_file", "name", "lease"]}, {"email", "mail"}),
+        ({"fleet": FleetConfig("u", "prod")}, {"fleet": ["url_file", "name", "lease", "host_wait"]}, {"email", "mail"}),
         ({"log": LogConfig(level="debug")}, {"log": ["level"]}, set()),
         ({"daemon": DaemonConfig(stop_timeout_s=5.0)}, {"daemon": ["stop_timeout"]}, set()),
     ],
@@ -104,7 +104,8 @@ def test_sections(sections: Any, keys: dict[str, list[str]], reconnect: set[str]
         (FleetConfig("postgresql://other/db", "prod", 90.0), ["url_file"]),
         (FleetConfig("postgresql://h/db", "test", 90.0), ["name"]),
         (FleetConfig("postgresql://h/db", "prod", 60.0), ["lease"]),
-        (None, ["url_file", "name", "lease"]),
+        (FleetConfig("postgresql://h/db", "prod", 90.0, 60.0), ["host_wait"]),
+        (None, ["url_file", "name", "lease", "host_wait"]),
     ],
 )
 def test_every_change_of_the_fleet_costs_the_connection(new: FleetConfig | None, keys: list[str]) -> None:
