@@ -14,7 +14,7 @@ from supervisor.config.schema import Config, FleetConfig, PoolConfig
 from supervisor.fleet.address import address
 from supervisor.fleet.admin import OLDEST, Facts, Holder, Store, StoreError, opened
 from supervisor.fleet.schema import VERSION
-from supervisor.fleet.settings import settings_hash
+from supervisor.fleet.settings import AGREED, settings_hash
 from supervisor.quantities import show_seconds
 from supervisor.system.clock import wall_s
 
@@ -109,7 +109,7 @@ def _about_settings(holders: Sequence[Holder], config: Config) -> Iterator[Findi
         }
         if others:
             text = (
-                f"{', '.join(sorted(others))} run(s) queue {pool.queue} with other settings: on_crash, max_attempts, "
-                "max_timeout, missing_id, id_header, transport_headers and dedupe must be the same on all hosts"
+                f"{', '.join(sorted(others))} run(s) queue {pool.queue} with other settings: {AGREED} must be "
+                "the same on all hosts"
             )
             yield warning(f"pools.{pool.name}", text)

@@ -74,7 +74,7 @@ class Epoch(NamedTuple):
 
 class Peer(NamedTuple):
     """Another holder on the queue. `turn`: the number of its next call. `state`: l, live, or f, fenced and not lost.
-    `max_run_s`: how long a run may last there. `open_rows`: of one that is fenced."""
+    `max_run_s`: how long a run may last there. `open_rows`: of one that is fenced. `settings`: as of `Holder`."""
 
     epoch: int
     turn: int
@@ -83,6 +83,7 @@ class Peer(NamedTuple):
     lease_s: float
     max_run_s: float
     open_rows: int = 0
+    settings: int = 0
 
 
 class Entry(NamedTuple):
@@ -238,9 +239,9 @@ def watched(answer: Answer) -> list[Peer]:
     return [
         Peer(
             *(to_bigint(epoch), to_bigint(turn), state.decode(), host.decode(errors="replace")),
-            *(to_double(lease), to_double(max_run), to_bigint(open_rows)),
+            *(to_double(lease), to_double(max_run), to_bigint(open_rows), to_bigint(settings)),
         )
-        for epoch, turn, state, host, lease, max_run, open_rows in map(_filled, answer.rows)
+        for epoch, turn, state, host, lease, max_run, open_rows, settings in map(_filled, answer.rows)
     ]
 
 

@@ -8,6 +8,9 @@ import msgspec
 
 from supervisor.config.schema import LedgerConfig, PoolConfig
 
+AGREED = "on_crash, max_attempts, max_timeout, missing_id, id_header, transport_headers and dedupe"
+"""Their names, for people."""
+
 
 def settings_hash(pool: PoolConfig, ledger: LedgerConfig) -> int:
     """64 bits over the settings that must agree on all hosts: they decide which message is which, and who runs it."""

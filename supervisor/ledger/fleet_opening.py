@@ -89,7 +89,7 @@ class FleetOpener:
             asked_s = boottime_s()
             epoch = self._register(store, host, pool, deadline_s)
             # fail-point: consumer.fleet-registered: the epoch has begun, its open rows are not compared
-            store.begin_epoch(epoch, asked_s)
+            store.begin_epoch(epoch, asked_s, settings_hash(pool, self._ledger))
             entries = calls.entries(store.ask(calls.mine(epoch.epoch), deadline_s))
             opened = FleetLedger(host, store, descriptors, is_tracked)
             opened.reconcile(entries, deadline_s)

@@ -18,6 +18,7 @@ from supervisor.fleet.calls import Entry, Epoch, Meaning, Peer, Refusal, meaning
 from supervisor.fleet.connection import Connection, Failure
 from supervisor.fleet.encoding import Answer, Statement
 from supervisor.fleet.reasons import explained
+from supervisor.fleet.settings import AGREED
 from supervisor.fleet.targets import Targets
 from supervisor.ledger.fleet_peers import FENCED, Peers
 from supervisor.logs.events import Event
@@ -82,6 +83,8 @@ class Store:
         self._peers = Peers(self._beat_s, host_wait_s)
         self._target: Peer | None = None  # of the fence or the loss under way
         self._looked_s = 0.0
+        self._settings = 0
+        self._others: set[str] = set()  # hosts with other settings
         self._leaving = self._left = False
         self._spoke_s = self._answered_s = boottime_s()  # when the last call was sent; the last one with an answer
         self._again_s = 0.0  # no call before that
@@ -109,8 +112,9 @@ class Store:
                 sent_on = self._connection.opened
             self._wait(deadline_s)
 
-    def begin_epoch(self, me: Epoch, asked_s: float) -> None:
-        """Be this holder from now on; `asked_s`: a time before the store was asked for it."""
+    def begin_epoch(self, me: Epoch, asked_s: float, settings: int) -> None:
+        """Be this holder from now on. `asked_s`: a time before the store was asked; `settings`: as registered."""
+        self._settings = settings
         self._me, self._resumed_on, self._spoke_s = me, self._connection.opened, boottime_s()
         self._answered_s = asked_s
 
@@ -231,7 +235,7 @@ class Store:
         elif asked is _Call.LEAVE:
             self._left = True
         elif asked is _Call.PEERS:
-            self._peers.look(calls.watched(answer), boottime_s())
+            self._look(calls.watched(answer))
         elif asked in (_Call.FENCE, _Call.LOSE):
             self._took(asked, calls.took_effect(answer))
         else:
@@ -260,6 +264,14 @@ class Store:
             wait_s = min(longest_s, first_s * 2.0 ** min(self._repeats, 10)) * random.uniform(0.5, 1.0)
             self._again_s, self._repeats = boottime_s() + wait_s, self._repeats + 1
             self._in_trouble(failure)
+
+    def _look(self, peers: list[Peer]) -> None:
+        self._peers.look(peers, boottime_s())
+        others = {peer.host for peer in peers if peer.settings != self._settings}
+        if others - self._others:
+            text = f"other settings than here on {', '.join(sorted(others))}: {AGREED} must be the same on all hosts"
+            log(Event.FLEET_MISMATCH, text, level=logging.WARNING, hosts=sorted(others))
+        self._others = others
 
     def _took(self, asked: _Call, took_effect: bool) -> None:
         """A holder was fenced, or declared lost; not so if it has called, or if another holder was faster."""

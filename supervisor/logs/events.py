@@ -75,6 +75,8 @@ class Event(StrEnum):
     FLEET_RESTORED = "fleet.restored"
     FLEET_BLOCKED = "fleet.blocked"
     """This host's ledger is registered from another place."""
+    FLEET_MISMATCH = "fleet.mismatch"
+    """Other hosts decide about the messages of a queue by other settings."""
     FLEET_FENCED = "fleet.fenced"
     """Another host has been silent for its lease."""
     FLEET_HOST_LOST = "fleet.host_lost"

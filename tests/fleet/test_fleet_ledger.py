@@ -346,6 +346,19 @@ def test_an_idle_holder_beats_when_its_descriptor_says_so(
     assert commit(here, run_of("a", CLAIMED)) == GRANTED, "the numbers of calls are those of both"
 
 
+def test_hosts_with_other_settings_are_told_once(
+    here: Host, there: Host, ask: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    there.open()
+    ask("UPDATE preforkd.holder SET settings = settings + 1")
+    with caplog.at_level("WARNING"):
+        ledger = here.open()
+        while Event.FLEET_MISMATCH not in events(caplog):
+            ledger.attend()
+            assert readable(ledger.fileno() or -1, 30)
+    assert "other settings than here on there: on_crash" in caplog.text
+
+
 def test_eviction_lets_the_store_do_its_upkeep_once_an_hour(here: Host, ask: Ask) -> None:
     for _ in range(3):
         here.ledger.evict(here.ledger.now_s - 5000.0, 1000)

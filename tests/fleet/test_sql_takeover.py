@@ -26,7 +26,9 @@ def b(store: FleetStore) -> Holder:
 
 
 def peers(me: Holder) -> list[tuple[object, ...]]:
-    return me.caller.ask("SELECT * FROM preforkd.peers_1(%s)", me.epoch)
+    return me.caller.ask(
+        "SELECT epoch, turn, state, host, lease_s, max_run_s, open_rows FROM preforkd.peers_1(%s)", me.epoch
+    )
 
 
 def fence(me: Holder, other: Holder, turn: int) -> bool:
@@ -133,7 +135,8 @@ def test_a_consumer_makes_these_calls_in_binary(
 ) -> None:
     ((database,),) = store.owner.ask("SELECT current_database()::text")
     a.claim(1, 2)
-    me, other = Epoch(b.epoch, 0), Peer(a.epoch, 2, "l", "a", LEASE_S, MAX_RUN_S)
+    ((settings,),) = store.owner.ask("SELECT settings FROM preforkd.holder WHERE epoch = %s", a.epoch)
+    me, other = Epoch(b.epoch, 0), Peer(a.epoch, 2, "l", "a", LEASE_S, MAX_RUN_S, 0, int(str(settings)))
     with driven(database, [("127.0.0.1", postgresql.port)]) as link:
 
         def ask(statement: Statement) -> Answer:

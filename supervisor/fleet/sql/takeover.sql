@@ -19,10 +19,11 @@ END
 $$;
 
 -- The holders on the queue of `me` that it has to watch: those that live, and those that were fenced, have open rows and
--- are not lost. Not those of its own ledger. `open_rows`: of fenced ones. Error: PF001.
+-- are not lost. Not those of its own ledger. `open_rows`: of fenced ones. `settings`:
+-- as in the table. Error: PF001.
 CREATE OR REPLACE FUNCTION preforkd.peers_1(me bigint)
 RETURNS TABLE (epoch bigint, turn bigint, state text, host text, lease_s double precision, max_run_s double precision,
-               open_rows bigint)
+               open_rows bigint, settings bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = preforkd, pg_temp
 AS $$
 #variable_conflict use_column
@@ -38,7 +39,8 @@ BEGIN
         SELECT h.epoch, count(*) AS open_rows FROM holder h JOIN open o ON o.epoch = h.epoch
          WHERE h.state = 'f' AND NOT h.lost GROUP BY h.epoch
     )
-    SELECT h.epoch, h.turn, h.state::text, h.host, h.lease_s, h.max_run_s, coalesce(f.open_rows, 0)
+    SELECT h.epoch, h.turn, h.state::text, h.host, h.lease_s, h.max_run_s, coalesce(f.open_rows, 0),
+           h.settings
       FROM holder h LEFT JOIN fenced f ON f.epoch = h.epoch
      WHERE h.queue = mine.queue AND h.ledger <> mine.ledger AND (h.state = 'l' OR f.epoch IS NOT NULL)
      ORDER BY h.epoch;

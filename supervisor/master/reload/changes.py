@@ -32,6 +32,9 @@ RECONNECT = frozenset(
 )
 """Keys of a pool that need a new consumer; so does everything in [broker], [ledger] and [fleet] but these:"""
 
+REGISTERED = frozenset({"max_timeout", "kill_grace", "on_crash", "max_attempts", "missing_id"})
+"""Further ones in a fleet: by these the other hosts decide when no run can go on here, and what follows then."""
+
 _SECTIONS = ("daemon", "log", "ledger", "fleet", "web", "hooks", "broker")
 _CHECKED_ONLY = frozenset({"ack_timeout"})
 
@@ -65,12 +68,13 @@ def compare(old: Config, new: Config) -> Changes:
     kept = [name for name in new.pools if name in old.pools]
     changed = {name: changed_keys(old.pools[name], new.pools[name]) for name in kept}
     everywhere = bool(sections["ledger"] or sections["fleet"] or set(sections["broker"]) - _CHECKED_ONLY)
+    needs = RECONNECT if new.fleet is None else RECONNECT | REGISTERED
     return Changes(
         added=[name for name in new.pools if name not in old.pools],
         removed=[name for name in old.pools if name not in new.pools],
         changed={name: keys for name, keys in changed.items() if keys},
         sections={name: keys for name, keys in sections.items() if keys},
-        reconnect=frozenset(name for name in kept if everywhere or RECONNECT.intersection(changed[name])),
+        reconnect=frozenset(name for name in kept if everywhere or needs.intersection(changed[name])),
     )
 
 

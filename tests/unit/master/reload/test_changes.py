@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from supervisor.config.keys import keys_of
 from supervisor.config.schema import (
     Binding,
     BrokerConfig,
@@ -19,7 +20,7 @@ from supervisor.config.schema import (
     TlsConfig,
 )
 from supervisor.errors import ConfigError
-from supervisor.master.reload.changes import FIXED, RECONNECT, Changes, compare
+from supervisor.master.reload.changes import FIXED, RECONNECT, REGISTERED, Changes, compare
 
 EMAIL, MAIL = PoolConfig("email", "email", "m:f"), PoolConfig("mail", "mail", "m:f")
 
@@ -123,3 +124,14 @@ def test_what_holds_for_the_daemons_life_is_refused(key: str) -> None:
 def test_facts_show_no_value_and_so_no_secret() -> None:
     new = config(EMAIL, broker=BrokerConfig(urls=("amqp://user:s3cret@h",)))
     assert "s3cret" not in str(compare(config(EMAIL), new).facts())
+
+
+@pytest.mark.parametrize("key", sorted(REGISTERED))
+def test_i3_in_a_fleet_what_the_other_hosts_go_by_is_registered_again(key: str) -> None:
+    """With a longer max_timeout than they know they would decide about a message while its run goes on."""
+    (field,) = (known.field for known in keys_of(PoolConfig).values() if known.name == key)
+    value = OTHER[field] if field in OTHER else getattr(EMAIL, field) + 7
+    other = msgspec.structs.replace(EMAIL, **{field: value})
+    fleet = FleetConfig("postgresql://h/db", "prod")
+    assert compare(config(EMAIL, fleet=fleet), config(other, fleet=fleet)).reconnect == {"email"}
+    assert compare(config(EMAIL), config(other)).reconnect == set()
