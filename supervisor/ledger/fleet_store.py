@@ -302,8 +302,9 @@ class Store:
         where = f"the store of the fleet at {self.shown}"
         if meaning(failure.sqlstate) is Meaning.ENDED:
             return LedgerError(
-                f"{where}: {failure.text}: another process has registered this ledger, an operator has declared this "
-                "host lost, or the store was set back; this pool registers again"
+                f"{where}: {failure.text}: another host has fenced this one after the silence of a lease, an operator "
+                "has declared it lost, another process has registered this ledger, or the store was set back; this "
+                "pool registers again"
             )
         if failure.sqlstate in ("3F000", "42883", "42P01"):
             return LedgerUnusable(f"{where} has no schema that this version knows: run `preforkd fleet check`")
