@@ -82,7 +82,8 @@ class Peers:
 
     def _first(self, state: str, now_s: float) -> Peer | None:
         for seen in self._seen.values():
-            if seen.peer.state == state and now_s >= seen.since_s + self.wait_s(seen.peer):
+            due = seen.peer.state == state and now_s >= seen.since_s + self.wait_s(seen.peer)
+            if due and (state == FENCED or now_s - seen.looked_s <= self._gap_s(seen.peer)):
                 return seen.peer
         return None
 

@@ -215,7 +215,7 @@ def test_a_lost_hosts_run_is_decided_by_another_and_its_own_outcome_is_overruled
     rival = commit(there, run_of("a", CLAIMED)).refused[key_of("a")]
     assert (rival.lost, rival.row.state) == (True, CLAIMED)
     assert commit(there, run_of("a", PENDING)) == GRANTED
-    with pytest.raises(LedgerError, match="declared this host lost"):
+    with pytest.raises(LedgerError, match="declared it lost"):
         commit(here, run_of("a", DONE))
     here.open()
     assert [row.id for row in here.ledger.open_rows()] == ["b"], "its worker's outcome of a is known here"

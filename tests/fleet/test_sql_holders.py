@@ -33,6 +33,24 @@ def test_a_new_epoch_takes_over_all_open_rows_and_ends_the_former(store: FleetSt
     assert again.settle("o", 1) == {}
 
 
+def test_i3_the_longest_run_of_an_epoch_whose_rows_are_taken_over_counts_on(store: FleetStore, a: Holder) -> None:
+    """Its runs may go on for so long, whatever the new epoch would allow."""
+
+    def longest(holder: Holder) -> list[tuple[object, ...]]:
+        return store.owner.ask("SELECT max_run_s FROM preforkd.holder WHERE epoch = %s", holder.epoch)
+
+    usual = longest(a)
+    store.owner.ask("UPDATE preforkd.holder SET max_run_s = 99999 WHERE epoch = %s", a.epoch)
+    a.claim(1)
+    again = copy_of(a)
+    assert again.register() is None
+    assert longest(again) == [(99999.0,)]
+    again.settle("o", 1)
+    later = copy_of(a)
+    assert later.register() is None
+    assert longest(later) == usual
+
+
 def test_rows_of_all_former_epochs_are_taken_over_but_none_that_was_adopted(store: FleetStore, a: Holder) -> None:
     a.claim(1, 2)
     store.forget(a)

@@ -73,7 +73,11 @@ BEGIN
     UPDATE holder h SET state = 'f', last_part = current_part() WHERE h.epoch = former.epoch;
     INSERT INTO holder AS h (epoch, ledger, place, host, pool, queue, state, lease_s, max_run_s, settings, version)
     VALUES (nextval('epochs'), register_1.ledger, register_1.place, register_1.host, register_1.pool,
-            register_1.queue, 'l', register_1.lease_s, register_1.max_run_s, register_1.settings, register_1.version)
+            register_1.queue, 'l', register_1.lease_s,
+            -- Runs of the rows that are taken over may have begun under a longer limit.
+            greatest(register_1.max_run_s, (SELECT max(h.max_run_s) FROM holder h JOIN open o ON o.epoch = h.epoch
+                                             WHERE h.ledger = register_1.ledger)),
+            register_1.settings, register_1.version)
     RETURNING h.epoch, h.turn INTO register_1.epoch, register_1.turn;
 
     -- step: registered

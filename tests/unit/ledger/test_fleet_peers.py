@@ -49,6 +49,13 @@ def test_a_gap_between_looks_gives_every_holder_a_full_lease() -> None:
     assert peers.silent(60.0 + LEASE_S + SILENT_S) == LIVE
 
 
+def test_no_holder_is_fenced_by_what_was_seen_before_an_outage_of_the_store() -> None:
+    peers = watched(20.0)
+    assert peers.silent(200.0) is None
+    peers.look([LIVE], 200.0)
+    assert peers.silent(200.0) is None
+
+
 def test_a_holder_that_is_gone_is_forgotten_and_begins_again_when_it_is_back() -> None:
     peers = watched(90.0)
     peers.look([], 92.0)
