@@ -175,6 +175,26 @@ def test_a_server_that_stands_still_blocks_no_call_of_the_ledger(here: Host, ser
     assert effects(ask) == ([("a", "R"), ("b", "c")], [])
 
 
+def test_i3_the_lease_counts_from_the_sending_of_a_call_and_its_second_half_is_for_what_runs(
+    here: Host, server: PostgreSQL
+) -> None:
+    """Others may have seen the call right after it was sent, and count from then."""
+    ledger = here.ledger
+    commit(ledger, ("a", CLAIMED))
+    before_s = ledger.holds_until_s
+    server.stop_signal()
+    submit(ledger, ("b", CLAIMED))
+    sent_s = boottime_s()
+    while boottime_s() < sent_s + 1.0:
+        readable(ledger.fileno() or -1, 0.1)
+        ledger.attend()
+    assert ledger.holds_until_s == before_s, "a call without an answer renews nothing"
+    server.cont()
+    awaited(ledger)
+    assert before_s < ledger.holds_until_s <= sent_s + FleetConfig("", "").lease_s
+    assert ledger.begins_until_s == ledger.holds_until_s - FleetConfig("", "").lease_s / 2
+
+
 def test_a_server_that_stands_still_for_too_long_is_left_and_has_one_effect(
     here: Host, server: PostgreSQL, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

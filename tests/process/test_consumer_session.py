@@ -23,7 +23,7 @@ from supervisor.messages.identity import content_digest, message_key
 from supervisor.messages.message import Properties, Publication
 from supervisor.messages.transport_headers import transport_before
 from supervisor.system import posix
-from supervisor.system.clock import wall_s
+from supervisor.system.clock import boottime_s, wall_s
 from tests.support.ledgers import named
 from tests.support.sessions import Bench, W, a_start, connected, living
 from tests.support.waiting import eventually
@@ -169,6 +169,25 @@ def test_i3_a_message_whose_claim_the_ledger_refuses_is_not_sent(
         return [entry.id for entry in bench.session.settlement.entries.values()] == left
 
     eventually(back, "it is acked, or here again")
+
+
+def test_i3_a_message_is_sent_with_the_time_until_which_the_ledger_lets_it_begin(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until_s = boottime_s() + 100.0
+    monkeypatch.setattr(SqliteLedger, "begins_until_s", until_s)
+    sent: list[Any] = []
+    bench.links.send = lambda worker, frame: sent.append(frame)  # type: ignore[method-assign]
+    monkeypatch.setattr(bench.session.dispatcher, "places", lambda load: [W])
+    bench.session.open(set(), consume=True)
+
+    def given() -> bool:
+        bench.reactor.poll(0.01)
+        bench.session.turn(bench.session.begin_turn())
+        return bool(sent)
+
+    eventually(given, "a worker gets it")
+    assert [frame.due_s for frame in sent] == [until_s]
 
 
 def test_a_publishers_retry_with_another_trace_is_a_duplicate(bench: Bench) -> None:
