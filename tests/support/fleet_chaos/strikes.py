@@ -48,8 +48,9 @@ def _kill_host(rig: Rig, member: Member, strike: Strike) -> None:
 
 
 def _lose_host(rig: Rig, member: Member, strike: Strike) -> Undo:
+    """It may come back while another fault keeps it from being ready."""
     member.kill_all()
-    return member.restart
+    return lambda: member.start(ready=False)
 
 
 # ---- networks -------------------------------------------------------------------------------------------------------
