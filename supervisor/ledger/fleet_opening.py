@@ -24,6 +24,7 @@ from supervisor.fleet.schema import VERSION
 from supervisor.fleet.settings import settings_hash
 from supervisor.ledger.base import Ledger, Row
 from supervisor.ledger.fleet import FleetLedger
+from supervisor.ledger.fleet_peers import silence_s
 from supervisor.ledger.fleet_store import OPEN_S, Store
 from supervisor.logs.events import Event
 from supervisor.logs.structured import log
@@ -33,8 +34,6 @@ from supervisor.system.clock import boottime_s
 from supervisor.system.descriptor_set import DescriptorSet
 from supervisor.system.posix import boot_id
 
-CLOCK_RATES, REST_S = 1.01, 2.0
-"""How much faster one host's clock may be than another's, and what a call may take on its way."""
 GAP = 0.6
 """Of a lease: a watch goes on over looks that are no farther apart. The store may have been away in between, and the
 other place needs the rest of its lease to come back and call."""
@@ -52,14 +51,14 @@ class Watch:
         if blocker != self._blocker or now_s - self._looked_s > GAP * blocker.lease_s:
             self._blocker, self._since_s = blocker, now_s
         self._looked_s = now_s
-        return self._since_s + CLOCK_RATES * blocker.lease_s + REST_S - now_s
+        return self._since_s + silence_s(blocker.lease_s) - now_s
 
     def silent(self, now_s: float) -> Blocker | None:
         """The blocker, once it has been silent for long enough."""
         blocker = self._blocker
         if blocker is None or now_s - self._looked_s > GAP * blocker.lease_s:
             return None
-        return blocker if now_s >= self._since_s + CLOCK_RATES * blocker.lease_s + REST_S else None
+        return blocker if now_s >= self._since_s + silence_s(blocker.lease_s) else None
 
 
 class FleetOpener:

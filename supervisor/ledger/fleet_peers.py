@@ -20,6 +20,11 @@ LOOKS = 4
 """Looks in a lease, at least: over a longer gap the store may have been away, so that no holder could call."""
 
 
+def silence_s(lease_s: float) -> float:
+    """How long a holder with this lease must have made no call, by the clock of the one who looks, to be fenced."""
+    return CLOCK_RATES * lease_s + REST_S
+
+
 class _Seen(msgspec.Struct):
     """`since_s`: since when the holder has made no call, or has been fenced; `looked_s`: when that was seen last."""
 
@@ -72,7 +77,7 @@ class Peers:
         `max_run_s`, less half of a lease, after it was fenced.
         """
         if peer.state == LIVE:
-            return CLOCK_RATES * peer.lease_s + REST_S
+            return silence_s(peer.lease_s)
         return max(0.0, CLOCK_RATES * peer.max_run_s - peer.lease_s / 2) + REST_S + self._host_wait_s
 
     @property

@@ -74,7 +74,7 @@ class TraceFailure(msgspec.Struct, frozen=True):
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """One message, of its row or as it waits. `failure`: of the last run; `message_id`: where several are told;
-    `missing`: set where it has failed and its queue has not brought it back; `holder`: of a held one, who has it."""
+    `missing`: set where it has failed and its queue has not brought it back; `holder`: the host that has a held one."""
 
     message_id: str | UnsetType = UNSET
     state: str

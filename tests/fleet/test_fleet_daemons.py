@@ -73,6 +73,13 @@ class Fleet:
         """Publish one message."""
         self.daemons[0].send_all([Publication("", self.queue, Properties(message_id=id), f"{lasts_s}".encode())])
 
+    def begin_one(self, id: str, lasts_s: float) -> tuple[Note, RabbitDaemon, RabbitDaemon]:
+        """Publish the first message, and wait for its run: its beginning, the daemon that has it, and the other one."""
+        self.send_one(id, lasts_s)
+        (begun,) = eventually(self.notes, "it has begun", 30.0)
+        first, second = self.daemons
+        return (begun, first, second) if begun.pid in first.titled(r"worker email/\d+") else (begun, second, first)
+
     def notes(self) -> list[Note]:
         """All steps of all runs on both hosts."""
         lines = self._notes.read_bytes().splitlines() if self._notes.exists() else []
@@ -259,11 +266,7 @@ def test_i3_without_the_store_for_half_of_the_lease_nothing_is_taken_and_what_ru
 
 @pytest.mark.timeout(120)
 def test_i5_the_messages_of_a_lost_host_wait_until_it_is_forgotten_and_are_declared(fleet: Fleet) -> None:
-    fleet.send_one("m", lasts_s=6.0)
-    eventually(lambda: fleet.notes(), "it has begun", 30.0)
-    (begun,) = fleet.notes()
-    first, second = fleet.daemons
-    lost, other = (first, second) if begun.pid in first.titled(r"worker email/\d+") else (second, first)
+    _, lost, other = fleet.begin_one("m", lasts_s=6.0)
     lost.kill_all()
     why = eventually(lambda: held(other, "m"), "the other host has it, and holds it", 30.0)
     assert f"host {name_of(lost)!r}" in why
@@ -284,11 +287,7 @@ def test_i5_the_messages_of_a_lost_host_wait_until_it_is_forgotten_and_are_decla
 def test_i5_the_messages_of_a_host_that_is_gone_are_decided_by_another_once_its_runs_must_have_ended(
     fleet: Fleet,
 ) -> None:
-    fleet.send_one("m", lasts_s=6.0)
-    eventually(lambda: fleet.notes(), "it has begun", 30.0)
-    (begun,) = fleet.notes()
-    first, second = fleet.daemons
-    lost, other = (first, second) if begun.pid in first.titled(r"worker email/\d+") else (second, first)
+    _, lost, other = fleet.begin_one("m", lasts_s=6.0)
     lost.kill_all()
     killed_s = time.time()
     (fenced,) = eventually(lambda: other.events("fleet.fenced"), "the host is fenced", 60.0)
@@ -308,11 +307,7 @@ def test_i5_the_messages_of_a_host_that_is_gone_are_decided_by_another_once_its_
 
 @pytest.mark.timeout(180)
 def test_i3_a_host_that_stood_still_for_too_long_runs_no_instruction_of_a_handler_more(fleet: Fleet) -> None:
-    fleet.send_one("m", lasts_s=8.0)
-    eventually(lambda: fleet.notes(), "it has begun", 30.0)
-    (begun,) = fleet.notes()
-    first, second = fleet.daemons
-    stopped, other = (first, second) if begun.pid in first.titled(r"worker email/\d+") else (second, first)
+    begun, stopped, other = fleet.begin_one("m", lasts_s=8.0)
     pids = stopped.processes()
     send_signal(pids, signal.SIGSTOP)
     eventually(lambda: other.events("fleet.host_lost"), "its messages are decided", 90.0)

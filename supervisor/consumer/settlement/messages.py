@@ -167,7 +167,7 @@ class Entry(msgspec.Struct, eq=False):
     missing_since_s: float | None = None  # it has not come back to an empty queue
     earlier: Earlier = NONE_EARLIER
     expiry: Expiry | None = None  # of a message that has certainly not begun
-    holder: str = ""  # who has it in hand, while it is held
+    holder: str = ""  # the host and the epoch that have it in hand, while it is held
 
     @classmethod
     def of(cls, run: Arrival | Row) -> Entry:

@@ -144,20 +144,24 @@ class Rig:
 
 
 class Tail:
-    """Counts the lines of a growing file that contain `mark`; reads each byte once."""
+    """Reads each byte of a growing file once. Counts `mark`."""
 
-    def __init__(self, path: Path, mark: bytes) -> None:
+    def __init__(self, path: Path, mark: bytes = b"") -> None:
         self._path, self._mark = path, mark
         self._offset = self._count = 0
 
     def count(self) -> int:
         """So many until now."""
+        self._count += self.more().count(self._mark)
+        return self._count
+
+    def more(self) -> bytes:
+        """The whole lines that have come since the last call."""
         with self._path.open("rb") as file:
             file.seek(self._offset)
             whole, newline, _rest = file.read().rpartition(b"\n")
         self._offset += len(whole) + len(newline)
-        self._count += whole.count(self._mark)
-        return self._count
+        return whole
 
 
 @contextmanager

@@ -97,14 +97,8 @@ TRAITS: dict[Fault, Trait] = {
     Fault.FULL_STORE: Trait(2, 2.0, by_time=True),
 }
 
-LONG = frozenset(fault for fault, trait in TRAITS.items() if trait.timeout_s >= 0.5 * LEASE_S)
-"""These take most of a minute or more."""
-QUICK = tuple(fault for fault in Fault if fault not in LONG)
-KILLS = frozenset(
-    {Fault.KILL_WORKER, Fault.KILL_HOST, Fault.LOSE_HOST, Fault.STOP_HOST_LONG, Fault.STOP_CONSUMER_LONG}
-    | {Fault.STORE_REFUSES_LONG, Fault.CUT_HOST_LONG}
-)
-"""These may cut off runs."""
+QUICK = tuple(fault for fault, trait in TRAITS.items() if trait.timeout_s < 0.5 * LEASE_S)
+"""The others take most of a minute or more."""
 
 
 class Shape(msgspec.Struct, frozen=True):

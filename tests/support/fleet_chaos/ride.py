@@ -46,7 +46,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class _Lasting(msgspec.Struct):
-    """A fault that is to be ended: after so many effects (None: by time alone), or at this time (CLOCK_MONOTONIC)."""
+    """A fault that is to be ended: after so many effects (inf: by time alone), or at this time (CLOCK_MONOTONIC)."""
 
     until_effects: float
     until_s: float
@@ -64,7 +64,6 @@ class Ride:
         self._struck: list[Fault] = []
         self._lasting: list[_Lasting] = []
         self._deaths = Deaths()
-        self._read = dict.fromkeys(range(len(rig.members)), 0)
         self._effects, self._moved_s, self._looked_s, self._hurried_s = 0, monotonic_s(), 0.0, 0.0
 
     def run(self) -> Outcome:
@@ -107,12 +106,8 @@ class Ride:
 
     def _watch(self) -> None:
         """Watch the processes that have begun a message."""
-        for number, member in enumerate(self._rig.members):
-            with member.notes_path.open("rb") as file:
-                file.seek(self._read[number])
-                whole, newline, _rest = file.read().rpartition(b"\n")
-            self._read[number] += len(whole) + len(newline)
-            for pid in {msgspec.json.decode(line, type=Note).pid for line in whole.splitlines()}:
+        for member in self._rig.members:
+            for pid in {msgspec.json.decode(line, type=Note).pid for line in member.noted.more().splitlines()}:
                 self._deaths.watch(pid)
         self._deaths.look()
 

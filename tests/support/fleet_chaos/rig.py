@@ -75,7 +75,7 @@ class Member(RabbitDaemon):
         )
         self.delay_queue = retry_queue(queue, shape.delay_s)
         self.effects = Tail(self.notes_path, b'["effect"')
-        self.losses = Tail(self.log_path, b'"consumer.disconnected"')
+        self.noted = Tail(self.notes_path)
 
     def notes(self) -> list[Note]:
         """What its handlers have noted."""
